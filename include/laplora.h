@@ -1,0 +1,151 @@
+/* laplora: Laplace approximation over the adapters of fine-tuned language models.
+ *
+ * The public interface: what a host program may call. Everything is blocking; a handle may be used by one
+ * thread at a time; different handles are independent. No function exits, aborts or prints. Every function that can fail
+ * returns a la_status and fills the la_error given last (which may not be NULL).
+ *
+ * Method: Laplace-LoRA, arXiv 2308.13111 (curvature: section 3, prior: equation 7, linearised predictive: equation 13). */
+#ifndef LAPLORA_H
+#define LAPLORA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LAPLORA_VERSION "0.1.0"
+
+/* Outcomes. The values up to 7 are the exit codes of the command line. */
+typedef enum la_status {
+    LA_OK = 0,
+    LA_GATE = 1,        /* a gate failed, or its metric is undefined */
+    LA_USAGE = 2,       /* options that make no sense */
+    LA_BAD_INPUT = 3,   /* a file or a data row is malformed */
+    LA_UNSUPPORTED = 4, /* recognised, not supported */
+    LA_RESOURCE = 5,    /* disk, memory, device */
+    LA_NUMERICAL = 6,   /* NaN, not positive definite, no convergence */
+    LA_MISMATCH = 7,    /* the posterior belongs to another base, adapter or tokenizer */
+    LA_INTERRUPTED = 8  /* SIGINT or SIGTERM: exit code 130 or 143 */
+} la_status;
+
+/* The first error of a call chain: one line that names file, field or row, what was found and what was expected. */
+typedef struct la_error {
+    la_status status;
+    char message[1024];
+} la_error;
+
+/* Lines for people, and progress. Both may be NULL. */
+typedef struct la_log {
+    void (*warn)(void *user, const char *message);
+    /* fraction: of the input read, 0..1 */
+    void (*progress)(void *user, const char *stage, int64_t rows, double fraction);
+    void *user;
+} la_log;
+
+typedef enum la_kron { LA_KRON_EXPAND, LA_KRON_REDUCE } la_kron;
+typedef enum la_prior_kind { LA_PRIOR_GLOBAL, LA_PRIOR_MODULE, LA_PRIOR_FIXED } la_prior_kind;
+typedef enum la_params { LA_PARAMS_LORA, LA_PARAMS_LORA_HEAD, LA_PARAMS_HEAD } la_params;
+typedef enum la_predictive {
+    LA_PREDICT_MC,
+    LA_PREDICT_PROBIT,
+    LA_PREDICT_BRIDGE,
+    LA_PREDICT_MAP
+} la_predictive;
+
+/* How rows are read and run; shared by fitting and predicting. Zero or NULL means the default. */
+typedef struct la_run_options {
+    const char *device;    /* "auto", "cpu", "cuda" */
+    const char *precision; /* "f32" */
+    int threads;
+    int64_t max_length;   /* tokens a row is truncated to */
+    int64_t batch_tokens; /* tokens that are run together */
+    const char *text_field, *pair_field, *label_field, *id_field;
+    const char *labels; /* "NAME,NAME,..." in class order */
+    la_log log;
+} la_run_options;
+
+typedef struct la_fit_options {
+    la_run_options run;
+    const char *base, *adapter, *data, *out;
+    la_kron kron;
+    la_prior_kind prior;
+    double prior_value; /* LA_PRIOR_FIXED: the prior precision */
+    int64_t rank;       /* eigenpairs kept of a large factor; 0: all */
+    la_params params;
+    const char *choices;    /* causal LM: "A,B,C,D" */
+    const char *choice_ids; /* causal LM: "319,350" */
+    const char *template_path;
+} la_fit_options;
+
+typedef struct la_block_summary {
+    const char *name; /* e.g. "bert.encoder.layer.0.attention.self.query.lora_A" */
+    int64_t out, in;
+    double trace_in, trace_out; /* of the sums over rows and tokens, before 1/R or 1/N */
+    double prior_precision;
+} la_block_summary;
+
+/* What a fit found. Owned by the library; free with la_fit_summary_free. */
+typedef struct la_fit_summary {
+    int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
+    double log_likelihood, log_marginal_likelihood;
+    la_prior_kind prior;
+    double prior_precision; /* global or fixed */
+    la_block_summary *blocks;
+    double seconds_load, seconds_curvature, seconds_decompose, seconds_prior, seconds_save;
+    const char *device, *precision;
+    int threads;
+} la_fit_summary;
+
+/* Fits the posterior of the adapter in options->adapter and writes it to options->out (written beside it first, then
+ * renamed). *summary is set on success; the caller frees it. */
+la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_error *err);
+void la_fit_summary_free(la_fit_summary *summary);
+
+/* A posterior with its model, ready to answer. */
+typedef struct la_predictor la_predictor;
+
+typedef struct la_predict_options {
+    la_run_options run;
+    const char *posterior;
+    const char *base, *adapter; /* NULL: where the posterior says */
+    la_predictive predictive;
+    int64_t samples; /* Monte Carlo samples; 0 with LA_PREDICT_MC means the closed form (probit) */
+    uint64_t seed;
+} la_predict_options;
+
+/* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as they are. */
+typedef struct la_input {
+    const char *text;
+    size_t text_length;
+    const char *pair;
+    size_t pair_length;
+    const int32_t *ids;
+    int64_t n_ids;
+} la_input;
+
+/* The answer to a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by the caller. */
+typedef struct la_prediction {
+    double *probs, *map_probs;
+    double *logits;    /* raw MAP logits */
+    double *logit_cov; /* centred, row-major */
+    int prediction;
+    double confidence, entropy;
+    double mutual_information; /* NaN where the predictive does not define it (probit) */
+} la_prediction;
+
+/* *predictor is set on success; free with la_predictor_close. */
+la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor, la_error *err);
+void la_predictor_close(la_predictor *predictor);
+int64_t la_predictor_classes(const la_predictor *predictor);
+/* NULL when the classes have no names. Valid until la_predictor_close. */
+const char *la_predictor_label(const la_predictor *predictor, int64_t label);
+/* Answers n rows; out[i] belongs to in[i] and does not depend on the other rows. */
+la_status la_predictor_run(la_predictor *predictor, const la_input *in, int64_t n, la_prediction *out,
+                           la_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

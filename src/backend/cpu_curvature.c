@@ -1,0 +1,81 @@
+/* Factor sums and the predictive's quadratic forms. */
+#include "backend/cpu.h"
+
+#include <cblas.h>
+#include <string.h>
+
+/* sum[d,d] lower += alpha x[T,d]^T x: the batch in f32, the sum over batches in f64 */
+void la_cpu_factor_add(la_backend *be, double alpha, const la_mat *x, double *sum) {
+    int64_t d = x->cols;
+    if (!x->rows)
+        return;
+    float *batch = la_cpu_scratch_get(be, LA_SCRATCH_FACTOR, (size_t)(d * d) * sizeof(float));
+    if (!batch)
+        return;
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (int)d, (int)x->rows, 1, x->data,
+                (int)x->ld, 0, batch, (int)d);
+#pragma omp parallel for schedule(static, 16)
+    for (int64_t i = 0; i < d; i++)
+        for (int64_t j = 0; j <= i; j++)
+            sum[i * d + j] += alpha * (double)batch[i * d + j];
+}
+
+void la_cpu_square_add(la_backend *be, double alpha, const la_mat *x, double *sum) {
+    (void)be;
+    double total = 0;
+    for (int64_t t = 0; t < x->rows; t++) {
+        const float *row = (const float *)x->data + t * x->ld;
+        float square = 0;
+#pragma omp simd reduction(+ : square)
+        for (int64_t j = 0; j < x->cols; j++)
+            square += row[j] * row[j];
+        total += (double)square;
+    }
+    *sum += alpha * total;
+}
+
+void la_cpu_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
+                      int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
+                      bool b_rhs, la_mat *out) {
+    (void)be;
+    int64_t s_tokens = s_rhs ? s->rows / n_rhs : 0, b_tokens = b_rhs ? b->rows / n_rhs : 0;
+    int64_t height = s->cols;
+#pragma omp parallel for collapse(2) schedule(dynamic, 4)
+    for (int64_t i = 0; i < n_rows; i++) {
+        for (int64_t k = 0; k < n_rhs; k++) {
+            int64_t from = cu[first + i], n = cu[first + i + 1] - from;
+            const float *left = (const float *)s->data + (k * s_tokens + from) * s->ld;
+            const float *right = (const float *)b->data + (k * b_tokens + from) * b->ld;
+            float *to = (float *)out->data + (i * n_rhs + k) * height * out->ld;
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)height, (int)b->cols, (int)n,
+                        alpha, left, (int)s->ld, right, (int)b->ld, 0, to, (int)out->ld);
+        }
+    }
+}
+
+void la_cpu_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
+                           const la_mat *weight, double *cov) {
+    (void)be;
+    int64_t height = weight->rows, d = r->cols;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n_rows; i++) {
+        double *out = cov + i * n_rhs * n_rhs;
+        for (int64_t p = 0; p < height; p++) {
+            const float *w = (const float *)weight->data + p * weight->ld;
+            for (int64_t k = 0; k < n_rhs; k++) {
+                const float *rk = (const float *)r->data + ((i * n_rhs + k) * height + p) * r->ld;
+                for (int64_t l = 0; l <= k; l++) {
+                    const float *rl =
+                        (const float *)r->data + ((i * n_rhs + l) * height + p) * r->ld;
+                    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+                    for (int64_t j = 0; j < d; j++)
+                        dot += rk[j] * rl[j] * w[j];
+                    out[k * n_rhs + l] += (double)dot;
+                    if (l != k)
+                        out[l * n_rhs + k] += (double)dot;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+/* Products with weights. Weights in f16 or bf16 are widened panel by panel (a panel stays in the second-level cache),
+ * so that a checkpoint is never held twice. */
+#include "backend/cpu.h"
+
+#include <cblas.h>
+#include <string.h>
+
+/* about 1 MiB of floats */
+static int64_t panel_rows(const la_mat *w) {
+    int64_t rows = (1 << 18) / (w->cols ? w->cols : 1);
+    rows = rows < 32 ? 32 : rows;
+    return rows > w->rows ? w->rows : rows;
+}
+
+/* Rows [from, from + n) of w as f32: in place, or widened into the panel. */
+static const float *weight_rows(const la_mat *w, int64_t from, int64_t n, float *panel) {
+    if (w->type == LA_F32)
+        return (const float *)w->data + from * w->ld;
+    size_t size = la_dtype_size(w->type);
+    const char *data = w->data;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        la_dtype_to_f32(w->type, data + (size_t)((from + i) * w->ld) * size, w->cols,
+                        panel + i * w->cols);
+    return panel;
+}
+
+static int64_t weight_ld(const la_mat *w) {
+    return w->type == LA_F32 ? w->ld : w->cols;
+}
+
+/* y = x w^T + bias + residual */
+void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const float *bias,
+                   const la_mat *residual, la_mat *y) {
+    if (!x->rows || !w->rows)
+        return;
+    bool filled = bias || residual;
+    if (filled) {
+        size_t row_bytes = (size_t)y->cols * sizeof(float);
+#pragma omp parallel for schedule(static)
+        for (int64_t t = 0; t < y->rows; t++) {
+            float *out = (float *)y->data + t * y->ld;
+            const float *add = residual ? (const float *)residual->data + t * residual->ld : NULL;
+            if (bias && add) {
+                for (int64_t j = 0; j < y->cols; j++)
+                    out[j] = bias[j] + add[j];
+            } else {
+                memcpy(out, bias ? bias : add, row_bytes);
+            }
+        }
+    }
+    int64_t step = w->type == LA_F32 ? w->rows : panel_rows(w);
+    float *panel = NULL;
+    if (w->type != LA_F32) {
+        panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, (size_t)(step * w->cols) * sizeof(float));
+        if (!panel)
+            return;
+    }
+    for (int64_t from = 0; from < w->rows; from += step) {
+        int64_t n = w->rows - from < step ? w->rows - from : step;
+        const float *rows = weight_rows(w, from, n, panel);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)x->rows, (int)n, (int)x->cols, 1,
+                    x->data, (int)x->ld, rows, (int)weight_ld(w), filled ? 1 : 0,
+                    (float *)y->data + from, (int)y->ld);
+    }
+}
+
+/* dx = beta dx + g w */
+void la_cpu_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, float beta,
+                            la_mat *dx) {
+    if (!g->rows || !w->rows)
+        return;
+    int64_t step = w->type == LA_F32 ? w->rows : panel_rows(w);
+    float *panel = NULL;
+    if (w->type != LA_F32) {
+        panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, (size_t)(step * w->cols) * sizeof(float));
+        if (!panel)
+            return;
+    }
+    for (int64_t from = 0; from < w->rows; from += step) {
+        int64_t n = w->rows - from < step ? w->rows - from : step;
+        const float *rows = weight_rows(w, from, n, panel);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)g->rows, (int)w->cols, (int)n,
+                    1, (const float *)g->data + from, (int)g->ld, rows, (int)weight_ld(w),
+                    from ? 1 : beta, dx->data, (int)dx->ld);
+    }
+}
+
+void la_cpu_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
+                 const la_mat *b, float beta, la_mat *c) {
+    (void)be;
+    int64_t k = trans_a ? a->rows : a->cols;
+    if (!c->rows || !c->cols)
+        return;
+    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
+                trans_b ? CblasTrans : CblasNoTrans, (int)c->rows, (int)c->cols, (int)k, alpha,
+                a->data, (int)a->ld, b->data, (int)b->ld, beta, c->data, (int)c->ld);
+}

@@ -1,0 +1,173 @@
+/* The seam between model code and machines: one table of operations on matrices.
+ *
+ * Forward tensors have T rows (the packed tokens of a batch, no padding). Cotangents have n_rhs * T rows: right-hand
+ * side k, token t is row k * T + t; forward values are read once for all right-hand sides. Operations are eager, may be
+ * asynchronous, and do not return errors: a backend keeps its first fault until `sync` hands it over.
+ * Matrices are row-major. Activations are f32; weights may be f32, f16 or bf16. */
+#ifndef LA_BACKEND_OPS_H
+#define LA_BACKEND_OPS_H
+
+#include "base/error.h"
+#include "input/safetensors.h"
+
+#include <stdbool.h>
+
+/* A view: it does not own its memory. ld: elements from one row to the next. */
+typedef struct la_mat {
+    void *data;
+    int64_t rows, cols, ld;
+    la_dtype type;
+} la_mat;
+
+static inline la_mat la_mat_f32(float *data, int64_t rows, int64_t cols) {
+    return (la_mat){data, rows, cols, cols, LA_F32};
+}
+/* Columns [from, from + cols) of an f32 matrix. */
+static inline la_mat la_mat_cols(la_mat m, int64_t from, int64_t cols) {
+    return (la_mat){(float *)m.data + from, m.rows, cols, m.ld, m.type};
+}
+static inline la_mat la_mat_rows(la_mat m, int64_t from, int64_t rows) {
+    return (la_mat){(float *)m.data + from * m.ld, rows, m.cols, m.ld, m.type};
+}
+
+typedef enum la_activation {
+    LA_ACT_NONE,
+    LA_ACT_GELU,      /* x Phi(x), by erf */
+    LA_ACT_GELU_TANH, /* its tanh approximation */
+    LA_ACT_SILU,
+    LA_ACT_RELU,
+    LA_ACT_TANH
+} la_activation;
+
+typedef enum la_norm_kind { LA_NORM_LAYER, LA_NORM_RMS } la_norm_kind;
+
+typedef struct la_norm {
+    la_norm_kind kind;
+    float eps;
+    const float *weight, *bias; /* [d]; bias NULL for none */
+} la_norm;
+
+/* Rows of varying length in one pack. Queries may be a subset of a row's tokens. */
+typedef struct la_attention {
+    int64_t n_rows;
+    const int32_t *cu;    /* [n_rows + 1] first key token of each row */
+    const int32_t *cu_q;  /* [n_rows + 1] first query of each row */
+    const int32_t *q_at;  /* [queries] place of a query within its row */
+    int64_t n_heads, n_kv_heads, head_dim;
+    int64_t max_length; /* longest row */
+    float scale;
+    bool causal;
+} la_attention;
+
+typedef struct la_backend la_backend;
+
+typedef struct la_ops {
+    const char *name;
+
+    /* ---- memory ---- */
+    /* 64-byte aligned; NULL when there is none. */
+    void *(*alloc)(la_backend *be, size_t bytes);
+    void (*release)(la_backend *be, void *memory);
+    void (*upload)(la_backend *be, void *to, const void *from, size_t bytes);
+    void (*download)(la_backend *be, void *to, const void *from, size_t bytes);
+    void (*zero)(la_backend *be, void *memory, size_t bytes);
+    /* Where a read-only host array can be read by the operations: the host address itself, or a copy. NULL when there
+     * is no memory. *copied tells whether release() is due. */
+    const void *(*place)(la_backend *be, const void *host, size_t bytes, bool *copied);
+    /* Called once before a run, and again when a batch will be larger: makes all workspaces. */
+    la_status (*reserve)(la_backend *be, int64_t max_tokens, int64_t max_length, int64_t max_width,
+                         la_error *err);
+    /* Waits for all operations; returns the first fault. */
+    la_status (*sync)(la_backend *be, la_error *err);
+    void (*close)(la_backend *be);
+
+    /* ---- products ---- */
+    /* y[T,out] = x[T,in] w[out,in]^T + bias[out] + residual[T,out]; bias, residual may be NULL. */
+    void (*linear)(la_backend *be, const la_mat *x, const la_mat *w, const float *bias,
+                   const la_mat *residual, la_mat *y);
+    /* dx[R,in] = beta dx + g[R,out] w[out,in] */
+    void (*linear_backward)(la_backend *be, const la_mat *g, const la_mat *w, float beta,
+                            la_mat *dx);
+    /* c = alpha op(a) op(b) + beta c, all f32 */
+    void (*gemm)(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
+                 const la_mat *b, float beta, la_mat *c);
+
+    /* ---- rows ---- */
+    /* y[T,d] = sum over tables of table[ids[t]]; a table is [rows,d] of any weight type. */
+    void (*embed)(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
+                  la_mat *y);
+    /* y[i] = x[index[i]] */
+    void (*gather)(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
+    /* y[k T + index[i]] (+)= x[k n + i]; without accumulate y is zeroed first. n = x.rows / n_rhs. */
+    void (*scatter)(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_t *index,
+                    bool accumulate, la_mat *y);
+    /* y[k n + i] = scale_i sum of x[k T + t] over tokens t of row i; scale 1, or 1 / length for a mean. */
+    void (*segment_sum)(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
+                        const int32_t *cu, bool mean, la_mat *y);
+    /* y += x */
+    void (*add)(la_backend *be, const la_mat *x, la_mat *y);
+    /* y[:,0..d) = x, y[:,d] = 1 */
+    void (*append_one)(la_backend *be, const la_mat *x, la_mat *y);
+
+    /* ---- pointwise, with their backward through activations ---- */
+    /* y = norm(x); stats[T][2] keeps mean and 1/deviation */
+    void (*norm)(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y);
+    /* dx[n_rhs T,d] = d norm / dx ^T g + residual; residual may be NULL; dx may be g or residual */
+    void (*norm_backward)(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
+                          int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx);
+    /* y = act(x), or act(x) * up */
+    void (*activation)(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,
+                       la_mat *y);
+    /* dx = g act'(x) [* up], dup = g act(x); up and dup may be NULL; dx may be g */
+    void (*activation_backward)(la_backend *be, la_activation kind, const la_mat *x,
+                                const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
+                                la_mat *dup);
+    /* Rotary embedding in place, first half paired with second half of each head. angles[position][head_dim/2][2]:
+     * cosine, sine. rows T or n_rhs T; sign -1 rotates back (the backward). */
+    void (*rotate)(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
+                   const int32_t *positions, int64_t n_rhs, int sign, la_mat *x);
+
+    /* ---- attention ---- */
+    /* out[Q, heads * head_dim] from q[Q,..], k[T, kv_heads * head_dim], v */
+    void (*attention)(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
+                      const la_mat *v, la_mat *out);
+    /* dq[n_rhs Q], dk[n_rhs T], dv[n_rhs T] from g[n_rhs Q]; the weights are computed again. dq and dk may both be
+     * NULL, or dv. */
+    void (*attention_backward)(la_backend *be, const la_attention *a, const la_mat *q,
+                               const la_mat *k, const la_mat *v, int64_t n_rhs, const la_mat *g,
+                               la_mat *dq, la_mat *dk, la_mat *dv);
+
+    /* ---- curvature ---- */
+    /* sum[d,d] (f64, lower triangle) += alpha x^T x */
+    void (*factor_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
+    /* *sum (f64, where factor sums live) += alpha times the sum of squares of x */
+    void (*square_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
+    /* out[(i n_rhs + k) a + p, q] = sum over tokens t of row i of s_t[p] b_t[q], where side s has a columns, b has the
+     * columns of out; s_rhs, b_rhs: whether the side differs by right-hand side (row k T + t) or not (row t). Rows
+     * [first, first + n_rows) of the batch. */
+    void (*row_outer)(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
+                      int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
+                      bool b_rhs, la_mat *out);
+    /* cov[i][k][l] += sum_pq weight[p,q] r_ikpq r_ilpq, with r as row_outer gives it and weight[a, cols] in f32 */
+    void (*kron_quadratic)(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
+                           const la_mat *weight, double *cov);
+    /* a[n,n] symmetric (lower triangle given) -> rows of a are eigenvectors, values ascending. names[i] for messages;
+     * count matrices in parallel. */
+    la_status (*eigh)(la_backend *be, int64_t count, const int64_t *n, double *const *a,
+                      double *const *values, const char *const *names, la_error *err);
+} la_ops;
+
+struct la_backend {
+    const la_ops *ops;
+    void *context;
+    char device[64];
+};
+
+/* The host: OpenBLAS, LAPACKE, OpenMP. Free with backend->ops->close. */
+la_status la_backend_open_cpu(la_backend *backend, la_error *err);
+
+/* device: "auto", "cpu", "cuda" or NULL. */
+la_status la_backend_open(const char *device, la_backend *backend, const la_log *log,
+                          la_error *err);
+
+#endif

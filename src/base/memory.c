@@ -1,0 +1,80 @@
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct la_pool_chunk {
+    la_pool_chunk *next;
+    size_t used, capacity;
+    _Alignas(16) char data[];
+};
+
+void *la_alloc(size_t count, size_t size, la_error *err) {
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (!p)
+        la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
+    return p;
+}
+
+la_status la_grow(void *buffer, size_t *capacity, size_t needed, size_t size, la_error *err) {
+    if (needed <= *capacity)
+        return LA_OK;
+    size_t wanted = *capacity + *capacity / 2 + 16;
+    if (wanted < needed)
+        wanted = needed;
+    if (size && wanted > SIZE_MAX / size)
+        return la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", wanted, size);
+    void *old, *grown;
+    memcpy(&old, buffer, sizeof old);
+    grown = realloc(old, wanted * size);
+    if (!grown)
+        return la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", wanted, size);
+    memcpy(buffer, &grown, sizeof grown);
+    *capacity = wanted;
+    return LA_OK;
+}
+
+void *la_pool_take(la_pool *pool, size_t count, size_t size, la_error *err) {
+    if (size && count > (SIZE_MAX / 2) / size) {
+        la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
+        return NULL;
+    }
+    size_t bytes = (count * size + 15) & ~(size_t)15;
+    la_pool_chunk *chunk = pool->chunks;
+    if (!chunk || chunk->capacity - chunk->used < bytes) {
+        size_t capacity = bytes > 16384 ? bytes : 16384;
+        chunk = calloc(1, sizeof *chunk + capacity);
+        if (!chunk) {
+            la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
+            return NULL;
+        }
+        chunk->capacity = capacity;
+        chunk->next = pool->chunks;
+        pool->chunks = chunk;
+    }
+    void *p = chunk->data + chunk->used;
+    chunk->used += bytes;
+    return p;
+}
+
+char *la_pool_text(la_pool *pool, const char *text, size_t length, la_error *err) {
+    char *copy = la_pool_take(pool, length + 1, 1, err);
+    if (copy)
+        memcpy(copy, text, length);
+    return copy;
+}
+
+void la_pool_free(la_pool *pool) {
+    while (pool->chunks) {
+        la_pool_chunk *next = pool->chunks->next;
+        free(pool->chunks);
+        pool->chunks = next;
+    }
+}
+
+void *la_arena_take(la_arena *arena, size_t count, size_t size) {
+    size_t bytes = (count * size + 63) & ~(size_t)63;
+    void *p = arena->base ? arena->base + arena->used : NULL;
+    arena->used += bytes;
+    return p;
+}

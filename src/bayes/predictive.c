@@ -1,0 +1,225 @@
+#include "bayes/predictive.h"
+#include "base/random.h"
+
+#include <math.h>
+#include <string.h>
+
+void la_contrast_basis(int64_t n_classes, double *basis) {
+    int64_t m = n_classes - 1;
+    for (int64_t k = 0; k < m; k++) {
+        double before = (double)(k + 1), scale = 1 / sqrt(before * (before + 1));
+        for (int64_t c = 0; c < n_classes; c++)
+            basis[c * m + k] = c <= k ? scale : c == k + 1 ? -before * scale : 0;
+    }
+}
+
+static void softmax(int64_t n, const double *logits, double *probs) {
+    double top = logits[0], sum = 0;
+    for (int64_t c = 1; c < n; c++)
+        top = logits[c] > top ? logits[c] : top;
+    for (int64_t c = 0; c < n; c++)
+        sum += probs[c] = exp(logits[c] - top);
+    for (int64_t c = 0; c < n; c++)
+        probs[c] /= sum;
+}
+
+void la_fisher_factor(int64_t n_classes, const float *logits, double *factor) {
+    int64_t m = n_classes - 1, top = 0;
+    double sum = 0;
+    for (int64_t c = 1; c < n_classes; c++)
+        top = logits[c] > logits[top] ? c : top;
+    /* exponentials of halves: sqrt(p) without underflow of p itself */
+    for (int64_t c = 0; c < n_classes; c++)
+        sum += exp((double)logits[c] - (double)logits[top]);
+    /* Reflection I - 2 v v^T / |v|^2 with v = sqrt(p) + e_top: it takes -e_top to sqrt(p). Its other columns are
+     * orthonormal and orthogonal to sqrt(p), so with root = sqrt(p)
+     *   diag(root) (sum of q q^T) diag(root) = diag(p) - p p^T.
+     * The sum, not the difference, in v: nothing cancels when one class has nearly all the probability. */
+    double half = 1 / sqrt(sum);
+    double at_top = half, square = 2 + 2 * at_top; /* |v|^2 */
+    for (int64_t c = 0; c < n_classes; c++) {
+        double root = exp(0.5 * ((double)logits[c] - (double)logits[top])) * half;
+        double v = root + (c == top ? 1 : 0);
+        for (int64_t k = 0; k < m; k++) {
+            int64_t column = k < top ? k : k + 1;
+            double v_column =
+                exp(0.5 * ((double)logits[column] - (double)logits[top])) * half;
+            factor[c * m + k] = root * ((c == column ? 1 : 0) - 2 * v * v_column / square);
+        }
+    }
+}
+
+double la_log_likelihood(int64_t n_classes, const float *logits, int64_t label) {
+    double top = (double)logits[0], sum = 0;
+    for (int64_t c = 1; c < n_classes; c++)
+        top = (double)logits[c] > top ? (double)logits[c] : top;
+    for (int64_t c = 0; c < n_classes; c++)
+        sum += exp((double)logits[c] - top);
+    return (double)logits[label] - top - log(sum);
+}
+
+static double entropy(int64_t n, const double *probs) {
+    double sum = 0;
+    for (int64_t c = 0; c < n; c++)
+        if (probs[c] > 0)
+            sum -= probs[c] * log(probs[c]);
+    return sum;
+}
+
+/* Lower Cholesky factor of a positive semi-definite matrix; directions of no variance get a zero column. */
+static void cholesky(int64_t n, const double *a, double *l) {
+    double scale = 0;
+    for (int64_t i = 0; i < n; i++)
+        scale = a[i * n + i] > scale ? a[i * n + i] : scale;
+    memset(l, 0, (size_t)(n * n) * sizeof *l);
+    for (int64_t j = 0; j < n; j++) {
+        double pivot = a[j * n + j];
+        for (int64_t k = 0; k < j; k++)
+            pivot -= l[j * n + k] * l[j * n + k];
+        if (pivot <= 1e-12 * scale)
+            continue;
+        l[j * n + j] = sqrt(pivot);
+        for (int64_t i = j + 1; i < n; i++) {
+            double sum = a[i * n + j];
+            for (int64_t k = 0; k < j; k++)
+                sum -= l[i * n + k] * l[j * n + k];
+            l[i * n + j] = sum / l[j * n + j];
+        }
+    }
+}
+
+/* mean of softmax over draws f = centre + basis L z; mutual information H[mean p] - mean H[p] */
+static void monte_carlo(int64_t n_classes, const double *centre, const double *basis,
+                        const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
+                        double *workspace, la_prediction *out) {
+    int64_t m = n_classes - 1;
+    double *l = workspace, *spread = l + m * m, *z = spread + n_classes * m, *f = z + m;
+    double *p = f + n_classes, mean_entropy = 0;
+    cholesky(m, cov, l);
+    for (int64_t c = 0; c < n_classes; c++) {
+        for (int64_t k = 0; k < m; k++) {
+            double sum = 0;
+            for (int64_t i = k; i < m; i++)
+                sum += basis[c * m + i] * l[i * m + k];
+            spread[c * m + k] = sum;
+        }
+        out->probs[c] = 0;
+    }
+    for (int64_t s = 0; s < samples; s++) {
+        la_random_normal(seed, stream, (uint64_t)(s * m), (size_t)m, z);
+        for (int64_t c = 0; c < n_classes; c++) {
+            f[c] = centre[c];
+            for (int64_t k = 0; k < m; k++)
+                f[c] += spread[c * m + k] * z[k];
+        }
+        softmax(n_classes, f, p);
+        for (int64_t c = 0; c < n_classes; c++)
+            out->probs[c] += p[c];
+        mean_entropy += entropy(n_classes, p);
+    }
+    for (int64_t c = 0; c < n_classes; c++)
+        out->probs[c] /= (double)samples;
+    double gap = entropy(n_classes, out->probs) - mean_entropy / (double)samples;
+    out->mutual_information = gap > 0 ? gap : 0;
+}
+
+/* MacKay's probit approximation for several classes: logits over sqrt(1 + pi/8 variance) */
+static void probit(int64_t n_classes, const double *centre, const double *full_cov, double *f,
+                   la_prediction *out) {
+    for (int64_t c = 0; c < n_classes; c++)
+        f[c] = centre[c] / sqrt(1 + M_PI / 8 * full_cov[c * n_classes + c]);
+    softmax(n_classes, f, out->probs);
+    out->mutual_information = NAN;
+}
+
+/* psi(x) for x > 0: recurrence up to 6, then the asymptotic series */
+static double digamma(double x) {
+    double sum = 0;
+    for (; x < 6; x++)
+        sum -= 1 / x;
+    double r = 1 / (x * x);
+    return sum + log(x) - 0.5 / x -
+           r * (1.0 / 12 - r * (1.0 / 120 - r * (1.0 / 252 - r * (1.0 / 240 - r / 132))));
+}
+
+/* Laplace bridge (Hobbhahn et al., arXiv 2003.01227, equation 8): the Dirichlet whose softmax-basis Gaussian this is.
+ * Its mean are the probabilities; mutual information H[p] - E H is closed too. */
+static void bridge(int64_t n_classes, const double *centre, const double *full_cov, double *alpha,
+                   la_prediction *out) {
+    double sum_exp = 0, total = 0, c_count = (double)n_classes;
+    for (int64_t c = 0; c < n_classes; c++)
+        sum_exp += exp(-centre[c]);
+    for (int64_t c = 0; c < n_classes; c++) {
+        double variance = full_cov[c * n_classes + c];
+        /* no variance: the Dirichlet sharpens without bound, its mean becomes the softmax of the logits */
+        variance = variance > 1e-9 ? variance : 1e-9;
+        alpha[c] = (1 - 2 / c_count + exp(centre[c]) * sum_exp / (c_count * c_count)) / variance;
+        total += alpha[c];
+    }
+    double expected = 0;
+    for (int64_t c = 0; c < n_classes; c++) {
+        out->probs[c] = alpha[c] / total;
+        expected -= out->probs[c] * (digamma(alpha[c] + 1) - digamma(total + 1));
+    }
+    double gap = entropy(n_classes, out->probs) - expected;
+    out->mutual_information = gap > 0 ? gap : 0;
+}
+
+int64_t la_predict_workspace(int64_t n_classes) {
+    int64_t m = n_classes - 1;
+    /* centred logits; then Monte Carlo's factor, spread, normals, logits and probabilities, or C numbers */
+    return n_classes + m * m + n_classes * m + m + 2 * n_classes;
+}
+
+/* Q cov Q^T */
+static void centred_covariance(int64_t n_classes, const double *basis, const double *cov,
+                               double *out) {
+    int64_t m = n_classes - 1;
+    for (int64_t c = 0; c < n_classes; c++)
+        for (int64_t d = 0; d <= c; d++) {
+            double sum = 0;
+            for (int64_t k = 0; k < m; k++)
+                for (int64_t l = 0; l < m; l++)
+                    sum += basis[c * m + k] * cov[k * m + l] * basis[d * m + l];
+            out[c * n_classes + d] = out[d * n_classes + c] = sum;
+        }
+}
+
+void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
+                    const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
+                    double *workspace, la_prediction *out) {
+    double *centre = workspace, mean = 0;
+    workspace += n_classes;
+    for (int64_t c = 0; c < n_classes; c++) {
+        out->logits[c] = (double)logits[c];
+        mean += (double)logits[c] / (double)n_classes;
+    }
+    for (int64_t c = 0; c < n_classes; c++)
+        centre[c] = (double)logits[c] - mean;
+    softmax(n_classes, centre, out->map_probs);
+    if (kind == LA_PREDICT_MAP)
+        memset(out->logit_cov, 0, (size_t)(n_classes * n_classes) * sizeof(double));
+    else
+        centred_covariance(n_classes, basis, cov, out->logit_cov);
+    switch (kind) {
+    case LA_PREDICT_MC:
+        monte_carlo(n_classes, centre, basis, cov, samples, seed, stream, workspace, out);
+        break;
+    case LA_PREDICT_PROBIT:
+        probit(n_classes, centre, out->logit_cov, workspace, out);
+        break;
+    case LA_PREDICT_BRIDGE:
+        bridge(n_classes, centre, out->logit_cov, workspace, out);
+        break;
+    case LA_PREDICT_MAP:
+        memcpy(out->probs, out->map_probs, (size_t)n_classes * sizeof(double));
+        out->mutual_information = 0;
+        break;
+    }
+    out->prediction = 0;
+    for (int c = 1; c < (int)n_classes; c++)
+        if (out->probs[c] > out->probs[out->prediction])
+            out->prediction = c;
+    out->confidence = out->probs[out->prediction];
+    out->entropy = entropy(n_classes, out->probs);
+}

@@ -1,0 +1,100 @@
+#include "cli/cli.h"
+#include "base/threads.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BAR = 24 };
+
+static struct {
+    const char *stage;
+    double start, shown;
+    bool drawn;
+} bar;
+
+static void warn(void *user, const char *message) {
+    (void)user;
+    la_cli_progress_end();
+    fprintf(stderr, "laplora: note: %s\n", message);
+}
+
+/* rows done, rate, time left; drawn at most ten times a second */
+static void progress(void *user, const char *stage, int64_t rows, double fraction) {
+    (void)user;
+    double now = la_seconds();
+    if (bar.stage != stage) {
+        la_cli_progress_end();
+        bar.stage = stage;
+        bar.start = now;
+        bar.shown = 0;
+    }
+    if (now - bar.shown < 0.1 && fraction < 1)
+        return;
+    bar.shown = now;
+    bar.drawn = true;
+    double spent = now - bar.start, rate = spent > 0 ? (double)rows / spent : 0;
+    char filled[BAR + 1];
+    int n = (int)(fraction * BAR);
+    for (int i = 0; i < BAR; i++)
+        filled[i] = i < n ? '#' : '.';
+    filled[BAR] = 0;
+    fprintf(stderr, "\r%-10s [%s] %lld rows, %.0f rows/s", stage, filled, (long long)rows, rate);
+    if (fraction > 0 && fraction < 1)
+        fprintf(stderr, ", %.0f s left   ", ceil(spent * (1 - fraction) / fraction));
+    else
+        fprintf(stderr, ", %.1f s          ", spent);
+    fflush(stderr);
+}
+
+void la_cli_progress_end(void) {
+    if (bar.drawn)
+        fputc('\n', stderr);
+    bar.drawn = false;
+    bar.stage = NULL;
+}
+
+la_log la_cli_log(const la_cli *cli) {
+    if (cli->quiet)
+        return (la_log){0};
+    return (la_log){.warn = warn, .progress = isatty(STDERR_FILENO) ? progress : NULL};
+}
+
+int la_cli_exit(const la_error *err) {
+    la_cli_progress_end();
+    if (err->status == LA_OK)
+        return 0;
+    fprintf(stderr, "laplora: error: %s\n", err->message);
+    if (err->status == LA_INTERRUPTED)
+        return 128 + la_interrupted();
+    return (int)err->status;
+}
+
+la_run_options la_cli_run_options(const la_cli *cli) {
+    return (la_run_options){.device = cli->device,
+                            .precision = cli->precision,
+                            .threads = (int)cli->threads,
+                            .max_length = cli->max_length,
+                            .batch_tokens = cli->batch_tokens,
+                            .text_field = cli->text_field,
+                            .pair_field = cli->pair_field,
+                            .label_field = cli->label_field,
+                            .id_field = cli->id_field,
+                            .labels = cli->labels,
+                            .log = la_cli_log(cli)};
+}
+
+la_status la_cli_require(const char *command, const char *option, const char *value,
+                         la_error *err) {
+    if (value)
+        return LA_OK;
+    return la_fail(err, LA_USAGE, "%s needs --%s; see laplora %s --help", command, option, command);
+}
+
+la_status la_cli_no_operands(const la_command *command, const la_cli *cli, la_error *err) {
+    if (!cli->n_operands)
+        return LA_OK;
+    return la_fail(err, LA_USAGE, "%s takes no operand (\"%s\"); see laplora %s --help",
+                   command->name, cli->operands[0], command->name);
+}

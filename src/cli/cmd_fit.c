@@ -1,0 +1,147 @@
+#include "cli/cli.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const kron_names[] = {"expand", "reduce"};
+static const char *const params_names[] = {"lora", "lora+head", "head"};
+static const char *const prior_names[] = {"global", "module", "fixed"};
+
+static la_status read_prior(const char *text, la_fit_options *options, la_error *err) {
+    options->prior = LA_PRIOR_MODULE;
+    if (!text || !strcmp(text, "module"))
+        return LA_OK;
+    options->prior = LA_PRIOR_GLOBAL;
+    if (!strcmp(text, "global"))
+        return LA_OK;
+    char *end;
+    options->prior = LA_PRIOR_FIXED;
+    options->prior_value = strtod(text, &end);
+    if (end == text || *end || !(options->prior_value > 0) || options->prior_value > 1e300)
+        return la_fail(err, LA_USAGE, "--prior \"%s\": expected module, global or a positive number",
+                       text);
+    return LA_OK;
+}
+
+static la_status read_rank(const char *text, int64_t *rank, la_error *err) {
+    *rank = 0;
+    if (!text || !strcmp(text, "full"))
+        return LA_OK;
+    char *end;
+    long long value = strtoll(text, &end, 10);
+    if (end == text || *end || value < 1 || value > 1 << 24)
+        return la_fail(err, LA_USAGE, "--rank \"%s\": expected full or a positive integer", text);
+    *rank = value;
+    return LA_OK;
+}
+
+/* Every number finite or null: JSON has no NaN. */
+static json_t *summary_json(const la_fit_summary *s) {
+    json_t *blocks = json_array(), *precisions = json_object();
+    for (int64_t b = 0; b < s->n_blocks; b++) {
+        const la_block_summary *block = &s->blocks[b];
+        json_object_set_new(precisions, block->name, json_real(block->prior_precision));
+        json_array_append_new(blocks, json_pack("{s:s,s:[II],s:f,s:f}", "name", block->name, "shape",
+                                                (json_int_t)block->out, (json_int_t)block->in,
+                                                "trace_in", block->trace_in, "trace_out",
+                                                block->trace_out));
+    }
+    json_t *value = s->prior == LA_PRIOR_MODULE ? json_null() : json_real(s->prior_precision);
+    return json_pack(
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:{s:s,s:o,s:o},s:o,s:{s:f,s:f,s:f,s:f,s:f},s:s,s:s,s:i}",
+        "schema", "laplora.fit/1", "n_rows", (json_int_t)s->n_rows, "n_tokens",
+        (json_int_t)s->n_tokens, "n_classes", (json_int_t)s->n_classes, "n_blocks",
+        (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
+        s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood,
+        "prior_precision", "kind", prior_names[s->prior], "value", value, "blocks", precisions,
+        "blocks", blocks, "seconds", "load", s->seconds_load, "curvature", s->seconds_curvature,
+        "decompose", s->seconds_decompose, "prior", s->seconds_prior, "save", s->seconds_save,
+        "device", s->device, "precision", s->precision, "threads", s->threads);
+}
+
+static la_status print_json(const la_fit_summary *s, la_error *err) {
+    json_t *root = summary_json(s);
+    if (!root)
+        return la_fail(err, LA_RESOURCE, "out of memory for the summary");
+    int failed = json_dumpf(root, stdout, JSON_COMPACT) || fputc('\n', stdout) == EOF ||
+                 fflush(stdout);
+    json_decref(root);
+    return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
+}
+
+static void print_text(const la_fit_summary *s, const char *out) {
+    fprintf(stderr,
+            "%s: %lld blocks, %lld parameters, from %lld rows (%lld tokens, %lld classes)\n"
+            "log likelihood %.2f, log marginal likelihood %.2f, ",
+            out, (long long)s->n_blocks, (long long)s->n_parameters, (long long)s->n_rows,
+            (long long)s->n_tokens, (long long)s->n_classes, s->log_likelihood,
+            s->log_marginal_likelihood);
+    double least = s->blocks[0].prior_precision, most = least;
+    for (int64_t b = 1; b < s->n_blocks; b++) {
+        double value = s->blocks[b].prior_precision;
+        least = value < least ? value : least;
+        most = value > most ? value : most;
+    }
+    if (s->prior == LA_PRIOR_MODULE)
+        fprintf(stderr, "prior precision %.3g to %.3g (one a block)\n", least, most);
+    else
+        fprintf(stderr, "prior precision %.4g (%s)\n", s->prior_precision, prior_names[s->prior]);
+    fprintf(stderr,
+            "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, save "
+            "%.2f\n",
+            s->seconds_load, s->seconds_curvature,
+            (double)s->n_rows / (s->seconds_curvature > 0 ? s->seconds_curvature : 1),
+            s->seconds_decompose, s->seconds_prior, s->seconds_save);
+}
+
+static la_status fit(const la_cli *cli, la_error *err) {
+    la_fit_options options = {.run = la_cli_run_options(cli),
+                              .base = cli->base,
+                              .adapter = cli->adapter,
+                              .data = cli->data,
+                              .out = cli->out,
+                              .choices = cli->choices,
+                              .choice_ids = cli->choice_ids,
+                              .template_path = cli->template_path};
+    LA_TRY(la_cli_no_operands(&la_command_fit, cli, err));
+    LA_TRY(la_cli_require("fit", "base", cli->base, err));
+    LA_TRY(la_cli_require("fit", "adapter", cli->adapter, err));
+    LA_TRY(la_cli_require("fit", "data", cli->data, err));
+    LA_TRY(la_cli_require("fit", "out", cli->out, err));
+    if (!strcmp(cli->out, "-"))
+        return la_fail(err, LA_USAGE, "--out: a posterior is a file, not standard output");
+    int kron, params;
+    LA_TRY(la_cli_choice("kron", cli->kron, kron_names, 2, &kron, err));
+    LA_TRY(la_cli_choice("params", cli->params, params_names, 3, &params, err));
+    options.kron = (la_kron)kron;
+    options.params = (la_params)params;
+    LA_TRY(read_prior(cli->prior, &options, err));
+    LA_TRY(read_rank(cli->rank, &options.rank, err));
+    la_fit_summary *summary;
+    LA_TRY(la_fit(&options, &summary, err));
+    la_cli_progress_end();
+    la_status status = LA_OK;
+    if (cli->json)
+        status = print_json(summary, err);
+    else if (!cli->quiet)
+        print_text(summary, cli->out);
+    la_fit_summary_free(summary);
+    return status;
+}
+
+static int run(const la_cli *cli) {
+    la_error err = {0};
+    fit(cli, &err);
+    return la_cli_exit(&err);
+}
+
+const la_command la_command_fit = {
+    .name = "fit",
+    .summary = "curvature and prior of an adapter -> posterior file",
+    .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
+    .options = "base adapter data out kron prior rank params choices choice-ids template device "
+               "threads precision seed max-length batch-tokens text-field pair-field label-field "
+               "id-field labels json quiet verbose",
+    .run = run,
+};

@@ -1,0 +1,183 @@
+#include "cli/cli.h"
+#include "input/json.h"
+#include "model/adapter.h"
+#include "model/config.h"
+#include "output/posterior_file.h"
+#include "output/prediction_rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool has_file(const char *dir, const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return !access(path, F_OK);
+}
+
+/* Element types in use, most bytes first is not needed: "F32" or "BF16, F32". */
+static json_t *types_of(const la_checkpoint *checkpoint) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < la_checkpoint_count(checkpoint); i++) {
+        const char *name = la_checkpoint_at(checkpoint, i)->dtype_name;
+        size_t j = 0;
+        while (j < json_array_size(list) && strcmp(json_string_value(json_array_get(list, j)), name))
+            j++;
+        if (j == json_array_size(list))
+            json_array_append_new(list, json_string(name));
+    }
+    return list;
+}
+
+static la_status add_checkpoint(const char *dir, const char *stem, json_t *out, la_error *err) {
+    la_checkpoint *checkpoint;
+    LA_TRY(la_checkpoint_open(dir, stem, &checkpoint, err));
+    int64_t elements = 0;
+    for (int64_t i = 0; i < la_checkpoint_count(checkpoint); i++)
+        elements += la_checkpoint_at(checkpoint, i)->count;
+    json_object_set_new(out, "tensors", json_integer(la_checkpoint_count(checkpoint)));
+    json_object_set_new(out, "parameters", json_integer(elements));
+    json_object_set_new(out, "bytes", json_integer((json_int_t)la_checkpoint_bytes(checkpoint)));
+    json_object_set_new(out, "dtypes", types_of(checkpoint));
+    la_checkpoint_close(checkpoint);
+    return LA_OK;
+}
+
+static la_status describe_base(const char *path, json_t *out, la_error *err) {
+    la_config config;
+    LA_TRY(la_config_read(path, &config, err));
+    json_object_set_new(out, "kind", json_string("base"));
+    json_object_set_new(out, "model_type", json_string(config.arch->model_type));
+    json_object_set_new(out, "layers", json_integer(config.layers));
+    json_object_set_new(out, "hidden", json_integer(config.hidden));
+    json_object_set_new(out, "heads", json_integer(config.heads));
+    json_object_set_new(out, "vocabulary", json_integer(config.vocab));
+    json_object_set_new(out, "positions", json_integer(config.max_positions));
+    json_object_set_new(out, "tokenizer", json_boolean(has_file(path, "tokenizer.json")));
+    la_config_free(&config);
+    return add_checkpoint(path, "model", out, err);
+}
+
+static la_status describe_adapter(const char *path, const la_log *log, json_t *out, la_error *err) {
+    la_adapter adapter;
+    LA_TRY(la_adapter_open(path, &adapter, log, err));
+    static const char *const keys[] = {"peft_type",      "task_type",       "r",
+                                       "lora_alpha",     "use_rslora",      "target_modules",
+                                       "modules_to_save", "base_model_name_or_path"};
+    json_object_set_new(out, "kind", json_string("adapter"));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        json_t *value = json_object_get(adapter.config, keys[i]);
+        json_object_set(out, keys[i], value ? value : json_null());
+    }
+    la_adapter_close(&adapter);
+    return add_checkpoint(path, "adapter_model", out, err);
+}
+
+static la_status describe_posterior(const char *path, json_t *out, la_error *err) {
+    static const char *const kron[] = {"expand", "reduce"};
+    static const char *const prior[] = {"global", "module", "fixed"};
+    static const char *const params[] = {"lora", "lora+head", "head"};
+    la_posterior p;
+    LA_TRY(la_posterior_load(path, &p, err));
+    int64_t parameters = 0;
+    for (int64_t b = 0; b < p.n_blocks; b++)
+        parameters += p.blocks[b].out * p.blocks[b].in;
+    json_object_set_new(out, "kind", json_string("posterior"));
+    json_object_set_new(out, "kron", json_string(kron[p.kron]));
+    json_object_set_new(out, "params", json_string(params[p.params]));
+    json_object_set_new(out, "prior", json_string(prior[p.prior]));
+    if (p.prior != LA_PRIOR_MODULE)
+        json_object_set_new(out, "prior_precision", json_real(p.prior_precision));
+    if (p.rank_asked)
+        json_object_set_new(out, "rank", json_integer(p.rank_asked));
+    json_object_set_new(out, "n_blocks", json_integer(p.n_blocks));
+    json_object_set_new(out, "n_parameters", json_integer(parameters));
+    json_object_set_new(out, "n_rows", json_integer(p.n_rows));
+    json_object_set_new(out, "n_tokens", json_integer(p.n_tokens));
+    json_object_set_new(out, "n_classes", json_integer(p.n_classes));
+    json_object_set_new(out, "log_likelihood", json_real(p.log_likelihood));
+    json_object_set_new(out, "log_marginal_likelihood", json_real(p.log_marginal_likelihood));
+    json_object_set_new(out, "base", json_string(p.base_path));
+    json_object_set_new(out, "base_digest", json_string(p.base_digest));
+    json_object_set_new(out, "adapter", json_string(p.adapter_path));
+    json_object_set_new(out, "adapter_digest", json_string(p.adapter_digest));
+    json_object_set_new(out, "tokenizer_digest", json_string(p.tokenizer_digest));
+    json_object_set_new(out, "data_digest", json_string(p.data_digest));
+    json_object_set_new(out, "max_length", json_integer(p.max_length));
+    la_posterior_free(&p);
+    return LA_OK;
+}
+
+static la_status describe_predictions(const char *path, json_t *out, la_error *err) {
+    la_predictions p;
+    LA_TRY(la_predictions_read(path, &p, err));
+    json_object_set_new(out, "kind", json_string("predictions"));
+    json_object_set_new(out, "confidence_kind", json_string(p.confidence_kind));
+    json_object_set_new(out, "n_labelled", json_integer(p.n));
+    json_object_set_new(out, "n_unlabelled", json_integer(p.n_unlabelled));
+    json_object_set_new(out, "n_errors", json_integer(p.n_errors));
+    json_object_set_new(out, "n_classes", json_integer(p.n_classes));
+    la_predictions_free(&p);
+    return LA_OK;
+}
+
+static la_status describe(const char *path, const la_log *log, json_t *out, la_error *err) {
+    struct stat info;
+    json_object_set_new(out, "path", json_string(path));
+    if (stat(path, &info))
+        return la_fail(err, LA_BAD_INPUT, "%s: no such file or folder", path);
+    if (!S_ISDIR(info.st_mode))
+        return la_posterior_looks_like(path) ? describe_posterior(path, out, err)
+                                             : describe_predictions(path, out, err);
+    if (has_file(path, "adapter_config.json"))
+        return describe_adapter(path, log, out, err);
+    if (has_file(path, "config.json"))
+        return describe_base(path, out, err);
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: holds neither config.json (a base) nor adapter_config.json (an adapter)",
+                   path);
+}
+
+static la_status print(const json_t *root, bool as_json, la_error *err) {
+    const char *key;
+    json_t *value;
+    if (as_json) {
+        json_dumpf(root, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+        fputc('\n', stdout);
+    } else {
+        json_object_foreach((json_t *)(uintptr_t)root, key, value) {
+            printf("%-26s", key);
+            if (json_is_string(value))
+                fputs(json_string_value(value), stdout);
+            else
+                json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
+            fputc('\n', stdout);
+        }
+    }
+    return fflush(stdout) ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
+}
+
+static int run(const la_cli *cli) {
+    la_error err = {0};
+    if (cli->n_operands != 1) {
+        la_fail(&err, LA_USAGE, "info takes one path; see laplora info --help");
+        return la_cli_exit(&err);
+    }
+    json_t *root = json_object();
+    la_log log = la_cli_log(cli);
+    if (!root)
+        la_fail(&err, LA_RESOURCE, "out of memory");
+    else if (describe(cli->operands[0], &log, root, &err) == LA_OK)
+        print(root, cli->json, &err);
+    json_decref(root);
+    return la_cli_exit(&err);
+}
+
+const la_command la_command_info = {
+    .name = "info",
+    .summary = "what a base, an adapter, a posterior or a prediction file is",
+    .usage = "PATH [--json]",
+    .options = "json quiet",
+    .run = run,
+};

@@ -1,0 +1,93 @@
+#include "cli/cli.h"
+#include "base/output_file.h"
+#include "base/threads.h"
+#include "input/rows.h"
+#include "model/config.h"
+#include "text/tokenizer.h"
+
+#include <string.h>
+
+/* What fit and predict would truncate to, where the folder tells; else what tokenizer.json presets. */
+static int64_t default_length(const char *base) {
+    la_config config;
+    la_error ignored = {0};
+    if (la_config_read(base, &config, &ignored) != LA_OK)
+        return 0;
+    int64_t limit = config.max_positions;
+    if (config.model_max_length && config.model_max_length < limit)
+        limit = config.model_max_length;
+    la_config_free(&config);
+    return limit;
+}
+
+static la_status write_row(FILE *stream, int64_t index, const int32_t *ids, int64_t n,
+                           la_error *err) {
+    fprintf(stream, "{\"index\":%lld,\"ids\":[", (long long)index);
+    for (int64_t i = 0; i < n; i++)
+        fprintf(stream, "%s%d", i ? "," : "", ids[i]);
+    if (fputs("]}\n", stream) == EOF)
+        return la_fail(err, LA_RESOURCE, "cannot write the ids");
+    return LA_OK;
+}
+
+static la_status tokenize_rows(la_row_reader *reader, la_tokenizer *tokenizer,
+                               const la_encode_options *options, FILE *stream, la_error *err) {
+    la_encoding encoding = {0};
+    la_status status = LA_OK;
+    for (;;) {
+        la_row row;
+        bool more;
+        LA_TRY_DONE(la_check_interrupt(err));
+        LA_TRY_DONE(la_row_reader_next(reader, &row, &more, err));
+        if (!more)
+            break;
+        if (row.ids) {
+            LA_TRY_DONE(write_row(stream, row.index, row.ids, row.n_ids, err));
+            continue;
+        }
+        LA_TRY_DONE(la_tokenizer_encode(tokenizer, row.text, row.text_length, row.pair,
+                                        row.pair_length, options, &encoding, err));
+        LA_TRY_DONE(write_row(stream, row.index, encoding.ids, encoding.n, err));
+    }
+done:
+    la_encoding_free(&encoding);
+    return status;
+}
+
+static la_status tokenize(const la_cli *cli, la_error *err) {
+    la_tokenizer *tokenizer = NULL;
+    la_row_reader *reader = NULL;
+    la_output_file out = {0};
+    la_row_fields fields = {.text = cli->text_field, .pair = cli->pair_field};
+    LA_TRY(la_cli_no_operands(&la_command_tokenize, cli, err));
+    LA_TRY(la_cli_require("tokenize", "base", cli->base, err));
+    LA_TRY(la_cli_require("tokenize", "data", cli->data, err));
+    la_encode_options options = {.max_length = cli->max_length};
+    if (!options.max_length)
+        options.max_length = default_length(cli->base);
+    la_status status;
+    LA_TRY_DONE(la_tokenizer_open(cli->base, &tokenizer, err));
+    LA_TRY_DONE(la_row_reader_open(cli->data, &fields, &reader, err));
+    LA_TRY_DONE(la_output_open(&out, cli->out, 1, err));
+    LA_TRY_DONE(tokenize_rows(reader, tokenizer, &options, out.stream, err));
+    LA_TRY_DONE(la_output_commit(&out, err));
+done:
+    la_output_discard(&out);
+    la_row_reader_close(reader);
+    la_tokenizer_close(tokenizer);
+    return status;
+}
+
+static int run(const la_cli *cli) {
+    la_error err = {0};
+    tokenize(cli, &err);
+    return la_cli_exit(&err);
+}
+
+const la_command la_command_tokenize = {
+    .name = "tokenize",
+    .summary = "token ids of the rows, as fit and predict see them",
+    .usage = "--base DIR --data FILE [--out FILE] [OPTION]...",
+    .options = "base data out max-length text-field pair-field quiet json",
+    .run = run,
+};

@@ -1,0 +1,59 @@
+/* Data rows from JSONL, CSV or TSV, one at a time, with the file's line in every message. */
+#ifndef LA_INPUT_ROWS_H
+#define LA_INPUT_ROWS_H
+
+#include "base/error.h"
+#include "input/template.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+/* Class names in class order; names NULL when the classes have none. */
+typedef struct la_labels {
+    int64_t count;
+    char **names;
+} la_labels;
+
+/* Splits "NAME,NAME,...". The caller frees with la_labels_free. */
+la_status la_labels_parse(const char *list, la_labels *labels, la_error *err);
+la_status la_labels_copy(const la_labels *from, la_labels *to, la_error *err);
+void la_labels_free(la_labels *labels);
+
+typedef struct la_row_fields {
+    const char *text, *pair, *label, *id; /* NULL: the usual names */
+    const la_template *prompt;            /* NULL: none */
+    bool plain_lines;                     /* a line that is no JSON object is a text */
+} la_row_fields;
+
+/* A row as read. Everything is owned by the reader and valid until the next call. */
+typedef struct la_row {
+    int64_t index; /* 0-based, in input order */
+    int64_t line;  /* 1-based line where the row begins */
+    const char *text, *pair;
+    size_t text_length, pair_length;
+    const int32_t *ids; /* token ids to be used as they are, instead of text */
+    int64_t n_ids;
+    const json_t *label; /* NULL: none */
+    const json_t *id;    /* NULL: none */
+} la_row;
+
+typedef struct la_row_reader la_row_reader;
+
+/* path "-": JSONL on standard input. Format by extension: .csv, .tsv, else JSONL. fields (and what it points to) must
+ * outlive the reader. Free with la_row_reader_close. */
+la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_row_reader **reader,
+                             la_error *err);
+void la_row_reader_close(la_row_reader *reader);
+/* Reads the next row; *more is false at the end. After LA_BAD_INPUT with *more true the caller may go on with the next
+ * row (row->index and row->line are set). */
+la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_error *err);
+/* Share of the file that was read, 0..1; 0 when it has no size. */
+double la_row_reader_fraction(const la_row_reader *reader);
+/* Name for messages. */
+const char *la_row_reader_name(const la_row_reader *reader);
+
+/* Class of a row: an integer, or a name of labels. -1 when the row has no label (null, "", -1 or absent). */
+la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
+                       int64_t n_classes, int64_t *label, la_error *err);
+
+#endif

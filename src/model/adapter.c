@@ -1,0 +1,146 @@
+#include "model/adapter.h"
+#include "input/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CONFIG_BYTES_MAX = 64 << 20 };
+
+static const la_adapter_kind *const kinds[] = {&la_adapter_lora};
+
+/* Drops the first occurrence of piece from text. */
+static void cut(char *text, const char *piece, const char *instead) {
+    char *at = strstr(text, piece);
+    if (!at)
+        return;
+    size_t with = strlen(instead);
+    memmove(at + with, at + strlen(piece), strlen(at + strlen(piece)) + 1);
+    memcpy(at, instead, with);
+}
+
+/* Key as the base model's modules are named. Saved by save_pretrained or as a raw state dict, the same comes out. */
+static char *normal_key(la_adapter *adapter, const char *name, la_error *err) {
+    char *key = la_pool_text(&adapter->pool, name, strlen(name), err);
+    if (!key)
+        return NULL;
+    if (!strncmp(key, "base_model.model.", 17))
+        memmove(key, key + 17, strlen(key + 17) + 1);
+    cut(key, ".base_layer.", ".");
+    cut(key, ".modules_to_save.default.", ".");
+    cut(key, ".modules_to_save.", ".");
+    cut(key, ".default.", ".");
+    return key;
+}
+
+static int by_key(const void *a, const void *b) {
+    const la_adapter_entry *x = a, *y = b;
+    int order = strcmp(x->key, y->key);
+    return order ? order : strcmp(x->tensor->name, y->tensor->name);
+}
+
+static la_status read_entries(la_adapter *adapter, la_error *err) {
+    int64_t n = la_checkpoint_count(adapter->file);
+    adapter->entries = la_pool_take(&adapter->pool, (size_t)n, sizeof *adapter->entries, err);
+    if (!adapter->entries)
+        return err->status;
+    for (int64_t i = 0; i < n; i++) {
+        const la_tensor *tensor = la_checkpoint_at(adapter->file, i);
+        /* the frozen copy that PEFT keeps beside a trained module */
+        if (strstr(tensor->name, ".original_module."))
+            continue;
+        LA_TRY(la_tensor_check_float(tensor, err));
+        LA_TRY(la_tensor_check_finite(tensor, err));
+        char *key = normal_key(adapter, tensor->name, err);
+        if (!key)
+            return err->status;
+        adapter->entries[adapter->n_entries++] = (la_adapter_entry){key, tensor, false};
+    }
+    qsort(adapter->entries, (size_t)adapter->n_entries, sizeof *adapter->entries, by_key);
+    return LA_OK;
+}
+
+static la_status read_config(const char *dir, la_adapter *adapter, const la_log *log,
+                             la_error *err) {
+    size_t room = strlen(dir) + 32;
+    char *path = la_pool_take(&adapter->pool, room, 1, err);
+    if (!path)
+        return err->status;
+    snprintf(path, room, "%s/adapter_config.json", dir);
+    adapter->config_path = path;
+    LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &adapter->config, err));
+    const char *type = NULL;
+    if (json_is_object(json_object_get(adapter->config, "config")))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: is a folder of the `adapters` library, expected one of PEFT", path);
+    LA_TRY(la_json_text(adapter->config, path, "peft_type", true, &type, err));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i]->peft_type, type))
+            adapter->kind = kinds[i];
+    if (!adapter->kind)
+        return la_fail(err, LA_UNSUPPORTED, "%s: peft_type \"%s\" is not supported (LORA is)", path,
+                       type);
+    LA_TRY(la_json_text(adapter->config, path, "task_type", false, &adapter->task_type, err));
+    return adapter->kind->check(adapter, log, err);
+}
+
+la_status la_adapter_open(const char *dir, la_adapter *adapter, const la_log *log, la_error *err) {
+    *adapter = (la_adapter){0};
+    la_status status = read_config(dir, adapter, log, err);
+    if (status == LA_OK)
+        status = la_checkpoint_open(dir, "adapter_model", &adapter->file, err);
+    if (status == LA_OK)
+        status = read_entries(adapter, err);
+    if (status != LA_OK)
+        la_adapter_close(adapter);
+    return status;
+}
+
+void la_adapter_close(la_adapter *adapter) {
+    la_checkpoint_close(adapter->file);
+    json_decref(adapter->config);
+    la_pool_free(&adapter->pool);
+    *adapter = (la_adapter){0};
+}
+
+la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key) {
+    int64_t low = 0, high = adapter->n_entries;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (strcmp(adapter->entries[middle].key, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    la_adapter_entry *found = NULL;
+    for (int64_t i = low; i < adapter->n_entries && !strcmp(adapter->entries[i].key, key); i++) {
+        adapter->entries[i].used = true;
+        if (!found)
+            found = &adapter->entries[i];
+    }
+    return found;
+}
+
+la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
+    /* only keys that change the numbers: a re-saved configuration is still the same adapter */
+    static const char *const keys[] = {"peft_type",    "r",             "lora_alpha",
+                                       "use_rslora",   "alpha_pattern", "rank_pattern",
+                                       "fan_in_fan_out"};
+    char content[33];
+    LA_TRY(la_checkpoint_digest(adapter->file, content, err));
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    la_digest_add_text(digest, content);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(adapter->config, keys[i]);
+        char *text = la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)
+                                           : NULL;
+        la_digest_add_text(digest, keys[i]);
+        la_digest_add_text(digest, text ? text : "");
+        free(text);
+    }
+    la_digest_finish(digest, out);
+    return LA_OK;
+}

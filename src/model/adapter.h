@@ -1,0 +1,111 @@
+/* Adapter folders of PEFT: configuration, tensors, and the kinds of adapter.
+ *
+ * A kind is attached to a site (one projection). It adds to the projection's output, sends cotangents back, and exposes
+ * its trained matrices as blocks: linear maps with an input x and an output cotangent g. Curvature and predictive see
+ * only blocks. A new kind is one file and one row of the table in adapter.c. */
+#ifndef LA_MODEL_ADAPTER_H
+#define LA_MODEL_ADAPTER_H
+
+#include "backend/ops.h"
+#include "base/digest.h"
+#include "base/memory.h"
+#include "input/safetensors.h"
+
+#include <jansson.h>
+
+/* A trained matrix [out, in] of the adapter or the head. */
+typedef struct la_block {
+    const char *name;
+    int64_t out, in;
+    double theta_square; /* squared norm of the trained values */
+    int64_t input;       /* blocks with the same number read the same x */
+    bool per_row;        /* sees one token a row (pooled state), not all */
+    bool is_head;
+    bool wanted; /* part of the posterior */
+} la_block;
+
+/* What a block saw in a batch. */
+typedef struct la_block_io {
+    const la_mat *x;     /* [T, in] over all tokens the block sees */
+    const int32_t *cu;   /* [n_rows + 1] */
+    const la_mat *x_at_g; /* [Q, in] the tokens that have cotangents; may be x itself */
+    const la_mat *g;     /* [n_rhs Q, out] cotangents of the block's output, to be multiplied by g_scale */
+    const int32_t *cu_g; /* [n_rows + 1] */
+    float g_scale;
+    int64_t n_rows, n_rhs;
+} la_block_io;
+
+typedef struct la_block_visitor {
+    void (*visit)(void *user, int64_t block, const la_block_io *io);
+    void *user;
+} la_block_visitor;
+
+typedef struct la_adapter_kind la_adapter_kind;
+
+/* An adapted projection. Owned by the model. */
+typedef struct la_site {
+    const la_adapter_kind *kind;
+    const char *module;
+    int64_t out, in;
+    int64_t state_cols; /* floats a token that forward leaves for backward */
+    int64_t blocks[2];  /* numbers in the model's list */
+    /* LoRA: y += scale B (A x) */
+    la_mat a, b; /* [r, in], [out, r] */
+    float scale;
+    const float *bias; /* on the host: what the kind adds to the projection's bias; NULL for nothing */
+} la_site;
+
+/* Backward at a site. */
+typedef struct la_site_pass {
+    la_block_io io;      /* x, x_at_g, g of the projection; g_scale is not used */
+    const la_mat *state; /* [Q, state_cols], of the tokens in x_at_g */
+    la_mat state_all;    /* workspace [T, state_cols] */
+    la_mat state_g;      /* workspace [n_rhs Q, state_cols] */
+    la_mat *dx;          /* [n_rhs Q, in], added to; NULL when not asked for */
+    const la_block_visitor *visitor;
+} la_site_pass;
+
+typedef struct la_adapter_entry {
+    const char *key; /* without base_model.model., base_layer, modules_to_save and adapter names */
+    const la_tensor *tensor;
+    bool used;
+} la_adapter_entry;
+
+typedef struct la_adapter {
+    la_pool pool;
+    la_checkpoint *file;
+    json_t *config;
+    const char *config_path;
+    const la_adapter_kind *kind;
+    la_adapter_entry *entries; /* sorted by key */
+    int64_t n_entries;
+    const char *task_type; /* NULL when not stored */
+} la_adapter;
+
+struct la_adapter_kind {
+    const char *peft_type;
+    /* Refuses what the configuration asks and this kind does not do. */
+    la_status (*check)(const la_adapter *adapter, const la_log *log, la_error *err);
+    /* Fills *site and *blocks (name, sizes, norm) from the tensors at module; *adapted is false when there are none.
+     * Memory from pool; n_blocks of at most 2. */
+    la_status (*bind)(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err);
+    /* y += adapter(x), leaving state[T, state_cols] */
+    void (*forward)(la_backend *be, const la_site *site, const la_mat *x, la_mat *state,
+                    la_mat *y);
+    void (*backward)(la_backend *be, const la_site *site, const la_site_pass *pass);
+    /* Suffixes of tensor keys that belong to this kind, NULL-terminated: for messages about stray tensors. */
+    const char *const *suffixes;
+};
+
+extern const la_adapter_kind la_adapter_lora;
+
+/* Reads DIR/adapter_config.json and DIR/adapter_model.safetensors. Free with la_adapter_close. */
+la_status la_adapter_open(const char *dir, la_adapter *adapter, const la_log *log, la_error *err);
+void la_adapter_close(la_adapter *adapter);
+/* The entry KEY, marked as used; NULL when there is none. */
+la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key);
+/* Adds tensors and what the forward pass depends on. */
+la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err);
+
+#endif

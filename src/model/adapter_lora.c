@@ -1,0 +1,250 @@
+/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks (arXiv 2308.13111, section 3):
+ *   A: input x,   cotangent scale B^T g
+ *   B: input A x, cotangent scale g */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "input/json.h"
+#include "model/adapter.h"
+
+#include <math.h>
+#include <pcre2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Keys that change nothing in the forward pass, or that bind() reads. */
+static const char *const harmless[] = {
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config",
+    "ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+    "lora_bias", "lora_dropout", "lora_ga_config", "megatron_core", "modules_to_save", "peft_type",
+    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
+    "target_modules", "task_type", "use_rslora", "velora_config",
+};
+
+/* Inits that subtract the first adapter from the base: the adapter only fits that other base. */
+static const char *const altering_inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
+
+static bool is_harmless(const char *key) {
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (!strcmp(harmless[i], key))
+            return true;
+    return false;
+}
+
+static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
+    const char *path = adapter->config_path, *key;
+    json_t *value;
+    json_object_foreach(adapter->config, key, value) {
+        if (!is_harmless(key) && la_json_is_set(value))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: \"%s\" is set; this variant of LoRA is not supported", path, key);
+    }
+    const json_t *init = json_object_get(adapter->config, "init_lora_weights");
+    for (size_t i = 0; i < sizeof altering_inits / sizeof *altering_inits; i++) {
+        const char *name = json_string_value(init);
+        if (name && !strncasecmp(name, altering_inits[i], strlen(altering_inits[i])))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: init_lora_weights \"%s\" needs a modified base; convert with "
+                           "save_pretrained(path_initial_model_for_weight_conversion=...)",
+                           path, name);
+    }
+    int64_t r = 0;
+    double alpha = 0;
+    LA_TRY(la_json_int(adapter->config, path, "r", true, 1, 1 << 20, &r, err));
+    LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
+    if (!(alpha >= 0) || isinf(alpha))
+        return la_fail(err, LA_BAD_INPUT, "%s: lora_alpha is %g, expected a positive number", path,
+                       alpha);
+    if (alpha == 0)
+        la_warn(log, "%s: lora_alpha is 0: the adapter changes nothing", path);
+    return LA_OK;
+}
+
+/* PEFT's rule: the first pattern, in file order, for which (.*\.)?(PATTERN)$ matches the module from its start. */
+static la_status pattern_value(const la_adapter *adapter, const char *key, const char *module,
+                               double *out, la_error *err) {
+    const json_t *patterns = json_object_get(adapter->config, key);
+    const char *pattern;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)patterns, pattern, value) {
+        char expression[1024];
+        if ((size_t)snprintf(expression, sizeof expression, "^(?:.*\\.)?(?:%s)$", pattern) >=
+            sizeof expression)
+            return la_fail(err, LA_BAD_INPUT, "%s: a pattern of %s is too long",
+                           adapter->config_path, key);
+        int code;
+        PCRE2_SIZE where;
+        pcre2_code *regex =
+            pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, 0, &code, &where, NULL);
+        if (!regex)
+            return la_fail(err, LA_BAD_INPUT, "%s: %s: \"%s\" is no regular expression",
+                           adapter->config_path, key, pattern);
+        pcre2_match_data *match = pcre2_match_data_create_from_pattern(regex, NULL);
+        int found = match ? pcre2_match(regex, (PCRE2_SPTR)module, strlen(module), 0, 0, match, NULL)
+                          : PCRE2_ERROR_NOMEMORY;
+        pcre2_match_data_free(match);
+        pcre2_code_free(regex);
+        if (found == PCRE2_ERROR_NOMATCH)
+            continue;
+        if (found < 0)
+            return la_fail(err, LA_BAD_INPUT, "%s: %s: matching \"%s\" failed",
+                           adapter->config_path, key, pattern);
+        if (!json_is_number(value))
+            return la_fail(err, LA_BAD_INPUT, "%s: %s: \"%s\" is %s, expected a number",
+                           adapter->config_path, key, pattern, la_json_kind(value));
+        *out = json_number_value(value);
+        return LA_OK;
+    }
+    return LA_OK;
+}
+
+static la_status check_matrix(const la_tensor *tensor, la_error *err) {
+    char shape[128];
+    if (tensor->n_dims == 2 && tensor->count > 0)
+        return LA_OK;
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: tensor \"%s\" has shape %s, expected a matrix; adapters saved under ZeRO-3 "
+                   "or FSDP must be gathered first",
+                   tensor->file, tensor->name, la_tensor_shape_text(tensor, shape, sizeof shape));
+}
+
+/* f32 copy of a tensor, and the sum of its squares. */
+static float *widen(la_pool *pool, const la_tensor *tensor, double *square, la_error *err) {
+    float *values = la_pool_take(pool, (size_t)tensor->count, sizeof *values, err);
+    if (!values)
+        return NULL;
+    la_dtype_to_f32(tensor->dtype, tensor->data, tensor->count, values);
+    *square = 0;
+    for (int64_t i = 0; i < tensor->count; i++)
+        *square += (double)values[i] * (double)values[i];
+    return values;
+}
+
+static const la_tensor *tensor_of(la_adapter *adapter, const char *module, const char *suffix,
+                                  const char **key) {
+    char text[1024];
+    snprintf(text, sizeof text, "%s.%s", module, suffix);
+    la_adapter_entry *entry = la_adapter_find(adapter, text);
+    if (entry && key)
+        *key = entry->key;
+    return entry ? entry->tensor : NULL;
+}
+
+static la_status bind_scale(const la_adapter *adapter, const char *module, int64_t rank,
+                            float *scale, la_error *err) {
+    double r = 0, alpha = 0;
+    bool root = false;
+    const char *path = adapter->config_path;
+    LA_TRY(la_json_number(adapter->config, path, "r", true, &r, err));
+    LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
+    LA_TRY(la_json_bool(adapter->config, path, "use_rslora", false, &root, err));
+    LA_TRY(pattern_value(adapter, "rank_pattern", module, &r, err));
+    LA_TRY(pattern_value(adapter, "alpha_pattern", module, &alpha, err));
+    if ((double)rank != r)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %s has rank %lld in the weights, expected %g from r or rank_pattern",
+                       path, module, (long long)rank, r);
+    *scale = (float)(alpha / (root ? sqrt(r) : r));
+    return LA_OK;
+}
+
+static char *block_name(la_pool *pool, const char *key, la_error *err) {
+    size_t length = strlen(key), tail = strlen(".weight");
+    if (length > tail && !strcmp(key + length - tail, ".weight"))
+        length -= tail;
+    return la_pool_text(pool, key, length, err);
+}
+
+static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err) {
+    const char *a_key = NULL, *b_key = NULL;
+    const la_tensor *a = tensor_of(adapter, module, "lora_A.weight", &a_key);
+    const la_tensor *b = tensor_of(adapter, module, "lora_B.weight", &b_key);
+    *adapted = a || b;
+    if (!*adapted)
+        return LA_OK;
+    if (!a || !b)
+        return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
+                       (a ? a : b)->file, (a ? a : b)->name, a ? "lora_B" : "lora_A");
+    LA_TRY(check_matrix(a, err));
+    LA_TRY(check_matrix(b, err));
+    char left[128], right[128];
+    if (a->shape[0] != b->shape[1] || a->shape[1] != site->in || b->shape[0] != site->out)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %s: lora_A %s and lora_B %s do not fit the base's projection [%lld, "
+                       "%lld]; is this the base it was trained on?",
+                       a->file, module, la_tensor_shape_text(a, left, sizeof left),
+                       la_tensor_shape_text(b, right, sizeof right), (long long)site->out,
+                       (long long)site->in);
+    int64_t r = a->shape[0];
+    LA_TRY(bind_scale(adapter, module, r, &site->scale, err));
+    site->kind = &la_adapter_lora;
+    site->state_cols = r;
+    float *a_values = widen(pool, a, &blocks[0].theta_square, err);
+    float *b_values = widen(pool, b, &blocks[1].theta_square, err);
+    blocks[0].name = block_name(pool, a_key, err);
+    blocks[1].name = block_name(pool, b_key, err);
+    if (!a_values || !b_values || !blocks[0].name || !blocks[1].name)
+        return err->status;
+    blocks[0].out = blocks[1].in = r;
+    blocks[0].in = site->in;
+    blocks[1].out = site->out;
+    *n_blocks = 2;
+    site->a = la_mat_f32(a_values, r, site->in);
+    site->b = la_mat_f32(b_values, site->out, r);
+    const la_tensor *bias = tensor_of(adapter, module, "lora_B.bias", NULL);
+    if (bias) {
+        double square;
+        if (bias->count != site->out)
+            return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
+                           bias->file, bias->name, (long long)bias->count, (long long)site->out);
+        float *values = widen(pool, bias, &square, err);
+        if (!values)
+            return err->status;
+        for (int64_t i = 0; i < site->out; i++)
+            values[i] *= site->scale;
+        site->bias = values;
+    }
+    return LA_OK;
+}
+
+/* x[T,in] -> state[T,r] = x A^T, y[T,out] += scale state B^T */
+static void forward(la_backend *be, const la_site *site, const la_mat *x, la_mat *state,
+                    la_mat *y) {
+    be->ops->gemm(be, false, true, 1, x, &site->a, 0, state);
+    be->ops->gemm(be, false, true, site->scale, state, &site->b, 1, y);
+}
+
+static void backward(la_backend *be, const la_site *site, const la_site_pass *pass) {
+    const la_block_io *io = &pass->io;
+    la_mat ga = pass->state_g, all = pass->state_all;
+    /* ga[n_rhs Q, r] = scale g B */
+    be->ops->gemm(be, false, false, site->scale, io->g, &site->b, 0, &ga);
+    if (pass->visitor) {
+        la_block_io a = *io, b = *io;
+        a.g = &ga;
+        a.g_scale = 1;
+        pass->visitor->visit(pass->visitor->user, site->blocks[0], &a);
+        b.x_at_g = pass->state;
+        b.x = pass->state;
+        if (io->x != io->x_at_g) {
+            be->ops->gemm(be, false, true, 1, io->x, &site->a, 0, &all);
+            b.x = &all;
+        }
+        b.g_scale = site->scale;
+        pass->visitor->visit(pass->visitor->user, site->blocks[1], &b);
+    }
+    if (pass->dx)
+        be->ops->gemm(be, false, false, 1, &ga, &site->a, 1, pass->dx);
+}
+
+static const char *const suffixes[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias", NULL};
+
+const la_adapter_kind la_adapter_lora = {
+    .peft_type = "LORA",
+    .check = check,
+    .bind = bind,
+    .forward = forward,
+    .backward = backward,
+    .suffixes = suffixes,
+};

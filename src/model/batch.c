@@ -1,0 +1,81 @@
+#include "model/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+la_status la_batch_open(int64_t max_rows, int64_t max_tokens, la_batch *batch, la_error *err) {
+    *batch = (la_batch){.row_capacity = max_rows, .token_capacity = max_tokens};
+    size_t rows = (size_t)max_rows + 1, tokens = (size_t)max_tokens;
+    batch->ids = la_alloc(tokens, sizeof *batch->ids, err);
+    batch->types = la_alloc(tokens, sizeof *batch->types, err);
+    batch->positions = la_alloc(tokens, sizeof *batch->positions, err);
+    batch->cu = la_alloc(rows, sizeof *batch->cu, err);
+    batch->pooled = la_alloc(rows, sizeof *batch->pooled, err);
+    batch->pooled_at = la_alloc(rows, sizeof *batch->pooled_at, err);
+    batch->ones = la_alloc(rows, sizeof *batch->ones, err);
+    if (err->status != LA_OK) {
+        la_batch_free(batch);
+        return err->status;
+    }
+    for (size_t i = 0; i < rows; i++)
+        batch->ones[i] = (int32_t)i;
+    return LA_OK;
+}
+
+void la_batch_free(la_batch *batch) {
+    free(batch->ids);
+    free(batch->types);
+    free(batch->positions);
+    free(batch->cu);
+    free(batch->pooled);
+    free(batch->pooled_at);
+    free(batch->ones);
+    *batch = (la_batch){0};
+}
+
+void la_batch_clear(la_batch *batch) {
+    batch->n_rows = batch->n_tokens = batch->max_length = 0;
+}
+
+bool la_batch_fits(const la_batch *batch, int64_t n) {
+    return batch->n_rows < batch->row_capacity && n <= batch->token_capacity - batch->n_tokens;
+}
+
+la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_error *err) {
+    const la_config *config = &model->config;
+    int64_t vocabulary = model->tables[0].rows;
+    if (n < 1)
+        return la_fail(err, LA_BAD_INPUT, "the row has no tokens");
+    if (!config->arch->rotary && n > config->max_positions)
+        return la_fail(err, LA_BAD_INPUT, "the row has %lld tokens, the model at most %lld",
+                       (long long)n, (long long)config->max_positions);
+    for (int64_t t = 0; t < n; t++)
+        if (ids[t] < 0 || ids[t] >= vocabulary)
+            return la_fail(err, LA_BAD_INPUT,
+                           "token id %d at place %lld, expected 0 to %lld (the base's vocabulary)",
+                           ids[t], (long long)t, (long long)vocabulary - 1);
+    return LA_OK;
+}
+
+void la_batch_add(la_batch *batch, const la_model *model, const int32_t *ids, const int32_t *types,
+                  int64_t n) {
+    const la_config *config = &model->config;
+    int64_t from = batch->n_tokens;
+    int64_t pooled = model->pool_token == LA_POOL_FIRST ? 0 : n - 1;
+    if (model->pool_token == LA_POOL_LAST_CONTENT)
+        while (pooled > 0 && ids[pooled] == config->pad_id)
+            pooled--;
+    for (int64_t t = 0; t < n; t++) {
+        int32_t type = types ? types[t] : 0;
+        batch->ids[from + t] = ids[t];
+        batch->types[from + t] = type < config->type_vocab ? type : 0;
+        batch->positions[from + t] = (int32_t)t;
+    }
+    batch->cu[batch->n_rows] = (int32_t)from;
+    batch->cu[batch->n_rows + 1] = (int32_t)(from + n);
+    batch->pooled[batch->n_rows] = (int32_t)(from + pooled);
+    batch->pooled_at[batch->n_rows] = (int32_t)pooled;
+    batch->n_rows++;
+    batch->n_tokens += n;
+    batch->max_length = n > batch->max_length ? n : batch->max_length;
+}

@@ -1,0 +1,604 @@
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_MAX_BYTES = 512 };
+
+struct la_placed {
+    la_placed *next;
+    void *memory;
+};
+
+typedef struct binder {
+    la_model *model;
+    const la_arch *arch;
+    const la_log *log;
+    int64_t blocks_capacity;
+    bool *base_used; /* by tensor number */
+} binder;
+
+/* ---- tensors by name ---- */
+
+/* A parameter: the adapter's replacement, or the base's, under the body's prefix or without it. NULL: nowhere. */
+static const la_tensor *find_parameter(binder *b, const char *module, bool in_body,
+                                       const char *leaf, bool *from_adapter) {
+    la_model *model = b->model;
+    const la_tensor *trained = NULL, *frozen = NULL;
+    char key[NAME_MAX_BYTES];
+    for (int bare = 0; bare <= (in_body ? 1 : 0); bare++) {
+        snprintf(key, sizeof key, "%s%s.%s", in_body && !bare ? b->arch->prefix : "", module, leaf);
+        la_adapter_entry *entry = la_adapter_find(&model->adapter, key);
+        if (entry && !trained)
+            trained = entry->tensor;
+        if (!frozen)
+            frozen = la_checkpoint_find(model->base, key);
+    }
+    if (frozen)
+        b->base_used[frozen - la_checkpoint_at(model->base, 0)] = true;
+    *from_adapter = trained != NULL;
+    return trained ? trained : frozen;
+}
+
+static la_status missing(const binder *b, const char *module, bool in_body, const char *leaf,
+                         la_error *err) {
+    const char *last = strrchr(module, '.');
+    return la_fail(err, LA_BAD_INPUT,
+                   "parameter \"%s%s.%s\" is neither in the base nor in the adapter; if it was "
+                   "trained, save it with modules_to_save=[\"%s\"]",
+                   in_body ? b->arch->prefix : "", module, leaf, last ? last + 1 : module);
+}
+
+/* Host memory -> where the backend reads it. */
+static const void *place(binder *b, const void *host, size_t bytes, la_error *err) {
+    la_model *model = b->model;
+    bool copied;
+    const void *memory = model->be->ops->place(model->be, host, bytes, &copied);
+    if (!memory) {
+        la_fail(err, LA_RESOURCE, "out of memory on %s for %zu bytes of weights", model->be->device,
+                bytes);
+        return NULL;
+    }
+    if (copied) {
+        la_placed *note = la_pool_take(&model->pool, 1, sizeof *note, err);
+        if (!note) {
+            model->be->ops->release(model->be, (void *)(uintptr_t)memory);
+            return NULL;
+        }
+        *note = (la_placed){model->placed, (void *)(uintptr_t)memory};
+        model->placed = note;
+    }
+    return memory;
+}
+
+static la_status check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err) {
+    char shape[128];
+    bool fits = cols < 0 ? tensor->n_dims == 1 && tensor->shape[0] == rows
+                         : tensor->n_dims == 2 && tensor->shape[0] == rows &&
+                               tensor->shape[1] == cols;
+    if (fits)
+        return LA_OK;
+    la_tensor_shape_text(tensor, shape, sizeof shape);
+    if (cols < 0)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld]",
+                       tensor->file, tensor->name, shape, (long long)rows);
+    return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld, %lld]",
+                   tensor->file, tensor->name, shape, (long long)rows, (long long)cols);
+}
+
+/* A matrix where it lies in the file, or widened when it is f64. */
+static la_status place_matrix(binder *b, const la_tensor *tensor, la_mat *out, la_error *err) {
+    LA_TRY(la_tensor_check_float(tensor, err));
+    LA_TRY(la_tensor_check_finite(tensor, err));
+    const void *host = tensor->data;
+    la_dtype type = tensor->dtype;
+    if (type == LA_F64) {
+        float *values = la_pool_take(&b->model->pool, (size_t)tensor->count, sizeof *values, err);
+        if (!values)
+            return err->status;
+        la_dtype_to_f32(type, host, tensor->count, values);
+        host = values;
+        type = LA_F32;
+    }
+    const void *memory = place(b, host, (size_t)tensor->count * la_dtype_size(type), err);
+    if (!memory)
+        return err->status;
+    *out = (la_mat){(void *)(uintptr_t)memory, tensor->shape[0], tensor->shape[1], tensor->shape[1],
+                    type};
+    return LA_OK;
+}
+
+/* A vector as f32; add (may be NULL) is added to it. */
+static la_status place_vector(binder *b, const la_tensor *tensor, int64_t n, const float *add,
+                              const float **out, la_error *err) {
+    float *values = la_pool_take(&b->model->pool, (size_t)n, sizeof *values, err);
+    if (!values)
+        return err->status;
+    if (tensor) {
+        LA_TRY(la_tensor_check_float(tensor, err));
+        LA_TRY(check_shape(tensor, n, -1, err));
+        LA_TRY(la_tensor_check_finite(tensor, err));
+        la_dtype_to_f32(tensor->dtype, tensor->data, n, values);
+    }
+    for (int64_t i = 0; add && i < n; i++)
+        values[i] += add[i];
+    *out = place(b, values, (size_t)n * sizeof *values, err);
+    return *out ? LA_OK : err->status;
+}
+
+/* ---- blocks ---- */
+
+static la_status add_block(binder *b, const la_block *block, int64_t *number, la_error *err) {
+    la_model *model = b->model;
+    if (model->n_blocks == b->blocks_capacity) {
+        int64_t capacity = b->blocks_capacity * 2 + 16;
+        la_block *grown = la_pool_take(&model->pool, (size_t)capacity, sizeof *grown, err);
+        if (!grown)
+            return err->status;
+        if (model->n_blocks)
+            memcpy(grown, model->blocks, (size_t)model->n_blocks * sizeof *grown);
+        model->blocks = grown;
+        b->blocks_capacity = capacity;
+    }
+    *number = model->n_blocks;
+    model->blocks[model->n_blocks++] = *block;
+    return LA_OK;
+}
+
+/* Attaches the adapter at module, if it has something there. input: the number of the matrix that the module reads. */
+static la_status bind_site(binder *b, const char *module, bool in_body, bool per_row,
+                           int64_t input, la_linear *linear, la_error *err) {
+    la_model *model = b->model;
+    la_adapter *adapter = &model->adapter;
+    la_site site = {.out = linear->w.rows, .in = linear->w.cols};
+    la_block blocks[2] = {0};
+    int n_blocks = 0;
+    bool adapted = false;
+    char key[NAME_MAX_BYTES];
+    for (int bare = 0; bare <= (in_body ? 1 : 0) && !adapted; bare++) {
+        snprintf(key, sizeof key, "%s%s", in_body && !bare ? b->arch->prefix : "", module);
+        LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, blocks, &n_blocks, &adapted,
+                                   err));
+    }
+    if (!adapted)
+        return LA_OK;
+    for (int i = 0; i < n_blocks; i++) {
+        blocks[i].per_row = per_row;
+        blocks[i].input = i ? model->n_inputs++ : input;
+        LA_TRY(add_block(b, &blocks[i], &site.blocks[i], err));
+    }
+    site.module = la_pool_text(&model->pool, key, strlen(key), err);
+    la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
+    if (!site.module || !kept)
+        return err->status;
+    la_mat *matrices[2] = {&site.a, &site.b};
+    for (int i = 0; i < 2; i++) {
+        size_t bytes = (size_t)(matrices[i]->rows * matrices[i]->cols) * sizeof(float);
+        const void *memory = place(b, matrices[i]->data, bytes, err);
+        if (!memory)
+            return err->status;
+        matrices[i]->data = (void *)(uintptr_t)memory;
+    }
+    *kept = site;
+    linear->site = kept;
+    if (site.state_cols > model->max_state_cols)
+        model->max_state_cols = site.state_cols;
+    return LA_OK;
+}
+
+/* ---- parts of the model ---- */
+
+static la_status bind_linear(binder *b, const char *module, bool in_body, int64_t out, int64_t in,
+                             bool bias, bool per_row, int64_t input, la_linear *linear,
+                             la_error *err) {
+    bool trained;
+    const la_tensor *weight = find_parameter(b, module, in_body, "weight", &trained);
+    if (!weight)
+        return missing(b, module, in_body, "weight", err);
+    LA_TRY(check_shape(weight, out, in, err));
+    LA_TRY(place_matrix(b, weight, &linear->w, err));
+    LA_TRY(bind_site(b, module, in_body, per_row, input, linear, err));
+    const la_tensor *shift = find_parameter(b, module, in_body, "bias", &trained);
+    if (bias && !shift)
+        return missing(b, module, in_body, "bias", err);
+    if (!bias && shift)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" is a bias that config.json says is not there", shift->file,
+                       shift->name);
+    const float *extra = linear->site ? linear->site->bias : NULL;
+    if (shift || extra)
+        LA_TRY(place_vector(b, shift, out, extra, &linear->bias, err));
+    return LA_OK;
+}
+
+/* Layer norms of old checkpoints call weight and bias gamma and beta. */
+static la_status bind_norm(binder *b, const char *module, la_norm *norm, la_error *err) {
+    const la_config *config = &b->model->config;
+    static const char *const leaves[2][2] = {{"weight", "gamma"}, {"bias", "beta"}};
+    const float **places[2] = {&norm->weight, &norm->bias};
+    norm->kind = b->arch->norm_kind;
+    norm->eps = (float)config->norm_eps;
+    int n = b->arch->norm_kind == LA_NORM_LAYER ? 2 : 1;
+    for (int i = 0; i < n; i++) {
+        bool trained;
+        const la_tensor *tensor = find_parameter(b, module, true, leaves[i][0], &trained);
+        if (!tensor)
+            tensor = find_parameter(b, module, true, leaves[i][1], &trained);
+        if (!tensor)
+            return missing(b, module, true, leaves[i][0], err);
+        LA_TRY(place_vector(b, tensor, config->hidden, NULL, places[i], err));
+    }
+    return LA_OK;
+}
+
+static la_status bind_table(binder *b, const char *module, int64_t rows, la_error *err) {
+    la_model *model = b->model;
+    bool trained;
+    if (!module)
+        return LA_OK;
+    const la_tensor *tensor = find_parameter(b, module, true, "weight", &trained);
+    if (!tensor)
+        return missing(b, module, true, "weight", err);
+    if (trained && tensor->n_dims == 2)
+        rows = tensor->shape[0]; /* a vocabulary that was resized is saved whole with the adapter */
+    LA_TRY(check_shape(tensor, rows, model->config.hidden, err));
+    return place_matrix(b, tensor, &model->tables[model->n_tables++], err);
+}
+
+static la_status bind_layer(binder *b, int64_t number, la_error *err) {
+    la_model *model = b->model;
+    const la_config *config = &model->config;
+    la_layer *layer = &model->layers[number];
+    int64_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
+    const struct {
+        int64_t out, in;
+        bool bias;
+    } shapes[LA_SLOTS] = {
+        [LA_SLOT_Q] = {q, config->hidden, config->attention_bias},
+        [LA_SLOT_K] = {kv, config->hidden, config->attention_bias},
+        [LA_SLOT_V] = {kv, config->hidden, config->attention_bias},
+        [LA_SLOT_O] = {config->hidden, q, config->attention_bias},
+        [LA_SLOT_GATE] = {config->ffn, config->hidden, config->ffn_bias},
+        [LA_SLOT_UP] = {config->ffn, config->hidden, config->ffn_bias},
+        [LA_SLOT_DOWN] = {config->hidden, config->ffn, config->ffn_bias},
+    };
+    /* one input number for each stage: its projections read the same matrix */
+    int64_t inputs = model->n_inputs;
+    model->n_inputs += LA_STAGE_FFN_OUT + 1;
+    char name[NAME_MAX_BYTES];
+    for (int slot = 0; slot < LA_SLOTS; slot++) {
+        if (!b->arch->linear[slot])
+            continue;
+        snprintf(name, sizeof name, b->arch->linear[slot], (long long)number);
+        LA_TRY(bind_linear(b, name, true, shapes[slot].out, shapes[slot].in, shapes[slot].bias,
+                           false, inputs + la_slot_stage((la_slot)slot), &layer->linear[slot],
+                           err));
+    }
+    snprintf(name, sizeof name, b->arch->norm_attention, (long long)number);
+    LA_TRY(bind_norm(b, name, &layer->norm_attention, err));
+    snprintf(name, sizeof name, b->arch->norm_ffn, (long long)number);
+    return bind_norm(b, name, &layer->norm_ffn, err);
+}
+
+static double square_of(const la_tensor *tensor, la_error *err) {
+    float *values = la_alloc((size_t)tensor->count, sizeof *values, err);
+    if (!values)
+        return 0;
+    la_dtype_to_f32(tensor->dtype, tensor->data, tensor->count, values);
+    double sum = 0;
+    for (int64_t i = 0; i < tensor->count; i++)
+        sum += (double)values[i] * (double)values[i];
+    free(values);
+    return sum;
+}
+
+/* A head layer whose weights the adapter brings is a block of its own, its bias an extra input of 1. */
+static la_status add_head_block(binder *b, const la_head_row *row, la_head_layer *layer,
+                                la_error *err) {
+    la_model *model = b->model;
+    bool trained;
+    const la_tensor *weight = find_parameter(b, row->module, row->in_body, "weight", &trained);
+    layer->block = -1;
+    if (!trained || layer->linear.site)
+        return LA_OK;
+    la_block block = {.out = weight->shape[0],
+                      .in = weight->shape[1] + (row->bias ? 1 : 0),
+                      .per_row = true,
+                      .is_head = true,
+                      .input = model->n_inputs++,
+                      .theta_square = square_of(weight, err)};
+    if (row->bias)
+        block.theta_square +=
+            square_of(find_parameter(b, row->module, row->in_body, "bias", &trained), err);
+    char name[NAME_MAX_BYTES];
+    int length = snprintf(name, sizeof name, "%s%s", row->in_body ? b->arch->prefix : "",
+                          row->module);
+    block.name = la_pool_text(&model->pool, name, (size_t)length, err);
+    if (!block.name || err->status != LA_OK)
+        return err->status;
+    return add_block(b, &block, &layer->block, err);
+}
+
+static la_status bind_classifier(binder *b, la_error *err) {
+    la_model *model = b->model;
+    int64_t in = model->config.hidden;
+    for (const la_head_row *row = b->arch->classify; row->module; row++) {
+        la_head_layer *layer = &model->head[model->n_head++];
+        bool last = !row[1].module, trained;
+        const la_tensor *weight = find_parameter(b, row->module, row->in_body, "weight", &trained);
+        if (!weight)
+            return missing(b, row->module, row->in_body, "weight", err);
+        int64_t out = last && weight->n_dims == 2 ? weight->shape[0] : in;
+        LA_TRY(bind_linear(b, row->module, row->in_body, out, in, row->bias, true,
+                           model->n_inputs++, &layer->linear, err));
+        layer->activation = row->activation;
+        LA_TRY(add_head_block(b, row, layer, err));
+        in = out;
+    }
+    model->n_classes = in;
+    model->pool_token = b->arch->classify_token;
+    if (model->pool_token == LA_POOL_LAST_CONTENT && model->config.pad_id < 0)
+        model->pool_token = LA_POOL_LAST;
+    if (model->n_classes < 2)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "the classification head has %lld output; regression is not supported, "
+                       "expected 2 classes or more",
+                       (long long)model->n_classes);
+    return LA_OK;
+}
+
+/* The head of a causal LM, cut down to the rows of the answer tokens. */
+static la_status bind_choices(binder *b, const la_model_options *options, la_error *err) {
+    la_model *model = b->model;
+    int64_t d = model->config.hidden, n = options->n_choices;
+    if (!b->arch->lm_head)
+        return la_fail(err, LA_UNSUPPORTED, "model_type \"%s\" has no language-model head",
+                       b->arch->model_type);
+    if (n < 2)
+        return la_fail(err, LA_USAGE,
+                       "a causal LM needs at least two answer tokens: give --choices \"A,B,C,D\" "
+                       "or --choice-ids 319,350");
+    bool trained;
+    const la_tensor *weight = find_parameter(b, b->arch->lm_head, false, "weight", &trained);
+    if (!weight && model->config.tied)
+        weight = find_parameter(b, b->arch->embed_tokens, true, "weight", &trained);
+    if (!weight)
+        return missing(b, b->arch->lm_head, false, "weight", err);
+    LA_TRY(la_tensor_check_float(weight, err));
+    LA_TRY(check_shape(weight, weight->shape[0], d, err));
+    float *rows = la_pool_take(&model->pool, (size_t)(n * d), sizeof *rows, err);
+    if (!rows)
+        return err->status;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t id = options->choice_ids[i];
+        if (id < 0 || id >= weight->shape[0])
+            return la_fail(err, LA_BAD_INPUT, "choice id %lld, expected 0 to %lld (%s)",
+                           (long long)id, (long long)weight->shape[0] - 1, weight->name);
+        for (int64_t j = 0; j < i; j++)
+            if (options->choice_ids[j] == id)
+                return la_fail(err, LA_BAD_INPUT, "choice id %lld is given twice", (long long)id);
+        la_dtype_to_f32(weight->dtype,
+                        (const char *)weight->data +
+                            (size_t)(id * d) * la_dtype_size(weight->dtype),
+                        d, rows + i * d);
+    }
+    const void *memory = place(b, rows, (size_t)(n * d) * sizeof *rows, err);
+    if (!memory)
+        return err->status;
+    la_head_layer *layer = &model->head[model->n_head++];
+    layer->linear.w = la_mat_f32((float *)(uintptr_t)memory, n, d);
+    layer->block = -1;
+    model->n_classes = n;
+    model->pool_token = LA_POOL_LAST;
+    model->task = LA_TASK_CHOICE;
+    return LA_OK;
+}
+
+static la_status bind_body(binder *b, la_error *err) {
+    la_model *model = b->model;
+    const la_config *config = &model->config;
+    const la_arch *arch = b->arch;
+    LA_TRY(bind_table(b, arch->embed_tokens, config->vocab, err));
+    LA_TRY(bind_table(b, arch->embed_positions, config->max_positions, err));
+    LA_TRY(bind_table(b, arch->embed_types, config->type_vocab, err));
+    if (arch->embed_norm)
+        LA_TRY(bind_norm(b, arch->embed_norm, &model->embed_norm, err));
+    model->layers = la_pool_take(&model->pool, (size_t)config->layers, sizeof(la_layer), err);
+    if (!model->layers)
+        return err->status;
+    for (int64_t i = 0; i < config->layers; i++)
+        LA_TRY(bind_layer(b, i, err));
+    if (arch->final_norm)
+        LA_TRY(bind_norm(b, arch->final_norm, &model->final_norm, err));
+    return LA_OK;
+}
+
+/* ---- what is left over ---- */
+
+static size_t edit_distance(const char *a, const char *b) {
+    enum { MOST = 256 };
+    size_t row[MOST + 1], n = strlen(b) < MOST ? strlen(b) : MOST;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i]; i++) {
+        size_t corner = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            size_t up = row[j + 1], best = corner + (a[i] != b[j]);
+            best = up + 1 < best ? up + 1 : best;
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            corner = up;
+            row[j + 1] = best;
+        }
+    }
+    return row[n];
+}
+
+/* The module of the architecture whose name is nearest to a stray key. */
+static void nearest_module(const binder *b, const char *key, char *out, size_t size) {
+    size_t best = SIZE_MAX;
+    char name[NAME_MAX_BYTES], pattern[NAME_MAX_BYTES];
+    *out = 0;
+    for (int64_t i = 0; i < b->model->config.layers; i++) {
+        for (int slot = 0; slot < LA_SLOTS; slot++) {
+            if (!b->arch->linear[slot])
+                continue;
+            snprintf(pattern, sizeof pattern, "%s%s", b->arch->prefix, b->arch->linear[slot]);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+            snprintf(name, sizeof name, pattern, (long long)i);
+#pragma GCC diagnostic pop
+            size_t distance = edit_distance(key, name);
+            if (distance < best) {
+                best = distance;
+                snprintf(out, size, "%s", name);
+            }
+        }
+    }
+}
+
+/* A tensor of the adapter that found no place would be silently left out of the model: refuse. */
+static la_status check_adapter_used(const binder *b, la_error *err) {
+    const la_adapter *adapter = &b->model->adapter;
+    for (int64_t i = 0; i < adapter->n_entries; i++) {
+        const la_adapter_entry *entry = &adapter->entries[i];
+        if (entry->used)
+            continue;
+        const char *ending = NULL;
+        for (const char *const *s = adapter->kind->suffixes; *s; s++) {
+            size_t length = strlen(entry->key), tail = strlen(*s);
+            if (length > tail && !strcmp(entry->key + length - tail, *s))
+                ending = *s;
+        }
+        if (strstr(entry->key, "lora_embedding_") || strstr(entry->key, "lora_magnitude") ||
+            strstr(entry->key, "trainable_tokens") || !strncmp(entry->key, "lm_head.", 8))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: tensor \"%s\" is of a kind of adapter that is not supported",
+                           entry->tensor->file, entry->tensor->name);
+        char module[NAME_MAX_BYTES], nearest[NAME_MAX_BYTES];
+        size_t length = strlen(entry->key) - (ending ? strlen(ending) + 1 : 0);
+        snprintf(module, sizeof module, "%.*s", (int)(length < 400 ? length : 400), entry->key);
+        nearest_module(b, module, nearest, sizeof nearest);
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" belongs to no module of this base; the nearest is \"%s\"",
+                       entry->tensor->file, entry->tensor->name, nearest);
+    }
+    return LA_OK;
+}
+
+static void report_base_unused(const binder *b) {
+    /* buffers, and heads of other tasks */
+    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.", "lm_head.",
+                                        "pooler.",      "classifier.",         "score."};
+    int64_t count = 0;
+    const char *first = NULL;
+    for (int64_t i = 0; i < la_checkpoint_count(b->model->base); i++) {
+        const char *name = la_checkpoint_at(b->model->base, i)->name;
+        bool expected = b->base_used[i];
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            expected |= strstr(name, known[k]) != NULL;
+        if (!expected && !count++)
+            first = name;
+    }
+    if (count)
+        la_warn(b->log, "%lld tensors of the base are not used, the first is \"%s\"",
+                (long long)count, first);
+}
+
+/* ---- which blocks, and how far down ---- */
+
+static la_status select_blocks(binder *b, la_params params, la_error *err) {
+    la_model *model = b->model;
+    int64_t lora = 0, head = 0, wanted = 0;
+    for (int64_t i = 0; i < model->n_blocks; i++) {
+        la_block *block = &model->blocks[i];
+        block->wanted = block->is_head ? params != LA_PARAMS_LORA : params != LA_PARAMS_HEAD;
+        lora += !block->is_head;
+        head += block->is_head;
+        wanted += block->wanted;
+    }
+    if (!lora && params != LA_PARAMS_HEAD)
+        return la_fail(err, LA_BAD_INPUT, "%s: holds no adapter weights for this base",
+                       model->adapter.config_path);
+    if (!head && params != LA_PARAMS_LORA)
+        return la_fail(err, LA_BAD_INPUT,
+                       "--params: the adapter holds no trained head (modules_to_save)");
+    model->lowest_layer = model->config.layers;
+    for (int64_t i = model->config.layers - 1; i >= 0; i--) {
+        for (int slot = LA_SLOTS - 1; slot >= 0; slot--) {
+            const la_site *site = model->layers[i].linear[slot].site;
+            if (site && model->blocks[site->blocks[0]].wanted) {
+                model->lowest_layer = i;
+                model->lowest_stage = la_slot_stage((la_slot)slot);
+            }
+        }
+    }
+    return LA_OK;
+}
+
+static la_status digest_base(la_model *model, la_error *err) {
+    char content[33];
+    LA_TRY(la_checkpoint_digest(model->base, content, err));
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    la_digest_add_text(digest, content);
+    la_config_digest(&model->config, digest);
+    la_digest_finish(digest, model->base_digest);
+    return LA_OK;
+}
+
+static la_status check_task(const la_model *model, bool choices, bool *classify, la_error *err) {
+    const char *task = model->adapter.task_type;
+    *classify = task ? !strcmp(task, "SEQ_CLS") : !choices;
+    if (task && !*classify && strcmp(task, "CAUSAL_LM"))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: task_type \"%s\" is not supported (SEQ_CLS and CAUSAL_LM are)",
+                       model->adapter.config_path, task);
+    if (*classify && choices)
+        return la_fail(err, LA_USAGE,
+                       "--choices is for causal LMs; this adapter has a classification head");
+    return LA_OK;
+}
+
+static la_status open_parts(binder *b, const la_model_options *options, la_error *err) {
+    la_model *model = b->model;
+    bool classify;
+    LA_TRY(la_config_read(options->base, &model->config, err));
+    b->arch = model->config.arch;
+    LA_TRY(la_adapter_open(options->adapter, &model->adapter, &options->log, err));
+    LA_TRY(check_task(model, options->n_choices > 0, &classify, err));
+    LA_TRY(la_checkpoint_open(options->base, "model", &model->base, err));
+    b->base_used = la_pool_take(&model->pool, (size_t)la_checkpoint_count(model->base) + 1,
+                                sizeof *b->base_used, err);
+    if (!b->base_used)
+        return err->status;
+    LA_TRY(bind_body(b, err));
+    LA_TRY(classify ? bind_classifier(b, err) : bind_choices(b, options, err));
+    LA_TRY(check_adapter_used(b, err));
+    report_base_unused(b);
+    LA_TRY(select_blocks(b, options->params, err));
+    LA_TRY(digest_base(model, err));
+    return la_adapter_digest(&model->adapter, model->adapter_digest, err);
+}
+
+la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
+                        la_error *err) {
+    *model = (la_model){.be = be};
+    binder b = {.model = model, .log = &options->log};
+    la_status status = open_parts(&b, options, err);
+    if (status != LA_OK)
+        la_model_close(model);
+    return status;
+}
+
+void la_model_close(la_model *model) {
+    for (la_placed *note = model->placed; note; note = note->next)
+        model->be->ops->release(model->be, note->memory);
+    la_adapter_close(&model->adapter);
+    la_checkpoint_close(model->base);
+    la_config_free(&model->config);
+    la_pool_free(&model->pool);
+    *model = (la_model){0};
+}

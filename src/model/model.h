@@ -1,0 +1,74 @@
+/* A frozen base with its adapter: configuration, weights bound to their places, and the list of trained blocks. */
+#ifndef LA_MODEL_MODEL_H
+#define LA_MODEL_MODEL_H
+
+#include "model/adapter.h"
+#include "model/config.h"
+
+typedef enum la_task {
+    LA_TASK_CLASSIFY, /* a classification head */
+    LA_TASK_CHOICE    /* a causal LM: the logits of the answer tokens at the last position */
+} la_task;
+
+/* A projection: y = x w^T + bias, and what an adapter adds. */
+typedef struct la_linear {
+    la_mat w;          /* [out, in]; data NULL where the architecture has no such projection */
+    const float *bias; /* NULL: none */
+    la_site *site;     /* NULL: not adapted */
+} la_linear;
+
+typedef struct la_layer {
+    la_linear linear[LA_SLOTS];
+    la_norm norm_attention, norm_ffn;
+} la_layer;
+
+typedef struct la_head_layer {
+    la_linear linear;
+    la_activation activation;
+    int64_t block; /* its number where the adapter holds trained weights, else -1 */
+} la_head_layer;
+
+typedef struct la_model_options {
+    const char *base, *adapter;
+    la_params params;
+    const int32_t *choice_ids; /* answer tokens of a causal LM, in class order */
+    int64_t n_choices;
+    la_log log;
+} la_model_options;
+
+typedef struct la_placed la_placed;
+
+typedef struct la_model {
+    la_pool pool;
+    la_backend *be; /* not owned */
+    la_config config;
+    la_checkpoint *base;
+    la_adapter adapter;
+    la_placed *placed; /* device copies to release */
+    la_task task;
+    la_pool_token pool_token;
+
+    int n_tables; /* embedding tables: tokens, positions, types */
+    la_mat tables[3];
+    la_norm embed_norm, final_norm; /* weight NULL: none */
+    la_layer *layers;
+    la_head_layer head[LA_HEAD_LAYERS];
+    int n_head;
+    int64_t n_classes;
+
+    la_block *blocks; /* in the order data passes them */
+    int64_t n_blocks, n_inputs;
+    int64_t lowest_layer; /* the first layer with a wanted block; config.layers when there is none */
+    la_stage lowest_stage;
+    int64_t max_state_cols;
+
+    char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
+} la_model;
+
+/* Binds every parameter the computation needs; one that neither base nor adapter supplies is an error naming it.
+ * be must outlive the model. Free with la_model_close (also after a failure it is safe). */
+la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
+                        la_error *err);
+void la_model_close(la_model *model);
+
+#endif

@@ -1,0 +1,210 @@
+#include "output/gates.h"
+#include "base/memory.h"
+#include "input/json.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BASELINE_BYTES_MAX = 64 << 20, NUMBER_TEXT = 32 };
+
+static const char *const option_names[] = {"--max", "--min", "--max-regression"};
+
+static la_status unknown_metric(const char *option, const char *text, int length, la_error *err) {
+    char known[256];
+    size_t used = 0;
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", m ? ", " : "",
+                                 la_metric_table[m].name);
+    return la_fail(err, LA_USAGE, "%s %s: there is no metric \"%.*s\"; expected one of %s", option,
+                   text, length, text, known);
+}
+
+static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate, la_error *err) {
+    const char *equals = strchr(text, '=');
+    char name[32], *end;
+    if (!equals || equals == text)
+        return la_fail(err, LA_USAGE, "%s %s: expected METRIC=NUMBER", option_names[kind], text);
+    int length = (int)(equals - text);
+    snprintf(name, sizeof name, "%.*s", length, text);
+    *gate = (la_gate){.metric = la_metric_find(name), .kind = kind, .baseline = NAN};
+    if (gate->metric < 0)
+        return unknown_metric(option_names[kind], text, length, err);
+    gate->bound = strtod(equals + 1, &end);
+    /* strtod would also take leading blanks, nan and inf */
+    if (!equals[1] || *end || strchr(" \t\n\v\f\r", equals[1]) || !isfinite(gate->bound))
+        return la_fail(err, LA_USAGE, "%s %s: \"%s\" is no finite number, expected METRIC=NUMBER",
+                       option_names[kind], text, equals + 1);
+    return LA_OK;
+}
+
+static la_status parse_limits(la_gate_kind kind, const char *const *texts, int n_texts,
+                              la_gate *gates, int *n, la_error *err) {
+    for (int i = 0; i < n_texts; i++, ++*n)
+        LA_TRY(parse_limit(kind, texts[i], &gates[*n], err));
+    return LA_OK;
+}
+
+la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n, la_error *err) {
+    la_status status = LA_OK;
+    size_t room =
+        (size_t)options->n_max + (size_t)options->n_min + (size_t)options->n_max_regression + 1;
+    *n = 0;
+    *gates = NULL;
+    if (options->n_max_regression && !options->baseline)
+        return la_fail(err, LA_USAGE,
+                       "--max-regression %s: compared with what? give --baseline REPORT.json",
+                       options->max_regression[0]);
+    *gates = la_alloc(room, sizeof **gates, err);
+    if (!*gates)
+        return err->status;
+    LA_TRY_DONE(parse_limits(LA_GATE_MAX, options->max, options->n_max, *gates, n, err));
+    LA_TRY_DONE(parse_limits(LA_GATE_MIN, options->min, options->n_min, *gates, n, err));
+    LA_TRY_DONE(parse_limits(LA_GATE_MAX_REGRESSION, options->max_regression,
+                             options->n_max_regression, *gates, n, err));
+    if (options->min_samples > 0)
+        (*gates)[(*n)++] = (la_gate){.metric = LA_GATE_ROWS,
+                                     .kind = LA_GATE_MIN,
+                                     .bound = (double)options->min_samples,
+                                     .baseline = NAN};
+done:
+    if (status != LA_OK) {
+        free(*gates);
+        *gates = NULL;
+    }
+    return status;
+}
+
+static la_status read_metrics(const json_t *root, const char *path, int64_t n_classes,
+                              double value[LA_METRIC_COUNT], la_error *err) {
+    const char *schema = NULL;
+    int64_t classes = n_classes;
+    LA_TRY(la_json_text(root, path, "schema", true, &schema, err));
+    if (strcmp(schema, "laplora.report/1"))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: key \"schema\" is \"%s\", expected \"laplora.report/1\"; write the "
+                       "baseline with laplora report --format json",
+                       path, schema);
+    LA_TRY(la_json_int(root, path, "n_classes", false, 0, INT64_MAX, &classes, err));
+    if (classes != n_classes)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: the baseline has %lld classes, expected the %lld of the predictions",
+                       path, (long long)classes, (long long)n_classes);
+    const json_t *metrics = json_object_get(root, "metrics");
+    if (!json_is_object(metrics))
+        return la_fail(err, LA_BAD_INPUT, "%s: key \"metrics\" is %s, expected an object", path,
+                       la_json_kind(metrics));
+    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+        value[m] = NAN;
+        LA_TRY(la_json_number(metrics, path, la_metric_table[m].name, false, &value[m], err));
+    }
+    return LA_OK;
+}
+
+la_status la_baseline_read(const char *path, int64_t n_classes, double value[LA_METRIC_COUNT],
+                           la_error *err) {
+    json_t *root;
+    LA_TRY(la_json_load(path, BASELINE_BYTES_MAX, &root, err));
+    la_status status = read_metrics(root, path, n_classes, value, err);
+    json_decref(root);
+    return status;
+}
+
+static double worse_by(int metric, double value, double baseline) {
+    int direction = la_metric_table[metric].direction;
+    /* adding zero makes -0 a plain 0 */
+    return direction ? direction * (baseline - value) + 0.0 : fabs(value - baseline);
+}
+
+static bool judge(const la_gate *gate) {
+    /* every comparison with NaN is false: an undefined metric never passes */
+    if (gate->kind == LA_GATE_MAX)
+        return gate->value <= gate->bound;
+    if (gate->kind == LA_GATE_MIN)
+        return gate->value >= gate->bound;
+    /* 0.8 - 0.7 is a little more than 0.1: the rounding of the difference is not a regression */
+    return gate->worse <= gate->bound + DBL_EPSILON * (fabs(gate->value) + fabs(gate->baseline));
+}
+
+int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRIC_COUNT],
+                   const double *baseline) {
+    int failed = 0;
+    for (la_gate *gate = gates; gate < gates + n; gate++) {
+        bool counts_rows = gate->metric == LA_GATE_ROWS;
+        gate->value = counts_rows ? (double)n_rows : value[gate->metric];
+        if (gate->kind == LA_GATE_MAX_REGRESSION) {
+            gate->baseline = baseline ? baseline[gate->metric] : NAN;
+            gate->worse = worse_by(gate->metric, gate->value, gate->baseline);
+        }
+        gate->pass = judge(gate);
+        failed += !gate->pass;
+    }
+    return failed;
+}
+
+const char *la_gate_metric_name(const la_gate *gate) {
+    return gate->metric == LA_GATE_ROWS ? "n" : la_metric_table[gate->metric].name;
+}
+
+const char *la_gate_kind_name(const la_gate *gate) {
+    return option_names[gate->kind] + 2;
+}
+
+/* Short where the two then still look different, in full where they would not. */
+static void show_pair(double a, double b, char left[NUMBER_TEXT], char right[NUMBER_TEXT]) {
+    snprintf(left, NUMBER_TEXT, "%.6g", a);
+    snprintf(right, NUMBER_TEXT, "%.6g", b);
+    if (strcmp(left, right) || a == b)
+        return;
+    snprintf(left, NUMBER_TEXT, "%.17g", a);
+    snprintf(right, NUMBER_TEXT, "%.17g", b);
+}
+
+void la_gate_condition(const la_gate *gate, char out[LA_GATE_TEXT]) {
+    const char *name = la_gate_metric_name(gate);
+    if (gate->kind != LA_GATE_MAX_REGRESSION)
+        snprintf(out, LA_GATE_TEXT, "%s %s %.15g", name,
+                 gate->kind == LA_GATE_MAX ? "<=" : ">=", gate->bound);
+    else if (la_metric_table[gate->metric].direction)
+        snprintf(out, LA_GATE_TEXT, "%s worse than the baseline by at most %.15g", name,
+                 gate->bound);
+    else
+        snprintf(out, LA_GATE_TEXT, "%s away from the baseline by at most %.15g", name,
+                 gate->bound);
+}
+
+static void regression_outcome(const la_gate *gate, char out[LA_GATE_TEXT]) {
+    char value[NUMBER_TEXT], baseline[NUMBER_TEXT], worse[NUMBER_TEXT], bound[NUMBER_TEXT];
+    const char *name = la_gate_metric_name(gate);
+    bool directed = la_metric_table[gate->metric].direction != 0;
+    show_pair(gate->value, gate->baseline, value, baseline);
+    show_pair(gate->worse, gate->bound, worse, bound);
+    if (isnan(gate->baseline))
+        snprintf(out, LA_GATE_TEXT, "the baseline has no %s", name);
+    else if (gate->worse == 0)
+        snprintf(out, LA_GATE_TEXT, "%s %s as in the baseline", name, value);
+    else if (gate->worse < 0)
+        snprintf(out, LA_GATE_TEXT, "%s %s, baseline %s: %s better", name, value, baseline,
+                 worse + 1);
+    else
+        snprintf(out, LA_GATE_TEXT, "%s %s, baseline %s: %s %s, allowed %s", name, value, baseline,
+                 worse, directed ? "worse" : "away", bound);
+}
+
+void la_gate_outcome(const la_gate *gate, char out[LA_GATE_TEXT]) {
+    static const char *const signs[][2] = {
+        [LA_GATE_MAX] = {">", "<="}, [LA_GATE_MIN] = {"<", ">="}};
+    const char *name = la_gate_metric_name(gate);
+    char value[NUMBER_TEXT], bound[NUMBER_TEXT];
+    show_pair(gate->value, gate->bound, value, bound);
+    if (isnan(gate->value))
+        snprintf(out, LA_GATE_TEXT, "%s is undefined for these rows", name);
+    else if (gate->kind == LA_GATE_MAX_REGRESSION)
+        regression_outcome(gate, out);
+    else
+        snprintf(out, LA_GATE_TEXT, "%s %s %s %s", name, value, signs[gate->kind][gate->pass],
+                 bound);
+}

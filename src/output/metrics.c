@@ -1,0 +1,326 @@
+#include "output/metrics.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/threads.h"
+
+#include <float.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+const la_metric_info la_metric_table[LA_METRIC_COUNT] = {
+    [LA_METRIC_ACCURACY] = {"accuracy", 1}, [LA_METRIC_NLL] = {"nll", -1},
+    [LA_METRIC_BRIER] = {"brier", -1},      [LA_METRIC_ECE] = {"ece", -1},
+    [LA_METRIC_MCE] = {"mce", -1},          [LA_METRIC_ECE_EM] = {"ece_em", -1},
+    [LA_METRIC_AUROC] = {"auroc", 1},       [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1},
+    [LA_METRIC_AURC] = {"aurc", -1},        [LA_METRIC_EAURC] = {"eaurc", -1},
+    [LA_METRIC_FPR95] = {"fpr95", -1},      [LA_METRIC_CONFIDENCE] = {"confidence", 0},
+};
+
+int la_metric_find(const char *name) {
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        if (!strcmp(la_metric_table[m].name, name))
+            return m;
+    return -1;
+}
+
+/* What the metrics need of a row. */
+typedef struct scored_row {
+    double confidence, nll, brier;
+    int64_t index;
+    int right, bin;
+} scored_row;
+
+/* Rows that are averaged together. */
+typedef struct tally {
+    int64_t n, right;
+    double confidence;
+} tally;
+
+static double bin_edge(int k) {
+    return k / (double)LA_METRIC_BINS;
+}
+
+/* Found by comparing with the edges, not by multiplying: 0.2 belongs to the bin below it whatever
+ * 0.2 * 15 rounds to. */
+static int bin_of(double confidence) {
+    int bin = 0;
+    while (bin < LA_METRIC_BINS - 1 && confidence > bin_edge(bin + 1))
+        bin++;
+    return bin;
+}
+
+static scored_row score_row(int64_t n_classes, const double *probs, int64_t label) {
+    int64_t best = 0;
+    double brier = 0;
+    for (int64_t c = 0; c < n_classes; c++) {
+        double miss = probs[c] - (c == label);
+        brier += miss * miss;
+        if (probs[c] > probs[best])
+            best = c;
+    }
+    return (scored_row){.confidence = probs[best],
+                        .nll = -log(fmax(probs[label], DBL_MIN)),
+                        .brier = brier,
+                        .right = best == label,
+                        .bin = bin_of(probs[best])};
+}
+
+/* By confidence, ties in input order. */
+static int compare_rows(const void *a, const void *b) {
+    const scored_row *x = a, *y = b;
+    if (x->confidence != y->confidence)
+        return x->confidence < y->confidence ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+/* The caller frees *rows. */
+static la_status rank_rows(int64_t n, int64_t n_classes, const double *probs, const int64_t *labels,
+                           scored_row **rows, la_error *err) {
+    *rows = NULL;
+    if (n < 1 || n >= UINT32_MAX)
+        return la_fail(err, LA_BAD_INPUT, "metrics of %lld rows, expected 1 to %lld", (long long)n,
+                       (long long)UINT32_MAX - 1);
+    *rows = la_alloc((size_t)n, sizeof **rows, err);
+    if (!*rows)
+        return err->status;
+    for (int64_t i = 0; i < n; i++) {
+        (*rows)[i] = score_row(n_classes, probs + i * n_classes, labels[i]);
+        (*rows)[i].index = i;
+    }
+    qsort(*rows, (size_t)n, sizeof **rows, compare_rows);
+    return LA_OK;
+}
+
+static void add(tally *t, const scored_row *row, int64_t count) {
+    t->n += count;
+    t->right += row->right * count;
+    t->confidence += row->confidence * (double)count;
+}
+
+static double gap(const tally *t) {
+    return fabs(t->confidence / (double)t->n - (double)t->right / (double)t->n);
+}
+
+/* count NULL: every row once. The counts add up to n. */
+static int64_t count_of(const uint32_t *count, int64_t i) {
+    return count ? count[i] : 1;
+}
+
+/* One past the last row of the tie group that begins at from; counts its right and wrong rows. */
+static int64_t group_up(const scored_row *rows, const uint32_t *count, int64_t n, int64_t from,
+                        int64_t *right, int64_t *wrong) {
+    int64_t i = from;
+    *right = *wrong = 0;
+    for (; i < n && rows[i].confidence == rows[from].confidence; i++)
+        *(rows[i].right ? right : wrong) += count_of(count, i);
+    return i;
+}
+
+/* Means over rows: accuracy, nll, brier, confidence. */
+static void compute_means(const scored_row *rows, const uint32_t *count, int64_t n, double *value,
+                          int64_t *n_right) {
+    double nll = 0, brier = 0, confidence = 0;
+    int64_t right = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double weight = (double)count_of(count, i);
+        right += rows[i].right * count_of(count, i);
+        nll += rows[i].nll * weight;
+        brier += rows[i].brier * weight;
+        confidence += rows[i].confidence * weight;
+    }
+    *n_right = right;
+    value[LA_METRIC_ACCURACY] = (double)right / (double)n;
+    value[LA_METRIC_NLL] = nll / (double)n;
+    value[LA_METRIC_BRIER] = brier / (double)n;
+    value[LA_METRIC_CONFIDENCE] = confidence / (double)n;
+}
+
+static void compute_equal_width(const scored_row *rows, const uint32_t *count, int64_t n,
+                                double *value, tally bins[LA_METRIC_BINS]) {
+    double ece = 0, mce = 0;
+    memset(bins, 0, LA_METRIC_BINS * sizeof *bins);
+    for (int64_t i = 0; i < n; i++)
+        add(&bins[rows[i].bin], &rows[i], count_of(count, i));
+    for (int b = 0; b < LA_METRIC_BINS; b++) {
+        if (!bins[b].n)
+            continue;
+        ece += (double)bins[b].n / (double)n * gap(&bins[b]);
+        mce = fmax(mce, gap(&bins[b]));
+    }
+    value[LA_METRIC_ECE] = ece;
+    value[LA_METRIC_MCE] = mce;
+}
+
+/* Cut like numpy.array_split: the first n % 15 bins hold one row more. The copies of a row may fall
+ * into two bins. */
+static void compute_equal_mass(const scored_row *rows, const uint32_t *count, int64_t n,
+                               double *value) {
+    double ece = 0;
+    int64_t size = n / LA_METRIC_BINS, longer = n % LA_METRIC_BINS, bin = 0;
+    tally t = {0};
+    for (int64_t i = 0; i < n; i++) {
+        int64_t left = count_of(count, i);
+        while (left) {
+            int64_t room = size + (bin < longer) - t.n, take = left < room ? left : room;
+            add(&t, &rows[i], take);
+            left -= take;
+            if (take == room) {
+                ece += (double)t.n / (double)n * gap(&t);
+                t = (tally){0};
+                bin++;
+            }
+        }
+    }
+    value[LA_METRIC_ECE_EM] = ece;
+}
+
+/* From the least confident up: auroc and aupr_error. */
+static void compute_error_ranking(const scored_row *rows, const uint32_t *count, int64_t n,
+                                  int64_t n_right, double *value) {
+    int64_t n_wrong = n - n_right, wrong = 0, flagged = 0;
+    uint64_t pairs = 0; /* twice the pairs with the right row above the wrong one */
+    double precision = 0;
+    for (int64_t i = 0; i < n;) {
+        int64_t new_right, new_wrong;
+        i = group_up(rows, count, n, i, &new_right, &new_wrong);
+        pairs += (uint64_t)new_right * (uint64_t)(2 * wrong + new_wrong);
+        wrong += new_wrong;
+        flagged += new_right + new_wrong;
+        if (new_wrong)
+            precision += (double)new_wrong / (double)n_wrong * ((double)wrong / (double)flagged);
+    }
+    if (n_wrong)
+        value[LA_METRIC_AUPR_ERROR] = precision;
+    if (n_wrong && n_right)
+        value[LA_METRIC_AUROC] = (double)pairs / (2.0 * (double)n_right * (double)n_wrong);
+}
+
+/* From the most confident down: aurc, eaurc and fpr95. */
+static void compute_selective_risk(const scored_row *rows, const uint32_t *count, int64_t n,
+                                   int64_t n_right, double *value) {
+    int64_t n_wrong = n - n_right, taken = 0, right = 0;
+    double risk = 0, oracle = 0;
+    for (int64_t end = n; end;) {
+        int64_t from = end, new_right, new_wrong;
+        while (from && rows[from - 1].confidence == rows[end - 1].confidence)
+            from--;
+        group_up(rows, count, end, from, &new_right, &new_wrong);
+        end = from;
+        int64_t size = new_right + new_wrong, wrong = taken - right;
+        /* inside a tie group: the expected risk under a random order */
+        for (int64_t j = 1; j <= size; j++)
+            risk += ((double)wrong + (double)(j * new_wrong) / (double)size) / (double)(taken + j);
+        taken += size;
+        right += new_right;
+        /* integers, because 0.95 is no double; the first group that gets there is the threshold */
+        if (n_right && n_wrong && isnan(value[LA_METRIC_FPR95]) && 20 * right >= 19 * n_right)
+            value[LA_METRIC_FPR95] = (double)(taken - right) / (double)n_wrong;
+    }
+    for (int64_t k = n_right + 1; k <= n; k++)
+        oracle += (double)(k - n_right) / (double)k;
+    value[LA_METRIC_AURC] = risk / (double)n;
+    value[LA_METRIC_EAURC] = (risk - oracle) / (double)n;
+}
+
+static void compute_all(const scored_row *rows, const uint32_t *count, int64_t n,
+                        double value[LA_METRIC_COUNT], tally bins[LA_METRIC_BINS]) {
+    int64_t n_right;
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        value[m] = NAN;
+    compute_means(rows, count, n, value, &n_right);
+    compute_equal_width(rows, count, n, value, bins);
+    compute_equal_mass(rows, count, n, value);
+    compute_error_ranking(rows, count, n, n_right, value);
+    compute_selective_risk(rows, count, n, n_right, value);
+}
+
+la_status la_metrics_compute(int64_t n, int64_t n_classes, const double *probs,
+                             const int64_t *labels, la_metrics *metrics, la_error *err) {
+    scored_row *rows;
+    tally bins[LA_METRIC_BINS];
+    LA_TRY(rank_rows(n, n_classes, probs, labels, &rows, err));
+    compute_all(rows, NULL, n, metrics->value, bins);
+    free(rows);
+    for (int b = 0; b < LA_METRIC_BINS; b++) {
+        double count = (double)bins[b].n;
+        metrics->bins[b] = (la_metric_bin){.lo = bin_edge(b),
+                                           .hi = bin_edge(b + 1),
+                                           .n = bins[b].n,
+                                           .confidence = NAN,
+                                           .accuracy = NAN};
+        if (!bins[b].n)
+            continue;
+        metrics->bins[b].confidence = bins[b].confidence / count;
+        metrics->bins[b].accuracy = (double)bins[b].right / count;
+    }
+    return LA_OK;
+}
+
+static int compare_numbers(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Linear between the two neighbours, as numpy.percentile. */
+static double quantile(const double *sorted, int64_t n, double share) {
+    double at = share * (double)(n - 1);
+    int64_t below = (int64_t)at;
+    if (below >= n - 1)
+        return sorted[n - 1];
+    return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
+}
+
+la_status la_metrics_intervals(int64_t n, int64_t n_classes, const double *probs,
+                               const int64_t *labels, int64_t resamples, uint64_t seed,
+                               la_interval *intervals, la_error *err) {
+    la_status status = LA_OK;
+    scored_row *rows = NULL;
+    double *values = NULL, *column = NULL;
+    uint32_t *counts = NULL;
+    int threads = omp_get_max_threads();
+    if (threads > resamples)
+        threads = resamples > 0 ? (int)resamples : 1;
+    LA_TRY_DONE(rank_rows(n, n_classes, probs, labels, &rows, err));
+    values = la_alloc((size_t)resamples, LA_METRIC_COUNT * sizeof *values, err);
+    column = la_alloc((size_t)resamples, sizeof *column, err);
+    counts = la_alloc((size_t)threads * (size_t)n, sizeof *counts, err);
+    if (!values || !column || !counts) {
+        status = err->status;
+        goto done;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        uint32_t *count = counts + (size_t)la_thread_number() * (size_t)n;
+        tally bins[LA_METRIC_BINS];
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < resamples; r++) {
+            if (la_interrupted())
+                continue;
+            memset(count, 0, (size_t)n * sizeof *count);
+            for (int64_t i = 0; i < n; i++)
+                count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
+            compute_all(rows, count, n, values + r * LA_METRIC_COUNT, bins);
+        }
+    }
+    LA_TRY_DONE(la_check_interrupt(err));
+    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+        int64_t defined = 0;
+        for (int64_t r = 0; r < resamples; r++)
+            if (!isnan(values[r * LA_METRIC_COUNT + m]))
+                column[defined++] = values[r * LA_METRIC_COUNT + m];
+        intervals[m] = (la_interval){NAN, NAN};
+        if (!defined)
+            continue;
+        qsort(column, (size_t)defined, sizeof *column, compare_numbers);
+        intervals[m] =
+            (la_interval){quantile(column, defined, 0.025), quantile(column, defined, 0.975)};
+    }
+done:
+    free(rows);
+    free(values);
+    free(column);
+    free(counts);
+    return status;
+}

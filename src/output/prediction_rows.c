@@ -1,0 +1,400 @@
+#include "output/prediction_rows.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "input/json.h"
+#include "output/escape.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { ROW_BYTES_MAX = 256 << 20 };
+
+static const double SUM_TOLERANCE = 1e-6;
+
+/* ---- writing ---- */
+
+static la_status check_finite(const la_prediction_row *row, const char *name, const double *values,
+                              int64_t n, la_error *err) {
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(values[i]))
+            return la_fail(err, LA_NUMERICAL,
+                           "row %lld: %s[%lld] is %g, expected a finite number; the weights or "
+                           "the posterior are out of range",
+                           (long long)row->index, name, (long long)i, values[i]);
+    return LA_OK;
+}
+
+static la_status check_distribution(const la_prediction_row *row, const char *name,
+                                    const double *probs, la_error *err) {
+    double sum = 0;
+    LA_TRY(check_finite(row, name, probs, row->n_classes, err));
+    for (int64_t c = 0; c < row->n_classes; c++) {
+        /* what rounds to 1 in ten digits is 1 */
+        if (probs[c] < 0 || probs[c] > 1 + 1e-10)
+            return la_fail(err, LA_NUMERICAL, "row %lld: %s[%lld] is %.10g, expected 0 to 1",
+                           (long long)row->index, name, (long long)c, probs[c]);
+        sum += probs[c];
+    }
+    if (fabs(sum - 1) > SUM_TOLERANCE)
+        return la_fail(err, LA_NUMERICAL, "row %lld: %s adds up to %.10g, expected 1",
+                       (long long)row->index, name, sum);
+    return LA_OK;
+}
+
+static la_status check_row(const la_prediction_row *row, la_error *err) {
+    const la_prediction *p = row->prediction;
+    int64_t n = row->n_classes;
+    LA_TRY(check_distribution(row, "probs", p->probs, err));
+    if (p->map_probs)
+        LA_TRY(check_distribution(row, "map_probs", p->map_probs, err));
+    LA_TRY(check_finite(row, "confidence", &p->confidence, 1, err));
+    LA_TRY(check_finite(row, "entropy", &p->entropy, 1, err));
+    if (!isnan(p->mutual_information))
+        LA_TRY(check_finite(row, "mutual_information", &p->mutual_information, 1, err));
+    if (row->emit_logits)
+        LA_TRY(check_finite(row, "logits", p->logits, n, err));
+    if (row->emit_cov)
+        LA_TRY(check_finite(row, "logit_cov", p->logit_cov, n * n, err));
+    return LA_OK;
+}
+
+static void write_number(FILE *stream, double value) {
+    /* adding zero makes -0 a plain 0 */
+    fprintf(stream, "%.10g", value + 0.0);
+}
+
+static void write_list(FILE *stream, const double *values, int64_t n) {
+    fputc('[', stream);
+    for (int64_t i = 0; i < n; i++) {
+        if (i)
+            fputc(',', stream);
+        write_number(stream, values[i]);
+    }
+    fputc(']', stream);
+}
+
+static void write_field(FILE *stream, const char *name, double value) {
+    fprintf(stream, ",\"%s\":", name);
+    if (isnan(value))
+        fputs("null", stream);
+    else
+        write_number(stream, value);
+}
+
+/* A JSON string, whatever bytes the text holds. */
+static la_status write_string(FILE *stream, const char *text, la_error *err) {
+    char *clean = la_text_clean(text, false, err);
+    if (!clean)
+        return err->status;
+    json_t *string = json_string_nocheck(clean);
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    if (quoted)
+        fputs(quoted, stream);
+    else
+        la_fail(err, LA_RESOURCE, "out of memory for a string");
+    free(clean);
+    free(quoted);
+    json_decref(string);
+    return err->status;
+}
+
+/* JSON text of one value; line ends between its tokens would break the row. */
+static void write_json_text(FILE *stream, const char *json) {
+    for (; *json; json++)
+        fputc(*json == '\n' || *json == '\r' ? ' ' : *json, stream);
+}
+
+static la_status write_prediction(FILE *stream, const la_prediction_row *row, la_error *err) {
+    const la_prediction *p = row->prediction;
+    int64_t n = row->n_classes;
+    fprintf(stream, ",\"prediction\":%d,\"prediction_label\":", p->prediction);
+    if (row->labels)
+        LA_TRY(write_string(stream, row->labels[p->prediction], err));
+    else
+        fprintf(stream, "\"%d\"", p->prediction);
+    write_field(stream, "confidence", p->confidence);
+    fputs(",\"probs\":", stream);
+    write_list(stream, p->probs, n);
+    if (p->map_probs) {
+        fputs(",\"map_probs\":", stream);
+        write_list(stream, p->map_probs, n);
+    }
+    write_field(stream, "entropy", p->entropy);
+    write_field(stream, "mutual_information", p->mutual_information);
+    fputs(",\"confidence_kind\":", stream);
+    LA_TRY(write_string(stream, row->confidence_kind, err));
+    if (row->emit_logits) {
+        fputs(",\"logits\":", stream);
+        write_list(stream, p->logits, n);
+    }
+    if (row->emit_cov) {
+        for (int64_t c = 0; c < n; c++) {
+            fputs(c ? "," : ",\"logit_cov\":[", stream);
+            write_list(stream, p->logit_cov + c * n, n);
+        }
+        fputc(']', stream);
+    }
+    return LA_OK;
+}
+
+la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_error *err) {
+    if (!row->error)
+        LA_TRY(check_row(row, err));
+    fprintf(stream, "{\"index\":%lld", (long long)row->index);
+    if (row->error) {
+        fputs(",\"error\":", stream);
+        LA_TRY(write_string(stream, row->error, err));
+    } else {
+        if (row->id_json) {
+            fputs(",\"id\":", stream);
+            write_json_text(stream, row->id_json);
+        }
+        if (row->label >= 0)
+            fprintf(stream, ",\"label\":%lld", (long long)row->label);
+        LA_TRY(write_prediction(stream, row, err));
+    }
+    fputs("}\n", stream);
+    if (ferror(stream))
+        return la_fail(err, LA_RESOURCE, "predictions: cannot write: %s", la_errno_text(errno));
+    return LA_OK;
+}
+
+/* ---- reading ---- */
+
+typedef struct row_reader {
+    FILE *stream;
+    const char *name;
+    int64_t line;
+    char *bytes; /* of the line */
+    size_t length, capacity;
+    la_digest *digest;
+    la_predictions *out;
+    size_t probs_capacity, map_capacity, labels_capacity;
+    int64_t n_rows, n_kinds; /* rows that are predictions; those that say their kind */
+} row_reader;
+
+/* Reads the next line and counts it into the digest. *more: whether there was one. */
+static la_status read_line(row_reader *reader, bool *more, la_error *err) {
+    int c = 0;
+    reader->length = 0;
+    while (c != '\n' && (c = getc_unlocked(reader->stream)) != EOF) {
+        if (reader->length + 1 >= reader->capacity)
+            LA_TRY(la_grow(&reader->bytes, &reader->capacity, reader->length + 2, 1, err));
+        reader->bytes[reader->length++] = (char)c;
+        if (reader->length > ROW_BYTES_MAX)
+            return la_fail(err, LA_BAD_INPUT, "%s:%lld: a row of more than %d bytes", reader->name,
+                           (long long)reader->line + 1, (int)ROW_BYTES_MAX);
+    }
+    if (ferror(reader->stream))
+        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", reader->name, la_errno_text(errno));
+    *more = reader->length > 0;
+    reader->line += *more;
+    la_digest_add(reader->digest, reader->bytes, reader->length);
+    return LA_OK;
+}
+
+/* "FILE:LINE: field" as every message about a row begins. */
+static la_status bad_field(const row_reader *reader, const char *key, const char *what,
+                           const json_t *found, const char *expected, la_error *err) {
+    return la_fail(err, LA_BAD_INPUT, "%s:%lld: \"%s\"%s is %s, expected %s", reader->name,
+                   (long long)reader->line, key, what, la_json_kind(found), expected);
+}
+
+/* Copies a distribution over n_classes classes into out. */
+static la_status take_probs(const row_reader *reader, const char *key, const json_t *list,
+                            int64_t n_classes, double *out, la_error *err) {
+    double sum = 0;
+    if (!json_is_array(list))
+        return bad_field(reader, key, "", list, "a list of probabilities", err);
+    if (json_array_size(list) != (size_t)n_classes)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"%s\" has %zu entries, expected %lld, one for each class",
+                       reader->name, (long long)reader->line, key, json_array_size(list),
+                       (long long)n_classes);
+    for (int64_t c = 0; c < n_classes; c++) {
+        const json_t *entry = json_array_get(list, (size_t)c);
+        char place[32];
+        snprintf(place, sizeof place, "[%lld]", (long long)c);
+        if (!json_is_number(entry))
+            return bad_field(reader, key, place, entry, "a number from 0 to 1", err);
+        out[c] = json_number_value(entry);
+        if (!(out[c] >= 0 && out[c] <= 1))
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s:%lld: \"%s\"%s is %.10g, expected a number from 0 to 1",
+                           reader->name, (long long)reader->line, key, place, out[c]);
+        sum += out[c];
+    }
+    if (fabs(sum - 1) > SUM_TOLERANCE)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"%s\" adds up to %.10g, expected 1 within 1e-6", reader->name,
+                       (long long)reader->line, key, sum);
+    return LA_OK;
+}
+
+/* -1 when the row has none. */
+static la_status take_label(const row_reader *reader, const json_t *row, int64_t *label,
+                            la_error *err) {
+    const json_t *value = json_object_get(row, "label");
+    *label = -1;
+    if (!value || json_is_null(value))
+        return LA_OK;
+    if (!json_is_integer(value))
+        return bad_field(reader, "label", "", value, "a class index", err);
+    *label = json_integer_value(value);
+    if (*label < 0 || *label >= reader->out->n_classes)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"label\" is %lld, expected 0 to %lld (no \"label\" where there "
+                       "is none)",
+                       reader->name, (long long)reader->line, (long long)*label,
+                       (long long)reader->out->n_classes - 1);
+    return LA_OK;
+}
+
+static const char kind_characters[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
+
+static la_status take_kind(row_reader *reader, const json_t *row, la_error *err) {
+    const char *text = NULL;
+    char place[512], kind[LA_CONFIDENCE_KIND_MAX];
+    snprintf(place, sizeof place, "%.400s:%lld", reader->name, (long long)reader->line);
+    LA_TRY(la_json_text(row, place, "confidence_kind", false, &text, err));
+    if (!text)
+        return LA_OK;
+    snprintf(kind, sizeof kind, "%s", text);
+    /* it is shown in terminals and markup */
+    for (char *c = kind; *c; c++)
+        if (!strchr(kind_characters, *c))
+            *c = '?';
+    if (reader->n_kinds++ && strcmp(kind, reader->out->confidence_kind))
+        strcpy(kind, "mixed");
+    memcpy(reader->out->confidence_kind, kind, sizeof kind);
+    return LA_OK;
+}
+
+static la_status take_row(row_reader *reader, const json_t *row, la_error *err) {
+    la_predictions *out = reader->out;
+    const json_t *error = json_object_get(row, "error"), *probs = json_object_get(row, "probs");
+    const json_t *map = json_object_get(row, "map_probs");
+    int64_t label;
+    if (error && !json_is_null(error)) {
+        out->n_errors++;
+        return LA_OK;
+    }
+    if (!probs)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: no field \"probs\"; expected rows as laplora predict writes them",
+                       reader->name, (long long)reader->line);
+    if (!reader->n_rows++) {
+        out->n_classes = (int64_t)json_array_size(probs);
+        if (json_is_array(probs) && out->n_classes < 2)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s:%lld: \"probs\" has %lld entries, expected one for each of at "
+                           "least 2 classes",
+                           reader->name, (long long)reader->line, (long long)out->n_classes);
+    }
+    size_t n = (size_t)out->n, classes = (size_t)out->n_classes;
+    LA_TRY(
+        la_grow(&out->probs, &reader->probs_capacity, (n + 1) * classes, sizeof *out->probs, err));
+    LA_TRY(la_grow(&out->map_probs, &reader->map_capacity, (n + 1) * classes,
+                   sizeof *out->map_probs, err));
+    LA_TRY(la_grow(&out->labels, &reader->labels_capacity, n + 1, sizeof *out->labels, err));
+    LA_TRY(take_probs(reader, "probs", probs, out->n_classes, out->probs + n * classes, err));
+    if (map && !json_is_null(map))
+        LA_TRY(take_probs(reader, "map_probs", map, out->n_classes, out->map_probs + n * classes,
+                          err));
+    else
+        out->n_without_map++;
+    LA_TRY(take_label(reader, row, &label, err));
+    LA_TRY(take_kind(reader, row, err));
+    /* a row without a label is checked like any other, then overwritten by the next one */
+    out->labels[n] = label;
+    if (label < 0)
+        out->n_unlabelled++;
+    else
+        out->n++;
+    return LA_OK;
+}
+
+static la_status parse_line(row_reader *reader, la_error *err) {
+    const char *text = reader->bytes;
+    size_t length = reader->length;
+    if (reader->line == 1 && length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
+        text += 3;
+        length -= 3;
+    }
+    size_t blank = 0;
+    while (blank < length && strchr(" \t\r\n", text[blank]) && text[blank])
+        blank++;
+    if (blank == length)
+        return LA_OK;
+    json_error_t where;
+    json_t *row = json_loadb(text, length, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
+    la_status status;
+    if (!row && json_error_code(&where) == json_error_out_of_memory)
+        status = la_fail(err, LA_RESOURCE, "out of memory for a row");
+    else if (!row)
+        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
+                         (long long)reader->line, where.text, where.column);
+    else if (!json_is_object(row))
+        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row is %s, expected a JSON object",
+                         reader->name, (long long)reader->line, la_json_kind(row));
+    else
+        status = take_row(reader, row, err);
+    json_decref(row);
+    return status;
+}
+
+static la_status read_rows(row_reader *reader, la_error *err) {
+    bool more = true;
+    while (more) {
+        LA_TRY(read_line(reader, &more, err));
+        if (more)
+            LA_TRY(parse_line(reader, err));
+        if (reader->line % 1024 == 0)
+            LA_TRY(la_check_interrupt(err));
+    }
+    if (!reader->n_rows && !reader->out->n_errors)
+        return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);
+    if (reader->out->n_without_map || !reader->out->n) {
+        free(reader->out->map_probs);
+        reader->out->map_probs = NULL;
+    }
+    return LA_OK;
+}
+
+la_status la_predictions_read(const char *path, la_predictions *predictions, la_error *err) {
+    bool standard = !strcmp(path, "-");
+    row_reader reader = {.name = standard ? "standard input" : path, .out = predictions};
+    la_status status = LA_OK;
+    struct stat info;
+    *predictions = (la_predictions){0};
+    reader.digest = la_digest_new(err);
+    if (!reader.digest)
+        return err->status;
+    reader.stream = standard ? stdin : fopen(path, "rb");
+    if (!reader.stream || fstat(fileno(reader.stream), &info))
+        status =
+            la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", reader.name, la_errno_text(errno));
+    else if (S_ISDIR(info.st_mode))
+        status = la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected a prediction file",
+                         reader.name);
+    else
+        status = read_rows(&reader, err);
+    if (reader.stream && !standard)
+        fclose(reader.stream);
+    free(reader.bytes);
+    la_digest_finish(reader.digest, predictions->digest);
+    if (status != LA_OK)
+        la_predictions_free(predictions);
+    return status;
+}
+
+void la_predictions_free(la_predictions *predictions) {
+    free(predictions->probs);
+    free(predictions->map_probs);
+    free(predictions->labels);
+    *predictions = (la_predictions){0};
+}

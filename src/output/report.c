@@ -1,0 +1,160 @@
+#include "output/report.h"
+#include "output/escape.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const la_report_format la_report_formats[] = {
+    {"text", la_report_text}, {"json", la_report_json},   {"markdown", la_report_markdown},
+    {"html", la_report_html}, {"junit", la_report_junit}, {NULL, NULL},
+};
+
+const la_report_format *la_report_format_find(const char *name, la_error *err) {
+    char known[128] = "";
+    size_t used = 0;
+    const la_report_format *format = la_report_formats;
+    for (; name && format->name && strcmp(format->name, name); format++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
+                                 format->name);
+    if (format->name)
+        return format;
+    la_fail(err, LA_USAGE, "--format \"%s\": expected one of %s", name, known);
+    return NULL;
+}
+
+/* The kind up to its first '-', with a capital: "laplace-mc" is "Laplace". */
+static void make_title(const char *kind, char title[LA_REPORT_TITLE]) {
+    bool unknown = !*kind || !strcmp(kind, "mixed");
+    snprintf(title, LA_REPORT_TITLE, "%.*s", (int)strcspn(kind, "-"), unknown ? "Model" : kind);
+    if (unknown)
+        strcpy(title, "Model");
+    if (!strcmp(kind, "map"))
+        strcpy(title, "MAP");
+    if (*title >= 'a' && *title <= 'z')
+        *title = (char)(*title - 'a' + 'A');
+}
+
+static la_status compute(const la_predictions *predictions, la_report *report, la_error *err) {
+    const la_predictions *p = predictions;
+    LA_TRY(la_metrics_compute(p->n, p->n_classes, p->probs, p->labels, &report->metrics, err));
+    if (report->has_map)
+        LA_TRY(la_metrics_compute(p->n, p->n_classes, p->map_probs, p->labels, &report->map, err));
+    LA_TRY(la_metrics_intervals(p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
+                                LA_REPORT_SEED, report->intervals, err));
+    /* of the resamples, some may define what the rows themselves do not */
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        if (isnan(report->metrics.value[m]))
+            report->intervals[m] = (la_interval){NAN, NAN};
+    return LA_OK;
+}
+
+la_status la_report_build(const char *file, const la_predictions *predictions, const char *baseline,
+                          la_gate *gates, int n_gates, la_report *report, la_error *err) {
+    const la_predictions *p = predictions;
+    double value[LA_METRIC_COUNT];
+    la_status status = LA_OK;
+    *report = (la_report){.n = p->n,
+                          .n_classes = p->n_classes,
+                          .n_errors = p->n_errors,
+                          .n_unlabelled = p->n_unlabelled,
+                          .n_without_map = p->n_without_map,
+                          .has_map = p->map_probs != NULL,
+                          .gates = gates,
+                          .n_gates = n_gates};
+    memcpy(report->digest, p->digest, sizeof report->digest);
+    memcpy(report->confidence_kind, p->confidence_kind, sizeof report->confidence_kind);
+    make_title(p->confidence_kind, report->title);
+    report->show_map = report->has_map && strcmp(p->confidence_kind, "map");
+    if (!p->n) {
+        status = la_fail(err, LA_BAD_INPUT,
+                         "%s: no row to measure: %lld without a label, %lld with an error; "
+                         "expected rows with \"label\" and \"probs\"",
+                         file, (long long)p->n_unlabelled, (long long)p->n_errors);
+        goto done;
+    }
+    report->file = la_text_clean(file, true, err);
+    if (baseline)
+        report->baseline = la_text_clean(baseline, true, err);
+    LA_TRY_DONE(err->status);
+    if (baseline)
+        LA_TRY_DONE(la_baseline_read(baseline, p->n_classes, value, err));
+    LA_TRY_DONE(compute(predictions, report, err));
+    report->n_failed =
+        la_gates_judge(gates, n_gates, p->n, report->metrics.value, baseline ? value : NULL);
+done:
+    if (status != LA_OK)
+        la_report_free(report);
+    return status;
+}
+
+void la_report_free(la_report *report) {
+    free(report->file);
+    free(report->baseline);
+    free(report->gates);
+    *report = (la_report){0};
+}
+
+/* ---- for the forms ---- */
+
+void la_metric_show(double value, char out[LA_METRIC_TEXT]) {
+    if (isnan(value))
+        strcpy(out, "-");
+    else
+        snprintf(out, LA_METRIC_TEXT, "%.4f", value);
+}
+
+void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]) {
+    char lo[LA_METRIC_TEXT], hi[LA_METRIC_TEXT];
+    la_metric_show(interval->lo, lo);
+    la_metric_show(interval->hi, hi);
+    if (isnan(interval->lo))
+        strcpy(out, "-");
+    else
+        snprintf(out, LA_INTERVAL_TEXT, "[%s, %s]", lo, hi);
+}
+
+int la_report_compare(const la_report *report, int metric) {
+    double own = report->metrics.value[metric], map = report->map.value[metric];
+    int direction = la_metric_table[metric].direction;
+    char own_text[LA_METRIC_TEXT], map_text[LA_METRIC_TEXT];
+    if (!report->show_map || !direction || isnan(own) || isnan(map))
+        return 2;
+    la_metric_show(own, own_text);
+    la_metric_show(map, map_text);
+    if (!strcmp(own_text, map_text))
+        return 0;
+    return own > map ? direction : -direction;
+}
+
+const char *la_report_better(const la_report *report, int metric) {
+    switch (la_report_compare(report, metric)) {
+    case 1:
+        return report->title;
+    case -1:
+        return "MAP";
+    case 0:
+        return "same";
+    default:
+        return "";
+    }
+}
+
+void la_report_summary(const la_report *report, char out[128]) {
+    snprintf(out, 128, "%lld row%s, %lld classes, confidence: %s", (long long)report->n,
+             report->n == 1 ? "" : "s", (long long)report->n_classes,
+             *report->confidence_kind ? report->confidence_kind : "kind not given");
+}
+
+void la_report_left_out(const la_report *report, char out[192]) {
+    size_t used = 0;
+    *out = 0;
+    if (report->n_unlabelled)
+        used = (size_t)snprintf(out, 192, "%lld without a label", (long long)report->n_unlabelled);
+    if (report->n_errors)
+        used += (size_t)snprintf(out + used, 192 - used, "%s%lld with an error", used ? ", " : "",
+                                 (long long)report->n_errors);
+    if (!report->has_map)
+        snprintf(out + used, 192 - used, "%sMAP (%lld rows have no map_probs)", used ? ", " : "",
+                 (long long)report->n_without_map);
+}

@@ -1,0 +1,78 @@
+/* What a prediction file says about its model, and the forms it is printed in. A new form is one
+ * function and one row of la_report_formats. */
+#ifndef LA_OUTPUT_REPORT_H
+#define LA_OUTPUT_REPORT_H
+
+#include "output/gates.h"
+#include "output/prediction_rows.h"
+
+enum { LA_REPORT_RESAMPLES = 1000, LA_REPORT_SEED = 1, LA_REPORT_TITLE = 12 };
+
+typedef struct la_report {
+    char *file, *baseline; /* paths, fit to be shown; baseline NULL when there is none */
+    char digest[LA_DIGEST_TEXT];
+    char confidence_kind[LA_CONFIDENCE_KIND_MAX]; /* "" when the rows do not say */
+    char title[LA_REPORT_TITLE]; /* of the model in tables, from its kind: "laplace-mc" is "Laplace"
+                                  */
+    int64_t n, n_classes, n_errors, n_unlabelled, n_without_map;
+    la_metrics metrics, map;
+    bool has_map;
+    bool show_map; /* has_map, and the model is not the MAP model itself */
+    la_interval intervals[LA_METRIC_COUNT];
+    la_gate *gates;
+    int n_gates, n_failed;
+} la_report;
+
+/* Takes the gates over (also on failure) and judges them. file is only shown; baseline may be NULL.
+ * LA_BAD_INPUT when no row has a label. Free with la_report_free. */
+la_status la_report_build(const char *file, const la_predictions *predictions, const char *baseline,
+                          la_gate *gates, int n_gates, la_report *report, la_error *err);
+void la_report_free(la_report *report);
+
+typedef struct la_report_style {
+    bool colour; /* the stream is a terminal that wants it */
+    bool utf8;   /* block characters may be used */
+} la_report_style;
+
+typedef struct la_report_format {
+    const char *name;
+    /* What could not be written is left to the stream's error flag. */
+    la_status (*write)(const la_report *report, const la_report_style *style, FILE *stream,
+                       la_error *err);
+} la_report_format;
+
+extern const la_report_format la_report_formats[];
+
+/* NULL: text. NULL, and LA_USAGE in err, when there is no such format. */
+const la_report_format *la_report_format_find(const char *name, la_error *err);
+
+/* ---- for the forms ---- */
+
+enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56 };
+
+/* Four decimals; "-" when undefined. */
+void la_metric_show(double value, char out[LA_METRIC_TEXT]);
+/* "[0.1000, 0.2000]" */
+void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]);
+/* Which model is better in a metric: 1 the file's, -1 MAP, 0 they look the same, 2 there is nothing
+ * to say. */
+int la_report_compare(const la_report *report, int metric);
+/* The title of the better one, "same" or "". */
+const char *la_report_better(const la_report *report, int metric);
+/* "872 rows, 2 classes, confidence: laplace-mc" */
+void la_report_summary(const la_report *report, char out[128]);
+/* What the numbers leave out, "" when nothing. */
+void la_report_left_out(const la_report *report, char out[192]);
+
+la_status la_report_text(const la_report *report, const la_report_style *style, FILE *stream,
+                         la_error *err);
+la_status la_report_json(const la_report *report, const la_report_style *style, FILE *stream,
+                         la_error *err);
+la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
+                             la_error *err);
+la_status la_report_html(const la_report *report, const la_report_style *style, FILE *stream,
+                         la_error *err);
+la_status la_report_junit(const la_report *report, const la_report_style *style, FILE *stream,
+                          la_error *err);
+
+#endif

@@ -1,0 +1,116 @@
+/* The report for programs: the contract's "report --format json". */
+#include "output/report.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* NULL (no memory) is passed on: setting it fails, and that is noticed. */
+static json_t *number_or_null(double value) {
+    return isnan(value) ? json_null() : json_real(value);
+}
+
+static json_t *metrics_object(const la_metrics *metrics) {
+    json_t *object = json_object();
+    int bad = 0;
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        bad |=
+            json_object_set_new(object, la_metric_table[m].name, number_or_null(metrics->value[m]));
+    if (!bad)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+static json_t *intervals_object(const la_interval *intervals) {
+    json_t *object = json_object();
+    int bad = 0;
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        bad |= json_object_set_new(object, la_metric_table[m].name,
+                                   isnan(intervals[m].lo)
+                                       ? json_null()
+                                       : json_pack("[f, f]", intervals[m].lo, intervals[m].hi));
+    if (!bad)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+static json_t *bins_array(const la_metric_bin *bins) {
+    json_t *array = json_array();
+    int bad = 0;
+    for (int b = 0; b < LA_METRIC_BINS; b++)
+        bad |=
+            json_array_append_new(array, json_pack("{s:f, s:f, s:I, s:o, s:o}", "lo", bins[b].lo,
+                                                   "hi", bins[b].hi, "n", (json_int_t)bins[b].n,
+                                                   "confidence", number_or_null(bins[b].confidence),
+                                                   "accuracy", number_or_null(bins[b].accuracy)));
+    if (!bad)
+        return array;
+    json_decref(array);
+    return NULL;
+}
+
+/* A number of rows is an integer, a metric a real number. */
+static json_t *gate_number(const la_gate *gate, double value) {
+    bool whole = gate->metric == LA_GATE_ROWS && value < 9e15;
+    return whole ? json_integer((json_int_t)value) : number_or_null(value);
+}
+
+static json_t *gate_object(const la_gate *gate) {
+    json_t *object =
+        json_pack("{s:s, s:s, s:o, s:o, s:b}", "metric", la_gate_metric_name(gate), "kind",
+                  la_gate_kind_name(gate), "bound", gate_number(gate, gate->bound), "value",
+                  gate_number(gate, gate->value), "pass", (int)gate->pass);
+    if (!object || gate->kind != LA_GATE_MAX_REGRESSION)
+        return object;
+    int bad = json_object_set_new(object, "baseline", number_or_null(gate->baseline));
+    bad |= json_object_set_new(object, "worse", number_or_null(gate->worse));
+    if (!bad)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+static json_t *gates_array(const la_report *report) {
+    json_t *array = json_array();
+    int bad = 0;
+    for (int i = 0; i < report->n_gates; i++)
+        bad |= json_array_append_new(array, gate_object(&report->gates[i]));
+    if (!bad)
+        return array;
+    json_decref(array);
+    return NULL;
+}
+
+static json_t *provenance_object(const la_report *report) {
+    const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
+    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:i, s:i, s:f}}", "version",
+                     LAPLORA_VERSION, "predictions", report->file, "xxh3", report->digest,
+                     "confidence_kind", kind, "n_errors", (json_int_t)report->n_errors,
+                     "n_unlabelled", (json_int_t)report->n_unlabelled, "baseline", report->baseline,
+                     "bootstrap", "resamples", LA_REPORT_RESAMPLES, "seed", LA_REPORT_SEED, "level",
+                     0.95);
+}
+
+la_status la_report_json(const la_report *report, const la_report_style *style, FILE *stream,
+                         la_error *err) {
+    (void)style;
+    json_t *root = json_pack("{s:s, s:I, s:I}", "schema", "laplora.report/1", "n",
+                             (json_int_t)report->n, "n_classes", (json_int_t)report->n_classes);
+    int bad = !root;
+    bad |= json_object_set_new(root, "metrics", metrics_object(&report->metrics));
+    bad |= json_object_set_new(root, "map_metrics",
+                               report->has_map ? metrics_object(&report->map) : json_object());
+    bad |= json_object_set_new(root, "ci", intervals_object(report->intervals));
+    bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
+    bad |= json_object_set_new(root, "gates", gates_array(report));
+    bad |= json_object_set_new(root, "provenance", provenance_object(report));
+    char *text = bad ? NULL : json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    if (!text)
+        return la_fail(err, LA_RESOURCE, "out of memory for the report");
+    fprintf(stream, "%s\n", text);
+    free(text);
+    return LA_OK;
+}

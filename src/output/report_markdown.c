@@ -1,0 +1,57 @@
+/* The report as GitHub Markdown, fit for $GITHUB_STEP_SUMMARY. */
+#include "output/report.h"
+
+/* A path in a code span, which nothing in it may end. */
+static void write_code(FILE *stream, const char *text) {
+    fputc('`', stream);
+    for (; *text; text++)
+        fputc(*text == '`' ? '\'' : *text, stream);
+    fputc('`', stream);
+}
+
+static void write_metric(FILE *stream, const la_report *report, int metric) {
+    char own[LA_METRIC_TEXT], map[LA_METRIC_TEXT], interval[LA_INTERVAL_TEXT];
+    la_metric_show(report->metrics.value[metric], own);
+    la_interval_show(&report->intervals[metric], interval);
+    fprintf(stream, "| `%s` | ", la_metric_table[metric].name);
+    if (report->show_map) {
+        la_metric_show(report->map.value[metric], map);
+        fprintf(stream, "%s | ", map);
+    }
+    fprintf(stream, "%s | %s |", own, interval);
+    if (report->show_map)
+        fprintf(stream, " %s |", la_report_better(report, metric));
+    fputc('\n', stream);
+}
+
+la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
+                             la_error *err) {
+    char summary[128], left_out[192];
+    (void)style;
+    (void)err;
+    la_report_summary(report, summary);
+    la_report_left_out(report, left_out);
+    fputs("### laplora report\n\n", stream);
+    write_code(stream, report->file);
+    fprintf(stream, ": %s%s%s\n\n", summary, *left_out ? "; left out: " : "", left_out);
+    if (report->show_map)
+        fprintf(stream,
+                "| metric | MAP | %s | 95 %% interval | better |\n|---|---:|---:|---|---|\n",
+                report->title);
+    else
+        fprintf(stream, "| metric | %s | 95 %% interval |\n|---|---:|---|\n", report->title);
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        write_metric(stream, report, m);
+    if (!report->n_gates)
+        return LA_OK;
+    fprintf(stream, "\n#### Gates: %s\n\n| gate | found | |\n|---|---|---|\n",
+            report->n_failed ? "failed" : "passed");
+    for (int i = 0; i < report->n_gates; i++) {
+        char condition[LA_GATE_TEXT], outcome[LA_GATE_TEXT];
+        la_gate_condition(&report->gates[i], condition);
+        la_gate_outcome(&report->gates[i], outcome);
+        fprintf(stream, "| `%s` | `%s` | %s |\n", condition, outcome,
+                report->gates[i].pass ? "PASS" : "**FAIL**");
+    }
+    return LA_OK;
+}

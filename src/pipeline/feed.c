@@ -1,0 +1,153 @@
+#include "pipeline/feed.h"
+#include "base/digest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+la_status la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
+                       const la_labels *labels, const la_feed_options *options, la_feed *feed,
+                       la_error *err) {
+    *feed = (la_feed){.reader = reader,
+                      .tokenizer = tokenizer,
+                      .model = model,
+                      .labels = labels,
+                      .options = *options};
+    return la_batch_open(options->batch_rows, options->batch_tokens, &feed->batch, err);
+}
+
+static void clear_item(la_feed_item *item) {
+    free(item->id);
+    free(item->error);
+    *item = (la_feed_item){0};
+}
+
+void la_feed_close(la_feed *feed) {
+    for (int64_t i = 0; i < feed->n_items; i++)
+        clear_item(&feed->items[i]);
+    if (feed->held)
+        clear_item(&feed->held_item);
+    free(feed->items);
+    la_encoding_free(&feed->encoding);
+    la_batch_free(&feed->batch);
+    *feed = (la_feed){0};
+}
+
+/* "FILE:LINE: " in front of what went wrong with a row. */
+static la_status at_row(const la_feed *feed, const la_row *row, la_error *err) {
+    la_error inner = *err;
+    *err = (la_error){0};
+    return la_fail(err, inner.status, "%s:%lld: %.900s", la_row_reader_name(feed->reader),
+                   (long long)row->line, inner.message);
+}
+
+static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
+    if (row->ids) {
+        feed->held_ids = row->ids;
+        feed->held_types = NULL;
+        feed->held_n = row->n_ids;
+        return LA_OK;
+    }
+    if (!feed->tokenizer)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s:%lld: the row has text, but the base has no tokenizer.json; give "
+                       "\"input_ids\"",
+                       la_row_reader_name(feed->reader), (long long)row->line);
+    la_encode_options options = {.max_length = feed->options.max_length,
+                                 .truncate_left = feed->options.truncate_left};
+    la_status status = la_tokenizer_encode(feed->tokenizer, row->text, row->text_length, row->pair,
+                                           row->pair_length, &options, &feed->encoding, err);
+    if (status != LA_OK)
+        return at_row(feed, row, err);
+    feed->held_ids = feed->encoding.ids;
+    feed->held_types = feed->encoding.types;
+    feed->held_n = feed->encoding.n;
+    feed->n_text++;
+    feed->n_truncated += feed->encoding.truncated;
+    return LA_OK;
+}
+
+static la_status read_row(la_feed *feed, bool *more, la_error *err) {
+    la_row row;
+    la_feed_item *item = &feed->held_item;
+    la_status status = la_row_reader_next(feed->reader, &row, more, err);
+    *item = (la_feed_item){.index = row.index, .label = -1, .slot = -1};
+    if (status == LA_OK && !*more)
+        return LA_OK;
+    if (status == LA_OK && row.id && !json_is_null(row.id)) {
+        item->id = json_dumps(row.id, JSON_ENCODE_ANY | JSON_COMPACT);
+        if (!item->id)
+            status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
+    }
+    if (status == LA_OK)
+        status = la_row_label(feed->reader, &row, feed->labels, feed->model->n_classes,
+                              &item->label, err);
+    if (status == LA_OK && feed->options.need_label && item->label < 0)
+        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label",
+                         la_row_reader_name(feed->reader), (long long)row.line);
+    if (status == LA_OK)
+        status = take_tokens(feed, &row, err);
+    if (status == LA_OK && la_row_check(feed->model, feed->held_ids, feed->held_n, err) != LA_OK)
+        status = at_row(feed, &row, err);
+    if (status == LA_OK) {
+        item->hash = la_hash64(feed->held_ids, (size_t)feed->held_n * sizeof *feed->held_ids);
+    } else if (status == LA_BAD_INPUT && *more && feed->options.skip_bad) {
+        item->error = la_alloc(strlen(err->message) + 1, 1, err);
+        if (!item->error)
+            return err->status;
+        strcpy(item->error, err->message);
+        *err = (la_error){0};
+        feed->n_bad++;
+    } else {
+        clear_item(item);
+        return status;
+    }
+    feed->held = true;
+    return LA_OK;
+}
+
+static la_status place_row(la_feed *feed, bool *placed, la_error *err) {
+    la_feed_item *item = &feed->held_item;
+    *placed = true;
+    if (!item->error) {
+        if (feed->held_n > feed->batch.token_capacity && !feed->batch.n_rows) {
+            /* a row that is longer than a batch gets room of its own, once */
+            la_batch_free(&feed->batch);
+            LA_TRY(la_batch_open(feed->options.batch_rows, feed->held_n, &feed->batch, err));
+        }
+        /* stragglers do not widen the limit for the rows behind them */
+        bool within = !feed->batch.n_rows ||
+                      feed->batch.n_tokens + feed->held_n <= feed->options.batch_tokens;
+        if (!within || !la_batch_fits(&feed->batch, feed->held_n)) {
+            *placed = false;
+            return LA_OK;
+        }
+        item->slot = feed->batch.n_rows;
+        la_batch_add(&feed->batch, feed->model, feed->held_ids, feed->held_types, feed->held_n);
+        feed->n_rows++;
+        feed->n_tokens += feed->held_n;
+    }
+    LA_TRY(la_grow(&feed->items, &feed->items_capacity, (size_t)feed->n_items + 1,
+                   sizeof *feed->items, err));
+    feed->items[feed->n_items++] = *item;
+    feed->held = false;
+    *item = (la_feed_item){0};
+    return LA_OK;
+}
+
+la_status la_feed_next(la_feed *feed, la_error *err) {
+    for (int64_t i = 0; i < feed->n_items; i++)
+        clear_item(&feed->items[i]);
+    feed->n_items = 0;
+    la_batch_clear(&feed->batch);
+    while (feed->n_items < feed->options.batch_rows) {
+        bool more = true, placed;
+        if (!feed->held)
+            LA_TRY(read_row(feed, &more, err));
+        if (!more)
+            break;
+        LA_TRY(place_row(feed, &placed, err));
+        if (!placed)
+            break;
+    }
+    return LA_OK;
+}

@@ -1,0 +1,131 @@
+/* A data file in, prediction rows out, in input order. */
+#include "pipeline/predict.h"
+#include "base/output_file.h"
+#include "base/threads.h"
+#include "output/prediction_rows.h"
+#include "pipeline/predictor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What a file's batches share. */
+typedef struct file_run {
+    const la_predict_job *job;
+    la_predictor *predictor;
+    la_row_reader *reader;
+    la_feed feed;
+    la_output_file out;
+    uint64_t *hashes;
+    la_prediction *answers; /* of a batch */
+    double *answer_memory;
+} file_run;
+
+static const char *kind_name(la_predictive kind) {
+    static const char *const names[] = {"laplace-mc", "laplace-probit", "laplace-bridge", "map"};
+    return names[kind];
+}
+
+static la_status write_items(const file_run *run, la_error *err) {
+    const la_predict_job *job = run->job;
+    const la_predictor *p = run->predictor;
+    const la_feed *feed = &run->feed;
+    FILE *stream = run->out.stream;
+    for (int64_t j = 0; j < feed->n_items; j++) {
+        const la_feed_item *item = &feed->items[j];
+        la_prediction_row row = {.index = item->index,
+                                 .id_json = item->id,
+                                 .label = item->label,
+                                 .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
+                                 .n_classes = p->n_classes,
+                                 .labels = (const char *const *)p->session.labels.names,
+                                 .confidence_kind = kind_name(p->predictive),
+                                 .emit_logits = job->emit_logits,
+                                 .emit_cov = job->emit_cov,
+                                 .error = item->error};
+        LA_TRY(la_prediction_write(stream, &row, err));
+    }
+    if (job->lines && fflush(stream))
+        return la_fail(err, LA_RESOURCE, "standard output: cannot write");
+    return LA_OK;
+}
+
+static la_status run_rows(file_run *run, la_error *err) {
+    const la_log *log = &run->job->options.run.log;
+    la_feed *feed = &run->feed;
+    for (;;) {
+        LA_TRY(la_check_interrupt(err));
+        LA_TRY(la_feed_next(feed, err));
+        if (!feed->n_items)
+            return LA_OK;
+        for (int64_t j = 0; j < feed->n_items; j++)
+            if (feed->items[j].slot >= 0)
+                run->hashes[feed->items[j].slot] = feed->items[j].hash;
+        if (feed->batch.n_rows)
+            LA_TRY(la_predictor_batch(run->predictor, &feed->batch, run->hashes, run->answers,
+                                      err));
+        LA_TRY(write_items(run, err));
+        if (log->progress && !run->job->lines)
+            log->progress(log->user, "predict", feed->n_rows,
+                          la_row_reader_fraction(feed->reader));
+    }
+}
+
+static la_status open_run(file_run *run, la_error *err) {
+    const la_predict_job *job = run->job;
+    const la_run_options *options = &job->options.run;
+    LA_TRY(la_output_check(job->out, err));
+    LA_TRY(la_predictor_open(&job->options, &run->predictor, err));
+    const la_session *session = &run->predictor->session;
+    la_row_fields fields = {options->text_field, options->pair_field,    options->label_field,
+                            options->id_field,   run->predictor->prompt, job->lines};
+    LA_TRY(la_row_reader_open(job->data, &fields, &run->reader, err));
+    la_feed_options feed = la_session_feed(session, false, job->skip_bad);
+    if (job->lines)
+        feed.batch_rows = 1;
+    LA_TRY(la_feed_open(run->reader, session->tokenizer, &session->model, &session->labels, &feed,
+                        &run->feed, err));
+    run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
+    LA_TRY(la_predictions_new(session->model.n_classes, feed.batch_rows, &run->answers,
+                              &run->answer_memory, err));
+    LA_TRY(err->status);
+    return la_output_open(&run->out, job->out, 1, err);
+}
+
+static void close_run(file_run *run) {
+    la_output_discard(&run->out);
+    la_feed_close(&run->feed);
+    la_row_reader_close(run->reader);
+    free(run->hashes);
+    free(run->answers);
+    free(run->answer_memory);
+    la_predictor_close(run->predictor);
+}
+
+static la_status run_all(file_run *run, la_predict_summary *summary, la_error *err) {
+    double start = la_seconds();
+    LA_TRY(open_run(run, err));
+    summary->seconds_load = la_seconds() - start;
+    start = la_seconds();
+    LA_TRY(run_rows(run, err));
+    const la_feed *feed = &run->feed;
+    summary->n_rows = feed->n_rows;
+    summary->n_bad = feed->n_bad;
+    summary->n_truncated = feed->n_truncated;
+    if (!feed->n_rows && !feed->n_bad && !run->job->lines)
+        return la_fail(err, LA_BAD_INPUT, "%s: has no rows", la_row_reader_name(run->reader));
+    if (feed->n_truncated)
+        la_warn(&run->job->options.run.log,
+                "%lld rows are longer than %lld tokens and were truncated",
+                (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
+    LA_TRY(la_output_commit(&run->out, err));
+    summary->seconds_rows = la_seconds() - start;
+    return LA_OK;
+}
+
+la_status la_predict_file(const la_predict_job *job, la_predict_summary *summary, la_error *err) {
+    file_run run = {.job = job};
+    *summary = (la_predict_summary){0};
+    la_status status = run_all(&run, summary, err);
+    close_run(&run);
+    return status;
+}

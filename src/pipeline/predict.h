@@ -1,0 +1,25 @@
+/* Predicting a data file with a stored posterior. */
+#ifndef LA_PIPELINE_PREDICT_H
+#define LA_PIPELINE_PREDICT_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+typedef struct la_predict_job {
+    la_predict_options options;
+    const char *data; /* "-": standard input */
+    const char *out;  /* NULL or "-": standard output */
+    bool emit_logits, emit_cov;
+    bool skip_bad;
+    bool lines; /* standard input, one row at a time, every answer flushed; a line may be plain text */
+} la_predict_job;
+
+typedef struct la_predict_summary {
+    int64_t n_rows, n_bad, n_truncated;
+    double seconds_load, seconds_rows;
+} la_predict_summary;
+
+la_status la_predict_file(const la_predict_job *job, la_predict_summary *summary, la_error *err);
+
+#endif

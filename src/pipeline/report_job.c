@@ -1,0 +1,77 @@
+#include "pipeline/report_job.h"
+#include "base/output_file.h"
+#include "output/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+/* The locale as the environment names it: LC_ALL before LC_CTYPE before LANG. */
+static bool locale_is_utf8(void) {
+    static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value)
+            return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
+    }
+    return false;
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+/* The report of predictions, with the gates taken over. */
+static la_status measure(const la_report_options *options, la_gate *gates, int n_gates,
+                         la_report *report, la_error *err) {
+    la_predictions predictions;
+    const char *path = options->predictions;
+    la_status status = la_predictions_read(path, &predictions, err);
+    if (status != LA_OK) {
+        free(gates);
+        return status;
+    }
+    status = la_report_build(strcmp(path, "-") ? path : "standard input", &predictions,
+                             options->gates.baseline, gates, n_gates, report, err);
+    la_predictions_free(&predictions);
+    return status;
+}
+
+static la_status write_report(const la_report_options *options, const la_report_format *format,
+                              const la_report *report, la_error *err) {
+    la_output_file out;
+    bool to_file = options->out && strcmp(options->out, "-");
+    la_report_style style = {.colour = options->colour && !to_file, .utf8 = locale_is_utf8()};
+    LA_TRY(la_output_open(&out, options->out, 1, err));
+    la_status status = format->write(report, &style, out.stream, err);
+    if (status == LA_OK)
+        return la_output_commit(&out, err);
+    la_output_discard(&out);
+    return status;
+}
+
+la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
+    const la_report_format *format = la_report_format_find(options->format, err);
+    la_report report;
+    la_gate *gates;
+    int n_gates;
+    *gates_failed = 0;
+    if (!format)
+        return err->status;
+    if (!options->predictions)
+        return la_fail(err, LA_USAGE, "report: which file? give PREDICTIONS.jsonl");
+    if (options->out && strcmp(options->out, "-") && same_file(options->out, options->predictions))
+        return la_fail(err, LA_USAGE, "--out %s: the report would replace the predictions it is of",
+                       options->out);
+    LA_TRY(la_output_check(options->out, err));
+    LA_TRY(la_gates_parse(&options->gates, &gates, &n_gates, err));
+    LA_TRY(measure(options, gates, n_gates, &report, err));
+    la_status status = write_report(options, format, &report, err);
+    if (status == LA_OK)
+        *gates_failed = report.n_failed;
+    la_report_free(&report);
+    return status;
+}

@@ -1,0 +1,19 @@
+/* From a prediction file to a written report. */
+#ifndef LA_PIPELINE_REPORT_JOB_H
+#define LA_PIPELINE_REPORT_JOB_H
+
+#include "output/gates.h"
+
+typedef struct la_report_options {
+    const char *predictions; /* "-": standard input */
+    const char *format;      /* a name of la_report_formats; NULL: text */
+    const char *out;         /* NULL or "-": standard output */
+    la_gate_options gates;
+    bool colour; /* of the text form: standard output is a terminal and NO_COLOR is not set */
+} la_report_options;
+
+/* Writes the report. *gates_failed is how many gates fail; the caller's exit code is then LA_GATE.
+ * Options are checked before anything is read. */
+la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err);
+
+#endif

@@ -1,0 +1,39 @@
+/* Text to token ids, as the `tokenizers` library does it from the same tokenizer.json. */
+#ifndef LA_TEXT_TOKENIZER_H
+#define LA_TEXT_TOKENIZER_H
+
+#include "base/digest.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+
+typedef struct la_tokenizer la_tokenizer;
+
+/* Reads DIR/tokenizer.json. Free with la_tokenizer_close. */
+la_status la_tokenizer_open(const char *dir, la_tokenizer **tokenizer, la_error *err);
+void la_tokenizer_close(la_tokenizer *tokenizer);
+/* Digest of the file, 32 hex digits. */
+const char *la_tokenizer_digest(const la_tokenizer *tokenizer);
+
+typedef struct la_encode_options {
+    int64_t max_length;  /* tokens, special ones counted; 0: as the file presets */
+    bool truncate_left;  /* keep the end (prompts); with max_length */
+    bool no_special;     /* the text's own tokens alone */
+} la_encode_options;
+
+/* Grown as needed and reused from call to call; zero it first, free with la_encoding_free. */
+typedef struct la_encoding {
+    int32_t *ids, *types;
+    int64_t n;
+    bool truncated;
+    size_t ids_capacity, types_capacity;
+} la_encoding;
+
+void la_encoding_free(la_encoding *encoding);
+
+/* pair NULL: one text. Not for several threads at once on one tokenizer. */
+la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t length,
+                              const char *pair, size_t pair_length,
+                              const la_encode_options *options, la_encoding *out, la_error *err);
+
+#endif

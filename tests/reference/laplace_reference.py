@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""Independent float64 reference of the Laplace approximation over LoRA adapters.
+
+Loads a base model and its adapter with transformers + peft, runs row by row in float64, takes the inputs and output
+gradients of every block with hooks and torch.autograd, builds every H = (1/R) A kron G as one dense matrix and inverts it as one
+dense matrix.  No eigenbasis trick, no closed form of a gradient, no batching: slow, short and meant to be read.
+
+    python laplace_reference.py --base DIR --adapter DIR --calib FILE --test FILE
+           [--choice-ids 3,5,7] [--params lora|lora+head|head] [--out FILE] [--check EXPECTED.json]
+
+A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G [out,out], A [in,in]).
+"""
+
+import argparse
+import json
+import math
+import re
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.stats import qmc, norm as gaussian
+
+F64 = torch.float64
+MC_POINTS = 1 << 16  # scrambled Sobol points for mc_probs; the scramble is seeded
+
+
+# ---------------------------------------------------------------------------------------------------------- model
+
+
+def make_strict_float64():
+    """Replace the places where transformers falls back to float32 inside a float64 model (RMSNorm, rotary tables)."""
+    from transformers.models.llama import modeling_llama as ml
+
+    def rms_norm(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+    def rope_frequencies(config):
+        """The definition of the default and the llama3 frequencies, in float64."""
+        p = config.rope_parameters
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        freq = p["rope_theta"] ** (-torch.arange(0, dim, 2, dtype=F64) / dim)
+        if p["rope_type"] == "default":
+            return freq
+        if p["rope_type"] != "llama3":
+            raise SystemExit(f"rope type {p['rope_type']} is not in this reference")
+        factor, low, high = p["factor"], p["low_freq_factor"], p["high_freq_factor"]
+        context = p["original_max_position_embeddings"]
+        out = []
+        for f in freq.tolist():
+            wavelength = 2 * math.pi / f
+            if wavelength < context / high:
+                out.append(f)
+            elif wavelength > context / low:
+                out.append(f / factor)
+            else:
+                s = (context / wavelength - low) / (high - low)
+                out.append((1 - s) * f / factor + s * f)
+        return torch.tensor(out, dtype=F64)
+
+    def rotary(self, x, position_ids):
+        freqs = position_ids[..., None].to(F64) * rope_frequencies(self.config)
+        emb = torch.cat((freqs, freqs), dim=-1)
+        return emb.cos(), emb.sin()
+
+    ml.LlamaRMSNorm.forward = rms_norm
+    ml.LlamaRotaryEmbedding.forward = rotary
+
+
+def load_model(base, adapter, float32_islands=False):
+    import os
+    import transformers
+    from peft import PeftModel
+    from safetensors import safe_open
+
+    transformers.logging.set_verbosity_error()
+    if not float32_islands:
+        make_strict_float64()
+    with open(os.path.join(adapter, "adapter_config.json")) as f:
+        task = json.load(f)["task_type"]
+    kw = dict(dtype=F64, attn_implementation="sdpa")
+    if task == "SEQ_CLS":
+        with safe_open(os.path.join(adapter, "adapter_model.safetensors"), "pt") as s:
+            rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|score)\.weight$", k)]
+        if rows:
+            kw["num_labels"] = rows[0]
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **kw)
+    elif task == "CAUSAL_LM":
+        model = transformers.AutoModelForCausalLM.from_pretrained(base, **kw)
+    else:
+        raise SystemExit(f"task type {task} is not in this reference")
+    model = PeftModel.from_pretrained(model, adapter)
+    model = model.double().eval()
+    for p in model.parameters():
+        p.requires_grad_(False)
+    return model, task
+
+
+class Block:
+    """One trained matrix: its name as laplora calls it, its module and whether it is a dense head layer."""
+
+    def __init__(self, name, module, head):
+        self.name, self.module, self.head = name, module, head
+        self.weight = module.weight.requires_grad_(True)
+        self.bias = None
+        if head and module.bias is not None:
+            self.bias = module.bias.requires_grad_(True)
+        self.input = self.output = None
+        module.register_forward_hook(self.hook)
+
+    def hook(self, module, args, output):
+        self.input, self.output = args[0], output
+
+    def theta(self):
+        """[out, in] or, for a head with a bias, [out, in + 1] (the bias is the weight of an input that is always 1)."""
+        w = self.weight.detach()
+        return w if self.bias is None else torch.cat((w, self.bias.detach()[:, None]), 1)
+
+
+def find_blocks(model, params):
+    blocks = []
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.nn.Linear):
+            continue
+        short = name.removeprefix("base_model.model.")
+        if "lora" in params.split("+") and re.search(r"\.lora_[AB]\.default$", short):
+            blocks.append(Block(short.removesuffix(".default"), module, head=False))
+        if "head" in params.split("+") and ".modules_to_save.default" in short:
+            blocks.append(Block(short.replace(".modules_to_save.default", ""), module, head=True))
+    if not blocks:
+        raise SystemExit(f"no block for --params {params}")
+    return blocks
+
+
+def read_rows(path):
+    with open(path) as f:
+        return [json.loads(line) for line in f if line.strip()]
+
+
+def run_row(model, blocks, row, task, choice_ids, check=True):
+    """Logits [C], and per block: inputs a [T, in], output gradients g [C, T, out], Jacobian J [C, out, in]."""
+    ids = torch.tensor([row["input_ids"]])
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    logits = logits[0, -1, choice_ids] if task == "CAUSAL_LM" else logits[0]
+    assert logits.dtype == F64
+    wanted = [t for b in blocks for t in (b.output, b.weight) + (() if b.bias is None else (b.bias,))]
+    per_class = []
+    for c in range(len(logits)):
+        grads = torch.autograd.grad(logits[c], wanted, retain_graph=True, allow_unused=True)
+        per_class.append([torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads)])
+    result, at = [], 0
+    for b in blocks:
+        a = b.input.detach().reshape(-1, b.input.shape[-1])
+        g = torch.stack([pc[at].reshape(-1, b.output.shape[-1]) for pc in per_class])
+        jac = torch.stack([pc[at + 1] for pc in per_class])
+        at += 2
+        if b.head:
+            # a head layer has one token per row: the one that the logits read (every other gradient is zero)
+            used = torch.nonzero(g.abs().sum(dim=(0, 2))).flatten().tolist()
+            assert len(used) == 1, f"{b.name}: the logits read {len(used)} positions"
+            a, g = a[used], g[:, used]
+            if b.bias is not None:
+                a = torch.cat((a, torch.ones(1, 1, dtype=F64)), 1)
+                jac = torch.cat((jac, torch.stack([pc[at] for pc in per_class])[:, :, None]), 2)
+                at += 1
+        if check:  # the two routes to the Jacobian (hooks, parameter gradient) agree
+            torch.testing.assert_close(torch.einsum("cto,ti->coi", g, a), jac, rtol=1e-9, atol=1e-11)
+        result.append((a, g, jac))
+    return logits.detach(), result
+
+
+# ------------------------------------------------------------------------------------------------------ curvature
+
+
+def sqrt_lambda(p):
+    """S with S S^T = diag(p) - p p^T, exactly: S = (I - p 1^T) diag(sqrt p)."""
+    c = len(p)
+    return (torch.eye(c, dtype=F64) - p[:, None] @ torch.ones(1, c, dtype=F64)) @ torch.diag(p.sqrt())
+
+
+def curvature(model, blocks, rows, task, choice_ids, kron):
+    sums = [[0.0, 0.0] for _ in blocks]
+    n_tokens, log_likelihood = 0, 0.0
+    for row in rows:
+        logits, quantities = run_row(model, blocks, row, task, choice_ids)
+        p = torch.softmax(logits, 0)
+        log_likelihood += torch.log_softmax(logits, 0)[row["label"]].item()
+        n_tokens += len(row["input_ids"])
+        s = sqrt_lambda(p)
+        torch.testing.assert_close(s @ s.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12, atol=1e-14)
+        for acc, (a, g, _) in zip(sums, quantities):
+            gs = torch.einsum("cto,cs->sto", g, s)
+            if kron == "expand":
+                acc[0] = acc[0] + a.T @ a
+                acc[1] = acc[1] + torch.einsum("sto,stp->op", gs, gs)
+            else:
+                mean, total = a.mean(0), gs.sum(1)
+                acc[0] = acc[0] + torch.outer(mean, mean)
+                acc[1] = acc[1] + torch.einsum("so,sp->op", total, total)
+    dense = []
+    for b, (a, g) in zip(blocks, sums):
+        count = n_tokens if kron == "expand" and not b.head else len(rows)
+        dense.append(torch.kron(g.contiguous(), a.contiguous()) / count)
+    traces = [(torch.trace(a).item(), torch.trace(g).item()) for a, g in sums]
+    return dense, traces, n_tokens, log_likelihood
+
+
+# -------------------------------------------------------------------------------------- evidence and prior precision
+
+
+def penalty(h, theta_sq, lam):
+    """lambda/2 |theta|^2 + 1/2 log det(I + H/lambda), the determinant of the full dense matrix."""
+    sign, logdet = torch.linalg.slogdet(torch.eye(len(h), dtype=F64) + h / lam)
+    assert sign > 0
+    return lam / 2 * theta_sq + logdet.item() / 2
+
+
+def best_precision(spectra, theta_sq):
+    """The lambda where d/d(log lambda) of the evidence, -lambda/2 |theta|^2 + 1/2 sum h/(h+lambda), is zero.
+
+    The evidence is concave in log lambda, so the root is the maximum."""
+    h = np.concatenate(spectra).clip(min=0.0)
+
+    def slope(u):
+        lam = math.exp(u)
+        return -lam / 2 * theta_sq + 0.5 * float(np.sum(h / (h + lam)))
+
+    lo, hi = -60.0, 60.0
+    if not (slope(lo) > 0 > slope(hi)):
+        raise SystemExit("no interior maximum of the log marginal likelihood")
+    return math.exp(brentq(slope, lo, hi, xtol=1e-14, rtol=1e-15))
+
+
+def centre(c):
+    return torch.eye(c, dtype=F64) - 1.0 / c
+
+
+def predictive_cov(jacobians, inverses):
+    """Centred logit covariance of every row; jacobians[row][block] is [C, out, in]."""
+    out = []
+    for row in jacobians:
+        c = len(row[0])
+        cov = torch.zeros(c, c, dtype=F64)
+        for jac, inv in zip(row, inverses):
+            flat = jac.reshape(c, -1)
+            cov += flat @ inv @ flat.T
+        out.append(centre(c) @ cov @ centre(c))
+    return out
+
+
+def mc_probs(logits, covs):
+    """Mean softmax over N(P f, P cov P), by a seeded scrambled Sobol sequence (error well under 1e-3)."""
+    c = len(logits[0])
+    u = qmc.Sobol(c, scramble=True, rng=np.random.default_rng(0)).random(MC_POINTS)
+    z = torch.tensor(gaussian.ppf(u.clip(1e-12, 1 - 1e-12)))
+    out = []
+    for f, cov in zip(logits, covs):
+        w, v = torch.linalg.eigh(cov)
+        f = centre(c) @ f + z @ (v * w.clamp(min=0).sqrt()).T
+        out.append(torch.softmax(f, 1).mean(0))
+    return out
+
+
+def evaluate(model, blocks, calib, test, task, choice_ids, kron):
+    dense, traces, n_tokens, log_likelihood = curvature(model, blocks, calib, task, choice_ids, kron)
+    theta_sq = [b.theta().pow(2).sum().item() for b in blocks]
+    spectra = [torch.linalg.eigvalsh(h).numpy() for h in dense]
+
+    logits, jacobians = [], []
+    for row in test:
+        f, quantities = run_row(model, blocks, row, task, choice_ids)
+        logits.append(f)
+        jacobians.append([q[2] for q in quantities])
+
+    def at(lams):
+        evidence = log_likelihood - sum(penalty(h, t, l) for h, t, l in zip(dense, theta_sq, lams))
+        inverses = [torch.linalg.inv(h + l * torch.eye(len(h), dtype=F64)) for h, l in zip(dense, lams)]
+        return evidence, predictive_cov(jacobians, inverses)
+
+    n = len(blocks)
+    best = best_precision(spectra, sum(theta_sq))
+    each = [best_precision([s], t) for s, t in zip(spectra, theta_sq)]
+    lml, cov = at([best] * n)
+    lml_1, cov_1 = at([1.0] * n)
+    lml_each, cov_each = at(each)
+    # the three are maxima: a small step in any direction is worse
+    for step in (0.99, 1.01):
+        assert at([best * step] * n)[0] < lml
+        assert at([l * step for l in each])[0] < lml_each
+    assert lml_each >= lml >= lml_1
+
+    def lists(ts):
+        return [t.tolist() for t in ts]
+
+    return logits, {
+        "prior_precision": best,
+        "log_marginal_likelihood": lml,
+        "log_marginal_likelihood_at_1": lml_1,
+        "log_likelihood": log_likelihood,
+        "n_tokens": n_tokens,
+        "n_modules": n,
+        "theta_sq_norm": sum(theta_sq),
+        "centred_logit_cov": lists(cov),
+        "centred_logit_cov_at_1": lists(cov_1),
+        "mc_probs": lists(mc_probs(logits, cov)),
+        "trace": {f"base_model.model.{b.name}.default": list(t) for b, t in zip(blocks, traces)},
+        "blocks": [
+            {
+                "name": b.name,
+                "shape": list(b.theta().shape),
+                "theta_sq_norm": s,
+                "trace_in": t[0],
+                "trace_out": t[1],
+            }
+            for b, t, s in zip(blocks, traces, theta_sq)
+        ],
+        "module": {
+            "prior_precision_per_module": {b.name: l for b, l in zip(blocks, each)},
+            "log_marginal_likelihood_per_module": lml_each,
+            "centred_logit_cov_per_module": lists(cov_each),
+            "mc_probs_per_module": lists(mc_probs(logits, cov_each)),
+        },
+    }
+
+
+def reference(base, adapter, calib, test, choice_ids=None, params="lora", float32_islands=False):
+    model, task = load_model(base, adapter, float32_islands)
+    if (task == "CAUSAL_LM") != bool(choice_ids):
+        raise SystemExit("--choice-ids belongs to a causal LM, and a causal LM needs it")
+    blocks = find_blocks(model, params)
+    calib, test = read_rows(calib), read_rows(test)
+    result = {"task": "choice" if choice_ids else "seq", "n_classes": None, "choice_ids": choice_ids}
+    for kron in ("expand", "reduce"):
+        logits, part = evaluate(model, blocks, calib, test, task, choice_ids, kron)
+        result["n_classes"] = len(logits[0])
+        result["logits"] = [f.tolist() for f in logits]
+        result[kron] = part
+    return result
+
+
+# --------------------------------------------------------------------------------------------------------- output
+
+
+def dumps(value):
+    """Indented JSON with one line per innermost list."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+
+
+def compare(got, expected, path="", out=None):
+    """Largest |got - expected| / max(1, |expected|) per key of `expected` (lists and dicts below a key folded in)."""
+    out = {} if out is None else out
+    if isinstance(expected, dict):
+        for k, v in expected.items():
+            if not isinstance(got, dict) or k not in got:
+                out[f"{path}/{k}"] = math.inf
+            else:
+                compare(got[k], v, path if "trace" in path.split("/") else f"{path}/{k}", out)
+    elif isinstance(expected, list):
+        if not isinstance(got, list) or len(got) != len(expected):
+            out[path] = math.inf
+        else:
+            for g, e in zip(got, expected):
+                compare(g, e, path, out)
+    elif isinstance(expected, (int, float)) and not isinstance(expected, bool):
+        out[path] = max(out.get(path, 0.0), abs(got - expected) / max(1.0, abs(expected)))
+    elif got != expected:
+        out[path] = math.inf
+    return out
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ap.add_argument("--base", required=True)
+    ap.add_argument("--adapter", required=True)
+    ap.add_argument("--calib", required=True)
+    ap.add_argument("--test", required=True)
+    ap.add_argument("--choice-ids", type=lambda s: [int(x) for x in s.split(",")])
+    ap.add_argument("--params", choices=["lora", "lora+head", "head"], default="lora")
+    ap.add_argument("--out", help="write here instead of to stdout")
+    ap.add_argument("--check", metavar="EXPECTED.json", help="compare with this file (its part for --params); takes its choice_ids too")
+    ap.add_argument("--float32-islands", action="store_true", help="keep transformers' own float32 RMSNorm and rotary tables")
+    o = ap.parse_args()
+    expected = None
+    if o.check:
+        with open(o.check) as f:
+            expected = json.load(f)
+        o.choice_ids = o.choice_ids or expected["choice_ids"]
+        others = {k: expected.pop(k) for k in ("lora+head", "head") if k in expected}
+        if o.params != "lora":  # what belongs to the other parameter sets lies below their own name
+            expected.update(others[o.params])
+    torch.manual_seed(0)
+    result = reference(o.base, o.adapter, o.calib, o.test, o.choice_ids, o.params, o.float32_islands)
+    if o.out:
+        with open(o.out, "w") as f:
+            f.write(dumps(result))
+    elif not o.check:
+        print(dumps(result), end="")
+    if expected:
+        worst = 0.0
+        for key, dev in compare(result, expected).items():
+            print(f"{dev:10.2e}  {key.lstrip('/')}")
+            worst = worst if "mc_probs" in key else max(worst, dev)
+        print(f"{worst:10.2e}  worst (mc_probs apart)")
+        raise SystemExit(worst > 1e-7)
+
+
+if __name__ == "__main__":
+    main()
