@@ -123,12 +123,23 @@ static void monte_carlo(int64_t n_classes, const double *centre, const double *b
     out->mutual_information = gap > 0 ? gap : 0;
 }
 
-/* MacKay's probit approximation for several classes: logits over sqrt(1 + pi/8 variance) */
-static void probit(int64_t n_classes, const double *centre, const double *full_cov, double *f,
-                   la_prediction *out) {
+/* Probit approximation for several classes, pair by pair (Lu, Ie, Sha, arXiv 2006.07584, "mf2"): with two classes it is
+ * MacKay's, and like softmax it does not see a common shift:
+ *   p_c ~ 1 / sum_d exp(-(f_c - f_d) / sqrt(1 + pi/8 Var(f_c - f_d))) */
+static void probit(int64_t n_classes, const double *centre, const double *cov, la_prediction *out) {
+    double total = 0;
+    for (int64_t c = 0; c < n_classes; c++) {
+        double sum = 0;
+        for (int64_t d = 0; d < n_classes; d++) {
+            double variance = cov[c * n_classes + c] + cov[d * n_classes + d] -
+                              2 * cov[c * n_classes + d];
+            variance = variance > 0 ? variance : 0;
+            sum += exp(-(centre[c] - centre[d]) / sqrt(1 + M_PI / 8 * variance));
+        }
+        total += out->probs[c] = 1 / sum;
+    }
     for (int64_t c = 0; c < n_classes; c++)
-        f[c] = centre[c] / sqrt(1 + M_PI / 8 * full_cov[c * n_classes + c]);
-    softmax(n_classes, f, out->probs);
+        out->probs[c] /= total;
     out->mutual_information = NAN;
 }
 
@@ -151,7 +162,7 @@ static void bridge(int64_t n_classes, const double *centre, const double *full_c
         sum_exp += exp(-centre[c]);
     for (int64_t c = 0; c < n_classes; c++) {
         double variance = full_cov[c * n_classes + c];
-        /* no variance: the Dirichlet sharpens without bound, its mean becomes the softmax of the logits */
+        /* no variance: the Dirichlet would sharpen without bound */
         variance = variance > 1e-9 ? variance : 1e-9;
         alpha[c] = (1 - 2 / c_count + exp(centre[c]) * sum_exp / (c_count * c_count)) / variance;
         total += alpha[c];
@@ -206,7 +217,7 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
         monte_carlo(n_classes, centre, basis, cov, samples, seed, stream, workspace, out);
         break;
     case LA_PREDICT_PROBIT:
-        probit(n_classes, centre, out->logit_cov, workspace, out);
+        probit(n_classes, centre, out->logit_cov, out);
         break;
     case LA_PREDICT_BRIDGE:
         bridge(n_classes, centre, out->logit_cov, workspace, out);

@@ -1,0 +1,392 @@
+/* What must hold whatever the numbers: results do not depend on batches, threads or order; contrasts replace classes;
+ * the Kronecker form is exact where it should be; low rank meets full rank. */
+#include "base/threads.h"
+#include "bayes/curvature.h"
+#include "bayes/predictive.h"
+#include "pipeline/session.h"
+#include "support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLASSES_MAX = 8, ROWS_MAX = 64 };
+
+/* ---- fit and predict through the public interface ---- */
+
+typedef struct model {
+    char base[512], adapter[512], calib[512], test[512], posterior[512];
+    const char *choice_ids;
+} model;
+
+static model open_model(const char *name) {
+    model m = {.choice_ids = !strcmp(name, "llama-gqa") ? "41,7,93,20,64" : NULL};
+    char path[256];
+    snprintf(path, sizeof path, "parity/%s", name);
+    const char *root = fixture(path);
+    snprintf(m.base, sizeof m.base, "%.400s/base", root);
+    snprintf(m.adapter, sizeof m.adapter, "%.400s/adapter", root);
+    snprintf(m.calib, sizeof m.calib, "%.400s/calib.jsonl", root);
+    snprintf(m.test, sizeof m.test, "%.400s/test.jsonl", root);
+    snprintf(m.posterior, sizeof m.posterior, "%s", scratch("identity.h5"));
+    return m;
+}
+
+static la_fit_summary *fit(const model *m, la_fit_options options) {
+    la_fit_summary *summary;
+    la_error err;
+    options.base = m->base;
+    options.adapter = m->adapter;
+    options.data = options.data ? options.data : m->calib;
+    options.out = m->posterior;
+    options.choice_ids = m->choice_ids;
+    if (la_fit(&options, &summary, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    return summary;
+}
+
+typedef struct rows {
+    int64_t n;
+    la_input in[ROWS_MAX];
+    la_prediction out[ROWS_MAX];
+    double memory[ROWS_MAX][3 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
+    int32_t ids[ROWS_MAX][128];
+} rows;
+
+static rows *read_rows(const char *path) {
+    rows *r = calloc(1, sizeof *r);
+    FILE *file = fopen(path, "r");
+    char line[65536];
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        json_t *row = json_loads(line, 0, NULL);
+        const json_t *ids = json_object_get(row, "input_ids");
+        for (size_t i = 0; i < json_array_size(ids); i++)
+            r->ids[r->n][i] = (int32_t)json_integer_value(json_array_get(ids, i));
+        r->in[r->n] = (la_input){.ids = r->ids[r->n], .n_ids = (int64_t)json_array_size(ids)};
+        r->out[r->n] = (la_prediction){.probs = r->memory[r->n],
+                                       .map_probs = r->memory[r->n] + CLASSES_MAX,
+                                       .logits = r->memory[r->n] + 2 * CLASSES_MAX,
+                                       .logit_cov = r->memory[r->n] + 3 * CLASSES_MAX};
+        r->n++;
+        json_decref(row);
+    }
+    fclose(file);
+    return r;
+}
+
+static int64_t predict(const model *m, rows *r, la_predict_options options) {
+    la_predictor *predictor;
+    la_error err;
+    options.posterior = m->posterior;
+    if (la_predictor_open(&options, &predictor, &err) != LA_OK ||
+        la_predictor_run(predictor, r->in, r->n, r->out, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    int64_t classes = la_predictor_classes(predictor);
+    la_predictor_close(predictor);
+    return classes;
+}
+
+static double cov_gap(const la_prediction *a, const la_prediction *b, int64_t c) {
+    double gap = 0, norm = 0;
+    for (int64_t i = 0; i < c * c; i++) {
+        gap += (a->logit_cov[i] - b->logit_cov[i]) * (a->logit_cov[i] - b->logit_cov[i]);
+        norm += b->logit_cov[i] * b->logit_cov[i];
+    }
+    return sqrt(gap / norm);
+}
+
+static double prob_gap(const la_prediction *a, const la_prediction *b, int64_t c) {
+    double gap = 0;
+    for (int64_t i = 0; i < c; i++)
+        gap = fmax(gap, fabs(a->probs[i] - b->probs[i]));
+    return gap;
+}
+
+static void check_invariance(const char *name) {
+    model m = open_model(name);
+    rows *a = read_rows(m.test), *b = read_rows(m.test), *reversed = read_rows(m.test);
+    la_fit_summary *one = fit(&m, (la_fit_options){.prior = LA_PRIOR_GLOBAL});
+    double cov = 0, probs = 0, evidence = 0;
+    la_predict_options plain = {.samples = 500, .seed = 4};
+    int64_t c = predict(&m, a, plain);
+    /* batches: one row at a time, a few, all; threads: 1 and 2; order */
+    for (int64_t i = 0; i < a->n; i++) {
+        la_input swap = reversed->in[i];
+        if (i < a->n / 2) {
+            reversed->in[i] = reversed->in[a->n - 1 - i];
+            reversed->in[a->n - 1 - i] = swap;
+        }
+    }
+    static const int64_t batches[] = {1, 23, 60, 4096};
+    for (int i = 0; i < 4; i++)
+        for (int threads = 1; threads <= 2; threads++) {
+            la_predict_options options = plain;
+            options.run.batch_tokens = batches[i];
+            options.run.threads = threads;
+            predict(&m, b, options);
+            predict(&m, reversed, options);
+            for (int64_t j = 0; j < a->n; j++) {
+                const la_prediction *back = &reversed->out[a->n - 1 - j];
+                cov = fmax(cov, fmax(cov_gap(&b->out[j], &a->out[j], c),
+                                     cov_gap(back, &a->out[j], c)));
+                probs = fmax(probs, fmax(prob_gap(&b->out[j], &a->out[j], c),
+                                         prob_gap(back, &a->out[j], c)));
+            }
+            la_fit_options again = {.prior = LA_PRIOR_GLOBAL};
+            again.run.batch_tokens = batches[i];
+            again.run.threads = threads;
+            char keep[512];
+            strcpy(keep, m.posterior);
+            snprintf(m.posterior, sizeof m.posterior, "%s", scratch("other.h5"));
+            la_fit_summary *two = fit(&m, again);
+            strcpy(m.posterior, keep);
+            evidence = fmax(evidence, relative(two->log_marginal_likelihood,
+                                               one->log_marginal_likelihood, 1));
+            evidence = fmax(evidence, relative(two->prior_precision, one->prior_precision, 1));
+            la_fit_summary_free(two);
+        }
+    check_within("covariance, relative", cov, 4e-6);
+    check_within("probabilities, same draw", probs, 6.8e-7);
+    check_within("evidence and prior, relative", evidence, 1e-6);
+    la_fit_summary_free(one);
+    free(a), free(b), free(reversed);
+}
+
+static void invariance_encoder(void **state) {
+    (void)state;
+    check_invariance("bert-all-linear");
+}
+
+static void invariance_decoder(void **state) {
+    (void)state;
+    check_invariance("llama-gqa");
+}
+
+/* A row's answer does not change when the same rows come again, or another seed is not asked for. */
+static void same_seed_same_bytes(void **state) {
+    (void)state;
+    model m = open_model("bert");
+    rows *a = read_rows(m.test), *b = read_rows(m.test);
+    la_fit_summary_free(fit(&m, (la_fit_options){0}));
+    la_predict_options options = {.samples = 100, .seed = 9};
+    int64_t c = predict(&m, a, options);
+    predict(&m, b, options);
+    assert_memory_equal(a->memory, b->memory, sizeof a->memory);
+    options.seed = 10;
+    predict(&m, b, options);
+    double gap = 0;
+    for (int64_t i = 0; i < a->n; i++)
+        gap = fmax(gap, prob_gap(&a->out[i], &b->out[i], c));
+    assert_true(gap > 1e-4);
+    free(a), free(b);
+}
+
+/* calibration rows in another order give the same evidence */
+static void calibration_order(void **state) {
+    (void)state;
+    model m = open_model("bert");
+    la_fit_summary *one = fit(&m, (la_fit_options){.prior = LA_PRIOR_GLOBAL});
+    size_t length;
+    char *text = read_file(m.calib, &length), *lines[ROWS_MAX], *next = text;
+    int n = 0;
+    while (*next) {
+        lines[n++] = next;
+        next += strcspn(next, "\n");
+        *next++ = 0;
+    }
+    FILE *file = fopen(scratch("reversed.jsonl"), "w");
+    while (n--)
+        fprintf(file, "%s\n", lines[n]);
+    fclose(file);
+    free(text);
+    la_fit_summary *two =
+        fit(&m, (la_fit_options){.prior = LA_PRIOR_GLOBAL, .data = scratch("reversed.jsonl")});
+    check_within("evidence, relative",
+                 relative(two->log_marginal_likelihood, one->log_marginal_likelihood, 1), 1e-7);
+    la_fit_summary_free(one);
+    la_fit_summary_free(two);
+}
+
+/* One row, one token a block (a dense head): the Kronecker form is the exact Gauss-Newton matrix Lambda (x) x x^T, so
+ * with s = |x|^2 the covariance of that row's logits is s (s Lambda + lambda I)^-1. */
+static void kronecker_is_dense_for_one_token(void **state) {
+    (void)state;
+    model m = open_model("bert");
+    rows *r = read_rows(m.calib);
+    r->n = 1;
+    FILE *file = fopen(scratch("one.jsonl"), "w");
+    fprintf(file, "{\"input_ids\":[");
+    for (int64_t i = 0; i < r->in[0].n_ids; i++)
+        fprintf(file, "%s%d", i ? "," : "", r->in[0].ids[i]);
+    fprintf(file, "],\"label\":1}\n");
+    fclose(file);
+    const double lambda = 0.37;
+    la_fit_summary *f = fit(&m, (la_fit_options){.prior = LA_PRIOR_FIXED,
+                                                 .prior_value = lambda,
+                                                 .params = LA_PARAMS_HEAD,
+                                                 .data = scratch("one.jsonl")});
+    assert_int_equal(f->n_blocks, 1);
+    double s = f->blocks[0].trace_in;
+    int64_t c = predict(&m, r, (la_predict_options){.samples = 0});
+    assert_int_equal(c, 3);
+    /* the inverse by Gauss-Jordan, then centred */
+    double a[3][6] = {{0}}, centred[3][3] = {{0}};
+    const double *p = r->out[0].map_probs;
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 3; j++)
+            a[i][j] = s * ((i == j ? p[i] : 0) - p[i] * p[j]) + (i == j ? lambda : 0);
+        a[i][3 + i] = s;
+    }
+    for (int i = 0; i < 3; i++) {
+        double pivot = a[i][i];
+        for (int j = 0; j < 6; j++)
+            a[i][j] /= pivot;
+        for (int k = 0; k < 3; k++) {
+            double factor = k == i ? 0 : a[k][i];
+            for (int j = 0; j < 6; j++)
+                a[k][j] -= factor * a[i][j];
+        }
+    }
+    double gap = 0, norm = 0;
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++) {
+            for (int k = 0; k < 3; k++)
+                for (int l = 0; l < 3; l++)
+                    centred[i][j] += ((i == k) - 1.0 / 3) * a[k][3 + l] * ((l == j) - 1.0 / 3);
+            double d = centred[i][j] - r->out[0].logit_cov[i * 3 + j];
+            gap += d * d;
+            norm += centred[i][j] * centred[i][j];
+        }
+    check_within("covariance against the dense inverse", sqrt(gap / norm), 4e-7);
+    la_fit_summary_free(f);
+    free(r);
+}
+
+/* a rank that leaves nothing out is the full posterior; leaving more out only adds variance */
+static void low_rank(void **state) {
+    (void)state;
+    model m = open_model("llama-seq");
+    rows *full = read_rows(m.test), *cut = read_rows(m.test);
+    la_fit_options options = {.prior = LA_PRIOR_FIXED, .prior_value = 2};
+    la_fit_summary_free(fit(&m, options));
+    int64_t c = predict(&m, full, (la_predict_options){0});
+    double gap = 0, before = INFINITY;
+    options.rank = 1000;
+    la_fit_summary_free(fit(&m, options));
+    predict(&m, cut, (la_predict_options){0});
+    for (int64_t i = 0; i < full->n; i++)
+        gap = fmax(gap, cov_gap(&cut->out[i], &full->out[i], c));
+    assert_true(gap == 0);
+    for (int64_t rank = 4; rank <= 28; rank += 8) {
+        options.rank = rank;
+        la_fit_summary_free(fit(&m, options));
+        predict(&m, cut, (la_predict_options){0});
+        double variance = 0;
+        for (int64_t i = 0; i < full->n; i++)
+            for (int64_t j = 0; j < c; j++) {
+                variance += cut->out[i].logit_cov[j * c + j];
+                assert_true(cut->out[i].logit_cov[j * c + j] >=
+                            full->out[i].logit_cov[j * c + j] * (1 - 1e-5));
+            }
+        assert_true(variance < before);
+        before = variance;
+    }
+    free(full), free(cut);
+}
+
+/* ---- C - 1 contrasts carry what C columns carry ---- */
+
+typedef struct sums {
+    la_backend *be;
+    double *output[64];
+} sums;
+
+static void add_sum(void *user, int64_t block, const la_block_io *io) {
+    sums *s = user;
+    if (!s->output[block])
+        s->output[block] = calloc((size_t)(io->g->cols * io->g->cols), sizeof(double));
+    s->be->ops->factor_add(s->be, 1, io->g, s->output[block]);
+}
+
+/* sums over a batch of the output factors; columns: C of sqrt(p_c) (e_c - p), or the C - 1 of la_fisher_factor */
+static sums factor_sums(la_session *session, const la_batch *batch, bool contrasts) {
+    int64_t c = session->model.n_classes, m = contrasts ? c - 1 : c, n = batch->n_rows;
+    la_run run;
+    la_error err = {0};
+    sums s = {.be = &session->backend};
+    float *logits = calloc((size_t)(n * c), sizeof *logits);
+    float *columns = calloc((size_t)(m * n * c), sizeof *columns);
+    double *factor = calloc((size_t)(c * c), sizeof *factor);
+    assert_int_equal(la_run_open(&session->model, n, batch->n_tokens, m, true, &run, &err), LA_OK);
+    assert_int_equal(la_run_forward(&run, batch, logits, &err), LA_OK);
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        if (contrasts)
+            la_fisher_factor(c, logits + i * c, factor);
+        for (int64_t j = 0; j < c; j++)
+            sum += exp((double)logits[i * c + j]);
+        for (int64_t k = 0; k < m && !contrasts; k++)
+            for (int64_t j = 0; j < c; j++)
+                factor[j * m + k] = sqrt(exp((double)logits[i * c + k]) / sum) *
+                                    ((j == k) - exp((double)logits[i * c + j]) / sum);
+        for (int64_t k = 0; k < m; k++)
+            for (int64_t j = 0; j < c; j++)
+                columns[(k * n + i) * c + j] = (float)factor[j * m + k];
+    }
+    la_block_visitor visitor = {add_sum, &s};
+    assert_int_equal(la_run_backward(&run, columns, &visitor, &err), LA_OK);
+    la_run_close(&run);
+    free(logits), free(columns), free(factor);
+    return s;
+}
+
+static void contrasts_equal_classes(void **state) {
+    (void)state;
+    model m = open_model("bert-all-linear");
+    la_session session;
+    la_error err = {0};
+    la_session_options options = {.base = m.base, .adapter = m.adapter,
+                                  .params = LA_PARAMS_LORA_HEAD, .all_inputs = true};
+    assert_int_equal(la_session_open(&options, &session, &err), LA_OK);
+    rows *r = read_rows(m.test);
+    la_batch batch;
+    assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
+    for (int64_t i = 0; i < r->n; i++)
+        la_batch_add(&batch, &session.model, r->in[i].ids, NULL, r->in[i].n_ids);
+    sums few = factor_sums(&session, &batch, true), all = factor_sums(&session, &batch, false);
+    double worst = 0;
+    int compared = 0;
+    for (int64_t b = 0; b < session.model.n_blocks; b++) {
+        int64_t d = session.model.blocks[b].out;
+        double gap = 0, trace = 0;
+        assert_non_null(few.output[b]);
+        for (int64_t i = 0; i < d; i++)
+            for (int64_t j = 0; j <= i; j++) {
+                gap = fmax(gap, fabs(few.output[b][i * d + j] - all.output[b][i * d + j]));
+                trace += i == j ? all.output[b][i * d + j] : 0;
+            }
+        worst = fmax(worst, gap / trace);
+        compared++;
+        free(few.output[b]), free(all.output[b]);
+    }
+    assert_int_equal(compared, 27);
+    check_within("output factors, C - 1 against C", worst, 1.1e-5);
+    la_batch_free(&batch);
+    la_session_close(&session);
+    free(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(invariance_encoder),
+        cmocka_unit_test(invariance_decoder),
+        cmocka_unit_test(same_seed_same_bytes),
+        cmocka_unit_test(calibration_order),
+        cmocka_unit_test(kronecker_is_dense_for_one_token),
+        cmocka_unit_test(low_rank),
+        cmocka_unit_test(contrasts_equal_classes),
+    };
+    return cmocka_run_group_tests_name("identities", tests, NULL, NULL);
+}
