@@ -1,10 +1,12 @@
 /* laplora: Laplace approximation over the adapters of fine-tuned language models.
  *
- * The public interface: what a host program may call. Everything is blocking; a handle may be used by one
- * thread at a time; different handles are independent. No function exits, aborts or prints. Every function that can fail
- * returns a la_status and fills the la_error given last (which may not be NULL).
+ * The public interface: what a host program may call. Everything is blocking; a handle may be used
+ * by one thread at a time; different handles are independent. No function exits, aborts or prints.
+ * Every function that can fail returns a la_status and fills the la_error given last (which may not
+ * be NULL).
  *
- * Method: Laplace-LoRA, arXiv 2308.13111 (curvature: section 3, prior: equation 7, linearised predictive: equation 13). */
+ * Method: Laplace-LoRA, arXiv 2308.13111 (curvature: section 3, prior: equation 7, linearised
+ * predictive: equation 13). */
 #ifndef LAPLORA_H
 #define LAPLORA_H
 
@@ -30,7 +32,8 @@ typedef enum la_status {
     LA_INTERRUPTED = 8  /* SIGINT or SIGTERM: exit code 130 or 143 */
 } la_status;
 
-/* The first error of a call chain: one line that names file, field or row, what was found and what was expected. */
+/* The first error of a call chain: one line that names file, field or row, what was found and what
+ * was expected. */
 typedef struct la_error {
     la_status status;
     char message[1024];
@@ -63,6 +66,7 @@ typedef struct la_run_options {
     int64_t batch_tokens; /* tokens that are run together */
     const char *text_field, *pair_field, *label_field, *id_field;
     const char *labels; /* "NAME,NAME,..." in class order */
+    int profile;        /* tell the log where the time went */
     la_log log;
 } la_run_options;
 
@@ -98,8 +102,8 @@ typedef struct la_fit_summary {
     int threads;
 } la_fit_summary;
 
-/* Fits the posterior of the adapter in options->adapter and writes it to options->out (written beside it first, then
- * renamed). *summary is set on success; the caller frees it. */
+/* Fits the posterior of the adapter in options->adapter and writes it to options->out (written
+ * beside it first, then renamed). *summary is set on success; the caller frees it. */
 la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_error *err);
 void la_fit_summary_free(la_fit_summary *summary);
 
@@ -115,7 +119,8 @@ typedef struct la_predict_options {
     uint64_t seed;
 } la_predict_options;
 
-/* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as they are. */
+/* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as
+ * they are. */
 typedef struct la_input {
     const char *text;
     size_t text_length;
@@ -125,7 +130,8 @@ typedef struct la_input {
     int64_t n_ids;
 } la_input;
 
-/* The answer to a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by the caller. */
+/* The answer to a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by
+ * the caller. */
 typedef struct la_prediction {
     double *probs, *map_probs;
     double *logits;    /* raw MAP logits */
@@ -136,14 +142,15 @@ typedef struct la_prediction {
 } la_prediction;
 
 /* *predictor is set on success; free with la_predictor_close. */
-la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor, la_error *err);
+la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor,
+                            la_error *err);
 void la_predictor_close(la_predictor *predictor);
 int64_t la_predictor_classes(const la_predictor *predictor);
 /* NULL when the classes have no names. Valid until la_predictor_close. */
 const char *la_predictor_label(const la_predictor *predictor, int64_t label);
 /* Answers n rows; out[i] belongs to in[i] and does not depend on the other rows. */
-la_status la_predictor_run(la_predictor *predictor, const la_input *in, int64_t n, la_prediction *out,
-                           la_error *err);
+la_status la_predictor_run(la_predictor *predictor, const la_input *in, int64_t n,
+                           la_prediction *out, la_error *err);
 
 #ifdef __cplusplus
 }

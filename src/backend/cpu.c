@@ -127,6 +127,7 @@ la_status la_backend_open(const char *device, la_backend *backend, const la_log 
         return la_backend_open_cpu(backend, err);
     if (!strncmp(device, "cuda", 4))
         return la_fail(err, LA_RESOURCE,
-                       "--device %s: this laplora was built without CUDA; use --device cpu", device);
+                       "--device %s: this laplora was built without CUDA; use --device cpu",
+                       device);
     return la_fail(err, LA_USAGE, "--device \"%s\": expected auto, cpu or cuda", device);
 }

@@ -6,7 +6,12 @@
 
 #include <stddef.h>
 
-typedef enum la_cpu_scratch { LA_SCRATCH_PANEL, LA_SCRATCH_ATTENTION, LA_SCRATCH_FACTOR, LA_SCRATCHES } la_cpu_scratch;
+typedef enum la_cpu_scratch {
+    LA_SCRATCH_PANEL,
+    LA_SCRATCH_ATTENTION,
+    LA_SCRATCH_FACTOR,
+    LA_SCRATCHES
+} la_cpu_scratch;
 
 typedef struct la_cpu {
     la_error fault; /* the first one, until sync */
@@ -14,7 +19,8 @@ typedef struct la_cpu {
     size_t scratch_bytes[LA_SCRATCHES];
 } la_cpu;
 
-/* Workspace of at least bytes, kept from call to call; NULL (and a fault) when there is no memory. */
+/* Workspace of at least bytes, kept from call to call; NULL (and a fault) when there is no memory.
+ */
 void *la_cpu_scratch_get(la_backend *be, la_cpu_scratch which, size_t bytes);
 
 /* cpu_gemm.c */

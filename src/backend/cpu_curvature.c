@@ -12,8 +12,8 @@ void la_cpu_factor_add(la_backend *be, double alpha, const la_mat *x, double *su
     float *batch = la_cpu_scratch_get(be, LA_SCRATCH_FACTOR, (size_t)(d * d) * sizeof(float));
     if (!batch)
         return;
-    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (int)d, (int)x->rows, 1, x->data,
-                (int)x->ld, 0, batch, (int)d);
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (int)d, (int)x->rows, 1, x->data, (int)x->ld,
+                0, batch, (int)d);
 #pragma omp parallel for schedule(static, 16)
     for (int64_t i = 0; i < d; i++)
         for (int64_t j = 0; j <= i; j++)

@@ -1,5 +1,5 @@
-/* Products with weights. Weights in f16 or bf16 are widened panel by panel (a panel stays in the second-level cache),
- * so that a checkpoint is never held twice. */
+/* Products with weights. Weights in f16 or bf16 are widened panel by panel (a panel stays in the
+ * second-level cache), so that a checkpoint is never held twice. */
 #include "backend/cpu.h"
 
 #include <cblas.h>

@@ -28,8 +28,8 @@ static inline float la_expf(float x) {
     return p * scale;
 }
 
-/* erf(x) to 2e-7 absolute: x times a polynomial of degree 15 in u = 2 x^2 / 3.92^2 - 1 (Chebyshev interpolation of
- * erf(x) / x), clamped where erf is 1 in single precision. */
+/* erf(x) to 2e-7 absolute: x times a polynomial of degree 15 in u = 2 x^2 / 3.92^2 - 1 (Chebyshev
+ * interpolation of erf(x) / x), clamped where erf is 1 in single precision. */
 static inline float la_erff(float x) {
     x = x > 3.92f ? 3.92f : x;
     x = x < -3.92f ? -3.92f : x;

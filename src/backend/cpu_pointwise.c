@@ -1,4 +1,5 @@
-/* Norms, activations and rotary embedding, and their backward through activations (weights are frozen). */
+/* Norms, activations and rotary embedding, and their backward through activations (weights are
+ * frozen). */
 #include "backend/cpu.h"
 #include "backend/cpu_math.h"
 
@@ -31,7 +32,8 @@ void la_cpu_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *st
     }
 }
 
-/* With xh = (x - mean) inverse and h = g * weight:  dx = inverse (h - [mean h] - xh mean(h xh)); [] for layer norm. */
+/* With xh = (x - mean) inverse and h = g * weight:  dx = inverse (h - [mean h] - xh mean(h xh)); []
+ * for layer norm. */
 void la_cpu_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
                           int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx) {
     (void)be;

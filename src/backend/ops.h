@@ -1,9 +1,10 @@
 /* The seam between model code and machines: one table of operations on matrices.
  *
- * Forward tensors have T rows (the packed tokens of a batch, no padding). Cotangents have n_rhs * T rows: right-hand
- * side k, token t is row k * T + t; forward values are read once for all right-hand sides. Operations are eager, may be
- * asynchronous, and do not return errors: a backend keeps its first fault until `sync` hands it over.
- * Matrices are row-major. Activations are f32; weights may be f32, f16 or bf16. */
+ * Forward tensors have T rows (the packed tokens of a batch, no padding). Cotangents have n_rhs * T
+ * rows: right-hand side k, token t is row k * T + t; forward values are read once for all
+ * right-hand sides. Operations are eager, may be asynchronous, and do not return errors: a backend
+ * keeps its first fault until `sync` hands it over. Matrices are row-major. Activations are f32;
+ * weights may be f32, f16 or bf16. */
 #ifndef LA_BACKEND_OPS_H
 #define LA_BACKEND_OPS_H
 
@@ -50,9 +51,9 @@ typedef struct la_norm {
 /* Rows of varying length in one pack. Queries may be a subset of a row's tokens. */
 typedef struct la_attention {
     int64_t n_rows;
-    const int32_t *cu;    /* [n_rows + 1] first key token of each row */
-    const int32_t *cu_q;  /* [n_rows + 1] first query of each row */
-    const int32_t *q_at;  /* [queries] place of a query within its row */
+    const int32_t *cu;   /* [n_rows + 1] first key token of each row */
+    const int32_t *cu_q; /* [n_rows + 1] first query of each row */
+    const int32_t *q_at; /* [queries] place of a query within its row */
     int64_t n_heads, n_kv_heads, head_dim;
     int64_t max_length; /* longest row */
     float scale;
@@ -71,8 +72,8 @@ typedef struct la_ops {
     void (*upload)(la_backend *be, void *to, const void *from, size_t bytes);
     void (*download)(la_backend *be, void *to, const void *from, size_t bytes);
     void (*zero)(la_backend *be, void *memory, size_t bytes);
-    /* Where a read-only host array can be read by the operations: the host address itself, or a copy. NULL when there
-     * is no memory. *copied tells whether release() is due. */
+    /* Where a read-only host array can be read by the operations: the host address itself, or a
+     * copy. NULL when there is no memory. *copied tells whether release() is due. */
     const void *(*place)(la_backend *be, const void *host, size_t bytes, bool *copied);
     /* Called once before a run, and again when a batch will be larger: makes all workspaces. */
     la_status (*reserve)(la_backend *be, int64_t max_tokens, int64_t max_length, int64_t max_width,
@@ -98,10 +99,12 @@ typedef struct la_ops {
                   la_mat *y);
     /* y[i] = x[index[i]] */
     void (*gather)(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
-    /* y[k T + index[i]] (+)= x[k n + i]; without accumulate y is zeroed first. n = x.rows / n_rhs. */
+    /* y[k T + index[i]] (+)= x[k n + i]; without accumulate y is zeroed first. n = x.rows / n_rhs.
+     */
     void (*scatter)(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_t *index,
                     bool accumulate, la_mat *y);
-    /* y[k n + i] = scale_i sum of x[k T + t] over tokens t of row i; scale 1, or 1 / length for a mean. */
+    /* y[k n + i] = scale_i sum of x[k T + t] over tokens t of row i; scale 1, or 1 / length for a
+     * mean. */
     void (*segment_sum)(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
                         const int32_t *cu, bool mean, la_mat *y);
     /* y += x */
@@ -122,8 +125,9 @@ typedef struct la_ops {
     void (*activation_backward)(la_backend *be, la_activation kind, const la_mat *x,
                                 const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
                                 la_mat *dup);
-    /* Rotary embedding in place, first half paired with second half of each head. angles[position][head_dim/2][2]:
-     * cosine, sine. rows T or n_rhs T; sign -1 rotates back (the backward). */
+    /* Rotary embedding in place, first half paired with second half of each head.
+     * angles[position][head_dim/2][2]: cosine, sine. rows T or n_rhs T; sign -1 rotates back (the
+     * backward). */
     void (*rotate)(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
                    const int32_t *positions, int64_t n_rhs, int sign, la_mat *x);
 
@@ -131,8 +135,8 @@ typedef struct la_ops {
     /* out[Q, heads * head_dim] from q[Q,..], k[T, kv_heads * head_dim], v */
     void (*attention)(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
                       const la_mat *v, la_mat *out);
-    /* dq[n_rhs Q], dk[n_rhs T], dv[n_rhs T] from g[n_rhs Q]; the weights are computed again. dq and dk may both be
-     * NULL, or dv. */
+    /* dq[n_rhs Q], dk[n_rhs T], dv[n_rhs T] from g[n_rhs Q]; the weights are computed again. dq and
+     * dk may both be NULL, or dv. */
     void (*attention_backward)(la_backend *be, const la_attention *a, const la_mat *q,
                                const la_mat *k, const la_mat *v, int64_t n_rhs, const la_mat *g,
                                la_mat *dq, la_mat *dk, la_mat *dv);
@@ -142,24 +146,28 @@ typedef struct la_ops {
     void (*factor_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
     /* *sum (f64, where factor sums live) += alpha times the sum of squares of x */
     void (*square_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
-    /* out[(i n_rhs + k) a + p, q] = sum over tokens t of row i of s_t[p] b_t[q], where side s has a columns, b has the
-     * columns of out; s_rhs, b_rhs: whether the side differs by right-hand side (row k T + t) or not (row t). Rows
-     * [first, first + n_rows) of the batch. */
+    /* out[(i n_rhs + k) a + p, q] = sum over tokens t of row i of s_t[p] b_t[q], where side s has a
+     * columns, b has the columns of out; s_rhs, b_rhs: whether the side differs by right-hand side
+     * (row k T + t) or not (row t). Rows [first, first + n_rows) of the batch. */
     void (*row_outer)(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
                       int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
                       bool b_rhs, la_mat *out);
-    /* cov[i][k][l] += sum_pq weight[p,q] r_ikpq r_ilpq, with r as row_outer gives it and weight[a, cols] in f32 */
+    /* cov[i][k][l] += sum_pq weight[p,q] r_ikpq r_ilpq, with r as row_outer gives it and weight[a,
+     * cols] in f32 */
     void (*kron_quadratic)(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                            const la_mat *weight, double *cov);
-    /* a[n,n] symmetric (lower triangle given) -> rows of a are eigenvectors, values ascending. names[i] for messages;
-     * count matrices in parallel. */
+    /* a[n,n] symmetric (lower triangle given) -> rows of a are eigenvectors, values ascending.
+     * names[i] for messages; count matrices in parallel. */
     la_status (*eigh)(la_backend *be, int64_t count, const int64_t *n, double *const *a,
                       double *const *values, const char *const *names, la_error *err);
 } la_ops;
 
+typedef struct la_profile la_profile;
+
 struct la_backend {
     const la_ops *ops;
     void *context;
+    la_profile *profile; /* NULL: operations are not timed (profile.h) */
     char device[64];
 };
 

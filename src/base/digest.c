@@ -4,7 +4,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-
 la_digest *la_digest_new(la_error *err) {
     /* the state type asks for 64-byte alignment, which only its own constructor gives */
     XXH3_state_t *state = XXH3_createState();

@@ -1,4 +1,5 @@
-/* Content digests (XXH3, 128 bits): they tell one checkpoint from another, they are no defence against forgery. */
+/* Content digests (XXH3, 128 bits): they tell one checkpoint from another, they are no defence
+ * against forgery. */
 #ifndef LA_BASE_DIGEST_H
 #define LA_BASE_DIGEST_H
 
@@ -8,7 +9,8 @@
 
 typedef struct la_digest la_digest;
 
-/* NULL and LA_RESOURCE in err when there is no memory. Free with la_digest_finish or la_digest_free. */
+/* NULL and LA_RESOURCE in err when there is no memory. Free with la_digest_finish or
+ * la_digest_free. */
 la_digest *la_digest_new(la_error *err);
 void la_digest_add(la_digest *digest, const void *data, size_t length);
 /* Adds text with its length, so that "ab","c" and "a","bc" differ. */

@@ -1,4 +1,5 @@
-/* Errors are values: a function returns a la_status and fills a la_error; only main turns it into an exit code. */
+/* Errors are values: a function returns a la_status and fills a la_error; only main turns it into
+ * an exit code. */
 #ifndef LA_BASE_ERROR_H
 #define LA_BASE_ERROR_H
 
@@ -7,7 +8,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-/* Keeps the first error: a second la_fail on the same err leaves it as it is. Returns the status kept. */
+/* Keeps the first error: a second la_fail on the same err leaves it as it is. Returns the status
+ * kept. */
 la_status la_fail(la_error *err, la_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -9,11 +9,12 @@
 
 #include <stdbool.h>
 
-/* Zeroed memory for count objects of size bytes; NULL and LA_RESOURCE in err when there is none or the product
- * overflows. The caller frees with free(). count 0 gives a valid pointer. */
+/* Zeroed memory for count objects of size bytes; NULL and LA_RESOURCE in err when there is none or
+ * the product overflows. The caller frees with free(). count 0 gives a valid pointer. */
 void *la_alloc(size_t count, size_t size, la_error *err);
 
-/* Grows *buffer (of *capacity objects) to hold at least needed; contents kept. The caller frees *buffer. */
+/* Grows *buffer (of *capacity objects) to hold at least needed; contents kept. The caller frees
+ * *buffer. */
 la_status la_grow(void *buffer, size_t *capacity, size_t needed, size_t size, la_error *err);
 
 typedef struct la_pool_chunk la_pool_chunk;
@@ -27,8 +28,8 @@ void *la_pool_take(la_pool *pool, size_t count, size_t size, la_error *err);
 char *la_pool_text(la_pool *pool, const char *text, size_t length, la_error *err);
 void la_pool_free(la_pool *pool);
 
-/* A bump allocator over memory it does not own. While base is NULL it only counts: the same layout function is run
- * once to plan and once to place. */
+/* A bump allocator over memory it does not own. While base is NULL it only counts: the same layout
+ * function is run once to plan and once to place. */
 typedef struct la_arena {
     char *base;
     size_t used, capacity;

@@ -32,8 +32,8 @@ la_status la_output_check(const char *path, la_error *err) {
         return err->status;
     la_status status = LA_OK;
     if (stat(folder, &info))
-        status = la_fail(err, LA_RESOURCE, "%s: the folder %s: %s", path, folder,
-                         la_errno_text(errno));
+        status =
+            la_fail(err, LA_RESOURCE, "%s: the folder %s: %s", path, folder, la_errno_text(errno));
     else if (!S_ISDIR(info.st_mode))
         status = la_fail(err, LA_RESOURCE, "%s: %s is not a folder", path, folder);
     else if (access(folder, W_OK))

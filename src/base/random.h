@@ -1,5 +1,5 @@
-/* Counter-based random numbers (Philox4x32-10): a draw is a function of seed, stream and position alone, so it is the
- * same on every thread, batch and device. Salmon et al., SC 2011. */
+/* Counter-based random numbers (Philox4x32-10): a draw is a function of seed, stream and position
+ * alone, so it is the same on every thread, batch and device. Salmon et al., SC 2011. */
 #ifndef LA_BASE_RANDOM_H
 #define LA_BASE_RANDOM_H
 

@@ -4,7 +4,8 @@
 
 #include "base/error.h"
 
-/* CPUs this process may use: the affinity mask and the cgroup's quota, whichever is less; at least 1. */
+/* CPUs this process may use: the affinity mask and the cgroup's quota, whichever is less; at
+ * least 1. */
 int la_threads_available(void);
 /* Sets the number for OpenMP and OpenBLAS; 0 means la_threads_available(). Returns the number. */
 int la_threads_set(int wanted);
@@ -15,8 +16,8 @@ int la_thread_number(void);
 /* Seconds on a clock that never goes back. */
 double la_seconds(void);
 
-/* Makes SIGINT and SIGTERM set a flag that la_interrupted reads, and a file that shrinks while mapped (SIGBUS) end
- * the program with exit code 5 and a message. Called by main only. */
+/* Makes SIGINT and SIGTERM set a flag that la_interrupted reads, and a file that shrinks while
+ * mapped (SIGBUS) end the program with exit code 5 and a message. Called by main only. */
 void la_signals_install(void);
 /* 0, or the signal that asked us to stop. */
 int la_interrupted(void);

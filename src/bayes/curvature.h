@@ -1,7 +1,9 @@
-/* Kinds of curvature behind one table. A kind sees blocks: inputs and output cotangents, never adapters or models.
+/* Kinds of curvature behind one table. A kind sees blocks: inputs and output cotangents, never
+ * adapters or models.
  *
- * Fitting:    fit_open, then for every batch the visitor over the exact-Fisher cotangents, then fit_finish.
- * Predicting: cov_open, then for every batch the visitor over contrast cotangents fills cov[n_rows, n_rhs, n_rhs]. */
+ * Fitting:    fit_open, then for every batch the visitor over the exact-Fisher cotangents, then
+ * fit_finish. Predicting: cov_open, then for every batch the visitor over contrast cotangents fills
+ * cov[n_rows, n_rhs, n_rhs]. */
 #ifndef LA_BAYES_CURVATURE_H
 #define LA_BAYES_CURVATURE_H
 
@@ -18,8 +20,8 @@ typedef struct la_curvature_kind {
     /* Call before each batch. */
     void (*fit_batch)(la_curvature_fit *fit);
     la_block_visitor (*fit_visitor)(la_curvature_fit *fit);
-    /* Decomposes the sums into posterior->blocks and posterior->inputs; n_rows and n_tokens must be set. rank: eigenpairs
-     * kept of a block's larger factor, 0 for all. */
+    /* Decomposes the sums into posterior->blocks and posterior->inputs; n_rows and n_tokens must be
+     * set. rank: eigenpairs kept of a block's larger factor, 0 for all. */
     la_status (*fit_finish)(la_curvature_fit *fit, int64_t rank, la_posterior *posterior,
                             la_error *err);
     void (*fit_close)(la_curvature_fit *fit);

@@ -1,12 +1,15 @@
-/* Logit covariance of the linearised model under a Kronecker posterior (arXiv 2308.13111, equation 13), in the
- * eigenbasis and without the Jacobian: with G_k = sum_t g_kt x_t^T the row's gradient of contrast k [out, in],
+/* Logit covariance of the linearised model under a Kronecker posterior (arXiv 2308.13111, equation
+ * 13), in the eigenbasis and without the Jacobian: with G_k = sum_t g_kt x_t^T the row's gradient
+ * of contrast k [out, in],
  *
  *   cov_kl = sum_ij R_k[i,j] R_l[i,j] / (s_i a_j + lambda),   R = U_out^T G U_in
  *
- * The smaller side is rotated token by token before the sum over tokens, the larger one in a single product for all
- * rows. Where the larger factor is cut to its rank largest eigenpairs, the rest of the space has precision lambda:
+ * The smaller side is rotated token by token before the sum over tokens, the larger one in a single
+ * product for all rows. Where the larger factor is cut to its rank largest eigenpairs, the rest of
+ * the space has precision lambda:
  *
- *   cov_kl = <G_k, G_l> / lambda + sum_ij R_k[i,j] R_l[i,j] (1 / (s_i a_j + lambda) - 1 / lambda) */
+ *   cov_kl = <G_k, G_l> / lambda + sum_ij R_k[i,j] R_l[i,j] (1 / (s_i a_j + lambda) - 1 / lambda)
+ */
 #include "bayes/kron.h"
 
 #include <stdlib.h>
@@ -18,13 +21,13 @@ typedef struct rotation {
     bool out_is_small;
     la_mat small, big; /* eigenvectors [rank, n] on the device */
     la_mat weight;     /* [small rank, big rank] */
-    la_mat flat;       /* [small rank, big n] all 1 / lambda, where the big side is cut; else no data */
+    la_mat flat; /* [small rank, big n] all 1 / lambda, where the big side is cut; else no data */
 } rotation;
 
 struct la_covariance {
     la_model *model;
     int64_t n_rhs, n_rows, max_rows;
-    rotation *rotations; /* [n_blocks of the model] */
+    rotation *rotations;  /* [n_blocks of the model] */
     float **input_memory; /* [n_inputs] shared eigenvectors */
     int64_t n_inputs;
     float *s, *outer, *rotated; /* workspaces */
@@ -76,8 +79,8 @@ static la_status open_block(la_covariance *c, const la_posterior *posterior,
     float **shared = &c->input_memory[block->input];
     if (!*shared)
         *shared = place(be, input->vectors, (size_t)(input->rank * input->n), err);
-    float *own = place(be, block->output.vectors, (size_t)(block->output.rank * block->output.n),
-                       err);
+    float *own =
+        place(be, block->output.vectors, (size_t)(block->output.rank * block->output.n), err);
     la_mat in = la_mat_f32(*shared, input->rank, input->n);
     la_mat out = la_mat_f32(own, block->output.rank, block->output.n);
     r->out_is_small = block->out <= block->in;
@@ -125,8 +128,8 @@ la_status la_kron_cov_open(la_model *model, const la_posterior *posterior, int64
         c->rotated = be->ops->alloc(be, (size_t)c->outer_floats * sizeof(float));
         c->cov = be->ops->alloc(be, (size_t)(max_rows * n_rhs * n_rhs) * sizeof(double));
         if (!c->s || !c->outer || !c->rotated || !c->cov)
-            la_fail(err, LA_RESOURCE, "out of memory on %s for the predictive; lower --batch-tokens",
-                    be->device);
+            la_fail(err, LA_RESOURCE,
+                    "out of memory on %s for the predictive; lower --batch-tokens", be->device);
     }
     if (err->status != LA_OK) {
         la_kron_cov_close(c);

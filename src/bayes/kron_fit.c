@@ -1,10 +1,13 @@
-/* Kronecker-factored curvature with the exact Fisher: sums over a calibration set and their eigendecomposition.
+/* Kronecker-factored curvature with the exact Fisher: sums over a calibration set and their
+ * eigendecomposition.
  *
  *   expand: H = (1/R) (sum_nt a a^T) (x) (sum_nt sum_s g_s g_s^T)
- *   reduce: H = (1/N) (sum_n abar abar^T) (x) (sum_n sum_s (sum_t g_s)(sum_t g_s)^T), abar the mean over tokens
+ *   reduce: H = (1/N) (sum_n abar abar^T) (x) (sum_n sum_s (sum_t g_s)(sum_t g_s)^T), abar the mean
+ * over tokens
  *
- * where the right-hand sides s are the C-1 columns of S, S S^T = diag(p) - p p^T. Blocks that read the same matrix share
- * one input sum. Batches are summed in f32, batches into each other in f64. */
+ * where the right-hand sides s are the C-1 columns of S, S S^T = diag(p) - p p^T. Blocks that read
+ * the same matrix share one input sum. Batches are summed in f32, batches into each other in f64.
+ */
 #include "bayes/kron.h"
 
 #include <math.h>
@@ -15,17 +18,20 @@
 struct la_curvature_fit {
     la_model *model;
     la_kron kron;
-    double **inputs;     /* [n_inputs] sums [n, n] on the device, lower triangle; NULL until a wanted block */
+    double **inputs; /* [n_inputs] sums [n, n] on the device, lower triangle; NULL until a wanted
+                        block */
     int64_t *input_size; /* [n_inputs] */
     bool *input_per_row; /* [n_inputs] */
     bool *input_done;    /* [n_inputs] in this batch */
     double **outputs;    /* [n_blocks] */
     float *segments;     /* workspace for row sums */
-    double *squares;     /* [n_blocks] reduce: sum of squared cotangents token by token, on the device */
+    double
+        *squares; /* [n_blocks] reduce: sum of squared cotangents token by token, on the device */
 };
 
-/* Row sums that are this small beside their terms are rounding: the terms cancel. They do for key projections, since
- * attention does not see a shift that all keys of a row share; what is left of them is no curvature. */
+/* Row sums that are this small beside their terms are rounding: the terms cancel. They do for key
+ * projections, since attention does not see a shift that all keys of a row share; what is left of
+ * them is no curvature. */
 #define CANCELLED 1e-10
 
 static void fit_close(la_curvature_fit *fit) {

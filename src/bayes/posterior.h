@@ -1,5 +1,5 @@
-/* The posterior: for every block a Gaussian with precision H + lambda I, H a Kronecker product kept by the
- * eigenvectors and eigenvalues of its two factors. */
+/* The posterior: for every block a Gaussian with precision H + lambda I, H a Kronecker product kept
+ * by the eigenvectors and eigenvalues of its two factors. */
 #ifndef LA_BAYES_POSTERIOR_H
 #define LA_BAYES_POSTERIOR_H
 
@@ -8,7 +8,8 @@
 #include "input/rows.h"
 #include "model/model.h"
 
-/* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left out count as 0. */
+/* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left
+ * out count as 0. */
 typedef struct la_factor {
     int64_t n, rank;
     double *values; /* [rank], descending, >= 0 */
@@ -45,7 +46,7 @@ typedef struct la_posterior {
     char tokenizer_digest[LA_DIGEST_TEXT]; /* "" when the rows carried token ids */
     char data_digest[LA_DIGEST_TEXT];
     int64_t max_length;
-    int32_t *choice_ids; /* n_classes answer tokens, or NULL */
+    int32_t *choice_ids;       /* n_classes answer tokens, or NULL */
     const char *template_text; /* NULL: none */
     la_labels labels;
 } la_posterior;
@@ -59,9 +60,10 @@ double la_block_log_determinant(const la_posterior *posterior, const la_posterio
                                 double lambda);
 /* Whether the data say nothing at all about a block: its curvature is zero. */
 bool la_block_is_flat(const la_posterior *posterior, const la_posterior_block *block);
-/* Sets prior_precision of every block and the log marginal likelihood, from log_likelihood and the eigenvalues alone.
- * kind LA_PRIOR_FIXED uses value as it is. With LA_PRIOR_MODULE a flat block, whose likelihood has no maximum, gets the
- * global value of the others. LA_NUMERICAL, naming the block, when there is no maximum otherwise. */
+/* Sets prior_precision of every block and the log marginal likelihood, from log_likelihood and the
+ * eigenvalues alone. kind LA_PRIOR_FIXED uses value as it is. With LA_PRIOR_MODULE a flat block,
+ * whose likelihood has no maximum, gets the global value of the others. LA_NUMERICAL, naming the
+ * block, when there is no maximum otherwise. */
 la_status la_prior_choose(la_posterior *posterior, la_prior_kind kind, double value, la_error *err);
 
 #endif

@@ -31,10 +31,10 @@ void la_fisher_factor(int64_t n_classes, const float *logits, double *factor) {
     /* exponentials of halves: sqrt(p) without underflow of p itself */
     for (int64_t c = 0; c < n_classes; c++)
         sum += exp((double)logits[c] - (double)logits[top]);
-    /* Reflection I - 2 v v^T / |v|^2 with v = sqrt(p) + e_top: it takes -e_top to sqrt(p). Its other columns are
-     * orthonormal and orthogonal to sqrt(p), so with root = sqrt(p)
-     *   diag(root) (sum of q q^T) diag(root) = diag(p) - p p^T.
-     * The sum, not the difference, in v: nothing cancels when one class has nearly all the probability. */
+    /* Reflection I - 2 v v^T / |v|^2 with v = sqrt(p) + e_top: it takes -e_top to sqrt(p). Its
+     * other columns are orthonormal and orthogonal to sqrt(p), so with root = sqrt(p) diag(root)
+     * (sum of q q^T) diag(root) = diag(p) - p p^T. The sum, not the difference, in v: nothing
+     * cancels when one class has nearly all the probability. */
     double half = 1 / sqrt(sum);
     double at_top = half, square = 2 + 2 * at_top; /* |v|^2 */
     for (int64_t c = 0; c < n_classes; c++) {
@@ -42,8 +42,7 @@ void la_fisher_factor(int64_t n_classes, const float *logits, double *factor) {
         double v = root + (c == top ? 1 : 0);
         for (int64_t k = 0; k < m; k++) {
             int64_t column = k < top ? k : k + 1;
-            double v_column =
-                exp(0.5 * ((double)logits[column] - (double)logits[top])) * half;
+            double v_column = exp(0.5 * ((double)logits[column] - (double)logits[top])) * half;
             factor[c * m + k] = root * ((c == column ? 1 : 0) - 2 * v * v_column / square);
         }
     }
@@ -66,7 +65,8 @@ static double entropy(int64_t n, const double *probs) {
     return sum;
 }
 
-/* Lower Cholesky factor of a positive semi-definite matrix; directions of no variance get a zero column. */
+/* Lower Cholesky factor of a positive semi-definite matrix; directions of no variance get a zero
+ * column. */
 static void cholesky(int64_t n, const double *a, double *l) {
     double scale = 0;
     for (int64_t i = 0; i < n; i++)
@@ -123,16 +123,16 @@ static void monte_carlo(int64_t n_classes, const double *centre, const double *b
     out->mutual_information = gap > 0 ? gap : 0;
 }
 
-/* Probit approximation for several classes, pair by pair (Lu, Ie, Sha, arXiv 2006.07584, "mf2"): with two classes it is
- * MacKay's, and like softmax it does not see a common shift:
- *   p_c ~ 1 / sum_d exp(-(f_c - f_d) / sqrt(1 + pi/8 Var(f_c - f_d))) */
+/* Probit approximation for several classes, pair by pair (Lu, Ie, Sha, arXiv 2006.07584, "mf2"):
+ * with two classes it is MacKay's, and like softmax it does not see a common shift: p_c ~ 1 / sum_d
+ * exp(-(f_c - f_d) / sqrt(1 + pi/8 Var(f_c - f_d))) */
 static void probit(int64_t n_classes, const double *centre, const double *cov, la_prediction *out) {
     double total = 0;
     for (int64_t c = 0; c < n_classes; c++) {
         double sum = 0;
         for (int64_t d = 0; d < n_classes; d++) {
-            double variance = cov[c * n_classes + c] + cov[d * n_classes + d] -
-                              2 * cov[c * n_classes + d];
+            double variance =
+                cov[c * n_classes + c] + cov[d * n_classes + d] - 2 * cov[c * n_classes + d];
             variance = variance > 0 ? variance : 0;
             sum += exp(-(centre[c] - centre[d]) / sqrt(1 + M_PI / 8 * variance));
         }
@@ -153,8 +153,8 @@ static double digamma(double x) {
            r * (1.0 / 12 - r * (1.0 / 120 - r * (1.0 / 252 - r * (1.0 / 240 - r / 132))));
 }
 
-/* Laplace bridge (Hobbhahn et al., arXiv 2003.01227, equation 8): the Dirichlet whose softmax-basis Gaussian this is.
- * Its mean are the probabilities; mutual information H[p] - E H is closed too. */
+/* Laplace bridge (Hobbhahn et al., arXiv 2003.01227, equation 8): the Dirichlet whose softmax-basis
+ * Gaussian this is. Its mean are the probabilities; mutual information H[p] - E H is closed too. */
 static void bridge(int64_t n_classes, const double *centre, const double *full_cov, double *alpha,
                    la_prediction *out) {
     double sum_exp = 0, total = 0, c_count = (double)n_classes;
@@ -178,7 +178,8 @@ static void bridge(int64_t n_classes, const double *centre, const double *full_c
 
 int64_t la_predict_workspace(int64_t n_classes) {
     int64_t m = n_classes - 1;
-    /* centred logits; then Monte Carlo's factor, spread, normals, logits and probabilities, or C numbers */
+    /* centred logits; then Monte Carlo's factor, spread, normals, logits and probabilities, or C
+     * numbers */
     return n_classes + m * m + n_classes * m + m + 2 * n_classes;
 }
 

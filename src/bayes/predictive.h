@@ -4,11 +4,13 @@
 
 #include "base/error.h"
 
-/* basis[C, C-1]: orthonormal columns orthogonal to the vector of ones (Helmert's). Softmax sees nothing else. */
+/* basis[C, C-1]: orthonormal columns orthogonal to the vector of ones (Helmert's). Softmax sees
+ * nothing else. */
 void la_contrast_basis(int64_t n_classes, double *basis);
 
-/* factor[C, C-1] with factor factor^T = diag(p) - p p^T, the softmax Fisher, for p = softmax(logits): exact, no
- * sampling. columns 2.. of the Householder reflection that takes e_1 to sqrt(p), scaled by sqrt(p). */
+/* factor[C, C-1] with factor factor^T = diag(p) - p p^T, the softmax Fisher, for p =
+ * softmax(logits): exact, no sampling. columns 2.. of the Householder reflection that takes e_1 to
+ * sqrt(p), scaled by sqrt(p). */
 void la_fisher_factor(int64_t n_classes, const float *logits, double *factor);
 
 /* log softmax(logits)[label] */
@@ -17,9 +19,9 @@ double la_log_likelihood(int64_t n_classes, const float *logits, int64_t label);
 /* Doubles of workspace that la_predict_row needs. */
 int64_t la_predict_workspace(int64_t n_classes);
 
-/* Fills *out (its arrays are given by the caller) from raw logits [C] and the covariance of the contrasts
- * cov[C-1, C-1] (NULL with LA_PREDICT_MAP). samples, seed and stream are of the Monte Carlo draw: the same three and the
- * same Gaussian give the same bytes. */
+/* Fills *out (its arrays are given by the caller) from raw logits [C] and the covariance of the
+ * contrasts cov[C-1, C-1] (NULL with LA_PREDICT_MAP). samples, seed and stream are of the Monte
+ * Carlo draw: the same three and the same Gaussian give the same bytes. */
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     double *workspace, la_prediction *out);

@@ -1,9 +1,11 @@
-/* Prior precision by the log marginal likelihood (arXiv 2308.13111, equation 7), in closed form over the eigenvalues:
+/* Prior precision by the log marginal likelihood (arXiv 2308.13111, equation 7), in closed form
+ * over the eigenvalues:
  *
- *   L(lambda) = log p(y | theta) - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum_ij log(1 + h_ij / lambda) ]
+ *   L(lambda) = log p(y | theta) - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum_ij log(1 + h_ij /
+ * lambda) ]
  *
- * With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2 falls strictly: the maximum
- * is its only root, found by Newton steps inside a shrinking bracket. */
+ * With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2 falls
+ * strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket. */
 #include "bayes/posterior.h"
 
 #include <math.h>
@@ -111,8 +113,8 @@ la_status la_prior_choose(la_posterior *posterior, la_prior_kind kind, double va
         else if (kind == LA_PRIOR_MODULE)
             LA_TRY(maximise(posterior, b, b + 1, false, &lambda, err));
         block->prior_precision = lambda;
-        sum -= 0.5 * (lambda * block->theta_square +
-                      la_block_log_determinant(posterior, block, lambda));
+        sum -= 0.5 *
+               (lambda * block->theta_square + la_block_log_determinant(posterior, block, lambda));
     }
     posterior->log_marginal_likelihood = sum;
     if (!isfinite(sum))

@@ -82,6 +82,7 @@ la_run_options la_cli_run_options(const la_cli *cli) {
                             .label_field = cli->label_field,
                             .id_field = cli->id_field,
                             .labels = cli->labels,
+                            .profile = cli->verbose,
                             .log = la_cli_log(cli)};
 }
 

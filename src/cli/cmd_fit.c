@@ -19,8 +19,8 @@ static la_status read_prior(const char *text, la_fit_options *options, la_error 
     options->prior = LA_PRIOR_FIXED;
     options->prior_value = strtod(text, &end);
     if (end == text || *end || !(options->prior_value > 0) || options->prior_value > 1e300)
-        return la_fail(err, LA_USAGE, "--prior \"%s\": expected module, global or a positive number",
-                       text);
+        return la_fail(err, LA_USAGE,
+                       "--prior \"%s\": expected module, global or a positive number", text);
     return LA_OK;
 }
 
@@ -42,10 +42,10 @@ static json_t *summary_json(const la_fit_summary *s) {
     for (int64_t b = 0; b < s->n_blocks; b++) {
         const la_block_summary *block = &s->blocks[b];
         json_object_set_new(precisions, block->name, json_real(block->prior_precision));
-        json_array_append_new(blocks, json_pack("{s:s,s:[II],s:f,s:f}", "name", block->name, "shape",
-                                                (json_int_t)block->out, (json_int_t)block->in,
-                                                "trace_in", block->trace_in, "trace_out",
-                                                block->trace_out));
+        json_array_append_new(blocks,
+                              json_pack("{s:s,s:[II],s:f,s:f}", "name", block->name, "shape",
+                                        (json_int_t)block->out, (json_int_t)block->in, "trace_in",
+                                        block->trace_in, "trace_out", block->trace_out));
     }
     json_t *value = s->prior == LA_PRIOR_MODULE ? json_null() : json_real(s->prior_precision);
     return json_pack(
@@ -53,19 +53,19 @@ static json_t *summary_json(const la_fit_summary *s) {
         "schema", "laplora.fit/1", "n_rows", (json_int_t)s->n_rows, "n_tokens",
         (json_int_t)s->n_tokens, "n_classes", (json_int_t)s->n_classes, "n_blocks",
         (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
-        s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood,
-        "prior_precision", "kind", prior_names[s->prior], "value", value, "blocks", precisions,
-        "blocks", blocks, "seconds", "load", s->seconds_load, "curvature", s->seconds_curvature,
-        "decompose", s->seconds_decompose, "prior", s->seconds_prior, "save", s->seconds_save,
-        "device", s->device, "precision", s->precision, "threads", s->threads);
+        s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
+        "kind", prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
+        "seconds", "load", s->seconds_load, "curvature", s->seconds_curvature, "decompose",
+        s->seconds_decompose, "prior", s->seconds_prior, "save", s->seconds_save, "device",
+        s->device, "precision", s->precision, "threads", s->threads);
 }
 
 static la_status print_json(const la_fit_summary *s, la_error *err) {
     json_t *root = summary_json(s);
     if (!root)
         return la_fail(err, LA_RESOURCE, "out of memory for the summary");
-    int failed = json_dumpf(root, stdout, JSON_COMPACT) || fputc('\n', stdout) == EOF ||
-                 fflush(stdout);
+    int failed =
+        json_dumpf(root, stdout, JSON_COMPACT) || fputc('\n', stdout) == EOF || fflush(stdout);
     json_decref(root);
     return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
 }

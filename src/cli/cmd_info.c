@@ -22,7 +22,8 @@ static json_t *types_of(const la_checkpoint *checkpoint) {
     for (int64_t i = 0; i < la_checkpoint_count(checkpoint); i++) {
         const char *name = la_checkpoint_at(checkpoint, i)->dtype_name;
         size_t j = 0;
-        while (j < json_array_size(list) && strcmp(json_string_value(json_array_get(list, j)), name))
+        while (j < json_array_size(list) &&
+               strcmp(json_string_value(json_array_get(list, j)), name))
             j++;
         if (j == json_array_size(list))
             json_array_append_new(list, json_string(name));
@@ -62,9 +63,14 @@ static la_status describe_base(const char *path, json_t *out, la_error *err) {
 static la_status describe_adapter(const char *path, const la_log *log, json_t *out, la_error *err) {
     la_adapter adapter;
     LA_TRY(la_adapter_open(path, &adapter, log, err));
-    static const char *const keys[] = {"peft_type",      "task_type",       "r",
-                                       "lora_alpha",     "use_rslora",      "target_modules",
-                                       "modules_to_save", "base_model_name_or_path"};
+    static const char *const keys[] = {"peft_type",
+                                       "task_type",
+                                       "r",
+                                       "lora_alpha",
+                                       "use_rslora",
+                                       "target_modules",
+                                       "modules_to_save",
+                                       "base_model_name_or_path"};
     json_object_set_new(out, "kind", json_string("adapter"));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         json_t *value = json_object_get(adapter.config, keys[i]);

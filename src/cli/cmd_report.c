@@ -7,7 +7,8 @@
 
 static la_status report(const la_cli *cli, int *gates_failed, la_error *err) {
     if (cli->n_operands != 1)
-        return la_fail(err, LA_USAGE, "report takes one prediction file; see laplora report --help");
+        return la_fail(err, LA_USAGE,
+                       "report takes one prediction file; see laplora report --help");
     bool to_terminal = (!cli->out || !strcmp(cli->out, "-")) && isatty(STDOUT_FILENO);
     la_report_options options = {
         .predictions = cli->operands[0],

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-/* What fit and predict would truncate to, where the folder tells; else what tokenizer.json presets. */
+/* What fit and predict would truncate to, where the folder tells; else what tokenizer.json presets.
+ */
 static int64_t default_length(const char *base) {
     la_config config;
     la_error ignored = {0};

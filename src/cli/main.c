@@ -10,8 +10,9 @@ static const la_command *const commands[] = {&la_command_fit, &la_command_predic
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void usage(FILE *stream) {
-    fprintf(stream, "laplora %s: honest confidence for fine-tuned language models\n\n"
-                    "usage: laplora COMMAND [OPTION]...\n\n",
+    fprintf(stream,
+            "laplora %s: honest confidence for fine-tuned language models\n\n"
+            "usage: laplora COMMAND [OPTION]...\n\n",
             LAPLORA_VERSION);
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(stream, "  %-10s %s\n", commands[i]->name, commands[i]->summary);

@@ -58,7 +58,7 @@ static const option_row rows[] = {
     {"labels", TEXT, AT(labels), 0, 0, "NAME,..", "names of the classes, in class order"},
     {"json", FLAG, AT(json), 0, 0, NULL, "machine-readable result on stdout"},
     {"quiet", FLAG, AT(quiet), 0, 0, NULL, "no progress, no notes"},
-    {"verbose", FLAG, AT(verbose), 0, 0, NULL, "more notes"},
+    {"verbose", FLAG, AT(verbose), 0, 0, NULL, "tell where the time went"},
     {"help", FLAG, AT(help), 0, 0, NULL, "this text"},
 };
 
@@ -126,7 +126,8 @@ la_status la_cli_parse(const la_command *command, int argc, char **argv, la_cli 
     }
     opterr = 0;
     optind = 1;
-    /* '-': operands anywhere among the options; ':' tells a missing argument from an unknown option */
+    /* '-': operands anywhere among the options; ':' tells a missing argument from an unknown option
+     */
     for (int c; (c = getopt_long(argc, argv, "-:h", list, &which)) != -1;) {
         if (c == 1) {
             if (cli->n_operands == (int)(sizeof cli->operands / sizeof *cli->operands))

@@ -1,4 +1,5 @@
-/* The option table: every option has one name, one meaning and one line of help, whatever command takes it. */
+/* The option table: every option has one name, one meaning and one line of help, whatever command
+ * takes it. */
 #ifndef LA_CLI_OPTIONS_H
 #define LA_CLI_OPTIONS_H
 
@@ -16,7 +17,8 @@ typedef struct la_texts {
     int n;
 } la_texts;
 
-/* All options of all commands; texts point into argv. Numbers not given are -1 where 0 has a meaning. */
+/* All options of all commands; texts point into argv. Numbers not given are -1 where 0 has a
+ * meaning. */
 typedef struct la_cli {
     const char *base, *adapter, *data, *out, *posterior;
     const char *device, *precision, *text_field, *pair_field, *label_field, *id_field, *labels;

@@ -14,8 +14,8 @@ la_status la_file_read(const char *path, size_t max_bytes, char **data, size_t *
 /* Parses a file that must hold one JSON object. The caller gives *root back with json_decref. */
 la_status la_json_load(const char *path, size_t max_bytes, json_t **root, la_error *err);
 
-/* Getters. file is only for messages. When the key is absent or null: an error if required, else *out keeps the
- * default it held. */
+/* Getters. file is only for messages. When the key is absent or null: an error if required, else
+ * *out keeps the default it held. */
 la_status la_json_int(const json_t *object, const char *file, const char *key, bool required,
                       int64_t min, int64_t max, int64_t *out, la_error *err);
 la_status la_json_number(const json_t *object, const char *file, const char *key, bool required,
@@ -29,7 +29,8 @@ la_status la_json_text(const json_t *object, const char *file, const char *key, 
 /* What a value is, for messages: "a string", "an object", ... */
 const char *la_json_kind(const json_t *value);
 
-/* False for null, false, {}, [], "" and absent: "not set" in the way configuration files mean it. */
+/* False for null, false, {}, [], "" and absent: "not set" in the way configuration files mean it.
+ */
 bool la_json_is_set(const json_t *value);
 
 #endif

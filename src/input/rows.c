@@ -141,8 +141,8 @@ static bool is_blank(const char *text, size_t length) {
 
 /* ---- CSV, TSV ---- */
 
-/* True when the quote that opens the record's field at `at` is closed by the end of the record. Only a TSV asks: there
- * a stray quote is text. */
+/* True when the quote that opens the record's field at `at` is closed by the end of the record.
+ * Only a TSV asks: there a stray quote is text. */
 static bool quote_closes(const la_row_reader *reader, size_t at) {
     for (size_t i = at + 1; i < reader->record_length; i++) {
         if (reader->record[i] != '"')
@@ -205,9 +205,9 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
             length = write - from;
             at++;
             if (reader->record[at] != reader->delimiter && at < reader->record_length) {
-                status = la_fail(err, LA_BAD_INPUT,
-                                 "%s:%lld: text after the closing quote of cell %zu", reader->name,
-                                 (long long)*first_line, json_array_size(array) + 1);
+                status =
+                    la_fail(err, LA_BAD_INPUT, "%s:%lld: text after the closing quote of cell %zu",
+                            reader->name, (long long)*first_line, json_array_size(array) + 1);
                 goto done;
             }
         } else {
@@ -216,8 +216,8 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
             length = at - from;
         }
         if (json_array_append_new(array, json_stringn(reader->record + from, length))) {
-            status = la_fail(err, LA_BAD_INPUT, "%s:%lld: cell %zu is not valid UTF-8", reader->name,
-                             (long long)*first_line, json_array_size(array) + 1);
+            status = la_fail(err, LA_BAD_INPUT, "%s:%lld: cell %zu is not valid UTF-8",
+                             reader->name, (long long)*first_line, json_array_size(array) + 1);
             goto done;
         }
         if (at >= reader->record_length)
@@ -244,8 +244,8 @@ static la_status read_header(la_row_reader *reader, la_error *err) {
     json_t *cell;
     json_array_foreach(reader->header, i, cell) {
         if (json_object_get(seen, json_string_value(cell)))
-            status = la_fail(err, LA_BAD_INPUT, "%s:%lld: column \"%s\" appears twice", reader->name,
-                             (long long)line, json_string_value(cell));
+            status = la_fail(err, LA_BAD_INPUT, "%s:%lld: column \"%s\" appears twice",
+                             reader->name, (long long)line, json_string_value(cell));
         json_object_set_new(seen, json_string_value(cell), json_true());
     }
     json_decref(seen);
@@ -305,10 +305,10 @@ static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_er
 
 /* ---- fields ---- */
 
-static const char *const text_names[] = {"text",      "sentence", "premise", "question1",
-                                         "question", "sentence1", "prompt", NULL};
-static const char *const pair_names[] = {"text_pair", "text_b", "hypothesis", "question2",
-                                         "sentence2", NULL};
+static const char *const text_names[] = {"text",     "sentence",  "premise", "question1",
+                                         "question", "sentence1", "prompt",  NULL};
+static const char *const pair_names[] = {"text_pair", "text_b",    "hypothesis",
+                                         "question2", "sentence2", NULL};
 
 static void list_columns(const json_t *row, char *out, size_t size) {
     size_t used = 0;
@@ -413,8 +413,8 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
         row->text = reader->prompt;
         return LA_OK;
     }
-    LA_TRY(find_text(reader, row, fields->text, text_names, true, &row->text, &row->text_length,
-                     err));
+    LA_TRY(
+        find_text(reader, row, fields->text, text_names, true, &row->text, &row->text_length, err));
     return find_text(reader, row, fields->pair, pair_names, false, &row->pair, &row->pair_length,
                      err);
 }
@@ -480,8 +480,8 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
     reader->prompt = NULL;
     *row = (la_row){.index = reader->index};
     *more = false;
-    la_status status = reader->delimiter ? next_cells(reader, row, more, err)
-                                         : next_json(reader, row, more, err);
+    la_status status =
+        reader->delimiter ? next_cells(reader, row, more, err) : next_json(reader, row, more, err);
     if (*more)
         reader->index++;
     if (status != LA_OK || !*more)

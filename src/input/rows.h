@@ -39,20 +39,21 @@ typedef struct la_row {
 
 typedef struct la_row_reader la_row_reader;
 
-/* path "-": JSONL on standard input. Format by extension: .csv, .tsv, else JSONL. fields (and what it points to) must
- * outlive the reader. Free with la_row_reader_close. */
+/* path "-": JSONL on standard input. Format by extension: .csv, .tsv, else JSONL. fields (and what
+ * it points to) must outlive the reader. Free with la_row_reader_close. */
 la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_row_reader **reader,
                              la_error *err);
 void la_row_reader_close(la_row_reader *reader);
-/* Reads the next row; *more is false at the end. After LA_BAD_INPUT with *more true the caller may go on with the next
- * row (row->index and row->line are set). */
+/* Reads the next row; *more is false at the end. After LA_BAD_INPUT with *more true the caller may
+ * go on with the next row (row->index and row->line are set). */
 la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_error *err);
 /* Share of the file that was read, 0..1; 0 when it has no size. */
 double la_row_reader_fraction(const la_row_reader *reader);
 /* Name for messages. */
 const char *la_row_reader_name(const la_row_reader *reader);
 
-/* Class of a row: an integer, or a name of labels. -1 when the row has no label (null, "", -1 or absent). */
+/* Class of a row: an integer, or a name of labels. -1 when the row has no label (null, "", -1 or
+ * absent). */
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
                        int64_t n_classes, int64_t *label, la_error *err);
 

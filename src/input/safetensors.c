@@ -134,7 +134,8 @@ static la_status read_shape(const char *path, const char *name, const json_t *sh
     return LA_OK;
 }
 
-/* Reads one header entry; data_length bytes follow the header at data. *begin, *end: its byte range. */
+/* Reads one header entry; data_length bytes follow the header at data. *begin, *end: its byte
+ * range. */
 static la_status read_entry(la_checkpoint *checkpoint, const char *path, const char *key,
                             const json_t *entry, const char *data, size_t data_length,
                             la_tensor *tensor, size_t *begin, size_t *end, la_error *err) {
@@ -159,10 +160,11 @@ static la_status read_entry(la_checkpoint *checkpoint, const char *path, const c
                        "%s: tensor \"%s\": \"data_offsets\" is not a pair of integers", path, key);
     int64_t first = json_integer_value(from), last = json_integer_value(to);
     if (first < 0 || last < first || (uint64_t)last > data_length)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\": data_offsets [%lld, %lld] reach outside the %zu bytes of "
-                       "data; the file is truncated or damaged",
-                       path, key, (long long)first, (long long)last, data_length);
+        return la_fail(
+            err, LA_BAD_INPUT,
+            "%s: tensor \"%s\": data_offsets [%lld, %lld] reach outside the %zu bytes of "
+            "data; the file is truncated or damaged",
+            path, key, (long long)first, (long long)last, data_length);
     size_t expected = ((size_t)tensor->count * dtypes[row].bits + 7) / 8;
     if ((size_t)(last - first) != expected)
         return la_fail(err, LA_BAD_INPUT,
@@ -225,8 +227,8 @@ static la_status read_header(la_checkpoint *checkpoint, const char *path, const 
         header_length = header_length << 8 | (unsigned char)file[i];
     if (header_length > HEADER_MAX)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: header of %llu bytes, expected at most %u: not a safetensors file", path,
-                       (unsigned long long)header_length, HEADER_MAX);
+                       "%s: header of %llu bytes, expected at most %u: not a safetensors file",
+                       path, (unsigned long long)header_length, HEADER_MAX);
     if (header_length > length - 8)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: truncated: header of %llu bytes in a file of %zu bytes", path,
@@ -412,7 +414,8 @@ la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **
     json_t *index = NULL;
     struct stat info;
     if (stat(dir, &info) || !S_ISDIR(info.st_mode)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: no such folder, expected a checkpoint folder", dir);
+        status =
+            la_fail(err, LA_BAD_INPUT, "%s: no such folder, expected a checkpoint folder", dir);
         goto done;
     }
     snprintf(path, room, "%s/%s.safetensors", dir, stem);
@@ -423,7 +426,8 @@ la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **
     snprintf(path, room, "%s/%s.safetensors.index.json", dir, stem);
     if (access(path, F_OK)) {
         static const char *const pickles[] = {"pytorch_model.bin", "adapter_model.bin",
-                                              "pytorch_adapter.bin", "pytorch_model.bin.index.json"};
+                                              "pytorch_adapter.bin",
+                                              "pytorch_model.bin.index.json"};
         for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
             snprintf(path, room, "%s/%s", dir, pickles[i]);
             if (!access(path, F_OK)) {
@@ -445,8 +449,8 @@ la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **
     LA_TRY_DONE(la_json_load(path, HEADER_MAX, &index, err));
     const json_t *map = json_object_get(index, "weight_map");
     if (!json_is_object(map)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: key \"weight_map\" is %s, expected an object", path,
-                         la_json_kind(map));
+        status = la_fail(err, LA_BAD_INPUT, "%s: key \"weight_map\" is %s, expected an object",
+                         path, la_json_kind(map));
         goto done;
     }
     *checkpoint = la_alloc(1, sizeof **checkpoint, err);

@@ -1,5 +1,5 @@
-/* safetensors files, memory-mapped: one file, or a folder's model.safetensors / shards with their index.
- * Every header field is checked against the file before a tensor is handed out. */
+/* safetensors files, memory-mapped: one file, or a folder's model.safetensors / shards with their
+ * index. Every header field is checked against the file before a tensor is handed out. */
 #ifndef LA_INPUT_SAFETENSORS_H
 #define LA_INPUT_SAFETENSORS_H
 
@@ -28,7 +28,8 @@ typedef struct la_checkpoint la_checkpoint;
 
 /* One safetensors file. Free with la_checkpoint_close; tensors live as long as it. */
 la_status la_checkpoint_open_file(const char *path, la_checkpoint **checkpoint, la_error *err);
-/* DIR/STEM.safetensors, or DIR/STEM.safetensors.index.json with its shards. stem: "model" or "adapter_model". */
+/* DIR/STEM.safetensors, or DIR/STEM.safetensors.index.json with its shards. stem: "model" or
+ * "adapter_model". */
 la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **checkpoint,
                              la_error *err);
 void la_checkpoint_close(la_checkpoint *checkpoint);

@@ -8,11 +8,13 @@
 
 typedef struct la_template la_template;
 
-/* One newline at the end of text is dropped (editors add it). name is for messages. Free with la_template_free. */
+/* One newline at the end of text is dropped (editors add it). name is for messages. Free with
+ * la_template_free. */
 la_status la_template_parse(const char *name, const char *text, size_t length, la_template **out,
                             la_error *err);
 void la_template_free(la_template *prompt);
-/* *out: the filled-in text, NUL-terminated; the caller frees it. where: "file:line", for messages. */
+/* *out: the filled-in text, NUL-terminated; the caller frees it. where: "file:line", for messages.
+ */
 la_status la_template_fill(const la_template *prompt, const json_t *fields, const char *where,
                            char **out, size_t *length, la_error *err);
 /* The template's own text, as it was given (for the posterior file). */

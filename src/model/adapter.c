@@ -20,7 +20,8 @@ static void cut(char *text, const char *piece, const char *instead) {
     memcpy(at, instead, with);
 }
 
-/* Key as the base model's modules are named. Saved by save_pretrained or as a raw state dict, the same comes out. */
+/* Key as the base model's modules are named. Saved by save_pretrained or as a raw state dict, the
+ * same comes out. */
 static char *normal_key(la_adapter *adapter, const char *name, la_error *err) {
     char *key = la_pool_text(&adapter->pool, name, strlen(name), err);
     if (!key)
@@ -124,9 +125,9 @@ la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key) {
 
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
     /* only keys that change the numbers: a re-saved configuration is still the same adapter */
-    static const char *const keys[] = {"peft_type",    "r",             "lora_alpha",
-                                       "use_rslora",   "alpha_pattern", "rank_pattern",
-                                       "fan_in_fan_out"};
+    static const char *const keys[] = {
+        "peft_type",     "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern",
+        "fan_in_fan_out"};
     char content[33];
     LA_TRY(la_checkpoint_digest(adapter->file, content, err));
     la_digest *digest = la_digest_new(err);
@@ -135,8 +136,8 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
     la_digest_add_text(digest, content);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *value = json_object_get(adapter->config, keys[i]);
-        char *text = la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)
-                                           : NULL;
+        char *text =
+            la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
         la_digest_add_text(digest, keys[i]);
         la_digest_add_text(digest, text ? text : "");
         free(text);

@@ -1,8 +1,9 @@
 /* Adapter folders of PEFT: configuration, tensors, and the kinds of adapter.
  *
- * A kind is attached to a site (one projection). It adds to the projection's output, sends cotangents back, and exposes
- * its trained matrices as blocks: linear maps with an input x and an output cotangent g. Curvature and predictive see
- * only blocks. A new kind is one file and one row of the table in adapter.c. */
+ * A kind is attached to a site (one projection). It adds to the projection's output, sends
+ * cotangents back, and exposes its trained matrices as blocks: linear maps with an input x and an
+ * output cotangent g. Curvature and predictive see only blocks. A new kind is one file and one row
+ * of the table in adapter.c. */
 #ifndef LA_MODEL_ADAPTER_H
 #define LA_MODEL_ADAPTER_H
 
@@ -26,10 +27,11 @@ typedef struct la_block {
 
 /* What a block saw in a batch. */
 typedef struct la_block_io {
-    const la_mat *x;     /* [T, in] over all tokens the block sees */
-    const int32_t *cu;   /* [n_rows + 1] */
+    const la_mat *x;      /* [T, in] over all tokens the block sees */
+    const int32_t *cu;    /* [n_rows + 1] */
     const la_mat *x_at_g; /* [Q, in] the tokens that have cotangents; may be x itself */
-    const la_mat *g;     /* [n_rhs Q, out] cotangents of the block's output, to be multiplied by g_scale */
+    const la_mat
+        *g; /* [n_rhs Q, out] cotangents of the block's output, to be multiplied by g_scale */
     const int32_t *cu_g; /* [n_rows + 1] */
     float g_scale;
     int64_t n_rows, n_rhs;
@@ -52,7 +54,8 @@ typedef struct la_site {
     /* LoRA: y += scale B (A x) */
     la_mat a, b; /* [r, in], [out, r] */
     float scale;
-    const float *bias; /* on the host: what the kind adds to the projection's bias; NULL for nothing */
+    const float
+        *bias; /* on the host: what the kind adds to the projection's bias; NULL for nothing */
 } la_site;
 
 /* Backward at a site. */
@@ -86,15 +89,15 @@ struct la_adapter_kind {
     const char *peft_type;
     /* Refuses what the configuration asks and this kind does not do. */
     la_status (*check)(const la_adapter *adapter, const la_log *log, la_error *err);
-    /* Fills *site and *blocks (name, sizes, norm) from the tensors at module; *adapted is false when there are none.
-     * Memory from pool; n_blocks of at most 2. */
+    /* Fills *site and *blocks (name, sizes, norm) from the tensors at module; *adapted is false
+     * when there are none. Memory from pool; n_blocks of at most 2. */
     la_status (*bind)(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                       la_block blocks[2], int *n_blocks, bool *adapted, la_error *err);
     /* y += adapter(x), leaving state[T, state_cols] */
-    void (*forward)(la_backend *be, const la_site *site, const la_mat *x, la_mat *state,
-                    la_mat *y);
+    void (*forward)(la_backend *be, const la_site *site, const la_mat *x, la_mat *state, la_mat *y);
     void (*backward)(la_backend *be, const la_site *site, const la_site_pass *pass);
-    /* Suffixes of tensor keys that belong to this kind, NULL-terminated: for messages about stray tensors. */
+    /* Suffixes of tensor keys that belong to this kind, NULL-terminated: for messages about stray
+     * tensors. */
     const char *const *suffixes;
 };
 

@@ -1,6 +1,5 @@
-/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks (arXiv 2308.13111, section 3):
- *   A: input x,   cotangent scale B^T g
- *   B: input A x, cotangent scale g */
+/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks (arXiv
+ * 2308.13111, section 3): A: input x,   cotangent scale B^T g B: input A x, cotangent scale g */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "input/json.h"
 #include "model/adapter.h"
@@ -13,12 +12,37 @@
 
 /* Keys that change nothing in the forward pass, or that bind() reads. */
 static const char *const harmless[] = {
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config",
-    "ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode",
-    "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
-    "lora_bias", "lora_dropout", "lora_ga_config", "megatron_core", "modules_to_save", "peft_type",
-    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
-    "target_modules", "task_type", "use_rslora", "velora_config",
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_bias",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "modules_to_save",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+    "velora_config",
 };
 
 /* Inits that subtract the first adapter from the base: the adapter only fits that other base. */
@@ -60,7 +84,8 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
     return LA_OK;
 }
 
-/* PEFT's rule: the first pattern, in file order, for which (.*\.)?(PATTERN)$ matches the module from its start. */
+/* PEFT's rule: the first pattern, in file order, for which (.*\.)?(PATTERN)$ matches the module
+ * from its start. */
 static la_status pattern_value(const la_adapter *adapter, const char *key, const char *module,
                                double *out, la_error *err) {
     const json_t *patterns = json_object_get(adapter->config, key);
@@ -80,8 +105,9 @@ static la_status pattern_value(const la_adapter *adapter, const char *key, const
             return la_fail(err, LA_BAD_INPUT, "%s: %s: \"%s\" is no regular expression",
                            adapter->config_path, key, pattern);
         pcre2_match_data *match = pcre2_match_data_create_from_pattern(regex, NULL);
-        int found = match ? pcre2_match(regex, (PCRE2_SPTR)module, strlen(module), 0, 0, match, NULL)
-                          : PCRE2_ERROR_NOMEMORY;
+        int found = match
+                        ? pcre2_match(regex, (PCRE2_SPTR)module, strlen(module), 0, 0, match, NULL)
+                        : PCRE2_ERROR_NOMEMORY;
         pcre2_match_data_free(match);
         pcre2_code_free(regex);
         if (found == PCRE2_ERROR_NOMATCH)

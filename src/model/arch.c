@@ -82,17 +82,17 @@ static const struct {
     const char *name;
     la_activation kind;
 } activations[] = {
-    {"gelu", LA_ACT_GELU},           {"gelu_python", LA_ACT_GELU},
-    {"gelu_new", LA_ACT_GELU_TANH},  {"gelu_pytorch_tanh", LA_ACT_GELU_TANH},
-    {"silu", LA_ACT_SILU},           {"swish", LA_ACT_SILU},
-    {"relu", LA_ACT_RELU},           {"tanh", LA_ACT_TANH},
+    {"gelu", LA_ACT_GELU},          {"gelu_python", LA_ACT_GELU},
+    {"gelu_new", LA_ACT_GELU_TANH}, {"gelu_pytorch_tanh", LA_ACT_GELU_TANH},
+    {"silu", LA_ACT_SILU},          {"swish", LA_ACT_SILU},
+    {"relu", LA_ACT_RELU},          {"tanh", LA_ACT_TANH},
 };
 
 la_stage la_slot_stage(la_slot slot) {
     static const la_stage stages[LA_SLOTS] = {
-        [LA_SLOT_Q] = LA_STAGE_QKV,      [LA_SLOT_K] = LA_STAGE_QKV,
-        [LA_SLOT_V] = LA_STAGE_QKV,      [LA_SLOT_O] = LA_STAGE_O,
-        [LA_SLOT_GATE] = LA_STAGE_FFN_IN, [LA_SLOT_UP] = LA_STAGE_FFN_IN,
+        [LA_SLOT_Q] = LA_STAGE_QKV,        [LA_SLOT_K] = LA_STAGE_QKV,
+        [LA_SLOT_V] = LA_STAGE_QKV,        [LA_SLOT_O] = LA_STAGE_O,
+        [LA_SLOT_GATE] = LA_STAGE_FFN_IN,  [LA_SLOT_UP] = LA_STAGE_FFN_IN,
         [LA_SLOT_DOWN] = LA_STAGE_FFN_OUT,
     };
     return stages[slot];

@@ -1,4 +1,5 @@
-/* Architectures as rows of data. Model code reads the flags of a row and never asks which row it is. */
+/* Architectures as rows of data. Model code reads the flags of a row and never asks which row it
+ * is. */
 #ifndef LA_MODEL_ARCH_H
 #define LA_MODEL_ARCH_H
 
@@ -16,7 +17,8 @@ typedef enum la_slot {
     LA_SLOTS
 } la_slot;
 
-/* Slots that read the same matrix form a stage; backward walks the stages from the last to the first. */
+/* Slots that read the same matrix form a stage; backward walks the stages from the last to the
+ * first. */
 typedef enum la_stage { LA_STAGE_QKV, LA_STAGE_O, LA_STAGE_FFN_IN, LA_STAGE_FFN_OUT } la_stage;
 la_stage la_slot_stage(la_slot slot);
 
@@ -50,7 +52,8 @@ typedef struct la_arch {
     const char *default_activation;
 
     la_norm_kind norm_kind;
-    bool pre_norm; /* norms before attention and FFN, and a final norm; else after the residual sums */
+    bool pre_norm; /* norms before attention and FFN, and a final norm; else after the residual sums
+                    */
     bool causal;
     bool rotary; /* else learned absolute positions */
     bool gated;  /* FFN act(gate x) * (up x); else act(up x) */

@@ -14,7 +14,7 @@ typedef struct la_batch {
     int32_t *cu;                      /* [n_rows + 1] first token of each row */
     int32_t *pooled;                  /* [n_rows] the token the head reads, in the pack */
     int32_t *pooled_at;               /* [n_rows] its place in its row */
-    int32_t *ones;                    /* [n_rows + 1] 0, 1, 2, ...: cu of matrices with one row a row */
+    int32_t *ones; /* [n_rows + 1] 0, 1, 2, ...: cu of matrices with one row a row */
 } la_batch;
 
 /* Room for that many rows and tokens. Free with la_batch_free. */
@@ -23,7 +23,8 @@ void la_batch_free(la_batch *batch);
 void la_batch_clear(la_batch *batch);
 /* Whether a row of n tokens still fits. */
 bool la_batch_fits(const la_batch *batch, int64_t n);
-/* LA_BAD_INPUT for an empty row, an id outside the vocabulary, or a row longer than the model's positions. */
+/* LA_BAD_INPUT for an empty row, an id outside the vocabulary, or a row longer than the model's
+ * positions. */
 la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_error *err);
 /* Appends a row that fits and that la_row_check accepts. types may be NULL (all 0). */
 void la_batch_add(la_batch *batch, const la_model *model, const int32_t *ids, const int32_t *types,

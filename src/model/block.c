@@ -1,5 +1,5 @@
-/* One transformer block, forward and backward through activations. The architecture's flags choose where norms and
- * gates are; nothing here knows an architecture by name.
+/* One transformer block, forward and backward through activations. The architecture's flags choose
+ * where norms and gates are; nothing here knows an architecture by name.
  *
  *   post-norm (BERT)                     pre-norm (Llama)
  *   a   = in                             a   = norm_attention(in)
@@ -48,8 +48,8 @@ void la_block_forward(la_run *run, int64_t number) {
         if (arch->pre_norm)
             ops->gather(be, &s->in, run->pooled, &s->in_q);
     }
-    const la_mat *inputs[LA_SLOTS] = {[LA_SLOT_Q] = &s->a_q, [LA_SLOT_K] = &s->a,
-                                      [LA_SLOT_V] = &s->a};
+    const la_mat *inputs[LA_SLOTS] = {
+        [LA_SLOT_Q] = &s->a_q, [LA_SLOT_K] = &s->a, [LA_SLOT_V] = &s->a};
     la_mat *outputs[LA_SLOTS] = {[LA_SLOT_Q] = &s->q, [LA_SLOT_K] = &s->k, [LA_SLOT_V] = &s->v};
     for (int slot = LA_SLOT_Q; slot <= LA_SLOT_V; slot++)
         la_linear_forward(be, &layer->linear[slot], inputs[slot], NULL, &s->site[slot],
@@ -125,7 +125,7 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     if (!arch->pre_norm)
         ops->norm_backward(be, &layer->norm_ffn, &s->sum2, s->stats_a, m, &g, NULL, &g);
     la_linear_backward(run, &layer->linear[LA_SLOT_DOWN], &s->site[LA_SLOT_DOWN], &s->act, &s->act,
-                    pruned, &g, 0, &d_act, last < LA_STAGE_FFN_OUT, visitor);
+                       pruned, &g, 0, &d_act, last < LA_STAGE_FFN_OUT, visitor);
     if (last == LA_STAGE_FFN_OUT)
         return;
     ops->activation_backward(be, config->activation, arch->gated ? &s->gate : &s->up,
@@ -133,10 +133,10 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
                              arch->gated ? &d_up : NULL);
     bool more = last < LA_STAGE_FFN_IN;
     la_linear_backward(run, &layer->linear[LA_SLOT_UP], &s->site[LA_SLOT_UP], &s->f, &s->f, pruned,
-                    arch->gated ? &d_up : &d_act, 0, &d_f, more, visitor);
+                       arch->gated ? &d_up : &d_act, 0, &d_f, more, visitor);
     if (arch->gated)
         la_linear_backward(run, &layer->linear[LA_SLOT_GATE], &s->site[LA_SLOT_GATE], &s->f, &s->f,
-                        pruned, &d_act, 1, &d_f, more, visitor);
+                           pruned, &d_act, 1, &d_f, more, visitor);
     if (!more)
         return;
     /* g: of sum2 -> of sum */
@@ -148,8 +148,8 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     }
     la_mat d_context = la_mat_f32(run->dctx.data, out_rows, s->context.cols);
     more = last < LA_STAGE_O;
-    la_linear_backward(run, &layer->linear[LA_SLOT_O], &s->site[LA_SLOT_O], &s->context, &s->context,
-                    pruned, &g, 0, &d_context, more, visitor);
+    la_linear_backward(run, &layer->linear[LA_SLOT_O], &s->site[LA_SLOT_O], &s->context,
+                       &s->context, pruned, &g, 0, &d_context, more, visitor);
     if (!more)
         return;
     la_mat d_q = la_mat_f32(run->dq.data, out_rows, s->q.cols);
@@ -171,15 +171,15 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     more = !lowest;
     if (need_v)
         la_linear_backward(run, &layer->linear[LA_SLOT_V], &s->site[LA_SLOT_V], &s->a, &s->a, false,
-                        &d_v, 0, &d_a, more, visitor);
+                           &d_v, 0, &d_a, more, visitor);
     if (need_qk) {
         la_linear_backward(run, &layer->linear[LA_SLOT_K], &s->site[LA_SLOT_K], &s->a, &s->a, false,
-                        &d_k, 1, &d_a, more, visitor);
+                           &d_k, 1, &d_a, more, visitor);
         /* d_context has been read: its place serves for the pooled tokens' cotangents */
         if (pruned)
             d_aq = la_mat_f32(run->dctx.data, out_rows, config->hidden);
-        la_linear_backward(run, &layer->linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q, pruned,
-                        &d_q, pruned ? 0 : 1, &d_aq, more, visitor);
+        la_linear_backward(run, &layer->linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q,
+                           pruned, &d_q, pruned ? 0 : 1, &d_aq, more, visitor);
     }
     if (!more)
         return;

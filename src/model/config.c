@@ -74,7 +74,8 @@ static la_status read_activation(const source *from, la_config *config, la_error
     return la_json_bool(from->root, from->path, "tie_word_embeddings", false, &config->tied, err);
 }
 
-/* v5 keeps everything in rope_parameters; v4 has rope_theta beside rope_scaling, whose kind was once called "type". */
+/* v5 keeps everything in rope_parameters; v4 has rope_theta beside rope_scaling, whose kind was
+ * once called "type". */
 static la_status read_rope(const source *from, la_config *config, la_error *err) {
     la_rope *rope = &config->rope;
     *rope = (la_rope){.theta = 10000, .original_positions = (double)config->max_positions};
@@ -95,8 +96,8 @@ static la_status read_rope(const source *from, la_config *config, la_error *err)
             LA_TRY(la_json_number(scaling, from->path, "factor", true, &rope->factor, err));
             LA_TRY(la_json_number(scaling, from->path, "low_freq_factor", true, &rope->low_factor,
                                   err));
-            LA_TRY(la_json_number(scaling, from->path, "high_freq_factor", true,
-                                  &rope->high_factor, err));
+            LA_TRY(la_json_number(scaling, from->path, "high_freq_factor", true, &rope->high_factor,
+                                  err));
             LA_TRY(la_json_number(scaling, from->path, "original_max_position_embeddings", true,
                                   &rope->original_positions, err));
         } else if (kind && strcmp(kind, "default")) {
@@ -122,7 +123,8 @@ void la_rope_frequencies(const la_config *config, double *out) {
         if (rope->kind == LA_ROPE_LINEAR)
             f /= rope->factor;
         if (rope->kind == LA_ROPE_LLAMA3) {
-            /* turns made over the original context decide: few turns are slowed, many are kept, between is mixed */
+            /* turns made over the original context decide: few turns are slowed, many are kept,
+             * between is mixed */
             double turns = rope->original_positions * f / (2 * M_PI);
             double mix = (turns - rope->low_factor) / (rope->high_factor - rope->low_factor);
             mix = mix < 0 ? 0 : mix > 1 ? 1 : mix;
@@ -145,9 +147,10 @@ static la_status read_labels(const source *from, la_config *config, la_error *er
         snprintf(made_up, sizeof made_up, "LABEL_%zu", i);
         const char *name = json_string_value(json_object_get(map, key));
         if (!name)
-            return la_fail(err, LA_BAD_INPUT,
-                           "%s: id2label has %zu entries, and \"%s\" is not among them or no string",
-                           from->path, n, key);
+            return la_fail(
+                err, LA_BAD_INPUT,
+                "%s: id2label has %zu entries, and \"%s\" is not among them or no string",
+                from->path, n, key);
         real |= strcmp(name, made_up) != 0;
     }
     if (!real)
@@ -238,7 +241,8 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
     LA_TRY_DONE(read_activation(&from, config, err));
     if (config->arch->rotary)
         LA_TRY_DONE(read_rope(&from, config, err));
-    LA_TRY_DONE(la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
+    LA_TRY_DONE(
+        la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
     LA_TRY_DONE(read_labels(&from, config, err));
     LA_TRY_DONE(read_tokenizer_limit(dir, config, err));
 done:
@@ -254,13 +258,26 @@ void la_config_free(la_config *config) {
 
 void la_config_digest(const la_config *config, la_digest *digest) {
     const double numbers[] = {
-        (double)config->hidden,     (double)config->layers,   (double)config->heads,
-        (double)config->kv_heads,   (double)config->head_dim, (double)config->ffn,
-        (double)config->vocab,      (double)config->type_vocab, (double)config->activation,
-        config->norm_eps,           config->attention_bias,   config->ffn_bias,
-        config->tied,               (double)config->rope.kind, config->rope.theta,
-        config->rope.factor,        config->rope.low_factor,  config->rope.high_factor,
-        config->rope.original_positions, (double)config->pad_id,
+        (double)config->hidden,
+        (double)config->layers,
+        (double)config->heads,
+        (double)config->kv_heads,
+        (double)config->head_dim,
+        (double)config->ffn,
+        (double)config->vocab,
+        (double)config->type_vocab,
+        (double)config->activation,
+        config->norm_eps,
+        config->attention_bias,
+        config->ffn_bias,
+        config->tied,
+        (double)config->rope.kind,
+        config->rope.theta,
+        config->rope.factor,
+        config->rope.low_factor,
+        config->rope.high_factor,
+        config->rope.original_positions,
+        (double)config->pad_id,
     };
     la_digest_add_text(digest, config->arch->model_type);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

@@ -1,4 +1,5 @@
-/* config.json, resolved through the keys of its architecture's row: v4 and v5 spellings of transformers. */
+/* config.json, resolved through the keys of its architecture's row: v4 and v5 spellings of
+ * transformers. */
 #ifndef LA_MODEL_CONFIG_H
 #define LA_MODEL_CONFIG_H
 
@@ -20,8 +21,8 @@ typedef struct la_config {
     double norm_eps;
     bool attention_bias, ffn_bias, tied;
     la_rope rope;
-    int64_t pad_id; /* -1: none */
-    la_labels labels; /* of id2label when they are real names; owned */
+    int64_t pad_id;           /* -1: none */
+    la_labels labels;         /* of id2label when they are real names; owned */
     int64_t model_max_length; /* of tokenizer_config.json; 0: none */
 } la_config;
 

@@ -21,7 +21,8 @@ typedef struct binder {
 
 /* ---- tensors by name ---- */
 
-/* A parameter: the adapter's replacement, or the base's, under the body's prefix or without it. NULL: nowhere. */
+/* A parameter: the adapter's replacement, or the base's, under the body's prefix or without it.
+ * NULL: nowhere. */
 static const la_tensor *find_parameter(binder *b, const char *module, bool in_body,
                                        const char *leaf, bool *from_adapter) {
     la_model *model = b->model;
@@ -74,9 +75,9 @@ static const void *place(binder *b, const void *host, size_t bytes, la_error *er
 
 static la_status check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err) {
     char shape[128];
-    bool fits = cols < 0 ? tensor->n_dims == 1 && tensor->shape[0] == rows
-                         : tensor->n_dims == 2 && tensor->shape[0] == rows &&
-                               tensor->shape[1] == cols;
+    bool fits = cols < 0
+                    ? tensor->n_dims == 1 && tensor->shape[0] == rows
+                    : tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
     if (fits)
         return LA_OK;
     la_tensor_shape_text(tensor, shape, sizeof shape);
@@ -146,9 +147,10 @@ static la_status add_block(binder *b, const la_block *block, int64_t *number, la
     return LA_OK;
 }
 
-/* Attaches the adapter at module, if it has something there. input: the number of the matrix that the module reads. */
-static la_status bind_site(binder *b, const char *module, bool in_body, bool per_row,
-                           int64_t input, la_linear *linear, la_error *err) {
+/* Attaches the adapter at module, if it has something there. input: the number of the matrix that
+ * the module reads. */
+static la_status bind_site(binder *b, const char *module, bool in_body, bool per_row, int64_t input,
+                           la_linear *linear, la_error *err) {
     la_model *model = b->model;
     la_adapter *adapter = &model->adapter;
     la_site site = {.out = linear->w.rows, .in = linear->w.cols};
@@ -204,8 +206,8 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
         return missing(b, module, in_body, "bias", err);
     if (!bias && shift)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is a bias that config.json says is not there", shift->file,
-                       shift->name);
+                       "%s: tensor \"%s\" is a bias that config.json says is not there",
+                       shift->file, shift->name);
     const float *extra = linear->site ? linear->site->bias : NULL;
     if (shift || extra)
         LA_TRY(place_vector(b, shift, out, extra, &linear->bias, err));
@@ -293,7 +295,8 @@ static double square_of(const la_tensor *tensor, la_error *err) {
     return sum;
 }
 
-/* A head layer whose weights the adapter brings is a block of its own, its bias an extra input of 1. */
+/* A head layer whose weights the adapter brings is a block of its own, its bias an extra input
+ * of 1. */
 static la_status add_head_block(binder *b, const la_head_row *row, la_head_layer *layer,
                                 la_error *err) {
     la_model *model = b->model;
@@ -312,8 +315,8 @@ static la_status add_head_block(binder *b, const la_head_row *row, la_head_layer
         block.theta_square +=
             square_of(find_parameter(b, row->module, row->in_body, "bias", &trained), err);
     char name[NAME_MAX_BYTES];
-    int length = snprintf(name, sizeof name, "%s%s", row->in_body ? b->arch->prefix : "",
-                          row->module);
+    int length =
+        snprintf(name, sizeof name, "%s%s", row->in_body ? b->arch->prefix : "", row->module);
     block.name = la_pool_text(&model->pool, name, (size_t)length, err);
     if (!block.name || err->status != LA_OK)
         return err->status;
@@ -489,7 +492,7 @@ static la_status check_adapter_used(const binder *b, la_error *err) {
 
 static void report_base_unused(const binder *b) {
     /* buffers, and heads of other tasks */
-    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.", "lm_head.",
+    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.",  "lm_head.",
                                         "pooler.",      "classifier.",         "score."};
     int64_t count = 0;
     const char *first = NULL;

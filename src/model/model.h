@@ -1,4 +1,5 @@
-/* A frozen base with its adapter: configuration, weights bound to their places, and the list of trained blocks. */
+/* A frozen base with its adapter: configuration, weights bound to their places, and the list of
+ * trained blocks. */
 #ifndef LA_MODEL_MODEL_H
 #define LA_MODEL_MODEL_H
 
@@ -58,15 +59,17 @@ typedef struct la_model {
 
     la_block *blocks; /* in the order data passes them */
     int64_t n_blocks, n_inputs;
-    int64_t lowest_layer; /* the first layer with a wanted block; config.layers when there is none */
+    int64_t
+        lowest_layer; /* the first layer with a wanted block; config.layers when there is none */
     la_stage lowest_stage;
     int64_t max_state_cols;
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
 } la_model;
 
-/* Binds every parameter the computation needs; one that neither base nor adapter supplies is an error naming it.
- * be must outlive the model. Free with la_model_close (also after a failure it is safe). */
+/* Binds every parameter the computation needs; one that neither base nor adapter supplies is an
+ * error naming it. be must outlive the model. Free with la_model_close (also after a failure it is
+ * safe). */
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err);
 void la_model_close(la_model *model);

@@ -19,8 +19,8 @@ static void layout_sites(const la_layer *layer, int64_t tokens, int64_t queries,
     for (int slot = 0; slot < LA_SLOTS; slot++) {
         bool all = slot == LA_SLOT_K || slot == LA_SLOT_V;
         if (layer->linear[slot].site)
-            s->site[slot] = take(arena, all ? tokens : queries,
-                                 layer->linear[slot].site->state_cols);
+            s->site[slot] =
+                take(arena, all ? tokens : queries, layer->linear[slot].site->state_cols);
     }
 }
 
@@ -169,7 +169,8 @@ static la_status upload_angles(la_run *run, la_error *err) {
     return err->status;
 }
 
-/* Projections behind the attention of the last layer see all tokens when one of them is adapted and all inputs count. */
+/* Projections behind the attention of the last layer see all tokens when one of them is adapted and
+ * all inputs count. */
 static bool can_prune(const la_model *model, bool all_inputs) {
     const la_layer *last = &model->layers[model->config.layers - 1];
     if (!all_inputs)
@@ -234,8 +235,8 @@ static void set_rows(la_run *run, const la_batch *batch) {
         la_layer_state *s = &run->layers[i];
         int64_t queries = run->pruned && i == model->config.layers - 1 ? rows : tokens;
         la_mat *all[] = {&s->in, &s->a, &s->k, &s->v};
-        la_mat *after[] = {&s->a_q, &s->in_q, &s->q,  &s->context, &s->sum, &s->f,
-                           &s->gate, &s->up,  &s->act, &s->sum2,   &s->out};
+        la_mat *after[] = {&s->a_q,  &s->in_q, &s->q,   &s->context, &s->sum, &s->f,
+                           &s->gate, &s->up,   &s->act, &s->sum2,    &s->out};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++)
             all[j]->rows = tokens;
         for (size_t j = 0; j < sizeof after / sizeof *after; j++)

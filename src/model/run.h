@@ -1,25 +1,27 @@
-/* Running batches through a model: forward to the logits, backward from cotangents of the logits to the adapted sites.
- * No weight gradients are formed; nothing below the lowest wanted block is differentiated; the last block works on the
- * pooled tokens only. All memory is planned and allocated by la_run_open. */
+/* Running batches through a model: forward to the logits, backward from cotangents of the logits to
+ * the adapted sites. No weight gradients are formed; nothing below the lowest wanted block is
+ * differentiated; the last block works on the pooled tokens only. All memory is planned and
+ * allocated by la_run_open. */
 #ifndef LA_MODEL_RUN_H
 #define LA_MODEL_RUN_H
 
 #include "model/batch.h"
 #include "model/model.h"
 
-/* What a layer leaves for its backward. T tokens come in, Q go out (Q = T, or the pooled tokens in the last layer). */
+/* What a layer leaves for its backward. T tokens come in, Q go out (Q = T, or the pooled tokens in
+ * the last layer). */
 typedef struct la_layer_state {
-    la_mat in;         /* [T, d] the residual stream */
-    la_mat a;          /* [T, d] what q, k, v read: in, or its norm */
-    la_mat a_q, in_q;  /* [Q, d] the rows of a and in that go on; the same matrices where Q = T */
-    la_mat q, k, v;    /* [Q, heads * head_dim], [T, kv_heads * head_dim] */
-    la_mat context;    /* [Q, heads * head_dim] */
-    la_mat sum;        /* [Q, d] residual sum after attention */
-    la_mat f;          /* [Q, d] what the FFN reads */
-    la_mat gate, up;   /* [Q, ffn] */
-    la_mat act;        /* [Q, ffn] */
-    la_mat sum2;       /* [Q, d] residual sum after the FFN */
-    la_mat out;        /* [Q, d] */
+    la_mat in;        /* [T, d] the residual stream */
+    la_mat a;         /* [T, d] what q, k, v read: in, or its norm */
+    la_mat a_q, in_q; /* [Q, d] the rows of a and in that go on; the same matrices where Q = T */
+    la_mat q, k, v;   /* [Q, heads * head_dim], [T, kv_heads * head_dim] */
+    la_mat context;   /* [Q, heads * head_dim] */
+    la_mat sum;       /* [Q, d] residual sum after attention */
+    la_mat f;         /* [Q, d] what the FFN reads */
+    la_mat gate, up;  /* [Q, ffn] */
+    la_mat act;       /* [Q, ffn] */
+    la_mat sum2;      /* [Q, d] residual sum after the FFN */
+    la_mat out;       /* [Q, d] */
     float *stats_a, *stats_f; /* of the two norms */
     la_mat site[LA_SLOTS];    /* adapter states */
 } la_layer_state;
@@ -27,9 +29,9 @@ typedef struct la_layer_state {
 typedef struct la_run {
     la_model *model;
     int64_t max_tokens, max_rows, n_rhs;
-    bool pruned;      /* the last layer works on the pooled tokens only */
-    int64_t n_kept;   /* layers that keep their state for backward: the last n_kept */
-    void *memory;     /* the arena's, on the device */
+    bool pruned;    /* the last layer works on the pooled tokens only */
+    int64_t n_kept; /* layers that keep their state for backward: the last n_kept */
+    void *memory;   /* the arena's, on the device */
     /* the batch at hand, on the device */
     int64_t n_rows, n_tokens;
     int32_t *ids, *types, *positions, *cu, *pooled, *pooled_at, *ones;
@@ -39,29 +41,31 @@ typedef struct la_run {
 
     la_layer_state *layers; /* those below the lowest wanted layer share memory */
     float *stats_embed;
-    la_mat embedded; /* [T, d] before the embedding norm */
+    la_mat embedded;  /* [T, d] before the embedding norm */
     la_mat stream[2]; /* [T, d] the residual stream through layers that keep nothing */
     la_mat pooled_state, final_state; /* [n, d] before and after the final norm */
     float *stats_final;
     la_mat head_in[LA_HEAD_LAYERS + 1]; /* head_in[n_head]: the logits */
     la_mat head_pre[LA_HEAD_LAYERS];    /* before the activation */
     la_mat head_site[LA_HEAD_LAYERS];
-    la_mat head_one[LA_HEAD_LAYERS]; /* the input with a 1 behind it, of trained layers with a bias */
+    la_mat
+        head_one[LA_HEAD_LAYERS]; /* the input with a 1 behind it, of trained layers with a bias */
 
     /* cotangents, [n_rhs * rows, ..] */
     la_mat g, g2, dq, dk, dv, dctx, dffn, dup, site_g, site_all, head_g[2];
 } la_run;
 
-/* n_rhs 0: forward only. max_tokens must hold the longest row. all_inputs: the visitor needs the inputs of all tokens
- * (curvature), not only of those with cotangents (predictive). Free with la_run_close. */
+/* n_rhs 0: forward only. max_tokens must hold the longest row. all_inputs: the visitor needs the
+ * inputs of all tokens (curvature), not only of those with cotangents (predictive). Free with
+ * la_run_close. */
 la_status la_run_open(la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
                       bool all_inputs, la_run *run, la_error *err);
 void la_run_close(la_run *run);
 
 /* logits[n_rows, n_classes] on the host */
 la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_error *err);
-/* For the batch of the last forward. cotangents[n_rhs n_rows, n_classes] on the host, right-hand side by right-hand
- * side; every wanted block is handed to the visitor once. */
+/* For the batch of the last forward. cotangents[n_rhs n_rows, n_classes] on the host, right-hand
+ * side by right-hand side; every wanted block is handed to the visitor once. */
 la_status la_run_backward(la_run *run, const float *cotangents, const la_block_visitor *visitor,
                           la_error *err);
 
@@ -74,8 +78,9 @@ void la_block_backward(la_run *run, int64_t layer, const la_block_visitor *visit
 void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                        const la_mat *residual, la_mat *state, la_mat *y);
 
-/* dx = beta dx + g w and the adapter's share, its blocks to the visitor. x: what the projection read, over all its
- * tokens; x_at_g: the rows that have cotangents, one a row when per_row. want_dx false: only the blocks. */
+/* dx = beta dx + g w and the adapter's share, its blocks to the visitor. x: what the projection
+ * read, over all its tokens; x_at_g: the rows that have cotangents, one a row when per_row. want_dx
+ * false: only the blocks. */
 void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *state, const la_mat *x,
                         const la_mat *x_at_g, bool per_row, const la_mat *g, float beta, la_mat *dx,
                         bool want_dx, const la_block_visitor *visitor);

@@ -6,6 +6,7 @@
 #include <float.h>
 #include <math.h>
 #include <omp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,11 +26,12 @@ int la_metric_find(const char *name) {
     return -1;
 }
 
-/* What the metrics need of a row. */
+/* What the metrics need of a row. Small: every resample walks over all of them. */
 typedef struct scored_row {
     double confidence, nll, brier;
-    int64_t index;
-    int right, bin;
+    uint32_t index;
+    bool right;
+    uint8_t bin;
 } scored_row;
 
 /* Rows that are averaged together. */
@@ -64,7 +66,7 @@ static scored_row score_row(int64_t n_classes, const double *probs, int64_t labe
                         .nll = -log(fmax(probs[label], DBL_MIN)),
                         .brier = brier,
                         .right = best == label,
-                        .bin = bin_of(probs[best])};
+                        .bin = (uint8_t)bin_of(probs[best])};
 }
 
 /* By confidence, ties in input order. */
@@ -87,7 +89,7 @@ static la_status rank_rows(int64_t n, int64_t n_classes, const double *probs, co
         return err->status;
     for (int64_t i = 0; i < n; i++) {
         (*rows)[i] = score_row(n_classes, probs + i * n_classes, labels[i]);
-        (*rows)[i].index = i;
+        (*rows)[i].index = (uint32_t)i;
     }
     qsort(*rows, (size_t)n, sizeof **rows, compare_rows);
     return LA_OK;

@@ -67,8 +67,8 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
     chunk[0] = rows < 1 ? 1 : rows > shape[0] ? shape[0] : rows;
     chunk[1] = rank == 2 ? shape[1] : 1;
     herr_t rc = H5Pset_chunk(plan, rank, chunk) | H5Pset_fletcher32(plan);
-    hid_t set = rc < 0 ? -1
-                       : H5Dcreate2(w->group, name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
+    hid_t set =
+        rc < 0 ? -1 : H5Dcreate2(w->group, name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
     rc = set < 0 ? -1 : H5Dwrite(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
     if (set >= 0)
         rc |= H5Dclose(set);
@@ -119,7 +119,8 @@ static la_status put_root(const writer *w, const la_posterior *p) {
         LA_TRY(put_text(w, "template", p->template_text));
     if (p->choice_ids) {
         hsize_t shape[1] = {(hsize_t)p->n_classes};
-        LA_TRY(put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, shape, p->choice_ids));
+        LA_TRY(
+            put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, shape, p->choice_ids));
     }
     return LA_OK;
 }

@@ -333,7 +333,8 @@ static la_status parse_line(row_reader *reader, la_error *err) {
     json_error_t where;
     json_t *row = json_loadb(text, length, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
     la_status status;
-    if (!row && json_error_code(&where) == json_error_out_of_memory)
+    /* no text: jansson ran out of memory and does not say so */
+    if (!row && (!*where.text || json_error_code(&where) == json_error_out_of_memory))
         status = la_fail(err, LA_RESOURCE, "out of memory for a row");
     else if (!row)
         status = la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
@@ -376,8 +377,8 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
         return err->status;
     reader.stream = standard ? stdin : fopen(path, "rb");
     if (!reader.stream || fstat(fileno(reader.stream), &info))
-        status =
-            la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", reader.name, la_errno_text(errno));
+        status = la_fail(err, errno == ENOMEM || errno == EMFILE ? LA_RESOURCE : LA_BAD_INPUT,
+                         "%s: cannot read: %s", reader.name, la_errno_text(errno));
     else if (S_ISDIR(info.st_mode))
         status = la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected a prediction file",
                          reader.name);

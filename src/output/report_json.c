@@ -3,7 +3,6 @@
 
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 
 /* NULL (no memory) is passed on: setting it fails, and that is noticed. */
 static json_t *number_or_null(double value) {
@@ -85,12 +84,12 @@ static json_t *gates_array(const la_report *report) {
 
 static json_t *provenance_object(const la_report *report) {
     const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
-    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:i, s:i, s:f}}", "version",
+    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:i, s:i, s:i}}", "version",
                      LAPLORA_VERSION, "predictions", report->file, "xxh3", report->digest,
                      "confidence_kind", kind, "n_errors", (json_int_t)report->n_errors,
                      "n_unlabelled", (json_int_t)report->n_unlabelled, "baseline", report->baseline,
-                     "bootstrap", "resamples", LA_REPORT_RESAMPLES, "seed", LA_REPORT_SEED, "level",
-                     0.95);
+                     "bootstrap", "resamples", LA_REPORT_RESAMPLES, "seed", LA_REPORT_SEED,
+                     "percent", 95);
 }
 
 la_status la_report_json(const la_report *report, const la_report_style *style, FILE *stream,
@@ -106,11 +105,11 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));
-    char *text = bad ? NULL : json_dumps(root, JSON_INDENT(1));
+    /* json_dumps would lose keys when memory runs out just then */
+    bad |= !bad && json_dumpf(root, stream, JSON_INDENT(1)) && !ferror(stream);
     json_decref(root);
-    if (!text)
+    if (bad)
         return la_fail(err, LA_RESOURCE, "out of memory for the report");
-    fprintf(stream, "%s\n", text);
-    free(text);
+    fputc('\n', stream);
     return LA_OK;
 }

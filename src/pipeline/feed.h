@@ -1,4 +1,5 @@
-/* From a data file to packed batches: rows are read, tokenised, labelled and packed in input order. */
+/* From a data file to packed batches: rows are read, tokenised, labelled and packed in input order.
+ */
 #ifndef LA_PIPELINE_FEED_H
 #define LA_PIPELINE_FEED_H
 
@@ -7,8 +8,9 @@
 #include "text/tokenizer.h"
 
 typedef struct la_feed_options {
-    int64_t batch_tokens, batch_rows; /* the most in a batch; a longer row makes a batch of its own */
-    int64_t max_length;               /* text is truncated to this many tokens */
+    int64_t batch_tokens,
+        batch_rows;     /* the most in a batch; a longer row makes a batch of its own */
+    int64_t max_length; /* text is truncated to this many tokens */
     bool truncate_left;
     bool need_label; /* a row without one is an error */
     bool skip_bad;   /* rows that cannot be used become items with an error */
@@ -17,8 +19,8 @@ typedef struct la_feed_options {
 /* A row of the input; slot is its place in the batch, -1 when it could not be used. */
 typedef struct la_feed_item {
     int64_t index, label, slot;
-    char *id;    /* JSON text, or NULL; owned by the feed */
-    char *error; /* with slot -1; owned by the feed */
+    char *id;      /* JSON text, or NULL; owned by the feed */
+    char *error;   /* with slot -1; owned by the feed */
     uint64_t hash; /* of the token ids */
 } la_feed_item;
 

@@ -1,4 +1,5 @@
 /* la_fit: calibration rows -> curvature -> prior -> posterior file. */
+#include "backend/profile.h"
 #include "bayes/curvature.h"
 #include "bayes/predictive.h"
 #include "base/output_file.h"
@@ -78,8 +79,12 @@ static la_status open_fitting(fitting *f, la_error *err) {
     free(ids);
     LA_TRY(status);
     LA_TRY(read_template(options->template_path, &f->prompt, err));
-    la_row_fields fields = {options->run.text_field, options->run.pair_field,
-                            options->run.label_field, options->run.id_field, f->prompt, false};
+    la_row_fields fields = {options->run.text_field,
+                            options->run.pair_field,
+                            options->run.label_field,
+                            options->run.id_field,
+                            f->prompt,
+                            false};
     LA_TRY(la_row_reader_open(options->data, &fields, &f->reader, err));
     la_feed_options feed = la_session_feed(&f->session, true, false);
     LA_TRY(la_feed_open(f->reader, f->session.tokenizer, &f->session.model, &f->session.labels,
@@ -293,6 +298,7 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(3);
     LA_TRY(la_posterior_save(&f->posterior, options->out, err));
     LAP(4);
+    la_profile_report(&f->session.backend, seconds[1] + seconds[2], &options->run.log);
 #undef LAP
     return summarise(f, seconds, summary, err);
 }

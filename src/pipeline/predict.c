@@ -1,5 +1,6 @@
 /* A data file in, prediction rows out, in input order. */
 #include "pipeline/predict.h"
+#include "backend/profile.h"
 #include "base/output_file.h"
 #include "base/threads.h"
 #include "output/prediction_rows.h"
@@ -61,12 +62,11 @@ static la_status run_rows(file_run *run, la_error *err) {
             if (feed->items[j].slot >= 0)
                 run->hashes[feed->items[j].slot] = feed->items[j].hash;
         if (feed->batch.n_rows)
-            LA_TRY(la_predictor_batch(run->predictor, &feed->batch, run->hashes, run->answers,
-                                      err));
+            LA_TRY(
+                la_predictor_batch(run->predictor, &feed->batch, run->hashes, run->answers, err));
         LA_TRY(write_items(run, err));
         if (log->progress && !run->job->lines)
-            log->progress(log->user, "predict", feed->n_rows,
-                          la_row_reader_fraction(feed->reader));
+            log->progress(log->user, "predict", feed->n_rows, la_row_reader_fraction(feed->reader));
     }
 }
 
@@ -119,6 +119,8 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
                 (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
     LA_TRY(la_output_commit(&run->out, err));
     summary->seconds_rows = la_seconds() - start;
+    la_profile_report(&run->predictor->session.backend, summary->seconds_rows,
+                      &run->job->options.run.log);
     return LA_OK;
 }
 

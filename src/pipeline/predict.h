@@ -12,7 +12,8 @@ typedef struct la_predict_job {
     const char *out;  /* NULL or "-": standard output */
     bool emit_logits, emit_cov;
     bool skip_bad;
-    bool lines; /* standard input, one row at a time, every answer flushed; a line may be plain text */
+    bool lines; /* standard input, one row at a time, every answer flushed; a line may be plain text
+                 */
 } la_predict_job;
 
 typedef struct la_predict_summary {

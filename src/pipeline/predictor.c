@@ -34,8 +34,9 @@ static la_status check_blocks(const la_predictor *p, la_error *err) {
         next++;
     }
     if (next != p->posterior.n_blocks || model->n_classes != p->posterior.n_classes)
-        return la_fail(err, LA_MISMATCH, "the posterior has %lld blocks and %lld classes, the model "
-                                         "%lld and %lld",
+        return la_fail(err, LA_MISMATCH,
+                       "the posterior has %lld blocks and %lld classes, the model "
+                       "%lld and %lld",
                        (long long)p->posterior.n_blocks, (long long)p->posterior.n_classes,
                        (long long)next, (long long)model->n_classes);
     return LA_OK;

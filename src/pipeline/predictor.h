@@ -18,8 +18,8 @@ struct la_predictor {
     double *basis, *cov, *workspace; /* [C, C-1], [rows, C-1, C-1], a slice a thread */
 };
 
-/* Answers the rows of a batch. hashes[n_rows] name their random streams: a row's draw depends on its tokens and the seed
- * alone. */
+/* Answers the rows of a batch. hashes[n_rows] name their random streams: a row's draw depends on
+ * its tokens and the seed alone. */
 la_status la_predictor_batch(la_predictor *predictor, const la_batch *batch, const uint64_t *hashes,
                              la_prediction *out, la_error *err);
 

@@ -1,4 +1,5 @@
 #include "pipeline/session.h"
+#include "backend/profile.h"
 #include "base/threads.h"
 
 #include <stdio.h>
@@ -61,9 +62,9 @@ static la_status choice_tokens(la_session *session, const char *choices, int64_t
             for (int64_t j = 0; j < encoding.n && used < sizeof ids; j++)
                 used += (size_t)snprintf(ids + used, sizeof ids - used, "%s%d", j ? ", " : "",
                                          encoding.ids[j]);
-            status = la_fail(err, LA_BAD_INPUT,
-                             "--choices: \"%s\" is %lld tokens (%s), expected one", names.names[i],
-                             (long long)encoding.n, ids);
+            status =
+                la_fail(err, LA_BAD_INPUT, "--choices: \"%s\" is %lld tokens (%s), expected one",
+                        names.names[i], (long long)encoding.n, ids);
         }
         if (status == LA_OK)
             session->choice_ids[i] = encoding.ids[0];
@@ -92,7 +93,8 @@ static la_status take_labels(la_session *session, const la_session_options *opti
     const la_config *config = &session->model.config;
     int64_t n = session->model.n_classes;
     if (session->labels.names && session->labels.count != n)
-        return la_fail(err, LA_BAD_INPUT, "--labels or --choices gives %lld names, the model has %lld classes",
+        return la_fail(err, LA_BAD_INPUT,
+                       "--labels or --choices gives %lld names, the model has %lld classes",
                        (long long)session->labels.count, (long long)n);
     if (session->labels.names)
         return LA_OK;
@@ -131,6 +133,8 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
                        run->precision);
     session->threads = la_threads_set(run->threads);
     LA_TRY(la_backend_open(run->device, &session->backend, &run->log, err));
+    if (run->profile)
+        LA_TRY(la_profile_start(&session->backend, err));
     LA_TRY(open_tokenizer(session, options->base, err));
     if (run->labels)
         LA_TRY(la_labels_parse(run->labels, &session->labels, err));
@@ -153,7 +157,8 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     LA_TRY(la_model_open(&session->backend, &model, &session->model, err));
     LA_TRY(take_labels(session, options, err));
     take_sizes(session, options);
-    if (!session->model.config.arch->rotary && session->max_length > session->model.config.max_positions)
+    if (!session->model.config.arch->rotary &&
+        session->max_length > session->model.config.max_positions)
         return la_fail(err, LA_USAGE, "--max-length %lld: the model has %lld positions",
                        (long long)session->max_length,
                        (long long)session->model.config.max_positions);
@@ -173,6 +178,7 @@ void la_session_close(la_session *session) {
         la_run_close(&session->run);
     if (session->model.be)
         la_model_close(&session->model);
+    la_profile_stop(&session->backend);
     if (session->backend.ops)
         session->backend.ops->close(&session->backend);
     la_tokenizer_close(session->tokenizer);

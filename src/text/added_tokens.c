@@ -69,7 +69,8 @@ static const la_added_token *longest_at(const la_added_token *tokens, size_t n_t
     const la_added_token *best = NULL;
     for (size_t i = 0; i < n_tokens; i++) {
         const la_codes *content = &tokens[i].content;
-        if (content->n <= n && content->data[0] == text[0] && (!best || content->n > best->content.n) &&
+        if (content->n <= n && content->data[0] == text[0] &&
+            (!best || content->n > best->content.n) &&
             !memcmp(content->data, text, content->n * sizeof *text))
             best = &tokens[i];
     }

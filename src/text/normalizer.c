@@ -38,8 +38,8 @@ static la_status load_replace(const la_text_source *source, const json_t *json,
         return la_fail(source->err, LA_UNSUPPORTED,
                        "%s: normalizer Replace: only a non-empty String pattern is supported",
                        source->path);
-    LA_TRY(pool_codes(source, json_string_value(pattern), json_string_length(pattern),
-                      &step->from));
+    LA_TRY(
+        pool_codes(source, json_string_value(pattern), json_string_length(pattern), &step->from));
     return pool_codes(source, json_string_value(content), json_string_length(content), &step->to);
 }
 

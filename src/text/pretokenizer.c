@@ -8,8 +8,10 @@ static la_status load_steps(const la_text_source *source, const json_t *json, in
         const char *type;
         la_splitter step;
     } kinds[] = {
-        {"WhitespaceSplit", LA_SPLIT_WHITE_SPACE}, {"Punctuation", LA_SPLIT_PUNCTUATION},
-        {"BertPreTokenizer", LA_SPLIT_BERT},       {"Whitespace", LA_SPLIT_WORDS},
+        {"WhitespaceSplit", LA_SPLIT_WHITE_SPACE},
+        {"Punctuation", LA_SPLIT_PUNCTUATION},
+        {"BertPreTokenizer", LA_SPLIT_BERT},
+        {"Whitespace", LA_SPLIT_WORDS},
         {"Digits", LA_SPLIT_DIGITS},
     };
     const char *type = NULL, *behavior = "Isolated";

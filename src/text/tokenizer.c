@@ -52,13 +52,11 @@ static la_status load(const la_text_source *source, la_tokenizer *tokenizer) {
                        "\"input_ids\" instead of text",
                        source->path, type);
     LA_TRY(la_wordpiece_load(source, model, &tokenizer->model));
-    LA_TRY(la_normalizer_load(source, json_object_get(root, "normalizer"),
-                              &tokenizer->normalizer));
+    LA_TRY(la_normalizer_load(source, json_object_get(root, "normalizer"), &tokenizer->normalizer));
     LA_TRY(la_pretokenizer_load(source, json_object_get(root, "pre_tokenizer"),
                                 &tokenizer->pretokenizer));
     LA_TRY(la_added_tokens_load(source, json_object_get(root, "added_tokens"),
-                                tokenizer->model.vocab, &tokenizer->normalizer,
-                                &tokenizer->added));
+                                tokenizer->model.vocab, &tokenizer->normalizer, &tokenizer->added));
     LA_TRY(la_postprocess_load(source, json_object_get(root, "post_processor"), &tokenizer->post));
     return load_truncation(source, json_object_get(root, "truncation"), tokenizer);
 }
@@ -225,8 +223,8 @@ la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t 
     LA_TRY(la_grow(&out->types, &out->types_capacity, total, sizeof *out->types, err));
     out->n = 0;
     for (int i = 0; i < n_pieces; i++) {
-        const int32_t *ids = pieces[i].sequence < 0 ? pieces[i].ids
-                                                    : texts[pieces[i].sequence].data;
+        const int32_t *ids =
+            pieces[i].sequence < 0 ? pieces[i].ids : texts[pieces[i].sequence].data;
         size_t n = pieces[i].sequence < 0 ? pieces[i].n_ids : texts[pieces[i].sequence].n;
         /* a template may name a text twice: the sums above counted it once */
         LA_TRY(la_grow(&out->ids, &out->ids_capacity, (size_t)out->n + n, sizeof *out->ids, err));

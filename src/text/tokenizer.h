@@ -16,9 +16,9 @@ void la_tokenizer_close(la_tokenizer *tokenizer);
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer);
 
 typedef struct la_encode_options {
-    int64_t max_length;  /* tokens, special ones counted; 0: as the file presets */
-    bool truncate_left;  /* keep the end (prompts); with max_length */
-    bool no_special;     /* the text's own tokens alone */
+    int64_t max_length; /* tokens, special ones counted; 0: as the file presets */
+    bool truncate_left; /* keep the end (prompts); with max_length */
+    bool no_special;    /* the text's own tokens alone */
 } la_encode_options;
 
 /* Grown as needed and reused from call to call; zero it first, free with la_encoding_free. */

@@ -63,9 +63,8 @@ la_status la_codes_normal_form(la_form form, const la_codes *in, la_codes *out, 
     for (size_t i = 0; i < in->n; i++)
         length += la_code_encode(in->data[i], text + length);
     utf8proc_uint8_t *mapped = NULL;
-    utf8proc_ssize_t size =
-        utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &mapped,
-                     (utf8proc_option_t)options[form]);
+    utf8proc_ssize_t size = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length,
+                                         &mapped, (utf8proc_option_t)options[form]);
     la_status status = LA_OK;
     if (size < 0)
         status = la_fail(err, size == UTF8PROC_ERROR_NOMEM ? LA_RESOURCE : LA_BAD_INPUT,

@@ -1,4 +1,5 @@
-/* Code points: buffers, UTF-8, character classes as the `tokenizers` library means them (tables: utf8proc). */
+/* Code points: buffers, UTF-8, character classes as the `tokenizers` library means them (tables:
+ * utf8proc). */
 #ifndef LA_TEXT_UNICODE_H
 #define LA_TEXT_UNICODE_H
 
@@ -29,7 +30,8 @@ bool la_is_white_space(int32_t code);
 bool la_is_punctuation(int32_t code);
 /* The categories N*. */
 bool la_is_numeric(int32_t code);
-/* \w of the regular expressions: letters, marks, decimal and letter numbers, connectors, joiners, circled letters. */
+/* \w of the regular expressions: letters, marks, decimal and letter numbers, connectors, joiners,
+ * circled letters. */
 bool la_is_word(int32_t code);
 /* Combining marks: all of M*, or non-spacing ones only. */
 bool la_is_mark(int32_t code);

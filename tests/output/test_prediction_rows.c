@@ -1,0 +1,310 @@
+/* Prediction rows written and read. */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output/prediction_rows.h"
+
+static const char GOOD_ROW[] = "{\"index\":0,\"label\":1,\"probs\":[0.25,0.75]}";
+
+/* ---- reading ---- */
+
+/* Fails unless the text is refused with the status and a message that holds `what`. */
+static void check_refused(const char *text, size_t length, la_status expected, const char *what) {
+    const char *path = scratch("bad.jsonl");
+    la_predictions predictions;
+    la_error err = {0};
+    write_file(path, text, length);
+    la_status status = la_predictions_read(path, &predictions, &err);
+    if (status != expected)
+        fail_msg("status %d for %.80s (%s)", (int)status, text, err.message);
+    if (!strstr(err.message, what))
+        fail_msg("\"%s\" is not in \"%s\"", what, err.message);
+    assert_non_null(strstr(err.message, "bad.jsonl"));
+    assert_null(predictions.probs);
+}
+
+static void refuse(const char *second_row, const char *what) {
+    char text[512];
+    snprintf(text, sizeof text, "%s\n%s\n", GOOD_ROW, second_row);
+    check_refused(text, strlen(text), LA_BAD_INPUT, what);
+    assert_true(strlen(what) > 0);
+}
+
+static void test_bad_rows(void **state) {
+    static const char *const rows[][2] = {
+        {"{\"label\":1,\"probs\":[0.3,0.75]}", ":2: \"probs\" adds up to 1.05, expected 1"},
+        {"{\"label\":1,\"probs\":[0.249998,0.75]}", ":2: \"probs\" adds up to 0.999998"},
+        {"{\"label\":2,\"probs\":[0.25,0.75]}", ":2: \"label\" is 2, expected 0 to 1"},
+        {"{\"label\":-1,\"probs\":[0.25,0.75]}", ":2: \"label\" is -1, expected 0 to 1"},
+        {"{\"label\":\"pos\",\"probs\":[0.25,0.75]}", ":2: \"label\" is a string"},
+        {"{\"label\":1.0,\"probs\":[0.25,0.75]}", ":2: \"label\" is a real number"},
+        {"{\"label\":1,\"probs\":[0.25,0.25,0.5]}", ":2: \"probs\" has 3 entries, expected 2"},
+        {"{\"label\":1,\"probs\":[]}", ":2: \"probs\" has 0 entries, expected 2"},
+        {"{\"label\":1,\"probs\":0.5}", ":2: \"probs\" is a real number, expected a list"},
+        {"{\"label\":1,\"probs\":[\"a\",1]}", ":2: \"probs\"[0] is a string, expected a number"},
+        {"{\"label\":1,\"probs\":[null,1]}", ":2: \"probs\"[0] is null"},
+        {"{\"label\":1,\"probs\":[-0.5,1.5]}", ":2: \"probs\"[0] is -0.5, expected a number"},
+        {"{\"label\":1,\"probs\":[0,1.5]}", ":2: \"probs\"[1] is 1.5, expected a number from 0"},
+        {"{\"label\":1,\"probs\":[0,1e999]}", ":2: not valid JSON: "},
+        {"{\"label\":1,\"probs\":[NaN,1]}", ":2: not valid JSON: "},
+        {"{\"label\":1,\"probs\":[0,1],\"probs\":[1,0]}", ":2: not valid JSON: duplicate"},
+        {"{\"label\":1,\"probs\":[0,1],\"map_probs\":[1]}", ":2: \"map_probs\" has 1 entries"},
+        {"{\"label\":1,\"probs\":[0,1],\"map_probs\":{}}", ":2: \"map_probs\" is an object"},
+        {"{\"label\":1,\"probs\":[0,1],\"confidence_kind\":3}", "\"confidence_kind\" is an int"},
+        {"{\"label\":1,\"text\":\"a\"}", ":2: no field \"probs\""},
+        {"{\"label\":1,\"probs\":[0,1]", ":2: not valid JSON"},
+        {"[0,1]", ":2: the row is an array"},
+        {"{\"id\":\"\xff\",\"label\":1,\"probs\":[0,1]}", ":2: not valid JSON"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        refuse(rows[i][0], rows[i][1]);
+}
+
+static void test_bad_files(void **state) {
+    char *text = calloc(1, 20000);
+    (void)state;
+    assert_non_null(text);
+    check_refused("", 0, LA_BAD_INPUT, "is empty");
+    check_refused("\n \t\r\n\n", 6, LA_BAD_INPUT, "is empty");
+    check_refused("{\"probs\":[1]}", 13, LA_BAD_INPUT, ":1: \"probs\" has 1 entries, expected one");
+    check_refused("{\"a\":\"\0\"}", 9, LA_BAD_INPUT, ":1: not valid JSON");
+    /* line numbers count blank lines, and lines with errors; CRLF and a byte order mark are no
+     * matter */
+    snprintf(text, 20000,
+             "\xef\xbb\xbf%s\r\n\r\n%s\n%s\n{\"index\":3,\"error\":\"no\"}\n%s\n{oops\n", GOOD_ROW,
+             GOOD_ROW, GOOD_ROW, GOOD_ROW);
+    check_refused(text, strlen(text), LA_BAD_INPUT, "bad.jsonl:7: not valid JSON");
+    memset(text, '[', 10000);
+    text[10000] = 0;
+    check_refused(text, 10000, LA_BAD_INPUT, ":1: not valid JSON: maximum parsing depth");
+    free(text);
+
+    la_predictions predictions;
+    la_error err = {0};
+    assert_int_equal(la_predictions_read(scratch("nothing here"), &predictions, &err),
+                     LA_BAD_INPUT);
+    err = (la_error){0};
+    assert_int_equal(la_predictions_read(scratch(""), &predictions, &err), LA_BAD_INPUT);
+    assert_non_null(strstr(err.message, "is a directory"));
+}
+
+static la_predictions read_good(const char *text) {
+    const char *path = scratch("good.jsonl");
+    la_predictions predictions;
+    la_error err = {0};
+    write_file(path, text, strlen(text));
+    if (la_predictions_read(path, &predictions, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    return predictions;
+}
+
+static void test_counts(void **state) {
+    (void)state;
+    la_predictions p =
+        read_good("{\"label\":1,\"probs\":[0.25,0.75],\"map_probs\":[0,1]}\n"
+                  "{\"index\":1,\"error\":\"too long\"}\n"
+                  "{\"probs\":[0.25,0.75],\"map_probs\":[0,1],\"confidence_kind\":\"map\"}\n"
+                  "{\"label\":null,\"probs\":[0.25,0.75],\"map_probs\":[0,1]}\n"
+                  "{\"label\":0,\"probs\":[1,0],\"map_probs\":[0.5,0.5],\"error\":null}");
+    assert_int_equal(p.n, 2);
+    assert_int_equal(p.n_classes, 2);
+    assert_int_equal(p.n_errors, 1);
+    assert_int_equal(p.n_unlabelled, 2);
+    assert_int_equal(p.n_without_map, 0);
+    assert_string_equal(p.confidence_kind, "map");
+    assert_int_equal(strlen(p.digest), 32);
+    assert_true(p.probs[2] == 1 && p.map_probs[2] == 0.5 && p.labels[1] == 0);
+    la_predictions_free(&p);
+
+    p = read_good("{\"label\":1,\"probs\":[0.25,0.75],\"map_probs\":[0,1],"
+                  "\"confidence_kind\":\"laplace-mc\"}\n"
+                  "{\"label\":1,\"probs\":[0.25,0.75],\"confidence_kind\":\"map\"}\n");
+    assert_int_equal(p.n_without_map, 1);
+    assert_null(p.map_probs);
+    assert_string_equal(p.confidence_kind, "mixed");
+    la_predictions_free(&p);
+
+    p = read_good("{\"label\":1,\"probs\":[0.25,0.75],\"confidence_kind\":"
+                  "\"<b>\\u001b[31m|`& and so on, much longer than a kind is\"}\n");
+    assert_string_equal(p.confidence_kind, "?b???31m????and?so?on??much?lon");
+    la_predictions_free(&p);
+}
+
+/* ---- writing ---- */
+
+typedef struct answer {
+    double probs[3], map_probs[3], logits[3], cov[9];
+    la_prediction prediction;
+    la_prediction_row row;
+} answer;
+
+static answer *new_answer(void) {
+    answer *a = calloc(1, sizeof *a);
+    assert_non_null(a);
+    *a = (answer){.probs = {1.0 / 3, 0.5, 1.0 / 6},
+                  .map_probs = {0.1, 0.9 - 1e-17, 0},
+                  .logits = {-1.5, 1e-9, 12345.678901234},
+                  .cov = {1, -0.0, 3, 4, 5, 6, 7, 8, 1e-300}};
+    a->prediction = (la_prediction){.probs = a->probs,
+                                    .map_probs = a->map_probs,
+                                    .logits = a->logits,
+                                    .logit_cov = a->cov,
+                                    .prediction = 1,
+                                    .confidence = 0.5,
+                                    .entropy = 1.0114042647,
+                                    .mutual_information = NAN};
+    a->row = (la_prediction_row){.index = 7,
+                                 .label = -1,
+                                 .prediction = &a->prediction,
+                                 .n_classes = 3,
+                                 .confidence_kind = "laplace-mc"};
+    return a;
+}
+
+/* The line written, without a newline; NULL when it is refused. The caller frees it. */
+static char *line_of(const la_prediction_row *row, la_error *err) {
+    char *text;
+    size_t length;
+    FILE *stream = open_memstream(&text, &length);
+    assert_non_null(stream);
+    *err = (la_error){0};
+    la_status status = la_prediction_write(stream, row, err);
+    fclose(stream);
+    if (status != LA_OK) {
+        free(text);
+        return NULL;
+    }
+    assert_true(length > 0 && text[length - 1] == '\n');
+    text[length - 1] = 0;
+    assert_null(strchr(text, '\n'));
+    return text;
+}
+
+static void check_line(const la_prediction_row *row, const char *expected) {
+    la_error err;
+    char *text = line_of(row, &err);
+    assert_non_null(text);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void test_written_rows(void **state) {
+    answer *a = new_answer();
+    (void)state;
+    check_line(&a->row,
+               "{\"index\":7,\"prediction\":1,\"prediction_label\":\"1\",\"confidence\":0.5,"
+               "\"probs\":[0.3333333333,0.5,0.1666666667],\"map_probs\":[0.1,0.9,0],"
+               "\"entropy\":1.011404265,\"mutual_information\":null,"
+               "\"confidence_kind\":\"laplace-mc\"}");
+    static const char *const names[] = {"no", "a\"\\\n\x01\xc3\xa9\xff", "x"};
+    a->row.labels = names;
+    a->row.label = 0;
+    a->row.id_json = "{\n \"a\": 1}";
+    a->row.emit_logits = a->row.emit_cov = true;
+    a->prediction.mutual_information = 0;
+    check_line(&a->row,
+               "{\"index\":7,\"id\":{  \"a\": 1},\"label\":0,\"prediction\":1,\"prediction_label\":"
+               "\"a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd\",\"confidence\":0.5,"
+               "\"probs\":[0.3333333333,0.5,0.1666666667],\"map_probs\":[0.1,0.9,0],"
+               "\"entropy\":1.011404265,\"mutual_information\":0,"
+               "\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,12345.6789],"
+               "\"logit_cov\":[[1,0,3],[4,5,6],[7,8,1e-300]]}");
+    la_prediction_row bad = {.index = 3, .label = -1, .error = "line\n\"5\" \xc3"};
+    check_line(&bad, "{\"index\":3,\"error\":\"line\\n\\\"5\\\" \xef\xbf\xbd\"}");
+    free(a);
+}
+
+static void check_numerical(answer *a, double *number, double value, const char *what) {
+    double kept = *number;
+    la_error err;
+    *number = value;
+    assert_null(line_of(&a->row, &err));
+    assert_int_equal(err.status, LA_NUMERICAL);
+    if (!strstr(err.message, "row 7") || !strstr(err.message, what))
+        fail_msg("\"%s\" is not in \"%s\"", what, err.message);
+    *number = kept;
+}
+
+static void test_rows_that_are_not_written(void **state) {
+    answer *a = new_answer();
+    (void)state;
+    a->row.emit_logits = a->row.emit_cov = true;
+    check_numerical(a, &a->probs[1], NAN, "probs[1] is nan");
+    check_numerical(a, &a->probs[1], 0.6, "probs adds up to 1.1");
+    check_numerical(a, &a->probs[1], -0.1, "probs[1] is -0.1");
+    check_numerical(a, &a->map_probs[2], INFINITY, "map_probs[2] is inf");
+    check_numerical(a, &a->prediction.entropy, NAN, "entropy");
+    check_numerical(a, &a->prediction.confidence, NAN, "confidence");
+    check_numerical(a, &a->prediction.mutual_information, INFINITY, "mutual_information");
+    check_numerical(a, &a->logits[0], -INFINITY, "logits[0] is -inf");
+    check_numerical(a, &a->cov[8], NAN, "logit_cov[8] is nan");
+    a->row.emit_logits = a->row.emit_cov = false;
+    a->logits[0] = a->cov[8] = NAN;
+    la_error err;
+    free(line_of(&a->row, &err));
+    assert_int_equal(err.status, LA_OK);
+    FILE *full = fopen("/dev/full", "w");
+    if (full) {
+        setvbuf(full, NULL, _IONBF, 0);
+        assert_int_equal(la_prediction_write(full, &a->row, &err), LA_RESOURCE);
+        fclose(full);
+    }
+    free(a);
+}
+
+/* What is written can be read, and says the same to ten digits. */
+static void test_round_trip(void **state) {
+    enum { ROWS = 200 };
+    static const char *const names[] = {"\xe2\x80\xa8 \"", "\xf0\x9f\x98\x80\\",
+                                        "\t\x7f\xed\xa0\x80"};
+    const char *path = scratch("round.jsonl");
+    answer *a = new_answer();
+    double sent[ROWS][3], worst = 0;
+    la_predictions p;
+    la_error err = {0};
+    FILE *file = fopen(path, "w");
+    (void)state;
+    assert_non_null(file);
+    a->row.labels = names;
+    a->row.id_json = "\"\\u0000\\u2028 \\\"\"";
+    for (int i = 0; i < ROWS; i++) {
+        double small = pow(10, -i), middle = 0.3 / (i + 1);
+        a->row.index = i;
+        a->row.label = i % 3;
+        a->prediction.prediction = i % 3;
+        sent[i][0] = a->probs[0] = small * 0.1;
+        sent[i][1] = a->probs[1] = middle;
+        sent[i][2] = a->probs[2] = 1 - small * 0.1 - middle;
+        assert_int_equal(la_prediction_write(file, &a->row, &err), LA_OK);
+    }
+    fclose(file);
+    if (la_predictions_read(path, &p, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(p.n, ROWS);
+    assert_string_equal(p.confidence_kind, "laplace-mc");
+    for (int i = 0; i < ROWS; i++) {
+        assert_int_equal(p.labels[i], i % 3);
+        for (int c = 0; c < 3; c++)
+            worst = fmax(worst, relative(p.probs[3 * i + c], sent[i][c], 1e-300));
+    }
+    check_within("relative deviation after writing and reading", worst, 5e-10);
+    la_predictions_free(&p);
+    free(a);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_rows),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_written_rows),
+        cmocka_unit_test(test_rows_that_are_not_written),
+        cmocka_unit_test(test_round_trip),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
