@@ -111,7 +111,9 @@ la_status la_output_commit(la_output_file *file, la_error *err) {
     if (failed) {
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", file->path, la_errno_text(code));
     } else {
-        char *folder = folder_of(file->path, err);
+        /* the file is in its place: a folder that cannot be synced is no failure any more */
+        la_error ignored = {0};
+        char *folder = folder_of(file->path, &ignored);
         if (folder)
             sync_path(folder, O_RDONLY | O_DIRECTORY);
         free(folder);

@@ -77,7 +77,9 @@ void la_signals_install(void) {
     action.sa_handler = on_bus_error;
     sigaction(SIGBUS, &action, NULL);
     action.sa_handler = SIG_IGN;
+    /* writes then fail with EPIPE or EFBIG, and are reported like any other */
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 int la_interrupted(void) {

@@ -61,7 +61,7 @@ static double slope_at(const la_posterior *posterior, int64_t from, int64_t to, 
 static la_status maximise(const la_posterior *posterior, int64_t from, int64_t to, bool skip_flat,
                           double *lambda, la_error *err) {
     double low = RHO_LOW, high = RHO_HIGH, rho = 0, curve;
-    const char *name = to - from == 1 ? posterior->blocks[from].name : "the adapter";
+    const char *name = to - from == 1 ? posterior->blocks[from].name : posterior->adapter_path;
     for (int end = 0; end < 2; end++) {
         double slope = slope_at(posterior, from, to, skip_flat, end ? high : low, &curve);
         if (!isfinite(slope))

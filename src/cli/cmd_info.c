@@ -133,9 +133,11 @@ static la_status describe(const char *path, const la_log *log, json_t *out, la_e
     json_object_set_new(out, "path", json_string(path));
     if (stat(path, &info))
         return la_fail(err, LA_BAD_INPUT, "%s: no such file or folder", path);
+    const char *dot = strrchr(path, '.');
+    bool named = dot && (!strcmp(dot, ".h5") || !strcmp(dot, ".hdf5"));
     if (!S_ISDIR(info.st_mode))
-        return la_posterior_looks_like(path) ? describe_posterior(path, out, err)
-                                             : describe_predictions(path, out, err);
+        return named || la_posterior_looks_like(path) ? describe_posterior(path, out, err)
+                                                      : describe_predictions(path, out, err);
     if (has_file(path, "adapter_config.json"))
         return describe_adapter(path, log, out, err);
     if (has_file(path, "config.json"))

@@ -2,7 +2,9 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static const la_command *const commands[] = {&la_command_fit, &la_command_predict,
                                              &la_command_report, &la_command_info,
@@ -60,8 +62,23 @@ static int dispatch(int argc, char **argv) {
     return usage_error("no command \"%s\"; see laplora --help", argv[1]);
 }
 
+/* A file that we open must never get the number of a standard stream that our caller closed. */
+static void fill_standard_streams(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 int main(int argc, char **argv) {
+    bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0;
+    fill_standard_streams();
     la_signals_install();
+    /* what must go to a closed standard output fails; what goes to a file does not */
+    if (closed && !freopen("/dev/full", "w", stdout))
+        return LA_RESOURCE;
     int code = dispatch(argc, argv);
     /* a full disk or a closed pipe shows here at the latest */
     if (fclose(stdout) && !code) {

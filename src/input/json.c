@@ -60,7 +60,9 @@ la_status la_json_load(const char *path, size_t max_bytes, json_t **root, la_err
     json_error_t where;
     *root = json_loadb(text, length, 0, &where);
     la_status status = LA_OK;
-    if (!*root && !strncmp(text, "version https://git-lfs", 23))
+    if (!*root && json_error_code(&where) == json_error_out_of_memory)
+        status = la_fail(err, LA_RESOURCE, "%s: out of memory to read it", path);
+    else if (!*root && !strncmp(text, "version https://git-lfs", 23))
         status = la_fail(err, LA_BAD_INPUT,
                          "%s: is a Git LFS pointer, not the file itself; run `git lfs pull`", path);
     else if (!*root)

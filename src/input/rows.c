@@ -1,5 +1,6 @@
 #include "input/rows.h"
 #include "base/memory.h"
+#include "base/threads.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ struct la_row_reader {
     size_t ids_capacity;
 };
 
-la_status la_labels_parse(const char *list, la_labels *labels, la_error *err) {
+la_status la_labels_parse(const char *option, const char *list, la_labels *labels, la_error *err) {
     *labels = (la_labels){0};
     size_t n = 1;
     for (const char *c = list; *c; c++)
@@ -50,7 +51,7 @@ la_status la_labels_parse(const char *list, la_labels *labels, la_error *err) {
         for (size_t j = 0; j < i; j++)
             repeated |= !strcmp(labels->names[j], labels->names[i]);
         if (!length || repeated) {
-            la_fail(err, LA_USAGE, "--labels: name %zu is %s", i + 1,
+            la_fail(err, LA_USAGE, "%s: name %zu is %s", option, i + 1,
                     length ? "given twice" : "empty");
             la_labels_free(labels);
             return err->status;
@@ -106,8 +107,11 @@ static la_status read_line(la_row_reader *reader, bool *more, la_error *err) {
             return la_fail(err, LA_BAD_INPUT, "%s:%lld: a row of more than %d bytes", reader->name,
                            (long long)reader->line, (int)ROW_BYTES_MAX);
     }
-    if (ferror(reader->stream))
-        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", reader->name, la_errno_text(errno));
+    if (ferror(reader->stream)) {
+        int code = errno;
+        LA_TRY(la_check_interrupt(err));
+        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", reader->name, la_errno_text(code));
+    }
     reader->record[reader->record_length] = 0;
     *more = reader->record_length > before;
     reader->consumed += (double)(reader->record_length - before);
@@ -294,6 +298,8 @@ static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_er
     }
     json_error_t where;
     reader->row = json_loadb(reader->record, reader->record_length, JSON_ALLOW_NUL, &where);
+    if (!reader->row && json_error_code(&where) == json_error_out_of_memory)
+        return la_fail(err, LA_RESOURCE, "out of memory for a row");
     if (!reader->row)
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
                        (long long)row->line, where.text, where.column);
@@ -355,15 +361,19 @@ static la_status take_ids(la_row_reader *reader, la_row *row, const json_t *valu
     if (json_is_string(value)) /* a CSV cell: [1, 2] or 1 2 */
     {
         const char *cell = json_string_value(value);
-        if (*cell == '[') {
+        if (strlen(cell) != json_string_length(value)) {
+            parsed = json_pack("[n]"); /* a NUL byte */
+        } else if (*cell == '[') {
             parsed = json_loads(cell, 0, NULL);
         } else {
             parsed = json_array();
             char *end;
             for (const char *c = cell; parsed && *c; c = end) {
                 long long id = strtoll(c, &end, 10);
-                if (end == c)
+                if (end == c) { /* no number: the check below refuses it */
+                    json_array_append_new(parsed, json_null());
                     break;
+                }
                 json_array_append_new(parsed, json_integer(id));
                 end += strspn(end, " ,");
             }

@@ -143,7 +143,11 @@ static la_status read_entry(la_checkpoint *checkpoint, const char *path, const c
     if (!json_is_object(entry))
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s, expected an object", path, key,
                        la_json_kind(entry));
-    LA_TRY(la_json_text(entry, path, "dtype", true, &dtype, err));
+    const json_t *type = json_object_get(entry, "dtype");
+    if (!json_is_string(type))
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\": \"dtype\" is %s, expected a string",
+                       path, key, la_json_kind(type));
+    dtype = json_string_value(type);
     size_t row = 0;
     while (row < sizeof dtypes / sizeof *dtypes && strcmp(dtypes[row].name, dtype))
         row++;
@@ -235,8 +239,14 @@ static la_status read_header(la_checkpoint *checkpoint, const char *path, const 
                        (unsigned long long)header_length, length);
     json_error_t where;
     json_t *header = json_loadb(file + 8, (size_t)header_length, JSON_REJECT_DUPLICATES, &where);
-    if (!header)
-        return la_fail(err, LA_BAD_INPUT, "%s: header is not valid JSON: %s", path, where.text);
+    if (!header && json_error_code(&where) == json_error_out_of_memory)
+        return la_fail(err, LA_RESOURCE, "%s: out of memory to read its header", path);
+    if (!header) {
+        /* jansson tells the place just behind a key that comes twice */
+        int to = where.position > 0 ? where.position : 0, from = to > 80 ? to - 80 : 0;
+        return la_fail(err, LA_BAD_INPUT, "%s: header is not valid JSON: %s, after ...%.*s", path,
+                       where.text, to - from, file + 8 + from);
+    }
     la_status status = LA_OK;
     byte_range *ranges = NULL;
     const char *data = file + 8 + header_length;
@@ -257,6 +267,11 @@ static la_status read_header(la_checkpoint *checkpoint, const char *path, const 
         if (!strcmp(key, "__metadata__")) {
             const char *meta;
             json_t *value;
+            if (!json_is_object(entry)) {
+                status = la_fail(err, LA_BAD_INPUT, "%s: __metadata__ is %s, expected an object",
+                                 path, la_json_kind(entry));
+                goto done;
+            }
             json_object_foreach(entry, meta, value) {
                 if (!json_is_string(value)) {
                     status = la_fail(err, LA_BAD_INPUT, "%s: __metadata__ \"%s\" is not a string",

@@ -91,6 +91,9 @@ static la_status pattern_value(const la_adapter *adapter, const char *key, const
     const json_t *patterns = json_object_get(adapter->config, key);
     const char *pattern;
     json_t *value;
+    if (patterns && !json_is_null(patterns) && !json_is_object(patterns))
+        return la_fail(err, LA_BAD_INPUT, "%s: key \"%s\" is %s, expected an object",
+                       adapter->config_path, key, la_json_kind(patterns));
     json_object_foreach((json_t *)(uintptr_t)patterns, pattern, value) {
         char expression[1024];
         if ((size_t)snprintf(expression, sizeof expression, "^(?:.*\\.)?(?:%s)$", pattern) >=
@@ -171,6 +174,11 @@ static la_status bind_scale(const la_adapter *adapter, const char *module, int64
                        "%s: %s has rank %lld in the weights, expected %g from r or rank_pattern",
                        path, module, (long long)rank, r);
     *scale = (float)(alpha / (root ? sqrt(r) : r));
+    if (!(alpha >= 0) || !isfinite(*scale))
+        return la_fail(
+            err, LA_BAD_INPUT,
+            "%s: lora_alpha or alpha_pattern gives %g for %s, expected a positive number", path,
+            alpha, module);
     return LA_OK;
 }
 

@@ -123,3 +123,12 @@ bool la_activation_find(const char *name, la_activation *out) {
     }
     return false;
 }
+
+const char *la_activation_names(char *buffer, size_t size) {
+    size_t used = 0;
+    *buffer = 0;
+    for (size_t i = 0; i < sizeof activations / sizeof *activations && used < size; i++)
+        used += (size_t)snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
+                                 activations[i].name);
+    return buffer;
+}

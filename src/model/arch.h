@@ -77,5 +77,7 @@ const la_arch *la_arch_find(const char *model_type);
 const char *la_arch_names(char *buffer, size_t size);
 /* Activation by its name in config files; false when unknown. */
 bool la_activation_find(const char *name, la_activation *out);
+/* "gelu, gelu_new, ...", for messages. */
+const char *la_activation_names(char *buffer, size_t size);
 
 #endif

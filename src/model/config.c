@@ -54,10 +54,12 @@ static la_status read_sizes(const source *from, la_config *config, la_error *err
 
 static la_status read_activation(const source *from, la_config *config, la_error *err) {
     const char *name = config->arch->default_activation;
+    char known[256];
     LA_TRY(la_json_text(from->root, from->path, config->arch->keys.activation, false, &name, err));
     if (!la_activation_find(name, &config->activation))
-        return la_fail(err, LA_UNSUPPORTED, "%s: %s \"%s\" is not supported", from->path,
-                       config->arch->keys.activation, name);
+        return la_fail(err, LA_UNSUPPORTED, "%s: %s \"%s\" is not supported (%s are)", from->path,
+                       config->arch->keys.activation, name,
+                       la_activation_names(known, sizeof known));
     config->norm_eps = config->arch->default_eps;
     LA_TRY(la_json_number(from->root, from->path, config->arch->keys.norm_eps, false,
                           &config->norm_eps, err));

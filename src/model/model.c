@@ -14,6 +14,7 @@ struct la_placed {
 typedef struct binder {
     la_model *model;
     const la_arch *arch;
+    const char *base_dir;
     const la_log *log;
     int64_t blocks_capacity;
     bool *base_used; /* by tensor number */
@@ -44,11 +45,18 @@ static const la_tensor *find_parameter(binder *b, const char *module, bool in_bo
 
 static la_status missing(const binder *b, const char *module, bool in_body, const char *leaf,
                          la_error *err) {
-    const char *last = strrchr(module, '.');
+    const la_adapter *adapter = &b->model->adapter;
+    const char *prefix = in_body ? b->arch->prefix : "";
+    for (const la_head_row *row = b->arch->classify; row->module; row++)
+        if (!strcmp(row->module, module))
+            return la_fail(
+                err, LA_BAD_INPUT,
+                "%s: parameter \"%s%s.%s\" of the head is missing, and %s does not bring "
+                "it either; train and save it with modules_to_save=[\"%s%s\"]",
+                b->base_dir, prefix, module, leaf, adapter->config_path, prefix, module);
     return la_fail(err, LA_BAD_INPUT,
-                   "parameter \"%s%s.%s\" is neither in the base nor in the adapter; if it was "
-                   "trained, save it with modules_to_save=[\"%s\"]",
-                   in_body ? b->arch->prefix : "", module, leaf, last ? last + 1 : module);
+                   "%s: parameter \"%s%s.%s\" is missing from the base, and %s does not bring it",
+                   b->base_dir, prefix, module, leaf, adapter->config_path);
 }
 
 /* Host memory -> where the backend reads it. */
@@ -325,6 +333,8 @@ static la_status add_head_block(binder *b, const la_head_row *row, la_head_layer
 
 static la_status bind_classifier(binder *b, la_error *err) {
     la_model *model = b->model;
+    const la_tensor *last_weight = NULL;
+    char shape[128];
     int64_t in = model->config.hidden;
     for (const la_head_row *row = b->arch->classify; row->module; row++) {
         la_head_layer *layer = &model->head[model->n_head++];
@@ -333,6 +343,7 @@ static la_status bind_classifier(binder *b, la_error *err) {
         if (!weight)
             return missing(b, row->module, row->in_body, "weight", err);
         int64_t out = last && weight->n_dims == 2 ? weight->shape[0] : in;
+        last_weight = weight;
         LA_TRY(bind_linear(b, row->module, row->in_body, out, in, row->bias, true,
                            model->n_inputs++, &layer->linear, err));
         layer->activation = row->activation;
@@ -344,10 +355,12 @@ static la_status bind_classifier(binder *b, la_error *err) {
     if (model->pool_token == LA_POOL_LAST_CONTENT && model->config.pad_id < 0)
         model->pool_token = LA_POOL_LAST;
     if (model->n_classes < 2)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "the classification head has %lld output; regression is not supported, "
-                       "expected 2 classes or more",
-                       (long long)model->n_classes);
+        return la_fail(
+            err, LA_UNSUPPORTED,
+            "%s: tensor \"%s\" has shape %s; a head of fewer than 2 classes (regression) "
+            "is not supported",
+            last_weight->file, last_weight->name,
+            la_tensor_shape_text(last_weight, shape, sizeof shape));
     return LA_OK;
 }
 
@@ -589,7 +602,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err) {
     *model = (la_model){.be = be};
-    binder b = {.model = model, .log = &options->log};
+    binder b = {.model = model, .base_dir = options->base, .log = &options->log};
     la_status status = open_parts(&b, options, err);
     if (status != LA_OK)
         la_model_close(model);

@@ -321,6 +321,7 @@ static void forward_head(la_run *run) {
 la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_error *err) {
     la_model *model = run->model;
     la_backend *be = model->be;
+    run->bad_row = -1;
     set_rows(run, batch);
     upload_batch(run, batch);
     forward_embedding(run);
@@ -331,13 +332,16 @@ la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_e
     size_t count = (size_t)(out->rows * out->cols);
     LA_TRY(be->ops->sync(be, err));
     be->ops->download(be, logits, out->data, count * sizeof(float));
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(logits[i]))
-            return la_fail(err, LA_NUMERICAL,
-                           "the model's logits are %s (row %zu of a batch of %lld); a weight or an "
-                           "activation is out of range",
-                           isnan(logits[i]) ? "NaN" : "infinite", i / (size_t)out->cols,
-                           (long long)out->rows);
+    for (size_t i = 0; i < count; i++) {
+        if (isfinite(logits[i]))
+            continue;
+        run->bad_row = (int64_t)i / out->cols;
+        return la_fail(
+            err, LA_NUMERICAL,
+            "the model's logits for this row are %s; a weight or an activation is out of "
+            "range",
+            isnan(logits[i]) ? "NaN" : "infinite");
+    }
     return LA_OK;
 }
 

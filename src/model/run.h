@@ -34,6 +34,7 @@ typedef struct la_run {
     void *memory;   /* the arena's, on the device */
     /* the batch at hand, on the device */
     int64_t n_rows, n_tokens;
+    int64_t bad_row; /* row of the batch whose logits are not finite, or -1 */
     int32_t *ids, *types, *positions, *cu, *pooled, *pooled_at, *ones;
     float *angles; /* rotary, [max_length][head_dim / 2][2] */
     int64_t angle_rows;

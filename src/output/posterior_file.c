@@ -10,9 +10,18 @@
 #include <unistd.h>
 
 #define FORMAT "laplora.posterior"
-enum { SCHEMA_MAJOR = 1, SCHEMA_MINOR = 0, CHUNK_BYTES = 1 << 20 };
+enum { SCHEMA_MAJOR = 1, SCHEMA_MINOR = 0, CHUNK_BYTES = 1 << 20, SEAL_BYTES = 512 };
+/* first line of the block in front; schema, digest and length follow */
+#define SEAL_MAGIC "laplora posterior"
 #define BLOCKS_MAX 100000
 #define SIDE_MAX ((int64_t)1 << 24)
+
+/* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
+ * once more and crashes. Every file is closed by who opened it. */
+static void start_hdf5(void) {
+    H5dont_atexit();
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 /* ---- writing ---- */
 
@@ -192,12 +201,93 @@ static la_status put_all(const writer *root, const la_posterior *p) {
     return put_int(root, "complete", 1);
 }
 
+/* ---- the block in front ---- */
+
+/* Digest of everything behind the block, and its length. */
+static la_status digest_rest(const char *path, FILE *file, char digest[LA_DIGEST_TEXT],
+                             long long *length, la_error *err) {
+    char buffer[1 << 16];
+    la_digest *sum = la_digest_new(err);
+    if (!sum)
+        return err->status;
+    *length = 0;
+    if (fseek(file, SEAL_BYTES, SEEK_SET)) {
+        la_digest_free(sum);
+        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", path, la_errno_text(errno));
+    }
+    for (size_t got; (got = fread(buffer, 1, sizeof buffer, file)) > 0;) {
+        la_digest_add(sum, buffer, got);
+        *length += (long long)got;
+    }
+    la_digest_finish(sum, digest);
+    if (ferror(file))
+        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", path, la_errno_text(errno));
+    return LA_OK;
+}
+
+la_status la_posterior_seal(const char *path, la_error *err) {
+    FILE *file = fopen(path, "r+b");
+    if (!file)
+        return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
+    char digest[LA_DIGEST_TEXT], block[SEAL_BYTES] = {0};
+    long long length;
+    la_status status = digest_rest(path, file, digest, &length, err);
+    snprintf(block, sizeof block, SEAL_MAGIC " %d\nxxh3-128 %s\nbytes %lld\n", SCHEMA_MAJOR, digest,
+             length);
+    errno = 0;
+    bool failed = status == LA_OK && (fseek(file, 0, SEEK_SET) ||
+                                      fwrite(block, 1, sizeof block, file) != sizeof block);
+    failed |= fclose(file) != 0;
+    if (status == LA_OK && failed)
+        status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
+    return status;
+}
+
+static la_status check_seal(const char *path, la_error *err) {
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
+    char block[SEAL_BYTES + 1] = {0}, stored[LA_DIGEST_TEXT] = "", digest[LA_DIGEST_TEXT];
+    long long length = 0, expected = -1;
+    int schema = 0;
+    la_status status = LA_OK;
+    size_t got = fread(block, 1, SEAL_BYTES, file);
+    if (got < SEAL_BYTES || sscanf(block, SEAL_MAGIC " %d", &schema) != 1)
+        status = la_fail(
+            err, LA_BAD_INPUT,
+            "%s: is no posterior of laplora (an HDF5 file of its own kind), or a truncated one",
+            path);
+    else if (schema > SCHEMA_MAJOR)
+        status = la_fail(err, LA_UNSUPPORTED,
+                         "%s: schema %d is newer than the %d that this laplora reads; update it",
+                         path, schema, SCHEMA_MAJOR);
+    else if (sscanf(block, SEAL_MAGIC " %d\nxxh3-128 %32[0-9a-f]\nbytes %lld", &schema, stored,
+                    &expected) != 3)
+        status =
+            la_fail(err, LA_BAD_INPUT, "%s: incomplete: its checksum is missing; fit again", path);
+    if (status == LA_OK)
+        status = digest_rest(path, file, digest, &length, err);
+    fclose(file);
+    LA_TRY(status);
+    if (length != expected)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: incomplete: %lld bytes of data, expected %lld; truncated or damaged",
+                       path, length, expected);
+    if (strcmp(stored, digest))
+        return la_fail(err, LA_BAD_INPUT, "%s: its checksum is wrong: the posterior is damaged",
+                       path);
+    return LA_OK;
+}
+
 la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err) {
     la_output_file out;
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    start_hdf5();
     LA_TRY(la_output_open(&out, path, 0, err));
     errno = 0;
-    hid_t file = H5Fcreate(out.temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t plan = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_userblock(plan, SEAL_BYTES);
+    hid_t file = H5Fcreate(out.temporary, H5F_ACC_TRUNC, plan, H5P_DEFAULT);
+    H5Pclose(plan);
     la_status status;
     if (file < 0) {
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path,
@@ -208,6 +298,8 @@ la_status la_posterior_save(const la_posterior *posterior, const char *path, la_
         errno = 0;
         if (H5Fclose(file) < 0 && status == LA_OK)
             status = write_failed(&w, "the end of the file");
+        if (status == LA_OK)
+            status = la_posterior_seal(out.temporary, err);
     }
     if (status == LA_OK)
         return la_output_commit(&out, err);
@@ -506,23 +598,21 @@ static la_status get_all(const reader *root, la_posterior *p) {
 }
 
 int la_posterior_looks_like(const char *path) {
-    unsigned char start[8] = {0};
+    char start[sizeof SEAL_MAGIC] = {0};
     FILE *file = fopen(path, "rb");
     if (!file)
         return 0;
-    size_t got = fread(start, 1, sizeof start, file);
+    size_t got = fread(start, 1, sizeof start - 1, file);
     fclose(file);
-    return got == sizeof start && !memcmp(start, "\x89HDF\r\n\x1a\n", 8);
+    return got == sizeof start - 1 && !strcmp(start, SEAL_MAGIC);
 }
 
 la_status la_posterior_load(const char *path, la_posterior *posterior, la_error *err) {
     *posterior = (la_posterior){0};
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    start_hdf5();
     if (access(path, R_OK))
         return la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
-    if (!la_posterior_looks_like(path))
-        return la_fail(err, LA_BAD_INPUT, "%s: is no HDF5 file, expected a posterior of laplora",
-                       path);
+    LA_TRY(check_seal(path, err));
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file < 0)
         return la_fail(err, LA_BAD_INPUT,

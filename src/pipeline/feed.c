@@ -33,11 +33,18 @@ void la_feed_close(la_feed *feed) {
 }
 
 /* "FILE:LINE: " in front of what went wrong with a row. */
-static la_status at_row(const la_feed *feed, const la_row *row, la_error *err) {
+static la_status at_line(const la_feed *feed, int64_t line, la_error *err) {
     la_error inner = *err;
     *err = (la_error){0};
     return la_fail(err, inner.status, "%s:%lld: %.900s", la_row_reader_name(feed->reader),
-                   (long long)row->line, inner.message);
+                   (long long)line, inner.message);
+}
+
+la_status la_feed_locate(const la_feed *feed, int64_t slot, la_error *err) {
+    for (int64_t i = 0; i < feed->n_items; i++)
+        if (feed->items[i].slot == slot && slot >= 0)
+            return at_line(feed, feed->items[i].line, err);
+    return err->status;
 }
 
 static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
@@ -57,7 +64,7 @@ static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
     la_status status = la_tokenizer_encode(feed->tokenizer, row->text, row->text_length, row->pair,
                                            row->pair_length, &options, &feed->encoding, err);
     if (status != LA_OK)
-        return at_row(feed, row, err);
+        return at_line(feed, row->line, err);
     feed->held_ids = feed->encoding.ids;
     feed->held_types = feed->encoding.types;
     feed->held_n = feed->encoding.n;
@@ -70,7 +77,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     la_row row;
     la_feed_item *item = &feed->held_item;
     la_status status = la_row_reader_next(feed->reader, &row, more, err);
-    *item = (la_feed_item){.index = row.index, .label = -1, .slot = -1};
+    *item = (la_feed_item){.index = row.index, .line = row.line, .label = -1, .slot = -1};
     if (status == LA_OK && !*more)
         return LA_OK;
     if (status == LA_OK && row.id && !json_is_null(row.id)) {
@@ -82,12 +89,13 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         status = la_row_label(feed->reader, &row, feed->labels, feed->model->n_classes,
                               &item->label, err);
     if (status == LA_OK && feed->options.need_label && item->label < 0)
-        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label",
-                         la_row_reader_name(feed->reader), (long long)row.line);
+        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label (field \"%s\")",
+                         la_row_reader_name(feed->reader), (long long)row.line,
+                         feed->options.label_field ? feed->options.label_field : "label");
     if (status == LA_OK)
         status = take_tokens(feed, &row, err);
     if (status == LA_OK && la_row_check(feed->model, feed->held_ids, feed->held_n, err) != LA_OK)
-        status = at_row(feed, &row, err);
+        status = at_line(feed, row.line, err);
     if (status == LA_OK) {
         item->hash = la_hash64(feed->held_ids, (size_t)feed->held_n * sizeof *feed->held_ids);
     } else if (status == LA_BAD_INPUT && *more && feed->options.skip_bad) {

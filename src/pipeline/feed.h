@@ -12,13 +12,14 @@ typedef struct la_feed_options {
         batch_rows;     /* the most in a batch; a longer row makes a batch of its own */
     int64_t max_length; /* text is truncated to this many tokens */
     bool truncate_left;
-    bool need_label; /* a row without one is an error */
-    bool skip_bad;   /* rows that cannot be used become items with an error */
+    bool need_label;         /* a row without one is an error */
+    const char *label_field; /* for messages; NULL: "label" */
+    bool skip_bad;           /* rows that cannot be used become items with an error */
 } la_feed_options;
 
 /* A row of the input; slot is its place in the batch, -1 when it could not be used. */
 typedef struct la_feed_item {
-    int64_t index, label, slot;
+    int64_t index, line, label, slot;
     char *id;      /* JSON text, or NULL; owned by the feed */
     char *error;   /* with slot -1; owned by the feed */
     uint64_t hash; /* of the token ids */
@@ -49,6 +50,8 @@ la_status la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_
                        const la_labels *labels, const la_feed_options *options, la_feed *feed,
                        la_error *err);
 void la_feed_close(la_feed *feed);
+/* Puts "FILE:LINE: " of a row of the batch in front of the error, and returns its status. */
+la_status la_feed_locate(const la_feed *feed, int64_t slot, la_error *err);
 /* Fills feed->batch and feed->items; n_items 0 at the end of the input. */
 la_status la_feed_next(la_feed *feed, la_error *err);
 

@@ -87,6 +87,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
                             false};
     LA_TRY(la_row_reader_open(options->data, &fields, &f->reader, err));
     la_feed_options feed = la_session_feed(&f->session, true, false);
+    feed.label_field = options->run.label_field;
     LA_TRY(la_feed_open(f->reader, f->session.tokenizer, &f->session.model, &f->session.labels,
                         &feed, &f->feed, err));
     size_t rows = (size_t)f->session.batch_rows, classes = (size_t)f->session.model.n_classes;
@@ -135,7 +136,8 @@ static la_status accumulate(fitting *f, la_error *err) {
         if (!f->feed.n_items)
             break;
         LA_TRY(la_session_reserve(&f->session, f->feed.batch.n_tokens, &changed, err));
-        LA_TRY(la_run_forward(&f->session.run, &f->feed.batch, f->logits, err));
+        if (la_run_forward(&f->session.run, &f->feed.batch, f->logits, err) != LA_OK)
+            return la_feed_locate(&f->feed, f->session.run.bad_row, err);
         count_rows(f);
         fisher_cotangents(f);
         f->kind->fit_batch(f->curvature);

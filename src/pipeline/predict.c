@@ -6,6 +6,7 @@
 #include "output/prediction_rows.h"
 #include "pipeline/predictor.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,13 @@ static const char *kind_name(la_predictive kind) {
     return names[kind];
 }
 
+/* The writer of rows does not know where they go. */
+static la_status write_failed(const la_predict_job *job, la_error *err) {
+    const char *path = job->out && strcmp(job->out, "-") ? job->out : "standard output";
+    *err = (la_error){0};
+    return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
+}
+
 static la_status write_items(const file_run *run, la_error *err) {
     const la_predict_job *job = run->job;
     const la_predictor *p = run->predictor;
@@ -43,11 +51,12 @@ static la_status write_items(const file_run *run, la_error *err) {
                                  .emit_logits = job->emit_logits,
                                  .emit_cov = job->emit_cov,
                                  .error = item->error};
-        LA_TRY(la_prediction_write(stream, &row, err));
+        la_status status = la_prediction_write(stream, &row, err);
+        if (status == LA_RESOURCE && ferror(stream))
+            return write_failed(job, err);
+        LA_TRY(status);
     }
-    if (job->lines && fflush(stream))
-        return la_fail(err, LA_RESOURCE, "standard output: cannot write");
-    return LA_OK;
+    return job->lines && fflush(stream) ? write_failed(job, err) : LA_OK;
 }
 
 static la_status run_rows(file_run *run, la_error *err) {
@@ -61,9 +70,9 @@ static la_status run_rows(file_run *run, la_error *err) {
         for (int64_t j = 0; j < feed->n_items; j++)
             if (feed->items[j].slot >= 0)
                 run->hashes[feed->items[j].slot] = feed->items[j].hash;
-        if (feed->batch.n_rows)
-            LA_TRY(
-                la_predictor_batch(run->predictor, &feed->batch, run->hashes, run->answers, err));
+        if (feed->batch.n_rows && la_predictor_batch(run->predictor, &feed->batch, run->hashes,
+                                                     run->answers, err) != LA_OK)
+            return la_feed_locate(feed, run->predictor->session.run.bad_row, err);
         LA_TRY(write_items(run, err));
         if (log->progress && !run->job->lines)
             log->progress(log->user, "predict", feed->n_rows, la_row_reader_fraction(feed->reader));

@@ -3,8 +3,10 @@
 #include "base/threads.h"
 #include "output/posterior_file.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- opening ---- */
 
@@ -18,7 +20,8 @@ static la_status check_digest(const char *what, const char *path, const char *fo
                    path, what, found, expected);
 }
 
-static la_status check_blocks(const la_predictor *p, la_error *err) {
+/* The digests agreed: what does not fit now is a damaged file. */
+static la_status check_blocks(const la_predictor *p, const char *path, la_error *err) {
     const la_model *model = &p->session.model;
     int64_t next = 0;
     for (int64_t b = 0; b < model->n_blocks; b++) {
@@ -28,18 +31,29 @@ static la_status check_blocks(const la_predictor *p, la_error *err) {
             next < p->posterior.n_blocks ? &p->posterior.blocks[next] : NULL;
         if (!block || strcmp(block->name, model->blocks[b].name) ||
             block->out != model->blocks[b].out || block->in != model->blocks[b].in)
-            return la_fail(err, LA_MISMATCH, "the posterior has no block %s of [%lld, %lld]",
-                           model->blocks[b].name, (long long)model->blocks[b].out,
+            return la_fail(err, LA_BAD_INPUT, "%s: has no block %s of [%lld, %lld]; it is damaged",
+                           path, model->blocks[b].name, (long long)model->blocks[b].out,
                            (long long)model->blocks[b].in);
         next++;
     }
     if (next != p->posterior.n_blocks || model->n_classes != p->posterior.n_classes)
-        return la_fail(err, LA_MISMATCH,
-                       "the posterior has %lld blocks and %lld classes, the model "
-                       "%lld and %lld",
-                       (long long)p->posterior.n_blocks, (long long)p->posterior.n_classes,
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: n_blocks and n_classes are %lld and %lld, the model's %lld and %lld; "
+                       "it is damaged",
+                       path, (long long)p->posterior.n_blocks, (long long)p->posterior.n_classes,
                        (long long)next, (long long)model->n_classes);
     return LA_OK;
+}
+
+/* The folders a posterior remembers may have moved. */
+static la_status check_folder(const char *option, const char *given, const char *stored,
+                              la_error *err) {
+    if (given || !access(stored, R_OK))
+        return LA_OK;
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: where the posterior was fitted there is nothing to read now (%s); give "
+                   "--%s DIR",
+                   stored, la_errno_text(errno), option);
 }
 
 static la_status open_session(la_predictor *p, const la_predict_options *options, la_error *err) {
@@ -55,6 +69,8 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
         .max_length = posterior->max_length,
         .forward_only = p->predictive == LA_PREDICT_MAP,
     };
+    LA_TRY(check_folder("base", options->base, posterior->base_path, err));
+    LA_TRY(check_folder("adapter", options->adapter, posterior->adapter_path, err));
     LA_TRY(la_session_open(&session, &p->session, err));
     const la_model *model = &p->session.model;
     LA_TRY(check_digest("base", session.base, model->base_digest, posterior->base_digest, err));
@@ -63,7 +79,7 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
     if (p->session.tokenizer && *posterior->tokenizer_digest)
         LA_TRY(check_digest("tokenizer", session.base, la_tokenizer_digest(p->session.tokenizer),
                             posterior->tokenizer_digest, err));
-    return check_blocks(p, err);
+    return check_blocks(p, options->posterior, err);
 }
 
 static la_status allocate(la_predictor *p, la_error *err) {

@@ -47,7 +47,7 @@ static la_status choice_tokens(la_session *session, const char *choices, int64_t
     la_encoding encoding = {0};
     la_encode_options options = {.no_special = true};
     la_labels names;
-    LA_TRY(la_labels_parse(choices, &names, err));
+    LA_TRY(la_labels_parse("--choices", choices, &names, err));
     la_status status = LA_OK;
     session->choice_ids = la_alloc((size_t)names.count, sizeof *session->choice_ids, err);
     if (!session->choice_ids)
@@ -137,7 +137,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         LA_TRY(la_profile_start(&session->backend, err));
     LA_TRY(open_tokenizer(session, options->base, err));
     if (run->labels)
-        LA_TRY(la_labels_parse(run->labels, &session->labels, err));
+        LA_TRY(la_labels_parse("--labels", run->labels, &session->labels, err));
     la_model_options model = {.base = options->base,
                               .adapter = options->adapter,
                               .params = options->params,
@@ -157,8 +157,10 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     LA_TRY(la_model_open(&session->backend, &model, &session->model, err));
     LA_TRY(take_labels(session, options, err));
     take_sizes(session, options);
-    if (!session->model.config.arch->rotary &&
-        session->max_length > session->model.config.max_positions)
+    bool too_long = !session->model.config.arch->rotary &&
+                    session->max_length > session->model.config.max_positions;
+    /* a length from a posterior is of its own base: if this is another one, its digest will tell */
+    if (too_long && run->max_length)
         return la_fail(err, LA_USAGE, "--max-length %lld: the model has %lld positions",
                        (long long)session->max_length,
                        (long long)session->model.config.max_positions);

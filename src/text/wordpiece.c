@@ -3,12 +3,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONGEST_WORD_MAX = 4096 };
+enum { LONGEST_WORD_MAX = 4096, IDS_MAX = 1 << 24 };
 
 la_status la_ids_push(la_ids *ids, int32_t id, la_error *err) {
     LA_TRY(la_grow(&ids->data, &ids->capacity, ids->n + 1, sizeof *ids->data, err));
     ids->data[ids->n++] = id;
     return LA_OK;
+}
+
+/* Every id once, and none beyond what a model could have rows for. */
+static la_status check_ids(const la_text_source *source, const json_t *vocab) {
+    const char *token;
+    json_t *id;
+    bool *seen = la_alloc(IDS_MAX, sizeof *seen, source->err);
+    la_status status = seen ? LA_OK : source->err->status;
+    json_object_foreach((json_t *)(uintptr_t)vocab, token, id) {
+        if (status != LA_OK)
+            break;
+        int64_t number = json_is_integer(id) ? json_integer_value(id) : -1;
+        if (number < 0 || number >= IDS_MAX)
+            status = la_fail(source->err, LA_BAD_INPUT,
+                             "%s: model.vocab[\"%s\"] is no token id, expected 0 to %d",
+                             source->path, token, IDS_MAX - 1);
+        else if (seen[number])
+            status = la_fail(source->err, LA_BAD_INPUT,
+                             "%s: model.vocab[\"%s\"]: id %lld is another token's too",
+                             source->path, token, (long long)number);
+        else
+            seen[number] = true;
+    }
+    free(seen);
+    return status;
 }
 
 la_status la_wordpiece_load(const la_text_source *source, const json_t *json, la_wordpiece *out) {
@@ -27,15 +52,7 @@ la_status la_wordpiece_load(const la_text_source *source, const json_t *json, la
     if (out->prefix_length > 64)
         return la_fail(source->err, LA_BAD_INPUT, "%s: continuing_subword_prefix is too long",
                        path);
-    const char *token;
-    json_t *id;
-    json_object_foreach((json_t *)(uintptr_t)out->vocab, token, id) {
-        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-            json_integer_value(id) >= INT32_MAX)
-            return la_fail(source->err, LA_BAD_INPUT,
-                           "%s: model.vocab[\"%s\"] is no token id, expected an integer >= 0", path,
-                           token);
-    }
+    LA_TRY(check_ids(source, out->vocab));
     const json_t *unknown = json_object_get(out->vocab, out->unknown);
     out->unknown_id = unknown ? json_integer_value(unknown) : -1;
     return LA_OK;

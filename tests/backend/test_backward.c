@@ -1,6 +1,6 @@
-/* Every operation's backward against finite differences of an independent f64 forward written here, and every forward
- * against the same: shapes are multiples of nothing, cotangents have three right-hand sides. The limits are at most four
- * times what is observed (f32 rounding). */
+/* Every operation's backward against finite differences of an independent f64 forward written here,
+ * and every forward against the same: shapes are multiples of nothing, cotangents have three
+ * right-hand sides. The limits are at most four times what is observed (f32 rounding). */
 #include "backend/ops.h"
 #include "base/random.h"
 #include "support/support.h"
@@ -295,11 +295,14 @@ static void activation_tails(void **state) {
         backend.ops->activation(&backend, kinds[k], &mx, NULL, &my);
         backend.ops->activation_backward(&backend, kinds[k], &mx, NULL, 1, &mg, &mdx, NULL);
         for (int i = 0; i < 9; i++) {
-            double want = kinds[k] == LA_ACT_TANH ? tanh((double)x[i]) : x[i] > 0 ? (double)x[i] : 0;
+            double want = kinds[k] == LA_ACT_TANH ? tanh((double)x[i])
+                          : x[i] > 0              ? (double)x[i]
+                                                  : 0;
             assert_true(fabs((double)y[i] - want) <= 1e-6 * fmax(1, fabs(want)));
             if (x[i] != 0)
-                assert_true(fabs((double)dx[i] -
-                                 (kinds[k] == LA_ACT_TANH ? 0 : x[i] > 0 ? 1 : 0)) < 1e-6);
+                assert_true(fabs((double)dx[i] - (kinds[k] == LA_ACT_TANH ? 0
+                                                  : x[i] > 0              ? 1
+                                                                          : 0)) < 1e-6);
         }
     }
 }

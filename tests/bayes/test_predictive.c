@@ -1,5 +1,5 @@
-/* From Gaussian logits to probabilities: factors of the softmax Fisher, contrasts, Monte Carlo against quadrature, the
- * closed forms, and the random numbers under them. */
+/* From Gaussian logits to probabilities: factors of the softmax Fisher, contrasts, Monte Carlo
+ * against quadrature, the closed forms, and the random numbers under them. */
 #include "base/random.h"
 #include "bayes/predictive.h"
 #include "support/support.h"
@@ -146,8 +146,8 @@ static void variance_lowers_confidence(void **state) {
     }
 }
 
-/* The bridge's mutual information against sums over Dirichlet draws would need gamma variates; its parts are checked: it
- * lies between 0 and the entropy, and grows with the variance. */
+/* The bridge's mutual information against sums over Dirichlet draws would need gamma variates; its
+ * parts are checked: it lies between 0 and the entropy, and grows with the variance. */
 static void bridge_information(void **state) {
     (void)state;
     const float logits[C] = {1, 0.5f, 0, -0.5f, -1};

@@ -103,7 +103,8 @@ static void csv_quoting(void **state) {
 
 static void csv_faults(void **state) {
     (void)state;
-    la_row_reader *r = open_text("b.csv", "text,label\na,1,2\n\"x\"y,1\nb,1\n\"open,1\nc,2\n", NULL);
+    la_row_reader *r =
+        open_text("b.csv", "text,label\na,1,2\n\"x\"y,1\nb,1\n\"open,1\nc,2\n", NULL);
     expect_error(r, "b.csv:2: 3 cells");
     expect_error(r, "b.csv:3:");
     expect(r, 4, "b", NULL);
@@ -154,14 +155,16 @@ static void named_fields_and_labels(void **state) {
     la_row_fields fields = {.text = "body", .pair = "title", .label = "y", .id = "key"};
     la_row_reader *r = open_text(
         "n.jsonl",
-        "{\"body\":\"b\",\"title\":\"t\",\"y\":\"spam\",\"key\":7}\n{\"body\":\"b\",\"title\":\"t\","
+        "{\"body\":\"b\",\"title\":\"t\",\"y\":\"spam\",\"key\":7}\n{\"body\":\"b\",\"title\":"
+        "\"t\","
         "\"y\":1}\n{\"body\":\"b\",\"title\":\"t\",\"y\":\"0\"}\n{\"body\":\"b\",\"title\":\"t\","
         "\"y\":-1}\n{\"body\":\"b\",\"title\":\"t\"}\n{\"body\":\"b\",\"title\":\"t\",\"y\":2}\n"
-        "{\"body\":\"b\",\"title\":\"t\",\"y\":\"eggs\"}\n{\"body\":\"b\",\"title\":\"t\",\"y\":0.5}\n",
+        "{\"body\":\"b\",\"title\":\"t\",\"y\":\"eggs\"}\n{\"body\":\"b\",\"title\":\"t\",\"y\":0."
+        "5}\n",
         &fields);
     la_labels labels;
     la_error err = {0};
-    assert_int_equal(la_labels_parse("ham,spam", &labels, &err), LA_OK);
+    assert_int_equal(la_labels_parse("--labels", "ham,spam", &labels, &err), LA_OK);
     static const int64_t want[] = {1, 1, 0, -1, -1};
     la_row row;
     bool more;
@@ -193,7 +196,8 @@ static void templates(void **state) {
     const char *text = "Q: {question} {{n={n}}}\nAnswer:\n";
     assert_int_equal(la_template_parse("t.txt", text, strlen(text), &prompt, &err), LA_OK);
     la_row_fields fields = {.prompt = prompt};
-    la_row_reader *r = open_text("t.jsonl", "{\"question\":\"why?\",\"n\":3}\n{\"n\":1}\n", &fields);
+    la_row_reader *r =
+        open_text("t.jsonl", "{\"question\":\"why?\",\"n\":3}\n{\"n\":1}\n", &fields);
     expect(r, 1, "Q: why? {n=3}\nAnswer:", NULL);
     expect_error(r, "\"question\" is missing");
     la_row_reader_close(r);

@@ -1,5 +1,6 @@
-/* What must hold whatever the numbers: results do not depend on batches, threads or order; contrasts replace classes;
- * the Kronecker form is exact where it should be; low rank meets full rank. */
+/* What must hold whatever the numbers: results do not depend on batches, threads or order;
+ * contrasts replace classes; the Kronecker form is exact where it should be; low rank meets full
+ * rank. */
 #include "base/threads.h"
 #include "bayes/curvature.h"
 #include "bayes/predictive.h"
@@ -129,8 +130,8 @@ static void check_invariance(const char *name) {
             predict(&m, reversed, options);
             for (int64_t j = 0; j < a->n; j++) {
                 const la_prediction *back = &reversed->out[a->n - 1 - j];
-                cov = fmax(cov, fmax(cov_gap(&b->out[j], &a->out[j], c),
-                                     cov_gap(back, &a->out[j], c)));
+                cov = fmax(cov,
+                           fmax(cov_gap(&b->out[j], &a->out[j], c), cov_gap(back, &a->out[j], c)));
                 probs = fmax(probs, fmax(prob_gap(&b->out[j], &a->out[j], c),
                                          prob_gap(back, &a->out[j], c)));
             }
@@ -142,8 +143,8 @@ static void check_invariance(const char *name) {
             snprintf(m.posterior, sizeof m.posterior, "%s", scratch("other.h5"));
             la_fit_summary *two = fit(&m, again);
             strcpy(m.posterior, keep);
-            evidence = fmax(evidence, relative(two->log_marginal_likelihood,
-                                               one->log_marginal_likelihood, 1));
+            evidence = fmax(
+                evidence, relative(two->log_marginal_likelihood, one->log_marginal_likelihood, 1));
             evidence = fmax(evidence, relative(two->prior_precision, one->prior_precision, 1));
             la_fit_summary_free(two);
         }
@@ -164,7 +165,8 @@ static void invariance_decoder(void **state) {
     check_invariance("llama-gqa");
 }
 
-/* A row's answer does not change when the same rows come again, or another seed is not asked for. */
+/* A row's answer does not change when the same rows come again, or another seed is not asked for.
+ */
 static void same_seed_same_bytes(void **state) {
     (void)state;
     model m = open_model("bert");
@@ -209,8 +211,9 @@ static void calibration_order(void **state) {
     la_fit_summary_free(two);
 }
 
-/* One row, one token a block (a dense head): the Kronecker form is the exact Gauss-Newton matrix Lambda (x) x x^T, so
- * with s = |x|^2 the covariance of that row's logits is s (s Lambda + lambda I)^-1. */
+/* One row, one token a block (a dense head): the Kronecker form is the exact Gauss-Newton matrix
+ * Lambda (x) x x^T, so with s = |x|^2 the covariance of that row's logits is s (s Lambda + lambda
+ * I)^-1. */
 static void kronecker_is_dense_for_one_token(void **state) {
     (void)state;
     model m = open_model("bert");
@@ -310,7 +313,8 @@ static void add_sum(void *user, int64_t block, const la_block_io *io) {
     s->be->ops->factor_add(s->be, 1, io->g, s->output[block]);
 }
 
-/* sums over a batch of the output factors; columns: C of sqrt(p_c) (e_c - p), or the C - 1 of la_fisher_factor */
+/* sums over a batch of the output factors; columns: C of sqrt(p_c) (e_c - p), or the C - 1 of
+ * la_fisher_factor */
 static sums factor_sums(la_session *session, const la_batch *batch, bool contrasts) {
     int64_t c = session->model.n_classes, m = contrasts ? c - 1 : c, n = batch->n_rows;
     la_run run;
@@ -347,8 +351,8 @@ static void contrasts_equal_classes(void **state) {
     model m = open_model("bert-all-linear");
     la_session session;
     la_error err = {0};
-    la_session_options options = {.base = m.base, .adapter = m.adapter,
-                                  .params = LA_PARAMS_LORA_HEAD, .all_inputs = true};
+    la_session_options options = {
+        .base = m.base, .adapter = m.adapter, .params = LA_PARAMS_LORA_HEAD, .all_inputs = true};
     assert_int_equal(la_session_open(&options, &session, &err), LA_OK);
     rows *r = read_rows(m.test);
     la_batch batch;

@@ -1,6 +1,7 @@
-/* Tiny checkpoints against an independent float64 reference (tests/reference/laplace_reference.py): logits, log
- * likelihood, log marginal likelihood, prior precision, covariance, for expand and reduce. Tolerances are at most four
- * times the largest deviation observed over all cases, which is printed. */
+/* Tiny checkpoints against an independent float64 reference (tests/reference/laplace_reference.py):
+ * logits, log likelihood, log marginal likelihood, prior precision, covariance, for expand and
+ * reduce. Tolerances are at most four times the largest deviation observed over all cases, which is
+ * printed. */
 #include "laplora.h"
 #include "support/support.h"
 
@@ -205,10 +206,9 @@ static void compare(const spec *s, la_kron kron, la_params params, const json_t 
     answers *a = new_answers();
     la_fit_summary *f = fit(s, kron, LA_PRIOR_GLOBAL, 0, params, 0);
     raise_to(&total.likelihood, relative(f->log_likelihood, number_at(want, "log_likelihood"), 1));
-    raise_to(&total.likelihood, relative(f->log_marginal_likelihood,
-                                         number_at(want, "log_marginal_likelihood"), 1));
-    raise_to(&total.prior,
-             relative(f->prior_precision, number_at(want, "prior_precision"), 1e-12));
+    raise_to(&total.likelihood,
+             relative(f->log_marginal_likelihood, number_at(want, "log_marginal_likelihood"), 1));
+    raise_to(&total.prior, relative(f->prior_precision, number_at(want, "prior_precision"), 1e-12));
     assert_int_equal(f->n_tokens, (int64_t)number_at(want, "n_tokens"));
     assert_int_equal(f->n_blocks, (int64_t)number_at(want, "n_modules"));
     raise_to(&total.trace, trace_deviation(want, f));
@@ -227,8 +227,9 @@ static void compare(const spec *s, la_kron kron, la_params params, const json_t 
     free(a);
 }
 
-/* Under reduce the row sums of a key projection's cotangents are zero (softmax does not see a shift of all keys), so its
- * block has no curvature and its likelihood no maximum: the reference runs down to rounding. */
+/* Under reduce the row sums of a key projection's cotangents are zero (softmax does not see a shift
+ * of all keys), so its block has no curvature and its likelihood no maximum: the reference runs
+ * down to rounding. */
 #define FLAT 1e-9
 
 static bool has_flat_block(const json_t *precisions) {
@@ -336,14 +337,10 @@ CASE(bert_f16_head, "bert-f16-head")
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bert),
-        cmocka_unit_test(llama),
-        cmocka_unit_test(llama_seq),
-        cmocka_unit_test(bert_all_linear),
-        cmocka_unit_test(bert_pair),
-        cmocka_unit_test(llama_gqa),
-        cmocka_unit_test(llama3_scaled),
-        cmocka_unit_test(bert_f16_head),
+        cmocka_unit_test(bert),          cmocka_unit_test(llama),
+        cmocka_unit_test(llama_seq),     cmocka_unit_test(bert_all_linear),
+        cmocka_unit_test(bert_pair),     cmocka_unit_test(llama_gqa),
+        cmocka_unit_test(llama3_scaled), cmocka_unit_test(bert_f16_head),
     };
     return cmocka_run_group_tests_name("parity", tests, NULL, NULL);
 }

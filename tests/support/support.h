@@ -10,7 +10,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-/* "tests/fixtures/NAME": in a static buffer of eight, used in turn. LA_FIXTURES overrides the folder. */
+/* "tests/fixtures/NAME": in a static buffer of eight, used in turn. LA_FIXTURES overrides the
+ * folder. */
 const char *fixture(const char *name);
 /* A path in a folder of this process that is removed at exit; likewise in a buffer. */
 const char *scratch(const char *name);
@@ -23,7 +24,8 @@ const json_t *at(const json_t *root, const char *path);
 /* |a - b| / max(|b|, floor) */
 double relative(double a, double b, double floor);
 
-/* Fails unless worst <= limit; prints both, so that a tolerance can be held against what is observed. */
+/* Fails unless worst <= limit; prints both, so that a tolerance can be held against what is
+ * observed. */
 void check_within(const char *what, double worst, double limit);
 
 /* The largest deviation seen of each kind. */
@@ -36,7 +38,8 @@ typedef struct command {
     int code; /* exit code, or 128 + signal */
     char *out, *err;
 } command;
-/* argv ends with NULL; argv[0] is taken from LAPLORA (default build/laplora) when NULL. input may be NULL. */
+/* argv ends with NULL; argv[0] is taken from LAPLORA (default build/laplora) when NULL. input may
+ * be NULL. */
 command run_command(const char *const *argv, const char *input);
 void command_free(command *done);
 void write_file(const char *path, const void *data, size_t length);

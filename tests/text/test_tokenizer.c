@@ -1,5 +1,6 @@
-/* Token ids against the `tokenizers` library: small vocabularies trained by tests/generate/tokenizer_fixtures.py, one
- * folder a configuration. Every id and every type must be the same. */
+/* Token ids against the `tokenizers` library: small vocabularies trained by
+ * tests/generate/tokenizer_fixtures.py, one folder a configuration. Every id and every type must be
+ * the same. */
 #include "support/support.h"
 #include "text/tokenizer.h"
 
@@ -80,7 +81,8 @@ static void unsupported_parts(void **state) {
     (void)state;
     static const char *const documents[][2] = {
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "BPE"},
-        {"{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}",
+        {"{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}"
+         "}",
          "Nmt"},
         {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{"
          "\"a\":0}}}",
@@ -112,8 +114,8 @@ static void left_truncation_keeps_the_end(void **state) {
     la_encode_options all = {.max_length = 1000}, left = {.max_length = 6, .truncate_left = true};
     assert_int_equal(
         la_tokenizer_encode(tokenizer, text, strlen(text), NULL, 0, &all, &whole, &err), LA_OK);
-    assert_int_equal(
-        la_tokenizer_encode(tokenizer, text, strlen(text), NULL, 0, &left, &cut, &err), LA_OK);
+    assert_int_equal(la_tokenizer_encode(tokenizer, text, strlen(text), NULL, 0, &left, &cut, &err),
+                     LA_OK);
     assert_false(whole.truncated);
     assert_true(cut.truncated);
     assert_int_equal(cut.n, 6);
@@ -121,8 +123,8 @@ static void left_truncation_keeps_the_end(void **state) {
         assert_int_equal(cut.ids[cut.n - i], whole.ids[whole.n - i]);
     assert_int_equal(cut.ids[0], whole.ids[0]);
     la_encode_options tiny = {.max_length = 1};
-    assert_int_equal(
-        la_tokenizer_encode(tokenizer, text, strlen(text), NULL, 0, &tiny, &cut, &err), LA_USAGE);
+    assert_int_equal(la_tokenizer_encode(tokenizer, text, strlen(text), NULL, 0, &tiny, &cut, &err),
+                     LA_USAGE);
     la_encoding_free(&whole);
     la_encoding_free(&cut);
     la_tokenizer_close(tokenizer);
