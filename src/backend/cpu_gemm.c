@@ -5,11 +5,18 @@
 #include <cblas.h>
 #include <string.h>
 
-/* about 1 MiB of floats */
-static int64_t panel_rows(const la_mat *w) {
+/* Rows of w that are taken at a time, and where they are widened: all of them and nowhere for f32, else about 1 MiB of
+ * floats. False when there is no memory. */
+static bool open_panel(la_backend *be, const la_mat *w, int64_t *step, float **panel) {
+    *step = w->rows;
+    *panel = NULL;
+    if (w->type == LA_F32)
+        return true;
     int64_t rows = (1 << 18) / (w->cols ? w->cols : 1);
     rows = rows < 32 ? 32 : rows;
-    return rows > w->rows ? w->rows : rows;
+    *step = rows > w->rows ? w->rows : rows;
+    *panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, (size_t)(*step * w->cols) * sizeof(float));
+    return *panel != NULL;
 }
 
 /* Rows [from, from + n) of w as f32: in place, or widened into the panel. */
@@ -49,13 +56,10 @@ void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const float
             }
         }
     }
-    int64_t step = w->type == LA_F32 ? w->rows : panel_rows(w);
-    float *panel = NULL;
-    if (w->type != LA_F32) {
-        panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, (size_t)(step * w->cols) * sizeof(float));
-        if (!panel)
-            return;
-    }
+    int64_t step;
+    float *panel;
+    if (!open_panel(be, w, &step, &panel))
+        return;
     for (int64_t from = 0; from < w->rows; from += step) {
         int64_t n = w->rows - from < step ? w->rows - from : step;
         const float *rows = weight_rows(w, from, n, panel);
@@ -70,13 +74,10 @@ void la_cpu_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, fl
                             la_mat *dx) {
     if (!g->rows || !w->rows)
         return;
-    int64_t step = w->type == LA_F32 ? w->rows : panel_rows(w);
-    float *panel = NULL;
-    if (w->type != LA_F32) {
-        panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, (size_t)(step * w->cols) * sizeof(float));
-        if (!panel)
-            return;
-    }
+    int64_t step;
+    float *panel;
+    if (!open_panel(be, w, &step, &panel))
+        return;
     for (int64_t from = 0; from < w->rows; from += step) {
         int64_t n = w->rows - from < step ? w->rows - from : step;
         const float *rows = weight_rows(w, from, n, panel);

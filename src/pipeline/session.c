@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 enum {
-    BATCH_TOKENS = 2048, /* enough rows for the products to run at full speed */
+    BATCH_TOKENS = 1024, /* enough rows for the products to run at full speed */
     BATCH_ROWS = 256,
-    RHS_ROWS = 32768 /* tokens x right-hand sides at most: many classes take smaller batches */
+    RHS_ROWS = 16384 /* tokens x right-hand sides at most: many classes take smaller batches */
 };
 
 la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err) {
