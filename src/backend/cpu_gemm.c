@@ -5,8 +5,8 @@
 #include <cblas.h>
 #include <string.h>
 
-/* Rows of w that are taken at a time, and where they are widened: all of them and nowhere for f32, else about 1 MiB of
- * floats. False when there is no memory. */
+/* Rows of w that are taken at a time, and where they are widened: all of them and nowhere for f32,
+ * else about 1 MiB of floats. False when there is no memory. */
 static bool open_panel(la_backend *be, const la_mat *w, int64_t *step, float **panel) {
     *step = w->rows;
     *panel = NULL;
