@@ -51,7 +51,7 @@ for row, ref in zip(rows, expand["centred_logit_cov_global"]):
             gap += (x - y) ** 2
             norm += y ** 2
     worst = max(worst, math.sqrt(gap / norm))
-check("covariance, largest relative Frobenius gap", worst, 0, 4e-5)
+check("covariance, largest relative Frobenius gap", worst, 0, 3.4e-5)
 
 for prior in ("global", "module"):
     report = json.load(open(f"{work}/{prior}.report.json"))
@@ -63,6 +63,6 @@ for prior in ("global", "module"):
     check(f"Laplace AUROC ({prior})", report["metrics"]["auroc"], reference["auroc"], 0.001)
     if prior == "module":
         for name, key in (("accuracy", "acc"), ("nll", "nll"), ("ece", "ece"), ("brier", "brier"), ("auroc", "auroc")):
-            check(f"MAP {name}", report["map_metrics"][name], expected["map_metrics"][key], 1e-5)
+            check(f"MAP {name}", report["map_metrics"][name], expected["map_metrics"][key], 1e-7)
 print("check-shared:", "all within their limits" if not failures else f"{failures} FAILED")
 sys.exit(failures > 0)
