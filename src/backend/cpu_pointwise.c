@@ -32,8 +32,8 @@ void la_cpu_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *st
     }
 }
 
-/* With xh = (x - mean) inverse and h = g * weight:  dx = inverse (h - [mean h] - xh mean(h xh)); []
- * for layer norm. */
+/* With xh = (x - mean) inverse and h = g * weight, [] for layer norm only:
+ *   dx = inverse (h - [mean h] - xh mean(h xh)) */
 void la_cpu_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
                           int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx) {
     (void)be;

@@ -2,8 +2,9 @@
  * adapters or models.
  *
  * Fitting:    fit_open, then for every batch the visitor over the exact-Fisher cotangents, then
- * fit_finish. Predicting: cov_open, then for every batch the visitor over contrast cotangents fills
- * cov[n_rows, n_rhs, n_rhs]. */
+ *             fit_finish.
+ * Predicting: cov_open, then for every batch the visitor over contrast cotangents fills
+ *             cov[n_rows, n_rhs, n_rhs]. */
 #ifndef LA_BAYES_CURVATURE_H
 #define LA_BAYES_CURVATURE_H
 

@@ -2,12 +2,11 @@
  * eigendecomposition.
  *
  *   expand: H = (1/R) (sum_nt a a^T) (x) (sum_nt sum_s g_s g_s^T)
- *   reduce: H = (1/N) (sum_n abar abar^T) (x) (sum_n sum_s (sum_t g_s)(sum_t g_s)^T), abar the mean
- * over tokens
+ *   reduce: H = (1/N) (sum_n abar abar^T) (x) (sum_n sum_s (sum_t g_s)(sum_t g_s)^T)
  *
- * where the right-hand sides s are the C-1 columns of S, S S^T = diag(p) - p p^T. Blocks that read
- * the same matrix share one input sum. Batches are summed in f32, batches into each other in f64.
- */
+ * where abar is the mean over a row's tokens and the right-hand sides s are the C-1 columns of S,
+ * S S^T = diag(p) - p p^T. Blocks that read the same matrix share one input sum. A batch is summed
+ * in f32, the batches into each other in f64. */
 #include "bayes/kron.h"
 
 #include <math.h>
@@ -18,15 +17,13 @@
 struct la_curvature_fit {
     la_model *model;
     la_kron kron;
-    double **inputs; /* [n_inputs] sums [n, n] on the device, lower triangle; NULL until a wanted
-                        block */
+    double **inputs; /* [n_inputs] sums [n, n] on the device, lower triangle; NULL: not wanted */
     int64_t *input_size; /* [n_inputs] */
     bool *input_per_row; /* [n_inputs] */
     bool *input_done;    /* [n_inputs] in this batch */
     double **outputs;    /* [n_blocks] */
     float *segments;     /* workspace for row sums */
-    double
-        *squares; /* [n_blocks] reduce: sum of squared cotangents token by token, on the device */
+    double *squares;     /* [n_blocks] reduce: squared cotangents token by token, on the device */
 };
 
 /* Row sums that are this small beside their terms are rounding: the terms cancel. They do for key

@@ -32,9 +32,10 @@ void la_fisher_factor(int64_t n_classes, const float *logits, double *factor) {
     for (int64_t c = 0; c < n_classes; c++)
         sum += exp((double)logits[c] - (double)logits[top]);
     /* Reflection I - 2 v v^T / |v|^2 with v = sqrt(p) + e_top: it takes -e_top to sqrt(p). Its
-     * other columns are orthonormal and orthogonal to sqrt(p), so with root = sqrt(p) diag(root)
-     * (sum of q q^T) diag(root) = diag(p) - p p^T. The sum, not the difference, in v: nothing
-     * cancels when one class has nearly all the probability. */
+     * other columns are orthonormal and orthogonal to sqrt(p), so with root = sqrt(p)
+     *   diag(root) (sum of q q^T) diag(root) = diag(p) - p p^T.
+     * The sum, not the difference, in v: nothing cancels when one class has nearly all the
+     * probability. */
     double half = 1 / sqrt(sum);
     double at_top = half, square = 2 + 2 * at_top; /* |v|^2 */
     for (int64_t c = 0; c < n_classes; c++) {
@@ -124,8 +125,8 @@ static void monte_carlo(int64_t n_classes, const double *centre, const double *b
 }
 
 /* Probit approximation for several classes, pair by pair (Lu, Ie, Sha, arXiv 2006.07584, "mf2"):
- * with two classes it is MacKay's, and like softmax it does not see a common shift: p_c ~ 1 / sum_d
- * exp(-(f_c - f_d) / sqrt(1 + pi/8 Var(f_c - f_d))) */
+ * with two classes it is MacKay's, and like softmax it does not see a common shift:
+ *   p_c ~ 1 / sum_d exp(-(f_c - f_d) / sqrt(1 + pi/8 Var(f_c - f_d))) */
 static void probit(int64_t n_classes, const double *centre, const double *cov, la_prediction *out) {
     double total = 0;
     for (int64_t c = 0; c < n_classes; c++) {

@@ -1,8 +1,8 @@
 /* Prior precision by the log marginal likelihood (arXiv 2308.13111, equation 7), in closed form
  * over the eigenvalues:
  *
- *   L(lambda) = log p(y | theta) - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum_ij log(1 + h_ij /
- * lambda) ]
+ *   L(lambda) = log p(y | theta)
+ *               - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum_ij log(1 + h_ij / lambda) ]
  *
  * With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2 falls
  * strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket. */

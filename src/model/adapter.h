@@ -30,9 +30,8 @@ typedef struct la_block_io {
     const la_mat *x;      /* [T, in] over all tokens the block sees */
     const int32_t *cu;    /* [n_rows + 1] */
     const la_mat *x_at_g; /* [Q, in] the tokens that have cotangents; may be x itself */
-    const la_mat
-        *g; /* [n_rhs Q, out] cotangents of the block's output, to be multiplied by g_scale */
-    const int32_t *cu_g; /* [n_rows + 1] */
+    const la_mat *g;      /* [n_rhs Q, out] cotangents of its output, to be multiplied by g_scale */
+    const int32_t *cu_g;  /* [n_rows + 1] */
     float g_scale;
     int64_t n_rows, n_rhs;
 } la_block_io;
@@ -54,8 +53,7 @@ typedef struct la_site {
     /* LoRA: y += scale B (A x) */
     la_mat a, b; /* [r, in], [out, r] */
     float scale;
-    const float
-        *bias; /* on the host: what the kind adds to the projection's bias; NULL for nothing */
+    const float *bias; /* on the host: what it adds to the projection's bias; NULL: nothing */
 } la_site;
 
 /* Backward at a site. */

@@ -1,5 +1,7 @@
-/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks (arXiv
- * 2308.13111, section 3): A: input x,   cotangent scale B^T g B: input A x, cotangent scale g */
+/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks
+ * (arXiv 2308.13111, section 3):
+ *   A: input x,   cotangent scale B^T g
+ *   B: input A x, cotangent scale g */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "input/json.h"
 #include "model/adapter.h"

@@ -52,8 +52,7 @@ typedef struct la_arch {
     const char *default_activation;
 
     la_norm_kind norm_kind;
-    bool pre_norm; /* norms before attention and FFN, and a final norm; else after the residual sums
-                    */
+    bool pre_norm; /* norms before attention and FFN, and a final one; else after the sums */
     bool causal;
     bool rotary; /* else learned absolute positions */
     bool gated;  /* FFN act(gate x) * (up x); else act(up x) */

@@ -59,8 +59,7 @@ typedef struct la_model {
 
     la_block *blocks; /* in the order data passes them */
     int64_t n_blocks, n_inputs;
-    int64_t
-        lowest_layer; /* the first layer with a wanted block; config.layers when there is none */
+    int64_t lowest_layer; /* the first with a wanted block; config.layers when there is none */
     la_stage lowest_stage;
     int64_t max_state_cols;
 

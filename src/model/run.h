@@ -49,8 +49,7 @@ typedef struct la_run {
     la_mat head_in[LA_HEAD_LAYERS + 1]; /* head_in[n_head]: the logits */
     la_mat head_pre[LA_HEAD_LAYERS];    /* before the activation */
     la_mat head_site[LA_HEAD_LAYERS];
-    la_mat
-        head_one[LA_HEAD_LAYERS]; /* the input with a 1 behind it, of trained layers with a bias */
+    la_mat head_one[LA_HEAD_LAYERS]; /* input with a 1 behind it, of trained layers with a bias */
 
     /* cotangents, [n_rhs * rows, ..] */
     la_mat g, g2, dq, dk, dv, dctx, dffn, dup, site_g, site_all, head_g[2];

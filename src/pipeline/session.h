@@ -13,10 +13,9 @@ typedef struct la_session_options {
     const char *choices;       /* "A,B,C,D", or NULL */
     const int32_t *choice_ids; /* or NULL */
     int64_t n_choices;
-    const la_labels
-        *labels;        /* names known from elsewhere (a posterior), used when none are given */
-    int64_t max_length; /* likewise; 0: not known */
-    bool all_inputs;    /* as la_run_open takes it */
+    const la_labels *labels; /* names known from a posterior, used when none are given */
+    int64_t max_length;      /* likewise; 0: not known */
+    bool all_inputs;         /* as la_run_open takes it */
     bool forward_only;
 } la_session_options;
 
