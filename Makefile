@@ -28,7 +28,7 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -
 CFLAGS   = -std=c11 $(OPT) -fopenmp $(WARNINGS) $(SAN)
 LDFLAGS  = -fopenmp $(SAN) $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(comma)$(OPENBLAS)) \
            $(if $(HDF5_LIB),-L$(HDF5_LIB))
-LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lutf8proc -lpcre2-8 -lxxhash -lm
+LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lutf8proc -lpcre2-8 -lxxhash -lm -ldl
 comma    = ,
 
 ROOMS    = base input text backend model bayes output pipeline cli

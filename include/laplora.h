@@ -59,11 +59,11 @@ typedef enum la_predictive {
 
 /* How rows are read and run; shared by fitting and predicting. Zero or NULL means the default. */
 typedef struct la_run_options {
-    const char *device;    /* "auto", "cpu", "cuda" */
-    const char *precision; /* "f32" */
+    const char *device;    /* "auto", "cpu", "cuda", "cuda:0,1" */
+    const char *precision; /* "f32"; on CUDA also "tf32", "bf16" */
     int threads;
     int64_t max_length;   /* tokens a row is truncated to */
-    int64_t batch_tokens; /* tokens that are run together */
+    int64_t batch_tokens; /* tokens that are run together; -1: as many as the free memory holds */
     const char *text_field, *pair_field, *label_field, *id_field;
     const char *labels; /* "NAME,NAME,..." in class order */
     int profile;        /* tell the log where the time went */

@@ -1,6 +1,7 @@
 /* The host backend's table, memory and faults. The operations are in cpu_*.c, one family a file. */
 #include "backend/cpu.h"
 #include "base/memory.h"
+#include "base/threads.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,16 +43,27 @@ static void cpu_zero(la_backend *be, void *memory, size_t bytes) {
     memset(memory, 0, bytes);
 }
 
-static const void *cpu_place(la_backend *be, const void *host, size_t bytes, bool *copied) {
+static const void *cpu_place(la_backend *be, const void *host, la_dtype from, int64_t count,
+                             la_dtype to, bool *copied) {
+    size_t size = la_dtype_size(from);
     *copied = false;
-    /* a checkpoint may lay a tensor at any byte; the kernels read whole floats */
-    if ((uintptr_t)host % sizeof(float) == 0)
+    /* a checkpoint may lay a tensor at any byte; the kernels read whole numbers */
+    if (from == to && (uintptr_t)host % size == 0)
         return host;
-    void *memory = cpu_alloc(be, bytes);
-    if (memory)
-        memcpy(memory, host, bytes);
-    *copied = memory != NULL;
+    void *memory = cpu_alloc(be, (size_t)count * la_dtype_size(to));
+    if (!memory)
+        return NULL;
+    if (from == to)
+        memcpy(memory, host, (size_t)count * size);
+    else /* the host computes in f32: nothing asks it for another type */
+        la_dtype_to_f32(from, host, count, memory);
+    *copied = true;
     return memory;
+}
+
+static void cpu_memory(la_backend *be, size_t *available, size_t *total) {
+    (void)be;
+    la_memory_available(available, total);
 }
 
 static la_status cpu_sync(la_backend *be, la_error *err) {
@@ -63,10 +75,19 @@ static la_status cpu_sync(la_backend *be, la_error *err) {
     return err->status;
 }
 
-static la_status cpu_reserve(la_backend *be, int64_t max_tokens, int64_t max_length,
-                             int64_t max_width, la_error *err) {
-    /* workspaces grow at their first use and are kept */
-    (void)max_tokens, (void)max_length, (void)max_width;
+/* Workspaces grow at their first use and are kept. */
+static size_t cpu_workspace(la_backend *be, const la_sizes *sizes) {
+    (void)be;
+    int64_t step;
+    size_t bytes = la_cpu_attention_bytes(sizes->max_length);
+    bytes += (size_t)(sizes->max_factor * sizes->max_factor) * sizeof(float);
+    if (sizes->max_weight)
+        bytes += la_cpu_panel_bytes(sizes->max_weight, sizes->max_width, &step);
+    return bytes;
+}
+
+static la_status cpu_reserve(la_backend *be, const la_sizes *sizes, la_error *err) {
+    (void)sizes;
     return cpu_sync(be, err);
 }
 
@@ -78,18 +99,31 @@ static void cpu_close(la_backend *be) {
     be->context = NULL;
 }
 
+static la_status cpu_reduce(la_backend *const *devices, int n, double *const *sums, int64_t count,
+                            la_error *err) {
+    (void)devices, (void)err;
+    for (int i = 1; i < n; i++)
+        for (int64_t j = 0; j < count; j++)
+            sums[0][j] += sums[i][j];
+    return LA_OK;
+}
+
 static const la_ops cpu_ops = {
     .name = "cpu",
+    .in_place = true,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .upload = cpu_copy,
     .download = cpu_copy,
     .zero = cpu_zero,
     .place = cpu_place,
+    .memory = cpu_memory,
+    .workspace = cpu_workspace,
     .reserve = cpu_reserve,
     .sync = cpu_sync,
     .close = cpu_close,
     .linear = la_cpu_linear,
+    .linear_activation = la_cpu_linear_activation,
     .linear_backward = la_cpu_linear_backward,
     .gemm = la_cpu_gemm,
     .embed = la_cpu_embed,
@@ -106,28 +140,22 @@ static const la_ops cpu_ops = {
     .attention = la_cpu_attention,
     .attention_backward = la_cpu_attention_backward,
     .factor_add = la_cpu_factor_add,
+    .diagonal = la_cpu_diagonal,
     .square_add = la_cpu_square_add,
     .row_outer = la_cpu_row_outer,
     .kron_quadratic = la_cpu_kron_quadratic,
     .eigh = la_cpu_eigh,
+    .reduce = cpu_reduce,
 };
 
 la_status la_backend_open_cpu(la_backend *backend, la_error *err) {
     la_cpu *cpu = la_alloc(1, sizeof *cpu, err);
     if (!cpu)
         return err->status;
-    *backend = (la_backend){.ops = &cpu_ops, .context = cpu, .device = "cpu"};
+    *backend = (la_backend){.ops = &cpu_ops,
+                            .context = cpu,
+                            .precision = LA_PRECISION_F32,
+                            .activation = LA_F32,
+                            .device = "cpu"};
     return LA_OK;
-}
-
-la_status la_backend_open(const char *device, la_backend *backend, const la_log *log,
-                          la_error *err) {
-    (void)log;
-    if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
-        return la_backend_open_cpu(backend, err);
-    if (!strncmp(device, "cuda", 4))
-        return la_fail(err, LA_RESOURCE,
-                       "--device %s: this laplora was built without CUDA; use --device cpu",
-                       device);
-    return la_fail(err, LA_USAGE, "--device \"%s\": expected auto, cpu or cuda", device);
 }

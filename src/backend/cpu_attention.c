@@ -10,6 +10,11 @@
 
 enum { QUERIES = 64 };
 
+/* Two tiles a thread: weights, and their cotangents. */
+size_t la_cpu_attention_bytes(int64_t max_length) {
+    return 2 * (size_t)(QUERIES * max_length) * (size_t)omp_get_max_threads() * sizeof(float);
+}
+
 static float *head_at(const la_mat *m, int64_t row, int64_t head, int64_t head_dim) {
     return (float *)m->data + row * m->ld + head * head_dim;
 }
@@ -52,11 +57,12 @@ static int64_t keys_seen(const la_attention *a, int64_t row, int64_t q_from, int
 }
 
 void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
-                      const la_mat *v, la_mat *out) {
+                      const la_mat *v, float *lse, la_mat *out) {
+    (void)lse; /* the backward forms the weights as the forward did */
     int64_t group = a->n_heads / a->n_kv_heads;
     size_t tile = (size_t)(QUERIES * a->max_length);
-    float *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
-                                        2 * tile * (size_t)omp_get_max_threads() * sizeof(float));
+    float *scratch =
+        la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION, la_cpu_attention_bytes(a->max_length));
     if (!scratch)
         return;
 #pragma omp parallel for collapse(2) schedule(dynamic)
@@ -96,13 +102,15 @@ static void clear_rows(la_mat *m, int64_t from, int64_t n, int64_t head, int64_t
 }
 
 void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_mat *q,
-                               const la_mat *k, const la_mat *v, int64_t n_rhs, const la_mat *g,
-                               la_mat *dq, la_mat *dk, la_mat *dv) {
+                               const la_mat *k, const la_mat *v, const float *lse,
+                               const la_mat *out, int64_t n_rhs, const la_mat *g, la_mat *dq,
+                               la_mat *dk, la_mat *dv) {
+    (void)lse, (void)out;
     int64_t group = a->n_heads / a->n_kv_heads, hd = a->head_dim;
     int64_t tokens = k->rows, queries = q->rows;
     size_t tile = (size_t)(QUERIES * a->max_length);
-    float *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
-                                        2 * tile * (size_t)omp_get_max_threads() * sizeof(float));
+    float *scratch =
+        la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION, la_cpu_attention_bytes(a->max_length));
     if (!scratch)
         return;
 #pragma omp parallel for collapse(2) schedule(dynamic)

@@ -20,6 +20,12 @@ void la_cpu_factor_add(la_backend *be, double alpha, const la_mat *x, double *su
             sum[i * d + j] += alpha * (double)batch[i * d + j];
 }
 
+void la_cpu_diagonal(la_backend *be, int64_t n, const double *sum, double *host) {
+    (void)be;
+    for (int64_t i = 0; i < n; i++)
+        host[i] = sum[i * n + i];
+}
+
 void la_cpu_square_add(la_backend *be, double alpha, const la_mat *x, double *sum) {
     (void)be;
     double total = 0;

@@ -5,17 +5,22 @@
 #include <cblas.h>
 #include <string.h>
 
-/* Rows of w that are taken at a time, and where they are widened: all of them and nowhere for f32,
- * else about 1 MiB of floats. False when there is no memory. */
+/* About 1 MiB of floats. */
+size_t la_cpu_panel_bytes(int64_t rows, int64_t cols, int64_t *step) {
+    *step = (1 << 18) / (cols ? cols : 1);
+    *step = *step < 32 ? 32 : *step;
+    *step = *step > rows ? rows : *step;
+    return (size_t)(*step * cols) * sizeof(float);
+}
+
+/* Rows of w that are taken at a time, and where they are widened: all of them and nowhere for f32.
+ * False when there is no memory. */
 static bool open_panel(la_backend *be, const la_mat *w, int64_t *step, float **panel) {
     *step = w->rows;
     *panel = NULL;
     if (w->type == LA_F32)
         return true;
-    int64_t rows = (1 << 18) / (w->cols ? w->cols : 1);
-    rows = rows < 32 ? 32 : rows;
-    *step = rows > w->rows ? w->rows : rows;
-    *panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, (size_t)(*step * w->cols) * sizeof(float));
+    *panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, la_cpu_panel_bytes(w->rows, w->cols, step));
     return *panel != NULL;
 }
 
@@ -37,22 +42,23 @@ static int64_t weight_ld(const la_mat *w) {
 }
 
 /* y = x w^T + bias + residual */
-void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const float *bias,
+void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
                    const la_mat *residual, la_mat *y) {
     if (!x->rows || !w->rows)
         return;
     bool filled = bias || residual;
     if (filled) {
+        const float *shift = bias ? bias->data : NULL;
         size_t row_bytes = (size_t)y->cols * sizeof(float);
 #pragma omp parallel for schedule(static)
         for (int64_t t = 0; t < y->rows; t++) {
             float *out = (float *)y->data + t * y->ld;
             const float *add = residual ? (const float *)residual->data + t * residual->ld : NULL;
-            if (bias && add) {
+            if (shift && add) {
                 for (int64_t j = 0; j < y->cols; j++)
-                    out[j] = bias[j] + add[j];
+                    out[j] = shift[j] + add[j];
             } else {
-                memcpy(out, bias ? bias : add, row_bytes);
+                memcpy(out, shift ? shift : add, row_bytes);
             }
         }
     }
@@ -67,6 +73,12 @@ void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const float
                     x->data, (int)x->ld, rows, (int)weight_ld(w), filled ? 1 : 0,
                     (float *)y->data + from, (int)y->ld);
     }
+}
+
+void la_cpu_linear_activation(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
+                              la_activation kind, la_mat *before, la_mat *after) {
+    la_cpu_linear(be, x, w, bias, NULL, before);
+    la_cpu_activation(be, kind, before, NULL, after);
 }
 
 /* dx = beta dx + g w */

@@ -3,8 +3,9 @@
  * Forward tensors have T rows (the packed tokens of a batch, no padding). Cotangents have n_rhs * T
  * rows: right-hand side k, token t is row k * T + t; forward values are read once for all
  * right-hand sides. Operations are eager, may be asynchronous, and do not return errors: a backend
- * keeps its first fault until `sync` hands it over. Matrices are row-major. Activations are f32;
- * weights may be f32, f16 or bf16. */
+ * keeps its first fault until `sync` hands it over. Matrices are row-major. Activations and
+ * cotangents are of the backend's activation type, f32 or bf16; the head works in f32; weights may
+ * be f32, f16 or bf16. */
 #ifndef LA_BACKEND_OPS_H
 #define LA_BACKEND_OPS_H
 
@@ -20,16 +21,20 @@ typedef struct la_mat {
     la_dtype type;
 } la_mat;
 
+static inline la_mat la_mat_of(la_dtype type, void *data, int64_t rows, int64_t cols) {
+    la_mat m = {data, rows, cols, cols, type};
+    return m;
+}
 static inline la_mat la_mat_f32(float *data, int64_t rows, int64_t cols) {
-    return (la_mat){data, rows, cols, cols, LA_F32};
+    return la_mat_of(LA_F32, data, rows, cols);
 }
-/* Columns [from, from + cols) of an f32 matrix. */
-static inline la_mat la_mat_cols(la_mat m, int64_t from, int64_t cols) {
-    return (la_mat){(float *)m.data + from, m.rows, cols, m.ld, m.type};
-}
-static inline la_mat la_mat_rows(la_mat m, int64_t from, int64_t rows) {
-    return (la_mat){(float *)m.data + from * m.ld, rows, m.cols, m.ld, m.type};
-}
+
+/* How products are computed. Sums are at least f32 in all of them. */
+typedef enum la_precision {
+    LA_PRECISION_F32,
+    LA_PRECISION_TF32, /* f32 storage, factors of products rounded to 10 bits */
+    LA_PRECISION_BF16  /* activations, cotangents and weights in bf16 */
+} la_precision;
 
 typedef enum la_activation {
     LA_ACT_NONE,
@@ -53,17 +58,38 @@ typedef struct la_attention {
     int64_t n_rows;
     const int32_t *cu;   /* [n_rows + 1] first key token of each row */
     const int32_t *cu_q; /* [n_rows + 1] first query of each row */
-    const int32_t *q_at; /* [queries] place of a query within its row */
+    const int32_t *q_at; /* [queries] place of a query within its row, rising within a row */
     int64_t n_heads, n_kv_heads, head_dim;
-    int64_t max_length; /* longest row */
+    int64_t max_length;  /* longest row */
+    int64_t max_queries; /* of a row */
     float scale;
     bool causal;
 } la_attention;
 
 typedef struct la_backend la_backend;
 
+/* What the workspaces of a run depend on; 0 where something does not occur. */
+typedef struct la_sizes {
+    int64_t max_tokens, max_length, n_rhs, n_heads;
+    int64_t max_width;  /* columns of the widest activation */
+    int64_t max_factor; /* side of the largest factor that is summed */
+    int64_t max_weight; /* elements of the largest weight that is not of the activation type */
+} la_sizes;
+
+/* A symmetric positive semi-definite matrix to decompose. */
+typedef struct la_eigen {
+    const char *name; /* for messages */
+    int64_t n, rank;  /* eigenpairs wanted: the rank largest */
+    double *a;        /* [n, n] where factor sums live, lower triangle; destroyed */
+    double *values;   /* [rank] on the host, descending */
+    float *vectors;   /* [rank, n] on the host: row i belongs to values[i] */
+    double least;     /* out: the smallest eigenvalue; NaN where only the largest are computed */
+} la_eigen;
+
 typedef struct la_ops {
     const char *name;
+    /* place hands out host addresses where it can: weights take no memory of their own */
+    bool in_place;
 
     /* ---- memory ---- */
     /* 64-byte aligned; NULL when there is none. */
@@ -72,24 +98,36 @@ typedef struct la_ops {
     void (*upload)(la_backend *be, void *to, const void *from, size_t bytes);
     void (*download)(la_backend *be, void *to, const void *from, size_t bytes);
     void (*zero)(la_backend *be, void *memory, size_t bytes);
-    /* Where a read-only host array can be read by the operations: the host address itself, or a
-     * copy. NULL when there is no memory. *copied tells whether release() is due. */
-    const void *(*place)(la_backend *be, const void *host, size_t bytes, bool *copied);
-    /* Called once before a run, and again when a batch will be larger: makes all workspaces. */
-    la_status (*reserve)(la_backend *be, int64_t max_tokens, int64_t max_length, int64_t max_width,
-                         la_error *err);
+    /* Where a read-only host array of count numbers of type from can be read by the operations as
+     * numbers of type to: the host address itself, or a copy. NULL when there is no memory. *copied
+     * tells whether release() is due. */
+    const void *(*place)(la_backend *be, const void *host, la_dtype from, int64_t count,
+                         la_dtype to, bool *copied);
+    /* Bytes that alloc could still hand out, and all there are. */
+    void (*memory)(la_backend *be, size_t *available, size_t *total);
+    /* Bytes that reserve would hold in all. */
+    size_t (*workspace)(la_backend *be, const la_sizes *sizes);
+    /* Called before a run, and again when a batch will be larger: makes all workspaces, so that the
+     * batch loop allocates nothing. */
+    la_status (*reserve)(la_backend *be, const la_sizes *sizes, la_error *err);
     /* Waits for all operations; returns the first fault. */
     la_status (*sync)(la_backend *be, la_error *err);
+    /* Waits, and leaves faults to sync; NULL where operations are done when they return. */
+    void (*wait)(la_backend *be);
     void (*close)(la_backend *be);
 
     /* ---- products ---- */
-    /* y[T,out] = x[T,in] w[out,in]^T + bias[out] + residual[T,out]; bias, residual may be NULL. */
-    void (*linear)(la_backend *be, const la_mat *x, const la_mat *w, const float *bias,
+    /* y[T,out] = x[T,in] w[out,in]^T + bias[1,out] + residual[T,out]; bias, residual may be NULL.
+     * bias is of the type of y. */
+    void (*linear)(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
                    const la_mat *residual, la_mat *y);
+    /* before[T,out] = x w^T + bias, after = act(before) */
+    void (*linear_activation)(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
+                              la_activation kind, la_mat *before, la_mat *after);
     /* dx[R,in] = beta dx + g[R,out] w[out,in] */
     void (*linear_backward)(la_backend *be, const la_mat *g, const la_mat *w, float beta,
                             la_mat *dx);
-    /* c = alpha op(a) op(b) + beta c, all f32 */
+    /* c = alpha op(a) op(b) + beta c; types may differ, f32 or bf16 */
     void (*gemm)(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
                  const la_mat *b, float beta, la_mat *c);
 
@@ -97,7 +135,7 @@ typedef struct la_ops {
     /* y[T,d] = sum over tables of table[ids[t]]; a table is [rows,d] of any weight type. */
     void (*embed)(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
                   la_mat *y);
-    /* y[i] = x[index[i]] */
+    /* y[i] = x[index[i]]; here and in scatter and segment_sum x and y may differ in type */
     void (*gather)(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
     /* y[k T + index[i]] (+)= x[k n + i]; without accumulate y is zeroed first. n = x.rows / n_rhs.
      */
@@ -132,23 +170,28 @@ typedef struct la_ops {
                    const int32_t *positions, int64_t n_rhs, int sign, la_mat *x);
 
     /* ---- attention ---- */
-    /* out[Q, heads * head_dim] from q[Q,..], k[T, kv_heads * head_dim], v */
+    /* out[Q, heads * head_dim] from q[Q,..], k[T, kv_heads * head_dim], v. lse[Q, heads]: the log
+     * of each softmax's denominator, for the same backend's backward (one that does without leaves
+     * it alone). */
     void (*attention)(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
-                      const la_mat *v, la_mat *out);
-    /* dq[n_rhs Q], dk[n_rhs T], dv[n_rhs T] from g[n_rhs Q]; the weights are computed again. dq and
-     * dk may both be NULL, or dv. */
+                      const la_mat *v, float *lse, la_mat *out);
+    /* dq[n_rhs Q], dk[n_rhs T], dv[n_rhs T] from g[n_rhs Q]; the weights are computed again. lse
+     * and out are what the forward left. dq and dk may both be NULL, or dv. */
     void (*attention_backward)(la_backend *be, const la_attention *a, const la_mat *q,
-                               const la_mat *k, const la_mat *v, int64_t n_rhs, const la_mat *g,
-                               la_mat *dq, la_mat *dk, la_mat *dv);
+                               const la_mat *k, const la_mat *v, const float *lse,
+                               const la_mat *out, int64_t n_rhs, const la_mat *g, la_mat *dq,
+                               la_mat *dk, la_mat *dv);
 
     /* ---- curvature ---- */
     /* sum[d,d] (f64, lower triangle) += alpha x^T x */
     void (*factor_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
+    /* host[n] = the diagonal of sum[n,n] */
+    void (*diagonal)(la_backend *be, int64_t n, const double *sum, double *host);
     /* *sum (f64, where factor sums live) += alpha times the sum of squares of x */
     void (*square_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
     /* out[(i n_rhs + k) a + p, q] = sum over tokens t of row i of s_t[p] b_t[q], where side s has a
      * columns, b has the columns of out; s_rhs, b_rhs: whether the side differs by right-hand side
-     * (row k T + t) or not (row t). Rows [first, first + n_rows) of the batch. */
+     * (row k T + t) or not (row t). Rows [first, first + n_rows) of the batch. s and out are f32. */
     void (*row_outer)(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
                       int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
                       bool b_rhs, la_mat *out);
@@ -156,10 +199,11 @@ typedef struct la_ops {
      * cols] in f32 */
     void (*kron_quadratic)(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                            const la_mat *weight, double *cov);
-    /* a[n,n] symmetric (lower triangle given) -> rows of a are eigenvectors, values ascending.
-     * names[i] for messages; count matrices in parallel. */
-    la_status (*eigh)(la_backend *be, int64_t count, const int64_t *n, double *const *a,
-                      double *const *values, const char *const *names, la_error *err);
+    /* Decomposes count matrices, several at a time. */
+    la_status (*eigh)(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
+    /* sums[0][count] += sums[1] + ... + sums[n - 1], sums[i] on devices[i], all of one kind */
+    la_status (*reduce)(la_backend *const *devices, int n, double *const *sums, int64_t count,
+                        la_error *err);
 } la_ops;
 
 typedef struct la_profile la_profile;
@@ -168,14 +212,33 @@ struct la_backend {
     const la_ops *ops;
     void *context;
     la_profile *profile; /* NULL: operations are not timed (profile.h) */
+    la_precision precision;
+    la_dtype activation; /* type of activations and cotangents outside the head */
+    size_t peak_bytes;   /* most memory handed out at once; 0: not counted */
     char device[64];
 };
+
+/* The type a weight matrix is kept in: as it is stored, or that of the activations where those are
+ * bf16 (both factors of a product are then alike). */
+static inline la_dtype la_weight_type(const la_backend *be, la_dtype stored) {
+    if (be->activation == LA_BF16)
+        return LA_BF16;
+    return stored == LA_F64 ? LA_F32 : stored;
+}
+
+enum { LA_DEVICES_MAX = 16 };
 
 /* The host: OpenBLAS, LAPACKE, OpenMP. Free with backend->ops->close. */
 la_status la_backend_open_cpu(la_backend *backend, la_error *err);
 
-/* device: "auto", "cpu", "cuda" or NULL. */
-la_status la_backend_open(const char *device, la_backend *backend, const la_log *log,
-                          la_error *err);
+/* "f32", "tf32", "bf16" */
+const char *la_precision_name(la_precision precision);
+/* LA_USAGE unless the text is one of these names; NULL is f32. */
+la_status la_precision_parse(const char *text, la_precision *precision, la_error *err);
+
+/* device: "auto" or NULL (CUDA where there is a device, else the host, saying so), "cpu", "cuda",
+ * "cuda:1", "cuda:0,1". Opens *n backends, one a device; close each. */
+la_status la_backend_open(const char *device, la_precision precision, const la_log *log,
+                          la_backend backends[LA_DEVICES_MAX], int *n, la_error *err);
 
 #endif

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 /* Operations that are products, and so the library's time, not ours. */
-#define PRODUCTS(X) X(linear) X(linear_backward) X(gemm) X(factor_add) X(row_outer)
+#define PRODUCTS(X)                                                                                \
+    X(linear) X(linear_activation) X(linear_backward) X(gemm) X(factor_add) X(row_outer)
 #define OTHERS(X)                                                                                  \
     X(embed)                                                                                       \
     X(gather)                                                                                      \
@@ -45,15 +46,21 @@ struct la_profile {
         double start = la_seconds();                                                               \
         be->ops = profile->inner;                                                                  \
         be->ops->name arguments;                                                                   \
+        if (be->ops->wait)                                                                         \
+            be->ops->wait(be);                                                                     \
         be->ops = &profile->table;                                                                 \
         profile->seconds[OP_##name] += la_seconds() - start;                                       \
         profile->calls[OP_##name]++;                                                               \
     }
 
 TIMED(linear,
-      (la_backend * be, const la_mat *x, const la_mat *w, const float *bias, const la_mat *residual,
-       la_mat *y),
+      (la_backend * be, const la_mat *x, const la_mat *w, const la_mat *bias,
+       const la_mat *residual, la_mat *y),
       (be, x, w, bias, residual, y))
+TIMED(linear_activation,
+      (la_backend * be, const la_mat *x, const la_mat *w, const la_mat *bias, la_activation kind,
+       la_mat *before, la_mat *after),
+      (be, x, w, bias, kind, before, after))
 TIMED(linear_backward, (la_backend * be, const la_mat *g, const la_mat *w, float beta, la_mat *dx),
       (be, g, w, beta, dx))
 TIMED(gemm,
@@ -93,12 +100,13 @@ TIMED(rotate,
       (be, heads, head_dim, angles, positions, n_rhs, sign, x))
 TIMED(attention,
       (la_backend * be, const la_attention *a, const la_mat *q, const la_mat *k, const la_mat *v,
-       la_mat *out),
-      (be, a, q, k, v, out))
+       float *lse, la_mat *out),
+      (be, a, q, k, v, lse, out))
 TIMED(attention_backward,
       (la_backend * be, const la_attention *a, const la_mat *q, const la_mat *k, const la_mat *v,
-       int64_t n_rhs, const la_mat *g, la_mat *dq, la_mat *dk, la_mat *dv),
-      (be, a, q, k, v, n_rhs, g, dq, dk, dv))
+       const float *lse, const la_mat *out, int64_t n_rhs, const la_mat *g, la_mat *dq, la_mat *dk,
+       la_mat *dv),
+      (be, a, q, k, v, lse, out, n_rhs, g, dq, dk, dv))
 TIMED(factor_add, (la_backend * be, double alpha, const la_mat *x, double *sum),
       (be, alpha, x, sum))
 TIMED(square_add, (la_backend * be, double alpha, const la_mat *x, double *sum),
@@ -112,11 +120,10 @@ TIMED(kron_quadratic,
        double *cov),
       (be, n_rows, n_rhs, r, weight, cov))
 
-static la_status timed_eigh(la_backend *be, int64_t count, const int64_t *n, double *const *a,
-                            double *const *values, const char *const *labels, la_error *err) {
+static la_status timed_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err) {
     la_profile *profile = be->profile;
     double start = la_seconds();
-    la_status status = profile->inner->eigh(be, count, n, a, values, labels, err);
+    la_status status = profile->inner->eigh(be, count, problems, err);
     profile->seconds[OP_eigh] += la_seconds() - start;
     profile->calls[OP_eigh]++;
     return status;
@@ -141,6 +148,8 @@ void la_profile_report(const la_backend *backend, double total, const la_log *lo
     const la_profile *profile = backend->profile;
     if (!profile || !(total > 0))
         return;
+    if (backend->peak_bytes)
+        la_warn(log, "device memory: peak %.2f GiB", (double)backend->peak_bytes / 1073741824.0);
     double products = 0, all = 0;
     bool told[N_OPS] = {false};
     for (int i = 0; i < N_OPS; i++) {

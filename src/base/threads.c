@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -30,6 +31,41 @@ int la_threads_available(void) {
     if (quota > 0 && quota < count)
         count = quota;
     return count > 0 ? count : 1;
+}
+
+/* A number of bytes in a file of its own; false for "max", or when there is no such file. */
+static bool read_bytes(const char *path, size_t *out) {
+    FILE *file = fopen(path, "r");
+    unsigned long long value;
+    if (!file)
+        return false;
+    bool found = fscanf(file, "%llu", &value) == 1;
+    fclose(file);
+    *out = (size_t)value;
+    return found;
+}
+
+void la_memory_available(size_t *available, size_t *total) {
+    *available = *total = SIZE_MAX;
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[256];
+    while (file && fgets(line, sizeof line, file)) {
+        unsigned long long kib;
+        if (sscanf(line, "MemTotal: %llu", &kib) == 1)
+            *total = (size_t)kib << 10;
+        else if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+            *available = (size_t)kib << 10;
+    }
+    if (file)
+        fclose(file);
+    size_t limit, used;
+    if (!read_bytes("/sys/fs/cgroup/memory.max", &limit) || limit >= *total)
+        return;
+    *total = limit;
+    if (read_bytes("/sys/fs/cgroup/memory.current", &used)) {
+        size_t left = limit > used ? limit - used : 0;
+        *available = left < *available ? left : *available;
+    }
 }
 
 int la_threads_set(int wanted) {

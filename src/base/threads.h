@@ -1,4 +1,4 @@
-/* How many threads, how long, and whether to stop. */
+/* What this process may use of the machine, how long it took, and whether to stop. */
 #ifndef LA_BASE_THREADS_H
 #define LA_BASE_THREADS_H
 
@@ -9,6 +9,10 @@
 int la_threads_available(void);
 /* Sets the number for OpenMP and OpenBLAS; 0 means la_threads_available(). Returns the number. */
 int la_threads_set(int wanted);
+
+/* Bytes this process can still take (free memory and caches, within its cgroup's limit), and the
+ * most it could ever have. SIZE_MAX where the system does not tell. */
+void la_memory_available(size_t *available, size_t *total);
 
 /* This thread's number within a parallel region. */
 int la_thread_number(void);

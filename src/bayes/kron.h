@@ -4,6 +4,8 @@
 
 #include "bayes/curvature.h"
 
+size_t la_kron_cov_bytes(const la_model *model, const la_posterior *posterior, int64_t max_rows,
+                         int64_t max_tokens, int64_t n_rhs);
 la_status la_kron_cov_open(la_model *model, const la_posterior *posterior, int64_t max_rows,
                            int64_t max_tokens, int64_t n_rhs, la_covariance **covariance,
                            la_error *err);

@@ -15,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_FLOATS = 4 << 20 };
+/* The rows' outer products are formed and rotated for as many rows at a time as fit this: enough
+ * rows for the rotation to run at full speed, and on a host little enough for its caches. */
+enum { HOST_CHUNK_FLOATS = 4 << 20, DEVICE_CHUNK_FLOATS = 64 << 20 };
 
 typedef struct rotation {
     bool out_is_small;
@@ -95,6 +97,45 @@ static la_status open_block(la_covariance *c, const la_posterior *posterior,
     return make_weights(be, posterior, block, r, err);
 }
 
+typedef struct workspaces {
+    size_t s, outer; /* floats: tokens in the smaller side's basis; outer products, twice */
+} workspaces;
+
+static workspaces workspaces_of(const la_model *model, const la_posterior *posterior,
+                                int64_t max_rows, int64_t max_tokens, int64_t n_rhs) {
+    int64_t small = 0, outer = 0;
+    int64_t chunk = model->be->ops->in_place ? HOST_CHUNK_FLOATS : DEVICE_CHUNK_FLOATS;
+    for (int64_t b = 0; b < posterior->n_blocks; b++) {
+        const la_posterior_block *block = &posterior->blocks[b];
+        int64_t least = block->out < block->in ? block->out : block->in;
+        small = least > small ? least : small;
+        outer = block->out * block->in > outer ? block->out * block->in : outer;
+    }
+    int64_t row = outer * n_rhs, all = row * max_rows;
+    return (workspaces){.s = (size_t)(max_tokens * n_rhs * small),
+                        .outer = (size_t)(all < chunk   ? all
+                                          : row > chunk ? row
+                                                        : chunk)};
+}
+
+size_t la_kron_cov_bytes(const la_model *model, const la_posterior *posterior, int64_t max_rows,
+                         int64_t max_tokens, int64_t n_rhs) {
+    workspaces w = workspaces_of(model, posterior, max_rows, max_tokens, n_rhs);
+    size_t floats = w.s + 2 * w.outer + (size_t)(2 * max_rows * n_rhs * n_rhs);
+    for (int64_t i = 0; i < posterior->n_inputs; i++)
+        floats += (size_t)(posterior->inputs[i].rank * posterior->inputs[i].n);
+    for (int64_t b = 0; b < posterior->n_blocks; b++) {
+        const la_posterior_block *block = &posterior->blocks[b];
+        const la_factor *input = &posterior->inputs[block->input];
+        floats += (size_t)(block->output.rank * block->output.n);
+        /* weights, and those of what a cut factor leaves out */
+        floats += (size_t)(block->output.rank * input->rank);
+        if (input->rank < input->n || block->output.rank < block->output.n)
+            floats += (size_t)(block->out * block->in);
+    }
+    return floats * sizeof(float);
+}
+
 la_status la_kron_cov_open(la_model *model, const la_posterior *posterior, int64_t max_rows,
                            int64_t max_tokens, int64_t n_rhs, la_covariance **out, la_error *err) {
     *out = NULL;
@@ -108,24 +149,16 @@ la_status la_kron_cov_open(la_model *model, const la_posterior *posterior, int64
     c->n_inputs = posterior->n_inputs;
     c->rotations = la_alloc((size_t)model->n_blocks, sizeof *c->rotations, err);
     c->input_memory = la_alloc((size_t)posterior->n_inputs, sizeof *c->input_memory, err);
-    int64_t small = 0, outer = 0, next = 0;
-    for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++) {
-        if (!model->blocks[b].wanted)
-            continue;
-        const la_posterior_block *block = &posterior->blocks[next++];
-        int64_t least = block->out < block->in ? block->out : block->in;
-        small = least > small ? least : small;
-        outer = block->out * block->in > outer ? block->out * block->in : outer;
-        open_block(c, posterior, block, &c->rotations[b], err);
-    }
+    int64_t next = 0;
+    for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++)
+        if (model->blocks[b].wanted)
+            open_block(c, posterior, &posterior->blocks[next++], &c->rotations[b], err);
     if (err->status == LA_OK) {
-        int64_t row = outer * n_rhs;
-        c->outer_floats = row * max_rows < CHUNK_FLOATS ? row * max_rows
-                          : row > CHUNK_FLOATS          ? row
-                                                        : CHUNK_FLOATS;
-        c->s = be->ops->alloc(be, (size_t)(max_tokens * n_rhs * small) * sizeof(float));
-        c->outer = be->ops->alloc(be, (size_t)c->outer_floats * sizeof(float));
-        c->rotated = be->ops->alloc(be, (size_t)c->outer_floats * sizeof(float));
+        workspaces w = workspaces_of(model, posterior, max_rows, max_tokens, n_rhs);
+        c->outer_floats = (int64_t)w.outer;
+        c->s = be->ops->alloc(be, w.s * sizeof(float));
+        c->outer = be->ops->alloc(be, w.outer * sizeof(float));
+        c->rotated = be->ops->alloc(be, w.outer * sizeof(float));
         c->cov = be->ops->alloc(be, (size_t)(max_rows * n_rhs * n_rhs) * sizeof(double));
         if (!c->s || !c->outer || !c->rotated || !c->cov)
             la_fail(err, LA_RESOURCE,
@@ -197,10 +230,10 @@ void la_kron_cov_close(la_covariance *c) {
     for (int64_t i = 0; c->input_memory && i < c->n_inputs; i++)
         if (c->input_memory[i])
             be->ops->release(be, c->input_memory[i]);
-    void *workspaces[] = {c->s, c->outer, c->rotated, c->cov};
+    void *buffers[] = {c->s, c->outer, c->rotated, c->cov};
     for (int i = 0; i < 4; i++)
-        if (workspaces[i])
-            be->ops->release(be, workspaces[i]);
+        if (buffers[i])
+            be->ops->release(be, buffers[i]);
     free(c->rotations);
     free(c->input_memory);
     free(c);

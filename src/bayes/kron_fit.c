@@ -9,8 +9,6 @@
  * in f32, the batches into each other in f64. */
 #include "bayes/kron.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +17,6 @@ struct la_curvature_fit {
     la_kron kron;
     double **inputs; /* [n_inputs] sums [n, n] on the device, lower triangle; NULL: not wanted */
     int64_t *input_size; /* [n_inputs] */
-    bool *input_per_row; /* [n_inputs] */
     bool *input_done;    /* [n_inputs] in this batch */
     double **outputs;    /* [n_blocks] */
     float *segments;     /* workspace for row sums */
@@ -47,7 +44,6 @@ static void fit_close(la_curvature_fit *fit) {
         be->ops->release(be, fit->squares);
     free(fit->inputs);
     free(fit->input_size);
-    free(fit->input_per_row);
     free(fit->input_done);
     free(fit->outputs);
     free(fit);
@@ -65,6 +61,38 @@ static double *new_sum(la_backend *be, int64_t n, const char *name, la_error *er
     return sum;
 }
 
+static size_t segments_count(const la_model *model, int64_t max_rows, int64_t n_rhs) {
+    int64_t widest = 0;
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        const la_block *block = &model->blocks[b];
+        int64_t side = block->in > block->out ? block->in : block->out;
+        widest = block->wanted && side > widest ? side : widest;
+    }
+    return (size_t)(max_rows * (n_rhs > 1 ? n_rhs : 1) * widest);
+}
+
+/* Blocks that read the same input share its sum. */
+static size_t fit_bytes(const la_model *model, la_kron kron, int64_t max_rows, int64_t n_rhs,
+                        int64_t *max_factor) {
+    size_t bytes = 0;
+    *max_factor = 0;
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        const la_block *block = &model->blocks[b];
+        if (!block->wanted)
+            continue;
+        bool shared = false;
+        for (int64_t i = 0; i < b; i++)
+            shared |= model->blocks[i].wanted && model->blocks[i].input == block->input;
+        bytes += (size_t)(block->out * block->out) * sizeof(double);
+        bytes += shared ? 0 : (size_t)(block->in * block->in) * sizeof(double);
+        *max_factor = block->out > *max_factor ? block->out : *max_factor;
+        *max_factor = block->in > *max_factor ? block->in : *max_factor;
+    }
+    if (kron == LA_KRON_REDUCE)
+        bytes += segments_count(model, max_rows, n_rhs) * sizeof(float);
+    return bytes;
+}
+
 static la_status fit_open(la_model *model, la_kron kron, int64_t max_rows, int64_t n_rhs,
                           la_curvature_fit **out, la_error *err) {
     *out = NULL;
@@ -72,12 +100,10 @@ static la_status fit_open(la_model *model, la_kron kron, int64_t max_rows, int64
     if (!fit)
         return err->status;
     size_t inputs = (size_t)model->n_inputs, blocks = (size_t)model->n_blocks;
-    int64_t widest = 0;
     fit->model = model;
     fit->kron = kron;
     fit->inputs = la_alloc(inputs, sizeof *fit->inputs, err);
     fit->input_size = la_alloc(inputs, sizeof *fit->input_size, err);
-    fit->input_per_row = la_alloc(inputs, sizeof *fit->input_per_row, err);
     fit->input_done = la_alloc(inputs, sizeof *fit->input_done, err);
     fit->outputs = la_alloc(blocks, sizeof *fit->outputs, err);
     for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++) {
@@ -87,14 +113,11 @@ static la_status fit_open(la_model *model, la_kron kron, int64_t max_rows, int64
         if (!fit->inputs[block->input])
             fit->inputs[block->input] = new_sum(model->be, block->in, block->name, err);
         fit->input_size[block->input] = block->in;
-        fit->input_per_row[block->input] = block->per_row;
         if (err->status == LA_OK)
             fit->outputs[b] = new_sum(model->be, block->out, block->name, err);
-        widest = block->in > widest ? block->in : widest;
-        widest = block->out > widest ? block->out : widest;
     }
     if (err->status == LA_OK && kron == LA_KRON_REDUCE) {
-        size_t count = (size_t)(max_rows * (n_rhs > 1 ? n_rhs : 1) * widest);
+        size_t count = segments_count(model, max_rows, n_rhs);
         fit->segments = model->be->ops->alloc(model->be, count * sizeof(float));
         fit->squares = model->be->ops->alloc(model->be, blocks * sizeof(double));
         if (!fit->segments || !fit->squares)
@@ -142,75 +165,69 @@ static la_block_visitor fit_visitor(la_curvature_fit *fit) {
     return (la_block_visitor){visit, fit};
 }
 
+/* ---- several devices ---- */
+
+/* The sums of all devices on the first. */
+static la_status fit_merge(la_curvature_fit *const *all, int n, la_error *err) {
+    la_backend *devices[LA_DEVICES_MAX];
+    double *sums[LA_DEVICES_MAX];
+    const la_model *model = all[0]->model;
+    for (int i = 0; i < n; i++)
+        devices[i] = all[i]->model->be;
+#define MERGE(sum, count)                                                                          \
+    do {                                                                                           \
+        for (int i = 0; i < n; i++)                                                                \
+            sums[i] = all[i]->sum;                                                                 \
+        if (sums[0])                                                                               \
+            LA_TRY(devices[0]->ops->reduce(devices, n, sums, count, err));                         \
+    } while (0)
+    for (int64_t k = 0; k < model->n_inputs; k++)
+        MERGE(inputs[k], all[0]->input_size[k] * all[0]->input_size[k]);
+    for (int64_t b = 0; b < model->n_blocks; b++)
+        MERGE(outputs[b], model->blocks[b].out * model->blocks[b].out);
+    MERGE(squares, model->n_blocks);
+#undef MERGE
+    return LA_OK;
+}
+
 /* ---- decomposition ---- */
 
-/* Ascending eigenpairs in full -> the rank largest, descending, in f32 vectors. */
-static la_status keep_largest(int64_t n, int64_t rank, const double *values, const double *vectors,
-                              const char *name, la_pool *pool, la_factor *factor, la_error *err) {
-    *factor = (la_factor){.n = n, .rank = rank};
-    factor->values = la_pool_take(pool, (size_t)rank, sizeof *factor->values, err);
-    factor->vectors = la_pool_take(pool, (size_t)(rank * n), sizeof *factor->vectors, err);
-    if (!factor->values || !factor->vectors)
-        return err->status;
-    double top = values[n - 1];
-    /* sums of f32 products: what is negative beyond their rounding is no rounding */
-    if (values[0] < -1e-4 * top || top < 0)
-        return la_fail(err, LA_NUMERICAL,
-                       "%s: a curvature factor is not positive semi-definite: eigenvalues %g to %g",
-                       name, values[0], top);
-    for (int64_t i = 0; i < rank; i++) {
-        int64_t from = n - 1 - i;
-        factor->values[i] = values[from] > 0 ? values[from] : 0;
-        for (int64_t j = 0; j < n; j++)
-            factor->vectors[i * n + j] = (float)vectors[from * n + j];
-    }
-    return LA_OK;
+/* What is negative beyond the rounding of sums of products is no rounding. */
+static la_status check_eigenvalues(const la_backend *be, const la_eigen *problem, la_error *err) {
+    double slack = be->precision == LA_PRECISION_F32 ? 1e-4 : 1e-3, top = problem->values[0];
+    if (top >= 0 && !(problem->least < -slack * top))
+        return LA_OK;
+    return la_fail(err, LA_NUMERICAL,
+                   "%s: a curvature factor is not positive semi-definite: eigenvalues %g to %g",
+                   problem->name, problem->least, top);
 }
 
-typedef struct decomposition {
-    int64_t count;
-    int64_t *n, *rank;
-    double **sums, **values;
-    const char **names;
-    la_factor **targets;
-} decomposition;
-
-static double trace_of(const double *sum, int64_t n) {
-    double trace = 0;
+static la_status read_trace(la_backend *be, const double *sum, int64_t n, double *trace,
+                            la_error *err) {
+    double *diagonal = la_alloc((size_t)n, sizeof *diagonal, err);
+    if (!diagonal)
+        return err->status;
+    be->ops->diagonal(be, n, sum, diagonal);
+    *trace = 0;
     for (int64_t i = 0; i < n; i++)
-        trace += sum[i * n + i];
-    return trace;
-}
-
-static void free_decomposition(decomposition *d) {
-    for (int64_t i = 0; i < d->count; i++) {
-        if (d->sums)
-            free(d->sums[i]);
-        if (d->values)
-            free(d->values[i]);
-    }
-    free(d->n);
-    free(d->rank);
-    free(d->sums);
-    free(d->values);
-    free(d->names);
-    free(d->targets);
-}
-
-static la_status add_matrix(decomposition *d, la_backend *be, const double *sum, int64_t n,
-                            int64_t rank, const char *name, la_factor *target, la_error *err) {
-    int64_t i = d->count++;
-    size_t bytes = (size_t)(n * n) * sizeof(double);
-    d->n[i] = n;
-    d->rank[i] = rank && rank < n ? rank : n;
-    d->names[i] = name;
-    d->targets[i] = target;
-    d->sums[i] = la_alloc((size_t)(n * n), sizeof(double), err);
-    d->values[i] = la_alloc((size_t)n, sizeof(double), err);
-    if (err->status != LA_OK)
-        return err->status;
-    be->ops->download(be, d->sums[i], sum, bytes);
+        *trace += diagonal[i];
+    free(diagonal);
     return LA_OK;
+}
+
+/* Adds a matrix to the list of those to decompose, its eigenpairs to go to factor. */
+static la_status add_problem(la_eigen *problem, double *sum, int64_t n, int64_t rank,
+                             const char *name, la_pool *pool, la_factor *factor, la_error *err) {
+    *factor = (la_factor){.n = n, .rank = rank && rank < n ? rank : n};
+    factor->values = la_pool_take(pool, (size_t)factor->rank, sizeof *factor->values, err);
+    factor->vectors = la_pool_take(pool, (size_t)(factor->rank * n), sizeof(float), err);
+    *problem = (la_eigen){.name = name,
+                          .n = n,
+                          .rank = factor->rank,
+                          .a = sum,
+                          .values = factor->values,
+                          .vectors = factor->vectors};
+    return err->status;
 }
 
 static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *posterior,
@@ -218,17 +235,13 @@ static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *p
     la_model *model = fit->model;
     la_backend *be = model->be;
     la_pool *pool = &posterior->pool;
-    size_t most = (size_t)(model->n_inputs + model->n_blocks);
+    size_t inputs = (size_t)model->n_inputs, blocks = (size_t)model->n_blocks;
     la_status status = be->ops->sync(be, err);
-    decomposition d = {.n = la_alloc(most, sizeof *d.n, err),
-                       .rank = la_alloc(most, sizeof *d.rank, err),
-                       .sums = la_alloc(most, sizeof *d.sums, err),
-                       .values = la_alloc(most, sizeof *d.values, err),
-                       .names = la_alloc(most, sizeof *d.names, err),
-                       .targets = la_alloc(most, sizeof *d.targets, err)};
-    int64_t *input_number = la_alloc((size_t)model->n_inputs, sizeof *input_number, err);
-    posterior->blocks = la_pool_take(pool, (size_t)model->n_blocks, sizeof *posterior->blocks, err);
-    posterior->inputs = la_pool_take(pool, (size_t)model->n_inputs, sizeof *posterior->inputs, err);
+    la_eigen *problems = la_alloc(inputs + blocks, sizeof *problems, err);
+    int64_t *input_number = la_alloc(inputs, sizeof *input_number, err), count = 0;
+    double *input_trace = la_alloc(inputs, sizeof *input_trace, err);
+    posterior->blocks = la_pool_take(pool, blocks, sizeof *posterior->blocks, err);
+    posterior->inputs = la_pool_take(pool, inputs, sizeof *posterior->inputs, err);
     if (err->status != LA_OK) {
         status = err->status;
         goto done;
@@ -241,56 +254,60 @@ static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *p
             continue;
         la_posterior_block *to = &posterior->blocks[posterior->n_blocks++];
         bool input_is_larger = block->in >= block->out;
-        if (input_number[block->input] < 0) {
-            input_number[block->input] = posterior->n_inputs++;
-            LA_TRY_DONE(add_matrix(&d, be, fit->inputs[block->input], block->in,
-                                   input_is_larger ? rank : 0, block->name,
-                                   &posterior->inputs[input_number[block->input]], err));
+        int64_t *number = &input_number[block->input];
+        if (*number < 0) {
+            *number = posterior->n_inputs++;
+            LA_TRY_DONE(
+                read_trace(be, fit->inputs[block->input], block->in, &input_trace[*number], err));
+            LA_TRY_DONE(add_problem(&problems[count++], fit->inputs[block->input], block->in,
+                                    input_is_larger ? rank : 0, block->name, pool,
+                                    &posterior->inputs[*number], err));
         }
-        LA_TRY_DONE(add_matrix(&d, be, fit->outputs[b], block->out, input_is_larger ? 0 : rank,
-                               block->name, &to->output, err));
         double rows = (double)posterior->n_rows, tokens = (double)posterior->n_tokens;
         to->name = la_pool_text(pool, block->name, strlen(block->name), err);
         to->out = block->out;
         to->in = block->in;
-        to->input = input_number[block->input];
+        to->input = *number;
         to->denominator = block->is_head || fit->kron == LA_KRON_REDUCE ? rows : tokens;
         to->theta_square = block->theta_square;
-        to->trace_out = trace_of(d.sums[d.count - 1], block->out);
+        to->trace_in = input_trace[*number];
+        LA_TRY_DONE(read_trace(be, fit->outputs[b], block->out, &to->trace_out, err));
         if (fit->kron == LA_KRON_REDUCE && !block->per_row) {
             double squares;
             be->ops->download(be, &squares, fit->squares + b, sizeof squares);
             if (to->trace_out <= CANCELLED * squares) {
-                memset(d.sums[d.count - 1], 0, (size_t)(block->out * block->out) * sizeof(double));
+                be->ops->zero(be, fit->outputs[b],
+                              (size_t)(block->out * block->out) * sizeof(double));
                 to->trace_out = 0;
             }
         }
-        if (!to->name) {
-            status = err->status;
-            goto done;
-        }
+        LA_TRY_DONE(add_problem(&problems[count++], fit->outputs[b], block->out,
+                                input_is_larger ? 0 : rank, block->name, pool, &to->output, err));
     }
-    for (int64_t b = 0; b < posterior->n_blocks; b++)
-        for (int64_t i = 0; i < d.count; i++)
-            if (d.targets[i] == &posterior->inputs[posterior->blocks[b].input])
-                posterior->blocks[b].trace_in = trace_of(d.sums[i], d.n[i]);
-    LA_TRY_DONE(be->ops->eigh(be, d.count, d.n, d.sums, d.values, d.names, err));
-    for (int64_t i = 0; i < d.count; i++)
-        LA_TRY_DONE(keep_largest(d.n[i], d.rank[i], d.values[i], d.sums[i], d.names[i], pool,
-                                 d.targets[i], err));
+    LA_TRY_DONE(be->ops->eigh(be, count, problems, err));
+    for (int64_t i = 0; i < count; i++) {
+        LA_TRY_DONE(check_eigenvalues(be, &problems[i], err));
+        for (int64_t j = 0; j < problems[i].rank; j++)
+            if (problems[i].values[j] < 0)
+                problems[i].values[j] = 0;
+    }
 done:
-    free_decomposition(&d);
+    free(problems);
     free(input_number);
+    free(input_trace);
     return status;
 }
 
 const la_curvature_kind la_curvature_kron = {
     .name = "kron",
+    .fit_bytes = fit_bytes,
     .fit_open = fit_open,
     .fit_batch = fit_batch,
     .fit_visitor = fit_visitor,
+    .fit_merge = fit_merge,
     .fit_finish = fit_finish,
     .fit_close = fit_close,
+    .cov_bytes = la_kron_cov_bytes,
     .cov_open = la_kron_cov_open,
     .cov_batch = la_kron_cov_batch,
     .cov_visitor = la_kron_cov_visitor,

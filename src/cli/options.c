@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_kind { FLAG, TEXT, NUMBER, REPEATED } option_kind;
+typedef enum option_kind { FLAG, TEXT, NUMBER, NUMBER_OR_AUTO, REPEATED } option_kind;
 
 typedef struct option_row {
     const char *name;
@@ -45,12 +45,13 @@ static const option_row rows[] = {
     {"max-regression", REPEATED, AT(max_regression), 0, 0, "METRIC=X",
      "fail when worse than the baseline by more than X"},
     {"min-samples", NUMBER, AT(min_samples), 0, BIG, "N", "fail with fewer rows"},
-    {"device", TEXT, AT(device), 0, 0, "NAME", "auto (default), cpu, cuda"},
+    {"device", TEXT, AT(device), 0, 0, "NAME", "auto (default), cpu, cuda, cuda:0,1"},
     {"threads", NUMBER, AT(threads), 1, 4096, "N", "default: the CPUs this process may use"},
-    {"precision", TEXT, AT(precision), 0, 0, "NAME", "f32"},
+    {"precision", TEXT, AT(precision), 0, 0, "NAME", "f32 (default); on CUDA also tf32, bf16"},
     {"seed", NUMBER, AT(seed), 0, BIG, "N", "of the Monte Carlo draw (default 0)"},
     {"max-length", NUMBER, AT(max_length), 1, INT32_MAX, "N", "tokens a text is truncated to"},
-    {"batch-tokens", NUMBER, AT(batch_tokens), 1, 1 << 24, "N", "tokens run together"},
+    {"batch-tokens", NUMBER_OR_AUTO, AT(batch_tokens), 1, 1 << 24, "N",
+     "tokens run together; auto: as many as the free memory holds"},
     {"text-field", TEXT, AT(text_field), 0, 0, "NAME", "field with the text"},
     {"pair-field", TEXT, AT(pair_field), 0, 0, "NAME", "field with the second text"},
     {"label-field", TEXT, AT(label_field), 0, 0, "NAME", "field with the label"},
@@ -94,6 +95,12 @@ static la_status store(const option_row *row, const char *value, la_cli *cli, la
         list->values[list->n++] = value;
         return LA_OK;
     }
+    case NUMBER_OR_AUTO:
+        if (!strcmp(value, "auto")) {
+            *(int64_t *)(void *)field = -1;
+            return LA_OK;
+        }
+        /* fall through */
     case NUMBER: {
         char *end;
         errno = 0;

@@ -11,7 +11,7 @@
 
 void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                        const la_mat *residual, la_mat *state, la_mat *y) {
-    be->ops->linear(be, x, &linear->w, linear->bias, residual, y);
+    be->ops->linear(be, x, &linear->w, linear->bias.data ? &linear->bias : NULL, residual, y);
     if (linear->site)
         linear->site->kind->forward(be, linear->site, x, state, y);
 }
@@ -26,8 +26,14 @@ static la_attention attention_of(const la_run *run, int64_t layer) {
     if (is_pruned(run, layer)) {
         a.cu_q = run->ones;
         a.q_at = run->pooled_at;
+        a.max_queries = 1;
     }
     return a;
+}
+
+/* A cotangent's buffer as a matrix of this batch. */
+static la_mat sized(la_mat buffer, int64_t rows, int64_t cols) {
+    return la_mat_of(buffer.type, buffer.data, rows, cols);
 }
 
 void la_block_forward(la_run *run, int64_t number) {
@@ -40,6 +46,8 @@ void la_block_forward(la_run *run, int64_t number) {
     const la_ops *ops = be->ops;
     bool pruned = is_pruned(run, number);
     la_attention attention = attention_of(run, number);
+    if (!pruned)
+        run->last_shared = number;
 
     if (arch->pre_norm)
         ops->norm(be, &layer->norm_attention, &s->in, s->stats_a, &s->a);
@@ -60,17 +68,23 @@ void la_block_forward(la_run *run, int64_t number) {
         ops->rotate(be, config->kv_heads, config->head_dim, run->angles, run->positions, 1, 1,
                     &s->k);
     }
-    ops->attention(be, &attention, &s->q, &s->k, &s->v, &s->context);
+    ops->attention(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context);
     la_linear_forward(be, &layer->linear[LA_SLOT_O], &s->context, &s->in_q, &s->site[LA_SLOT_O],
                       &s->sum);
     ops->norm(be, arch->pre_norm ? &layer->norm_ffn : &layer->norm_attention, &s->sum, s->stats_f,
               &s->f);
-    la_linear_forward(be, &layer->linear[LA_SLOT_UP], &s->f, NULL, &s->site[LA_SLOT_UP], &s->up);
-    if (arch->gated)
-        la_linear_forward(be, &layer->linear[LA_SLOT_GATE], &s->f, NULL, &s->site[LA_SLOT_GATE],
-                          &s->gate);
-    ops->activation(be, config->activation, arch->gated ? &s->gate : &s->up,
-                    arch->gated ? &s->up : NULL, &s->act);
+    const la_linear *up = &layer->linear[LA_SLOT_UP];
+    if (!arch->gated && !up->site) {
+        ops->linear_activation(be, &s->f, &up->w, up->bias.data ? &up->bias : NULL,
+                               config->activation, &s->up, &s->act);
+    } else {
+        la_linear_forward(be, up, &s->f, NULL, &s->site[LA_SLOT_UP], &s->up);
+        if (arch->gated)
+            la_linear_forward(be, &layer->linear[LA_SLOT_GATE], &s->f, NULL, &s->site[LA_SLOT_GATE],
+                              &s->gate);
+        ops->activation(be, config->activation, arch->gated ? &s->gate : &s->up,
+                        arch->gated ? &s->up : NULL, &s->act);
+    }
     la_linear_forward(be, &layer->linear[LA_SLOT_DOWN], &s->act, arch->pre_norm ? &s->sum : &s->f,
                       &s->site[LA_SLOT_DOWN], &s->sum2);
     if (!arch->pre_norm)
@@ -96,8 +110,8 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
                .n_rows = run->n_rows,
                .n_rhs = run->n_rhs},
         .state = state,
-        .state_all = la_mat_f32(run->site_all.data, x->rows, site->state_cols),
-        .state_g = la_mat_f32(run->site_g.data, g->rows, site->state_cols),
+        .state_all = la_mat_of(x->type, run->site_all.data, x->rows, site->state_cols),
+        .state_g = la_mat_of(g->type, run->site_g.data, g->rows, site->state_cols),
         .dx = want_dx ? dx : NULL,
         .visitor = wanted ? visitor : NULL,
     };
@@ -105,6 +119,9 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
 }
 
 void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visitor) {
+    /* only the layer's input was kept: what it computed from it is computed again */
+    if (run->recompute && !is_pruned(run, number) && run->last_shared != number)
+        la_block_forward(run, number);
     const la_model *model = run->model;
     const la_config *config = &model->config;
     const la_arch *arch = config->arch;
@@ -116,10 +133,10 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     bool pruned = is_pruned(run, number), lowest = number == model->lowest_layer;
     la_stage last = lowest ? model->lowest_stage : LA_STAGE_QKV;
     la_attention attention = attention_of(run, number);
-    la_mat g = la_mat_f32(run->g.data, out_rows, config->hidden);
-    la_mat d_f = la_mat_f32(run->g2.data, out_rows, config->hidden);
-    la_mat d_act = la_mat_f32(run->dffn.data, out_rows, config->ffn);
-    la_mat d_up = la_mat_f32(run->dup.data, out_rows, config->ffn);
+    la_mat g = sized(run->g, out_rows, config->hidden);
+    la_mat d_f = sized(run->g2, out_rows, config->hidden);
+    la_mat d_act = sized(run->dffn, out_rows, config->ffn);
+    la_mat d_up = sized(run->dup, out_rows, config->ffn);
 
     /* g: of out -> of sum2 */
     if (!arch->pre_norm)
@@ -146,18 +163,18 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
         ops->add(be, &d_f, &g);
         ops->norm_backward(be, &layer->norm_attention, &s->sum, s->stats_f, m, &g, NULL, &g);
     }
-    la_mat d_context = la_mat_f32(run->dctx.data, out_rows, s->context.cols);
+    la_mat d_context = sized(run->dctx, out_rows, s->context.cols);
     more = last < LA_STAGE_O;
     la_linear_backward(run, &layer->linear[LA_SLOT_O], &s->site[LA_SLOT_O], &s->context,
                        &s->context, pruned, &g, 0, &d_context, more, visitor);
     if (!more)
         return;
-    la_mat d_q = la_mat_f32(run->dq.data, out_rows, s->q.cols);
-    la_mat d_k = la_mat_f32(run->dk.data, in_rows, s->k.cols);
-    la_mat d_v = la_mat_f32(run->dv.data, in_rows, s->v.cols);
+    la_mat d_q = sized(run->dq, out_rows, s->q.cols);
+    la_mat d_k = sized(run->dk, in_rows, s->k.cols);
+    la_mat d_v = sized(run->dv, in_rows, s->v.cols);
     bool need_qk = !lowest || layer->linear[LA_SLOT_Q].site || layer->linear[LA_SLOT_K].site;
     bool need_v = !lowest || layer->linear[LA_SLOT_V].site;
-    ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, m, &d_context,
+    ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context, m, &d_context,
                             need_qk ? &d_q : NULL, need_qk ? &d_k : NULL, need_v ? &d_v : NULL);
     if (arch->rotary && need_qk) {
         ops->rotate(be, config->heads, config->head_dim, run->angles,
@@ -166,7 +183,7 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
                     &d_k);
     }
     /* cotangent of a: from k and v over all tokens, from q over the queries */
-    la_mat d_a = la_mat_f32(run->g2.data, in_rows, config->hidden);
+    la_mat d_a = sized(run->g2, in_rows, config->hidden);
     la_mat d_aq = d_a;
     more = !lowest;
     if (need_v)
@@ -177,7 +194,7 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
                            &d_k, 1, &d_a, more, visitor);
         /* d_context has been read: its place serves for the pooled tokens' cotangents */
         if (pruned)
-            d_aq = la_mat_f32(run->dctx.data, out_rows, config->hidden);
+            d_aq = sized(run->dctx, out_rows, config->hidden);
         la_linear_backward(run, &layer->linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q,
                            pruned, &d_q, pruned ? 0 : 1, &d_aq, more, visitor);
     }
@@ -187,9 +204,9 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
         ops->scatter(be, &d_aq, m, run->pooled, true, &d_a);
     /* g: of sum -> of in; the residual of the pooled tokens goes back to their places */
     la_mat residual = g;
-    la_mat all = la_mat_f32(run->g.data, in_rows, config->hidden);
+    la_mat all = sized(run->g, in_rows, config->hidden);
     if (pruned) {
-        residual = la_mat_f32(run->dffn.data, in_rows, config->hidden);
+        residual = sized(run->dffn, in_rows, config->hidden);
         ops->scatter(be, &g, m, run->pooled, false, &residual);
     }
     if (arch->pre_norm) {

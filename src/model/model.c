@@ -6,14 +6,20 @@
 
 enum { NAME_MAX_BYTES = 512 };
 
-struct la_placed {
-    la_placed *next;
-    void *memory;
+/* slot is the address of a data pointer, of whatever type. Until la_model_place it holds the host
+ * array itself; it stays so where that can be read. */
+struct la_placement {
+    la_placement *next;
+    void *slot;
+    la_dtype from, to;
+    int64_t count;
+    bool copied;
 };
 
 typedef struct binder {
     la_model *model;
     const la_arch *arch;
+    const la_model *twin;
     const char *base_dir;
     const la_log *log;
     int64_t blocks_capacity;
@@ -59,26 +65,32 @@ static la_status missing(const binder *b, const char *module, bool in_body, cons
                    b->base_dir, prefix, module, leaf, adapter->config_path);
 }
 
-/* Host memory -> where the backend reads it. */
-static const void *place(binder *b, const void *host, size_t bytes, la_error *err) {
+static void *slot_get(const void *slot) {
+    void *value;
+    memcpy(&value, slot, sizeof value);
+    return value;
+}
+
+static void slot_set(void *slot, const void *value) {
+    memcpy(slot, &value, sizeof value);
+}
+
+/* The pointer at slot will be to count numbers of type to, made of the host's of type from. Slot and
+ * host array stay where they are as long as the model. */
+static la_status place(binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
+                       void *slot, la_error *err) {
     la_model *model = b->model;
-    bool copied;
-    const void *memory = model->be->ops->place(model->be, host, bytes, &copied);
-    if (!memory) {
-        la_fail(err, LA_RESOURCE, "out of memory on %s for %zu bytes of weights", model->be->device,
-                bytes);
-        return NULL;
-    }
-    if (copied) {
-        la_placed *note = la_pool_take(&model->pool, 1, sizeof *note, err);
-        if (!note) {
-            model->be->ops->release(model->be, (void *)(uintptr_t)memory);
-            return NULL;
-        }
-        *note = (la_placed){model->placed, (void *)(uintptr_t)memory};
-        model->placed = note;
-    }
-    return memory;
+    la_placement *note = la_pool_take(&model->pool, 1, sizeof *note, err);
+    if (!note)
+        return err->status;
+    slot_set(slot, host);
+    *note = (la_placement){.slot = slot, .from = from, .to = to, .count = count};
+    if (!model->next_placement)
+        model->next_placement = &model->placements;
+    *model->next_placement = note;
+    model->next_placement = &note->next;
+    model->weight_bytes += (size_t)count * la_dtype_size(to);
+    return LA_OK;
 }
 
 static la_status check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err) {
@@ -96,44 +108,42 @@ static la_status check_shape(const la_tensor *tensor, int64_t rows, int64_t cols
                    tensor->file, tensor->name, shape, (long long)rows, (long long)cols);
 }
 
-/* A matrix where it lies in the file, or widened when it is f64. */
-static la_status place_matrix(binder *b, const la_tensor *tensor, la_mat *out, la_error *err) {
+static la_status check_values(const binder *b, const la_tensor *tensor, la_error *err) {
     LA_TRY(la_tensor_check_float(tensor, err));
-    LA_TRY(la_tensor_check_finite(tensor, err));
-    const void *host = tensor->data;
-    la_dtype type = tensor->dtype;
-    if (type == LA_F64) {
-        float *values = la_pool_take(&b->model->pool, (size_t)tensor->count, sizeof *values, err);
-        if (!values)
-            return err->status;
-        la_dtype_to_f32(type, host, tensor->count, values);
-        host = values;
-        type = LA_F32;
-    }
-    const void *memory = place(b, host, (size_t)tensor->count * la_dtype_size(type), err);
-    if (!memory)
-        return err->status;
-    *out = (la_mat){(void *)(uintptr_t)memory, tensor->shape[0], tensor->shape[1], tensor->shape[1],
-                    type};
-    return LA_OK;
+    return b->twin ? LA_OK : la_tensor_check_finite(tensor, err);
 }
 
-/* A vector as f32; add (may be NULL) is added to it. */
-static la_status place_vector(binder *b, const la_tensor *tensor, int64_t n, const float *add,
-                              const float **out, la_error *err) {
+/* A matrix as the backend multiplies it; of_head: the head works in f32. */
+static la_status place_matrix(binder *b, const la_tensor *tensor, bool of_head, la_mat *out,
+                              la_error *err) {
+    la_model *model = b->model;
+    LA_TRY(check_values(b, tensor, err));
+    la_dtype to = of_head && model->be->activation != LA_F32
+                      ? LA_F32
+                      : la_weight_type(model->be, tensor->dtype);
+    *out = (la_mat){NULL, tensor->shape[0], tensor->shape[1], tensor->shape[1], to};
+    if (to != (of_head ? LA_F32 : model->be->activation) && tensor->count > model->max_weight) {
+        model->max_weight = tensor->count;
+        model->max_weight_width = tensor->shape[1];
+    }
+    return place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
+}
+
+/* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
+ */
+static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const float *add,
+                          la_error *err) {
     float *values = la_pool_take(&b->model->pool, (size_t)n, sizeof *values, err);
     if (!values)
-        return err->status;
+        return NULL;
     if (tensor) {
-        LA_TRY(la_tensor_check_float(tensor, err));
-        LA_TRY(check_shape(tensor, n, -1, err));
-        LA_TRY(la_tensor_check_finite(tensor, err));
+        if (check_shape(tensor, n, -1, err) != LA_OK || check_values(b, tensor, err) != LA_OK)
+            return NULL;
         la_dtype_to_f32(tensor->dtype, tensor->data, n, values);
     }
     for (int64_t i = 0; add && i < n; i++)
         values[i] += add[i];
-    *out = place(b, values, (size_t)n * sizeof *values, err);
-    return *out ? LA_OK : err->status;
+    return values;
 }
 
 /* ---- blocks ---- */
@@ -157,7 +167,7 @@ static la_status add_block(binder *b, const la_block *block, int64_t *number, la
 
 /* Attaches the adapter at module, if it has something there. input: the number of the matrix that
  * the module reads. */
-static la_status bind_site(binder *b, const char *module, bool in_body, bool per_row, int64_t input,
+static la_status bind_site(binder *b, const char *module, bool in_body, bool of_head, int64_t input,
                            la_linear *linear, la_error *err) {
     la_model *model = b->model;
     la_adapter *adapter = &model->adapter;
@@ -174,7 +184,7 @@ static la_status bind_site(binder *b, const char *module, bool in_body, bool per
     if (!adapted)
         return LA_OK;
     for (int i = 0; i < n_blocks; i++) {
-        blocks[i].per_row = per_row;
+        blocks[i].per_row = of_head; /* the head sees one token a row */
         blocks[i].input = i ? model->n_inputs++ : input;
         LA_TRY(add_block(b, &blocks[i], &site.blocks[i], err));
     }
@@ -182,15 +192,13 @@ static la_status bind_site(binder *b, const char *module, bool in_body, bool per
     la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!site.module || !kept)
         return err->status;
-    la_mat *matrices[2] = {&site.a, &site.b};
-    for (int i = 0; i < 2; i++) {
-        size_t bytes = (size_t)(matrices[i]->rows * matrices[i]->cols) * sizeof(float);
-        const void *memory = place(b, matrices[i]->data, bytes, err);
-        if (!memory)
-            return err->status;
-        matrices[i]->data = (void *)(uintptr_t)memory;
-    }
     *kept = site;
+    la_mat *matrices[2] = {&kept->a, &kept->b};
+    for (int i = 0; i < 2; i++) {
+        la_mat *m = matrices[i];
+        m->type = of_head ? LA_F32 : model->be->activation;
+        LA_TRY(place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+    }
     linear->site = kept;
     if (site.state_cols > model->max_state_cols)
         model->max_state_cols = site.state_cols;
@@ -200,15 +208,15 @@ static la_status bind_site(binder *b, const char *module, bool in_body, bool per
 /* ---- parts of the model ---- */
 
 static la_status bind_linear(binder *b, const char *module, bool in_body, int64_t out, int64_t in,
-                             bool bias, bool per_row, int64_t input, la_linear *linear,
+                             bool bias, bool of_head, int64_t input, la_linear *linear,
                              la_error *err) {
     bool trained;
     const la_tensor *weight = find_parameter(b, module, in_body, "weight", &trained);
     if (!weight)
         return missing(b, module, in_body, "weight", err);
     LA_TRY(check_shape(weight, out, in, err));
-    LA_TRY(place_matrix(b, weight, &linear->w, err));
-    LA_TRY(bind_site(b, module, in_body, per_row, input, linear, err));
+    LA_TRY(place_matrix(b, weight, of_head, &linear->w, err));
+    LA_TRY(bind_site(b, module, in_body, of_head, input, linear, err));
     const la_tensor *shift = find_parameter(b, module, in_body, "bias", &trained);
     if (bias && !shift)
         return missing(b, module, in_body, "bias", err);
@@ -217,9 +225,14 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
                        "%s: tensor \"%s\" is a bias that config.json says is not there",
                        shift->file, shift->name);
     const float *extra = linear->site ? linear->site->bias : NULL;
-    if (shift || extra)
-        LA_TRY(place_vector(b, shift, out, extra, &linear->bias, err));
-    return LA_OK;
+    if (!shift && !extra)
+        return LA_OK;
+    const float *values = read_vector(b, shift, out, extra, err);
+    if (!values)
+        return err->status;
+    la_dtype type = of_head ? LA_F32 : b->model->be->activation;
+    linear->bias = la_mat_of(type, NULL, 1, out);
+    return place(b, values, LA_F32, out, type, &linear->bias.data, err);
 }
 
 /* Layer norms of old checkpoints call weight and bias gamma and beta. */
@@ -237,7 +250,10 @@ static la_status bind_norm(binder *b, const char *module, la_norm *norm, la_erro
             tensor = find_parameter(b, module, true, leaves[i][1], &trained);
         if (!tensor)
             return missing(b, module, true, leaves[i][0], err);
-        LA_TRY(place_vector(b, tensor, config->hidden, NULL, places[i], err));
+        const float *values = read_vector(b, tensor, config->hidden, NULL, err);
+        if (!values)
+            return err->status;
+        LA_TRY(place(b, values, LA_F32, config->hidden, LA_F32, places[i], err));
     }
     return LA_OK;
 }
@@ -253,7 +269,11 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     if (trained && tensor->n_dims == 2)
         rows = tensor->shape[0]; /* a vocabulary that was resized is saved whole with the adapter */
     LA_TRY(check_shape(tensor, rows, model->config.hidden, err));
-    return place_matrix(b, tensor, &model->tables[model->n_tables++], err);
+    la_mat *table = &model->tables[model->n_tables++];
+    *table = (la_mat){NULL, rows, model->config.hidden, model->config.hidden,
+                      la_weight_type(model->be, tensor->dtype)};
+    LA_TRY(check_values(b, tensor, err));
+    return place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data, err);
 }
 
 static la_status bind_layer(binder *b, int64_t number, la_error *err) {
@@ -399,12 +419,10 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
                             (size_t)(id * d) * la_dtype_size(weight->dtype),
                         d, rows + i * d);
     }
-    const void *memory = place(b, rows, (size_t)(n * d) * sizeof *rows, err);
-    if (!memory)
-        return err->status;
     la_head_layer *layer = &model->head[model->n_head++];
-    layer->linear.w = la_mat_f32((float *)(uintptr_t)memory, n, d);
+    layer->linear.w = la_mat_f32(NULL, n, d);
     layer->block = -1;
+    LA_TRY(place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
     model->n_classes = n;
     model->pool_token = LA_POOL_LAST;
     model->task = LA_TASK_CHOICE;
@@ -593,8 +611,14 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
     LA_TRY(bind_body(b, err));
     LA_TRY(classify ? bind_classifier(b, err) : bind_choices(b, options, err));
     LA_TRY(check_adapter_used(b, err));
-    report_base_unused(b);
+    if (!b->twin)
+        report_base_unused(b);
     LA_TRY(select_blocks(b, options->params, err));
+    if (b->twin) {
+        strcpy(model->base_digest, b->twin->base_digest);
+        strcpy(model->adapter_digest, b->twin->adapter_digest);
+        return LA_OK;
+    }
     LA_TRY(digest_base(model, err));
     return la_adapter_digest(&model->adapter, model->adapter_digest, err);
 }
@@ -602,16 +626,33 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err) {
     *model = (la_model){.be = be};
-    binder b = {.model = model, .base_dir = options->base, .log = &options->log};
+    binder b = {
+        .model = model, .base_dir = options->base, .log = &options->log, .twin = options->twin};
     la_status status = open_parts(&b, options, err);
     if (status != LA_OK)
         la_model_close(model);
     return status;
 }
 
+la_status la_model_place(la_model *model, la_error *err) {
+    la_backend *be = model->be;
+    for (la_placement *note = model->placements; note; note = note->next) {
+        bool copied;
+        const void *memory =
+            be->ops->place(be, slot_get(note->slot), note->from, note->count, note->to, &copied);
+        if (!memory)
+            return la_fail(err, LA_RESOURCE, "out of memory on %s for %zu bytes of weights",
+                           be->device, (size_t)note->count * la_dtype_size(note->to));
+        note->copied = copied;
+        slot_set(note->slot, memory);
+    }
+    return be->ops->sync(be, err);
+}
+
 void la_model_close(la_model *model) {
-    for (la_placed *note = model->placed; note; note = note->next)
-        model->be->ops->release(model->be, note->memory);
+    for (la_placement *note = model->placements; note; note = note->next)
+        if (note->copied)
+            model->be->ops->release(model->be, slot_get(note->slot));
     la_adapter_close(&model->adapter);
     la_checkpoint_close(model->base);
     la_config_free(&model->config);

@@ -13,9 +13,9 @@ typedef enum la_task {
 
 /* A projection: y = x w^T + bias, and what an adapter adds. */
 typedef struct la_linear {
-    la_mat w;          /* [out, in]; data NULL where the architecture has no such projection */
-    const float *bias; /* NULL: none */
-    la_site *site;     /* NULL: not adapted */
+    la_mat w;      /* [out, in]; data NULL where the architecture has no such projection */
+    la_mat bias;   /* [1, out]; data NULL: none */
+    la_site *site; /* NULL: not adapted */
 } la_linear;
 
 typedef struct la_layer {
@@ -34,10 +34,12 @@ typedef struct la_model_options {
     la_params params;
     const int32_t *choice_ids; /* answer tokens of a causal LM, in class order */
     int64_t n_choices;
+    const struct la_model *twin; /* the same files, opened before for another device: checked and
+                                    digested already; NULL: none */
     la_log log;
 } la_model_options;
 
-typedef struct la_placed la_placed;
+typedef struct la_placement la_placement;
 
 typedef struct la_model {
     la_pool pool;
@@ -45,7 +47,10 @@ typedef struct la_model {
     la_config config;
     la_checkpoint *base;
     la_adapter adapter;
-    la_placed *placed; /* device copies to release */
+    la_placement *placements, **next_placement; /* host arrays and who reads them, in order */
+    size_t weight_bytes;                        /* of all of them, where they will be read */
+    int64_t max_weight, max_weight_width; /* elements and columns of the largest weight that is not
+                                             of the activation type; 0: none */
     la_task task;
     la_pool_token pool_token;
 
@@ -67,10 +72,12 @@ typedef struct la_model {
 } la_model;
 
 /* Binds every parameter the computation needs; one that neither base nor adapter supplies is an
- * error naming it. be must outlive the model. Free with la_model_close (also after a failure it is
- * safe). */
+ * error naming it. Nothing is on the device before la_model_place: a plan can be made first. be
+ * must outlive the model. Free with la_model_close (also after a failure it is safe). */
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err);
+/* Puts the weights where the backend reads them. */
+la_status la_model_place(la_model *model, la_error *err);
 void la_model_close(la_model *model);
 
 #endif

@@ -6,7 +6,14 @@
 
 /* ---- memory ---- */
 
-static la_mat take(la_arena *arena, int64_t rows, int64_t cols) {
+static la_mat take(const la_run *run, la_arena *arena, int64_t rows, int64_t cols) {
+    la_dtype type = run->model->be->activation;
+    return la_mat_of(type, la_arena_take(arena, (size_t)(rows * cols), la_dtype_size(type)), rows,
+                     cols);
+}
+
+/* The head works in f32 whatever the layers do. */
+static la_mat take_f32(la_arena *arena, int64_t rows, int64_t cols) {
     return la_mat_f32(la_arena_take(arena, (size_t)(rows * cols), sizeof(float)), rows, cols);
 }
 
@@ -14,13 +21,13 @@ static int64_t largest(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static void layout_sites(const la_layer *layer, int64_t tokens, int64_t queries, la_arena *arena,
-                         la_layer_state *s) {
+static void layout_sites(const la_run *run, const la_layer *layer, int64_t tokens, int64_t queries,
+                         la_arena *arena, la_layer_state *s) {
     for (int slot = 0; slot < LA_SLOTS; slot++) {
         bool all = slot == LA_SLOT_K || slot == LA_SLOT_V;
         if (layer->linear[slot].site)
             s->site[slot] =
-                take(arena, all ? tokens : queries, layer->linear[slot].site->state_cols);
+                take(run, arena, all ? tokens : queries, layer->linear[slot].site->state_cols);
     }
 }
 
@@ -31,49 +38,53 @@ static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, boo
     int64_t d = config->hidden, wide = config->heads * config->head_dim;
     int64_t narrow = config->kv_heads * config->head_dim;
     bool pre_norm = config->arch->pre_norm;
-    s->q = take(arena, queries, wide);
-    s->k = take(arena, tokens, narrow);
-    s->v = take(arena, tokens, narrow);
-    s->context = take(arena, queries, wide);
-    s->sum = take(arena, queries, d);
-    s->f = take(arena, queries, d);
-    s->up = take(arena, queries, config->ffn);
+    s->q = take(run, arena, queries, wide);
+    s->k = take(run, arena, tokens, narrow);
+    s->v = take(run, arena, tokens, narrow);
+    s->context = take(run, arena, queries, wide);
+    s->sum = take(run, arena, queries, d);
+    s->f = take(run, arena, queries, d);
+    s->up = take(run, arena, queries, config->ffn);
     if (config->arch->gated)
-        s->gate = take(arena, queries, config->ffn);
-    s->act = take(arena, queries, config->ffn);
+        s->gate = take(run, arena, queries, config->ffn);
+    s->act = take(run, arena, queries, config->ffn);
     s->stats_a = la_arena_take(arena, (size_t)(2 * tokens), sizeof(float));
     s->stats_f = la_arena_take(arena, (size_t)(2 * queries), sizeof(float));
+    s->lse = la_arena_take(arena, (size_t)(queries * config->heads), sizeof(float));
     if (pre_norm)
-        s->a = take(arena, tokens, d);
+        s->a = take(run, arena, tokens, d);
     if (!pre_norm)
-        s->sum2 = take(arena, queries, d);
+        s->sum2 = take(run, arena, queries, d);
     if (pruned) {
-        s->a_q = take(arena, queries, d);
+        s->a_q = take(run, arena, queries, d);
         if (pre_norm)
-            s->in_q = take(arena, queries, d);
+            s->in_q = take(run, arena, queries, d);
     }
 }
 
+/* Layers that keep nothing for backward, or their input alone, work in one shared state; the
+ * residual stream of the former goes to and fro between two buffers. */
 static void layout_layers(la_run *run, la_arena *arena) {
     const la_model *model = run->model;
     const la_config *config = &model->config;
     int64_t tokens = run->max_tokens, d = config->hidden, n = config->layers;
     la_layer_state shared = {0};
-    run->stream[0] = take(arena, tokens, d);
-    run->stream[1] = take(arena, tokens, d);
-    if (run->n_kept < n)
+    run->stream[0] = take(run, arena, tokens, d);
+    run->stream[1] = take(run, arena, tokens, d);
+    if (run->n_kept < n || run->recompute)
         layout_layer(run, tokens, tokens, false, arena, &shared);
     la_mat in = run->stream[0];
     for (int64_t i = 0; i < n; i++) {
         la_layer_state *s = &run->layers[i];
         bool kept = i >= n - run->n_kept, pruned = run->pruned && i == n - 1;
+        bool own = pruned || (kept && !run->recompute);
         int64_t queries = pruned ? run->max_rows : tokens;
         *s = shared;
-        if (kept || pruned)
+        if (own)
             layout_layer(run, tokens, queries, pruned, arena, s);
-        layout_sites(&model->layers[i], tokens, queries, arena, s);
+        layout_sites(run, &model->layers[i], tokens, queries, arena, s);
         s->in = in;
-        s->out = kept || pruned ? take(arena, queries, d) : run->stream[(i + 1) % 2];
+        s->out = kept || pruned ? take(run, arena, queries, d) : run->stream[(i + 1) % 2];
         if (config->arch->pre_norm)
             s->sum2 = s->out;
         else
@@ -91,20 +102,20 @@ static void layout_layers(la_run *run, la_arena *arena) {
 static void layout_head(la_run *run, la_arena *arena) {
     const la_model *model = run->model;
     int64_t n = run->max_rows, d = model->config.hidden, widest = d;
-    run->pooled_state = take(arena, n, d);
-    run->final_state = take(arena, n, d);
+    run->pooled_state = take_f32(arena, n, d);
+    run->final_state = take_f32(arena, n, d);
     run->stats_final = la_arena_take(arena, (size_t)(2 * n), sizeof(float));
     for (int i = 0; i < model->n_head; i++) {
         const la_head_layer *layer = &model->head[i];
-        run->head_pre[i] = take(arena, n, layer->linear.w.rows);
-        run->head_in[i + 1] = take(arena, n, layer->linear.w.rows);
-        run->head_one[i] = take(arena, n, layer->linear.w.cols + 1);
+        run->head_pre[i] = take_f32(arena, n, layer->linear.w.rows);
+        run->head_in[i + 1] = take_f32(arena, n, layer->linear.w.rows);
+        run->head_one[i] = take_f32(arena, n, layer->linear.w.cols + 1);
         if (layer->linear.site)
-            run->head_site[i] = take(arena, n, layer->linear.site->state_cols);
+            run->head_site[i] = take_f32(arena, n, layer->linear.site->state_cols);
         widest = largest(widest, layer->linear.w.rows);
     }
     for (int i = 0; i < 2 && run->n_rhs; i++)
-        run->head_g[i] = take(arena, run->n_rhs * n, widest);
+        run->head_g[i] = take_f32(arena, run->n_rhs * n, widest);
 }
 
 static void layout_cotangents(la_run *run, la_arena *arena) {
@@ -112,18 +123,19 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
     int64_t rows = run->n_rhs * run->max_tokens, d = config->hidden;
     int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
     int64_t state = run->model->max_state_cols;
-    run->site_g = take(arena, rows, state);
-    run->site_all = take(arena, run->max_tokens, state);
+    /* these two serve the head's sites as well */
+    run->site_g = take_f32(arena, rows, state);
+    run->site_all = take_f32(arena, run->max_tokens, state);
     if (!run->n_kept)
         return;
-    run->g = take(arena, rows, d);
-    run->g2 = take(arena, rows, d);
-    run->dq = take(arena, rows, wide);
-    run->dk = take(arena, rows, narrow);
-    run->dv = take(arena, rows, narrow);
-    run->dctx = take(arena, rows, largest(wide, d));
-    run->dffn = take(arena, rows, largest(config->ffn, d));
-    run->dup = take(arena, rows, config->arch->gated ? config->ffn : 0);
+    run->g = take(run, arena, rows, d);
+    run->g2 = take(run, arena, rows, d);
+    run->dq = take(run, arena, rows, wide);
+    run->dk = take(run, arena, rows, narrow);
+    run->dv = take(run, arena, rows, narrow);
+    run->dctx = take(run, arena, rows, largest(wide, d));
+    run->dffn = take(run, arena, rows, largest(config->ffn, d));
+    run->dup = take(run, arena, rows, config->arch->gated ? config->ffn : 0);
 }
 
 static void layout(la_run *run, la_arena *arena) {
@@ -138,7 +150,7 @@ static void layout(la_run *run, la_arena *arena) {
     run->ones = la_arena_take(arena, rows, sizeof(int32_t));
     if (config->arch->rotary)
         run->angles = la_arena_take(arena, tokens * (size_t)config->head_dim, sizeof(float));
-    run->embedded = take(arena, run->max_tokens, config->hidden);
+    run->embedded = take(run, arena, run->max_tokens, config->hidden);
     run->stats_embed = la_arena_take(arena, 2 * tokens, sizeof(float));
     layout_layers(run, arena);
     layout_head(run, arena);
@@ -181,18 +193,44 @@ static bool can_prune(const la_model *model, bool all_inputs) {
     return true;
 }
 
-la_status la_run_open(la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
-                      bool all_inputs, la_run *run, la_error *err) {
-    la_backend *be = model->be;
+static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *run, la_error *err) {
+    bool any = shape->n_rhs > 0;
     *run = (la_run){.model = model,
-                    .max_rows = max_rows,
-                    .max_tokens = max_tokens,
-                    .n_rhs = n_rhs,
-                    .n_kept = n_rhs ? model->config.layers - model->lowest_layer : 0,
-                    .pruned = can_prune(model, all_inputs)};
+                    .max_rows = shape->max_rows,
+                    .max_tokens = shape->max_tokens,
+                    .n_rhs = shape->n_rhs,
+                    .n_kept = any ? model->config.layers - model->lowest_layer : 0,
+                    .recompute = any && shape->recompute,
+                    .pruned = can_prune(model, shape->all_inputs)};
     run->layers = la_alloc((size_t)model->config.layers, sizeof *run->layers, err);
-    if (!run->layers)
-        return err->status;
+    return err->status;
+}
+
+static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
+    const la_config *config = &model->config;
+    return (la_sizes){.max_tokens = shape->max_tokens,
+                      .max_length = shape->max_tokens,
+                      .n_rhs = shape->n_rhs,
+                      .n_heads = config->heads,
+                      .max_width = largest(config->ffn, config->hidden),
+                      .max_weight = model->max_weight};
+}
+
+la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
+                      la_error *err) {
+    la_run run;
+    la_arena arena = {0};
+    LA_TRY(shape_run(model, shape, &run, err));
+    layout(&run, &arena);
+    *bytes = arena.used;
+    *sizes = sizes_of(model, shape);
+    free(run.layers);
+    return LA_OK;
+}
+
+la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, la_error *err) {
+    la_backend *be = model->be;
+    LA_TRY(shape_run(model, shape, run, err));
     la_arena arena = {0};
     layout(run, &arena);
     size_t bytes = arena.used;
@@ -201,16 +239,17 @@ la_status la_run_open(la_model *model, int64_t max_rows, int64_t max_tokens, int
         la_fail(err, LA_RESOURCE,
                 "out of memory on %s: %.1f MiB for activations of %lld tokens with %lld "
                 "right-hand sides; lower --batch-tokens",
-                be->device, (double)bytes / 1048576.0, (long long)max_tokens, (long long)n_rhs);
+                be->device, (double)bytes / 1048576.0, (long long)shape->max_tokens,
+                (long long)shape->n_rhs);
         la_run_close(run);
         return err->status;
     }
     arena = (la_arena){run->memory, 0, bytes};
     layout(run, &arena);
+    la_sizes sizes = sizes_of(model, shape);
     la_status status = model->config.arch->rotary ? upload_angles(run, err) : LA_OK;
     if (status == LA_OK)
-        status = be->ops->reserve(be, max_tokens, max_tokens,
-                                  largest(model->config.ffn, model->config.hidden), err);
+        status = be->ops->reserve(be, &sizes, err);
     if (status != LA_OK)
         la_run_close(run);
     return status;
@@ -271,6 +310,7 @@ static void upload_batch(la_run *run, const la_batch *batch) {
         .n_kv_heads = config->kv_heads,
         .head_dim = config->head_dim,
         .max_length = batch->max_length,
+        .max_queries = batch->max_length,
         .scale = (float)(1.0 / sqrt((double)config->head_dim)),
         .causal = config->arch->causal,
     };
@@ -296,12 +336,9 @@ static void forward_head(la_run *run) {
     la_model *model = run->model;
     la_backend *be = model->be;
     la_mat *out = &run->layers[model->config.layers - 1].out;
-    la_mat state = *out;
-    if (!run->pruned) {
-        be->ops->gather(be, out, run->pooled, &run->pooled_state);
-        state = run->pooled_state;
-    }
-    run->pooled_state = state;
+    /* a pruned last layer holds the pooled rows alone, one behind the other */
+    be->ops->gather(be, out, run->pruned ? run->ones : run->pooled, &run->pooled_state);
+    la_mat state = run->pooled_state;
     if (model->final_norm.weight) {
         be->ops->norm(be, &model->final_norm, &state, run->stats_final, &run->final_state);
         state = run->final_state;
@@ -403,8 +440,7 @@ la_status la_run_backward(la_run *run, const float *cotangents, const la_block_v
     la_mat g = backward_head(run, visitor);
     if (run->n_kept) {
         int64_t rows = m * run->layers[n - 1].out.rows;
-        la_mat to = la_mat_f32(run->g.data, rows, model->config.hidden);
-        /* a pruned last layer holds the pooled rows alone, one behind the other */
+        la_mat to = la_mat_of(run->g.type, run->g.data, rows, model->config.hidden);
         be->ops->scatter(be, &g, m, run->pruned ? run->ones : run->pooled, false, &to);
         for (int64_t i = n - 1; i >= model->lowest_layer; i--)
             la_block_backward(run, i, visitor);

@@ -23,15 +23,18 @@ typedef struct la_layer_state {
     la_mat sum2;      /* [Q, d] residual sum after the FFN */
     la_mat out;       /* [Q, d] */
     float *stats_a, *stats_f; /* of the two norms */
+    float *lse;               /* [Q, heads] of attention */
     la_mat site[LA_SLOTS];    /* adapter states */
 } la_layer_state;
 
 typedef struct la_run {
     la_model *model;
     int64_t max_tokens, max_rows, n_rhs;
-    bool pruned;    /* the last layer works on the pooled tokens only */
-    int64_t n_kept; /* layers that keep their state for backward: the last n_kept */
-    void *memory;   /* the arena's, on the device */
+    bool pruned;         /* the last layer works on the pooled tokens only */
+    bool recompute;      /* layers keep their input alone; backward computes the rest again */
+    int64_t n_kept;      /* layers that keep their state (or input) for backward: the last n_kept */
+    int64_t last_shared; /* recompute: the layer whose state the shared buffers hold */
+    void *memory;        /* the arena's, on the device */
     /* the batch at hand, on the device */
     int64_t n_rows, n_tokens;
     int64_t bad_row; /* row of the batch whose logits are not finite, or -1 */
@@ -55,11 +58,21 @@ typedef struct la_run {
     la_mat g, g2, dq, dk, dv, dctx, dffn, dup, site_g, site_all, head_g[2];
 } la_run;
 
-/* n_rhs 0: forward only. max_tokens must hold the longest row. all_inputs: the visitor needs the
- * inputs of all tokens (curvature), not only of those with cotangents (predictive). Free with
- * la_run_close. */
-la_status la_run_open(la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
-                      bool all_inputs, la_run *run, la_error *err);
+/* What a run is for. */
+typedef struct la_run_shape {
+    int64_t max_rows, max_tokens; /* of a batch; max_tokens must hold the longest row */
+    int64_t n_rhs;                /* 0: forward only */
+    bool all_inputs; /* the visitor needs the inputs of all tokens (curvature), not only of those
+                        with cotangents (predictive) */
+    bool recompute;  /* less memory: one more forward in the backward */
+} la_run_shape;
+
+/* Bytes of activations that such a run takes on the device, and what workspaces depend on (its
+ * max_factor is left at 0). */
+la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
+                      la_error *err);
+/* Free with la_run_close. */
+la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, la_error *err);
 void la_run_close(la_run *run);
 
 /* logits[n_rows, n_classes] on the host */

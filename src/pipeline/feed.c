@@ -7,12 +7,18 @@
 la_status la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
                        const la_labels *labels, const la_feed_options *options, la_feed *feed,
                        la_error *err) {
+    (void)err;
     *feed = (la_feed){.reader = reader,
                       .tokenizer = tokenizer,
                       .model = model,
                       .labels = labels,
                       .options = *options};
-    return la_batch_open(options->batch_rows, options->batch_tokens, &feed->batch, err);
+    return LA_OK;
+}
+
+la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error *err) {
+    *batch = (la_feed_batch){0};
+    return la_batch_open(feed->options.batch_rows, feed->options.batch_tokens, &batch->batch, err);
 }
 
 static void clear_item(la_feed_item *item) {
@@ -21,14 +27,24 @@ static void clear_item(la_feed_item *item) {
     *item = (la_feed_item){0};
 }
 
+static void clear_batch(la_feed_batch *batch) {
+    for (int64_t i = 0; i < batch->n_items; i++)
+        clear_item(&batch->items[i]);
+    batch->n_items = 0;
+    la_batch_clear(&batch->batch);
+}
+
+void la_feed_batch_close(la_feed_batch *batch) {
+    clear_batch(batch);
+    free(batch->items);
+    la_batch_free(&batch->batch);
+    *batch = (la_feed_batch){0};
+}
+
 void la_feed_close(la_feed *feed) {
-    for (int64_t i = 0; i < feed->n_items; i++)
-        clear_item(&feed->items[i]);
     if (feed->held)
         clear_item(&feed->held_item);
-    free(feed->items);
     la_encoding_free(&feed->encoding);
-    la_batch_free(&feed->batch);
     *feed = (la_feed){0};
 }
 
@@ -40,10 +56,11 @@ static la_status at_line(const la_feed *feed, int64_t line, la_error *err) {
                    (long long)line, inner.message);
 }
 
-la_status la_feed_locate(const la_feed *feed, int64_t slot, la_error *err) {
-    for (int64_t i = 0; i < feed->n_items; i++)
-        if (feed->items[i].slot == slot && slot >= 0)
-            return at_line(feed, feed->items[i].line, err);
+la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_t slot,
+                         la_error *err) {
+    for (int64_t i = 0; i < batch->n_items; i++)
+        if (batch->items[i].slot == slot && slot >= 0)
+            return at_line(feed, batch->items[i].line, err);
     return err->status;
 }
 
@@ -113,47 +130,44 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     return LA_OK;
 }
 
-static la_status place_row(la_feed *feed, bool *placed, la_error *err) {
+static la_status place_row(la_feed *feed, la_feed_batch *to, bool *placed, la_error *err) {
     la_feed_item *item = &feed->held_item;
     *placed = true;
     if (!item->error) {
-        if (feed->held_n > feed->batch.token_capacity && !feed->batch.n_rows) {
+        if (feed->held_n > to->batch.token_capacity && !to->batch.n_rows) {
             /* a row that is longer than a batch gets room of its own, once */
-            la_batch_free(&feed->batch);
-            LA_TRY(la_batch_open(feed->options.batch_rows, feed->held_n, &feed->batch, err));
+            la_batch_free(&to->batch);
+            LA_TRY(la_batch_open(feed->options.batch_rows, feed->held_n, &to->batch, err));
         }
         /* stragglers do not widen the limit for the rows behind them */
-        bool within = !feed->batch.n_rows ||
-                      feed->batch.n_tokens + feed->held_n <= feed->options.batch_tokens;
-        if (!within || !la_batch_fits(&feed->batch, feed->held_n)) {
+        bool within =
+            !to->batch.n_rows || to->batch.n_tokens + feed->held_n <= feed->options.batch_tokens;
+        if (!within || !la_batch_fits(&to->batch, feed->held_n)) {
             *placed = false;
             return LA_OK;
         }
-        item->slot = feed->batch.n_rows;
-        la_batch_add(&feed->batch, feed->model, feed->held_ids, feed->held_types, feed->held_n);
+        item->slot = to->batch.n_rows;
+        la_batch_add(&to->batch, feed->model, feed->held_ids, feed->held_types, feed->held_n);
         feed->n_rows++;
         feed->n_tokens += feed->held_n;
     }
-    LA_TRY(la_grow(&feed->items, &feed->items_capacity, (size_t)feed->n_items + 1,
-                   sizeof *feed->items, err));
-    feed->items[feed->n_items++] = *item;
+    LA_TRY(
+        la_grow(&to->items, &to->items_capacity, (size_t)to->n_items + 1, sizeof *to->items, err));
+    to->items[to->n_items++] = *item;
     feed->held = false;
     *item = (la_feed_item){0};
     return LA_OK;
 }
 
-la_status la_feed_next(la_feed *feed, la_error *err) {
-    for (int64_t i = 0; i < feed->n_items; i++)
-        clear_item(&feed->items[i]);
-    feed->n_items = 0;
-    la_batch_clear(&feed->batch);
-    while (feed->n_items < feed->options.batch_rows) {
+la_status la_feed_next(la_feed *feed, la_feed_batch *to, la_error *err) {
+    clear_batch(to);
+    while (to->n_items < feed->options.batch_rows) {
         bool more = true, placed;
         if (!feed->held)
             LA_TRY(read_row(feed, &more, err));
         if (!more)
             break;
-        LA_TRY(place_row(feed, &placed, err));
+        LA_TRY(place_row(feed, to, &placed, err));
         if (!placed)
             break;
     }

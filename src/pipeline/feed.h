@@ -25,6 +25,14 @@ typedef struct la_feed_item {
     uint64_t hash; /* of the token ids */
 } la_feed_item;
 
+/* Rows that are run together, and what the input said of them. */
+typedef struct la_feed_batch {
+    la_batch batch;
+    la_feed_item *items;
+    int64_t n_items;
+    size_t items_capacity;
+} la_feed_batch;
+
 typedef struct la_feed {
     la_row_reader *reader;
     la_tokenizer *tokenizer; /* NULL: rows must carry input_ids */
@@ -32,10 +40,6 @@ typedef struct la_feed {
     const la_labels *labels;
     la_feed_options options;
     la_encoding encoding;
-    la_batch batch;
-    la_feed_item *items; /* of the batch */
-    int64_t n_items;
-    size_t items_capacity;
     /* the row that did not fit the last batch */
     bool held;
     la_feed_item held_item;
@@ -51,8 +55,12 @@ la_status la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_
                        la_error *err);
 void la_feed_close(la_feed *feed);
 /* Puts "FILE:LINE: " of a row of the batch in front of the error, and returns its status. */
-la_status la_feed_locate(const la_feed *feed, int64_t slot, la_error *err);
-/* Fills feed->batch and feed->items; n_items 0 at the end of the input. */
-la_status la_feed_next(la_feed *feed, la_error *err);
+la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_t slot,
+                         la_error *err);
+/* A batch of the feed's sizes, empty. Free with la_feed_batch_close (safe on a zeroed one). */
+la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error *err);
+void la_feed_batch_close(la_feed_batch *batch);
+/* Fills the batch anew; n_items 0 at the end of the input. */
+la_status la_feed_next(la_feed *feed, la_feed_batch *batch, la_error *err);
 
 #endif

@@ -1,5 +1,4 @@
 /* la_fit: calibration rows -> curvature -> prior -> posterior file. */
-#include "backend/profile.h"
 #include "bayes/curvature.h"
 #include "bayes/predictive.h"
 #include "base/output_file.h"
@@ -16,32 +15,42 @@
 
 enum { TEMPLATE_BYTES_MAX = 1 << 20, FEW_ROWS = 10 };
 
+/* A device's share of the rows. */
+typedef struct fitting_part {
+    la_curvature_fit *curvature;
+    la_feed_batch batch;
+    float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
+    double *factor;             /* [C, C-1] */
+} fitting_part;
+
 typedef struct fitting {
     const la_fit_options *options;
     la_session session;
     const la_curvature_kind *kind;
-    la_curvature_fit *curvature;
+    fitting_part parts[LA_DEVICES_MAX]; /* one a worker of the session */
     la_template *prompt;
     la_row_reader *reader;
     la_feed feed;
     la_digest *digest;
-    float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
-    double *factor;             /* [C, C-1] */
     int64_t *class_count;
     la_posterior posterior;
     double log_likelihood;
 } fitting;
 
 static void close_fitting(fitting *f) {
-    if (f->kind && f->curvature)
-        f->kind->fit_close(f->curvature);
+    for (int w = 0; w < LA_DEVICES_MAX; w++) {
+        fitting_part *part = &f->parts[w];
+        if (part->curvature)
+            f->kind->fit_close(part->curvature);
+        la_feed_batch_close(&part->batch);
+        free(part->logits);
+        free(part->cotangents);
+        free(part->factor);
+    }
     la_feed_close(&f->feed);
     la_row_reader_close(f->reader);
     la_template_free(f->prompt);
     la_digest_free(f->digest);
-    free(f->logits);
-    free(f->cotangents);
-    free(f->factor);
     free(f->class_count);
     la_posterior_free(&f->posterior);
     la_session_close(&f->session);
@@ -74,7 +83,9 @@ static la_status open_fitting(fitting *f, la_error *err) {
                                   .choices = options->choices,
                                   .choice_ids = ids,
                                   .n_choices = n_ids,
-                                  .all_inputs = true};
+                                  .all_inputs = true,
+                                  .kind = f->kind,
+                                  .kron = options->kron};
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);
@@ -88,38 +99,43 @@ static la_status open_fitting(fitting *f, la_error *err) {
     LA_TRY(la_row_reader_open(options->data, &fields, &f->reader, err));
     la_feed_options feed = la_session_feed(&f->session, true, false);
     feed.label_field = options->run.label_field;
-    LA_TRY(la_feed_open(f->reader, f->session.tokenizer, &f->session.model, &f->session.labels,
-                        &feed, &f->feed, err));
-    size_t rows = (size_t)f->session.batch_rows, classes = (size_t)f->session.model.n_classes;
-    f->kind = &la_curvature_kron;
-    f->logits = la_alloc(rows * classes, sizeof *f->logits, err);
-    f->cotangents = la_alloc(rows * classes * (classes - 1), sizeof *f->cotangents, err);
-    f->factor = la_alloc(classes * (classes - 1), sizeof *f->factor, err);
+    const la_model *model = &f->session.workers[0].model;
+    LA_TRY(la_feed_open(f->reader, f->session.tokenizer, model, &f->session.labels, &feed, &f->feed,
+                        err));
+    size_t rows = (size_t)f->session.batch_rows, classes = (size_t)model->n_classes;
+    for (int w = 0; w < f->session.n_workers; w++) {
+        fitting_part *part = &f->parts[w];
+        LA_TRY(la_feed_batch_open(&f->feed, &part->batch, err));
+        part->logits = la_alloc(rows * classes, sizeof *part->logits, err);
+        part->cotangents = la_alloc(rows * classes * (classes - 1), sizeof *part->cotangents, err);
+        part->factor = la_alloc(classes * (classes - 1), sizeof *part->factor, err);
+        LA_TRY(err->status);
+        LA_TRY(f->kind->fit_open(&f->session.workers[w].model, options->kron, f->session.batch_rows,
+                                 f->session.n_rhs, &part->curvature, err));
+    }
     f->class_count = la_alloc(classes, sizeof *f->class_count, err);
     f->digest = la_digest_new(err);
-    LA_TRY(err->status);
-    return f->kind->fit_open(&f->session.model, options->kron, f->session.batch_rows,
-                             f->session.n_rhs, &f->curvature, err);
+    return err->status;
 }
 
 /* cotangents[(k n + i), c] = S_i[c, k] */
-static void fisher_cotangents(fitting *f) {
-    int64_t n = f->feed.batch.n_rows, classes = f->session.model.n_classes, m = classes - 1;
+static void fisher_cotangents(fitting_part *part, int64_t classes) {
+    int64_t n = part->batch.batch.n_rows, m = classes - 1;
     for (int64_t i = 0; i < n; i++) {
-        la_fisher_factor(classes, f->logits + i * classes, f->factor);
+        la_fisher_factor(classes, part->logits + i * classes, part->factor);
         for (int64_t k = 0; k < m; k++)
             for (int64_t c = 0; c < classes; c++)
-                f->cotangents[(k * n + i) * classes + c] = (float)f->factor[c * m + k];
+                part->cotangents[(k * n + i) * classes + c] = (float)part->factor[c * m + k];
     }
 }
 
-static void count_rows(fitting *f) {
-    int64_t classes = f->session.model.n_classes;
-    const la_batch *batch = &f->feed.batch;
-    for (int64_t j = 0; j < f->feed.n_items; j++) {
-        const la_feed_item *item = &f->feed.items[j];
+static void count_rows(fitting *f, const fitting_part *part) {
+    int64_t classes = f->session.workers[0].model.n_classes;
+    const la_batch *batch = &part->batch.batch;
+    for (int64_t j = 0; j < part->batch.n_items; j++) {
+        const la_feed_item *item = &part->batch.items[j];
         int64_t i = item->slot, length = batch->cu[i + 1] - batch->cu[i];
-        f->log_likelihood += la_log_likelihood(classes, f->logits + i * classes, item->label);
+        f->log_likelihood += la_log_likelihood(classes, part->logits + i * classes, item->label);
         f->class_count[item->label]++;
         la_digest_add_number(f->digest, (double)item->label);
         la_digest_add_number(f->digest, (double)length);
@@ -127,22 +143,42 @@ static void count_rows(fitting *f) {
     }
 }
 
+/* Forward, the Fisher's cotangents, backward into the worker's sums. */
+static la_status accumulate_batch(void *user, int w, la_error *err) {
+    fitting *f = user;
+    fitting_part *part = &f->parts[w];
+    la_worker *worker = &f->session.workers[w];
+    bool changed;
+    LA_TRY(la_session_reserve(&f->session, worker, part->batch.batch.n_tokens, &changed, err));
+    double start = la_seconds();
+    if (la_run_forward(&worker->run, &part->batch.batch, part->logits, err) != LA_OK)
+        return la_feed_locate(&f->feed, &part->batch, worker->run.bad_row, err);
+    worker->seconds_forward += la_seconds() - start;
+    start = la_seconds();
+    fisher_cotangents(part, worker->model.n_classes);
+    f->kind->fit_batch(part->curvature);
+    la_block_visitor visitor = f->kind->fit_visitor(part->curvature);
+    LA_TRY(la_run_backward(&worker->run, part->cotangents, &visitor, err));
+    worker->seconds_backward += la_seconds() - start;
+    return LA_OK;
+}
+
+/* A batch for every worker at a time. */
 static la_status accumulate(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
     for (;;) {
-        bool changed;
+        int filled = 0;
         LA_TRY(la_check_interrupt(err));
-        LA_TRY(la_feed_next(&f->feed, err));
-        if (!f->feed.n_items)
+        for (; filled < f->session.n_workers; filled++) {
+            LA_TRY(la_feed_next(&f->feed, &f->parts[filled].batch, err));
+            if (!f->parts[filled].batch.n_items)
+                break;
+        }
+        if (!filled)
             break;
-        LA_TRY(la_session_reserve(&f->session, f->feed.batch.n_tokens, &changed, err));
-        if (la_run_forward(&f->session.run, &f->feed.batch, f->logits, err) != LA_OK)
-            return la_feed_locate(&f->feed, f->session.run.bad_row, err);
-        count_rows(f);
-        fisher_cotangents(f);
-        f->kind->fit_batch(f->curvature);
-        la_block_visitor visitor = f->kind->fit_visitor(f->curvature);
-        LA_TRY(la_run_backward(&f->session.run, f->cotangents, &visitor, err));
+        LA_TRY(la_workers_run(filled, accumulate_batch, f, err));
+        for (int w = 0; w < filled; w++)
+            count_rows(f, &f->parts[w]);
         if (log->progress)
             log->progress(log->user, "curvature", f->feed.n_rows,
                           la_row_reader_fraction(f->reader));
@@ -151,6 +187,18 @@ static la_status accumulate(fitting *f, la_error *err) {
         return la_fail(err, LA_BAD_INPUT, "%s: has no rows, expected labelled calibration rows",
                        f->options->data);
     return LA_OK;
+}
+
+/* The sums of all workers -> the posterior's factors. */
+static la_status decompose(fitting *f, la_error *err) {
+    la_curvature_fit *all[LA_DEVICES_MAX];
+    for (int w = 0; w < f->session.n_workers; w++)
+        all[w] = f->parts[w].curvature;
+    /* the decompositions need room of their own */
+    la_session_release_runs(&f->session);
+    if (f->session.n_workers > 1)
+        LA_TRY(f->kind->fit_merge(all, f->session.n_workers, err));
+    return f->kind->fit_finish(all[0], f->options->rank, &f->posterior, err);
 }
 
 static void warn_about_rows(const fitting *f) {
@@ -163,11 +211,11 @@ static void warn_about_rows(const fitting *f) {
                 (long long)f->feed.n_truncated, (long long)f->feed.n_rows,
                 (long long)f->session.max_length);
     int64_t missing = 0;
-    for (int64_t c = 0; c < f->session.model.n_classes; c++)
+    for (int64_t c = 0; c < f->session.workers[0].model.n_classes; c++)
         missing += !f->class_count[c];
     if (missing)
         la_warn(log, "%lld of %lld classes have no calibration row", (long long)missing,
-                (long long)f->session.model.n_classes);
+                (long long)f->session.workers[0].model.n_classes);
 }
 
 static void warn_about_blocks(const fitting *f) {
@@ -196,7 +244,7 @@ static const char *kept_path(la_pool *pool, const char *path, la_error *err) {
 static la_status describe(fitting *f, la_error *err) {
     la_posterior *p = &f->posterior;
     const la_session *session = &f->session;
-    const la_model *model = &session->model;
+    const la_model *model = &session->workers[0].model;
     p->kron = f->options->kron;
     p->params = f->options->params;
     p->rank_asked = f->options->rank;
@@ -247,8 +295,8 @@ static la_status summarise(const fitting *f, const double seconds[5], la_fit_sum
                           .seconds_decompose = seconds[2],
                           .seconds_prior = seconds[3],
                           .seconds_save = seconds[4],
-                          .device = f->session.backend.ops->name,
-                          .precision = "f32",
+                          .device = f->session.workers[0].backend.ops->name,
+                          .precision = la_precision_name(f->session.workers[0].backend.precision),
                           .threads = f->session.threads};
     s->blocks = la_alloc((size_t)p->n_blocks, sizeof *s->blocks, err);
     for (int64_t b = 0; s->blocks && b < p->n_blocks; b++) {
@@ -292,7 +340,7 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     warn_about_rows(f);
     LAP(1);
     LA_TRY(describe(f, err));
-    LA_TRY(f->kind->fit_finish(f->curvature, options->rank, &f->posterior, err));
+    LA_TRY(decompose(f, err));
     LA_TRY(la_check_interrupt(err));
     LAP(2);
     LA_TRY(la_prior_choose(&f->posterior, options->prior, options->prior_value, err));
@@ -300,13 +348,13 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(3);
     LA_TRY(la_posterior_save(&f->posterior, options->out, err));
     LAP(4);
-    la_profile_report(&f->session.backend, seconds[1] + seconds[2], &options->run.log);
+    la_session_profile(&f->session, seconds[1] + seconds[2], &options->run.log);
 #undef LAP
     return summarise(f, seconds, summary, err);
 }
 
 la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_error *err) {
-    fitting f = {.options = options};
+    fitting f = {.options = options, .kind = &la_curvature_kron};
     *err = (la_error){0};
     *summary = NULL;
     if (!options->base || !options->adapter || !options->data || !options->out)

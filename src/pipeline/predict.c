@@ -1,6 +1,5 @@
 /* A data file in, prediction rows out, in input order. */
 #include "pipeline/predict.h"
-#include "backend/profile.h"
 #include "base/output_file.h"
 #include "base/threads.h"
 #include "output/prediction_rows.h"
@@ -16,6 +15,7 @@ typedef struct file_run {
     la_predictor *predictor;
     la_row_reader *reader;
     la_feed feed;
+    la_feed_batch batches[LA_DEVICES_MAX]; /* one a worker */
     la_output_file out;
     uint64_t *hashes;
     la_prediction *answers; /* of a batch */
@@ -34,13 +34,12 @@ static la_status write_failed(const la_predict_job *job, la_error *err) {
     return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
 }
 
-static la_status write_items(const file_run *run, la_error *err) {
+static la_status write_items(const file_run *run, const la_feed_batch *batch, la_error *err) {
     const la_predict_job *job = run->job;
     const la_predictor *p = run->predictor;
-    const la_feed *feed = &run->feed;
     FILE *stream = run->out.stream;
-    for (int64_t j = 0; j < feed->n_items; j++) {
-        const la_feed_item *item = &feed->items[j];
+    for (int64_t j = 0; j < batch->n_items; j++) {
+        const la_feed_item *item = &batch->items[j];
         la_prediction_row row = {.index = item->index,
                                  .id_json = item->id,
                                  .label = item->label,
@@ -59,23 +58,42 @@ static la_status write_items(const file_run *run, la_error *err) {
     return job->lines && fflush(stream) ? write_failed(job, err) : LA_OK;
 }
 
+static la_status run_batch(void *user, int w, la_error *err) {
+    file_run *run = user;
+    const la_feed_batch *batch = &run->batches[w];
+    if (!batch->batch.n_rows || la_predictor_batch(run->predictor, w, &batch->batch, err) == LA_OK)
+        return LA_OK;
+    return la_feed_locate(&run->feed, batch, run->predictor->session.workers[w].run.bad_row, err);
+}
+
+static la_status answer_batch(file_run *run, int w, la_error *err) {
+    const la_feed_batch *batch = &run->batches[w];
+    for (int64_t j = 0; j < batch->n_items; j++)
+        if (batch->items[j].slot >= 0)
+            run->hashes[batch->items[j].slot] = batch->items[j].hash;
+    la_predictor_answer(run->predictor, w, &batch->batch, run->hashes, run->answers);
+    return write_items(run, batch, err);
+}
+
+/* A batch for every worker, then their answers in input order. */
 static la_status run_rows(file_run *run, la_error *err) {
     const la_log *log = &run->job->options.run.log;
     la_feed *feed = &run->feed;
     for (;;) {
         LA_TRY(la_check_interrupt(err));
-        LA_TRY(la_feed_next(feed, err));
-        if (!feed->n_items)
+        int filled = 0, workers = run->job->lines ? 1 : run->predictor->session.n_workers;
+        for (; filled < workers; filled++) {
+            LA_TRY(la_feed_next(feed, &run->batches[filled], err));
+            if (!run->batches[filled].n_items)
+                break;
+        }
+        if (!filled)
             return LA_OK;
-        for (int64_t j = 0; j < feed->n_items; j++)
-            if (feed->items[j].slot >= 0)
-                run->hashes[feed->items[j].slot] = feed->items[j].hash;
-        if (feed->batch.n_rows && la_predictor_batch(run->predictor, &feed->batch, run->hashes,
-                                                     run->answers, err) != LA_OK)
-            return la_feed_locate(feed, run->predictor->session.run.bad_row, err);
-        LA_TRY(write_items(run, err));
+        LA_TRY(la_workers_run(filled, run_batch, run, err));
+        for (int w = 0; w < filled; w++)
+            LA_TRY(answer_batch(run, w, err));
         if (log->progress && !run->job->lines)
-            log->progress(log->user, "predict", feed->n_rows, la_row_reader_fraction(feed->reader));
+            log->progress(log->user, "predict", feed->n_rows, la_row_reader_fraction(run->reader));
     }
 }
 
@@ -91,17 +109,22 @@ static la_status open_run(file_run *run, la_error *err) {
     la_feed_options feed = la_session_feed(session, false, job->skip_bad);
     if (job->lines)
         feed.batch_rows = 1;
-    LA_TRY(la_feed_open(run->reader, session->tokenizer, &session->model, &session->labels, &feed,
-                        &run->feed, err));
+    const la_model *model = &session->workers[0].model;
+    LA_TRY(la_feed_open(run->reader, session->tokenizer, model, &session->labels, &feed, &run->feed,
+                        err));
+    for (int w = 0; w < session->n_workers; w++)
+        LA_TRY(la_feed_batch_open(&run->feed, &run->batches[w], err));
     run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
-    LA_TRY(la_predictions_new(session->model.n_classes, feed.batch_rows, &run->answers,
-                              &run->answer_memory, err));
+    LA_TRY(la_predictions_new(model->n_classes, feed.batch_rows, &run->answers, &run->answer_memory,
+                              err));
     LA_TRY(err->status);
     return la_output_open(&run->out, job->out, 1, err);
 }
 
 static void close_run(file_run *run) {
     la_output_discard(&run->out);
+    for (int w = 0; w < LA_DEVICES_MAX; w++)
+        la_feed_batch_close(&run->batches[w]);
     la_feed_close(&run->feed);
     la_row_reader_close(run->reader);
     free(run->hashes);
@@ -128,8 +151,7 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
                 (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
     LA_TRY(la_output_commit(&run->out, err));
     summary->seconds_rows = la_seconds() - start;
-    la_profile_report(&run->predictor->session.backend, summary->seconds_rows,
-                      &run->job->options.run.log);
+    la_session_profile(&run->predictor->session, summary->seconds_rows, &run->job->options.run.log);
     return LA_OK;
 }
 

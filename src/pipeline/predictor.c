@@ -22,7 +22,7 @@ static la_status check_digest(const char *what, const char *path, const char *fo
 
 /* The digests agreed: what does not fit now is a damaged file. */
 static la_status check_blocks(const la_predictor *p, const char *path, la_error *err) {
-    const la_model *model = &p->session.model;
+    const la_model *model = &p->session.workers[0].model;
     int64_t next = 0;
     for (int64_t b = 0; b < model->n_blocks; b++) {
         if (!model->blocks[b].wanted)
@@ -68,11 +68,14 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
         .labels = &posterior->labels,
         .max_length = posterior->max_length,
         .forward_only = p->predictive == LA_PREDICT_MAP,
+        .kind = p->kind,
+        .kron = posterior->kron,
+        .posterior = posterior,
     };
     LA_TRY(check_folder("base", options->base, posterior->base_path, err));
     LA_TRY(check_folder("adapter", options->adapter, posterior->adapter_path, err));
     LA_TRY(la_session_open(&session, &p->session, err));
-    const la_model *model = &p->session.model;
+    const la_model *model = &p->session.workers[0].model;
     LA_TRY(check_digest("base", session.base, model->base_digest, posterior->base_digest, err));
     LA_TRY(check_digest("adapter", session.adapter, model->adapter_digest,
                         posterior->adapter_digest, err));
@@ -84,10 +87,13 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
 
 static la_status allocate(la_predictor *p, la_error *err) {
     size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes, m = c - 1;
-    p->logits = la_alloc(rows * c, sizeof *p->logits, err);
-    p->cotangents = la_alloc(rows * c * m, sizeof *p->cotangents, err);
+    for (int w = 0; w < p->session.n_workers; w++) {
+        la_predictor_part *part = &p->parts[w];
+        part->logits = la_alloc(rows * c, sizeof *part->logits, err);
+        part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
+        part->cov = la_alloc(rows * m * m, sizeof *part->cov, err);
+    }
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
-    p->cov = la_alloc(rows * m * m, sizeof *p->cov, err);
     p->workspace = la_alloc((size_t)p->session.threads * (size_t)la_predict_workspace(p->n_classes),
                             sizeof *p->workspace, err);
     LA_TRY(err->status);
@@ -106,7 +112,7 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
         return la_fail(err, LA_USAGE, "--samples %lld: expected 0 or more", (long long)p->samples);
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
     LA_TRY(open_session(p, options, err));
-    p->n_classes = p->session.model.n_classes;
+    p->n_classes = p->session.workers[0].model.n_classes;
     if (p->posterior.template_text)
         LA_TRY(la_template_parse("the posterior's template", p->posterior.template_text,
                                  strlen(p->posterior.template_text), &p->prompt, err));
@@ -132,15 +138,18 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
 void la_predictor_close(la_predictor *p) {
     if (!p)
         return;
-    if (p->covariance)
-        p->kind->cov_close(p->covariance);
+    for (int w = 0; w < LA_DEVICES_MAX; w++) {
+        la_predictor_part *part = &p->parts[w];
+        if (part->covariance)
+            p->kind->cov_close(part->covariance);
+        free(part->logits);
+        free(part->cotangents);
+        free(part->cov);
+    }
     la_session_close(&p->session);
     la_posterior_free(&p->posterior);
     la_template_free(p->prompt);
-    free(p->logits);
-    free(p->cotangents);
     free(p->basis);
-    free(p->cov);
     free(p->workspace);
     free(p);
 }
@@ -157,47 +166,57 @@ const char *la_predictor_label(const la_predictor *predictor, int64_t label) {
 /* ---- a batch ---- */
 
 /* The covariance workspaces grow with the run. */
-static la_status reserve(la_predictor *p, int64_t tokens, la_error *err) {
+static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) {
     bool changed;
-    LA_TRY(la_session_reserve(&p->session, tokens, &changed, err));
+    la_worker *worker = &p->session.workers[w];
+    la_predictor_part *part = &p->parts[w];
+    LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
     if (!changed || p->predictive == LA_PREDICT_MAP)
         return LA_OK;
-    if (p->covariance)
-        p->kind->cov_close(p->covariance);
-    p->covariance = NULL;
-    return p->kind->cov_open(&p->session.model, &p->posterior, p->session.batch_rows,
-                             p->session.run.max_tokens, p->session.n_rhs, &p->covariance, err);
+    if (part->covariance)
+        p->kind->cov_close(part->covariance);
+    part->covariance = NULL;
+    return p->kind->cov_open(&worker->model, &p->posterior, p->session.batch_rows,
+                             worker->run.max_tokens, p->session.n_rhs, &part->covariance, err);
 }
 
 /* Every row gets the contrasts as cotangents; softmax sees nothing else. */
-static la_status covariance(la_predictor *p, const la_batch *batch, la_error *err) {
+static la_status covariance(la_predictor *p, int w, const la_batch *batch, la_error *err) {
     int64_t n = batch->n_rows, c = p->n_classes, m = c - 1;
+    la_predictor_part *part = &p->parts[w];
     for (int64_t k = 0; k < m; k++)
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < c; j++)
-                p->cotangents[(k * n + i) * c + j] = (float)p->basis[j * m + k];
-    p->kind->cov_batch(p->covariance, n);
-    la_block_visitor visitor = p->kind->cov_visitor(p->covariance);
-    LA_TRY(la_run_backward(&p->session.run, p->cotangents, &visitor, err));
-    LA_TRY(p->kind->cov_read(p->covariance, p->cov, err));
+                part->cotangents[(k * n + i) * c + j] = (float)p->basis[j * m + k];
+    p->kind->cov_batch(part->covariance, n);
+    la_block_visitor visitor = p->kind->cov_visitor(part->covariance);
+    LA_TRY(la_run_backward(&p->session.workers[w].run, part->cotangents, &visitor, err));
+    return p->kind->cov_read(part->covariance, part->cov, err);
+}
+
+la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_error *err) {
+    la_worker *worker = &p->session.workers[w];
+    LA_TRY(reserve(p, w, batch->n_tokens, err));
+    double start = la_seconds();
+    LA_TRY(la_run_forward(&worker->run, batch, p->parts[w].logits, err));
+    worker->seconds_forward += la_seconds() - start;
+    start = la_seconds();
+    if (p->predictive != LA_PREDICT_MAP)
+        LA_TRY(covariance(p, w, batch, err));
+    worker->seconds_backward += la_seconds() - start;
     return LA_OK;
 }
 
-la_status la_predictor_batch(la_predictor *p, const la_batch *batch, const uint64_t *hashes,
-                             la_prediction *out, la_error *err) {
-    int64_t n = batch->n_rows, c = p->n_classes, m = c - 1;
-    LA_TRY(reserve(p, batch->n_tokens, err));
-    LA_TRY(la_run_forward(&p->session.run, batch, p->logits, err));
-    if (p->predictive != LA_PREDICT_MAP)
-        LA_TRY(covariance(p, batch, err));
-    int64_t slice = la_predict_workspace(c);
+void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
+                         la_prediction *out) {
+    int64_t n = batch->n_rows, c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
+    const la_predictor_part *part = &p->parts[w];
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         double *workspace = p->workspace + slice * la_thread_number();
-        la_predict_row(p->predictive, c, p->logits + i * c, p->basis, p->cov + i * m * m,
+        la_predict_row(p->predictive, c, part->logits + i * c, p->basis, part->cov + i * m * m,
                        p->samples, p->seed, hashes[i], workspace, &out[i]);
     }
-    return LA_OK;
 }
 
 /* ---- a host program's rows ---- */
@@ -209,8 +228,10 @@ typedef struct pending {
 } pending;
 
 static la_status flush(la_predictor *p, pending *waiting, la_prediction *out, la_error *err) {
-    if (waiting->batch.n_rows)
-        LA_TRY(la_predictor_batch(p, &waiting->batch, waiting->hashes, out + waiting->from, err));
+    if (waiting->batch.n_rows) {
+        LA_TRY(la_predictor_batch(p, 0, &waiting->batch, err));
+        la_predictor_answer(p, 0, &waiting->batch, waiting->hashes, out + waiting->from);
+    }
     waiting->from += waiting->batch.n_rows;
     la_batch_clear(&waiting->batch);
     return LA_OK;
@@ -222,7 +243,8 @@ static la_status add_input(la_predictor *p, const la_input *in, la_encoding *enc
     int64_t n = in->n_ids;
     if (!ids) {
         la_encode_options options = {.max_length = p->session.max_length,
-                                     .truncate_left = p->session.model.task == LA_TASK_CHOICE};
+                                     .truncate_left =
+                                         p->session.workers[0].model.task == LA_TASK_CHOICE};
         if (!p->session.tokenizer)
             return la_fail(err, LA_UNSUPPORTED, "the base has no tokenizer.json; give token ids");
         LA_TRY(la_tokenizer_encode(p->session.tokenizer, in->text, in->text_length, in->pair,
@@ -231,7 +253,7 @@ static la_status add_input(la_predictor *p, const la_input *in, la_encoding *enc
         types = encoding->types;
         n = encoding->n;
     }
-    LA_TRY(la_row_check(&p->session.model, ids, n, err));
+    LA_TRY(la_row_check(&p->session.workers[0].model, ids, n, err));
     if (!la_batch_fits(&waiting->batch, n)) {
         LA_TRY(flush(p, waiting, out, err));
         if (n > waiting->batch.token_capacity) {
@@ -240,7 +262,7 @@ static la_status add_input(la_predictor *p, const la_input *in, la_encoding *enc
         }
     }
     waiting->hashes[waiting->batch.n_rows] = la_hash64(ids, (size_t)n * sizeof *ids);
-    la_batch_add(&waiting->batch, &p->session.model, ids, types, n);
+    la_batch_add(&waiting->batch, &p->session.workers[0].model, ids, types, n);
     return LA_OK;
 }
 

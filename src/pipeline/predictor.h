@@ -5,23 +5,32 @@
 #include "bayes/curvature.h"
 #include "pipeline/session.h"
 
+/* What a device's batch leaves for its answers. */
+typedef struct la_predictor_part {
+    la_covariance *covariance;
+    float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
+    double *cov;                /* [rows, C-1, C-1] */
+} la_predictor_part;
+
 struct la_predictor {
     la_posterior posterior;
     la_session session;
     const la_curvature_kind *kind;
-    la_covariance *covariance;
+    la_predictor_part parts[LA_DEVICES_MAX]; /* one a worker of the session */
     la_template *prompt;
     la_predictive predictive;
     int64_t samples, n_classes;
     uint64_t seed;
-    float *logits, *cotangents;
-    double *basis, *cov, *workspace; /* [C, C-1], [rows, C-1, C-1], a slice a thread */
+    double *basis, *workspace; /* [C, C-1], a slice a thread */
 };
 
-/* Answers the rows of a batch. hashes[n_rows] name their random streams: a row's draw depends on
- * its tokens and the seed alone. */
-la_status la_predictor_batch(la_predictor *predictor, const la_batch *batch, const uint64_t *hashes,
-                             la_prediction *out, la_error *err);
+/* Logits and covariance of a batch, on a worker's device; workers may run at the same time. */
+la_status la_predictor_batch(la_predictor *predictor, int worker, const la_batch *batch,
+                             la_error *err);
+/* The answers to that batch, on the host. hashes[n_rows] name the rows' random streams: a row's draw
+ * depends on its tokens and the seed alone. */
+void la_predictor_answer(la_predictor *predictor, int worker, const la_batch *batch,
+                         const uint64_t *hashes, la_prediction *out);
 
 /* n answers with room for their arrays; *memory holds them. The caller frees both. */
 la_status la_predictions_new(int64_t n_classes, int64_t n, la_prediction **answers, double **memory,

@@ -7,12 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    BATCH_TOKENS = 1024, /* enough rows for the products to run at full speed */
-    BATCH_ROWS = 256,
-    RHS_ROWS = 16384 /* tokens x right-hand sides at most: many classes take smaller batches */
-};
-
 la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err) {
     size_t most = 1;
     for (const char *c = text; *c; c++)
@@ -90,8 +84,8 @@ static la_status open_tokenizer(la_session *session, const char *base, la_error 
 
 static la_status take_labels(la_session *session, const la_session_options *options,
                              la_error *err) {
-    const la_config *config = &session->model.config;
-    int64_t n = session->model.n_classes;
+    const la_config *config = &session->workers[0].model.config;
+    int64_t n = session->workers[0].model.n_classes;
     if (session->labels.names && session->labels.count != n)
         return la_fail(err, LA_BAD_INPUT,
                        "--labels or --choices gives %lld names, the model has %lld classes",
@@ -107,34 +101,65 @@ static la_status take_labels(la_session *session, const la_session_options *opti
 }
 
 static void take_sizes(la_session *session, const la_session_options *options) {
-    const la_config *config = &session->model.config;
+    const la_config *config = &session->workers[0].model.config;
     int64_t limit = config->max_positions;
     if (config->model_max_length && config->model_max_length < limit)
         limit = config->model_max_length;
     if (options->max_length)
         limit = options->max_length;
     session->max_length = options->run.max_length ? options->run.max_length : limit;
-    session->n_rhs = options->forward_only ? 0 : session->model.n_classes - 1;
-    int64_t tokens = options->run.batch_tokens;
-    if (!tokens) {
-        tokens = RHS_ROWS / (session->n_rhs ? session->n_rhs : 1);
-        tokens = tokens > BATCH_TOKENS ? BATCH_TOKENS : tokens < 256 ? 256 : tokens;
-    }
-    session->batch_tokens = tokens;
-    session->batch_rows = tokens < BATCH_ROWS ? tokens : BATCH_ROWS;
+    session->n_rhs = options->forward_only ? 0 : session->workers[0].model.n_classes - 1;
     session->all_inputs = options->all_inputs;
+}
+
+/* All devices get the plan of the first: they are meant to be alike. The plan is made, and what
+ * cannot fit refused, before anything is on a device. */
+static la_status make_plan(la_session *session, const la_session_options *options, la_error *err) {
+    la_plan_request request = {.kind = options->kind,
+                               .kron = options->kron,
+                               .posterior = options->posterior,
+                               .batch_tokens = options->run.batch_tokens,
+                               .n_rhs = session->n_rhs,
+                               .all_inputs = session->all_inputs};
+    la_plan plan;
+    for (int w = session->n_workers - 1; w >= 0; w--)
+        LA_TRY(la_plan_make(&session->workers[w].model, &request, &plan, err));
+    session->batch_tokens = plan.batch_tokens;
+    session->batch_rows = plan.batch_rows;
+    session->recompute = plan.recompute;
+    if (options->run.profile)
+        la_plan_tell(&session->workers[0].model, &plan, &options->run.log);
+    return LA_OK;
+}
+
+static la_status open_models(la_session *session, const la_session_options *options,
+                             la_model_options *model, la_error *err) {
+    for (int w = 0; w < session->n_workers; w++) {
+        la_worker *worker = &session->workers[w];
+        model->twin = w ? &session->workers[0].model : NULL;
+        LA_TRY(la_model_open(&worker->backend, model, &worker->model, err));
+    }
+    LA_TRY(take_labels(session, options, err));
+    take_sizes(session, options);
+    return LA_OK;
+}
+
+static la_status place_model(void *user, int number, la_error *err) {
+    la_session *session = user;
+    return la_model_place(&session->workers[number].model, err);
 }
 
 static la_status open_parts(const la_session_options *options, la_session *session, la_error *err) {
     const la_run_options *run = &options->run;
-    if (run->precision && strcmp(run->precision, "f32"))
-        return la_fail(err, strcmp(run->precision, "bf16") ? LA_USAGE : LA_UNSUPPORTED,
-                       "--precision %s: the CPU computes in f32 (weights stay as they are stored)",
-                       run->precision);
+    la_backend backends[LA_DEVICES_MAX];
+    la_precision precision;
+    LA_TRY(la_precision_parse(run->precision, &precision, err));
     session->threads = la_threads_set(run->threads);
-    LA_TRY(la_backend_open(run->device, &session->backend, &run->log, err));
-    if (run->profile)
-        LA_TRY(la_profile_start(&session->backend, err));
+    LA_TRY(la_backend_open(run->device, precision, &run->log, backends, &session->n_workers, err));
+    for (int w = 0; w < session->n_workers; w++)
+        session->workers[w].backend = backends[w];
+    for (int w = 0; w < session->n_workers && run->profile; w++)
+        LA_TRY(la_profile_start(&session->workers[w].backend, err));
     LA_TRY(open_tokenizer(session, options->base, err));
     if (run->labels)
         LA_TRY(la_labels_parse("--labels", run->labels, &session->labels, err));
@@ -154,17 +179,15 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
             return err->status;
         memcpy(session->choice_ids, options->choice_ids, bytes);
     }
-    LA_TRY(la_model_open(&session->backend, &model, &session->model, err));
-    LA_TRY(take_labels(session, options, err));
-    take_sizes(session, options);
-    bool too_long = !session->model.config.arch->rotary &&
-                    session->max_length > session->model.config.max_positions;
+    LA_TRY(open_models(session, options, &model, err));
+    const la_config *config = &session->workers[0].model.config;
+    bool too_long = !config->arch->rotary && session->max_length > config->max_positions;
     /* a length from a posterior is of its own base: if this is another one, its digest will tell */
     if (too_long && run->max_length)
         return la_fail(err, LA_USAGE, "--max-length %lld: the model has %lld positions",
-                       (long long)session->max_length,
-                       (long long)session->model.config.max_positions);
-    return LA_OK;
+                       (long long)session->max_length, (long long)config->max_positions);
+    LA_TRY(make_plan(session, options, err));
+    return la_workers_run(session->n_workers, place_model, session, err);
 }
 
 la_status la_session_open(const la_session_options *options, la_session *session, la_error *err) {
@@ -175,31 +198,72 @@ la_status la_session_open(const la_session_options *options, la_session *session
     return status;
 }
 
+void la_session_release_runs(la_session *session) {
+    for (int w = 0; w < session->n_workers; w++) {
+        if (session->workers[w].run_is_open)
+            la_run_close(&session->workers[w].run);
+        session->workers[w].run_is_open = false;
+    }
+}
+
 void la_session_close(la_session *session) {
-    if (session->run_is_open)
-        la_run_close(&session->run);
-    if (session->model.be)
-        la_model_close(&session->model);
-    la_profile_stop(&session->backend);
-    if (session->backend.ops)
-        session->backend.ops->close(&session->backend);
+    la_session_release_runs(session);
+    for (int w = session->n_workers - 1; w >= 0; w--) {
+        la_worker *worker = &session->workers[w];
+        if (worker->model.be)
+            la_model_close(&worker->model);
+        la_profile_stop(&worker->backend);
+        worker->backend.ops->close(&worker->backend);
+    }
     la_tokenizer_close(session->tokenizer);
     la_labels_free(&session->labels);
     free(session->choice_ids);
     *session = (la_session){0};
 }
 
-la_status la_session_reserve(la_session *session, int64_t tokens, bool *changed, la_error *err) {
+la_status la_session_reserve(la_session *session, la_worker *worker, int64_t tokens, bool *changed,
+                             la_error *err) {
     *changed = false;
-    if (session->run_is_open && tokens <= session->run.max_tokens)
+    if (worker->run_is_open && tokens <= worker->run.max_tokens)
         return LA_OK;
-    if (session->run_is_open)
-        la_run_close(&session->run);
-    session->run_is_open = false;
-    int64_t room = tokens > session->batch_tokens ? tokens : session->batch_tokens;
-    LA_TRY(la_run_open(&session->model, session->batch_rows, room, session->n_rhs,
-                       session->all_inputs, &session->run, err));
-    session->run_is_open = *changed = true;
+    if (worker->run_is_open)
+        la_run_close(&worker->run);
+    worker->run_is_open = false;
+    la_run_shape shape = {.max_rows = session->batch_rows,
+                          .max_tokens =
+                              tokens > session->batch_tokens ? tokens : session->batch_tokens,
+                          .n_rhs = session->n_rhs,
+                          .all_inputs = session->all_inputs,
+                          .recompute = session->recompute};
+    LA_TRY(la_run_open(&worker->model, &shape, &worker->run, err));
+    worker->run_is_open = *changed = true;
+    return LA_OK;
+}
+
+void la_session_profile(const la_session *session, double seconds, const la_log *log) {
+    for (int w = 0; w < session->n_workers; w++) {
+        const la_worker *worker = &session->workers[w];
+        if (!worker->backend.profile)
+            continue;
+        la_warn(log, "%s: forward %.3f s, backward %.3f s", worker->backend.device,
+                worker->seconds_forward, worker->seconds_backward);
+        la_profile_report(&worker->backend, seconds, log);
+    }
+}
+
+la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err) {
+    la_error errors[LA_DEVICES_MAX];
+    if (n == 1)
+        return job(user, 0, err);
+    memset(errors, 0, sizeof errors);
+#pragma omp parallel for num_threads(n) schedule(static, 1)
+    for (int w = 0; w < n; w++)
+        job(user, w, &errors[w]);
+    for (int w = 0; w < n; w++)
+        if (errors[w].status != LA_OK) {
+            *err = errors[w];
+            return err->status;
+        }
     return LA_OK;
 }
 
@@ -208,7 +272,7 @@ la_feed_options la_session_feed(const la_session *session, bool need_label, bool
                              .batch_rows = session->batch_rows,
                              .max_length = session->max_length,
                              /* a prompt's end holds the question */
-                             .truncate_left = session->model.task == LA_TASK_CHOICE,
+                             .truncate_left = session->workers[0].model.task == LA_TASK_CHOICE,
                              .need_label = need_label,
                              .skip_bad = skip_bad};
 }

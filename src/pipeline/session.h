@@ -1,10 +1,10 @@
-/* What fitting and predicting open alike: backend, model, tokenizer, labels, and a run that grows
- * with long rows. */
+/* What fitting and predicting open alike: devices with a model each, tokenizer, labels, a plan of
+ * the memory, and runs that grow with long rows. */
 #ifndef LA_PIPELINE_SESSION_H
 #define LA_PIPELINE_SESSION_H
 
-#include "model/run.h"
 #include "pipeline/feed.h"
+#include "pipeline/plan.h"
 
 typedef struct la_session_options {
     la_run_options run;
@@ -17,26 +17,47 @@ typedef struct la_session_options {
     int64_t max_length;      /* likewise; 0: not known */
     bool all_inputs;         /* as la_run_open takes it */
     bool forward_only;
+    /* what the plan has to leave room for */
+    const la_curvature_kind *kind;
+    la_kron kron;
+    const la_posterior *posterior; /* NULL: it is going to be fitted */
 } la_session_options;
 
-typedef struct la_session {
+/* A device, the model on it, and a run. */
+typedef struct la_worker {
     la_backend backend;
     la_model model;
+    la_run run;
+    bool run_is_open;
+    double seconds_forward, seconds_backward;
+} la_worker;
+
+typedef struct la_session {
+    la_worker workers[LA_DEVICES_MAX];
+    int n_workers;
     la_tokenizer *tokenizer; /* NULL when the base has none */
     la_labels labels;
     int32_t *choice_ids; /* NULL: a classification head */
-    la_run run;
-    bool run_is_open;
     int threads;
     int64_t batch_tokens, batch_rows, max_length, n_rhs;
-    bool all_inputs;
+    bool all_inputs, recompute;
 } la_session;
 
 /* Free with la_session_close (safe on a zeroed session). */
 la_status la_session_open(const la_session_options *options, la_session *session, la_error *err);
 void la_session_close(la_session *session);
-/* Makes the run hold a batch of that many tokens. *changed: it was opened anew. */
-la_status la_session_reserve(la_session *session, int64_t tokens, bool *changed, la_error *err);
+/* Makes a worker's run hold a batch of that many tokens. *changed: it was opened anew. */
+la_status la_session_reserve(la_session *session, la_worker *worker, int64_t tokens, bool *changed,
+                             la_error *err);
+/* The memory of all runs goes back to the devices. */
+void la_session_release_runs(la_session *session);
+/* Tells the log where the time and the memory went. */
+void la_session_profile(const la_session *session, double seconds, const la_log *log);
+
+/* Does something for each of n workers at once, one thread a worker; the first failure in order is
+ * the one told. */
+typedef la_status (*la_worker_job)(void *user, int worker, la_error *err);
+la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err);
 /* How a data file is to be fed to this session. */
 la_feed_options la_session_feed(const la_session *session, bool need_label, bool skip_bad);
 

@@ -125,7 +125,8 @@ static void check_linear(la_dtype type, double forward_limit, double backward_li
     double want[T * OUT];
     la_mat my = la_mat_f32(y, T, OUT), mg = la_mat_f32(g.f, RHS * T, OUT);
     linear_context context = {w.d, b.d, r.d};
-    backend.ops->linear(&backend, &mx, &mw, b.f, &mr, &my);
+    la_mat mb = la_mat_f32(b.f, 1, OUT);
+    backend.ops->linear(&backend, &mx, &mw, &mb, &mr, &my);
     linear_f64(&context, x.d, want);
     check_within("linear", largest(want, y, T * OUT), forward_limit);
     /* dx = 1 dx + g w */
@@ -403,6 +404,7 @@ static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool p
                       .n_kv_heads = kv_heads,
                       .head_dim = 5,
                       .max_length = TOKENS,
+                      .max_queries = pooled ? 1 : TOKENS,
                       .scale = 0.45f,
                       .causal = causal};
     int64_t queries = pooled ? ROWS : TOKENS, wide = heads * 5, narrow = kv_heads * 5;
@@ -411,15 +413,17 @@ static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool p
     float *out = calloc(q.n, sizeof *out), *dq = calloc(RHS * q.n, sizeof *dq);
     float *dk = calloc(RHS * k.n, sizeof *dk), *dv = calloc(RHS * v.n, sizeof *dv);
     double *want = calloc(q.n, sizeof *want);
+    float *lse = calloc((size_t)(queries * heads), sizeof *lse);
     la_mat mq = la_mat_f32(q.f, queries, wide), mk = la_mat_f32(k.f, TOKENS, narrow);
     la_mat mv = la_mat_f32(v.f, TOKENS, narrow), mo = la_mat_f32(out, queries, wide);
     la_mat mg = la_mat_f32(g.f, RHS * queries, wide), mdq = la_mat_f32(dq, RHS * queries, wide);
     la_mat mdk = la_mat_f32(dk, RHS * TOKENS, narrow), mdv = la_mat_f32(dv, RHS * TOKENS, narrow);
     attention_context context = {&a, queries, q.d, k.d, v.d, 0};
-    backend.ops->attention(&backend, &a, &mq, &mk, &mv, &mo);
+    backend.ops->attention(&backend, &a, &mq, &mk, &mv, lse, &mo);
     attention_f64(&context, q.d, want);
     check_within("attention", largest(want, out, q.n), 8.9e-7);
-    backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, RHS, &mg, &mdq, &mdk, &mdv);
+    backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, &mdq, &mdk,
+                                    &mdv);
     const numbers *inputs[3] = {&q, &k, &v};
     const float *got[3] = {dq, dk, dv};
     for (int i = 0; i < 3; i++) {
@@ -433,13 +437,14 @@ static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool p
     }
     /* dv alone */
     memset(dv, 0, RHS * v.n * sizeof *dv);
-    backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, RHS, &mg, NULL, NULL, &mdv);
+    backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, NULL, NULL,
+                                    &mdv);
     context.varied = 2;
     double *gradient = differences(attention_f64, &context, &v, q.n, &g);
     check_within("attention_backward, v alone", largest(gradient, dv, RHS * v.n), 1.3e-6);
     free(gradient);
     check_fault();
-    free(out), free(dq), free(dk), free(dv), free(want);
+    free(out), free(dq), free(dk), free(dv), free(want), free(lse);
     release(&q), release(&k), release(&v), release(&g);
 }
 
@@ -547,43 +552,53 @@ static void curvature_sums(void **state) {
     release(&x), release(&g), release(&weight);
 }
 
-/* A V = V L, V orthonormal, ascending; NaN is a named numerical error */
+/* A V = V L, V orthonormal, descending, all or the largest; NaN is a named numerical error. The
+ * vectors are f32. */
 static void eigendecomposition(void **state) {
     (void)state;
     enum { N = 17 };
     numbers x = draw(N * N, 1);
-    double a[N * N], v[N * N], values[N];
+    double a[N * N], work[N * N], values[N];
+    float v[N * N];
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
             a[i * N + j] = 0;
             for (int t = 0; t < N; t++)
                 a[i * N + j] += x.d[t * N + i] * x.d[t * N + j];
         }
-    memcpy(v, a, sizeof v);
-    const int64_t n = N;
-    double *pv = v, *pl = values;
-    const char *name = "the factor";
+    la_eigen problem = {
+        .name = "the factor", .n = N, .rank = N, .a = work, .values = values, .vectors = v};
     la_error err = {0};
-    assert_int_equal(backend.ops->eigh(&backend, 1, &n, &pv, &pl, &name, &err), LA_OK);
+    memcpy(work, a, sizeof work);
+    assert_int_equal(backend.ops->eigh(&backend, 1, &problem, &err), LA_OK);
     double residual = 0, orthogonal = 0;
     for (int r = 0; r < N; r++) {
         if (r)
-            assert_true(values[r] >= values[r - 1]);
+            assert_true(values[r] <= values[r - 1]);
         for (int i = 0; i < N; i++) {
-            double sum = -values[r] * v[r * N + i], dot = r == i ? -1 : 0;
+            double sum = -values[r] * (double)v[r * N + i], dot = r == i ? -1 : 0;
             for (int j = 0; j < N; j++) {
-                sum += a[i * N + j] * v[r * N + j];
-                dot += v[r * N + j] * v[i * N + j];
+                sum += a[i * N + j] * (double)v[r * N + j];
+                dot += (double)v[r * N + j] * (double)v[i * N + j];
             }
             residual = fmax(residual, fabs(sum));
             orthogonal = fmax(orthogonal, fabs(dot));
         }
     }
-    check_within("|A V - V L| / |A|", residual / values[N - 1], 1.1e-15);
-    check_within("|V V^T - I|", orthogonal, 5e-15);
-    memcpy(v, a, sizeof v);
-    v[3 * N + 1] = NAN;
-    assert_int_equal(backend.ops->eigh(&backend, 1, &n, &pv, &pl, &name, &err), LA_NUMERICAL);
+    assert_true(problem.least == values[N - 1]);
+    check_within("|A V - V L| / |A|", residual / values[0], 1.3e-7);
+    check_within("|V V^T - I|", orthogonal, 1.7e-7);
+    double few[3];
+    float rows[3 * N];
+    la_eigen largest_three = problem;
+    largest_three.rank = 3, largest_three.values = few, largest_three.vectors = rows;
+    memcpy(work, a, sizeof work);
+    assert_int_equal(backend.ops->eigh(&backend, 1, &largest_three, &err), LA_OK);
+    assert_memory_equal(few, values, sizeof few);
+    assert_memory_equal(rows, v, sizeof rows);
+    memcpy(work, a, sizeof work);
+    work[3 * N + 1] = NAN;
+    assert_int_equal(backend.ops->eigh(&backend, 1, &problem, &err), LA_NUMERICAL);
     assert_non_null(strstr(err.message, "the factor"));
     release(&x);
 }

@@ -316,14 +316,17 @@ static void add_sum(void *user, int64_t block, const la_block_io *io) {
 /* sums over a batch of the output factors; columns: C of sqrt(p_c) (e_c - p), or the C - 1 of
  * la_fisher_factor */
 static sums factor_sums(la_session *session, const la_batch *batch, bool contrasts) {
-    int64_t c = session->model.n_classes, m = contrasts ? c - 1 : c, n = batch->n_rows;
+    la_worker *worker = &session->workers[0];
+    int64_t c = worker->model.n_classes, m = contrasts ? c - 1 : c, n = batch->n_rows;
     la_run run;
     la_error err = {0};
-    sums s = {.be = &session->backend};
+    sums s = {.be = &worker->backend};
     float *logits = calloc((size_t)(n * c), sizeof *logits);
     float *columns = calloc((size_t)(m * n * c), sizeof *columns);
     double *factor = calloc((size_t)(c * c), sizeof *factor);
-    assert_int_equal(la_run_open(&session->model, n, batch->n_tokens, m, true, &run, &err), LA_OK);
+    la_run_shape shape = {
+        .max_rows = n, .max_tokens = batch->n_tokens, .n_rhs = m, .all_inputs = true};
+    assert_int_equal(la_run_open(&worker->model, &shape, &run, &err), LA_OK);
     assert_int_equal(la_run_forward(&run, batch, logits, &err), LA_OK);
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
@@ -351,19 +354,23 @@ static void contrasts_equal_classes(void **state) {
     model m = open_model("bert-all-linear");
     la_session session;
     la_error err = {0};
-    la_session_options options = {
-        .base = m.base, .adapter = m.adapter, .params = LA_PARAMS_LORA_HEAD, .all_inputs = true};
+    la_session_options options = {.run.device = "cpu",
+                                  .base = m.base,
+                                  .adapter = m.adapter,
+                                  .params = LA_PARAMS_LORA_HEAD,
+                                  .all_inputs = true,
+                                  .kind = &la_curvature_kron};
     assert_int_equal(la_session_open(&options, &session, &err), LA_OK);
     rows *r = read_rows(m.test);
     la_batch batch;
     assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
     for (int64_t i = 0; i < r->n; i++)
-        la_batch_add(&batch, &session.model, r->in[i].ids, NULL, r->in[i].n_ids);
+        la_batch_add(&batch, &session.workers[0].model, r->in[i].ids, NULL, r->in[i].n_ids);
     sums few = factor_sums(&session, &batch, true), all = factor_sums(&session, &batch, false);
     double worst = 0;
     int compared = 0;
-    for (int64_t b = 0; b < session.model.n_blocks; b++) {
-        int64_t d = session.model.blocks[b].out;
+    for (int64_t b = 0; b < session.workers[0].model.n_blocks; b++) {
+        int64_t d = session.workers[0].model.blocks[b].out;
         double gap = 0, trace = 0;
         assert_non_null(few.output[b]);
         for (int64_t i = 0; i < d; i++)

@@ -1,0 +1,24 @@
+/* The CUDA backend is a shared library of its own beside the program (liblaplora_cuda.so), loaded
+ * when a device is asked for: the program starts, and works on the CPU, on machines without a
+ * driver or without CUDA's libraries. It exports one symbol, `la_cuda_plugin_entry`. */
+#ifndef LA_BACKEND_CUDA_PLUGIN_H
+#define LA_BACKEND_CUDA_PLUGIN_H
+
+#include "backend/ops.h"
+
+typedef struct la_cuda_plugin {
+    /* LA_CUDA_ABI of its build: a library of another version is refused */
+    uint64_t abi;
+    /* Usable devices; -1 and err when there is no driver, or it does not fit. */
+    int (*count)(la_error *err);
+    /* Close with backend->ops->close. */
+    la_status (*open)(int device, la_precision precision, la_backend *backend, la_error *err);
+} la_cuda_plugin;
+
+#define LA_CUDA_ABI ((uint64_t)sizeof(la_ops) << 32 | (uint64_t)sizeof(la_backend) << 16 | 1)
+
+/* The library from $LAPLORA_CUDA, or beside the program, or in ../lib/laplora. NULL, with the
+ * reason in err, when there is none. Never unloaded. */
+const la_cuda_plugin *la_cuda_plugin_load(la_error *err);
+
+#endif

@@ -1,0 +1,115 @@
+/* From --device to opened backends. */
+#include "backend/cuda_plugin.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const precision_names[] = {"f32", "tf32", "bf16"};
+
+const char *la_precision_name(la_precision precision) {
+    return precision_names[precision];
+}
+
+la_status la_precision_parse(const char *text, la_precision *precision, la_error *err) {
+    *precision = LA_PRECISION_F32;
+    if (!text)
+        return LA_OK;
+    for (int i = 0; i < (int)(sizeof precision_names / sizeof *precision_names); i++) {
+        *precision = (la_precision)i;
+        if (!strcmp(precision_names[i], text))
+            return LA_OK;
+    }
+    return la_fail(err, LA_USAGE, "--precision \"%s\": expected f32, tf32 or bf16", text);
+}
+
+static la_status open_host(la_precision precision, const char *why, la_backend *backend, int *n,
+                           la_error *err) {
+    if (precision != LA_PRECISION_F32)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--precision %s: the CPU computes in f32 (weights stay as they are "
+                       "stored)%s%s",
+                       la_precision_name(precision), *why ? "; it is used because " : "", why);
+    LA_TRY(la_backend_open_cpu(backend, err));
+    *n = 1;
+    return LA_OK;
+}
+
+/* "cuda", "cuda:1", "cuda:0,1": device numbers; none given means the first. */
+static la_status parse_numbers(const char *device, int numbers[LA_DEVICES_MAX], int *n,
+                               la_error *err) {
+    const char *at = device + 4;
+    *n = 0;
+    if (!*at) {
+        numbers[(*n)++] = 0;
+        return LA_OK;
+    }
+    do {
+        char *end = NULL;
+        long number = isdigit((unsigned char)at[1]) ? strtol(at + 1, &end, 10) : -1;
+        bool again = false;
+        for (int i = 0; i < *n; i++)
+            again |= numbers[i] == number;
+        if (*at != (*n ? ',' : ':') || number < 0 || number > 1023 || again || *n == LA_DEVICES_MAX)
+            return la_fail(err, LA_USAGE,
+                           "--device \"%s\": expected cuda, cuda:0 or cuda:0,1 with at most %d "
+                           "numbers, each once",
+                           device, LA_DEVICES_MAX);
+        numbers[(*n)++] = (int)number;
+        at = end;
+    } while (*at);
+    return LA_OK;
+}
+
+static la_status open_cuda(const la_cuda_plugin *plugin, const int *numbers, int wanted,
+                           la_precision precision, la_backend *backends, int *n, la_error *err) {
+    for (int i = 0; i < wanted; i++) {
+        la_status status = plugin->open(numbers[i], precision, &backends[i], err);
+        if (status != LA_OK) {
+            while (i-- > 0)
+                backends[i].ops->close(&backends[i]);
+            return status;
+        }
+    }
+    *n = wanted;
+    return LA_OK;
+}
+
+/* CUDA where a device can be used; where only the machine lacks something, the host, with a note.
+ */
+static la_status open_auto(la_precision precision, const la_log *log, la_backend *backends, int *n,
+                           la_error *err) {
+    la_error why = {0};
+    const la_cuda_plugin *plugin = la_cuda_plugin_load(&why);
+    if (plugin && plugin->count(&why) > 0) {
+        int first = 0;
+        if (open_cuda(plugin, &first, 1, precision, backends, n, &why) == LA_OK)
+            return LA_OK;
+    }
+    /* a build without CUDA has nothing to tell */
+    if (why.status == LA_RESOURCE)
+        la_warn(log, "%s; using the CPU", why.message);
+    return open_host(precision, why.message, backends, n, err);
+}
+
+la_status la_backend_open(const char *device, la_precision precision, const la_log *log,
+                          la_backend backends[LA_DEVICES_MAX], int *n, la_error *err) {
+    *n = 0;
+    if (!device || !strcmp(device, "auto"))
+        return open_auto(precision, log, backends, n, err);
+    if (!strcmp(device, "cpu"))
+        return open_host(precision, "", backends, n, err);
+    if (strncmp(device, "cuda", 4) || (device[4] && device[4] != ':'))
+        return la_fail(err, LA_USAGE, "--device \"%s\": expected auto, cpu, cuda or cuda:0,1",
+                       device);
+    int numbers[LA_DEVICES_MAX], wanted;
+    LA_TRY(parse_numbers(device, numbers, &wanted, err));
+    const la_cuda_plugin *plugin = la_cuda_plugin_load(err);
+    if (!plugin) {
+        la_error why = *err;
+        *err = (la_error){0};
+        return la_fail(err, LA_RESOURCE, "--device %s: %.900s; use --device cpu", device,
+                       why.message);
+    }
+    return open_cuda(plugin, numbers, wanted, precision, backends, n, err);
+}

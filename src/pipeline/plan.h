@@ -1,0 +1,34 @@
+/* How the memory of a device is shared out before a run: weights, curvature, activations of a batch,
+ * workspaces. What cannot fit is refused here, before anything is computed. */
+#ifndef LA_PIPELINE_PLAN_H
+#define LA_PIPELINE_PLAN_H
+
+#include "bayes/curvature.h"
+#include "model/run.h"
+
+enum { LA_BATCH_AUTO = -1 }; /* batch_tokens: as many as the free memory holds */
+
+typedef struct la_plan_request {
+    const la_curvature_kind *kind;
+    la_kron kron;
+    const la_posterior *posterior; /* NULL: it is going to be fitted */
+    int64_t batch_tokens;          /* 0: the default; LA_BATCH_AUTO; or exactly this many */
+    int64_t n_rhs;                 /* 0: forward only */
+    bool all_inputs;
+} la_plan_request;
+
+typedef struct la_plan {
+    int64_t batch_tokens, batch_rows;
+    bool recompute; /* layers keep their input alone */
+    /* bytes */
+    size_t weights, curvature, activations, workspace, available, total;
+} la_plan;
+
+/* Nothing of the model may be placed yet. LA_RESOURCE, with the arithmetic and the knob to turn, when
+ * the least that could be run does not fit. */
+la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan *plan,
+                       la_error *err);
+/* The plan in a line or two to the log. */
+void la_plan_tell(const la_model *model, const la_plan *plan, const la_log *log);
+
+#endif
