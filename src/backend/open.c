@@ -87,7 +87,7 @@ static la_status open_auto(la_precision precision, const la_log *log, la_backend
             return LA_OK;
     }
     /* a build without CUDA has nothing to tell */
-    if (why.status == LA_RESOURCE)
+    if (plugin || why.status == LA_RESOURCE)
         la_warn(log, "%s; using the CPU", why.message);
     return open_host(precision, why.message, backends, n, err);
 }

@@ -199,6 +199,13 @@ typedef struct la_ops {
      * cols] in f32 */
     void (*kron_quadratic)(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                            const la_mat *weight, double *cov);
+    /* Of n rows of Gaussian logits f = centre + spread z, centre [n, C] and spread [n, C, C-1]:
+     * means [n, C+1] over the draws of softmax(f) and, last, of its entropy. The z of draw s are the
+     * normals s (C-1), s (C-1) + 1, ... of the row's stream (la_random_normal). All arrays are on
+     * the host. False when it was not done: the host draws then. NULL likewise. */
+    bool (*monte_carlo)(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
+                        const double *spread, int64_t samples, uint64_t seed,
+                        const uint64_t *streams, double *means);
     /* Decomposes count matrices, several at a time. */
     la_status (*eigh)(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
     /* sums[0][count] += sums[1] + ... + sums[n - 1], sums[i] on devices[i], all of one kind */

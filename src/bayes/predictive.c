@@ -89,23 +89,32 @@ static void cholesky(int64_t n, const double *a, double *l) {
     }
 }
 
-/* mean of softmax over draws f = centre + basis L z; mutual information H[mean p] - mean H[p] */
-static void monte_carlo(int64_t n_classes, const double *centre, const double *basis,
-                        const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
-                        double *workspace, la_prediction *out) {
+void la_predict_gaussian(int64_t n_classes, const float *logits, const double *basis,
+                         const double *cov, double *workspace, double *centre, double *spread) {
     int64_t m = n_classes - 1;
-    double *l = workspace, *spread = l + m * m, *z = spread + n_classes * m, *f = z + m;
-    double *p = f + n_classes, mean_entropy = 0;
+    double *l = workspace, mean = 0;
+    for (int64_t c = 0; c < n_classes; c++)
+        mean += (double)logits[c] / (double)n_classes;
+    for (int64_t c = 0; c < n_classes; c++)
+        centre[c] = (double)logits[c] - mean;
     cholesky(m, cov, l);
-    for (int64_t c = 0; c < n_classes; c++) {
+    for (int64_t c = 0; c < n_classes; c++)
         for (int64_t k = 0; k < m; k++) {
             double sum = 0;
             for (int64_t i = k; i < m; i++)
                 sum += basis[c * m + i] * l[i * m + k];
             spread[c * m + k] = sum;
         }
-        out->probs[c] = 0;
-    }
+}
+
+/* means[C+1] over draws f = centre + spread z of softmax(f) and of its entropy; workspace of
+ * C-1 + 2 C numbers */
+static void draw(int64_t n_classes, const double *centre, const double *spread, int64_t samples,
+                 uint64_t seed, uint64_t stream, double *workspace, double *means) {
+    int64_t m = n_classes - 1;
+    double *z = workspace, *f = z + m, *p = f + n_classes;
+    for (int64_t c = 0; c <= n_classes; c++)
+        means[c] = 0;
     for (int64_t s = 0; s < samples; s++) {
         la_random_normal(seed, stream, (uint64_t)(s * m), (size_t)m, z);
         for (int64_t c = 0; c < n_classes; c++) {
@@ -115,12 +124,17 @@ static void monte_carlo(int64_t n_classes, const double *centre, const double *b
         }
         softmax(n_classes, f, p);
         for (int64_t c = 0; c < n_classes; c++)
-            out->probs[c] += p[c];
-        mean_entropy += entropy(n_classes, p);
+            means[c] += p[c];
+        means[n_classes] += entropy(n_classes, p);
     }
-    for (int64_t c = 0; c < n_classes; c++)
-        out->probs[c] /= (double)samples;
-    double gap = entropy(n_classes, out->probs) - mean_entropy / (double)samples;
+    for (int64_t c = 0; c <= n_classes; c++)
+        means[c] /= (double)samples;
+}
+
+/* mean of softmax over draws; mutual information H[mean p] - mean H[p] */
+static void monte_carlo(int64_t n_classes, const double *means, la_prediction *out) {
+    memcpy(out->probs, means, (size_t)n_classes * sizeof *means);
+    double gap = entropy(n_classes, out->probs) - means[n_classes];
     out->mutual_information = gap > 0 ? gap : 0;
 }
 
@@ -179,9 +193,10 @@ static void bridge(int64_t n_classes, const double *centre, const double *full_c
 
 int64_t la_predict_workspace(int64_t n_classes) {
     int64_t m = n_classes - 1;
-    /* centred logits; then Monte Carlo's factor, spread, normals, logits and probabilities, or C
-     * numbers */
-    return n_classes + m * m + n_classes * m + m + 2 * n_classes;
+    /* centred logits; then Monte Carlo's spread, means and the draw's numbers or the factor of the
+     * covariance, or C numbers */
+    int64_t drawing = m + 2 * n_classes, factor = m * m;
+    return n_classes + n_classes * m + n_classes + 1 + (drawing > factor ? drawing : factor);
 }
 
 /* Q cov Q^T */
@@ -200,7 +215,7 @@ static void centred_covariance(int64_t n_classes, const double *basis, const dou
 
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
-                    double *workspace, la_prediction *out) {
+                    const double *drawn, double *workspace, la_prediction *out) {
     double *centre = workspace, mean = 0;
     workspace += n_classes;
     for (int64_t c = 0; c < n_classes; c++) {
@@ -216,7 +231,14 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
         centred_covariance(n_classes, basis, cov, out->logit_cov);
     switch (kind) {
     case LA_PREDICT_MC:
-        monte_carlo(n_classes, centre, basis, cov, samples, seed, stream, workspace, out);
+        if (!drawn) {
+            double *spread = workspace, *means = spread + n_classes * (n_classes - 1);
+            double *rest = means + n_classes + 1;
+            la_predict_gaussian(n_classes, logits, basis, cov, rest, centre, spread);
+            draw(n_classes, centre, spread, samples, seed, stream, rest, means);
+            drawn = means;
+        }
+        monte_carlo(n_classes, drawn, out);
         break;
     case LA_PREDICT_PROBIT:
         probit(n_classes, centre, out->logit_cov, out);

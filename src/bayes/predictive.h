@@ -19,11 +19,17 @@ double la_log_likelihood(int64_t n_classes, const float *logits, int64_t label);
 /* Doubles of workspace that la_predict_row needs. */
 int64_t la_predict_workspace(int64_t n_classes);
 
+/* The Gaussian that Monte Carlo draws from: centre[C], the logits less their mean, and spread[C,
+ * C-1] with spread spread^T the covariance of the logits. workspace: (C-1)^2 doubles. */
+void la_predict_gaussian(int64_t n_classes, const float *logits, const double *basis,
+                         const double *cov, double *workspace, double *centre, double *spread);
+
 /* Fills *out (its arrays are given by the caller) from raw logits [C] and the covariance of the
  * contrasts cov[C-1, C-1] (NULL with LA_PREDICT_MAP). samples, seed and stream are of the Monte
- * Carlo draw: the same three and the same Gaussian give the same bytes. */
+ * Carlo draw: the same three and the same Gaussian give the same bytes. drawn[C+1]: the means that
+ * a device has drawn already (ops.h, monte_carlo), or NULL. */
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
-                    double *workspace, la_prediction *out);
+                    const double *drawn, double *workspace, la_prediction *out);
 
 #endif

@@ -92,6 +92,11 @@ static la_status allocate(la_predictor *p, la_error *err) {
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
         part->cov = la_alloc(rows * m * m, sizeof *part->cov, err);
+        if (!p->session.workers[w].backend.ops->monte_carlo)
+            continue;
+        part->centre = la_alloc(rows * c, sizeof *part->centre, err);
+        part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);
+        part->drawn = la_alloc(rows * (c + 1), sizeof *part->drawn, err);
     }
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
     p->workspace = la_alloc((size_t)p->session.threads * (size_t)la_predict_workspace(p->n_classes),
@@ -145,6 +150,9 @@ void la_predictor_close(la_predictor *p) {
         free(part->logits);
         free(part->cotangents);
         free(part->cov);
+        free(part->centre);
+        free(part->spread);
+        free(part->drawn);
     }
     la_session_close(&p->session);
     la_posterior_free(&p->posterior);
@@ -207,15 +215,33 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     return LA_OK;
 }
 
+/* Lets the device draw for the whole batch; false when the host has to. */
+static bool draw_on_device(la_predictor *p, int w, int64_t n, const uint64_t *hashes) {
+    la_backend *be = &p->session.workers[w].backend;
+    int64_t c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
+    la_predictor_part *part = &p->parts[w];
+    if (p->predictive != LA_PREDICT_MC || !part->drawn)
+        return false;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        la_predict_gaussian(c, part->logits + i * c, p->basis, part->cov + i * m * m,
+                            p->workspace + slice * la_thread_number(), part->centre + i * c,
+                            part->spread + i * c * m);
+    return be->ops->monte_carlo(be, n, c, part->centre, part->spread, p->samples, p->seed, hashes,
+                                part->drawn);
+}
+
 void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
                          la_prediction *out) {
     int64_t n = batch->n_rows, c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
     const la_predictor_part *part = &p->parts[w];
+    const double *drawn = draw_on_device(p, w, n, hashes) ? part->drawn : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         double *workspace = p->workspace + slice * la_thread_number();
         la_predict_row(p->predictive, c, part->logits + i * c, p->basis, part->cov + i * m * m,
-                       p->samples, p->seed, hashes[i], workspace, &out[i]);
+                       p->samples, p->seed, hashes[i], drawn ? drawn + i * (c + 1) : NULL,
+                       workspace, &out[i]);
     }
 }
 

@@ -10,6 +10,8 @@ typedef struct la_predictor_part {
     la_covariance *covariance;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
     double *cov;                /* [rows, C-1, C-1] */
+    /* where the device draws: [rows, C], [rows, C, C-1], [rows, C+1]; else NULL */
+    double *centre, *spread, *drawn;
 } la_predictor_part;
 
 struct la_predictor {

@@ -315,7 +315,8 @@ static void add_sum(void *user, int64_t block, const la_block_io *io) {
 
 /* sums over a batch of the output factors; columns: C of sqrt(p_c) (e_c - p), or the C - 1 of
  * la_fisher_factor */
-static sums factor_sums(la_session *session, const la_batch *batch, bool contrasts) {
+static sums factor_sums(la_session *session, const la_batch *batch, bool contrasts,
+                        bool recompute) {
     la_worker *worker = &session->workers[0];
     int64_t c = worker->model.n_classes, m = contrasts ? c - 1 : c, n = batch->n_rows;
     la_run run;
@@ -324,8 +325,11 @@ static sums factor_sums(la_session *session, const la_batch *batch, bool contras
     float *logits = calloc((size_t)(n * c), sizeof *logits);
     float *columns = calloc((size_t)(m * n * c), sizeof *columns);
     double *factor = calloc((size_t)(c * c), sizeof *factor);
-    la_run_shape shape = {
-        .max_rows = n, .max_tokens = batch->n_tokens, .n_rhs = m, .all_inputs = true};
+    la_run_shape shape = {.max_rows = n,
+                          .max_tokens = batch->n_tokens,
+                          .n_rhs = m,
+                          .all_inputs = true,
+                          .recompute = recompute};
     assert_int_equal(la_run_open(&worker->model, &shape, &run, &err), LA_OK);
     assert_int_equal(la_run_forward(&run, batch, logits, &err), LA_OK);
     for (int64_t i = 0; i < n; i++) {
@@ -366,7 +370,8 @@ static void contrasts_equal_classes(void **state) {
     assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
     for (int64_t i = 0; i < r->n; i++)
         la_batch_add(&batch, &session.workers[0].model, r->in[i].ids, NULL, r->in[i].n_ids);
-    sums few = factor_sums(&session, &batch, true), all = factor_sums(&session, &batch, false);
+    sums few = factor_sums(&session, &batch, true, false);
+    sums all = factor_sums(&session, &batch, false, false);
     double worst = 0;
     int compared = 0;
     for (int64_t b = 0; b < session.workers[0].model.n_blocks; b++) {
@@ -389,6 +394,64 @@ static void contrasts_equal_classes(void **state) {
     free(r);
 }
 
+/* ---- layers computed again in the backward give the same bits as layers kept ---- */
+
+static void check_recompute(const char *name, la_params params) {
+    model m = open_model(name);
+    la_session session;
+    la_error err = {0};
+    la_session_options options = {.run.device = "cpu",
+                                  .base = m.base,
+                                  .adapter = m.adapter,
+                                  .params = params,
+                                  .all_inputs = true,
+                                  .kind = &la_curvature_kron};
+    if (la_session_open(&options, &session, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    const la_model *bound = &session.workers[0].model;
+    rows *r = read_rows(m.test);
+    la_batch batch;
+    assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
+    for (int64_t i = 0; i < r->n; i++)
+        la_batch_add(&batch, bound, r->in[i].ids, NULL, r->in[i].n_ids);
+    la_run_shape shape = {.max_rows = r->n,
+                          .max_tokens = batch.n_tokens,
+                          .n_rhs = bound->n_classes - 1,
+                          .all_inputs = true};
+    size_t kept_bytes, again_bytes;
+    la_sizes sizes;
+    assert_int_equal(la_run_plan(&session.workers[0].model, &shape, &kept_bytes, &sizes, &err),
+                     LA_OK);
+    shape.recompute = true;
+    assert_int_equal(la_run_plan(&session.workers[0].model, &shape, &again_bytes, &sizes, &err),
+                     LA_OK);
+    assert_true(bound->config.layers == 3 && again_bytes < kept_bytes);
+    sums kept = factor_sums(&session, &batch, true, false);
+    sums again = factor_sums(&session, &batch, true, true);
+    int compared = 0;
+    for (int64_t b = 0; b < bound->n_blocks; b++) {
+        int64_t d = bound->blocks[b].out;
+        assert_non_null(kept.output[b]);
+        assert_memory_equal(kept.output[b], again.output[b], (size_t)(d * d) * sizeof(double));
+        compared++;
+        free(kept.output[b]), free(again.output[b]);
+    }
+    assert_true(compared > 0);
+    la_batch_free(&batch);
+    la_session_close(&session);
+    free(r);
+}
+
+static void recompute_encoder(void **state) {
+    (void)state;
+    check_recompute("bert", LA_PARAMS_LORA_HEAD);
+}
+
+static void recompute_decoder(void **state) {
+    (void)state;
+    check_recompute("llama-seq", LA_PARAMS_LORA_HEAD);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(invariance_encoder),
@@ -398,6 +461,8 @@ int main(void) {
         cmocka_unit_test(kronecker_is_dense_for_one_token),
         cmocka_unit_test(low_rank),
         cmocka_unit_test(contrasts_equal_classes),
+        cmocka_unit_test(recompute_encoder),
+        cmocka_unit_test(recompute_decoder),
     };
     return cmocka_run_group_tests_name("identities", tests, NULL, NULL);
 }

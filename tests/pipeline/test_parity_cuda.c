@@ -1,0 +1,76 @@
+/* The same parity through --device cuda, in every precision: on a device where there is one, else on
+ * the emulated one. A posterior fitted there is read by the CPU, and the reverse. */
+#include "backend/ops.h"
+#include "support/parity.h"
+
+#include <stdio.h>
+
+static const parity_limits limits_f32 = {.logits = 1.2e-5,
+                                         .likelihood = 7e-6,
+                                         .prior = 1.6e-5,
+                                         .covariance = 2.4e-5,
+                                         .trace = 6.7e-5,
+                                         .probabilities = 2e-2};
+static const parity_limits limits_tf32 = {.logits = 1e-2,
+                                          .likelihood = 1e-2,
+                                          .prior = 1e-2,
+                                          .covariance = 1e-2,
+                                          .trace = 1e-2,
+                                          .probabilities = 2e-2};
+static const parity_limits limits_bf16 = {.logits = 1e-1,
+                                          .likelihood = 1e-1,
+                                          .prior = 1e-1,
+                                          .covariance = 1e-1,
+                                          .trace = 1e-1,
+                                          .probabilities = 4e-2};
+
+/* Skips the test where no device, real or emulated, can be opened. */
+static void need_device(void) {
+    la_backend backends[LA_DEVICES_MAX];
+    la_error err = {0};
+    int n;
+    if (la_backend_open("cuda", LA_PRECISION_F32, NULL, backends, &n, &err) != LA_OK) {
+        printf("    %s\n", err.message);
+        skip();
+    }
+    printf("    on %s\n", backends[0].device);
+    backends[0].ops->close(&backends[0]);
+}
+
+#define CASE(function, folder)                                                                     \
+    static void function##_f32(void **state) {                                                     \
+        (void)state;                                                                               \
+        need_device();                                                                             \
+        check_parity(folder, "cuda", "f32", &limits_f32);                                          \
+    }                                                                                              \
+    static void function##_tf32(void **state) {                                                    \
+        (void)state;                                                                               \
+        need_device();                                                                             \
+        check_parity(folder, "cuda", "tf32", &limits_tf32);                                        \
+    }                                                                                              \
+    static void function##_bf16(void **state) {                                                    \
+        (void)state;                                                                               \
+        need_device();                                                                             \
+        check_parity(folder, "cuda", "bf16", &limits_bf16);                                        \
+    }
+
+CASE(bert, "bert")
+CASE(llama, "llama")
+CASE(llama_seq, "llama-seq")
+CASE(bert_all_linear, "bert-all-linear")
+CASE(bert_pair, "bert-pair")
+CASE(llama_gqa, "llama-gqa")
+CASE(llama3_scaled, "llama3-scaled")
+CASE(bert_f16_head, "bert-f16-head")
+
+#define TESTS(function)                                                                            \
+    cmocka_unit_test(function##_f32), cmocka_unit_test(function##_tf32),                           \
+        cmocka_unit_test(function##_bf16)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TESTS(bert),      TESTS(llama),     TESTS(llama_seq),     TESTS(bert_all_linear),
+        TESTS(bert_pair), TESTS(llama_gqa), TESTS(llama3_scaled), TESTS(bert_f16_head),
+    };
+    return cmocka_run_group_tests_name("parity on cuda", tests, NULL, NULL);
+}

@@ -1,0 +1,322 @@
+#include "support/parity.h"
+#include "laplora.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLASSES_MAX = 8, ROWS_MAX = 64 };
+
+/* of the check that is running */
+static la_run_options run;
+
+static const char *const kron_names[] = {"expand", "reduce"};
+
+typedef struct inputs {
+    la_input rows[ROWS_MAX];
+    int64_t n;
+} inputs;
+
+static inputs read_inputs(const char *path) {
+    inputs in = {0};
+    FILE *file = fopen(path, "r");
+    char line[65536];
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        json_t *row = json_loads(line, 0, NULL);
+        const json_t *ids = json_object_get(row, "input_ids");
+        size_t n = json_array_size(ids);
+        int32_t *copy = calloc(n, sizeof *copy);
+        for (size_t i = 0; i < n; i++)
+            copy[i] = (int32_t)json_integer_value(json_array_get(ids, i));
+        in.rows[in.n++] = (la_input){.ids = copy, .n_ids = (int64_t)n};
+        json_decref(row);
+    }
+    fclose(file);
+    return in;
+}
+
+static void free_inputs(inputs *in) {
+    for (int64_t i = 0; i < in->n; i++)
+        free((void *)(uintptr_t)in->rows[i].ids);
+}
+
+typedef struct answers {
+    la_prediction rows[ROWS_MAX];
+    double memory[ROWS_MAX][3 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
+} answers;
+
+static answers *new_answers(void) {
+    answers *a = calloc(1, sizeof *a);
+    for (int i = 0; i < ROWS_MAX; i++)
+        a->rows[i] = (la_prediction){.probs = a->memory[i],
+                                     .map_probs = a->memory[i] + CLASSES_MAX,
+                                     .logits = a->memory[i] + 2 * CLASSES_MAX,
+                                     .logit_cov = a->memory[i] + 3 * CLASSES_MAX};
+    return a;
+}
+
+typedef struct spec {
+    const char *name;
+    char base[512], adapter[512], calib[512], test[512], posterior[512], choice_ids[256];
+    json_t *expected, *extra;
+} spec;
+
+static spec open_spec(const char *name) {
+    spec s = {.name = name};
+    char path[512];
+#define PATH(field, tail) snprintf(s.field, sizeof s.field, "%s/" tail, fixture(path))
+    snprintf(path, sizeof path, "parity/%s", name);
+    PATH(base, "base");
+    PATH(adapter, "adapter");
+    PATH(calib, "calib.jsonl");
+    PATH(test, "test.jsonl");
+#undef PATH
+    snprintf(s.posterior, sizeof s.posterior, "%s", scratch("parity.h5"));
+    snprintf(path, sizeof path, "parity/%s/expected.json", name);
+    s.expected = load_json(fixture(path));
+    snprintf(path, sizeof path, "parity/%s/expected_extra.json", name);
+    s.extra = json_load_file(fixture(path), 0, NULL);
+    const json_t *ids = json_object_get(s.expected, "choice_ids");
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        char one[32];
+        snprintf(one, sizeof one, "%s%lld", i ? "," : "",
+                 (long long)json_integer_value(json_array_get(ids, i)));
+        strcat(s.choice_ids, one);
+    }
+    return s;
+}
+
+static void close_spec(spec *s) {
+    json_decref(s->expected);
+    json_decref(s->extra);
+}
+
+static la_fit_summary *fit(const spec *s, la_kron kron, la_prior_kind prior, double value,
+                           la_params params, int64_t rank) {
+    la_fit_options options = {.run = run,
+                              .base = s->base,
+                              .adapter = s->adapter,
+                              .data = s->calib,
+                              .out = s->posterior,
+                              .kron = kron,
+                              .prior = prior,
+                              .prior_value = value,
+                              .params = params,
+                              .rank = rank,
+                              .choice_ids = *s->choice_ids ? s->choice_ids : NULL};
+    la_fit_summary *summary;
+    la_error err;
+    if (la_fit(&options, &summary, &err) != LA_OK)
+        fail_msg("%s: %s", s->name, err.message);
+    return summary;
+}
+
+static void predict(const spec *s, int64_t samples, answers *out, inputs *in) {
+    la_predict_options options = {.run = run,
+                                  .posterior = s->posterior,
+                                  .base = s->base,
+                                  .adapter = s->adapter,
+                                  .samples = samples,
+                                  .seed = 7};
+    la_predictor *predictor;
+    la_error err;
+    if (la_predictor_open(&options, &predictor, &err) != LA_OK ||
+        la_predictor_run(predictor, in->rows, in->n, out->rows, &err) != LA_OK)
+        fail_msg("%s: %s", s->name, err.message);
+    la_predictor_close(predictor);
+}
+
+static double logit_deviation(const json_t *expected, const answers *a, const inputs *in) {
+    double worst = 0;
+    int64_t c = (int64_t)json_array_size(json_array_get(expected, 0));
+    for (int64_t i = 0; i < in->n; i++)
+        for (int64_t j = 0; j < c; j++) {
+            double want =
+                json_number_value(json_array_get(json_array_get(expected, (size_t)i), (size_t)j));
+            double gap = relative(a->rows[i].logits[j], want, 1);
+            worst = gap > worst ? gap : worst;
+        }
+    return worst;
+}
+
+/* largest relative Frobenius distance over rows */
+static double covariance_deviation(const json_t *expected, const answers *a, const inputs *in) {
+    double worst = 0;
+    for (int64_t i = 0; i < in->n; i++) {
+        const json_t *row = json_array_get(expected, (size_t)i);
+        size_t c = json_array_size(row);
+        double gap = 0, norm = 0;
+        for (size_t j = 0; j < c; j++)
+            for (size_t k = 0; k < c; k++) {
+                double want = json_number_value(json_array_get(json_array_get(row, j), k));
+                double got = a->rows[i].logit_cov[j * c + k];
+                gap += (got - want) * (got - want);
+                norm += want * want;
+            }
+        gap = sqrt(gap / norm);
+        worst = gap > worst ? gap : worst;
+    }
+    return worst;
+}
+
+static double probability_deviation(const json_t *expected, const answers *a, const inputs *in) {
+    double worst = 0;
+    for (int64_t i = 0; i < in->n; i++) {
+        const json_t *row = json_array_get(expected, (size_t)i);
+        for (size_t j = 0; j < json_array_size(row); j++) {
+            double gap = fabs(a->rows[i].probs[j] - json_number_value(json_array_get(row, j)));
+            worst = gap > worst ? gap : worst;
+        }
+    }
+    return worst;
+}
+
+static void raise_to(double *worst, double value) {
+    if (!(value <= *worst))
+        *worst = value;
+}
+
+static deviations total;
+static double worst_mc;
+
+/* The traces of the given cases are keyed by PEFT's own names, the new ones' by block. */
+static double trace_deviation(const json_t *want, const la_fit_summary *summary) {
+    double worst = 0;
+    for (int64_t b = 0; b < summary->n_blocks; b++) {
+        const la_block_summary *block = &summary->blocks[b];
+        char key[512];
+        snprintf(key, sizeof key, "base_model.model.%s.default", block->name);
+        const json_t *pair = json_object_get(json_object_get(want, "trace"), key);
+        if (!json_is_array(pair) && !json_is_object(pair))
+            continue;
+        double in = json_number_value(json_is_array(pair) ? json_array_get(pair, 0)
+                                                          : json_object_get(pair, "in"));
+        double out = json_number_value(json_is_array(pair) ? json_array_get(pair, 1)
+                                                           : json_object_get(pair, "out"));
+        raise_to(&worst, relative(block->trace_in, in, 1e-12));
+        /* sums that cancel to rounding in the reference are 0 here */
+        raise_to(&worst, relative(block->trace_out, out, 1e-6));
+    }
+    return worst;
+}
+
+static void compare(const spec *s, la_kron kron, la_params params, const json_t *want, inputs *in) {
+    answers *a = new_answers();
+    la_fit_summary *f = fit(s, kron, LA_PRIOR_GLOBAL, 0, params, 0);
+    raise_to(&total.likelihood, relative(f->log_likelihood, number_at(want, "log_likelihood"), 1));
+    raise_to(&total.likelihood,
+             relative(f->log_marginal_likelihood, number_at(want, "log_marginal_likelihood"), 1));
+    raise_to(&total.prior, relative(f->prior_precision, number_at(want, "prior_precision"), 1e-12));
+    assert_int_equal(f->n_tokens, (int64_t)number_at(want, "n_tokens"));
+    assert_int_equal(f->n_blocks, (int64_t)number_at(want, "n_modules"));
+    raise_to(&total.trace, trace_deviation(want, f));
+    la_fit_summary_free(f);
+    predict(s, 20000, a, in);
+    raise_to(&total.logits, logit_deviation(at(s->expected, "logits"), a, in));
+    raise_to(&total.covariance, covariance_deviation(at(want, "centred_logit_cov"), a, in));
+    raise_to(&worst_mc, probability_deviation(at(want, "mc_probs"), a, in));
+
+    f = fit(s, kron, LA_PRIOR_FIXED, 1, params, 0);
+    raise_to(&total.likelihood, relative(f->log_marginal_likelihood,
+                                         number_at(want, "log_marginal_likelihood_at_1"), 1));
+    la_fit_summary_free(f);
+    predict(s, 0, a, in);
+    raise_to(&total.covariance, covariance_deviation(at(want, "centred_logit_cov_at_1"), a, in));
+    free(a);
+}
+
+/* Under reduce the row sums of a key projection's cotangents are zero (softmax does not see a shift
+ * of all keys), so its block has no curvature and its likelihood no maximum: the reference runs
+ * down to rounding. */
+#define FLAT 1e-9
+
+static bool has_flat_block(const json_t *precisions) {
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)precisions, name, value) {
+        if (json_number_value(value) < FLAT)
+            return true;
+    }
+    return false;
+}
+
+/* Flat blocks share one sensible precision; the others are as the reference has them. */
+static void check_flat_blocks(const json_t *precisions, const la_fit_summary *f) {
+    double shared = 0;
+    for (int64_t b = 0; b < f->n_blocks; b++) {
+        double want = json_number_value(json_object_get(precisions, f->blocks[b].name));
+        double got = f->blocks[b].prior_precision;
+        if (want >= FLAT) {
+            raise_to(&total.prior, relative(got, want, 1e-12));
+            continue;
+        }
+        assert_true(got > 1e-3 && got < 1e3);
+        assert_true(!shared || shared == got);
+        shared = got;
+    }
+    assert_true(shared > 0);
+}
+
+static void compare_modules(const spec *s, la_kron kron, la_params params, const json_t *want,
+                            inputs *in) {
+    const json_t *module = at(want, "module");
+    if (!module)
+        return;
+    answers *a = new_answers();
+    la_fit_summary *f = fit(s, kron, LA_PRIOR_MODULE, 0, params, 0);
+    const json_t *precisions = at(module, "prior_precision_per_module");
+    assert_int_equal(json_object_size(precisions), f->n_blocks);
+    if (has_flat_block(precisions)) {
+        check_flat_blocks(precisions, f);
+        la_fit_summary_free(f);
+        free(a);
+        return;
+    }
+    for (int64_t b = 0; b < f->n_blocks; b++) {
+        const json_t *value = json_object_get(precisions, f->blocks[b].name);
+        if (!value)
+            fail_msg("%s: no block %s in the reference", s->name, f->blocks[b].name);
+        raise_to(&total.prior,
+                 relative(f->blocks[b].prior_precision, json_number_value(value), 1e-12));
+    }
+    raise_to(&total.likelihood,
+             relative(f->log_marginal_likelihood,
+                      number_at(module, "log_marginal_likelihood_per_module"), 1));
+    la_fit_summary_free(f);
+    predict(s, 0, a, in);
+    raise_to(&total.covariance,
+             covariance_deviation(at(module, "centred_logit_cov_per_module"), a, in));
+    free(a);
+}
+
+void check_parity(const char *name, const char *device, const char *precision,
+                  const parity_limits *limits) {
+    run = (la_run_options){.device = device, .precision = precision};
+    spec s = open_spec(name);
+    inputs in = read_inputs(s.test);
+    static const char *const sets[] = {NULL, "lora+head", "head"};
+    total = (deviations){0};
+    worst_mc = 0;
+    for (int set = 0; set < 3; set++) {
+        const json_t *root = s.expected, *extra = s.extra ? s.extra : s.expected;
+        if (set) {
+            root = at(extra, sets[set]);
+            extra = root;
+        }
+        for (int kron = 0; root && kron < 2; kron++) {
+            compare(&s, (la_kron)kron, (la_params)set, at(root, kron_names[kron]), &in);
+            compare_modules(&s, (la_kron)kron, (la_params)set, at(extra, kron_names[kron]), &in);
+        }
+    }
+    check_within("logits, relative", total.logits, limits->logits);
+    check_within("log (marginal) likelihood, relative", total.likelihood, limits->likelihood);
+    check_within("prior precision, relative", total.prior, limits->prior);
+    check_within("covariance, relative Frobenius", total.covariance, limits->covariance);
+    check_within("factor traces, relative", total.trace, limits->trace);
+    check_within("probabilities, 20,000 draws", worst_mc, limits->probabilities);
+    free_inputs(&in);
+    close_spec(&s);
+}

@@ -1,0 +1,22 @@
+/* Tiny checkpoints against an independent float64 reference (tests/reference/laplace_reference.py):
+ * logits, log likelihood, log marginal likelihood, prior precision, covariance, for expand and
+ * reduce. */
+#ifndef LA_TESTS_PARITY_H
+#define LA_TESTS_PARITY_H
+
+#include "support/support.h"
+
+/* At most four times the largest deviation observed over all cases, which is printed. */
+typedef struct parity_limits {
+    double logits, likelihood, prior; /* relative */
+    double covariance;                /* relative Frobenius */
+    double trace;                     /* relative */
+    double probabilities;             /* of 20,000 draws, absolute */
+} parity_limits;
+
+/* Fits and predicts the case NAME of tests/fixtures/parity on a device ("cpu", "cuda") in a
+ * precision (NULL: the default). */
+void check_parity(const char *name, const char *device, const char *precision,
+                  const parity_limits *limits);
+
+#endif
