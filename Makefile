@@ -6,16 +6,19 @@ ARCH     ?= native
 OPT      ?= -O3 -g -march=$(ARCH)
 BUILD    ?= build
 PREFIX   ?= /usr/local
-# CUDA=1 will build cuda/; nothing there yet, so 0 and 1 build the same program
-CUDA     ?= 0
 SAN      ?=
+# CUDA=1 builds the CUDA backend (liblaplora_cuda.so beside the program); the default where nvcc is found
+NVCC     ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+CUDA     ?= $(if $(NVCC),1,0)
+# compute capabilities to compile for, those of them that this nvcc knows; the last one also as PTX for newer ones
+CUDA_CAPABILITIES ?= 80 89 90 100
 # V=1 shows the commands
 V        ?= 0
 Q        := $(if $(filter 1,$(V)),,@)
 
 PACKAGES      = gcc make libc6-dev libopenblas-openmp-dev liblapacke-dev libhdf5-dev libjansson-dev \
                 libutf8proc-dev libpcre2-dev libxxhash-dev librandom123-dev
-TEST_PACKAGES = $(PACKAGES) libcmocka-dev hdf5-tools
+TEST_PACKAGES = $(PACKAGES) g++ libcmocka-dev hdf5-tools
 DEMO_PACKAGES = $(PACKAGES) python3 python3-pip
 
 OPENBLAS := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
@@ -38,14 +41,34 @@ LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 TEST_SRC = $(wildcard tests/*/test_*.c)
 TESTS    = $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+# those that open the CUDA backend: run a second time against a device, where there is one
+EMULATION_TEST = $(BUILD)/tests/cuda/test_emulation
+DEVICE_TESTS = $(BUILD)/tests/cuda/test_ops $(BUILD)/tests/pipeline/test_parity_cuda
+
+# The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
+CUDA_SRC = $(wildcard cuda/*.cu)
+CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/input/safetensors.h) include/laplora.h
+CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/error.o
+CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_KNOWN = $(patsubst compute_%,%,$(filter $(addprefix compute_,$(CUDA_CAPABILITIES)),$(shell $(NVCC) --list-gpu-arch)))
+CUDA_PTX = $(lastword $(CUDA_KNOWN))
+GENCODE  = $(foreach c,$(CUDA_KNOWN),-gencode arch=compute_$(c),code=sm_$(c)) \
+           -gencode arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
+NVCCFLAGS = -std=c++17 -O3 -lineinfo -Iinclude -Isrc -Icuda --threads 2 -Werror all-warnings \
+            -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
+EMU      = $(BUILD)/emulated
+EMU_OBJ  = $(CUDA_SRC:cuda/%.cu=$(EMU)/%.o) $(patsubst tests/emulation/%.cpp,$(EMU)/emulation/%.o,$(wildcard tests/emulation/*.cpp)) \
+           $(EMU)/error.o
+EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_GNU_SOURCE -Itests/emulation -Iinclude \
+           -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
 HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
 
-.PHONY: all test demo check-shared bench install clean help lint format asan packages-build packages-test \
+.PHONY: all test test-run demo check-shared bench bench-gpu install clean help lint format asan packages-build packages-test \
         packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: packages-build $(BUILD)/laplora
+all: packages-build $(BUILD)/laplora $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
 
 help:
 	@echo "make              build/laplora"
@@ -77,6 +100,46 @@ $(TESTS): %: %.o $(HELP_OBJ) $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(HELP_OBJ) $(BUILD)/liblaplora.a -lcmocka $(LDLIBS)
 
+# ---- the CUDA backend ----
+$(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  NVCC $<")
+	$(Q)$(NVCC) $(NVCCFLAGS) $(GENCODE) -c -o $@ $<
+
+$(BUILD)/obj/cuda/error.o: src/base/error.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -march=%,$(CFLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
+
+$(BUILD)/liblaplora_cuda.so: $(CUDA_OBJ)
+	$(if $(Q),@echo "  LINK $@")
+	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -L$(CUDA_HOME)/lib64 -Xlinker -rpath,$(CUDA_HOME)/lib64 -Xlinker --no-undefined \
+	    -lcublasLt -lcublas -lcusolver -lpthread -ldl
+
+$(EMU)/%.o: cuda/%.cu $(CUDA_HDR) $(wildcard tests/emulation/*.h)
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  EMU  $<")
+	$(Q)$(CXX) $(EMUFLAGS) -c -o $@ $<
+
+$(EMU)/emulation/%.o: tests/emulation/%.cpp $(wildcard tests/emulation/*.h)
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX  $<")
+	$(Q)$(CXX) $(EMUFLAGS) -c -o $@ $<
+
+$(EMU)/error.o: src/base/error.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
+
+# the emulator's own test
+$(EMULATION_TEST): tests/cuda/test_emulation.cpp $(filter $(EMU)/emulation/%,$(EMU_OBJ))
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX  $<")
+	$(Q)$(CXX) $(filter-out -fPIC -fvisibility=hidden,$(EMUFLAGS)) -c -o $@.o $<
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $@.o $(filter-out $<,$^) -lcmocka -llapacke -lopenblas -lpthread -ldl
+
+$(EMU)/liblaplora_cuda.so: $(EMU_OBJ)
+	$(if $(Q),@echo "  LINK $@")
+	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -llapacke -lopenblas -lpthread -ldl
+
 # ---- packages: $(call install,LIST,yes|no) installs what is missing, or only tells ----
 define install
 	@missing=""; \
@@ -107,12 +170,14 @@ packages-demo:
 test: packages-test
 	@$(MAKE) --no-print-directory test-run
 
-test-run: $(BUILD)/laplora $(TESTS)
-	@LAPLORA=$(BUILD)/laplora tests/run $(TESTS)
+test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
+	@LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so \
+	    DEVICE_LIBRARY=$(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so) \
+	    tests/run $(TESTS) $(EMULATION_TEST) $(if $(filter 1,$(CUDA)),$(addprefix device:,$(DEVICE_TESTS)))
 
 # array bounds and integer shifts in our code; leaks too
 asan: packages-test
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT="-O1 -g -fno-omit-frame-pointer" \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test-run
 
 demo: packages-demo
@@ -126,11 +191,22 @@ check-shared: packages-demo
 	@tests/check_shared $(BUILD)/laplora
 
 bench: packages-demo
-	@$(MAKE) --no-print-directory $(BUILD)/laplora
+	@$(MAKE) --no-print-directory all
 	@bench/bench_demo $(BUILD)/laplora
+	@$(if $(filter 1,$(CUDA)),$(MAKE) --no-print-directory bench-gpu,:)
+
+# Llama-2-7B with random weights on a device, beside a plain PyTorch loop; says so where there is no device
+bench-gpu: all $(BUILD)/gemm_rate
+	@bench/gpu_7b $(BUILD)/laplora
+
+$(BUILD)/gemm_rate: bench/gemm_rate.c $(BUILD)/liblaplora.a
+	$(if $(Q),@echo "  LINK $@")
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/liblaplora.a $(LDLIBS)
 
 install: $(BUILD)/laplora
 	install -D -m 755 $(BUILD)/laplora $(DESTDIR)$(PREFIX)/bin/laplora
+	[ ! -e $(BUILD)/liblaplora_cuda.so ] || install -D -m 755 $(BUILD)/liblaplora_cuda.so \
+	    $(DESTDIR)$(PREFIX)/lib/laplora/liblaplora_cuda.so
 	install -D -m 644 $(BUILD)/liblaplora.a $(DESTDIR)$(PREFIX)/lib/liblaplora.a
 	install -D -m 644 include/laplora.h $(DESTDIR)$(PREFIX)/include/laplora.h
 

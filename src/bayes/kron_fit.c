@@ -23,10 +23,15 @@ struct la_curvature_fit {
     double *squares;     /* [n_blocks] reduce: squared cotangents token by token, on the device */
 };
 
-/* Row sums that are this small beside their terms are rounding: the terms cancel. They do for key
- * projections, since attention does not see a shift that all keys of a row share; what is left of
- * them is no curvature. */
-#define CANCELLED 1e-10
+/* Row sums whose squares are this small beside those of their terms are rounding: the terms cancel.
+ * They do for key projections, since attention does not see a shift that all keys of a row share;
+ * what is left of them is no curvature. */
+static double cancelled(const la_backend *be) {
+    static const double limits[] = {[LA_PRECISION_F32] = 1e-10,
+                                    [LA_PRECISION_TF32] = 1e-5,
+                                    [LA_PRECISION_BF16] = 1e-3};
+    return limits[be->precision];
+}
 
 static void fit_close(la_curvature_fit *fit) {
     if (!fit)
@@ -275,7 +280,7 @@ static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *p
         if (fit->kron == LA_KRON_REDUCE && !block->per_row) {
             double squares;
             be->ops->download(be, &squares, fit->squares + b, sizeof squares);
-            if (to->trace_out <= CANCELLED * squares) {
+            if (to->trace_out <= cancelled(be) * squares) {
                 be->ops->zero(be, fit->outputs[b],
                               (size_t)(block->out * block->out) * sizeof(double));
                 to->trace_out = 0;

@@ -6,7 +6,8 @@ static const parity_limits limits = {.logits = 1.2e-5,
                                      .prior = 1.6e-5,
                                      .covariance = 2.4e-5,
                                      .trace = 6.7e-5,
-                                     .probabilities = 2e-2};
+                                     .probabilities = 2e-2,
+                                     .samples = 20000};
 
 #define CASE(function, folder)                                                                     \
     static void function(void **state) {                                                           \

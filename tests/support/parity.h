@@ -11,7 +11,8 @@ typedef struct parity_limits {
     double logits, likelihood, prior; /* relative */
     double covariance;                /* relative Frobenius */
     double trace;                     /* relative */
-    double probabilities;             /* of 20,000 draws, absolute */
+    double probabilities;             /* absolute */
+    int64_t samples;                  /* Monte Carlo draws */
 } parity_limits;
 
 /* Fits and predicts the case NAME of tests/fixtures/parity on a device ("cpu", "cuda") in a
