@@ -3,8 +3,8 @@
  *
  * A warp multiplies 16 rows at a time. Where the elements of a product lie is not known (wmma
  * leaves it open), so they pass through a strip of shared memory [16, 32], of which each lane takes
- * half a row. A tile of [n, head_dim] has HD columns, head_dim rounded up to 32, and zeros where there is
- * no data: what lies beyond takes part in products. */
+ * half a row. A tile of [n, head_dim] has HD columns, head_dim rounded up to 32, and zeros where
+ * there is no data: what lies beyond takes part in products. */
 #ifndef LA_CUDA_ATTENTION_TILES_CUH
 #define LA_CUDA_ATTENTION_TILES_CUH
 

@@ -6,6 +6,8 @@
 
 #include "support/support.h"
 
+#include <stdbool.h>
+
 /* At most four times the largest deviation observed over all cases, which is printed. */
 typedef struct parity_limits {
     double logits, likelihood, prior; /* relative */
@@ -13,6 +15,8 @@ typedef struct parity_limits {
     double trace;                     /* relative */
     double probabilities;             /* absolute */
     int64_t samples;                  /* Monte Carlo draws */
+    int64_t batch_tokens;             /* 0: the default */
+    bool brief;                       /* the adapter's blocks under a global prior alone */
 } parity_limits;
 
 /* Fits and predicts the case NAME of tests/fixtures/parity on a device ("cpu", "cuda") in a
