@@ -214,7 +214,7 @@ lint:
 	@tests/lint
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.[ch]' '*.cpp' '*.cu' '*.cuh')
 
 clean:
 	rm -rf $(BUILD)

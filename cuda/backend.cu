@@ -22,7 +22,7 @@ struct allocations {
 
 /* The context behind la_backend, with what only this file needs. */
 struct context {
-    la_cuda cuda; /* first: la_cuda_of casts */
+    la_cuda cuda; /* first: both are cast to */
     allocations memory;
 };
 
@@ -30,14 +30,13 @@ context *context_of(la_backend *be) {
     return static_cast<context *>(be->context);
 }
 
-/* The device of an operation: host threads may serve several. */
-la_cuda *current(la_backend *be) {
-    la_cuda *cu = la_cuda_of(be);
+} // namespace
+
+la_cuda *la_cuda_of(la_backend *be) {
+    la_cuda *cu = static_cast<la_cuda *>(be->context);
     la_cuda_ok(cu, cudaSetDevice(cu->device), "choosing the device");
     return cu;
 }
-
-} // namespace
 
 /* ---- faults ---- */
 
@@ -112,7 +111,7 @@ void *la_cuda_scratch_get(la_cuda *cu, la_cuda_scratch_kind which, size_t bytes)
 }
 
 static void cuda_memory(la_backend *be, size_t *available, size_t *total) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     *available = *total = 0;
     la_cuda_ok(cu, cudaMemGetInfo(available, total), "asking for free memory");
 }
@@ -141,7 +140,7 @@ static size_t cuda_workspace(la_backend *be, const la_sizes *sizes) {
 }
 
 static la_status cuda_sync(la_backend *be, la_error *err) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     la_cuda_ok(cu, cudaStreamSynchronize(cu->stream), "computing");
     if (cu->fault.status == LA_OK)
         return LA_OK;
@@ -151,7 +150,7 @@ static la_status cuda_sync(la_backend *be, la_error *err) {
 }
 
 static la_status cuda_reserve(la_backend *be, const la_sizes *sizes, la_error *err) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     size_t bytes[LA_CUDA_SCRATCHES];
     scratch_sizes(sizes, bytes);
     for (int i = 0; i < LA_CUDA_SCRATCHES; i++)
@@ -161,7 +160,7 @@ static la_status cuda_reserve(la_backend *be, const la_sizes *sizes, la_error *e
 }
 
 static void cuda_wait(la_backend *be) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     la_cuda_ok(cu, cudaStreamSynchronize(cu->stream), "computing");
 }
 
@@ -181,7 +180,7 @@ static unsigned char *next_stage(la_cuda *cu, int *number) {
 
 /* Host bytes to the device, piece by piece; the source may change once this returns. */
 static void cuda_upload(la_backend *be, void *to, const void *from, size_t bytes) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     for (size_t at = 0; at < bytes; at += LA_STAGE_BYTES) {
         size_t n = std::min(bytes - at, static_cast<size_t>(LA_STAGE_BYTES));
         int number;
@@ -201,7 +200,7 @@ static void cuda_upload(la_backend *be, void *to, const void *from, size_t bytes
 
 /* Device bytes to the host, there when this returns. */
 static void cuda_download(la_backend *be, void *to, const void *from, size_t bytes) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     if (bytes &&
         la_cuda_ok(cu, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cu->stream),
                    "a copy from the device"))
@@ -209,7 +208,7 @@ static void cuda_download(la_backend *be, void *to, const void *from, size_t byt
 }
 
 static void cuda_zero(la_backend *be, void *memory, size_t bytes) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     if (bytes)
         la_cuda_ok(cu, cudaMemsetAsync(memory, 0, bytes, cu->stream), "clearing memory");
 }
@@ -217,7 +216,7 @@ static void cuda_zero(la_backend *be, void *memory, size_t bytes) {
 /* count numbers through a raw buffer on the device, converted there piece by piece */
 static void upload_converted(la_backend *be, const void *host, la_dtype from, int64_t count,
                              la_dtype to, void *memory) {
-    la_cuda *cu = current(be);
+    la_cuda *cu = la_cuda_of(be);
     int64_t piece = LA_STAGE_BYTES / 8;
     void *raw = la_cuda_scratch_get(cu, LA_CUDA_RAW, LA_STAGE_BYTES);
     for (int64_t at = 0; raw && at < count; at += piece) {

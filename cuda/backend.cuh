@@ -67,9 +67,8 @@ typedef struct la_cuda {
     la_error fault; /* the first one, until sync */
 } la_cuda;
 
-static inline la_cuda *la_cuda_of(la_backend *be) {
-    return static_cast<la_cuda *>(be->context);
-}
+/* Also makes its device the current one: a host thread may serve several. */
+la_cuda *la_cuda_of(la_backend *be);
 
 /* ---- faults ---- */
 

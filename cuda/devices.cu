@@ -233,6 +233,9 @@ static cudaError_t peer_sum(la_backend *const *devices, int n, double *const *su
     cudaError_t code = open_staging(&st, count);
     for (int i = 1; i < n && code == cudaSuccess; i++) {
         int source = la_cuda_of(devices[i])->device;
+        code = cudaSetDevice(root->device);
+        if (code != cudaSuccess)
+            break;
         enable_peer(source, root->device);
         code = add_device(root, &st, source, sums[i], sums[0], count);
     }
@@ -251,9 +254,7 @@ static cudaError_t peer_sum(la_backend *const *devices, int n, double *const *su
 static la_status wait_for(la_backend *const *devices, int n, la_error *err) {
     for (int i = 0; i < n; i++) {
         la_cuda *cu = la_cuda_of(devices[i]);
-        cudaError_t code = cudaSetDevice(cu->device);
-        if (code == cudaSuccess)
-            code = cudaStreamSynchronize(cu->stream);
+        cudaError_t code = cudaStreamSynchronize(cu->stream);
         if (code != cudaSuccess)
             return la_fail(err, LA_RESOURCE, "%s: %s", devices[i]->device,
                            cudaGetErrorString(code));
@@ -267,9 +268,7 @@ static la_status sum_devices(la_backend *const *devices, int n, double *const *s
                              la_error *err) {
     if (nccl_ready(devices, n) && nccl_sum(devices, n, sums, count))
         return wait_for(devices, n, err);
-    cudaError_t code = cudaSetDevice(la_cuda_of(devices[0])->device);
-    if (code == cudaSuccess)
-        code = peer_sum(devices, n, sums, count);
+    cudaError_t code = peer_sum(devices, n, sums, count);
     if (code != cudaSuccess)
         return la_fail(err, LA_RESOURCE, "%s: the sums of %d devices cannot be added: %s",
                        devices[0]->device, n, cudaGetErrorString(code));
@@ -286,12 +285,7 @@ la_status la_cuda_reduce(la_backend *const *devices, int n, double *const *sums,
     try {
         /* one communicator for the process, one user at a time */
         std::lock_guard<std::mutex> hold(nccl.lock);
-        la_status status = sum_devices(devices, n, sums, count, err);
-        cudaError_t code = cudaSetDevice(la_cuda_of(devices[0])->device);
-        if (status == LA_OK && code != cudaSuccess)
-            return la_fail(err, LA_RESOURCE, "%s: %s", devices[0]->device,
-                           cudaGetErrorString(code));
-        return status;
+        return sum_devices(devices, n, sums, count, err);
     } catch (const std::system_error &) {
         return la_fail(err, LA_RESOURCE, "a lock cannot be taken");
     }

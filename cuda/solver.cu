@@ -657,9 +657,7 @@ static la_status decompose(const la_cuda *cu, int64_t count, la_eigen *problems,
 la_status la_cuda_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err) {
     la_cuda *cu = la_cuda_of(be);
     /* the sums were made on the backend's stream */
-    cudaError_t code = cudaSetDevice(cu->device);
-    if (code == cudaSuccess)
-        code = cudaStreamSynchronize(cu->stream);
+    cudaError_t code = cudaStreamSynchronize(cu->stream);
     if (code != cudaSuccess)
         return la_fail(err, LA_RESOURCE, "%s: %s", be->device, cudaGetErrorString(code));
     if (cu->fault.status != LA_OK)

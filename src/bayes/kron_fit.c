@@ -27,9 +27,8 @@ struct la_curvature_fit {
  * They do for key projections, since attention does not see a shift that all keys of a row share;
  * what is left of them is no curvature. */
 static double cancelled(const la_backend *be) {
-    static const double limits[] = {[LA_PRECISION_F32] = 1e-10,
-                                    [LA_PRECISION_TF32] = 1e-5,
-                                    [LA_PRECISION_BF16] = 1e-3};
+    static const double limits[] = {
+        [LA_PRECISION_F32] = 1e-10, [LA_PRECISION_TF32] = 1e-5, [LA_PRECISION_BF16] = 1e-3};
     return limits[be->precision];
 }
 

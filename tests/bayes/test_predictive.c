@@ -69,8 +69,7 @@ static answer predict(la_predictive kind, int64_t n, const float *logits, const 
     a.p = (la_prediction){
         .probs = a.probs, .map_probs = a.map, .logits = a.logits, .logit_cov = a.cov};
     la_contrast_basis(n, basis);
-    la_predict_row(kind, n, logits, basis, cov, samples, seed, stream, NULL, workspace,
-                   &a.p);
+    la_predict_row(kind, n, logits, basis, cov, samples, seed, stream, NULL, workspace, &a.p);
     free(workspace);
     return a;
 }
