@@ -43,7 +43,7 @@ TEST_SRC = $(wildcard tests/*/test_*.c)
 TESTS    = $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 # those that open the CUDA backend: run a second time against a device, where there is one
 EMULATION_TEST = $(BUILD)/tests/cuda/test_emulation
-DEVICE_TESTS = $(BUILD)/tests/cuda/test_ops $(BUILD)/tests/pipeline/test_parity_cuda
+DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/pipeline/test_parity_cuda
 
 # The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
 CUDA_SRC = $(wildcard cuda/*.cu)
@@ -61,7 +61,7 @@ EMU_OBJ  = $(CUDA_SRC:cuda/%.cu=$(EMU)/%.o) $(patsubst tests/emulation/%.cpp,$(E
            $(EMU)/error.o
 EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_GNU_SOURCE -Itests/emulation -Iinclude \
            -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
-HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
+HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
 
 .PHONY: all test test-run demo check-shared bench bench-gpu install clean help lint format asan packages-build packages-test \
         packages-demo

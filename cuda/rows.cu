@@ -67,21 +67,23 @@ __global__ void scatter_rows(const X *x, int64_t ld_x, int64_t n, const int32_t 
     }
 }
 
-/* y[k n + i] = scale_i sum over the tokens t of row i of x[k T + t]; grid (columns, n, n_rhs) */
+/* y[k n + i] = scale_i sum over the tokens t of row i of x[k T + t]; grid (columns, n at most,
+ * n_rhs) */
 template <typename X, typename Y>
 __global__ void sum_segments(const X *x, int64_t ld_x, int64_t tokens, int64_t cols,
-                             const int32_t *cu, bool mean, Y *y, int64_t ld_y) {
-    int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    int64_t i = blockIdx.y, k = blockIdx.z;
+                             const int32_t *cu, int64_t n, bool mean, Y *y, int64_t ld_y) {
+    int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, k = blockIdx.z;
     if (j >= cols)
         return;
-    int32_t from = cu[i], to = cu[i + 1];
-    float sum = 0;
-    for (int32_t t = from; t < to; t++)
-        sum += la_to_float(x[(k * tokens + t) * ld_x + j]);
-    if (mean)
-        sum *= 1.0f / static_cast<float>(to - from);
-    y[(k * gridDim.y + i) * ld_y + j] = la_from_float<Y>(sum);
+    for (int64_t i = blockIdx.y; i < n; i += gridDim.y) {
+        int32_t from = cu[i], to = cu[i + 1];
+        float sum = 0;
+        for (int32_t t = from; t < to; t++)
+            sum += la_to_float(x[(k * tokens + t) * ld_x + j]);
+        if (mean)
+            sum *= 1.0f / static_cast<float>(to - from);
+        y[(k * n + i) * ld_y + j] = la_from_float<Y>(sum);
+    }
 }
 
 /* y[T,d] += x[T,d] */
@@ -134,7 +136,9 @@ void gather_from(la_cuda *cu, const la_mat *x, const int32_t *index, la_mat *y) 
 void gather_any(la_cuda *cu, const la_mat *x, const int32_t *index, la_mat *y) {
     if (!y->rows || !y->cols)
         return;
-    if (x->type == LA_F16)
+    if (x->type == LA_F64)
+        gather_from<double>(cu, x, index, y);
+    else if (x->type == LA_F16)
         gather_from<__half>(cu, x, index, y);
     else if (x->type == LA_BF16)
         gather_from<bf16>(cu, x, index, y);
@@ -153,10 +157,10 @@ void scatter(la_cuda *cu, const la_mat *x, int64_t n_rhs, const int32_t *index, 
 template <typename X, typename Y>
 void segments(la_cuda *cu, const la_mat *x, int64_t n_rhs, int64_t n_rows, const int32_t *cu_rows,
               bool mean, la_mat *y) {
-    dim3 grid(la_cuda_blocks(y->cols, 128), static_cast<unsigned>(n_rows),
+    dim3 grid(la_cuda_blocks(y->cols, 128), static_cast<unsigned>(n_rows < 65535 ? n_rows : 65535),
               static_cast<unsigned>(n_rhs));
     LA_LAUNCH((sum_segments<X, Y>), grid, dim3(128), 0, cu->stream, la_data<X>(x), x->ld,
-              x->rows / n_rhs, y->cols, cu_rows, mean, la_data<Y>(y), y->ld);
+              x->rows / n_rhs, y->cols, cu_rows, n_rows, mean, la_data<Y>(y), y->ld);
     la_cuda_launched(cu, "sum_segments");
 }
 

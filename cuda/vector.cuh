@@ -26,6 +26,9 @@ __device__ __forceinline__ void la_store(T *to, const float (&from)[N]) {
     *reinterpret_cast<la_vec<T, N> *>(to) = v;
 }
 
+__device__ __forceinline__ float la_to_float(double x) {
+    return static_cast<float>(x);
+}
 __device__ __forceinline__ float la_to_float(__half x) {
     return __half2float(x);
 }

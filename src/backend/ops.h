@@ -127,7 +127,7 @@ typedef struct la_ops {
     /* dx[R,in] = beta dx + g[R,out] w[out,in] */
     void (*linear_backward)(la_backend *be, const la_mat *g, const la_mat *w, float beta,
                             la_mat *dx);
-    /* c = alpha op(a) op(b) + beta c; types may differ, f32 or bf16 */
+    /* c = alpha op(a) op(b) + beta c; a and b f32 or bf16 each, c f32, or bf16 where both are */
     void (*gemm)(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
                  const la_mat *b, float beta, la_mat *c);
 

@@ -127,6 +127,12 @@ static la_status make_plan(la_session *session, const la_session_options *option
     session->batch_tokens = plan.batch_tokens;
     session->batch_rows = plan.batch_rows;
     session->recompute = plan.recompute;
+    const la_worker *first = &session->workers[0];
+    if (!first->backend.ops->in_place && first->backend.precision == LA_PRECISION_F32 &&
+        first->model.max_weight)
+        la_warn(&options->run.log,
+                "the base is stored in 16 bits and computed in f32; --precision bf16 is several "
+                "times as fast, and rounds to 8 bits");
     if (options->run.profile)
         la_plan_tell(&session->workers[0].model, &plan, &options->run.log);
     return LA_OK;

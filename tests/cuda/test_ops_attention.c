@@ -1,0 +1,302 @@
+/* Attention over packed rows, forward and backward.
+ *
+ * Largest gaps observed, emulated (tf32 is as f32). Sharp: scores of 100 and more, whose rounding
+ * the exponential magnifies.
+ *
+ *                          f32      sharp    bf16     sharp
+ *   attention              5.0e-7   4.0e-6   3.3e-3   2.0e-3
+ *   attention_backward q   1.4e-6   7.8e-6   5.5e-3   8.5e-3
+ *                      k   6.4e-7   6.6e-6   5.5e-3   1.3e-2
+ *                      v   5.1e-7   1.9e-6   3.8e-3   3.4e-3 */
+#include "cuda/compare.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RHS = 3, ROWS_MAX = 8, TOKENS_MAX = 300 };
+
+typedef struct lengths {
+    int64_t n, rows[ROWS_MAX];
+} lengths;
+
+/* Around the sizes of tiles, and one key alone; the last ones are short, for wide heads. */
+static const lengths packs[] = {
+    {5, {33, 1, 130, 7, 70}},
+    {3, {64, 1, 65}},
+    {4, {7, 1, 70, 33}},
+};
+
+/* Which tokens of a row are queries. */
+typedef enum queries { EVERY, ONE, SOME } queries;
+
+typedef struct attention_case {
+    int64_t head_dim, heads, kv_heads, pack;
+    bool causal;
+    queries queries;
+    double sharp; /* times 1 / sqrt(head_dim): large scores must not overflow */
+} attention_case;
+
+static const attention_case cases[] = {
+    {5, 3, 3, 0, false, EVERY, 1},  {5, 6, 2, 0, true, EVERY, 1},   {8, 2, 1, 1, true, EVERY, 1},
+    {20, 2, 2, 1, false, EVERY, 1}, {32, 4, 4, 2, false, EVERY, 1}, {32, 3, 1, 0, true, EVERY, 1},
+    {64, 2, 2, 0, false, EVERY, 1}, {64, 4, 2, 2, true, EVERY, 1},  {72, 2, 2, 2, true, EVERY, 1},
+    {72, 2, 1, 2, false, EVERY, 1}, {128, 2, 1, 2, true, EVERY, 1}, {128, 1, 1, 1, false, EVERY, 1},
+    {5, 4, 1, 0, false, ONE, 1},    {20, 4, 1, 0, true, ONE, 1},    {64, 2, 2, 0, false, ONE, 1},
+    {128, 4, 2, 2, true, ONE, 1},   {8, 2, 2, 0, false, SOME, 1},   {20, 2, 1, 0, true, SOME, 1},
+    {64, 2, 1, 0, true, SOME, 1},   {64, 2, 1, 2, true, EVERY, 30}, {32, 2, 2, 2, false, ONE, 30},
+};
+
+/* A batch of rows on both sides. */
+typedef struct batch {
+    attention_case of;
+    int64_t tokens, queries, n_rows, max_length, max_queries;
+    operand *cu, *cu_q, *q_at; /* cu_q is cu where every token is a query */
+    operand *q, *k, *v, *lse, *out;
+} batch;
+
+/* The places of a row's queries; how many there are. */
+static int64_t places_of(queries which, int64_t row, int64_t length, int32_t *at) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < length; t++) {
+        /* one: the last, the first, or from the middle; some: with steps of 1, 2, 3, ... between */
+        int64_t one = row % 3 == 0 ? length - 1 : row % 3 == 1 ? 0 : length / 2;
+        if (which == EVERY || (which == ONE && t == one) ||
+            (which == SOME && t == n * (n + 1) / 2 + (length > 1)))
+            at[n++] = (int32_t)t;
+    }
+    return n;
+}
+
+static void open_batch(batch *b, const attention_case *of, const lengths *rows) {
+    int32_t cu[ROWS_MAX + 1] = {0}, cu_q[ROWS_MAX + 1] = {0}, at[TOKENS_MAX];
+    *b = (batch){.of = *of, .n_rows = rows->n};
+    for (int64_t r = 0; r < rows->n; r++) {
+        int64_t length = rows->rows[r];
+        int64_t n = places_of(of->queries, r, length, at + cu_q[r]);
+        cu[r + 1] = (int32_t)(cu[r] + length);
+        cu_q[r + 1] = (int32_t)(cu_q[r] + n);
+        b->max_length = length > b->max_length ? length : b->max_length;
+        b->max_queries = n > b->max_queries ? n : b->max_queries;
+    }
+    b->tokens = cu[rows->n];
+    b->queries = cu_q[rows->n];
+    b->cu = ints(rows->n + 1, cu);
+    b->cu_q = of->queries == EVERY ? b->cu : ints(rows->n + 1, cu_q);
+    b->q_at = ints(b->queries, at);
+}
+
+static la_attention attention_of(const batch *b) {
+    return (la_attention){
+        .n_rows = b->n_rows,
+        .cu = data(b->cu),
+        .cu_q = data(b->cu_q),
+        .q_at = data(b->q_at),
+        .n_heads = b->of.heads,
+        .n_kv_heads = b->of.kv_heads,
+        .head_dim = b->of.head_dim,
+        .max_length = b->max_length,
+        .max_queries = b->max_queries,
+        .scale = (float)(b->of.sharp / sqrt((double)b->of.head_dim)),
+        .causal = b->of.causal,
+    };
+}
+
+static void attend(batch *b, la_dtype type) {
+    b->lse = dense_result(LA_F32, b->queries, b->of.heads);
+    b->out = result(type, b->queries, b->of.heads * b->of.head_dim);
+    while (next_run()) {
+        la_attention a = attention_of(b);
+        be->ops->attention(be, &a, on(b->q), on(b->k), on(b->v), data(b->lse), on(b->out));
+    }
+}
+
+static void draw_batch(batch *b, la_dtype type) {
+    b->q = drawn(type, b->queries, b->of.heads * b->of.head_dim, 1);
+    b->k = drawn(type, b->tokens, b->of.kv_heads * b->of.head_dim, 1);
+    b->v = drawn(type, b->tokens, b->of.kv_heads * b->of.head_dim, 1);
+}
+
+/* Gaps between rows in most cases; with 1, three heads of 5 begin at multiples of 16. */
+static void lay_out_case(int64_t c) {
+    static const int64_t pads[][2] = {{1, 0}, {8, 0}, {0, 0}, {3, 1}};
+    lay_out(pads[c % 4][0], pads[c % 4][1]);
+}
+
+static void attention(la_dtype type) {
+    double worst[2] = {0};
+    for (int64_t c = 0; c < COUNT(cases); c++) {
+        batch b;
+        open_batch(&b, &cases[c], &packs[cases[c].pack]);
+        lay_out_case(c);
+        draw_batch(&b, type);
+        attend(&b, type);
+        bool sharp = cases[c].sharp > 1;
+        worst[sharp] = larger(worst[sharp], gap(b.out));
+        forget();
+    }
+    check("attention", type, worst[0], (limits){2e-6, 2e-6, 8e-3});
+    check("attention, sharp", type, worst[1], (limits){1.6e-5, 1.6e-5, 8e-3});
+}
+
+enum { WANT_QK = 1, WANT_V = 2 };
+
+typedef struct attention_gaps {
+    double dq, dk, dv;
+} attention_gaps;
+
+static void backward_case(la_dtype type, int64_t c, int64_t n_rhs, int want, attention_gaps *gaps) {
+    batch b;
+    open_batch(&b, &cases[c], &packs[cases[c].pack]);
+    lay_out_case(c);
+    draw_batch(&b, type);
+    attend(&b, type);
+    becomes_input(b.lse);
+    becomes_input(b.out);
+    int64_t wide = b.of.heads * b.of.head_dim, narrow = b.of.kv_heads * b.of.head_dim;
+    operand *g = drawn(type, n_rhs * b.queries, wide, 1);
+    operand *dq = want & WANT_QK ? result(type, n_rhs * b.queries, wide) : NULL;
+    operand *dk = want & WANT_QK ? result(type, n_rhs * b.tokens, narrow) : NULL;
+    operand *dv = want & WANT_V ? result(type, n_rhs * b.tokens, narrow) : NULL;
+    while (next_run()) {
+        la_attention a = attention_of(&b);
+        be->ops->attention_backward(be, &a, on(b.q), on(b.k), on(b.v), data(b.lse), on(b.out),
+                                    n_rhs, on(g), on(dq), on(dk), on(dv));
+    }
+    if (want & WANT_QK) {
+        gaps->dq = larger(gaps->dq, gap(dq));
+        gaps->dk = larger(gaps->dk, gap(dk));
+    }
+    if (want & WANT_V)
+        gaps->dv = larger(gaps->dv, gap(dv));
+    forget();
+}
+
+static void attention_backward(la_dtype type) {
+    attention_gaps gaps[2] = {{0}};
+    for (int64_t c = 0; c < COUNT(cases); c++) {
+        attention_gaps *to = &gaps[cases[c].sharp > 1];
+        backward_case(type, c, c % 2 ? 1 : RHS, WANT_QK | WANT_V, to);
+        backward_case(type, c, c % 3 ? 1 : RHS, c % 2 ? WANT_V : WANT_QK, to);
+    }
+    check("attention_backward, q", type, gaps[0].dq, (limits){5e-6, 5e-6, 2e-2});
+    check("attention_backward, k", type, gaps[0].dk, (limits){2.5e-6, 2.5e-6, 2e-2});
+    check("attention_backward, v", type, gaps[0].dv, (limits){2e-6, 2e-6, 8e-3});
+    check("attention_backward, q, sharp", type, gaps[1].dq, (limits){3e-5, 3e-5, 3e-2});
+    check("attention_backward, k, sharp", type, gaps[1].dk, (limits){2.6e-5, 2.6e-5, 4e-2});
+    check("attention_backward, v, sharp", type, gaps[1].dv, (limits){7e-6, 7e-6, 1.2e-2});
+}
+
+/* ---- independence of rows ---- */
+
+/* Numbers of all rows there are, [tokens, width]; a pack takes those of its rows. */
+enum { N_ALL = 4 };
+static const int64_t all_lengths[N_ALL] = {33, 7, 130, 70};
+
+typedef struct pack_order {
+    int64_t n, row[N_ALL];
+} pack_order;
+
+static int64_t start_of(int64_t row) {
+    int64_t start = 0;
+    for (int64_t r = 0; r < row; r++)
+        start += all_lengths[r];
+    return start;
+}
+
+/* [n_rhs, tokens of the pack, width] from [n_rhs, all tokens, width] */
+static operand *packed(la_dtype type, const pack_order *order, const double *all, int64_t n_rhs,
+                       int64_t width) {
+    int64_t tokens = 0, at = 0;
+    for (int64_t i = 0; i < order->n; i++)
+        tokens += all_lengths[order->row[i]];
+    double *values = calloc((size_t)(n_rhs * tokens * width), sizeof *values);
+    assert_non_null(values);
+    for (int64_t k = 0; k < n_rhs; k++)
+        for (int64_t i = 0; i < order->n; i++) {
+            int64_t count = all_lengths[order->row[i]] * width;
+            int64_t from = (k * start_of(N_ALL) + start_of(order->row[i])) * width;
+            memcpy(values + at, all + from, (size_t)count * sizeof *values);
+            at += count;
+        }
+    operand *o = given(type, n_rhs * tokens, width, values);
+    free(values);
+    return o;
+}
+
+enum { OUT, DQ, DK, DV, RESULTS };
+
+/* Row 0's numbers among the results of a pack: [RESULTS][RHS * its tokens * width] */
+static void results_of_row(la_dtype type, const attention_case *of, const pack_order *order,
+                           double *const all[4], double *kept[RESULTS]) {
+    int64_t wide = of->heads * of->head_dim, narrow = of->kv_heads * of->head_dim, first = 0;
+    lengths rows = {.n = order->n};
+    batch b;
+    for (int64_t i = 0; i < order->n; i++)
+        rows.rows[i] = all_lengths[order->row[i]];
+    for (int64_t i = 0; order->row[i]; i++)
+        first += rows.rows[i];
+    open_batch(&b, of, &rows);
+    b.q = packed(type, order, all[0], 1, wide);
+    b.k = packed(type, order, all[1], 1, narrow);
+    b.v = packed(type, order, all[2], 1, narrow);
+    attend(&b, type);
+    becomes_input(b.lse);
+    becomes_input(b.out);
+    operand *g = packed(type, order, all[3], RHS, wide), *results[RESULTS] = {b.out};
+    results[DQ] = result(type, RHS * b.tokens, wide);
+    results[DK] = result(type, RHS * b.tokens, narrow);
+    results[DV] = result(type, RHS * b.tokens, narrow);
+    while (next_run()) {
+        la_attention a = attention_of(&b);
+        be->ops->attention_backward(be, &a, on(b.q), on(b.k), on(b.v), data(b.lse), on(b.out), RHS,
+                                    on(g), on(results[DQ]), on(results[DK]), on(results[DV]));
+    }
+    for (int i = 0; i < RESULTS; i++) {
+        double *to = kept[i];
+        for (int64_t k = 0; k < (i == OUT ? 1 : RHS); k++)
+            for (int64_t t = 0; t < all_lengths[0]; t++)
+                for (int64_t j = 0; j < results[i]->host.cols; j++)
+                    *to++ = got(results[i], k * b.tokens + first + t, j);
+    }
+    forget();
+}
+
+/* A row's results are the same to the last bit whatever is in the pack with it, and wherever. */
+static void rows_are_independent(la_dtype type) {
+    static const attention_case of[] = {
+        {5, 2, 2, 0, false, EVERY, 1},
+        {64, 2, 1, 0, true, EVERY, 1},
+    };
+    static const pack_order orders[] = {{1, {0}}, {3, {1, 0, 3}}, {4, {2, 3, 1, 0}}};
+    static const char *const names[RESULTS] = {"out", "dq", "dk", "dv"};
+    for (int64_t c = 0; c < COUNT(of); c++) {
+        int64_t wide = of[c].heads * of[c].head_dim, tokens = start_of(N_ALL);
+        size_t most = (size_t)(RHS * all_lengths[0] * wide);
+        double *all[4], *alone[RESULTS], *among[RESULTS];
+        for (int i = 0; i < 4; i++) {
+            all[i] = normal((i == 3 ? RHS : 1) * tokens * wide);
+            alone[i] = calloc(most, sizeof *alone[i]);
+            among[i] = calloc(most, sizeof *among[i]);
+            assert_true(alone[i] && among[i]);
+        }
+        results_of_row(type, &of[c], &orders[0], all, alone);
+        for (int64_t o = 1; o < COUNT(orders); o++) {
+            results_of_row(type, &of[c], &orders[o], all, among);
+            for (int i = 0; i < RESULTS; i++)
+                if (memcmp(alone[i], among[i], most * sizeof *alone[i]))
+                    fail_msg("%s of a row depends on the other rows of its pack", names[i]);
+        }
+        for (int i = 0; i < 4; i++)
+            free(all[i]), free(alone[i]), free(among[i]);
+    }
+}
+
+int main(void) {
+    static const op_test tests[] = {
+        {"attention", attention, EACH},
+        {"attention_backward", attention_backward, EACH},
+        {"rows_are_independent", rows_are_independent, EACH},
+    };
+    return run_ops("attention", tests, COUNT(tests));
+}
