@@ -37,6 +37,10 @@ static bool find_library(char path[PATH_MAX]) {
 static void load(void) {
     char path[PATH_MAX];
     const char *given = getenv("LAPLORA_CUDA");
+    if (given && !strcmp(given, "none")) {
+        la_fail(&failure, LA_UNSUPPORTED, "CUDA is turned off (LAPLORA_CUDA is \"none\")");
+        return;
+    }
     if (given && *given) {
         snprintf(path, sizeof path, "%s", given);
     } else if (!find_library(path)) {

@@ -17,7 +17,7 @@ typedef struct la_cuda_plugin {
 
 #define LA_CUDA_ABI ((uint64_t)sizeof(la_ops) << 32 | (uint64_t)sizeof(la_backend) << 16 | 1)
 
-/* The library from $LAPLORA_CUDA, or beside the program, or in ../lib/laplora. NULL, with the
+/* The library from $LAPLORA_CUDA ("none": no library), or beside the program, or in ../lib/laplora. NULL, with the
  * reason in err, when there is none. Never unloaded. */
 const la_cuda_plugin *la_cuda_plugin_load(la_error *err);
 

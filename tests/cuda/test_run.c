@@ -1,0 +1,607 @@
+/* fit and predict of the program on the emulated CUDA device: beside the CPU, on several devices,
+ * under other orders of a kernel's threads, and a line at a time. */
+#include "cuda/emulated.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Largest deviations between two prediction files, and what is allowed: at most four times what is
+ * observed. */
+typedef struct gap {
+    double probs;  /* absolute */
+    double logits; /* relative, or absolute below 1 */
+    double cov;    /* relative Frobenius distance of a row */
+} gap;
+
+typedef struct model {
+    const char *name, *options; /* of fit */
+    const char *kron;           /* on several devices and in other orders */
+    gap f32, bf16;
+} model;
+
+/* The tiny models are harsh on bf16: their random weights give large logits. */
+static const model models[] = {
+    {"bert", "", "expand", {1, 1, 1}, {1, 1, 1}},
+    {"llama-gqa", " --choice-ids 41,7,93,20,64", "expand", {1, 1, 1}, {1, 1, 1}},
+    {"llama-seq", "", "reduce", {1, 1, 1}, {1, 1, 1}},
+};
+enum { BERT, LLAMA_GQA, LLAMA_SEQ };
+
+typedef struct place {
+    char folder[4096];
+    const model *model;
+} place;
+
+static place open_model(const model *m) {
+    place p = {.model = m};
+    need_emulated();
+    snprintf(p.folder, sizeof p.folder, "%s", open_case(m->name));
+    return p;
+}
+
+/* Fits @/NAME; what --json says, to be given back by json_decref. */
+static json_t *fit_under(const place *p, const char *settings, const char *name,
+                         const char *options) {
+    char line[1024];
+    snprintf(line, sizeof line, "fit " PARTS " --out @/%s --json --quiet%s %s", name,
+             p->model->options, options);
+    command done = works(settings, p->folder, line);
+    json_t *summary = json_loads(done.out, 0, NULL);
+    if (!summary)
+        fail_msg("no JSON from %s: %.600s", line, done.out);
+    command_free(&done);
+    return summary;
+}
+
+static void fit_as(const place *p, const char *name, const char *options) {
+    json_decref(fit_under(p, "", name, options));
+}
+
+/* Predicts the rows of @/test.jsonl with the posterior @/NAME; the output, to be freed. */
+static char *predict_under(const place *p, const char *settings, const char *name,
+                           const char *options) {
+    char line[1024];
+    snprintf(line, sizeof line,
+             "predict --posterior @/%s --data @/test.jsonl --emit logits,cov --quiet %s", name,
+             options);
+    command done = works(settings, p->folder, line);
+    char *out = done.out;
+    done.out = NULL;
+    command_free(&done);
+    return out;
+}
+
+static char *predict(const place *p, const char *name, const char *options) {
+    return predict_under(p, "", name, options);
+}
+
+/* ---- prediction files ---- */
+
+static void raise_to(double *worst, double value) {
+    /* a NaN stays */
+    if (!(value <= *worst))
+        *worst = value;
+}
+
+static double list_gap(const json_t *a, const json_t *b, bool is_relative) {
+    double worst = 0;
+    assert_true(json_array_size(a) > 1);
+    assert_int_equal(json_array_size(a), json_array_size(b));
+    for (size_t i = 0; i < json_array_size(a); i++) {
+        double x = json_number_value(json_array_get(a, i));
+        double y = json_number_value(json_array_get(b, i));
+        raise_to(&worst, is_relative ? relative(x, y, 1) : fabs(x - y));
+    }
+    return worst;
+}
+
+static double matrix_gap(const json_t *a, const json_t *b) {
+    double distance = 0, norm = 0;
+    size_t n = json_array_size(a);
+    assert_true(n > 1 && n == json_array_size(b));
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            double x = json_number_value(json_array_get(json_array_get(a, i), j));
+            double y = json_number_value(json_array_get(json_array_get(b, i), j));
+            distance += (x - y) * (x - y);
+            norm += y * y;
+        }
+    /* map has no covariance: zeros, and not a bit else */
+    return norm > 0 ? sqrt(distance / norm) : distance;
+}
+
+static json_t *next_row(const char **text) {
+    const char *end = strchr(*text, '\n');
+    if (!end)
+        return NULL;
+    json_t *row = json_loadb(*text, (size_t)(end - *text), 0, NULL);
+    if (!row)
+        fail_msg("no JSON: %.300s", *text);
+    *text = end + 1;
+    return row;
+}
+
+/* The same rows in the same order, errors included. Raises *worst to how far they are apart. */
+static void compare_rows(const char *a, const char *b, gap *worst) {
+    int64_t n = 0;
+    for (;; n++) {
+        json_t *x = next_row(&a), *y = next_row(&b);
+        assert_true(!x == !y);
+        if (!x)
+            break;
+        assert_int_equal(json_integer_value(json_object_get(x, "index")), n);
+        assert_int_equal(json_integer_value(json_object_get(y, "index")), n);
+        assert_true(json_equal(json_object_get(x, "error"), json_object_get(y, "error")) ||
+                    !json_object_get(x, "error"));
+        if (!json_object_get(x, "error")) {
+            assert_string_equal(json_string_value(json_object_get(x, "confidence_kind")),
+                                json_string_value(json_object_get(y, "confidence_kind")));
+            raise_to(&worst->probs,
+                     list_gap(json_object_get(x, "probs"), json_object_get(y, "probs"), false));
+            raise_to(&worst->logits,
+                     list_gap(json_object_get(x, "logits"), json_object_get(y, "logits"), true));
+            raise_to(&worst->cov,
+                     matrix_gap(json_object_get(x, "logit_cov"), json_object_get(y, "logit_cov")));
+        }
+        json_decref(x);
+        json_decref(y);
+    }
+    assert_true(n > 0);
+}
+
+static void check_gap(const char *what, const gap *worst, const gap *limit) {
+    print_message("    %s\n", what);
+    check_within("probabilities", worst->probs, limit->probs);
+    check_within("logits", worst->logits, limit->logits);
+    check_within("logit covariance, relative Frobenius", worst->cov, limit->cov);
+}
+
+/* Bytes, of which the first that differ are told. */
+static void check_same(const char *what, char *got, const char *want) {
+    size_t i = 0;
+    while (got[i] && got[i] == want[i])
+        i++;
+    if (got[i] != want[i])
+        fail_msg("%s: byte %zu: \"%.60s\", expected \"%.60s\"", what, i, got + i, want + i);
+    assert_true(i > 0);
+    free(got);
+}
+
+/* ---- beside the CPU ---- */
+
+static void check_fit_says(const place *p, const char *name, const char *options,
+                           const char *device, const char *precision) {
+    json_t *summary = fit_under(p, "", name, options);
+    assert_string_equal(json_string_value(at(summary, "device")), device);
+    assert_string_equal(json_string_value(at(summary, "precision")), precision);
+    json_decref(summary);
+}
+
+static void beside_cpu_f32(void **state) {
+    place p = open_model(*state);
+    gap worst = {0};
+    check_fit_says(&p, "cpu", "--device cpu", "cpu", "f32");
+    check_fit_says(&p, "cuda", "--device cuda", "cuda", "f32");
+    char *want = predict(&p, "cpu", "--samples 500 --device cpu");
+    static const char *const pairs[][2] = {{"cuda", "--samples 500 --device cpu"},
+                                           {"cpu", "--samples 500 --device cuda"},
+                                           {"cuda", "--samples 500 --device cuda"}};
+    for (int i = 0; i < 3; i++) {
+        char *got = predict(&p, pairs[i][0], pairs[i][1]);
+        compare_rows(got, want, &worst);
+        free(got);
+    }
+    free(want);
+    check_gap("f32 on cuda beside the CPU", &worst, &p.model->f32);
+}
+
+static void beside_cpu_bf16(void **state) {
+    place p = open_model(*state);
+    gap worst = {0};
+    fit_as(&p, "cpu", "--device cpu");
+    check_fit_says(&p, "cuda", "--device cuda --precision bf16", "cuda", "bf16");
+    char *want = predict(&p, "cpu", "--samples 500 --device cpu");
+    static const char *const pairs[][2] = {
+        {"cuda", "--samples 500 --device cpu"},
+        {"cpu", "--samples 500 --device cuda --precision bf16"},
+        {"cuda", "--samples 500 --device cuda --precision bf16"}};
+    for (int i = 0; i < 3; i++) {
+        char *got = predict(&p, pairs[i][0], pairs[i][1]);
+        gap one = {0};
+        compare_rows(got, want, &one);
+        /* else it was computed in f32 */
+        assert_true(one.cov > 1e-4);
+        compare_rows(got, want, &worst);
+        free(got);
+    }
+    free(want);
+    check_gap("bf16 on cuda beside the CPU", &worst, &p.model->bf16);
+}
+
+/* Every way from logits and covariance to probabilities. The draws are the same, row by row, so
+ * that Monte Carlo is no further apart than the closed forms. */
+static void predictives(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"--predictive map", "--predictive probit",
+                                        "--predictive bridge", "--predictive mc --samples 2000",
+                                        "--predictive mc --samples 0"};
+    static const gap limit = {1, 1, 1};
+    place p = open_model(&models[BERT]);
+    fit_as(&p, "posterior", "--device cpu");
+    char *other = NULL;
+    for (int i = 0; i < 5; i++) {
+        char options[128];
+        gap worst = {0};
+        snprintf(options, sizeof options, "%s --seed 3 --device cpu", kinds[i]);
+        char *want = predict(&p, "posterior", options);
+        snprintf(options, sizeof options, "%s --seed 3 --device cuda", kinds[i]);
+        char *got = predict(&p, "posterior", options);
+        compare_rows(got, want, &worst);
+        check_gap(kinds[i], &worst, &limit);
+        /* the kinds differ, or nothing was tested */
+        assert_true(!other || strcmp(other, got));
+        free(other);
+        free(want);
+        other = got;
+    }
+    free(other);
+}
+
+/* Another seed is another draw on the device as well. */
+static void seeds(void **state) {
+    (void)state;
+    place p = open_model(&models[BERT]);
+    gap worst = {0};
+    fit_as(&p, "posterior", "--device cpu");
+    char *a = predict(&p, "posterior", "--device cuda --samples 200 --seed 1");
+    char *b = predict(&p, "posterior", "--device cuda --samples 200 --seed 2");
+    compare_rows(a, b, &worst);
+    assert_true(worst.probs > 1e-3 && worst.logits == 0 && worst.cov == 0);
+    free(a);
+    free(b);
+}
+
+static void twice_the_same(void **state) {
+    (void)state;
+    place p = open_model(&models[LLAMA_GQA]);
+    fit_as(&p, "one", "--device cuda --batch-tokens 60");
+    fit_as(&p, "two", "--device cuda --batch-tokens 60");
+    char *a = predict(&p, "one", "--device cuda --samples 200 --batch-tokens 60");
+    check_same("a second prediction",
+               predict(&p, "one", "--device cuda --samples 200 --batch-tokens 60"), a);
+    check_same("with a second fit",
+               predict(&p, "two", "--device cuda --samples 200 --batch-tokens 60"), a);
+    free(a);
+}
+
+/* ---- several devices ---- */
+
+/* The f32 sums of batches are added in f64: another order of them is rounding of f64 at most. */
+#define SUMS 1e-12
+
+static double block_gap(const json_t *a, const json_t *b, const char *key) {
+    double worst = 0;
+    const json_t *x = at(a, "blocks"), *y = at(b, "blocks");
+    assert_true(json_array_size(x) > 0);
+    assert_int_equal(json_array_size(x), json_array_size(y));
+    for (size_t i = 0; i < json_array_size(x); i++)
+        raise_to(&worst, relative(number_at(json_array_get(x, i), key),
+                                  number_at(json_array_get(y, i), key), 1e-12));
+    return worst;
+}
+
+static double precision_gap(const json_t *a, const json_t *b) {
+    double worst = 0;
+    const char *name;
+    json_t *value;
+    const json_t *other = at(a, "prior_precision/blocks");
+    json_object_foreach((json_t *)(uintptr_t)at(b, "prior_precision/blocks"), name, value) {
+        const json_t *found = json_object_get(other, name);
+        assert_non_null(found);
+        raise_to(&worst, relative(json_number_value(found), json_number_value(value), 1e-12));
+    }
+    return worst;
+}
+
+static void check_fits(const char *what, const json_t *a, const json_t *b) {
+    static const char *const totals[] = {"log_likelihood", "log_marginal_likelihood"};
+    double likelihood = 0;
+    assert_true(number_at(a, "n_rows") == number_at(b, "n_rows"));
+    assert_true(number_at(a, "n_tokens") == number_at(b, "n_tokens"));
+    for (int i = 0; i < 2; i++)
+        raise_to(&likelihood, relative(number_at(a, totals[i]), number_at(b, totals[i]), 1));
+    print_message("    %s\n", what);
+    check_within("log (marginal) likelihood", likelihood, SUMS);
+    check_within("prior precisions", precision_gap(a, b), SUMS);
+    check_within("input traces", block_gap(a, b, "trace_in"), SUMS);
+    check_within("output traces", block_gap(a, b, "trace_out"), SUMS);
+}
+
+static void fit_on_several(void **state) {
+    /* the last without NCCL: sums travel as copies */
+    static const char *const lists[][2] = {
+        {"LA_EMULATED_DEVICES=3", "cuda:0,1"},
+        {"LA_EMULATED_DEVICES=3", "cuda:2,0,1"},
+        {"LA_EMULATED_DEVICES=3 LAPLORA_NCCL=0", "cuda:0,1,2"},
+    };
+    place p = open_model(*state);
+    char options[256];
+    snprintf(options, sizeof options, "--kron %s --batch-tokens 60 --device cuda", p.model->kron);
+    json_t *want = fit_under(&p, "LA_EMULATED_DEVICES=3", "one", options);
+    for (int i = 0; i < 3; i++) {
+        snprintf(options, sizeof options, "--kron %s --batch-tokens 60 --device %s", p.model->kron,
+                 lists[i][1]);
+        json_t *got = fit_under(&p, lists[i][0], "several", options);
+        assert_string_equal(json_string_value(at(got, "device")), "cuda");
+        check_fits(lists[i][1], got, want);
+        json_decref(got);
+    }
+    json_decref(want);
+}
+
+/* More devices than batches: some have nothing to add. */
+static void idle_devices(void **state) {
+    (void)state;
+    place p = open_model(&models[BERT]);
+    json_t *want = fit_under(&p, "LA_EMULATED_DEVICES=3", "one", "--device cuda");
+    json_t *got = fit_under(&p, "LA_EMULATED_DEVICES=3", "several", "--device cuda:0,1,2");
+    check_fits("one batch for three devices", got, want);
+    json_decref(got);
+    json_decref(want);
+    char *one = predict(&p, "one", "--device cuda --samples 100");
+    check_same(
+        "one batch for three devices",
+        predict_under(&p, "LA_EMULATED_DEVICES=3", "one", "--device cuda:0,1,2 --samples 100"),
+        one);
+    free(one);
+}
+
+/* All of them work, not the first alone. */
+static void all_devices_work(void **state) {
+    (void)state;
+    place p = open_model(&models[BERT]);
+    command done = works("LA_EMULATED_DEVICES=3", p.folder,
+                         "fit " PARTS " --out @/posterior --batch-tokens 60 --verbose --device "
+                         "cuda:0,1,2");
+    assert_true(number_after(done.err, "cuda:0 (emulated): forward ") > 0);
+    assert_true(number_after(done.err, "cuda:1 (emulated): forward ") > 0);
+    assert_true(number_after(done.err, "cuda:2 (emulated): forward ") > 0);
+    command_free(&done);
+    done = works("LA_EMULATED_DEVICES=3", p.folder,
+                 "predict --posterior @/posterior --data @/test.jsonl --batch-tokens 60 --verbose "
+                 "--device cuda:0,1,2");
+    assert_true(number_after(done.err, "cuda:0 (emulated): forward ") > 0);
+    assert_true(number_after(done.err, "cuda:1 (emulated): forward ") > 0);
+    assert_true(number_after(done.err, "cuda:2 (emulated): forward ") > 0);
+    command_free(&done);
+}
+
+/* Batches are cut before they are given out, so that a row is in the same one whatever the number of
+ * devices, and its bytes are the same. Another size of batches is other sizes of products, which
+ * BLAS sums in other orders: rounding. */
+static void predict_on_several(void **state) {
+    static const gap limit = {1, 1, 1};
+    place p = open_model(*state);
+    gap worst = {0};
+    fit_as(&p, "posterior", "--device cpu");
+    char *whole = predict(&p, "posterior", "--device cuda --samples 200");
+    /* batches: a row each, eight or so, three or four: full last rounds and others */
+    static const char *const tokens[] = {"1", "20", "60"};
+    for (int i = 0; i < 3; i++) {
+        char options[128];
+        snprintf(options, sizeof options, "--samples 200 --batch-tokens %s --device cuda",
+                 tokens[i]);
+        char *one = predict(&p, "posterior", options);
+        compare_rows(one, whole, &worst);
+        static const char *const lists[] = {":0,1", ":2,0,1"};
+        for (int d = 0; d < 2; d++) {
+            char several[256];
+            snprintf(several, sizeof several, "%s%s", options, lists[d]);
+            check_same(several, predict_under(&p, "LA_EMULATED_DEVICES=3", "posterior", several),
+                       one);
+        }
+        free(one);
+    }
+    free(whole);
+    check_gap("batches of other sizes", &worst, &limit);
+}
+
+/* Bad rows at the start, between, in a row and at the end; in batches of their own too. */
+static void bad_rows_between(void **state) {
+    (void)state;
+    place p = open_model(&models[BERT]);
+    fit_as(&p, "posterior", "--device cpu");
+    static const char rows[] = "{\"input_ids\":[]}\n"
+                               "{\"input_ids\":[5,6,7,8,9,10]}\n"
+                               "{\"input_ids\":[5,400,7]}\n"
+                               "nonsense\n"
+                               "{\"input_ids\":[44,45]}\n"
+                               "{\"input_ids\":[9,8,7,6,5,4,3,2]}\n"
+                               "{\"input_ids\":\"no\"}\n"
+                               "{\"input_ids\":[13]}\n"
+                               "{\"input_ids\":[14,15,16]}\n"
+                               "{\"input_ids\":[-1]}\n"
+                               "{}\n";
+    write_file(in_case(p.folder, "test.jsonl"), rows, strlen(rows));
+    static const char *const tokens[] = {"1", "8", "1000"};
+    for (int i = 0; i < 3; i++) {
+        char options[160];
+        gap worst = {0};
+        snprintf(options, sizeof options, "--skip-bad --samples 50 --batch-tokens %s --device cuda",
+                 tokens[i]);
+        char *one = predict(&p, "posterior", options);
+        int64_t errors = 0;
+        for (const char *line = one; (line = strstr(line, "\"error\"")); line++)
+            errors++;
+        assert_int_equal(errors, 6);
+        compare_rows(one, one, &worst);
+        strcat(options, ":0,1,2");
+        check_same(options, predict_under(&p, "LA_EMULATED_DEVICES=3", "posterior", options), one);
+        free(one);
+    }
+}
+
+/* ---- orders of a kernel's threads ---- */
+
+/* A race between threads would show as other bits. */
+static void orders(void **state) {
+    static const char *const names[] = {"LA_EMULATED_ORDER=forward", "LA_EMULATED_ORDER=reverse",
+                                        "LA_EMULATED_ORDER=shuffle"};
+    static const char *const precisions[] = {"f32", "bf16"};
+    place p = open_model(*state);
+    for (int k = 0; k < 2; k++) {
+        char options[256], *want = NULL;
+        for (int i = 0; i < 3; i++) {
+            snprintf(options, sizeof options,
+                     "--kron %s --batch-tokens 200 --device cuda "
+                     "--precision %s",
+                     p.model->kron, precisions[k]);
+            json_decref(fit_under(&p, names[i], "posterior", options));
+            snprintf(options, sizeof options, "--samples 200 --device cuda --precision %s",
+                     precisions[k]);
+            char *got = predict_under(&p, names[i], "posterior", options);
+            if (want)
+                check_same(names[i], got, want);
+            else
+                want = got;
+        }
+        free(want);
+    }
+}
+
+/* ---- a line at a time ---- */
+
+typedef struct server {
+    pid_t pid;
+    int in, out;
+} server;
+
+static server serve(const place *p, const char *device) {
+    int in[2], out[2];
+    const char *program = getenv("LAPLORA") ? getenv("LAPLORA") : "build/laplora";
+    const char *posterior = in_case(p->folder, "posterior");
+    assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
+    server s = {.pid = fork(), .in = in[1], .out = out[0]};
+    if (!s.pid) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        execl(program, program, "predict", "--posterior", posterior, "--stdin", "--quiet",
+              "--device", device, "--emit", "logits,cov", "--samples", "100", (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    return s;
+}
+
+/* Appends the answer to a line. Half a minute is enough for every machine; without a limit a server
+ * that waits for more lines would hang the test. */
+static void ask(server *s, const char *line, size_t length, char *answers, size_t size) {
+    size_t used = strlen(answers);
+    assert_int_equal(write(s->in, line, length), length);
+    do {
+        struct pollfd wait = {.fd = s->out, .events = POLLIN};
+        if (poll(&wait, 1, 30000) != 1)
+            fail_msg("no answer to %.*s", (int)length, line);
+        if (read(s->out, answers + used, 1) != 1 || used + 2 > size)
+            fail_msg("the answer to %.*s ends early", (int)length, line);
+    } while (answers[used++] != '\n');
+    answers[used] = 0;
+}
+
+static void line_by_line(void **state) {
+    static char answers[65536];
+    static const gap limit = {1, 1, 1};
+    const char *device = *state;
+    place p = open_model(&models[BERT]);
+    gap worst = {0};
+    size_t length;
+    fit_as(&p, "posterior", "--device cpu");
+    char *want = predict(&p, "posterior", "--device cpu --samples 100");
+    char *rows = read_file(in_case(p.folder, "test.jsonl"), &length);
+    *answers = 0;
+    signal(SIGPIPE, SIG_IGN);
+    setenv("LA_EMULATED_DEVICES", "2", 1);
+    server s = serve(&p, device);
+    unsetenv("LA_EMULATED_DEVICES");
+    for (char *line = rows, *end; (end = strchr(line, '\n')); line = end + 1)
+        ask(&s, line, (size_t)(end + 1 - line), answers, sizeof answers);
+    close(s.in);
+    int status;
+    assert_int_equal(waitpid(s.pid, &status, 0), s.pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(s.out);
+    compare_rows(answers, want, &worst);
+    check_gap(device, &worst, &limit);
+    free(rows);
+    free(want);
+}
+
+/* ---- what is told ---- */
+
+static void check_verbose(const char *err) {
+    says(err, "plan for cuda:0 (emulated): batches of ");
+    assert_true(number_after(err, "(emulated): batches of ") >= 256);
+    assert_true(number_after(err, "(emulated): forward ") > 0);
+    assert_true(number_after(err, " s, backward ") > 0);
+    assert_true(number_after(err, "device memory: peak ") > 0);
+    says(err, "attention_backward");
+}
+
+static void verbose(void **state) {
+    (void)state;
+    place p = open_model(&models[LLAMA_SEQ]);
+    command done = works("", p.folder, "fit " PARTS " --out @/posterior --verbose --device cuda");
+    check_verbose(done.err);
+    command_free(&done);
+    done = works("", p.folder,
+                 "predict --posterior @/posterior --data @/test.jsonl --verbose --device cuda");
+    check_verbose(done.err);
+    command_free(&done);
+    /* and nothing without it */
+    done = works("", p.folder, "predict --posterior @/posterior --data @/test.jsonl --device cuda");
+    assert_null(strstr(done.err, "plan"));
+    command_free(&done);
+}
+
+#define OF(test, number)                                                                           \
+    {                                                                                              \
+        .name = #test " " #number, .test_func = test,                                              \
+        .initial_state = (void *)(uintptr_t)&models[number]                                        \
+    }
+#define ON(test, device)                                                                           \
+    { .name = #test " " device, .test_func = test, .initial_state = (void *)(uintptr_t)device }
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        OF(beside_cpu_f32, BERT),
+        OF(beside_cpu_f32, LLAMA_GQA),
+        OF(beside_cpu_f32, LLAMA_SEQ),
+        OF(beside_cpu_bf16, BERT),
+        OF(beside_cpu_bf16, LLAMA_GQA),
+        OF(beside_cpu_bf16, LLAMA_SEQ),
+        cmocka_unit_test(predictives),
+        cmocka_unit_test(seeds),
+        cmocka_unit_test(twice_the_same),
+        OF(fit_on_several, BERT),
+        OF(fit_on_several, LLAMA_GQA),
+        OF(fit_on_several, LLAMA_SEQ),
+        cmocka_unit_test(idle_devices),
+        cmocka_unit_test(all_devices_work),
+        OF(predict_on_several, BERT),
+        OF(predict_on_several, LLAMA_GQA),
+        cmocka_unit_test(bad_rows_between),
+        OF(orders, BERT),
+        OF(orders, LLAMA_GQA),
+        OF(orders, LLAMA_SEQ),
+        ON(line_by_line, "cuda"),
+        ON(line_by_line, "cuda:0,1"),
+        cmocka_unit_test(verbose),
+    };
+    return cmocka_run_group_tests_name("the program on cuda", tests, look_for_leaks, NULL);
+}
