@@ -177,7 +177,7 @@ test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so 
 
 # array bounds and integer shifts in our code; leaks too
 asan: packages-test
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 OPT="-O1 -g -fno-omit-frame-pointer" \
+	@LA_TESTS_BRIEF=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test-run
 
 demo: packages-demo

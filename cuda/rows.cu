@@ -13,30 +13,39 @@ struct tables_argument {
     int count;
 };
 
-__device__ __forceinline__ float read_as(la_dtype type, const void *data, int64_t at) {
+template <int N>
+__device__ __forceinline__ void load_as(la_dtype type, const void *data, int64_t at,
+                                        float (&to)[N]) {
     switch (type) {
     case LA_F16:
-        return la_to_float(static_cast<const __half *>(data)[at]);
+        la_load<N>(static_cast<const __half *>(data) + at, to);
+        break;
     case LA_BF16:
-        return la_to_float(static_cast<const bf16 *>(data)[at]);
+        la_load<N>(static_cast<const bf16 *>(data) + at, to);
+        break;
     case LA_F64:
-        return static_cast<float>(static_cast<const double *>(data)[at]);
+        la_load<N>(static_cast<const double *>(data) + at, to);
+        break;
     default:
-        return static_cast<const float *>(data)[at];
+        la_load<N>(static_cast<const float *>(data) + at, to);
     }
 }
 
 /* y[T,d] = sum of rows of tables [*,d] */
-template <typename T>
+template <typename T, int N>
 __global__ void embed_rows(tables_argument tables, int64_t rows, int64_t cols, T *y, int64_t ld) {
-    int64_t j = la_first_col(1);
+    int64_t j = la_first_col(N);
     if (j >= cols)
         return;
     for (int64_t t = la_first_row(); t < rows; t += la_row_step()) {
-        float sum = 0;
-        for (int i = 0; i < tables.count; i++)
-            sum += read_as(tables.type[i], tables.data[i], tables.ids[i][t] * tables.ld[i] + j);
-        y[t * ld + j] = la_from_float<T>(sum);
+        float sum[N] = {}, value[N];
+        for (int i = 0; i < tables.count; i++) {
+            load_as<N>(tables.type[i], tables.data[i], tables.ids[i][t] * tables.ld[i] + j, value);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                sum[k] += value[k];
+        }
+        la_store<N>(y + t * ld + j, sum);
     }
 }
 
@@ -192,13 +201,16 @@ void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int
     }
     if (!y->rows)
         return;
-    dim3 grid = la_rows_grid(y->rows, y->cols, 1);
-    if (y->type == LA_BF16)
-        LA_LAUNCH((embed_rows<bf16>), grid, la_rows_block(), 0, cu->stream, argument, y->rows,
-                  y->cols, la_data<bf16>(y), y->ld);
-    else
-        LA_LAUNCH((embed_rows<float>), grid, la_rows_block(), 0, cu->stream, argument, y->rows,
-                  y->cols, la_data<float>(y), y->ld);
+    bool wide4 = la_has_width(y, 4), wide8 = la_has_width(y, 8);
+    for (int i = 0; i < n_tables; i++) {
+        wide4 = wide4 && la_has_width(&tables[i], 4);
+        wide8 = wide8 && la_has_width(&tables[i], 8);
+    }
+#define LAUNCH(T, N)                                                                               \
+    LA_LAUNCH((embed_rows<T, N>), la_rows_grid(y->rows, y->cols, N), la_rows_block(), 0,           \
+              cu->stream, argument, y->rows, y->cols, la_data<T>(y), y->ld)
+    LA_BY_TYPE(y->type, wide4, wide8, LAUNCH);
+#undef LAUNCH
     la_cuda_launched(cu, "embed_rows");
 }
 

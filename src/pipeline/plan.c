@@ -91,7 +91,7 @@ la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan 
     *plan = (la_plan){0};
     model->be->ops->memory(model->be, &plan->available, &plan->total);
     if (!host)
-        plan->available -= within((int64_t)plan->available, (int64_t)DEVICE_SLACK);
+        plan->available = plan->available > DEVICE_SLACK ? plan->available - DEVICE_SLACK : 0;
     most = within(most, (host ? HOST_RHS_ROWS : DEVICE_RHS_ROWS) / rhs);
     most = most < LEAST_TOKENS ? LEAST_TOKENS : most;
     int64_t least = LEAST_TOKENS, whole = within(most, WHOLE_TOKENS);

@@ -275,21 +275,30 @@ static void batches_too_large(void **state) {
     fit_with(settings, folder, "--batch-tokens 300");
 }
 
-/* The plan is what is taken, within rounding. */
-static void plan_is_kept(void **state) {
-    (void)state;
-    need_emulated();
-    const char *folder = open_case("bert");
-    command done = works("", folder,
+/* The plan is what is taken, within rounding of what is told; large batches, so that it shows. */
+static plan check_plan_is_kept(const char *settings, const char *folder) {
+    command done = works(settings, folder,
                          "fit " PARTS " --out @/posterior --device cuda --verbose --batch-tokens "
                          "60000");
     plan p = read_plan(done.err);
     double peak = number_after(done.err, "device memory: peak ") * 1024;
-    command_free(&done);
     double planned = p.weights + p.curvature + p.activations + p.workspaces;
+    command_free(&done);
     print_message("    planned %.1f MiB, taken %.1f MiB\n", planned, peak);
     assert_true(peak <= planned + 6);
     assert_true(peak >= p.activations - 6);
+    return p;
+}
+
+static void plan_is_kept(void **state) {
+    (void)state;
+    need_emulated();
+    const char *folder = open_case("bert");
+    plan all = check_plan_is_kept("", folder);
+    double needed = all.weights + all.curvature + all.activations + all.workspaces;
+    plan less = check_plan_is_kept(leaving(&all, needed - 20), folder);
+    assert_true(less.again && !all.again);
+    assert_true(less.activations < all.activations - 20);
 }
 
 /* ---- while it computes ---- */
@@ -375,8 +384,8 @@ static void another_adapter(void **state) {
     fails("LA_EMULATED_DEVICES=3", folder, PREDICT_CUDA ":0,1,2", 7, pieces, 2);
 }
 
-/* Stopped in the middle of rows for minutes. timeout(1) hands on the exit code; without --foreground
- * it would send the signal twice, and the second one kills. */
+/* Stopped in the middle of rows for minutes. timeout(1) hands on the exit code; it would send the
+ * signal twice without --foreground, and the second one kills. */
 static void interrupted(void **state) {
     (void)state;
     static const char *const pieces[] = {"interrupted"};
