@@ -110,6 +110,14 @@ void *la_cuda_scratch_get(la_cuda *cu, la_cuda_scratch_kind which, size_t bytes)
     return cu->scratch[which];
 }
 
+void la_cuda_scratch_free(la_cuda *cu) {
+    for (int i = 0; i < LA_CUDA_SCRATCHES; i++) {
+        cudaFree(cu->scratch[i]);
+        cu->scratch[i] = nullptr;
+        cu->scratch_bytes[i] = 0;
+    }
+}
+
 static void cuda_memory(la_backend *be, size_t *available, size_t *total) {
     la_cuda *cu = la_cuda_of(be);
     *available = *total = 0;
@@ -119,13 +127,18 @@ static void cuda_memory(la_backend *be, size_t *available, size_t *total) {
 /* Bytes of each scratch that the sizes lead to. */
 static void scratch_sizes(const la_sizes *sizes, size_t bytes[LA_CUDA_SCRATCHES]) {
     int64_t widest = sizes->max_width > sizes->max_factor ? sizes->max_width : sizes->max_factor;
-    bytes[LA_CUDA_WIDEN] = static_cast<size_t>(sizes->max_weight) * sizeof(float);
+    /* weights of another type, or the covariance's smaller side */
+    bytes[LA_CUDA_WIDEN] = static_cast<size_t>(
+        std::max(sizes->max_weight, sizes->n_rhs * sizes->max_tokens * sizes->max_small));
+    bytes[LA_CUDA_WIDEN] *= sizeof(float);
     bytes[LA_CUDA_FACTOR] =
         static_cast<size_t>(sizes->max_factor * sizes->max_factor) * sizeof(float);
     bytes[LA_CUDA_FACTOR] =
         std::max(bytes[LA_CUDA_FACTOR], static_cast<size_t>(widest) * sizeof(double));
     bytes[LA_CUDA_RAW] = LA_STAGE_BYTES;
-    bytes[LA_CUDA_DRAWS] = 0; /* small beside the rest; made by the first batch */
+    bytes[LA_CUDA_DRAWS] = 0;
+    if (sizes->n_rhs)
+        bytes[LA_CUDA_DRAWS] = la_cuda_draws_bytes(sizes->max_rows, sizes->n_rhs + 1);
     bytes[LA_CUDA_DELTA] =
         static_cast<size_t>(sizes->n_rhs * sizes->max_tokens * sizes->n_heads) * sizeof(float);
 }
@@ -265,8 +278,7 @@ static void cuda_close(la_backend *be) {
         if (cu->stage[i])
             cudaFreeHost(cu->stage[i]);
     }
-    for (void *memory : cu->scratch)
-        cudaFree(memory);
+    la_cuda_scratch_free(cu);
     cudaFree(cu->lt_workspace);
     if (cu->stream)
         cudaStreamDestroy(cu->stream);
@@ -312,6 +324,7 @@ static la_ops make_table(void) {
     ops.row_outer = la_cuda_row_outer;
     ops.kron_quadratic = la_cuda_kron_quadratic;
     ops.monte_carlo = la_cuda_monte_carlo;
+    ops.eigh_bytes = la_cuda_eigh_bytes;
     ops.eigh = la_cuda_eigh;
     ops.reduce = la_cuda_reduce;
     return ops;
@@ -321,6 +334,10 @@ static const la_ops cuda_ops = make_table();
 
 /* "Ampere" and newer: what the kernels are compiled for. */
 enum { MAJOR_LEAST = 8 };
+
+/* Split sums are reduced in f32, as with cuBLASLt (gemm.cu). */
+static const cublasMath_t MATH_MODE = static_cast<cublasMath_t>(
+    CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
 
 static bool open_parts(la_cuda *cu, char name[64]) {
     cudaDeviceProp properties;
@@ -341,6 +358,7 @@ static bool open_parts(la_cuda *cu, char name[64]) {
         !la_cuda_blas_ok(cu, cublasLtCreate(&cu->lt), "opening cuBLASLt") ||
         !la_cuda_blas_ok(cu, cublasCreate(&cu->blas), "opening cuBLAS") ||
         !la_cuda_blas_ok(cu, cublasSetStream(cu->blas, cu->stream), "opening cuBLAS") ||
+        !la_cuda_blas_ok(cu, cublasSetMathMode(cu->blas, MATH_MODE), "opening cuBLAS") ||
         !la_cuda_ok(cu, cudaMalloc(&cu->lt_workspace, LA_LT_WORKSPACE), "allocating a workspace"))
         return false;
     for (int i = 0; i < LA_STAGES; i++) {

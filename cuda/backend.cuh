@@ -81,6 +81,8 @@ bool la_cuda_launched(la_cuda *cu, const char *kernel);
 /* Scratch of at least bytes; NULL (and a fault) when there is no memory. Its old contents are lost;
  * work already on the stream may still use the old memory. */
 void *la_cuda_scratch_get(la_cuda *cu, la_cuda_scratch_kind which, size_t bytes);
+/* Gives all scratch back to the device. */
+void la_cuda_scratch_free(la_cuda *cu);
 
 /* ---- the operations, one family a file: as la_ops describes them ---- */
 
@@ -135,10 +137,12 @@ void la_cuda_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int3
 void la_cuda_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                             const la_mat *weight, double *cov);
 /* draws.cu */
+size_t la_cuda_draws_bytes(int64_t n, int64_t n_classes);
 bool la_cuda_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
                          const double *spread, int64_t samples, uint64_t seed,
                          const uint64_t *streams, double *means);
 /* solver.cu */
+size_t la_cuda_eigh_bytes(la_backend *be, int64_t n, int64_t rank);
 la_status la_cuda_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
 /* devices.cu */
 la_status la_cuda_reduce(la_backend *const *devices, int n, double *const *sums, int64_t count,

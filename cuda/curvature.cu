@@ -217,7 +217,8 @@ la_mat columns(const la_mat *m, int64_t from, int64_t cols) {
 
 } // namespace
 
-/* Products in f32 over the batch (exact for bf16 factors), sums over batches in f64. */
+/* Products over the batch in the backend's precision (of bf16 values exactly, of f32 row sums under
+ * tf32 and bf16 as tf32), summed in f32; sums over batches in f64. */
 void la_cuda_factor_add(la_backend *be, double alpha, const la_mat *x, double *sum) {
     la_cuda *cu = la_cuda_of(be);
     int64_t d = x->cols;

@@ -97,6 +97,14 @@ __global__ void mean_draws(const double *partial, int classes, int64_t samples, 
 
 } // namespace
 
+size_t la_cuda_draws_bytes(int64_t n, int64_t n_classes) {
+    if (n_classes > CLASSES_MOST)
+        return 0;
+    size_t rows = static_cast<size_t>(n), c = static_cast<size_t>(n_classes);
+    /* centre, spread, stream, partial sums and means of a row */
+    return rows * (c + c * (c - 1) + 1 + (c + 1) * (CHUNKS + 1)) * sizeof(double);
+}
+
 bool la_cuda_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
                          const double *spread, int64_t samples, uint64_t seed,
                          const uint64_t *streams, double *means) {
@@ -105,11 +113,13 @@ bool la_cuda_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const dou
         return false;
     size_t rows = static_cast<size_t>(n), c = static_cast<size_t>(n_classes), m = c - 1;
     size_t spread_count = rows * c * m, means_count = rows * (c + 1);
-    double *memory = static_cast<double *>(la_cuda_scratch_get(
-        cu, LA_CUDA_DRAWS,
-        (rows * c + spread_count + rows + means_count * (CHUNKS + 1)) * sizeof(double)));
-    if (!memory)
+    la_error before = cu->fault;
+    double *memory = static_cast<double *>(
+        la_cuda_scratch_get(cu, LA_CUDA_DRAWS, la_cuda_draws_bytes(n, n_classes)));
+    if (!memory) {
+        cu->fault = before; /* no room here is no fault: the host draws */
         return false;
+    }
     draws_argument a = {};
     double *at = memory, *out;
     be->ops->upload(be, at, centre, rows * c * sizeof(double));

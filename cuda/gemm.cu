@@ -17,7 +17,7 @@ enum { CACHED_MOST = 8192 };
 struct gemm_key {
     int64_t m, n, k, lda, ldb, ldc, ldd;
     int32_t type_ab, type_d, compute, epilogue;
-    uint8_t trans_a, trans_b, align_a, align_b, align_c, align_d, unused[2];
+    uint8_t trans_a, trans_b, align_a, align_b, align_c, align_d, align_bias, align_aux;
 
     bool operator==(const gemm_key &other) const {
         return !memcmp(this, &other, sizeof *this);
@@ -65,11 +65,12 @@ cudaDataType_t data_type(la_dtype type) {
     return type == LA_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/* log2 of the alignment of a pointer, at most 256 bytes */
+/* log2 of the alignment of a pointer, at most 16 bytes: what the widest loads need. More would make
+ * different keys of equal products. */
 uint8_t alignment(const void *pointer) {
     uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     uint8_t log = 0;
-    while (log < 8 && !(address >> log & 1))
+    while (log < 4 && !(address >> log & 1))
         log++;
     return log;
 }
@@ -100,6 +101,8 @@ gemm_key key_of(const la_cuda *cu, const gemm_call *call) {
     key.align_b = alignment(call->b->data);
     key.align_c = alignment(call->c->data);
     key.align_d = alignment(call->d->data);
+    key.align_bias = alignment(call->bias);
+    key.align_aux = alignment(call->aux ? call->aux->data : nullptr);
     return key;
 }
 
@@ -157,13 +160,17 @@ bool choose_algorithm(la_cuda *cu, gemm_plan *plan, const gemm_key &key) {
                                          sizeof c);
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d,
                                          sizeof d);
+    /* a split sum must not be reduced in the type of the result, which may be bf16 */
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                         &schemes, sizeof schemes);
     cublasLtMatmulHeuristicResult_t result = {};
     int found = 0;
     cublasStatus_t code =
         cublasLtMatmulAlgoGetHeuristic(cu->lt, plan->operation, plan->a, plan->b, plan->c, plan->d,
                                        preference, 1, &result, &found);
     cublasLtMatmulPreferenceDestroy(preference);
-    if (code != CUBLAS_STATUS_SUCCESS || !found)
+    if (code != CUBLAS_STATUS_SUCCESS || !found || result.state != CUBLAS_STATUS_SUCCESS)
         return false;
     plan->algorithm = result.algo;
     return true;
@@ -231,12 +238,15 @@ static bool run_lt(la_cuda *cu, const gemm_call *call) {
     gemm_plan *plan = plan_find(cu, call);
     if (!plan || !plan->usable || !set_pointers(plan, call))
         return false;
-    return la_cuda_blas_ok(
-        cu,
+    cublasStatus_t code =
         cublasLtMatmul(cu->lt, plan->operation, &call->alpha, call->b->data, plan->a, call->a->data,
                        plan->b, &call->beta, call->c->data, plan->c, call->d->data, plan->d,
-                       &plan->algorithm, cu->lt_workspace, LA_LT_WORKSPACE, cu->stream),
-        "a product");
+                       &plan->algorithm, cu->lt_workspace, LA_LT_WORKSPACE, cu->stream);
+    if (code == CUBLAS_STATUS_NOT_SUPPORTED || code == CUBLAS_STATUS_INVALID_VALUE) {
+        plan->usable = false; /* refused at the call: the fallback serves from now on */
+        return false;
+    }
+    return la_cuda_blas_ok(cu, code, "a product");
 }
 
 /* The older interface, which takes any alignment; c is d. */

@@ -38,10 +38,14 @@ __global__ void norm_rows(bool is_layer, float eps, const float *weight, const f
     }
     float inverse = 1.0f / sqrtf(la_warp_sum(square) / static_cast<float>(cols) + eps);
     for (int64_t j = threadIdx.x * N; j < cols; j += LA_WARP * N) {
+        float w[N], shift[N] = {};
         la_load<N>(in + j, value);
+        la_load<N>(weight + j, w);
+        if (bias)
+            la_load<N>(bias + j, shift);
 #pragma unroll
         for (int i = 0; i < N; i++)
-            value[i] = (value[i] - mean) * inverse * weight[j + i] + (bias ? bias[j + i] : 0.0f);
+            value[i] = (value[i] - mean) * inverse * w[i] + shift[i];
         la_store<N>(y + t * ld_y + j, value);
     }
     if (threadIdx.x == 0) {
@@ -71,13 +75,14 @@ template <typename T, int N> __global__ void norm_backward_rows(norm_backward_ar
     const T *add = static_cast<const T *>(a.residual);
     T *out = static_cast<T *>(a.dx) + row * a.ld_dx;
     float mean = a.stats[2 * t], inverse = a.stats[2 * t + 1], sum = 0, dot = 0;
-    float value[N], g[N], r[N];
+    float value[N], g[N], r[N], w[N];
     for (int64_t j = threadIdx.x * N; j < a.cols; j += LA_WARP * N) {
         la_load<N>(in + j, value);
         la_load<N>(grad + j, g);
+        la_load<N>(a.weight + j, w);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            float h = g[i] * a.weight[j + i];
+            float h = g[i] * w[i];
             sum += h;
             dot += h * (value[i] - mean);
         }
@@ -88,11 +93,12 @@ template <typename T, int N> __global__ void norm_backward_rows(norm_backward_ar
     for (int64_t j = threadIdx.x * N; j < a.cols; j += LA_WARP * N) {
         la_load<N>(in + j, value);
         la_load<N>(grad + j, g);
+        la_load<N>(a.weight + j, w);
         if (add)
             la_load<N>(add + row * a.ld_residual + j, r);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            float h = g[i] * a.weight[j + i];
+            float h = g[i] * w[i];
             g[i] = inverse * (h - sum - (value[i] - mean) * dot) + (add ? r[i] : 0.0f);
         }
         la_store<N>(out + j, g);
@@ -256,6 +262,13 @@ void launch_activation(la_cuda *cu, la_activation kind, bool backward,
 
 } // namespace
 
+/* Whether weight and bias can be read n neighbours at a time. */
+static bool norm_has_width(const la_norm *norm, int64_t n) {
+    uintptr_t bits =
+        reinterpret_cast<uintptr_t>(norm->weight) | reinterpret_cast<uintptr_t>(norm->bias);
+    return bits % (static_cast<size_t>(n) * sizeof(float)) == 0;
+}
+
 void la_cuda_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y) {
     la_cuda *cu = la_cuda_of(be);
     if (!x->rows)
@@ -265,8 +278,9 @@ void la_cuda_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *s
     LA_LAUNCH((norm_rows<T, N>), grid, block, 0, cu->stream, norm->kind == LA_NORM_LAYER,          \
               norm->eps, norm->weight, norm->bias, la_data<T>(x), x->ld, x->rows, x->cols, stats,  \
               la_data<T>(y), y->ld)
-    LA_BY_TYPE(x->type, la_has_width(x, 4) && la_has_width(y, 4),
-               la_has_width(x, 8) && la_has_width(y, 8), LAUNCH);
+    bool wide4 = la_has_width(x, 4) && la_has_width(y, 4) && norm_has_width(norm, 4);
+    bool wide8 = la_has_width(x, 8) && la_has_width(y, 8) && norm_has_width(norm, 8);
+    LA_BY_TYPE(x->type, wide4, wide8, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "norm_rows");
 }
@@ -292,7 +306,7 @@ void la_cuda_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x,
     a.rows = n_rhs * x->rows;
     a.cols = x->cols;
     const la_mat *all[] = {x, g, residual, dx};
-    bool wide4 = true, wide8 = true;
+    bool wide4 = norm_has_width(norm, 4), wide8 = norm_has_width(norm, 8);
     for (const la_mat *m : all) {
         wide4 = wide4 && la_has_width(m, 4);
         wide8 = wide8 && la_has_width(m, 8);

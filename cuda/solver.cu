@@ -21,7 +21,8 @@
 #include <vector>
 
 enum {
-    SMALL = 256, /* sides up to this go into batches */
+    SMALL = 256,     /* sides up to this go into batches */
+    F64_MOST = 2048, /* larger matrices of a bf16 run are decomposed in f32 */
     WORKERS = 4,
     THREADS = 256,
     WARPS = THREADS / LA_WARP
@@ -218,7 +219,7 @@ la_status la_solver_syevd(const la_solver *s, int64_t n, double *a, double *valu
 /* Sums that come from bf16 products carry errors of 1e-5 and more; the rounding of an f32
  * decomposition is far below that, and it takes half the time. Small ones are not worth it. */
 static bool in_f32(const la_solver *s, const la_eigen *problem) {
-    return s->precision == LA_PRECISION_BF16 && problem->n > 2048;
+    return s->precision == LA_PRECISION_BF16 && problem->n > F64_MOST;
 }
 
 typedef struct direct {
@@ -654,6 +655,17 @@ static la_status decompose(const la_cuda *cu, int64_t count, la_eigen *problems,
     return status == LA_OK ? LA_OK : la_fail(err, status, "%s", fault.message);
 }
 
+/* One worker's memory: a full matrix, Xsyevd's workspace (two to three matrices) and the vectors, or
+ * the blocks of the subspace beside a full matrix. */
+size_t la_cuda_eigh_bytes(la_backend *be, int64_t n, int64_t rank) {
+    size_t side = static_cast<size_t>(n), kept = static_cast<size_t>(rank);
+    size_t element = be->precision == LA_PRECISION_BF16 && n > F64_MOST ? 4 : 8;
+    bool few = rank <= n / 8;
+    size_t matrices =
+        few ? side * side * 8 + 6 * side * (2 * kept + 8) * 8 : 4 * side * side * element;
+    return matrices + side * kept * sizeof(float);
+}
+
 la_status la_cuda_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err) {
     la_cuda *cu = la_cuda_of(be);
     /* the sums were made on the backend's stream */
@@ -662,6 +674,7 @@ la_status la_cuda_eigh(la_backend *be, int64_t count, la_eigen *problems, la_err
         return la_fail(err, LA_RESOURCE, "%s: %s", be->device, cudaGetErrorString(code));
     if (cu->fault.status != LA_OK)
         return la_fail(err, cu->fault.status, "%s", cu->fault.message);
+    la_cuda_scratch_free(cu); /* the batches are over, and the matrices need room */
     try {
         return decompose(cu, count, problems, err);
     } catch (const std::exception &) {

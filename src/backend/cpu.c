@@ -144,6 +144,7 @@ static const la_ops cpu_ops = {
     .square_add = la_cpu_square_add,
     .row_outer = la_cpu_row_outer,
     .kron_quadratic = la_cpu_kron_quadratic,
+    .eigh_bytes = la_cpu_eigh_bytes,
     .eigh = la_cpu_eigh,
     .reduce = cpu_reduce,
 };

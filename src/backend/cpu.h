@@ -72,6 +72,7 @@ void la_cpu_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32
                       bool b_rhs, la_mat *out);
 void la_cpu_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                            const la_mat *weight, double *cov);
+size_t la_cpu_eigh_bytes(la_backend *be, int64_t n, int64_t rank);
 la_status la_cpu_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
 
 #endif

@@ -31,6 +31,12 @@ static lapack_int decompose(la_eigen *problem) {
     return info;
 }
 
+/* dsyevd's workspace, and the vectors */
+size_t la_cpu_eigh_bytes(la_backend *be, int64_t n, int64_t rank) {
+    (void)be;
+    return (size_t)(2 * n * n + 6 * n) * sizeof(double) + (size_t)(rank * n) * sizeof(float);
+}
+
 la_status la_cpu_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err) {
     (void)be;
     /* the first failure in list order is the one told, whatever the threads did */

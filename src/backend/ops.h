@@ -70,10 +70,11 @@ typedef struct la_backend la_backend;
 
 /* What the workspaces of a run depend on; 0 where something does not occur. */
 typedef struct la_sizes {
-    int64_t max_tokens, max_length, n_rhs, n_heads;
+    int64_t max_rows, max_tokens, max_length, n_rhs, n_heads;
     int64_t max_width;  /* columns of the widest activation */
     int64_t max_factor; /* side of the largest factor that is summed */
     int64_t max_weight; /* elements of the largest weight that is not of the activation type */
+    int64_t max_small;  /* columns of the widest adapter state that is multiplied in f32 */
 } la_sizes;
 
 /* A symmetric positive semi-definite matrix to decompose. */
@@ -206,6 +207,8 @@ typedef struct la_ops {
     bool (*monte_carlo)(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
                         const double *spread, int64_t samples, uint64_t seed,
                         const uint64_t *streams, double *means);
+    /* Bytes beside the matrices that eigh needs at least for one of n, rank eigenpairs wanted. */
+    size_t (*eigh_bytes)(la_backend *be, int64_t n, int64_t rank);
     /* Decomposes count matrices, several at a time. */
     la_status (*eigh)(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
     /* sums[0][count] += sums[1] + ... + sums[n - 1], sums[i] on devices[i], all of one kind */

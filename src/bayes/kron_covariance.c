@@ -210,9 +210,8 @@ la_block_visitor la_kron_cov_visitor(la_covariance *c) {
 
 la_status la_kron_cov_read(la_covariance *c, double *cov, la_error *err) {
     la_backend *be = c->model->be;
-    LA_TRY(be->ops->sync(be, err));
     be->ops->download(be, cov, c->cov, (size_t)(c->n_rows * c->n_rhs * c->n_rhs) * sizeof(double));
-    return LA_OK;
+    return be->ops->sync(be, err);
 }
 
 void la_kron_cov_close(la_covariance *c) {

@@ -208,12 +208,15 @@ static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *r
 
 static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
     const la_config *config = &model->config;
-    return (la_sizes){.max_tokens = shape->max_tokens,
+    return (la_sizes){.max_rows = shape->max_rows,
+                      .max_tokens = shape->max_tokens,
                       .max_length = shape->max_tokens,
                       .n_rhs = shape->n_rhs,
                       .n_heads = config->heads,
                       .max_width = largest(config->ffn, config->hidden),
-                      .max_weight = model->max_weight};
+                      .max_factor = shape->max_factor,
+                      .max_weight = model->max_weight,
+                      .max_small = model->be->activation == LA_F32 ? 0 : model->max_state_cols};
 }
 
 la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
@@ -238,7 +241,7 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
     if (!run->memory) {
         la_fail(err, LA_RESOURCE,
                 "out of memory on %s: %.1f MiB for activations of %lld tokens with %lld "
-                "right-hand sides; lower --batch-tokens",
+                "right-hand sides; lower --batch-tokens or --max-length",
                 be->device, (double)bytes / 1048576.0, (long long)shape->max_tokens,
                 (long long)shape->n_rhs);
         la_run_close(run);
@@ -367,8 +370,8 @@ la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_e
     forward_head(run);
     const la_mat *out = &run->head_in[model->n_head];
     size_t count = (size_t)(out->rows * out->cols);
-    LA_TRY(be->ops->sync(be, err));
     be->ops->download(be, logits, out->data, count * sizeof(float));
+    LA_TRY(be->ops->sync(be, err));
     for (size_t i = 0; i < count; i++) {
         if (isfinite(logits[i]))
             continue;

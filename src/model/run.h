@@ -62,13 +62,13 @@ typedef struct la_run {
 typedef struct la_run_shape {
     int64_t max_rows, max_tokens; /* of a batch; max_tokens must hold the longest row */
     int64_t n_rhs;                /* 0: forward only */
-    bool all_inputs; /* the visitor needs the inputs of all tokens (curvature), not only of those
+    bool all_inputs;    /* the visitor needs the inputs of all tokens (curvature), not only of those
                         with cotangents (predictive) */
-    bool recompute;  /* less memory: one more forward in the backward */
+    bool recompute;     /* less memory: one more forward in the backward */
+    int64_t max_factor; /* side of the largest factor that the visitor sums; 0: none */
 } la_run_shape;
 
-/* Bytes of activations that such a run takes on the device, and what workspaces depend on (its
- * max_factor is left at 0). */
+/* Bytes of activations that such a run takes on the device, and what workspaces depend on. */
 la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
                       la_error *err);
 /* Free with la_run_close. */

@@ -85,7 +85,8 @@ static la_status open_fitting(fitting *f, la_error *err) {
                                   .n_choices = n_ids,
                                   .all_inputs = true,
                                   .kind = f->kind,
-                                  .kron = options->kron};
+                                  .kron = options->kron,
+                                  .rank = options->rank};
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);

@@ -32,21 +32,28 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
                           .all_inputs = request->all_inputs,
                           .recompute = plan->recompute};
     la_sizes sizes;
+    plan->curvature = plan->decompose = 0;
+    if (request->n_rhs && !request->posterior) {
+        plan->curvature = request->kind->fit_bytes(model, request->kron, plan->batch_rows,
+                                                   request->n_rhs, &shape.max_factor);
+        int64_t n = shape.max_factor, rank = request->rank ? request->rank : n;
+        plan->decompose = model->be->ops->eigh_bytes(model->be, n, rank < n ? rank : n);
+    }
+    plan->max_factor = shape.max_factor;
     LA_TRY(la_run_plan(model, &shape, &plan->activations, &sizes, err));
-    plan->curvature = 0;
     if (request->n_rhs && request->posterior)
         plan->curvature = request->kind->cov_bytes(model, request->posterior, plan->batch_rows,
                                                    plan->batch_tokens, request->n_rhs);
-    else if (request->n_rhs)
-        plan->curvature = request->kind->fit_bytes(model, request->kron, plan->batch_rows,
-                                                   request->n_rhs, &sizes.max_factor);
     plan->workspace = model->be->ops->workspace(model->be, &sizes);
     plan->weights = model->be->ops->in_place ? 0 : model->weight_bytes;
     return LA_OK;
 }
 
+/* The batches' memory is free again when the factors are decomposed. */
 static size_t needed(const la_plan *plan) {
-    return plan->weights + plan->curvature + plan->activations + plan->workspace;
+    size_t batches = plan->activations + plan->workspace;
+    return plan->weights + plan->curvature +
+           (batches > plan->decompose ? batches : plan->decompose);
 }
 
 static int64_t within(int64_t value, int64_t most) {
@@ -71,6 +78,17 @@ static bool search(la_model *model, const la_plan_request *request, int64_t most
 }
 
 static la_status refuse(const la_model *model, const la_plan *plan, bool asked, la_error *err) {
+    if (plan->decompose > plan->activations + plan->workspace)
+        return la_fail(err, LA_RESOURCE,
+                       "%s: not enough memory: weights %.0f MiB + curvature %.0f MiB + %.0f MiB to "
+                       "decompose a "
+                       "%lld x %lld factor = %.0f MiB, but %.0f of %.0f MiB are free; take a "
+                       "larger device, or "
+                       "give a smaller --rank",
+                       model->be->device, mib(plan->weights), mib(plan->curvature),
+                       mib(plan->decompose), (long long)plan->max_factor,
+                       (long long)plan->max_factor, mib(needed(plan)), mib(plan->available),
+                       mib(plan->total));
     return la_fail(
         err, LA_RESOURCE,
         "%s: not enough memory: weights %.0f MiB + curvature %.0f MiB + activations of "

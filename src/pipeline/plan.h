@@ -11,6 +11,7 @@ enum { LA_BATCH_AUTO = -1 }; /* batch_tokens: as many as the free memory holds *
 typedef struct la_plan_request {
     const la_curvature_kind *kind;
     la_kron kron;
+    int64_t rank;                  /* eigenpairs kept; 0: all */
     const la_posterior *posterior; /* NULL: it is going to be fitted */
     int64_t batch_tokens;          /* 0: the default; LA_BATCH_AUTO; or exactly this many */
     int64_t n_rhs;                 /* 0: forward only */
@@ -19,9 +20,12 @@ typedef struct la_plan_request {
 
 typedef struct la_plan {
     int64_t batch_tokens, batch_rows;
-    bool recompute; /* layers keep their input alone */
+    bool recompute;     /* layers keep their input alone */
+    int64_t max_factor; /* side of the largest factor that is summed; 0: none */
     /* bytes */
-    size_t weights, curvature, activations, workspace, available, total;
+    size_t weights, curvature, activations, workspace;
+    size_t decompose; /* beside weights and curvature, when the activations have gone */
+    size_t available, total;
 } la_plan;
 
 /* Nothing of the model may be placed yet. LA_RESOURCE, with the arithmetic and the knob to turn, when

@@ -178,12 +178,13 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
     bool changed;
     la_worker *worker = &p->session.workers[w];
     la_predictor_part *part = &p->parts[w];
+    if (part->covariance && tokens > worker->run.max_tokens) {
+        p->kind->cov_close(part->covariance); /* its room is needed for the larger run */
+        part->covariance = NULL;
+    }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
     if (!changed || p->predictive == LA_PREDICT_MAP)
         return LA_OK;
-    if (part->covariance)
-        p->kind->cov_close(part->covariance);
-    part->covariance = NULL;
     return p->kind->cov_open(&worker->model, &p->posterior, p->session.batch_rows,
                              worker->run.max_tokens, p->session.n_rhs, &part->covariance, err);
 }

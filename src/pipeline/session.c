@@ -112,29 +112,34 @@ static void take_sizes(la_session *session, const la_session_options *options) {
     session->all_inputs = options->all_inputs;
 }
 
-/* All devices get the plan of the first: they are meant to be alike. The plan is made, and what
- * cannot fit refused, before anything is on a device. */
+/* All devices run the same batches: the smallest plan of any of them. It is made, and what cannot
+ * fit refused, before anything is on a device. */
 static la_status make_plan(la_session *session, const la_session_options *options, la_error *err) {
     la_plan_request request = {.kind = options->kind,
                                .kron = options->kron,
+                               .rank = options->rank,
                                .posterior = options->posterior,
                                .batch_tokens = options->run.batch_tokens,
                                .n_rhs = session->n_rhs,
                                .all_inputs = session->all_inputs};
-    la_plan plan;
-    for (int w = session->n_workers - 1; w >= 0; w--)
+    la_plan plan, least = {0};
+    for (int w = 0; w < session->n_workers; w++) {
         LA_TRY(la_plan_make(&session->workers[w].model, &request, &plan, err));
-    session->batch_tokens = plan.batch_tokens;
-    session->batch_rows = plan.batch_rows;
-    session->recompute = plan.recompute;
+        if (!w || plan.batch_tokens < least.batch_tokens)
+            least = plan;
+        session->recompute |= plan.recompute;
+        if (options->run.profile)
+            la_plan_tell(&session->workers[w].model, &plan, &options->run.log);
+    }
+    session->batch_tokens = least.batch_tokens;
+    session->batch_rows = least.batch_rows;
+    session->max_factor = least.max_factor;
     const la_worker *first = &session->workers[0];
     if (!first->backend.ops->in_place && first->backend.precision == LA_PRECISION_F32 &&
         first->model.max_weight)
         la_warn(&options->run.log,
                 "the base is stored in 16 bits and computed in f32; --precision bf16 is several "
                 "times as fast, and rounds to 8 bits");
-    if (options->run.profile)
-        la_plan_tell(&session->workers[0].model, &plan, &options->run.log);
     return LA_OK;
 }
 
@@ -240,8 +245,16 @@ la_status la_session_reserve(la_session *session, la_worker *worker, int64_t tok
                               tokens > session->batch_tokens ? tokens : session->batch_tokens,
                           .n_rhs = session->n_rhs,
                           .all_inputs = session->all_inputs,
-                          .recompute = session->recompute};
-    LA_TRY(la_run_open(&worker->model, &shape, &worker->run, err));
+                          .recompute = session->recompute,
+                          .max_factor = session->max_factor};
+    la_status status = la_run_open(&worker->model, &shape, &worker->run, err);
+    if (status == LA_RESOURCE && session->n_rhs && !shape.recompute) {
+        /* a row longer than the plan's batches: with its layers computed again it may fit */
+        shape.recompute = true;
+        *err = (la_error){0};
+        status = la_run_open(&worker->model, &shape, &worker->run, err);
+    }
+    LA_TRY(status);
     worker->run_is_open = *changed = true;
     return LA_OK;
 }

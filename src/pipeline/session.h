@@ -20,6 +20,7 @@ typedef struct la_session_options {
     /* what the plan has to leave room for */
     const la_curvature_kind *kind;
     la_kron kron;
+    int64_t rank;
     const la_posterior *posterior; /* NULL: it is going to be fitted */
 } la_session_options;
 
@@ -39,7 +40,7 @@ typedef struct la_session {
     la_labels labels;
     int32_t *choice_ids; /* NULL: a classification head */
     int threads;
-    int64_t batch_tokens, batch_rows, max_length, n_rhs;
+    int64_t batch_tokens, batch_rows, max_length, n_rhs, max_factor;
     bool all_inputs, recompute;
 } la_session;
 

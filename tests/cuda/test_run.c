@@ -366,7 +366,7 @@ static void add_row(const place *p, const char *name, int length) {
 }
 
 /* A race between threads would show as other bits. Attention goes through a long row in more than
- * one step; BERT has no place for it. */
+ * one step, which is where some of its barriers matter; BERT has 64 places. */
 static void orders(void **state) {
     static const char *const names[] = {"LA_EMULATED_ORDER=forward", "LA_EMULATED_ORDER=reverse",
                                         "LA_EMULATED_ORDER=shuffle"};
