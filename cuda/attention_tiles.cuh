@@ -8,7 +8,7 @@
 #ifndef LA_CUDA_ATTENTION_TILES_CUH
 #define LA_CUDA_ATTENTION_TILES_CUH
 
-#include "backend.cuh"
+#include "vector.cuh"
 
 #include <mma.h>
 
@@ -32,15 +32,12 @@ enum {
     STRIP_LD = SPAN + 4 /* lanes that read together meet different banks */
 };
 
-/* N elements that are loaded and stored at once */
-template <typename T, int N> struct alignas(sizeof(T) * N) la_pack { T at[N]; };
-
-template <typename T, int N> __device__ __forceinline__ la_pack<T, N> la_pack_load(const T *from) {
-    return *reinterpret_cast<const la_pack<T, N> *>(from);
+template <typename T, int N> __device__ __forceinline__ la_vec<T, N> la_pack_load(const T *from) {
+    return *reinterpret_cast<const la_vec<T, N> *>(from);
 }
 template <typename T, int N>
-__device__ __forceinline__ void la_pack_store(T *to, const la_pack<T, N> &pack) {
-    *reinterpret_cast<la_pack<T, N> *>(to) = pack;
+__device__ __forceinline__ void la_pack_store(T *to, const la_vec<T, N> &pack) {
+    *reinterpret_cast<la_vec<T, N> *>(to) = pack;
 }
 
 /* What depends on the type. sums: a warp's share of a [16, 16] tile of f32.
@@ -116,13 +113,13 @@ template <> struct la_tiles<float> {
         b += lane % 8 * (TRANS ? ldb : 1);
         LA_UNROLL_BY(1)
         for (int k = 0; k < K; k += 4) {
-            la_pack<float, 4> left[4];
+            la_vec<float, 4> left[4];
             LA_UNROLL
             for (int i = 0; i < 4; i++)
                 left[i] = la_pack_load<float, 4>(a + 4 * i * lda + k);
             LA_UNROLL
             for (int n = 0; n < N / 8; n++) {
-                la_pack<float, 4> right;
+                la_vec<float, 4> right;
                 if constexpr (TRANS) {
                     right = la_pack_load<float, 4>(b + 8 * n * ldb + k);
                 } else {
@@ -194,13 +191,13 @@ __device__ __forceinline__ void la_load_tile(T *tile, const T *from, int ld, int
     static_assert(COUNT * THREADS == ROWS * ACROSS && COUNT % FLIGHT == 0, "");
     LA_UNROLL
     for (int first = 0; first < COUNT; first += FLIGHT) {
-        la_pack<T, EACH> pack[FLIGHT];
+        la_vec<T, EACH> pack[FLIGHT];
         LA_UNROLL
         for (int n = 0; n < FLIGHT; n++) {
             int at = (first + n) * THREADS + static_cast<int>(threadIdx.x);
             int row = at / ACROSS, col = at % ACROSS * EACH;
             pack[n] = row < rows && col < head_dim ? la_pack_load<T, EACH>(from + row * ld + col)
-                                                   : la_pack<T, EACH>{};
+                                                   : la_vec<T, EACH>{};
         }
         LA_UNROLL
         for (int n = 0; n < FLIGHT; n++) {
@@ -222,7 +219,7 @@ __device__ __forceinline__ void la_strip_read(const float *strip, float (&x)[HAL
     strip += la_strip_row() * STRIP_LD + la_strip_column();
     LA_UNROLL
     for (int j = 0; j < HALF; j += 4) {
-        la_pack<float, 4> pack = la_pack_load<float, 4>(strip + j);
+        la_vec<float, 4> pack = la_pack_load<float, 4>(strip + j);
         LA_UNROLL
         for (int e = 0; e < 4; e++)
             x[j + e] = pack.at[e];
@@ -243,7 +240,7 @@ __device__ __forceinline__ void la_store_half(T *to, const float (&x)[HALF], int
     }
     LA_UNROLL
     for (int j = 0; j < HALF; j += EACH) {
-        la_pack<T, EACH> pack;
+        la_vec<T, EACH> pack;
         LA_UNROLL
         for (int e = 0; e < EACH; e++)
             pack.at[e] = la_from_float<T>(x[j + e]);

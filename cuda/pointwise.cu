@@ -223,12 +223,13 @@ __global__ void rotate_rows(int64_t n_heads, int64_t pairs, const float *angles,
     for (int64_t row = la_first_row(); row < rows; row += la_row_step()) {
         const float *angle = angles + (positions[row % tokens] * pairs + j) * 2;
         T *head = x + row * ld + h * 2 * pairs + j;
-        float a[N], b[N];
+        float a[N], b[N], turn[2 * N]; /* cosine, sine, cosine, ... */
+        la_load<2 * N>(angle, turn);
         la_load<N>(head, a);
         la_load<N>(head + pairs, b);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            float c = angle[2 * i], s = direction * angle[2 * i + 1], first = a[i];
+            float c = turn[2 * i], s = direction * turn[2 * i + 1], first = a[i];
             a[i] = first * c - b[i] * s;
             b[i] = b[i] * c + first * s;
         }
@@ -376,6 +377,7 @@ void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, const flo
     int64_t pairs = head_dim / 2;
     if (!x->rows || !pairs)
         return;
+    /* a table of angles is an allocation of its own, or a piece of an arena: 64-byte aligned */
     bool wide4 = pairs % 4 == 0 && la_has_width(x, 4), wide8 = pairs % 8 == 0 && la_has_width(x, 8);
 #define LAUNCH(T, N)                                                                               \
     LA_LAUNCH((rotate_rows<T, N>), la_rows_grid(x->rows, n_heads *pairs, N), la_rows_block(), 0,   \
