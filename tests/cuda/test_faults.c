@@ -21,7 +21,8 @@ static void fails(const char *settings, const char *folder, const char *line, in
 /* ---- devices ---- */
 
 typedef struct device_fault {
-    const char *name, *settings, *options;
+    const char *name; /* a word, by which tests/run counts what is skipped */
+    const char *settings, *options;
     int code;
     const char *pieces[3];
 } device_fault;
@@ -30,34 +31,34 @@ typedef struct device_fault {
 #define ONE "LA_EMULATED_DEVICES=1"
 
 static const device_fault device_faults[] = {
-    {"no device", NONE, "--device cuda", 5, {"no CUDA device"}},
-    {"number 7 of none", NONE, "--device cuda:7", 5, {"no CUDA device"}},
-    {"number 7 of one", ONE, "--device cuda:7", 5, {"cuda:7", "1 device"}},
-    {"number 1 of one", ONE, "--device cuda:1", 5, {"cuda:1", "1 device"}},
-    {"the second is missing", ONE, "--device cuda:0,1", 5, {"cuda:1", "1 device"}},
-    {"no number", ONE, "--device cuda:", 2, {"--device", "\"cuda:\"", "cuda:0,1"}},
-    {"a number twice", ONE, "--device cuda:0,0", 2, {"--device", "\"cuda:0,0\"", "each once"}},
-    {"a letter", ONE, "--device cuda:x", 2, {"--device", "\"cuda:x\""}},
-    {"a number and a letter", ONE, "--device cuda:0x", 2, {"--device", "\"cuda:0x\""}},
-    {"a comma at the end", ONE, "--device cuda:0,", 2, {"--device", "\"cuda:0,\""}},
-    {"a negative number", ONE, "--device cuda:-1", 2, {"--device", "\"cuda:-1\""}},
-    {"a huge number", ONE, "--device cuda:18446744073709551616", 2, {"--device"}},
-    {"another word", ONE, "--device cudax", 2, {"--device", "\"cudax\""}},
-    {"bf16 on the CPU", ONE, "--device cpu --precision bf16", 4, {"--precision bf16", "f32"}},
-    {"tf32 on the CPU", ONE, "--device cpu --precision tf32", 4, {"--precision tf32", "f32"}},
-    {"bf16 where auto falls back",
+    {"no_device", NONE, "--device cuda", 5, {"no CUDA device"}},
+    {"number_7_of_none", NONE, "--device cuda:7", 5, {"no CUDA device"}},
+    {"number_7_of_one", ONE, "--device cuda:7", 5, {"cuda:7", "1 device"}},
+    {"number_1_of_one", ONE, "--device cuda:1", 5, {"cuda:1", "1 device"}},
+    {"the_second_is_missing", ONE, "--device cuda:0,1", 5, {"cuda:1", "1 device"}},
+    {"no_number", ONE, "--device cuda:", 2, {"--device", "\"cuda:\"", "cuda:0,1"}},
+    {"a_number_twice", ONE, "--device cuda:0,0", 2, {"--device", "\"cuda:0,0\"", "each once"}},
+    {"a_letter", ONE, "--device cuda:x", 2, {"--device", "\"cuda:x\""}},
+    {"a_number_and_a_letter", ONE, "--device cuda:0x", 2, {"--device", "\"cuda:0x\""}},
+    {"a_comma_at_the_end", ONE, "--device cuda:0,", 2, {"--device", "\"cuda:0,\""}},
+    {"a_negative_number", ONE, "--device cuda:-1", 2, {"--device", "\"cuda:-1\""}},
+    {"a_huge_number", ONE, "--device cuda:18446744073709551616", 2, {"--device"}},
+    {"another_word", ONE, "--device cudax", 2, {"--device", "\"cudax\""}},
+    {"bf16_on_the_cpu", ONE, "--device cpu --precision bf16", 4, {"--precision bf16", "f32"}},
+    {"tf32_on_the_cpu", ONE, "--device cpu --precision tf32", 4, {"--precision tf32", "f32"}},
+    {"bf16_where_auto_falls_back",
      NONE,
      "--device auto --precision bf16",
      4,
      {"--precision bf16", "because", "no CUDA device"}},
-    {"less memory than a workspace", "LA_EMULATED_MEMORY=1000", "--device cuda", 5, {"memory"}},
-    {"batches of a word",
+    {"less_memory_than_a_workspace", "LA_EMULATED_MEMORY=1000", "--device cuda", 5, {"memory"}},
+    {"batches_of_a_word",
      ONE,
      "--device cuda --batch-tokens abc",
      2,
      {"--batch-tokens", "\"abc\"", "integer"}},
-    {"batches of 0", ONE, "--device cuda --batch-tokens 0", 2, {"--batch-tokens", "\"0\""}},
-    {"batches of -1", ONE, "--device cuda --batch-tokens -1", 2, {"--batch-tokens", "\"-1\""}},
+    {"batches_of_0", ONE, "--device cuda --batch-tokens 0", 2, {"--batch-tokens", "\"0\""}},
+    {"batches_of_minus_1", ONE, "--device cuda --batch-tokens -1", 2, {"--batch-tokens", "\"-1\""}},
 };
 enum { N_DEVICE_FAULTS = sizeof device_faults / sizeof *device_faults };
 

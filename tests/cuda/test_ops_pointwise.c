@@ -7,8 +7,8 @@
  *                            f32      bf16
  *   norm                     2.8e-7   3.4e-3   (1.3e-6)
  *        means               2.5e-7   1.3e-7   (1.6e-6, 2.4e-7)
- *        1 / deviations      2.1e-7   3.7e-7   (2.1e-7, 3.1e-6)
- *        far from 0          2.9e-5   3.3e-3
+ *        1 / deviations      2.1e-7   3.7e-7   (1.8e-6, 3.1e-6)
+ *        far from 0          2.9e-5   3.3e-3   (1.3e-4)
  *   norm_backward            3.1e-7   3.5e-3   (1.3e-6)
  *   activation               2.0e-7   3.5e-3
  *              tails         2.4e-7   3.3e-3
@@ -83,8 +83,8 @@ static void norm(la_dtype type) {
         }
     check("norm", type, worst, (limits){4e-6, 4e-6, 4e-3});
     check("norm, means", type, means, (limits){4e-6, 4e-6, 1e-6});
-    check("norm, 1 / deviations", type, inverses, (limits){1e-6, 1e-6, 8e-6});
-    check("norm, far from 0", type, far, (limits){1e-4, 1e-4, 4e-3});
+    check("norm, 1 / deviations", type, inverses, (limits){5e-6, 5e-6, 8e-6});
+    check("norm, far from 0", type, far, (limits){4e-4, 4e-4, 4e-3});
 }
 
 enum { IN_PLACE_NONE, IN_PLACE_G, IN_PLACE_RESIDUAL, IN_PLACES };

@@ -373,8 +373,8 @@ static void orders(void **state) {
     static const char *const precisions[] = {"f32", "bf16"};
     place p = open_model(*state);
     bool is_long = p.model != &models[BERT];
-    add_row(&p, "calib.jsonl", is_long ? 140 : 60);
-    add_row(&p, "test.jsonl", is_long ? 140 : 60);
+    add_row(&p, "calib.jsonl", is_long ? 70 : 60);
+    add_row(&p, "test.jsonl", is_long ? 70 : 60);
     for (int k = 0; k < 2; k++) {
         char options[256], *want = NULL;
         for (int i = 0; i < 3; i++) {
@@ -492,35 +492,37 @@ static void verbose(void **state) {
     command_free(&done);
 }
 
+/* The names are words, by which tests/run counts what is skipped. */
 #define WITH(test, what, of)                                                                       \
-    { .name = #test " " what, .test_func = test, .initial_state = (void *)(uintptr_t)(of) }
-#define OF(test, number) WITH(test, #number, &models[number])
-#define ON(test, device) WITH(test, device, device)
+    { .name = #test "_" what, .test_func = test, .initial_state = (void *)(uintptr_t)(of) }
+#define ON_BERT(test) WITH(test, "bert", &models[BERT])
+#define ON_GQA(test) WITH(test, "llama_gqa", &models[LLAMA_GQA])
+#define ON_SEQ(test) WITH(test, "llama_seq", &models[LLAMA_SEQ])
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        OF(beside_cpu_f32, BERT),
-        OF(beside_cpu_f32, LLAMA_GQA),
-        OF(beside_cpu_f32, LLAMA_SEQ),
-        OF(beside_cpu_bf16, BERT),
-        OF(beside_cpu_bf16, LLAMA_GQA),
-        OF(beside_cpu_bf16, LLAMA_SEQ),
+        ON_BERT(beside_cpu_f32),
+        ON_GQA(beside_cpu_f32),
+        ON_SEQ(beside_cpu_f32),
+        ON_BERT(beside_cpu_bf16),
+        ON_GQA(beside_cpu_bf16),
+        ON_SEQ(beside_cpu_bf16),
         cmocka_unit_test(predictives),
         cmocka_unit_test(seeds),
         cmocka_unit_test(twice_the_same),
-        OF(fit_on_several, BERT),
-        OF(fit_on_several, LLAMA_GQA),
-        OF(fit_on_several, LLAMA_SEQ),
+        ON_BERT(fit_on_several),
+        ON_GQA(fit_on_several),
+        ON_SEQ(fit_on_several),
         cmocka_unit_test(idle_devices),
         cmocka_unit_test(all_devices_work),
-        OF(predict_on_several, BERT),
-        OF(predict_on_several, LLAMA_GQA),
+        ON_BERT(predict_on_several),
+        ON_GQA(predict_on_several),
         cmocka_unit_test(bad_rows_between),
-        OF(orders, BERT),
-        OF(orders, LLAMA_GQA),
-        OF(orders, LLAMA_SEQ),
-        ON(line_by_line, "cuda"),
-        ON(line_by_line, "cuda:0,1"),
+        ON_BERT(orders),
+        ON_GQA(orders),
+        ON_SEQ(orders),
+        WITH(line_by_line, "one_device", "cuda"),
+        WITH(line_by_line, "two_devices", "cuda:0,1"),
         cmocka_unit_test(verbose),
     };
     return cmocka_run_group_tests_name("the program on cuda", tests, look_for_leaks, NULL);

@@ -176,7 +176,8 @@ static double probability_deviation(const json_t *expected, const answers *a, co
 }
 
 static void raise_to(double *worst, double value) {
-    if (!(value <= *worst))
+    /* a NaN stays */
+    if (!isnan(*worst) && !(value <= *worst))
         *worst = value;
 }
 
