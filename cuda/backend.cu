@@ -351,8 +351,6 @@ static bool open_parts(la_cuda *cu, char name[64]) {
                 properties.major, properties.minor, static_cast<int>(MAJOR_LEAST));
         return false;
     }
-    cu->processors = properties.multiProcessorCount;
-    cu->shared_limit = static_cast<int>(properties.sharedMemPerBlockOptin);
     if (!la_cuda_ok(cu, cudaStreamCreateWithFlags(&cu->stream, cudaStreamNonBlocking),
                     "making a stream") ||
         !la_cuda_blas_ok(cu, cublasLtCreate(&cu->lt), "opening cuBLASLt") ||

@@ -62,8 +62,6 @@ typedef struct la_cuda {
     cudaEvent_t stage_free[LA_STAGES];
     bool stage_used[LA_STAGES];
     int next_stage;
-    int shared_limit; /* bytes of dynamic shared memory a block may have */
-    int processors;
     la_error fault; /* the first one, until sync */
 } la_cuda;
 

@@ -269,11 +269,10 @@ static void run_blas(la_cuda *cu, const gemm_call *call) {
 template <typename T>
 __global__ void fill_rows(int64_t rows, int64_t cols, const T *bias, const T *residual,
                           int64_t ld_residual, T *y, int64_t ld_y) {
-    int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    int64_t t = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y;
+    int64_t j = la_first_col(1);
     if (j >= cols)
         return;
-    for (; t < rows; t += static_cast<int64_t>(gridDim.y) * blockDim.y) {
+    for (int64_t t = la_first_row(); t < rows; t += la_row_step()) {
         float value = bias ? la_to_float(bias[j]) : 0.0f;
         if (residual)
             value += la_to_float(residual[t * ld_residual + j]);
@@ -283,39 +282,10 @@ __global__ void fill_rows(int64_t rows, int64_t cols, const T *bias, const T *re
 
 template <typename T>
 static void fill(la_cuda *cu, const la_mat *bias, const la_mat *residual, la_mat *y) {
-    dim3 block(64, 4);
-    unsigned rows = la_cuda_blocks(y->rows, 4);
-    dim3 grid(la_cuda_blocks(y->cols, 64), rows < 65535 ? rows : 65535);
-    LA_LAUNCH((fill_rows<T>), grid, block, 0, cu->stream, y->rows, y->cols,
-              bias ? static_cast<const T *>(bias->data) : nullptr,
-              residual ? static_cast<const T *>(residual->data) : nullptr,
-              residual ? residual->ld : 0, static_cast<T *>(y->data), y->ld);
+    LA_LAUNCH((fill_rows<T>), la_rows_grid(y->rows, y->cols, 1), la_rows_block(), 0, cu->stream,
+              y->rows, y->cols, la_data<T>(bias), la_data<T>(residual), la_ld(residual),
+              la_data<T>(y), y->ld);
     la_cuda_launched(cu, "fill_rows");
-}
-
-/* d = op(a) op(b) + bias + residual, the types of a and b alike */
-static void multiply(la_cuda *cu, bool trans_b, const la_mat *a, const la_mat *b,
-                     const la_mat *bias, const la_mat *residual, la_mat *d) {
-    gemm_call call = {};
-    call.trans_b = trans_b;
-    call.alpha = 1;
-    call.beta = residual ? 1.0f : 0.0f;
-    call.a = a;
-    call.b = b;
-    call.c = residual ? residual : d;
-    call.d = d;
-    call.epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    call.bias = bias ? bias->data : nullptr;
-    if (run_lt(cu, &call) || cu->fault.status != LA_OK)
-        return;
-    if (bias || residual) {
-        if (d->type == LA_BF16)
-            fill<bf16>(cu, bias, residual, d);
-        else
-            fill<float>(cu, bias, residual, d);
-        call.beta = 1;
-    }
-    run_blas(cu, &call);
 }
 
 /* m, or its copy in the wanted type (LA_CUDA_WIDEN). False after a fault. */
@@ -338,7 +308,26 @@ void la_cuda_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_m
     la_mat weight;
     if (!x->rows || !w->rows || !as_type(cu, w, x->type, &weight))
         return;
-    multiply(cu, true, x, &weight, bias, residual, y);
+    gemm_call call = {};
+    call.trans_b = true;
+    call.alpha = 1;
+    call.beta = residual ? 1.0f : 0.0f;
+    call.a = x;
+    call.b = &weight;
+    call.c = residual ? residual : y;
+    call.d = y;
+    call.epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    call.bias = bias ? bias->data : nullptr;
+    if (run_lt(cu, &call) || cu->fault.status != LA_OK)
+        return;
+    if (bias || residual) {
+        if (y->type == LA_BF16)
+            fill<bf16>(cu, bias, residual, y);
+        else
+            fill<float>(cu, bias, residual, y);
+        call.beta = 1;
+    }
+    run_blas(cu, &call);
 }
 
 void la_cuda_linear_activation(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,

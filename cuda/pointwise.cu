@@ -279,9 +279,8 @@ void la_cuda_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *s
     LA_LAUNCH((norm_rows<T, N>), grid, block, 0, cu->stream, norm->kind == LA_NORM_LAYER,          \
               norm->eps, norm->weight, norm->bias, la_data<T>(x), x->ld, x->rows, x->cols, stats,  \
               la_data<T>(y), y->ld)
-    bool wide4 = la_has_width(x, 4) && la_has_width(y, 4) && norm_has_width(norm, 4);
-    bool wide8 = la_has_width(x, 8) && la_has_width(y, 8) && norm_has_width(norm, 8);
-    LA_BY_TYPE(x->type, wide4, wide8, LAUNCH);
+    bool wide = la_all_wide(x->type, {x, y}) && norm_has_width(norm, la_wide(x->type));
+    LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "norm_rows");
 }
@@ -306,15 +305,11 @@ void la_cuda_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x,
     a.tokens = x->rows;
     a.rows = n_rhs * x->rows;
     a.cols = x->cols;
-    const la_mat *all[] = {x, g, residual, dx};
-    bool wide4 = norm_has_width(norm, 4), wide8 = norm_has_width(norm, 8);
-    for (const la_mat *m : all) {
-        wide4 = wide4 && la_has_width(m, 4);
-        wide8 = wide8 && la_has_width(m, 8);
-    }
+    bool wide =
+        la_all_wide(x->type, {x, g, residual, dx}) && norm_has_width(norm, la_wide(x->type));
     dim3 grid(la_cuda_blocks(a.rows, NORM_WARPS)), block(LA_WARP, NORM_WARPS);
 #define LAUNCH(T, N) LA_LAUNCH((norm_backward_rows<T, N>), grid, block, 0, cu->stream, a)
-    LA_BY_TYPE(x->type, wide4, wide8, LAUNCH);
+    LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "norm_backward_rows");
 }
@@ -333,10 +328,9 @@ void la_cuda_activation(la_backend *be, la_activation kind, const la_mat *x, con
     a.ld_y = y->ld;
     a.rows = x->rows;
     a.cols = x->cols;
-    bool wide4 = la_has_width(x, 4) && la_has_width(up, 4) && la_has_width(y, 4);
-    bool wide8 = la_has_width(x, 8) && la_has_width(up, 8) && la_has_width(y, 8);
+    bool wide = la_all_wide(x->type, {x, up, y});
 #define LAUNCH(T, N) launch_activation<T, N>(cu, kind, false, a)
-    LA_BY_TYPE(x->type, wide4, wide8, LAUNCH);
+    LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH
 }
 
@@ -360,14 +354,9 @@ void la_cuda_activation_backward(la_backend *be, la_activation kind, const la_ma
     a.rows = x->rows;
     a.cols = x->cols;
     a.n_rhs = n_rhs;
-    const la_mat *all[] = {x, up, g, dx, dup};
-    bool wide4 = true, wide8 = true;
-    for (const la_mat *m : all) {
-        wide4 = wide4 && la_has_width(m, 4);
-        wide8 = wide8 && la_has_width(m, 8);
-    }
+    bool wide = la_all_wide(x->type, {x, up, g, dx, dup});
 #define LAUNCH(T, N) launch_activation<T, N>(cu, kind, true, a)
-    LA_BY_TYPE(x->type, wide4, wide8, LAUNCH);
+    LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH
 }
 
@@ -378,12 +367,12 @@ void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, const flo
     if (!x->rows || !pairs)
         return;
     /* a table of angles is an allocation of its own, or a piece of an arena: 64-byte aligned */
-    bool wide4 = pairs % 4 == 0 && la_has_width(x, 4), wide8 = pairs % 8 == 0 && la_has_width(x, 8);
+    bool wide = pairs % la_wide(x->type) == 0 && la_all_wide(x->type, {x});
 #define LAUNCH(T, N)                                                                               \
     LA_LAUNCH((rotate_rows<T, N>), la_rows_grid(x->rows, n_heads *pairs, N), la_rows_block(), 0,   \
               cu->stream, n_heads, pairs, angles, positions, x->rows / n_rhs,                      \
               static_cast<float>(sign), x->rows, la_data<T>(x), x->ld)
-    LA_BY_TYPE(x->type, wide4, wide8, LAUNCH);
+    LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "rotate_rows");
 }

@@ -201,15 +201,13 @@ void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int
     }
     if (!y->rows)
         return;
-    bool wide4 = la_has_width(y, 4), wide8 = la_has_width(y, 8);
-    for (int i = 0; i < n_tables; i++) {
-        wide4 = wide4 && la_has_width(&tables[i], 4);
-        wide8 = wide8 && la_has_width(&tables[i], 8);
-    }
+    bool wide = la_all_wide(y->type, {y});
+    for (int i = 0; i < n_tables; i++)
+        wide = wide && la_has_width(&tables[i], la_wide(y->type));
 #define LAUNCH(T, N)                                                                               \
     LA_LAUNCH((embed_rows<T, N>), la_rows_grid(y->rows, y->cols, N), la_rows_block(), 0,           \
               cu->stream, argument, y->rows, y->cols, la_data<T>(y), y->ld)
-    LA_BY_TYPE(y->type, wide4, wide8, LAUNCH);
+    LA_BY_TYPE(y->type, wide, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "embed_rows");
 }
@@ -251,8 +249,7 @@ void la_cuda_add(la_backend *be, const la_mat *x, la_mat *y) {
 #define LAUNCH(T, N)                                                                               \
     LA_LAUNCH((add_rows<T, N>), la_rows_grid(y->rows, y->cols, N), la_rows_block(), 0, cu->stream, \
               la_data<T>(x), x->ld, y->rows, y->cols, la_data<T>(y), y->ld)
-    LA_BY_TYPE(y->type, la_has_width(x, 4) && la_has_width(y, 4),
-               la_has_width(x, 8) && la_has_width(y, 8), LAUNCH);
+    LA_BY_TYPE(y->type, la_all_wide(y->type, {x, y}), LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "add_rows");
 }

@@ -238,7 +238,7 @@ typedef struct direct {
 } direct;
 
 static la_status lay_out_direct(const la_solver *s, const la_eigen *problem, bool some, direct *d,
-                                la_arena *arena, la_error *err) {
+                                la_solver_arena *arena, la_error *err) {
     int64_t n = problem->n, found = 0;
     size_t device = 0, host = 0;
     d->n = n;
@@ -246,14 +246,14 @@ static la_status lay_out_direct(const la_solver *s, const la_eigen *problem, boo
     d->some = some;
     d->columns = some ? problem->rank : n;
     int64_t size = d->f32 ? 4 : 8;
-    d->matrix = la_arena_take<unsigned char>(arena, n * n * size);
-    d->values = la_arena_take<unsigned char>(arena, n * size);
-    d->values_f64 = d->f32 ? la_arena_take<double>(arena, n) : static_cast<double *>(d->values);
-    d->product = la_arena_take<double>(arena, PANEL * n);
-    d->panel = d->f32 ? la_arena_take<double>(arena, PANEL * n) : nullptr;
-    d->checks = la_arena_take<double>(arena, 2 * PANEL);
-    d->trace = la_arena_take<double>(arena, 1);
-    d->info = la_arena_take<int>(arena, 1);
+    d->matrix = la_solver_take<unsigned char>(arena, n * n * size);
+    d->values = la_solver_take<unsigned char>(arena, n * size);
+    d->values_f64 = d->f32 ? la_solver_take<double>(arena, n) : static_cast<double *>(d->values);
+    d->product = la_solver_take<double>(arena, PANEL * n);
+    d->panel = d->f32 ? la_solver_take<double>(arena, PANEL * n) : nullptr;
+    d->checks = la_solver_take<double>(arena, 2 * PANEL);
+    d->trace = la_solver_take<double>(arena, 1);
+    d->info = la_solver_take<int>(arena, 1);
     cudaDataType type = d->f32 ? CUDA_R_32F : CUDA_R_64F;
     double unused = 0; /* bounds of a range of values */
     cusolverStatus_t code =
@@ -266,7 +266,7 @@ static la_status lay_out_direct(const la_solver *s, const la_eigen *problem, boo
                                            problem->a, type, &device, &host);
     LA_TRY(la_solver_dense(s, code, "the workspace of the solver", err));
     la_workspace_include(&d->space, device, host);
-    d->space.device = la_arena_take<unsigned char>(arena, static_cast<int64_t>(device));
+    d->space.device = la_solver_take<unsigned char>(arena, static_cast<int64_t>(device));
     return LA_OK;
 }
 
@@ -354,7 +354,7 @@ static la_status check_direct(const la_solver *s, const la_eigen *problem, const
 
 static la_status solve_direct(const la_solver *s, la_eigen *problem, bool some, la_error *err) {
     direct d = {};
-    la_arena arena = {s->memory, 0};
+    la_solver_arena arena = {s->memory, 0};
     LA_TRY(lay_out_direct(s, problem, some, &d, &arena, err));
     LA_TRY(la_solver_mirror(s, problem, d.info, err));
     int64_t count = d.n * d.n, found = 0;
@@ -525,7 +525,7 @@ static la_status measure(const la_solver *s, const work_list *list, size_t *byte
             LA_TRY(la_subspace_measure(s, problem, &device, &host, err));
         } else {
             direct d = {};
-            la_arena arena = {};
+            la_solver_arena arena = {};
             LA_TRY(lay_out_direct(s, problem, left, &d, &arena, err));
             device = arena.used;
             host = d.space.host_bytes;

@@ -28,12 +28,12 @@ typedef struct la_solver {
 
 /* Device memory that is handed out piece by piece, for one matrix at a time. With no base it only
  * counts: a layout is measured by the code that makes it. */
-typedef struct la_arena {
+typedef struct la_solver_arena {
     unsigned char *base;
     size_t used;
-} la_arena;
+} la_solver_arena;
 
-template <typename T> static inline T *la_arena_take(la_arena *arena, int64_t count) {
+template <typename T> static inline T *la_solver_take(la_solver_arena *arena, int64_t count) {
     unsigned char *at = arena->base ? arena->base + arena->used : nullptr;
     size_t bytes = static_cast<size_t>(count) * sizeof(T);
     arena->used += (bytes + 255) / 256 * 256;

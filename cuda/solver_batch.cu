@@ -76,16 +76,16 @@ typedef struct batch {
     la_workspace space;
 } batch;
 
-static la_status lay_out_batch(const la_solver *s, batch *b, const void *any, la_arena *arena,
-                               la_error *err) {
+static la_status lay_out_batch(const la_solver *s, batch *b, const void *any,
+                               la_solver_arena *arena, la_error *err) {
     int64_t n = b->n, count = b->count;
-    b->list = la_arena_take<double *>(arena, count);
-    b->work = la_arena_take<double>(arena, count * n * n);
-    b->kept = la_arena_take<double>(arena, count * n * n);
-    b->values = la_arena_take<double>(arena, count * n);
-    b->checks = la_arena_take<double>(arena, 2 * count * n);
-    b->bad = la_arena_take<int>(arena, count);
-    b->info = la_arena_take<int>(arena, count);
+    b->list = la_solver_take<double *>(arena, count);
+    b->work = la_solver_take<double>(arena, count * n * n);
+    b->kept = la_solver_take<double>(arena, count * n * n);
+    b->values = la_solver_take<double>(arena, count * n);
+    b->checks = la_solver_take<double>(arena, 2 * count * n);
+    b->bad = la_solver_take<int>(arena, count);
+    b->info = la_solver_take<int>(arena, count);
     LA_TRY(la_solver_syevd_space(s, n, any, &b->space, err));
 #if HAVE_BATCHED
     size_t device = 0, host = 0;
@@ -98,7 +98,7 @@ static la_status lay_out_batch(const la_solver *s, batch *b, const void *any, la
     la_workspace_include(&b->space, device, host);
 #endif
     b->space.device =
-        la_arena_take<unsigned char>(arena, static_cast<int64_t>(b->space.device_bytes));
+        la_solver_take<unsigned char>(arena, static_cast<int64_t>(b->space.device_bytes));
     return LA_OK;
 }
 
@@ -265,7 +265,7 @@ la_status la_small_ones(la_solver *s, la_eigen *problems, la_error *errors,
     for (;;) {
         size_t bytes = 0, host_bytes = 0;
         auto add = [&](batch *b, const void *any) {
-            la_arena arena = {};
+            la_solver_arena arena = {};
             LA_TRY(lay_out_batch(s, b, any, &arena, err));
             bytes = std::max(bytes, arena.used);
             host_bytes = std::max(host_bytes, b->space.host_bytes);
@@ -280,7 +280,7 @@ la_status la_small_ones(la_solver *s, la_eigen *problems, la_error *errors,
     }
     batch_result result;
     return for_batches(problems, members, limit, [&](batch *b, const void *any) {
-        la_arena arena = {s->memory, 0};
+        la_solver_arena arena = {s->memory, 0};
         s->name = problems[b->members[0]].name;
         LA_TRY(lay_out_batch(s, b, any, &arena, err));
         return solve_batch(s, b, problems, errors, &result, err);

@@ -98,15 +98,15 @@ typedef struct subspace {
     double *host; /* [k] values, then [2, k] checks */
 } subspace;
 
-static la_status lay_out(subspace *u, la_arena *arena, la_error *err) {
+static la_status lay_out(subspace *u, la_solver_arena *arena, la_error *err) {
     const la_solver *s = u->s;
     int64_t n = u->n, k = u->k;
     for (int i = 0; i < 4; i++)
-        u->basis[i] = la_arena_take<double>(arena, n * k);
-    u->small = la_arena_take<double>(arena, k * k);
-    u->values = la_arena_take<double>(arena, k);
-    u->checks = la_arena_take<double>(arena, 2 * k);
-    u->info = la_arena_take<int>(arena, 1);
+        u->basis[i] = la_solver_take<double>(arena, n * k);
+    u->small = la_solver_take<double>(arena, k * k);
+    u->values = la_solver_take<double>(arena, k);
+    u->checks = la_solver_take<double>(arena, 2 * k);
+    u->info = la_solver_take<int>(arena, 1);
     size_t device = 0, host = 0;
     LA_TRY(la_solver_syevd_space(s, k, u->problem->a, &u->space, err));
     LA_TRY(la_solver_dense(s,
@@ -116,7 +116,7 @@ static la_status lay_out(subspace *u, la_arena *arena, la_error *err) {
                            "the workspace of Xpotrf", err));
     la_workspace_include(&u->space, device, host);
     u->space.device =
-        la_arena_take<unsigned char>(arena, static_cast<int64_t>(u->space.device_bytes));
+        la_solver_take<unsigned char>(arena, static_cast<int64_t>(u->space.device_bytes));
     return LA_OK;
 }
 
@@ -291,7 +291,7 @@ static la_status iterate(subspace *u, bool *done, la_error *err) {
 la_status la_subspace_measure(const la_solver *s, const la_eigen *problem, size_t *bytes,
                               size_t *host_bytes, la_error *err) {
     subspace u = {};
-    la_arena arena = {};
+    la_solver_arena arena = {};
     u.s = s;
     u.problem = problem;
     u.n = problem->n;
@@ -304,7 +304,7 @@ la_status la_subspace_measure(const la_solver *s, const la_eigen *problem, size_
 
 la_status la_subspace(const la_solver *s, la_eigen *problem, bool *done, la_error *err) {
     subspace u = {};
-    la_arena arena = {s->memory, 0};
+    la_solver_arena arena = {s->memory, 0};
     *done = false;
     u.s = s;
     u.problem = problem;

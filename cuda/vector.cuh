@@ -6,6 +6,7 @@
 #include "backend.cuh"
 
 #include <cuda_fp16.h>
+#include <initializer_list>
 
 template <typename T, int N> struct alignas(sizeof(T) * N) la_vec { T at[N]; };
 
@@ -74,17 +75,27 @@ __device__ __forceinline__ int64_t la_row_step(void) {
     return static_cast<int64_t>(gridDim.y) * blockDim.y;
 }
 
-/* Calls LAUNCH with T and N as the type and the width of a matrix: four or, for bf16, eight
- * neighbours where `wide` allows it. */
-#define LA_BY_TYPE(type, wide4, wide8, LAUNCH)                                                     \
+/* Neighbours that are read at a time in matrices of a type, where all allow it: 16 bytes. */
+static inline int64_t la_wide(la_dtype type) {
+    return type == LA_BF16 ? 8 : 4;
+}
+static inline bool la_all_wide(la_dtype type, std::initializer_list<const la_mat *> all) {
+    for (const la_mat *m : all)
+        if (!la_has_width(m, la_wide(type)))
+            return false;
+    return true;
+}
+
+/* Calls LAUNCH with the C++ type and the width for matrices of a type. */
+#define LA_BY_TYPE(type, wide, LAUNCH)                                                             \
     do {                                                                                           \
         if ((type) == LA_BF16) {                                                                   \
-            if (wide8)                                                                             \
+            if (wide)                                                                              \
                 LAUNCH(bf16, 8);                                                                   \
             else                                                                                   \
                 LAUNCH(bf16, 1);                                                                   \
         } else {                                                                                   \
-            if (wide4)                                                                             \
+            if (wide)                                                                              \
                 LAUNCH(float, 4);                                                                  \
             else                                                                                   \
                 LAUNCH(float, 1);                                                                  \

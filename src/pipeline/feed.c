@@ -4,16 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-la_status la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
-                       const la_labels *labels, const la_feed_options *options, la_feed *feed,
-                       la_error *err) {
-    (void)err;
+void la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
+                  const la_labels *labels, const la_feed_options *options, la_feed *feed) {
     *feed = (la_feed){.reader = reader,
                       .tokenizer = tokenizer,
                       .model = model,
                       .labels = labels,
                       .options = *options};
-    return LA_OK;
 }
 
 la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error *err) {

@@ -50,9 +50,8 @@ typedef struct la_feed {
 } la_feed;
 
 /* reader, tokenizer, model and labels are borrowed. Free with la_feed_close. */
-la_status la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
-                       const la_labels *labels, const la_feed_options *options, la_feed *feed,
-                       la_error *err);
+void la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
+                  const la_labels *labels, const la_feed_options *options, la_feed *feed);
 void la_feed_close(la_feed *feed);
 /* Puts "FILE:LINE: " of a row of the batch in front of the error, and returns its status. */
 la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_t slot,

@@ -101,8 +101,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_feed_options feed = la_session_feed(&f->session, true, false);
     feed.label_field = options->run.label_field;
     const la_model *model = &f->session.workers[0].model;
-    LA_TRY(la_feed_open(f->reader, f->session.tokenizer, model, &f->session.labels, &feed, &f->feed,
-                        err));
+    la_feed_open(f->reader, f->session.tokenizer, model, &f->session.labels, &feed, &f->feed);
     size_t rows = (size_t)f->session.batch_rows, classes = (size_t)model->n_classes;
     for (int w = 0; w < f->session.n_workers; w++) {
         fitting_part *part = &f->parts[w];

@@ -110,8 +110,7 @@ static la_status open_run(file_run *run, la_error *err) {
     if (job->lines)
         feed.batch_rows = 1;
     const la_model *model = &session->workers[0].model;
-    LA_TRY(la_feed_open(run->reader, session->tokenizer, model, &session->labels, &feed, &run->feed,
-                        err));
+    la_feed_open(run->reader, session->tokenizer, model, &session->labels, &feed, &run->feed);
     for (int w = 0; w < session->n_workers; w++)
         LA_TRY(la_feed_batch_open(&run->feed, &run->batches[w], err));
     run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);

@@ -15,21 +15,11 @@ static const parity_limits limits = {.logits = 1.2e-5,
         check_parity(folder, "cpu", NULL, &limits);                                                \
     }
 
-CASE(bert, "bert")
-CASE(llama, "llama")
-CASE(llama_seq, "llama-seq")
-CASE(bert_all_linear, "bert-all-linear")
-CASE(bert_pair, "bert-pair")
-CASE(llama_gqa, "llama-gqa")
-CASE(llama3_scaled, "llama3-scaled")
-CASE(bert_f16_head, "bert-f16-head")
+PARITY_CASES(CASE)
+
+#define TEST(function, folder) cmocka_unit_test(function),
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bert),          cmocka_unit_test(llama),
-        cmocka_unit_test(llama_seq),     cmocka_unit_test(bert_all_linear),
-        cmocka_unit_test(bert_pair),     cmocka_unit_test(llama_gqa),
-        cmocka_unit_test(llama3_scaled), cmocka_unit_test(bert_f16_head),
-    };
+    const struct CMUnitTest tests[] = {PARITY_CASES(TEST)};
     return cmocka_run_group_tests_name("parity", tests, NULL, NULL);
 }

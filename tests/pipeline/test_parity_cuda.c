@@ -64,23 +64,13 @@ static void need_device(void) {
         check_parity(folder, "cuda", "bf16", &limits_bf16);                                        \
     }
 
-CASE(bert, "bert")
-CASE(llama, "llama")
-CASE(llama_seq, "llama-seq")
-CASE(bert_all_linear, "bert-all-linear")
-CASE(bert_pair, "bert-pair")
-CASE(llama_gqa, "llama-gqa")
-CASE(llama3_scaled, "llama3-scaled")
-CASE(bert_f16_head, "bert-f16-head")
+PARITY_CASES(CASE)
 
-#define TESTS(function)                                                                            \
+#define TEST(function, folder)                                                                     \
     cmocka_unit_test(function##_f32), cmocka_unit_test(function##_tf32),                           \
-        cmocka_unit_test(function##_bf16)
+        cmocka_unit_test(function##_bf16),
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        TESTS(bert),      TESTS(llama),     TESTS(llama_seq),     TESTS(bert_all_linear),
-        TESTS(bert_pair), TESTS(llama_gqa), TESTS(llama3_scaled), TESTS(bert_f16_head),
-    };
+    const struct CMUnitTest tests[] = {PARITY_CASES(TEST)};
     return cmocka_run_group_tests_name("parity on cuda", tests, NULL, NULL);
 }

@@ -8,6 +8,17 @@
 
 #include <stdbool.h>
 
+/* Every case, as CASE(function name, folder). */
+#define PARITY_CASES(CASE)                                                                         \
+    CASE(bert, "bert")                                                                             \
+    CASE(llama, "llama")                                                                           \
+    CASE(llama_seq, "llama-seq")                                                                   \
+    CASE(bert_all_linear, "bert-all-linear")                                                       \
+    CASE(bert_pair, "bert-pair")                                                                   \
+    CASE(llama_gqa, "llama-gqa")                                                                   \
+    CASE(llama3_scaled, "llama3-scaled")                                                           \
+    CASE(bert_f16_head, "bert-f16-head")
+
 /* At most four times the largest deviation observed over all cases, which is printed. */
 typedef struct parity_limits {
     double logits, likelihood, prior; /* relative */
