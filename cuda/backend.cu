@@ -322,6 +322,7 @@ static la_ops make_table(void) {
     ops.diagonal = la_cuda_diagonal;
     ops.square_add = la_cuda_square_add;
     ops.row_outer = la_cuda_row_outer;
+    ops.column_squares = la_cuda_column_squares;
     ops.kron_quadratic = la_cuda_kron_quadratic;
     ops.monte_carlo = la_cuda_monte_carlo;
     ops.eigh_bytes = la_cuda_eigh_bytes;

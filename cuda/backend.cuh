@@ -132,6 +132,7 @@ void la_cuda_square_add(la_backend *be, double alpha, const la_mat *x, double *s
 void la_cuda_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu_rows,
                        int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
                        bool b_rhs, la_mat *out);
+void la_cuda_column_squares(la_backend *be, const la_mat *x, double *sum);
 void la_cuda_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                             const la_mat *weight, double *cov);
 /* draws.cu */

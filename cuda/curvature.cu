@@ -308,6 +308,30 @@ void la_cuda_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int3
     la_cuda_launched(cu, "outer_rows");
 }
 
+/* sum[cols] += squares of x[rows, cols]: a thread a column, so that the order of the sum is fixed */
+static __global__ void square_columns(int64_t rows, int64_t cols, int64_t ld, const float *x,
+                                      double *sum) {
+    int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (j >= cols)
+        return;
+    double total = 0;
+    for (int64_t t = 0; t < rows; t++) {
+        double value = x[t * ld + j];
+        total += value * value;
+    }
+    sum[j] += total;
+}
+
+void la_cuda_column_squares(la_backend *be, const la_mat *x, double *sum) {
+    const unsigned THREADS = 64;
+    la_cuda *cu = la_cuda_of(be);
+    if (!x->rows || !x->cols)
+        return;
+    LA_LAUNCH(square_columns, dim3(la_cuda_blocks(x->cols, THREADS)), dim3(THREADS), 0, cu->stream,
+              x->rows, x->cols, x->ld, la_data<float>(x), sum);
+    la_cuda_launched(cu, "square_columns");
+}
+
 void la_cuda_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                             const la_mat *weight, double *cov) {
     la_cuda *cu = la_cuda_of(be);

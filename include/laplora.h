@@ -48,14 +48,70 @@ typedef struct la_log {
 } la_log;
 
 typedef enum la_kron { LA_KRON_EXPAND, LA_KRON_REDUCE } la_kron;
-typedef enum la_prior_kind { LA_PRIOR_GLOBAL, LA_PRIOR_MODULE, LA_PRIOR_FIXED } la_prior_kind;
-typedef enum la_params { LA_PARAMS_LORA, LA_PARAMS_LORA_HEAD, LA_PARAMS_HEAD } la_params;
+/* Structure of the curvature. */
+typedef enum la_curvature {
+    LA_CURVATURE_KRON,       /* Kronecker product of two factors a block */
+    LA_CURVATURE_EKFAC,      /* its eigenvectors, eigenvalues measured in them (arXiv 1806.03884) */
+    LA_CURVATURE_DIAG,       /* the diagonal */
+    LA_CURVATURE_EXACT,      /* the full Gauss-Newton matrix over all blocks, in its dual form */
+    LA_CURVATURE_LAST_LAYER, /* exact, over the head's last layer alone */
+    LA_CURVATURES
+} la_curvature;
+/* What shares a prior precision: all blocks, each, those of a layer, those of a kind of matrix. */
+typedef enum la_prior_kind {
+    LA_PRIOR_GLOBAL,
+    LA_PRIOR_MODULE,
+    LA_PRIOR_FIXED,
+    LA_PRIOR_LAYER,
+    LA_PRIOR_KIND
+} la_prior_kind;
+typedef enum la_params {
+    LA_PARAMS_LORA,
+    LA_PARAMS_LORA_HEAD,
+    LA_PARAMS_HEAD,
+    LA_PARAMS_LAST /* the head's last layer */
+} la_params;
 typedef enum la_predictive {
     LA_PREDICT_MC,
     LA_PREDICT_PROBIT,
     LA_PREDICT_BRIDGE,
-    LA_PREDICT_MAP
+    LA_PREDICT_MAP,
+    LA_PREDICT_TEMPERATURE, /* softmax(f / T) with the temperature that the fit chose for it */
+    LA_PREDICT_STORED       /* what the fit's guard chose; mc where there was none */
 } la_predictive;
+
+/* What answers a row, from the simplest on. */
+typedef enum la_method {
+    LA_METHOD_MAP,         /* softmax(f) */
+    LA_METHOD_TEMPERATURE, /* softmax(f / T) */
+    LA_METHOD_LAPLACE,     /* E softmax(f), f ~ N(f_MAP, cov) */
+    LA_METHOD_TEMPERED,    /* E softmax(f / T) */
+    LA_METHODS
+} la_method;
+
+/* The best of a method on the held-out rows. */
+typedef struct la_candidate {
+    double prior_scale, temperature;
+    double nll, accuracy;
+    double gap, gap_error; /* nll less the best candidate's, and the standard error of that */
+} la_candidate;
+
+typedef struct la_choice {
+    int guarded; /* 0: nothing was chosen, the rest is not set */
+    int cross;   /* the held-out rows are those of the curvature, cross-fitted */
+    la_method method;
+    int64_t n; /* held-out rows */
+    la_candidate candidates[LA_METHODS];
+} la_choice;
+
+/* How the prior is chosen, and whether a guard stands over the result. */
+typedef enum la_select_kind {
+    LA_SELECT_AUTO,    /* val or cross where the rows for it are given, else marglik */
+    LA_SELECT_NONE,    /* exactly the prior asked for; nothing is checked */
+    LA_SELECT_MARGLIK, /* the marginal likelihood alone; signs of trouble are told */
+    LA_SELECT_VAL,     /* by held-out rows of a file */
+    LA_SELECT_CROSS    /* by the calibration rows, which were not trained on, cross-fitted */
+} la_select_kind;
 
 /* How rows are read and run; shared by fitting and predicting. Zero or NULL means the default. */
 typedef struct la_run_options {
@@ -73,10 +129,15 @@ typedef struct la_run_options {
 typedef struct la_fit_options {
     la_run_options run;
     const char *base, *adapter, *data, *out;
+    la_curvature curvature;
     la_kron kron;
     la_prior_kind prior;
     double prior_value; /* LA_PRIOR_FIXED: the prior precision */
-    int64_t rank;       /* eigenpairs kept of a large factor; 0: all */
+    int prior_given;    /* the prior is meant exactly: no selection, no guard */
+    la_select_kind select;
+    const char *val; /* file of held-out labelled rows, or NULL */
+    int heldout;     /* the rows of data were not trained on */
+    int64_t rank;    /* eigenpairs kept of a large factor; 0: all */
     la_params params;
     const char *choices;    /* causal LM: "A,B,C,D" */
     const char *choice_ids; /* causal LM: "319,350" */
@@ -97,7 +158,9 @@ typedef struct la_fit_summary {
     la_prior_kind prior;
     double prior_precision; /* global or fixed */
     la_block_summary *blocks;
-    double seconds_load, seconds_curvature, seconds_decompose, seconds_prior, seconds_save;
+    la_choice choice;
+    double seconds_load, seconds_curvature, seconds_decompose, seconds_prior, seconds_select,
+        seconds_save;
     const char *device, *precision;
     int threads;
 } la_fit_summary;
@@ -136,6 +199,8 @@ typedef struct la_prediction {
     double *probs, *map_probs;
     double *logits;    /* raw MAP logits */
     double *logit_cov; /* centred, row-major */
+    double *variance;  /* [n_classes] of the probabilities over the posterior; NaN where the
+                          predictive does not define it (probit) */
     int prediction;
     double confidence, entropy;
     double mutual_information; /* NaN where the predictive does not define it (probit) */

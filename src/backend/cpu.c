@@ -143,6 +143,7 @@ static const la_ops cpu_ops = {
     .diagonal = la_cpu_diagonal,
     .square_add = la_cpu_square_add,
     .row_outer = la_cpu_row_outer,
+    .column_squares = la_cpu_column_squares,
     .kron_quadratic = la_cpu_kron_quadratic,
     .eigh_bytes = la_cpu_eigh_bytes,
     .eigh = la_cpu_eigh,

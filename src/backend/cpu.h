@@ -70,6 +70,7 @@ void la_cpu_square_add(la_backend *be, double alpha, const la_mat *x, double *su
 void la_cpu_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
                       int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
                       bool b_rhs, la_mat *out);
+void la_cpu_column_squares(la_backend *be, const la_mat *x, double *sum);
 void la_cpu_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                            const la_mat *weight, double *cov);
 size_t la_cpu_eigh_bytes(la_backend *be, int64_t n, int64_t rank);

@@ -40,6 +40,21 @@ void la_cpu_square_add(la_backend *be, double alpha, const la_mat *x, double *su
     *sum += alpha * total;
 }
 
+/* sum[cols] += squares of x[rows, cols] */
+void la_cpu_column_squares(la_backend *be, const la_mat *x, double *sum) {
+    enum { STRIP = 512 }; /* columns whose sums stay in the first-level cache */
+    (void)be;
+#pragma omp parallel for schedule(static)
+    for (int64_t from = 0; from < x->cols; from += STRIP) {
+        int64_t to = from + STRIP < x->cols ? from + STRIP : x->cols;
+        for (int64_t t = 0; t < x->rows; t++) {
+            const float *row = (const float *)x->data + t * x->ld;
+            for (int64_t j = from; j < to; j++)
+                sum[j] += (double)row[j] * (double)row[j];
+        }
+    }
+}
+
 void la_cpu_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
                       int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
                       bool b_rhs, la_mat *out) {

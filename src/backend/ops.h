@@ -190,6 +190,9 @@ typedef struct la_ops {
     void (*diagonal)(la_backend *be, int64_t n, const double *sum, double *host);
     /* *sum (f64, where factor sums live) += alpha times the sum of squares of x */
     void (*square_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
+    /* sum[cols] (f64, where factor sums live) += the squares of x [rows, cols], column by column; x is
+     * f32 without gaps */
+    void (*column_squares)(la_backend *be, const la_mat *x, double *sum);
     /* out[(i n_rhs + k) a + p, q] = sum over tokens t of row i of s_t[p] b_t[q], where side s has a
      * columns, b has the columns of out; s_rhs, b_rhs: whether the side differs by right-hand side
      * (row k T + t) or not (row t). Rows [first, first + n_rows) of the batch. s and out are f32. */
@@ -201,9 +204,10 @@ typedef struct la_ops {
     void (*kron_quadratic)(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
                            const la_mat *weight, double *cov);
     /* Of n rows of Gaussian logits f = centre + spread z, centre [n, C] and spread [n, C, C-1]:
-     * means [n, C+1] over the draws of softmax(f) and, last, of its entropy. The z of draw s are the
-     * normals s (C-1), s (C-1) + 1, ... of the row's stream (la_random_normal). All arrays are on
-     * the host. False when it was not done: the host draws then. NULL likewise. */
+     * means [n, 2C+1] over the draws of softmax(f), of its entropy, and of (softmax(f) -
+     * softmax(centre))^2: about the centre, so that a small variance does not cancel. Draws
+     * come in pairs z, -z: the z of draws 2 s and 2 s + 1 are the normals s (C-1), s (C-1) + 1, ...
+     * of the row's stream (la_random_normal), and their negatives. All arrays are on the host. False when it was not done: the host draws then. NULL likewise. */
     bool (*monte_carlo)(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
                         const double *spread, int64_t samples, uint64_t seed,
                         const uint64_t *streams, double *means);

@@ -22,6 +22,7 @@
     X(attention)                                                                                   \
     X(attention_backward)                                                                          \
     X(square_add)                                                                                  \
+    X(column_squares)                                                                              \
     X(kron_quadratic)                                                                              \
     X(eigh)
 
@@ -111,6 +112,7 @@ TIMED(factor_add, (la_backend * be, double alpha, const la_mat *x, double *sum),
       (be, alpha, x, sum))
 TIMED(square_add, (la_backend * be, double alpha, const la_mat *x, double *sum),
       (be, alpha, x, sum))
+TIMED(column_squares, (la_backend * be, const la_mat *x, double *sum), (be, x, sum))
 TIMED(row_outer,
       (la_backend * be, int64_t first, int64_t n_rows, const int32_t *cu, int64_t n_rhs,
        float alpha, const la_mat *s, bool s_rhs, const la_mat *b, bool b_rhs, la_mat *out),

@@ -75,6 +75,10 @@ int la_threads_set(int wanted) {
     return count;
 }
 
+int la_threads_count(void) {
+    return omp_get_max_threads();
+}
+
 int la_thread_number(void) {
     return omp_get_thread_num();
 }

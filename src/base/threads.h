@@ -14,8 +14,9 @@ int la_threads_set(int wanted);
  * most it could ever have. SIZE_MAX where the system does not tell. */
 void la_memory_available(size_t *available, size_t *total);
 
-/* This thread's number within a parallel region. */
+/* This thread's number within a parallel region, and how many there may be in one. */
 int la_thread_number(void);
+int la_threads_count(void);
 
 /* Seconds on a clock that never goes back. */
 double la_seconds(void);

@@ -1,10 +1,11 @@
 /* Kinds of curvature behind one table. A kind sees blocks: inputs and output cotangents, never
  * adapters or models.
  *
- * Fitting:    fit_open, then for every batch the visitor over the exact-Fisher cotangents, then
- *             fit_finish.
- * Predicting: cov_open, then for every batch the visitor over contrast cotangents fills
- *             cov[n_rows, n_rhs, n_rhs]. */
+ * Fitting:    fit_open; then as long as fit_next names a pass, its rows in order, in batches:
+ *             fit_batch, then the visitor over the exact-Fisher cotangents (columns of S, S S^T =
+ *             diag(p) - p p^T). When fit_next has no more passes the posterior is filled.
+ * Predicting: cov_open, then for every batch cov_batch, the visitor over contrast cotangents, and
+ *             cov_read. Several scales of the prior precision are answered by one pass. */
 #ifndef LA_BAYES_CURVATURE_H
 #define LA_BAYES_CURVATURE_H
 
@@ -14,39 +15,64 @@
 typedef struct la_curvature_fit la_curvature_fit;
 typedef struct la_covariance la_covariance;
 
+typedef struct la_fit_shape {
+    la_kron kron;
+    int64_t rank;   /* eigenpairs kept of a large factor, or of the whole matrix; 0: all */
+    int64_t n_rows; /* of the calibration set; 0: not known yet */
+    int64_t max_rows, max_tokens, n_rhs; /* of a batch */
+} la_fit_shape;
+
+/* Calibration rows [from, to) that a pass has to see. */
+typedef struct la_fit_pass {
+    int64_t from, to;
+    bool more; /* false: the fit is complete, there is no such pass */
+} la_fit_pass;
+
+typedef struct la_cov_shape {
+    int64_t max_rows, max_tokens, n_rhs; /* of a batch */
+    int64_t n_scales;
+    const double *scales; /* [n_scales] factors of every prior precision; read while opening */
+} la_cov_shape;
+
 typedef struct la_curvature_kind {
     const char *name;
-    /* Bytes on the device that fit_open takes; *max_factor: side of the largest matrix summed. */
-    size_t (*fit_bytes)(const la_model *model, la_kron kron, int64_t max_rows, int64_t n_rhs,
-                        int64_t *max_factor);
-    la_status (*fit_open)(la_model *model, la_kron kron, int64_t max_rows, int64_t n_rhs,
-                          la_curvature_fit **fit, la_error *err);
-    /* Call before each batch. */
-    void (*fit_batch)(la_curvature_fit *fit);
+    la_curvature curvature;
+    bool one_device; /* its passes cannot be shared among devices */
+    /* Bytes on the device that fit_open takes; *max_factor: side of the largest matrix that is
+     * summed and decomposed while the model is there. */
+    size_t (*fit_bytes)(const la_model *model, const la_fit_shape *shape, int64_t *max_factor);
+    la_status (*fit_open)(la_model *model, const la_fit_shape *shape, la_curvature_fit **fit,
+                          la_error *err);
+    /* n fits of one model, each on a device of its own, proceed together: their sums are merged
+     * where the kind needs them. The posterior's n_rows and n_tokens must be set; its blocks,
+     * inputs and directions are filled. */
+    la_status (*fit_next)(la_curvature_fit *const *fits, int n, la_posterior *posterior,
+                          la_fit_pass *pass, la_error *err);
+    /* Before each batch; first: the number of its first row in the calibration set. */
+    void (*fit_batch)(la_curvature_fit *fit, int64_t first, int64_t n_rows);
     la_block_visitor (*fit_visitor)(la_curvature_fit *fit);
-    /* Adds the sums of n fits of one model, each on a device of its own, into the first. */
-    la_status (*fit_merge)(la_curvature_fit *const *fits, int n, la_error *err);
-    /* Decomposes the sums, which are used up, into posterior->blocks and posterior->inputs; n_rows and n_tokens must be
-     * set. rank: eigenpairs kept of a block's larger factor, 0 for all. */
-    la_status (*fit_finish)(la_curvature_fit *fit, int64_t rank, la_posterior *posterior,
-                            la_error *err);
     void (*fit_close)(la_curvature_fit *fit);
 
     /* Bytes on the device that cov_open takes. */
-    size_t (*cov_bytes)(const la_model *model, const la_posterior *posterior, int64_t max_rows,
-                        int64_t max_tokens, int64_t n_rhs);
-    /* The model's blocks must be those of the posterior. */
-    la_status (*cov_open)(la_model *model, const la_posterior *posterior, int64_t max_rows,
-                          int64_t max_tokens, int64_t n_rhs, la_covariance **covariance,
-                          la_error *err);
+    size_t (*cov_bytes)(const la_model *model, const la_posterior *posterior,
+                        const la_cov_shape *shape);
+    /* The model's blocks must be those of the posterior, which must outlive the covariance. */
+    la_status (*cov_open)(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
+                          la_covariance **covariance, la_error *err);
     /* Clears the sums for a batch of n_rows. */
     void (*cov_batch)(la_covariance *covariance, int64_t n_rows);
     la_block_visitor (*cov_visitor)(la_covariance *covariance);
-    /* cov[n_rows, n_rhs, n_rhs] on the host */
+    /* cov[n_scales, n_rows, n_rhs, n_rhs] on the host */
     la_status (*cov_read)(la_covariance *covariance, double *cov, la_error *err);
     void (*cov_close)(la_covariance *covariance);
 } la_curvature_kind;
 
-extern const la_curvature_kind la_curvature_kron;
+/* The row of the table. */
+const la_curvature_kind *la_curvature_of(la_curvature curvature);
+/* Fills names, shapes and norms of the posterior's blocks, which are those the model wants. */
+la_status la_posterior_list_blocks(const la_model *model, la_posterior *posterior, la_error *err);
+
+extern const la_curvature_kind la_curvature_kron, la_curvature_ekfac, la_curvature_diag,
+    la_curvature_exact, la_curvature_last_layer;
 
 #endif

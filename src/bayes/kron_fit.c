@@ -6,21 +6,26 @@
  *
  * where abar is the mean over a row's tokens and the right-hand sides s are the C-1 columns of S,
  * S S^T = diag(p) - p p^T. Blocks that read the same matrix share one input sum. A batch is summed
- * in f32, the batches into each other in f64. */
-#include "bayes/kron.h"
+ * in f32, the batches into each other in f64. EKFAC adds a second pass over the rows, which measures
+ * the eigenvalues in the eigenvectors of the first. */
+#include "bayes/block_covariance.h"
+#include "bayes/squares.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 struct la_curvature_fit {
     la_model *model;
-    la_kron kron;
+    la_fit_shape shape;
+    bool corrected;      /* EKFAC */
+    int passes;          /* begun */
+    la_squares *squares; /* of the second pass */
     double **inputs; /* [n_inputs] sums [n, n] on the device, lower triangle; NULL: not wanted */
-    int64_t *input_size; /* [n_inputs] */
-    bool *input_done;    /* [n_inputs] in this batch */
-    double **outputs;    /* [n_blocks] */
-    float *segments;     /* workspace for row sums */
-    double *squares;     /* [n_blocks] reduce: squared cotangents token by token, on the device */
+    int64_t *input_size;       /* [n_inputs] */
+    bool *input_done;          /* [n_inputs] in this batch */
+    double **outputs;          /* [n_blocks] */
+    float *segments;           /* workspace for row sums */
+    double *cotangent_squares; /* [n_blocks] reduce: summed token by token, on the device */
 };
 
 /* Row sums whose squares are this small beside those of their terms are rounding: the terms cancel.
@@ -44,8 +49,9 @@ static void fit_close(la_curvature_fit *fit) {
             be->ops->release(be, fit->outputs[b]);
     if (fit->segments)
         be->ops->release(be, fit->segments);
-    if (fit->squares)
-        be->ops->release(be, fit->squares);
+    if (fit->cotangent_squares)
+        be->ops->release(be, fit->cotangent_squares);
+    la_squares_close(fit->squares);
     free(fit->inputs);
     free(fit->input_size);
     free(fit->input_done);
@@ -76,8 +82,7 @@ static size_t segments_count(const la_model *model, int64_t max_rows, int64_t n_
 }
 
 /* Blocks that read the same input share its sum. */
-static size_t fit_bytes(const la_model *model, la_kron kron, int64_t max_rows, int64_t n_rhs,
-                        int64_t *max_factor) {
+static size_t fit_bytes(const la_model *model, const la_fit_shape *shape, int64_t *max_factor) {
     size_t bytes = 0;
     *max_factor = 0;
     for (int64_t b = 0; b < model->n_blocks; b++) {
@@ -92,20 +97,20 @@ static size_t fit_bytes(const la_model *model, la_kron kron, int64_t max_rows, i
         *max_factor = block->out > *max_factor ? block->out : *max_factor;
         *max_factor = block->in > *max_factor ? block->in : *max_factor;
     }
-    if (kron == LA_KRON_REDUCE)
-        bytes += segments_count(model, max_rows, n_rhs) * sizeof(float);
+    if (shape->kron == LA_KRON_REDUCE)
+        bytes += segments_count(model, shape->max_rows, shape->n_rhs) * sizeof(float);
     return bytes;
 }
 
-static la_status fit_open(la_model *model, la_kron kron, int64_t max_rows, int64_t n_rhs,
-                          la_curvature_fit **out, la_error *err) {
+static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvature_fit **out,
+                          la_error *err) {
     *out = NULL;
     la_curvature_fit *fit = la_alloc(1, sizeof *fit, err);
     if (!fit)
         return err->status;
     size_t inputs = (size_t)model->n_inputs, blocks = (size_t)model->n_blocks;
     fit->model = model;
-    fit->kron = kron;
+    fit->shape = *shape;
     fit->inputs = la_alloc(inputs, sizeof *fit->inputs, err);
     fit->input_size = la_alloc(inputs, sizeof *fit->input_size, err);
     fit->input_done = la_alloc(inputs, sizeof *fit->input_done, err);
@@ -120,14 +125,14 @@ static la_status fit_open(la_model *model, la_kron kron, int64_t max_rows, int64
         if (err->status == LA_OK)
             fit->outputs[b] = new_sum(model->be, block->out, block->name, err);
     }
-    if (err->status == LA_OK && kron == LA_KRON_REDUCE) {
-        size_t count = segments_count(model, max_rows, n_rhs);
+    if (err->status == LA_OK && shape->kron == LA_KRON_REDUCE) {
+        size_t count = segments_count(model, shape->max_rows, shape->n_rhs);
         fit->segments = model->be->ops->alloc(model->be, count * sizeof(float));
-        fit->squares = model->be->ops->alloc(model->be, blocks * sizeof(double));
-        if (!fit->segments || !fit->squares)
+        fit->cotangent_squares = model->be->ops->alloc(model->be, blocks * sizeof(double));
+        if (!fit->segments || !fit->cotangent_squares)
             la_fail(err, LA_RESOURCE, "out of memory for row sums; lower --batch-tokens");
         else
-            model->be->ops->zero(model->be, fit->squares, blocks * sizeof(double));
+            model->be->ops->zero(model->be, fit->cotangent_squares, blocks * sizeof(double));
     }
     if (err->status != LA_OK) {
         fit_close(fit);
@@ -137,7 +142,16 @@ static la_status fit_open(la_model *model, la_kron kron, int64_t max_rows, int64
     return LA_OK;
 }
 
-static void fit_batch(la_curvature_fit *fit) {
+static la_status ekfac_open(la_model *model, const la_fit_shape *shape, la_curvature_fit **fit,
+                            la_error *err) {
+    LA_TRY(fit_open(model, shape, fit, err));
+    (*fit)->corrected = true;
+    return LA_OK;
+}
+
+static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
+    (void)first;
+    (void)n_rows;
     memset(fit->input_done, 0, (size_t)fit->model->n_inputs * sizeof *fit->input_done);
 }
 
@@ -145,7 +159,7 @@ static void visit(void *user, int64_t number, const la_block_io *io) {
     la_curvature_fit *fit = user;
     la_backend *be = fit->model->be;
     const la_block *block = &fit->model->blocks[number];
-    bool reduce = fit->kron == LA_KRON_REDUCE && !block->per_row;
+    bool reduce = fit->shape.kron == LA_KRON_REDUCE && !block->per_row;
     if (!fit->input_done[block->input]) {
         fit->input_done[block->input] = true;
         la_mat x = *io->x;
@@ -158,7 +172,7 @@ static void visit(void *user, int64_t number, const la_block_io *io) {
     la_mat g = *io->g;
     double scale = (double)io->g_scale * (double)io->g_scale;
     if (reduce) {
-        be->ops->square_add(be, scale, io->g, fit->squares + number);
+        be->ops->square_add(be, scale, io->g, fit->cotangent_squares + number);
         g = la_mat_f32(fit->segments, io->n_rhs * io->n_rows, block->out);
         be->ops->segment_sum(be, io->g, io->n_rhs, io->n_rows, io->cu_g, false, &g);
     }
@@ -166,16 +180,18 @@ static void visit(void *user, int64_t number, const la_block_io *io) {
 }
 
 static la_block_visitor fit_visitor(la_curvature_fit *fit) {
-    return (la_block_visitor){visit, fit};
+    return fit->squares ? la_squares_visitor(fit->squares) : (la_block_visitor){visit, fit};
 }
 
 /* ---- several devices ---- */
 
 /* The sums of all devices on the first. */
-static la_status fit_merge(la_curvature_fit *const *all, int n, la_error *err) {
+static la_status merge(la_curvature_fit *const *all, int n, la_error *err) {
     la_backend *devices[LA_DEVICES_MAX];
     double *sums[LA_DEVICES_MAX];
     const la_model *model = all[0]->model;
+    if (n < 2)
+        return LA_OK;
     for (int i = 0; i < n; i++)
         devices[i] = all[i]->model->be;
 #define MERGE(sum, count)                                                                          \
@@ -189,7 +205,7 @@ static la_status fit_merge(la_curvature_fit *const *all, int n, la_error *err) {
         MERGE(inputs[k], all[0]->input_size[k] * all[0]->input_size[k]);
     for (int64_t b = 0; b < model->n_blocks; b++)
         MERGE(outputs[b], model->blocks[b].out * model->blocks[b].out);
-    MERGE(squares, model->n_blocks);
+    MERGE(cotangent_squares, model->n_blocks);
 #undef MERGE
     return LA_OK;
 }
@@ -234,17 +250,16 @@ static la_status add_problem(la_eigen *problem, double *sum, int64_t n, int64_t 
     return err->status;
 }
 
-static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *posterior,
-                            la_error *err) {
+static la_status decompose(la_curvature_fit *fit, la_posterior *posterior, la_error *err) {
     la_model *model = fit->model;
     la_backend *be = model->be;
     la_pool *pool = &posterior->pool;
+    int64_t rank = fit->shape.rank, next = 0;
     size_t inputs = (size_t)model->n_inputs, blocks = (size_t)model->n_blocks;
     la_status status = be->ops->sync(be, err);
     la_eigen *problems = la_alloc(inputs + blocks, sizeof *problems, err);
     int64_t *input_number = la_alloc(inputs, sizeof *input_number, err), count = 0;
     double *input_trace = la_alloc(inputs, sizeof *input_trace, err);
-    posterior->blocks = la_pool_take(pool, blocks, sizeof *posterior->blocks, err);
     posterior->inputs = la_pool_take(pool, inputs, sizeof *posterior->inputs, err);
     if (err->status != LA_OK) {
         status = err->status;
@@ -256,7 +271,7 @@ static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *p
         const la_block *block = &model->blocks[b];
         if (!block->wanted)
             continue;
-        la_posterior_block *to = &posterior->blocks[posterior->n_blocks++];
+        la_posterior_block *to = &posterior->blocks[next++];
         bool input_is_larger = block->in >= block->out;
         int64_t *number = &input_number[block->input];
         if (*number < 0) {
@@ -268,17 +283,13 @@ static la_status fit_finish(la_curvature_fit *fit, int64_t rank, la_posterior *p
                                     &posterior->inputs[*number], err));
         }
         double rows = (double)posterior->n_rows, tokens = (double)posterior->n_tokens;
-        to->name = la_pool_text(pool, block->name, strlen(block->name), err);
-        to->out = block->out;
-        to->in = block->in;
         to->input = *number;
-        to->denominator = block->is_head || fit->kron == LA_KRON_REDUCE ? rows : tokens;
-        to->theta_square = block->theta_square;
+        to->denominator = block->is_head || fit->shape.kron == LA_KRON_REDUCE ? rows : tokens;
         to->trace_in = input_trace[*number];
         LA_TRY_DONE(read_trace(be, fit->outputs[b], block->out, &to->trace_out, err));
-        if (fit->kron == LA_KRON_REDUCE && !block->per_row) {
+        if (fit->shape.kron == LA_KRON_REDUCE && !block->per_row) {
             double squares;
-            be->ops->download(be, &squares, fit->squares + b, sizeof squares);
+            be->ops->download(be, &squares, fit->cotangent_squares + b, sizeof squares);
             if (to->trace_out <= cancelled(be) * squares) {
                 be->ops->zero(be, fit->outputs[b],
                               (size_t)(block->out * block->out) * sizeof(double));
@@ -302,19 +313,93 @@ done:
     return status;
 }
 
+/* The sums have gone into their decomposition: they make room for the second pass. */
+static la_status open_squares(la_curvature_fit *fit, const la_posterior *posterior, la_error *err) {
+    la_backend *be = fit->model->be;
+    for (int64_t i = 0; i < fit->model->n_inputs; i++) {
+        if (fit->inputs[i])
+            be->ops->release(be, fit->inputs[i]);
+        fit->inputs[i] = NULL;
+    }
+    for (int64_t b = 0; b < fit->model->n_blocks; b++) {
+        if (fit->outputs[b])
+            be->ops->release(be, fit->outputs[b]);
+        fit->outputs[b] = NULL;
+    }
+    la_jacobian_shape shape = {.max_rows = fit->shape.max_rows,
+                               .max_tokens = fit->shape.max_tokens,
+                               .n_rhs = fit->shape.n_rhs,
+                               .basis = posterior};
+    return la_squares_open(fit->model, &shape, &fit->squares, err);
+}
+
+static la_status finish_squares(la_curvature_fit *const *fits, int n, la_posterior *posterior,
+                                la_error *err) {
+    la_squares *all[LA_DEVICES_MAX];
+    for (int i = 0; i < n; i++)
+        all[i] = fits[i]->squares;
+    LA_TRY(la_squares_merge(all, n, err));
+    return la_squares_read(all[0], posterior, err);
+}
+
+static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *posterior,
+                          la_fit_pass *pass, la_error *err) {
+    la_curvature_fit *first = fits[0];
+    int done = first->passes++;
+    *pass =
+        (la_fit_pass){.to = posterior->n_rows, .more = !done || (done == 1 && first->corrected)};
+    if (!done)
+        return la_posterior_list_blocks(first->model, posterior, err);
+    if (done == 2)
+        return finish_squares(fits, n, posterior, err);
+    LA_TRY(merge(fits, n, err));
+    LA_TRY(decompose(first, posterior, err));
+    for (int i = 0; i < n && first->corrected; i++)
+        LA_TRY(open_squares(fits[i], posterior, err));
+    return LA_OK;
+}
+
+/* The second pass holds eigenvectors and sums of squares instead of the factors' sums. */
+static size_t ekfac_bytes(const la_model *model, const la_fit_shape *shape, int64_t *max_factor) {
+    la_jacobian_shape jacobian = {
+        .max_rows = shape->max_rows, .max_tokens = shape->max_tokens, .n_rhs = shape->n_rhs};
+    size_t first = fit_bytes(model, shape, max_factor);
+    /* rotated outer products double those of a plain diagonal; eigenvectors take at most half of
+     * what the sums took */
+    size_t second = 2 * la_squares_bytes(model, &jacobian) + first / 2;
+    return first > second ? first : second;
+}
+
 const la_curvature_kind la_curvature_kron = {
     .name = "kron",
+    .curvature = LA_CURVATURE_KRON,
     .fit_bytes = fit_bytes,
     .fit_open = fit_open,
+    .fit_next = fit_next,
     .fit_batch = fit_batch,
     .fit_visitor = fit_visitor,
-    .fit_merge = fit_merge,
-    .fit_finish = fit_finish,
     .fit_close = fit_close,
-    .cov_bytes = la_kron_cov_bytes,
-    .cov_open = la_kron_cov_open,
-    .cov_batch = la_kron_cov_batch,
-    .cov_visitor = la_kron_cov_visitor,
-    .cov_read = la_kron_cov_read,
-    .cov_close = la_kron_cov_close,
+    .cov_bytes = la_block_cov_bytes,
+    .cov_open = la_block_cov_open,
+    .cov_batch = la_block_cov_batch,
+    .cov_visitor = la_block_cov_visitor,
+    .cov_read = la_block_cov_read,
+    .cov_close = la_block_cov_close,
+};
+
+const la_curvature_kind la_curvature_ekfac = {
+    .name = "ekfac",
+    .curvature = LA_CURVATURE_EKFAC,
+    .fit_bytes = ekfac_bytes,
+    .fit_open = ekfac_open,
+    .fit_next = fit_next,
+    .fit_batch = fit_batch,
+    .fit_visitor = fit_visitor,
+    .fit_close = fit_close,
+    .cov_bytes = la_block_cov_bytes,
+    .cov_open = la_block_cov_open,
+    .cov_batch = la_block_cov_batch,
+    .cov_visitor = la_block_cov_visitor,
+    .cov_read = la_block_cov_read,
+    .cov_close = la_block_cov_close,
 };

@@ -1,7 +1,42 @@
 #include "bayes/posterior.h"
 
+const char *const la_curvature_names[LA_CURVATURES] = {"kron", "ekfac", "diag", "exact",
+                                                       "last-layer"};
+const char *const la_kron_names[LA_KRONS] = {"expand", "reduce"};
+const char *const la_prior_names[LA_PRIORS] = {"global", "module", "fixed", "layer", "kind"};
+const char *const la_params_names[LA_PARAM_SETS] = {"lora", "lora+head", "head", "last"};
+const char *const la_method_names[LA_METHODS] = {"map", "temperature", "laplace",
+                                                 "laplace+temperature"};
+
 void la_posterior_free(la_posterior *posterior) {
     la_labels_free(&posterior->labels);
     la_pool_free(&posterior->pool);
     *posterior = (la_posterior){0};
+}
+
+la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {
+    bool out_is_small = block->out <= block->in;
+    la_factor whole = {.rank = block->out, .n = block->out}, wide = {.rank = block->in};
+    const la_factor *output = &block->output, *input = NULL;
+    if (posterior->n_inputs) {
+        input = &posterior->inputs[block->input];
+    } else {
+        output = &whole;
+        input = &wide;
+    }
+    const la_factor *small = out_is_small ? output : input;
+    const la_factor *big = out_is_small ? input : output;
+    return (la_spectrum){.rows = small->rank,
+                         .cols = big->rank,
+                         .row = block->spectrum ? NULL : small->values,
+                         .col = block->spectrum ? NULL : big->values,
+                         .values = block->spectrum,
+                         .scale = block->spectrum ? 1 : 1 / block->denominator};
+}
+
+int64_t la_posterior_width(const la_posterior *posterior) {
+    int64_t width = 0;
+    for (int64_t b = 0; b < posterior->n_blocks; b++)
+        width += posterior->blocks[b].out * posterior->blocks[b].in;
+    return width;
 }

@@ -107,35 +107,49 @@ void la_predict_gaussian(int64_t n_classes, const float *logits, const double *b
         }
 }
 
-/* means[C+1] over draws f = centre + spread z of softmax(f) and of its entropy; workspace of
- * C-1 + 2 C numbers */
-static void draw(int64_t n_classes, const double *centre, const double *spread, int64_t samples,
-                 uint64_t seed, uint64_t stream, double *workspace, double *means) {
+/* means[2C+1] over draws f = centre + spread z of softmax(f), of its entropy, and of (softmax(f) -
+ * map_probs)^2, map_probs[C] = softmax(centre); workspace of C-1 + 2 C numbers */
+static void draw(int64_t n_classes, const double *centre, const double *spread,
+                 const double *map_probs, int64_t samples, uint64_t seed, uint64_t stream,
+                 double *workspace, double *means) {
     int64_t m = n_classes - 1;
-    double *z = workspace, *f = z + m, *p = f + n_classes;
-    for (int64_t c = 0; c <= n_classes; c++)
+    double *z = workspace, *f = z + m, *p = f + n_classes, *squares = means + n_classes + 1;
+    for (int64_t c = 0; c <= 2 * n_classes; c++)
         means[c] = 0;
     for (int64_t s = 0; s < samples; s++) {
-        la_random_normal(seed, stream, (uint64_t)(s * m), (size_t)m, z);
+        if (s % 2)
+            for (int64_t k = 0; k < m; k++)
+                z[k] = -z[k];
+        else
+            la_random_normal(seed, stream, (uint64_t)(s / 2 * m), (size_t)m, z);
         for (int64_t c = 0; c < n_classes; c++) {
             f[c] = centre[c];
             for (int64_t k = 0; k < m; k++)
                 f[c] += spread[c * m + k] * z[k];
         }
         softmax(n_classes, f, p);
-        for (int64_t c = 0; c < n_classes; c++)
+        for (int64_t c = 0; c < n_classes; c++) {
             means[c] += p[c];
+            squares[c] += (p[c] - map_probs[c]) * (p[c] - map_probs[c]);
+        }
         means[n_classes] += entropy(n_classes, p);
     }
-    for (int64_t c = 0; c <= n_classes; c++)
+    for (int64_t c = 0; c <= 2 * n_classes; c++)
         means[c] /= (double)samples;
 }
 
-/* mean of softmax over draws; mutual information H[mean p] - mean H[p] */
+/* mean of softmax over draws; mutual information H[mean p] - mean H[p]; the draws' own variance (a
+ * mean over them, not over one less), from moments about the MAP probabilities */
 static void monte_carlo(int64_t n_classes, const double *means, la_prediction *out) {
+    const double *squares = means + n_classes + 1;
     memcpy(out->probs, means, (size_t)n_classes * sizeof *means);
     double gap = entropy(n_classes, out->probs) - means[n_classes];
     out->mutual_information = gap > 0 ? gap : 0;
+    for (int64_t c = 0; c < n_classes; c++) {
+        double moved = means[c] - out->map_probs[c], variance = squares[c] - moved * moved;
+        /* rounding; a NaN stays one */
+        out->variance[c] = variance < 0 ? 0 : variance;
+    }
 }
 
 /* Probit approximation for several classes, pair by pair (Lu, Ie, Sha, arXiv 2006.07584, "mf2"):
@@ -155,6 +169,8 @@ static void probit(int64_t n_classes, const double *centre, const double *cov, l
     }
     for (int64_t c = 0; c < n_classes; c++)
         out->probs[c] /= total;
+    for (int64_t c = 0; c < n_classes; c++)
+        out->variance[c] = NAN;
     out->mutual_information = NAN;
 }
 
@@ -169,7 +185,8 @@ static double digamma(double x) {
 }
 
 /* Laplace bridge (Hobbhahn et al., arXiv 2003.01227, equation 8): the Dirichlet whose softmax-basis
- * Gaussian this is. Its mean are the probabilities; mutual information H[p] - E H is closed too. */
+ * Gaussian this is. Its mean are the probabilities; their variance and mutual information H[p] - E H
+ * are closed too. */
 static void bridge(int64_t n_classes, const double *centre, const double *full_cov, double *alpha,
                    la_prediction *out) {
     double sum_exp = 0, total = 0, c_count = (double)n_classes;
@@ -185,6 +202,8 @@ static void bridge(int64_t n_classes, const double *centre, const double *full_c
     double expected = 0;
     for (int64_t c = 0; c < n_classes; c++) {
         out->probs[c] = alpha[c] / total;
+        /* alpha (total - alpha) / (total^2 (total + 1)), whose square may overflow */
+        out->variance[c] = out->probs[c] * ((total - alpha[c]) / total) / (total + 1);
         expected -= out->probs[c] * (digamma(alpha[c] + 1) - digamma(total + 1));
     }
     double gap = entropy(n_classes, out->probs) - expected;
@@ -196,7 +215,7 @@ int64_t la_predict_workspace(int64_t n_classes) {
     /* centred logits; then Monte Carlo's spread, means and the draw's numbers or the factor of the
      * covariance, or C numbers */
     int64_t drawing = m + 2 * n_classes, factor = m * m;
-    return n_classes + n_classes * m + n_classes + 1 + (drawing > factor ? drawing : factor);
+    return n_classes + n_classes * m + 2 * n_classes + 1 + (drawing > factor ? drawing : factor);
 }
 
 /* Q cov Q^T */
@@ -225,7 +244,7 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
     for (int64_t c = 0; c < n_classes; c++)
         centre[c] = (double)logits[c] - mean;
     softmax(n_classes, centre, out->map_probs);
-    if (kind == LA_PREDICT_MAP)
+    if (!la_predict_needs_cov(kind))
         memset(out->logit_cov, 0, (size_t)(n_classes * n_classes) * sizeof(double));
     else
         centred_covariance(n_classes, basis, cov, out->logit_cov);
@@ -233,9 +252,9 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
     case LA_PREDICT_MC:
         if (!drawn) {
             double *spread = workspace, *means = spread + n_classes * (n_classes - 1);
-            double *rest = means + n_classes + 1;
+            double *rest = means + 2 * n_classes + 1;
             la_predict_gaussian(n_classes, logits, basis, cov, rest, centre, spread);
-            draw(n_classes, centre, spread, samples, seed, stream, rest, means);
+            draw(n_classes, centre, spread, out->map_probs, samples, seed, stream, rest, means);
             drawn = means;
         }
         monte_carlo(n_classes, drawn, out);
@@ -247,7 +266,10 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
         bridge(n_classes, centre, out->logit_cov, workspace, out);
         break;
     case LA_PREDICT_MAP:
+    case LA_PREDICT_TEMPERATURE: /* of logits that were divided by it */
+    case LA_PREDICT_STORED:
         memcpy(out->probs, out->map_probs, (size_t)n_classes * sizeof(double));
+        memset(out->variance, 0, (size_t)n_classes * sizeof(double));
         out->mutual_information = 0;
         break;
     }
@@ -257,4 +279,18 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
             out->prediction = c;
     out->confidence = out->probs[out->prediction];
     out->entropy = entropy(n_classes, out->probs);
+}
+
+void la_predict_restore(int64_t n_classes, const float *logits, double temperature,
+                        la_prediction *out) {
+    double top = (double)logits[0];
+    for (int64_t c = 1; c < n_classes; c++)
+        top = (double)logits[c] > top ? (double)logits[c] : top;
+    for (int64_t c = 0; c < n_classes; c++) {
+        out->logits[c] = (double)logits[c];
+        out->map_probs[c] = (double)logits[c] - top;
+    }
+    softmax(n_classes, out->map_probs, out->map_probs);
+    for (int64_t i = 0; i < n_classes * n_classes; i++)
+        out->logit_cov[i] *= temperature * temperature;
 }

@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 /* basis[C, C-1]: orthonormal columns orthogonal to the vector of ones (Helmert's). Softmax sees
  * nothing else. */
 void la_contrast_basis(int64_t n_classes, double *basis);
@@ -24,10 +26,20 @@ int64_t la_predict_workspace(int64_t n_classes);
 void la_predict_gaussian(int64_t n_classes, const float *logits, const double *basis,
                          const double *cov, double *workspace, double *centre, double *spread);
 
+/* Whether a predictive reads the covariance: MAP and temperature scaling do without. */
+static inline bool la_predict_needs_cov(la_predictive kind) {
+    return kind == LA_PREDICT_MC || kind == LA_PREDICT_PROBIT || kind == LA_PREDICT_BRIDGE;
+}
+
+/* After la_predict_row of logits / T and cov / T^2: puts back what the row says of the model without
+ * the temperature (logits, map_probs, logit_cov). */
+void la_predict_restore(int64_t n_classes, const float *logits, double temperature,
+                        la_prediction *out);
+
 /* Fills *out (its arrays are given by the caller) from raw logits [C] and the covariance of the
  * contrasts cov[C-1, C-1] (NULL with LA_PREDICT_MAP). samples, seed and stream are of the Monte
- * Carlo draw: the same three and the same Gaussian give the same bytes. drawn[C+1]: the means that
- * a device has drawn already (ops.h, monte_carlo), or NULL. */
+ * Carlo draw: the same three and the same Gaussian give the same bytes. drawn[2C+1]: the means
+ * that a device has drawn already (ops.h, monte_carlo), or NULL. */
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     const double *drawn, double *workspace, la_prediction *out);

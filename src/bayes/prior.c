@@ -2,68 +2,90 @@
  * over the eigenvalues:
  *
  *   L(lambda) = log p(y | theta)
- *               - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum_ij log(1 + h_ij / lambda) ]
+ *               - sum_units [ lambda/2 |theta|^2 + 1/2 sum_ij log(1 + h_ij / lambda) ]
  *
- * With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2 falls
- * strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket. */
+ * A unit is a block, or all of them where H is not block-diagonal; units that share a precision are
+ * a group. With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2
+ * falls strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket. */
 #include "bayes/posterior.h"
 
+#include <ctype.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define RHO_LOW (-30.0)
 #define RHO_HIGH 40.0
 
-double la_block_log_determinant(const la_posterior *posterior, const la_posterior_block *block,
-                                double lambda) {
-    const la_factor *input = &posterior->inputs[block->input];
+typedef struct unit {
+    const char *name;
+    la_spectrum spectrum;
+    double theta_square, precision;
+    int64_t group; /* the first unit of its group */
+    bool flat;
+} unit;
+
+typedef struct units {
+    unit *list;
+    int64_t n;
+} units;
+
+static double log_determinant(const la_spectrum *s, double lambda) {
     double sum = 0;
-    for (int64_t i = 0; i < block->output.rank; i++) {
-        double s = block->output.values[i] / block->denominator / lambda;
-        for (int64_t j = 0; j < input->rank; j++)
-            sum += log1p(s * input->values[j]);
-    }
+    for (int64_t i = 0; i < s->rows; i++)
+        for (int64_t j = 0; j < s->cols; j++)
+            sum += log1p(la_spectrum_at(s, i, j) / lambda);
     return sum;
 }
 
-/* Adds a block's share of dL/drho and of its derivative. */
-static void add_slope(const la_posterior *posterior, const la_posterior_block *block, double lambda,
-                      double *slope, double *curve) {
-    const la_factor *input = &posterior->inputs[block->input];
+/* Adds a unit's share of dL/drho and of its derivative. */
+static void add_slope(const unit *u, double lambda, double *slope, double *curve) {
     double first = 0, second = 0;
-    for (int64_t i = 0; i < block->output.rank; i++) {
-        double s = block->output.values[i] / block->denominator / lambda;
-        for (int64_t j = 0; j < input->rank; j++) {
-            double x = s * input->values[j], share = x / (1 + x);
+    for (int64_t i = 0; i < u->spectrum.rows; i++) {
+        for (int64_t j = 0; j < u->spectrum.cols; j++) {
+            double x = la_spectrum_at(&u->spectrum, i, j) / lambda, share = x / (1 + x);
             first += share;
             second += share * (1 - share);
         }
     }
-    *slope += 0.5 * (first - lambda * block->theta_square);
-    *curve -= 0.5 * (second + lambda * block->theta_square);
+    *slope += 0.5 * (first - lambda * u->theta_square);
+    *curve -= 0.5 * (second + lambda * u->theta_square);
+}
+
+static bool is_flat(const la_spectrum *s) {
+    for (int64_t i = 0; i < s->rows; i++)
+        for (int64_t j = 0; j < s->cols; j++)
+            if (la_spectrum_at(s, i, j) > 0)
+                return false;
+    return true;
 }
 
 bool la_block_is_flat(const la_posterior *posterior, const la_posterior_block *block) {
-    /* values are sorted: the first is the largest */
-    return block->output.values[0] * posterior->inputs[block->input].values[0] == 0;
+    la_spectrum s = la_block_spectrum(posterior, block);
+    return is_flat(&s);
 }
 
-/* dL/drho over the blocks [from, to). */
-static double slope_at(const la_posterior *posterior, int64_t from, int64_t to, bool skip_flat,
-                       double rho, double *curve) {
+enum { ALL = -1, NOT_FLAT = -2 }; /* groups of groups */
+
+static bool belongs(const unit *u, int64_t group) {
+    return group == ALL || (group == NOT_FLAT ? !u->flat : u->group == group);
+}
+
+/* dL/drho over the units of a group. */
+static double slope_at(const units *all, int64_t group, double rho, double *curve) {
     double slope = 0;
     *curve = 0;
-    for (int64_t b = from; b < to; b++)
-        if (!skip_flat || !la_block_is_flat(posterior, &posterior->blocks[b]))
-            add_slope(posterior, &posterior->blocks[b], exp(rho), &slope, curve);
+    for (int64_t i = 0; i < all->n; i++)
+        if (belongs(&all->list[i], group))
+            add_slope(&all->list[i], exp(rho), &slope, curve);
     return slope;
 }
 
-static la_status maximise(const la_posterior *posterior, int64_t from, int64_t to, bool skip_flat,
-                          double *lambda, la_error *err) {
+static la_status maximise(const units *all, int64_t group, const char *name, double *lambda,
+                          la_error *err) {
     double low = RHO_LOW, high = RHO_HIGH, rho = 0, curve;
-    const char *name = to - from == 1 ? posterior->blocks[from].name : posterior->adapter_path;
     for (int end = 0; end < 2; end++) {
-        double slope = slope_at(posterior, from, to, skip_flat, end ? high : low, &curve);
+        double slope = slope_at(all, group, end ? high : low, &curve);
         if (!isfinite(slope))
             return la_fail(err, LA_NUMERICAL, "%s: its curvature is not finite", name);
         if (end ? slope >= 0 : slope <= 0)
@@ -73,7 +95,7 @@ static la_status maximise(const la_posterior *posterior, int64_t from, int64_t t
                            name, end ? "its weights are all zero" : "its curvature is zero");
     }
     for (int step = 0; step < 200; step++) {
-        double slope = slope_at(posterior, from, to, skip_flat, rho, &curve);
+        double slope = slope_at(all, group, rho, &curve);
         if (slope > 0)
             low = rho;
         else
@@ -91,33 +113,149 @@ static la_status maximise(const la_posterior *posterior, int64_t from, int64_t t
     return LA_OK;
 }
 
-la_status la_prior_choose(la_posterior *posterior, la_prior_kind kind, double value,
-                          la_error *err) {
-    double lambda = value;
-    if (kind == LA_PRIOR_FIXED && !(value > 0 && isfinite(value)))
-        return la_fail(err, LA_USAGE, "--prior %g: expected a positive number", value);
-    if (kind == LA_PRIOR_GLOBAL)
-        LA_TRY(maximise(posterior, 0, posterior->n_blocks, false, &lambda, err));
-    posterior->prior = kind;
-    posterior->prior_precision = kind == LA_PRIOR_MODULE ? 0 : lambda;
-    double sum = posterior->log_likelihood, of_others = 0;
-    bool any_flat = false;
-    for (int64_t b = 0; b < posterior->n_blocks; b++)
-        any_flat |= la_block_is_flat(posterior, &posterior->blocks[b]);
-    if (kind == LA_PRIOR_MODULE && any_flat)
-        LA_TRY(maximise(posterior, 0, posterior->n_blocks, true, &of_others, err));
-    for (int64_t b = 0; b < posterior->n_blocks; b++) {
-        la_posterior_block *block = &posterior->blocks[b];
-        if (kind == LA_PRIOR_MODULE && la_block_is_flat(posterior, block))
-            lambda = of_others;
-        else if (kind == LA_PRIOR_MODULE)
-            LA_TRY(maximise(posterior, b, b + 1, false, &lambda, err));
-        block->prior_precision = lambda;
-        sum -= 0.5 *
-               (lambda * block->theta_square + la_block_log_determinant(posterior, block, lambda));
+/* ---- groups ---- */
+
+/* The first part of a dotted name that is a number: that of the layer. *length 0: none. */
+static const char *layer_number(const char *name, size_t *length) {
+    for (const char *at = name; (at = strchr(at, '.'));) {
+        size_t digits = 0;
+        at++;
+        while (isdigit((unsigned char)at[digits]))
+            digits++;
+        if (digits && at[digits] == '.') {
+            *length = digits;
+            return at;
+        }
+    }
+    *length = 0;
+    return name;
+}
+
+static bool same_group(la_prior_kind kind, const char *a, const char *b) {
+    size_t n_a, n_b;
+    const char *at_a = layer_number(a, &n_a), *at_b = layer_number(b, &n_b);
+    bool same_stem = at_a - a == at_b - b && !strncmp(a, b, (size_t)(at_a - a));
+    if (kind == LA_PRIOR_LAYER)
+        return n_a && same_stem && n_a == n_b && !strncmp(at_a, at_b, n_a);
+    return n_a && n_b && same_stem && !strcmp(at_a + n_a, at_b + n_b);
+}
+
+static int64_t group_of(const units *all, int64_t i, la_prior_kind kind) {
+    if (la_prior_is_one(kind))
+        return 0;
+    if (kind == LA_PRIOR_MODULE)
+        return i;
+    for (int64_t k = 0; k < i; k++)
+        if (same_group(kind, all->list[k].name, all->list[i].name))
+            return all->list[k].group;
+    return i;
+}
+
+static la_status list_units(const la_posterior *posterior, la_prior_kind kind, units *all,
+                            la_error *err) {
+    bool together = posterior->directions.rank > 0;
+    all->n = together ? 1 : posterior->n_blocks;
+    all->list = la_alloc((size_t)all->n, sizeof *all->list, err);
+    if (!all->list)
+        return err->status;
+    if (together) {
+        all->list[0] = (unit){.name = posterior->adapter_path,
+                              .spectrum = {.rows = 1,
+                                           .cols = posterior->directions.rank,
+                                           .col = posterior->directions.values,
+                                           .scale = 1}};
+        for (int64_t b = 0; b < posterior->n_blocks; b++)
+            all->list[0].theta_square += posterior->blocks[b].theta_square;
+        return LA_OK;
+    }
+    for (int64_t b = 0; b < all->n; b++) {
+        const la_posterior_block *block = &posterior->blocks[b];
+        all->list[b] = (unit){.name = block->name,
+                              .spectrum = la_block_spectrum(posterior, block),
+                              .theta_square = block->theta_square};
+        all->list[b].flat = is_flat(&all->list[b].spectrum);
+        all->list[b].group = group_of(all, b, kind);
+    }
+    return LA_OK;
+}
+
+/* One precision for every group; groups of nothing but flat blocks get that of the others. */
+static la_status choose_groups(const units *all, const char *adapter, la_error *err) {
+    double of_others = 0;
+    for (int64_t g = 0; g < all->n; g++) {
+        if (all->list[g].group != g)
+            continue;
+        bool flat = true;
+        double lambda;
+        for (int64_t i = g; i < all->n; i++)
+            flat &= all->list[i].group != g || all->list[i].flat;
+        if (flat && of_others <= 0)
+            LA_TRY(maximise(all, NOT_FLAT, adapter, &of_others, err));
+        lambda = of_others;
+        if (!flat)
+            LA_TRY(maximise(all, g, all->list[g].name, &lambda, err));
+        for (int64_t i = g; i < all->n; i++)
+            if (all->list[i].group == g)
+                all->list[i].precision = lambda;
+    }
+    return LA_OK;
+}
+
+/* The log marginal likelihood at the units' precisions. */
+static la_status evidence(la_posterior *posterior, const units *all, la_error *err) {
+    double sum = posterior->log_likelihood;
+    for (int64_t i = 0; i < all->n; i++) {
+        const unit *u = &all->list[i];
+        sum -= 0.5 * (u->precision * u->theta_square + log_determinant(&u->spectrum, u->precision));
     }
     posterior->log_marginal_likelihood = sum;
     if (!isfinite(sum))
         return la_fail(err, LA_NUMERICAL, "the log marginal likelihood is not finite");
     return LA_OK;
+}
+
+static la_status choose(la_posterior *posterior, la_prior_kind kind, double value, units *all,
+                        la_error *err) {
+    double lambda = value;
+    bool one = la_prior_is_one(kind);
+    LA_TRY(list_units(posterior, kind, all, err));
+    if (kind == LA_PRIOR_GLOBAL)
+        LA_TRY(maximise(all, ALL, posterior->adapter_path, &lambda, err));
+    if (!one)
+        LA_TRY(choose_groups(all, posterior->adapter_path, err));
+    posterior->prior = kind;
+    posterior->prior_precision = one ? lambda : 0;
+    for (int64_t i = 0; i < all->n && one; i++)
+        all->list[i].precision = lambda;
+    for (int64_t b = 0; b < posterior->n_blocks; b++)
+        posterior->blocks[b].prior_precision = all->list[all->n == 1 ? 0 : b].precision;
+    return evidence(posterior, all, err);
+}
+
+la_status la_prior_scale(la_posterior *posterior, double scale, la_error *err) {
+    units all = {0};
+    posterior->prior_precision *= scale;
+    for (int64_t b = 0; b < posterior->n_blocks; b++)
+        posterior->blocks[b].prior_precision *= scale;
+    la_status status = list_units(posterior, posterior->prior, &all, err);
+    for (int64_t i = 0; status == LA_OK && i < all.n; i++)
+        all.list[i].precision = posterior->blocks[i].prior_precision;
+    if (status == LA_OK)
+        status = evidence(posterior, &all, err);
+    free(all.list);
+    return status;
+}
+
+la_status la_prior_choose(la_posterior *posterior, la_prior_kind kind, double value,
+                          la_error *err) {
+    units all = {0};
+    if (kind == LA_PRIOR_FIXED && !(value > 0 && isfinite(value)))
+        return la_fail(err, LA_USAGE, "--prior %g: expected a positive number", value);
+    if (posterior->directions.rank && !la_prior_is_one(kind))
+        return la_fail(err, LA_USAGE,
+                       "--prior: this curvature ties all blocks together and has one precision; "
+                       "expected global or a number");
+    la_status status = choose(posterior, kind, value, &all, err);
+    free(all.list);
+    return status;
 }

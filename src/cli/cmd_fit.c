@@ -1,26 +1,30 @@
+#include "bayes/posterior.h"
 #include "cli/cli.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kron_names[] = {"expand", "reduce"};
-static const char *const params_names[] = {"lora", "lora+head", "head"};
-static const char *const prior_names[] = {"global", "module", "fixed"};
-
 static la_status read_prior(const char *text, la_fit_options *options, la_error *err) {
-    options->prior = LA_PRIOR_MODULE;
-    if (!text || !strcmp(text, "module"))
+    static const la_prior_kind named[] = {LA_PRIOR_MODULE, LA_PRIOR_GLOBAL, LA_PRIOR_LAYER,
+                                          LA_PRIOR_KIND};
+    bool exact =
+        options->curvature == LA_CURVATURE_EXACT || options->curvature == LA_CURVATURE_LAST_LAYER;
+    options->prior = exact ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
+    if (!text)
         return LA_OK;
-    options->prior = LA_PRIOR_GLOBAL;
-    if (!strcmp(text, "global"))
-        return LA_OK;
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        options->prior = named[i];
+        if (!strcmp(text, la_prior_names[named[i]]))
+            return LA_OK;
+    }
     char *end;
     options->prior = LA_PRIOR_FIXED;
     options->prior_value = strtod(text, &end);
     if (end == text || *end || !(options->prior_value > 0) || options->prior_value > 1e300)
         return la_fail(err, LA_USAGE,
-                       "--prior \"%s\": expected module, global or a positive number", text);
+                       "--prior \"%s\": expected module, global, layer, kind or a positive number",
+                       text);
     return LA_OK;
 }
 
@@ -47,14 +51,15 @@ static json_t *summary_json(const la_fit_summary *s) {
                                         (json_int_t)block->out, (json_int_t)block->in, "trace_in",
                                         block->trace_in, "trace_out", block->trace_out));
     }
-    json_t *value = s->prior == LA_PRIOR_MODULE ? json_null() : json_real(s->prior_precision);
+    bool one = la_prior_is_one(s->prior);
+    json_t *value = one ? json_real(s->prior_precision) : json_null();
     return json_pack(
         "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:{s:s,s:o,s:o},s:o,s:{s:f,s:f,s:f,s:f,s:f},s:s,s:s,s:i}",
         "schema", "laplora.fit/1", "n_rows", (json_int_t)s->n_rows, "n_tokens",
         (json_int_t)s->n_tokens, "n_classes", (json_int_t)s->n_classes, "n_blocks",
         (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
         s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
-        "kind", prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
+        "kind", la_prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
         "seconds", "load", s->seconds_load, "curvature", s->seconds_curvature, "decompose",
         s->seconds_decompose, "prior", s->seconds_prior, "save", s->seconds_save, "device",
         s->device, "precision", s->precision, "threads", s->threads);
@@ -83,10 +88,12 @@ static void print_text(const la_fit_summary *s, const char *out) {
         least = value < least ? value : least;
         most = value > most ? value : most;
     }
-    if (s->prior == LA_PRIOR_MODULE)
-        fprintf(stderr, "prior precision %.3g to %.3g (one a block)\n", least, most);
+    if (!la_prior_is_one(s->prior))
+        fprintf(stderr, "prior precision %.3g to %.3g (one a %s)\n", least, most,
+                la_prior_names[s->prior]);
     else
-        fprintf(stderr, "prior precision %.4g (%s)\n", s->prior_precision, prior_names[s->prior]);
+        fprintf(stderr, "prior precision %.4g (%s)\n", s->prior_precision,
+                la_prior_names[s->prior]);
     fprintf(stderr,
             "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, save "
             "%.2f\n",
@@ -111,12 +118,22 @@ static la_status fit(const la_cli *cli, la_error *err) {
     LA_TRY(la_cli_require("fit", "out", cli->out, err));
     if (!strcmp(cli->out, "-"))
         return la_fail(err, LA_USAGE, "--out: a posterior is a file, not standard output");
-    int kron, params;
-    LA_TRY(la_cli_choice("kron", cli->kron, kron_names, 2, &kron, err));
-    LA_TRY(la_cli_choice("params", cli->params, params_names, 3, &params, err));
+    int kron, params, curvature;
+    LA_TRY(la_cli_choice("curvature", cli->curvature, la_curvature_names, LA_CURVATURES, &curvature,
+                         err));
+    LA_TRY(la_cli_choice("kron", cli->kron, la_kron_names, LA_KRONS, &kron, err));
+    LA_TRY(la_cli_choice("params", cli->params, la_params_names, 3, &params, err));
     options.kron = (la_kron)kron;
     options.params = (la_params)params;
+    options.curvature = (la_curvature)curvature;
     LA_TRY(read_prior(cli->prior, &options, err));
+    static const char *const select_names[] = {"auto", "none", "marglik", "val", "cross"};
+    int select;
+    LA_TRY(la_cli_choice("select", cli->select, select_names, 5, &select, err));
+    options.select = (la_select_kind)select;
+    options.prior_given = cli->prior != NULL;
+    options.val = cli->val;
+    options.heldout = cli->heldout;
     LA_TRY(read_rank(cli->rank, &options.rank, err));
     la_fit_summary *summary;
     LA_TRY(la_fit(&options, &summary, err));
@@ -140,7 +157,8 @@ const la_command la_command_fit = {
     .name = "fit",
     .summary = "curvature and prior of an adapter -> posterior file",
     .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
-    .options = "base adapter data out kron prior rank params choices choice-ids template device "
+    .options = "base adapter data out curvature kron prior select val heldout rank params choices "
+               "choice-ids template device "
                "threads precision seed max-length batch-tokens text-field pair-field label-field "
                "id-field labels json quiet verbose",
     .run = run,

@@ -81,19 +81,17 @@ static la_status describe_adapter(const char *path, const la_log *log, json_t *o
 }
 
 static la_status describe_posterior(const char *path, json_t *out, la_error *err) {
-    static const char *const kron[] = {"expand", "reduce"};
-    static const char *const prior[] = {"global", "module", "fixed"};
-    static const char *const params[] = {"lora", "lora+head", "head"};
     la_posterior p;
     LA_TRY(la_posterior_load(path, &p, err));
     int64_t parameters = 0;
     for (int64_t b = 0; b < p.n_blocks; b++)
         parameters += p.blocks[b].out * p.blocks[b].in;
     json_object_set_new(out, "kind", json_string("posterior"));
-    json_object_set_new(out, "kron", json_string(kron[p.kron]));
-    json_object_set_new(out, "params", json_string(params[p.params]));
-    json_object_set_new(out, "prior", json_string(prior[p.prior]));
-    if (p.prior != LA_PRIOR_MODULE)
+    json_object_set_new(out, "curvature", json_string(la_curvature_names[p.curvature]));
+    json_object_set_new(out, "kron", json_string(la_kron_names[p.kron]));
+    json_object_set_new(out, "params", json_string(la_params_names[p.params]));
+    json_object_set_new(out, "prior", json_string(la_prior_names[p.prior]));
+    if (la_prior_is_one(p.prior))
         json_object_set_new(out, "prior_precision", json_real(p.prior_precision));
     if (p.rank_asked)
         json_object_set_new(out, "rank", json_integer(p.rank_asked));

@@ -6,7 +6,7 @@
 
 enum { SAMPLES = 1000 };
 
-static const char *const predictive_names[] = {"mc", "probit", "bridge", "map"};
+static const char *const predictive_names[] = {"mc", "probit", "bridge", "map", "temperature"};
 
 static la_status read_emit(const char *list, la_predict_job *job, la_error *err) {
     while (list && *list) {
@@ -41,9 +41,9 @@ static la_status predict(const la_cli *cli, la_error *err) {
     if (cli->use_stdin && cli->data && strcmp(cli->data, "-"))
         return la_fail(err, LA_USAGE, "predict takes --data or --stdin, not both");
     LA_TRY(la_cli_require("predict", "data", job.data, err));
-    LA_TRY(la_cli_choice("predictive", cli->predictive, predictive_names, 4, &predictive, err));
+    LA_TRY(la_cli_choice("predictive", cli->predictive, predictive_names, 5, &predictive, err));
     LA_TRY(read_emit(cli->emit, &job, err));
-    job.options.predictive = (la_predictive)predictive;
+    job.options.predictive = cli->predictive ? (la_predictive)predictive : LA_PREDICT_STORED;
     LA_TRY(la_predict_file(&job, &summary, err));
     la_cli_progress_end();
     bool to_file = cli->out && strcmp(cli->out, "-");

@@ -22,7 +22,9 @@ typedef struct la_texts {
 typedef struct la_cli {
     const char *base, *adapter, *data, *out, *posterior;
     const char *device, *precision, *text_field, *pair_field, *label_field, *id_field, *labels;
-    const char *kron, *prior, *rank, *params, *choices, *choice_ids, *template_path;
+    const char *select, *val;
+    bool heldout;
+    const char *curvature, *kron, *prior, *rank, *params, *choices, *choice_ids, *template_path;
     const char *predictive, *emit, *format, *baseline;
     int64_t threads, max_length, batch_tokens, samples, seed, min_samples;
     bool json, quiet, verbose, use_stdin, skip_bad, help;

@@ -542,20 +542,36 @@ static void report_base_unused(const binder *b) {
 
 /* ---- which blocks, and how far down ---- */
 
+bool la_block_in(const la_model *model, int64_t block, la_params params) {
+    bool is_head = model->blocks[block].is_head;
+    switch (params) {
+    case LA_PARAMS_LORA:
+        return !is_head;
+    case LA_PARAMS_LORA_HEAD:
+        return true;
+    case LA_PARAMS_HEAD:
+        return is_head;
+    case LA_PARAMS_LAST:
+        return block == model->head[model->n_head - 1].block;
+    }
+    return false;
+}
+
 static la_status select_blocks(binder *b, la_params params, la_error *err) {
     la_model *model = b->model;
     int64_t lora = 0, head = 0, wanted = 0;
+    bool of_lora = params == LA_PARAMS_LORA || params == LA_PARAMS_LORA_HEAD;
     for (int64_t i = 0; i < model->n_blocks; i++) {
         la_block *block = &model->blocks[i];
-        block->wanted = block->is_head ? params != LA_PARAMS_LORA : params != LA_PARAMS_HEAD;
+        block->wanted = la_block_in(model, i, params);
         lora += !block->is_head;
         head += block->is_head;
         wanted += block->wanted;
     }
-    if (!lora && params != LA_PARAMS_HEAD)
+    if (!lora && of_lora)
         return la_fail(err, LA_BAD_INPUT, "%s: holds no adapter weights for this base",
                        model->adapter.config_path);
-    if (!head && params != LA_PARAMS_LORA)
+    if (!wanted || (!head && params != LA_PARAMS_LORA))
         return la_fail(err, LA_BAD_INPUT,
                        "--params: the adapter holds no trained head (modules_to_save)");
     model->lowest_layer = model->config.layers;

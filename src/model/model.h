@@ -79,5 +79,7 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
 /* Puts the weights where the backend reads them. */
 la_status la_model_place(la_model *model, la_error *err);
 void la_model_close(la_model *model);
+/* Whether a trained block belongs to a set of parameters. */
+bool la_block_in(const la_model *model, int64_t block, la_params params);
 
 #endif

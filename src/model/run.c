@@ -385,6 +385,18 @@ la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_e
     return LA_OK;
 }
 
+int64_t la_run_state_width(const la_model *model) {
+    return model->head[model->n_head - 1].linear.w.cols;
+}
+
+la_status la_run_states(la_run *run, float *states, la_error *err) {
+    la_backend *be = run->model->be;
+    const la_mat *state = &run->head_in[run->model->n_head - 1];
+    be->ops->download(be, states, state->data,
+                      (size_t)(run->n_rows * state->cols) * sizeof *states);
+    return be->ops->sync(be, err);
+}
+
 /* ---- backward ---- */
 
 static void visit_head(la_run *run, int i, const la_mat *g, const la_block_visitor *visitor) {

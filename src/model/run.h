@@ -77,6 +77,10 @@ void la_run_close(la_run *run);
 
 /* logits[n_rows, n_classes] on the host */
 la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_error *err);
+/* states[n_rows, width] on the host: what the head's last layer read in the last forward; width is
+ * la_run_state_width. */
+la_status la_run_states(la_run *run, float *states, la_error *err);
+int64_t la_run_state_width(const la_model *model);
 /* For the batch of the last forward. cotangents[n_rhs n_rows, n_classes] on the host, right-hand
  * side by right-hand side; every wanted block is handed to the visitor once. */
 la_status la_run_backward(la_run *run, const float *cotangents, const la_block_visitor *visitor,

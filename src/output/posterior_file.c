@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define FORMAT "laplora.posterior"
-enum { SCHEMA_MAJOR = 1, SCHEMA_MINOR = 0, CHUNK_BYTES = 1 << 20, SEAL_BYTES = 512 };
+enum { SCHEMA_MAJOR = 1, SCHEMA_MINOR = 1, CHUNK_BYTES = 1 << 20, SEAL_BYTES = 512 };
 /* first line of the block in front; schema, digest and length follow */
 #define SEAL_MAGIC "laplora posterior"
 #define BLOCKS_MAX 100000
@@ -95,20 +95,32 @@ static la_status put_factor(const writer *w, const char *prefix, const la_factor
     return put_array(w, name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, factor->vectors);
 }
 
-static const char *const kron_names[] = {"expand", "reduce"};
-static const char *const prior_names[] = {"global", "module", "fixed"};
-static const char *const params_names[] = {"lora", "lora+head", "head"};
+enum { N_CANDIDATE = 6 };
+static const char *const candidate_names[N_CANDIDATE] = {"prior_scale", "temperature", "nll",
+                                                         "accuracy",    "gap",         "gap_error"};
+
+/* What a posterior of a curvature holds. */
+static bool has_factors(la_curvature curvature) {
+    return curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC;
+}
+static bool has_spectra(la_curvature curvature) {
+    return curvature == LA_CURVATURE_DIAG || curvature == LA_CURVATURE_EKFAC;
+}
+static bool has_directions(la_curvature curvature) {
+    return curvature == LA_CURVATURE_EXACT || curvature == LA_CURVATURE_LAST_LAYER;
+}
 
 static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_text(w, "format", FORMAT));
     LA_TRY(put_int(w, "schema_major", SCHEMA_MAJOR));
     LA_TRY(put_int(w, "schema_minor", SCHEMA_MINOR));
     LA_TRY(put_text(w, "tool_version", LAPLORA_VERSION));
-    LA_TRY(put_text(w, "curvature", "kron"));
-    LA_TRY(put_text(w, "kron", kron_names[p->kron]));
-    LA_TRY(put_text(w, "params", params_names[p->params]));
-    LA_TRY(put_text(w, "prior", prior_names[p->prior]));
+    LA_TRY(put_text(w, "curvature", la_curvature_names[p->curvature]));
+    LA_TRY(put_text(w, "kron", la_kron_names[p->kron]));
+    LA_TRY(put_text(w, "params", la_params_names[p->params]));
+    LA_TRY(put_text(w, "prior", la_prior_names[p->prior]));
     LA_TRY(put_number(w, "prior_precision", p->prior_precision));
+    LA_TRY(put_number(w, "temperature", p->temperature));
     LA_TRY(put_int(w, "rank", p->rank_asked));
     LA_TRY(put_int(w, "n_rows", p->n_rows));
     LA_TRY(put_int(w, "n_tokens", p->n_tokens));
@@ -148,7 +160,8 @@ static la_status put_group(const writer *w, const char *name, hid_t *group) {
     return *group < 0 ? write_failed(w, name) : LA_OK;
 }
 
-static la_status put_block(const writer *parent, int64_t number, const la_posterior_block *block) {
+static la_status put_block(const writer *parent, int64_t number, const la_posterior *posterior) {
+    const la_posterior_block *block = &posterior->blocks[number];
     char name[48];
     writer w = *parent;
     snprintf(name, sizeof name, "%05lld", (long long)number);
@@ -163,8 +176,57 @@ static la_status put_block(const writer *parent, int64_t number, const la_poster
     LA_TRY_DONE(put_number(&w, "theta_square", block->theta_square));
     LA_TRY_DONE(put_number(&w, "trace_in", block->trace_in));
     LA_TRY_DONE(put_number(&w, "trace_out", block->trace_out));
-    LA_TRY_DONE(put_factor(&w, "output_", &block->output));
+    if (has_factors(posterior->curvature))
+        LA_TRY_DONE(put_factor(&w, "output_", &block->output));
+    if (has_spectra(posterior->curvature)) {
+        la_spectrum s = la_block_spectrum(posterior, block);
+        hsize_t shape[2] = {(hsize_t)s.rows, (hsize_t)s.cols};
+        LA_TRY_DONE(
+            put_array(&w, "spectrum", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, block->spectrum));
+    }
 done:
+    H5Gclose(w.group);
+    return status;
+}
+
+/* What a guard chose and the figures it chose by. */
+static la_status put_choice(const writer *root, const la_choice *choice) {
+    writer w = *root;
+    char name[64];
+    LA_TRY(put_group(root, "choice", &w.group));
+    la_status status;
+    LA_TRY_DONE(put_text(&w, "method", la_method_names[choice->method]));
+    LA_TRY_DONE(put_int(&w, "cross", choice->cross));
+    LA_TRY_DONE(put_int(&w, "n_rows", choice->n));
+    for (int k = 0; k < LA_METHODS; k++) {
+        const la_candidate *c = &choice->candidates[k];
+        writer one = w;
+        if (!isfinite(c->nll)) /* no setting of it was admitted */
+            continue;
+        snprintf(name, sizeof name, "%s", la_method_names[k]);
+        LA_TRY_DONE(put_group(&w, name, &one.group));
+        const double numbers[] = {c->prior_scale, c->temperature, c->nll,
+                                  c->accuracy,    c->gap,         c->gap_error};
+        for (int i = 0; i < N_CANDIDATE && status == LA_OK; i++)
+            status = put_number(&one, candidate_names[i], numbers[i]);
+        H5Gclose(one.group);
+        if (status != LA_OK)
+            goto done;
+    }
+done:
+    H5Gclose(w.group);
+    return status;
+}
+
+static la_status put_directions(const writer *root, const la_directions *d) {
+    writer w = *root;
+    hsize_t shape[2] = {(hsize_t)d->rank, (hsize_t)d->width};
+    LA_TRY(put_group(root, "directions", &w.group));
+    la_status status =
+        put_array(&w, "eigenvalues", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 1, shape, d->values);
+    if (status == LA_OK)
+        status =
+            put_array(&w, "eigenvectors", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, d->vectors);
     H5Gclose(w.group);
     return status;
 }
@@ -195,9 +257,13 @@ static la_status put_all(const writer *root, const la_posterior *p) {
     LA_TRY(status);
     LA_TRY(put_group(root, "blocks", &w.group));
     for (int64_t b = 0; b < p->n_blocks && status == LA_OK; b++)
-        status = put_block(&w, b, &p->blocks[b]);
+        status = put_block(&w, b, p);
     H5Gclose(w.group);
     LA_TRY(status);
+    if (has_directions(p->curvature))
+        LA_TRY(put_directions(root, &p->directions));
+    if (p->choice.guarded)
+        LA_TRY(put_choice(root, &p->choice));
     return put_int(root, "complete", 1);
 }
 
@@ -422,31 +488,48 @@ static la_status get_array(const reader *r, const char *name, H5T_class_t class,
     return status;
 }
 
-static la_status get_factor(const reader *r, const char *prefix, int64_t n, la_pool *pool,
-                            la_factor *factor) {
-    char name[64];
-    snprintf(name, sizeof name, "%seigenvalues", prefix);
+/* Eigenvalues of a factor or of everything: *rank of them, at most `most`; the caller's pool owns
+ * them. */
+static la_status get_values(const reader *r, const char *name, int64_t most, la_pool *pool,
+                            int64_t *rank, double **values) {
     hid_t set = H5Dopen2(r->group, name, H5P_DEFAULT);
     if (set < 0)
         return bad(r, name, "is missing");
     hid_t space = H5Dget_space(set);
-    hssize_t rank = H5Sget_simple_extent_npoints(space);
+    hssize_t count = H5Sget_simple_extent_npoints(space);
     H5Sclose(space);
     H5Dclose(set);
-    if (rank < 1 || rank > n)
+    if (count < 1 || count > most)
         return bad(r, name, "has a size that makes no sense");
-    *factor = (la_factor){.n = n, .rank = rank};
-    factor->values = la_pool_take(pool, (size_t)rank, sizeof *factor->values, r->err);
-    factor->vectors = la_pool_take(pool, (size_t)(rank * n), sizeof *factor->vectors, r->err);
-    if (!factor->values || !factor->vectors)
+    *values = la_pool_take(pool, (size_t)count, sizeof **values, r->err);
+    if (!*values)
         return r->err->status;
-    hsize_t shape[2] = {(hsize_t)rank, (hsize_t)n};
-    LA_TRY(get_array(r, name, H5T_FLOAT, H5T_NATIVE_DOUBLE, 1, shape, factor->values));
-    for (int64_t i = 0; i < rank; i++)
-        if (!(factor->values[i] >= 0) || isinf(factor->values[i]))
+    hsize_t shape[1] = {(hsize_t)count};
+    LA_TRY(get_array(r, name, H5T_FLOAT, H5T_NATIVE_DOUBLE, 1, shape, *values));
+    for (int64_t i = 0; i < count; i++)
+        if (!((*values)[i] >= 0) || isinf((*values)[i]))
             return bad(r, name, "holds an eigenvalue that is negative or not finite");
+    *rank = count;
+    return LA_OK;
+}
+
+static la_status get_floats(const reader *r, const char *name, int64_t rows, int64_t cols,
+                            la_pool *pool, float **values) {
+    hsize_t shape[2] = {(hsize_t)rows, (hsize_t)cols};
+    *values = la_pool_take(pool, (size_t)(rows * cols), sizeof **values, r->err);
+    if (!*values)
+        return r->err->status;
+    return get_array(r, name, H5T_FLOAT, H5T_NATIVE_FLOAT, 2, shape, *values);
+}
+
+static la_status get_factor(const reader *r, const char *prefix, int64_t n, la_pool *pool,
+                            la_factor *factor) {
+    char name[64];
+    *factor = (la_factor){.n = n};
+    snprintf(name, sizeof name, "%seigenvalues", prefix);
+    LA_TRY(get_values(r, name, n, pool, &factor->rank, &factor->values));
     snprintf(name, sizeof name, "%seigenvectors", prefix);
-    return get_array(r, name, H5T_FLOAT, H5T_NATIVE_FLOAT, 2, shape, factor->vectors);
+    return get_floats(r, name, factor->rank, n, pool, &factor->vectors);
 }
 
 static la_status get_root(const reader *r, la_posterior *p) {
@@ -469,20 +552,27 @@ static la_status get_root(const reader *r, la_posterior *p) {
                        "%s: incomplete: the mark that is written last is missing; fit again",
                        r->path);
     LA_TRY(get_int(r, "complete", 1, 1, &complete));
-    int kron = 0, params = 0, prior = 0;
-    LA_TRY(get_choice(r, "kron", pool, kron_names, 2, &kron));
-    LA_TRY(get_choice(r, "params", pool, params_names, 3, &params));
-    LA_TRY(get_choice(r, "prior", pool, prior_names, 3, &prior));
+    int curvature = 0, kron = 0, params = 0, prior = 0;
+    LA_TRY(get_choice(r, "curvature", pool, la_curvature_names, LA_CURVATURES, &curvature));
+    LA_TRY(get_choice(r, "kron", pool, la_kron_names, LA_KRONS, &kron));
+    LA_TRY(get_choice(r, "params", pool, la_params_names, LA_PARAM_SETS, &params));
+    LA_TRY(get_choice(r, "prior", pool, la_prior_names, LA_PRIORS, &prior));
+    p->curvature = (la_curvature)curvature;
     p->kron = (la_kron)kron;
     p->params = (la_params)params;
     p->prior = (la_prior_kind)prior;
     LA_TRY(get_number(r, "prior_precision", &p->prior_precision));
+    p->temperature = 1; /* schema 1.0 had none */
+    if (H5Aexists(r->group, "temperature") > 0)
+        LA_TRY(get_number(r, "temperature", &p->temperature));
+    if (!(p->temperature > 0))
+        return bad(r, "temperature", "is not positive");
     LA_TRY(get_int(r, "rank", 0, SIDE_MAX, &p->rank_asked));
     LA_TRY(get_int(r, "n_rows", 1, INT64_MAX, &p->n_rows));
     LA_TRY(get_int(r, "n_tokens", 1, INT64_MAX, &p->n_tokens));
     LA_TRY(get_int(r, "n_classes", 2, 1 << 20, &p->n_classes));
     LA_TRY(get_int(r, "n_blocks", 1, BLOCKS_MAX, &p->n_blocks));
-    LA_TRY(get_int(r, "n_inputs", 1, BLOCKS_MAX, &p->n_inputs));
+    LA_TRY(get_int(r, "n_inputs", has_factors(p->curvature), BLOCKS_MAX, &p->n_inputs));
     LA_TRY(get_number(r, "log_likelihood", &p->log_likelihood));
     LA_TRY(get_number(r, "log_marginal_likelihood", &p->log_marginal_likelihood));
     LA_TRY(get_text(r, "base_path", pool, &p->base_path));
@@ -546,7 +636,7 @@ static la_status get_block(const reader *parent, int64_t number, la_posterior *p
     LA_TRY_DONE(get_text(&r, "name", &p->pool, &block->name));
     LA_TRY_DONE(get_int(&r, "out", 1, SIDE_MAX, &block->out));
     LA_TRY_DONE(get_int(&r, "in", 1, SIDE_MAX, &block->in));
-    LA_TRY_DONE(get_int(&r, "input", 0, p->n_inputs - 1, &block->input));
+    LA_TRY_DONE(get_int(&r, "input", 0, p->n_inputs ? p->n_inputs - 1 : 0, &block->input));
     LA_TRY_DONE(get_number(&r, "denominator", &block->denominator));
     LA_TRY_DONE(get_number(&r, "prior_precision", &block->prior_precision));
     LA_TRY_DONE(get_number(&r, "theta_square", &block->theta_square));
@@ -556,8 +646,76 @@ static la_status get_block(const reader *parent, int64_t number, la_posterior *p
         status = bad(&r, name, "has a denominator or prior precision that is not positive");
         goto done;
     }
-    LA_TRY_DONE(get_factor(&r, "output_", block->out, &p->pool, &block->output));
+    if (has_factors(p->curvature))
+        LA_TRY_DONE(get_factor(&r, "output_", block->out, &p->pool, &block->output));
 done:
+    H5Gclose(r.group);
+    return status;
+}
+
+/* After the factors, which tell its shape. */
+static la_status get_spectrum(const reader *parent, int64_t number, la_posterior *p) {
+    la_posterior_block *block = &p->blocks[number];
+    la_spectrum s = la_block_spectrum(p, block);
+    char name[48];
+    reader r = *parent;
+    snprintf(name, sizeof name, "%05lld", (long long)number);
+    LA_TRY(get_group(parent, name, &r.group));
+    la_status status = get_floats(&r, "spectrum", s.rows, s.cols, &p->pool, &block->spectrum);
+    for (int64_t i = 0; i < s.rows * s.cols && status == LA_OK; i++)
+        if (!(block->spectrum[i] >= 0) || isinf(block->spectrum[i]))
+            status = bad(&r, "spectrum", "holds a value that is negative or not finite");
+    H5Gclose(r.group);
+    return status;
+}
+
+static la_status get_choice_group(const reader *root, la_posterior *p) {
+    la_choice *choice = &p->choice;
+    reader r = *root;
+    int method = 0;
+    int64_t cross = 0;
+    if (H5Lexists(root->group, "choice", H5P_DEFAULT) <= 0)
+        return LA_OK;
+    LA_TRY(get_group(root, "choice", &r.group));
+    la_status status;
+    LA_TRY_DONE(get_choice(&r, "method", &p->pool, la_method_names, LA_METHODS, &method));
+    LA_TRY_DONE(get_int(&r, "cross", 0, 1, &cross));
+    LA_TRY_DONE(get_int(&r, "n_rows", 1, INT64_MAX, &choice->n));
+    choice->guarded = 1;
+    choice->method = (la_method)method;
+    choice->cross = (int)cross;
+    for (int k = 0; k < LA_METHODS; k++) {
+        la_candidate *c = &choice->candidates[k];
+        double *const numbers[] = {&c->prior_scale, &c->temperature, &c->nll,
+                                   &c->accuracy,    &c->gap,         &c->gap_error};
+        reader one = r;
+        *c = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
+        if (H5Lexists(r.group, la_method_names[k], H5P_DEFAULT) <= 0)
+            continue;
+        LA_TRY_DONE(get_group(&r, la_method_names[k], &one.group));
+        for (int i = 0; i < N_CANDIDATE && status == LA_OK; i++)
+            status = get_number(&one, candidate_names[i], numbers[i]);
+        H5Gclose(one.group);
+        if (status == LA_OK && !(c->temperature > 0))
+            status = bad(&r, la_method_names[k], "has a temperature that is not positive");
+        if (status != LA_OK)
+            goto done;
+    }
+    if (!isfinite(choice->candidates[method].nll))
+        status = bad(&r, "method", "names a candidate that is missing");
+done:
+    H5Gclose(r.group);
+    return status;
+}
+
+static la_status get_directions(const reader *root, la_posterior *p) {
+    la_directions *d = &p->directions;
+    reader r = *root;
+    d->width = la_posterior_width(p);
+    LA_TRY(get_group(root, "directions", &r.group));
+    la_status status = get_values(&r, "eigenvalues", d->width, &p->pool, &d->rank, &d->values);
+    if (status == LA_OK)
+        status = get_floats(&r, "eigenvectors", d->rank, d->width, &p->pool, &d->vectors);
     H5Gclose(r.group);
     return status;
 }
@@ -577,8 +735,11 @@ static la_status get_all(const reader *root, la_posterior *p) {
         status = get_block(&r, b, p);
     H5Gclose(r.group);
     LA_TRY(status);
+    if (has_directions(p->curvature))
+        LA_TRY(get_directions(root, p));
+    LA_TRY(get_choice_group(root, p));
     LA_TRY(get_group(root, "inputs", &r.group));
-    for (int64_t b = 0; b < p->n_blocks && status == LA_OK; b++) {
+    for (int64_t b = 0; b < p->n_blocks && status == LA_OK && p->n_inputs; b++) {
         la_factor *input = &p->inputs[p->blocks[b].input];
         if (input->n && input->n != p->blocks[b].in)
             status = bad(&r, p->blocks[b].name, "shares an input of another size");
@@ -593,6 +754,11 @@ static la_status get_all(const reader *root, la_posterior *p) {
             H5Gclose(one.group);
         }
     }
+    H5Gclose(r.group);
+    LA_TRY(status);
+    LA_TRY(get_group(root, "blocks", &r.group));
+    for (int64_t b = 0; b < p->n_blocks && status == LA_OK && has_spectra(p->curvature); b++)
+        status = get_spectrum(&r, b, p);
     H5Gclose(r.group);
     return status;
 }

@@ -44,6 +44,26 @@ static la_status check_distribution(const la_prediction_row *row, const char *na
     return LA_OK;
 }
 
+/* A NaN throughout says that the predictive has none. */
+static bool has_variance(const la_prediction_row *row) {
+    const double *variance = row->prediction->variance;
+    for (int64_t c = 0; variance && c < row->n_classes; c++)
+        if (!isnan(variance[c]))
+            return true;
+    return false;
+}
+
+static la_status check_variance(const la_prediction_row *row, la_error *err) {
+    const double *variance = row->prediction->variance;
+    LA_TRY(check_finite(row, "variance", variance, row->n_classes, err));
+    for (int64_t c = 0; c < row->n_classes; c++)
+        if (variance[c] < 0)
+            return la_fail(err, LA_NUMERICAL,
+                           "row %lld: variance[%lld] is %.10g, expected 0 or more",
+                           (long long)row->index, (long long)c, variance[c]);
+    return LA_OK;
+}
+
 static la_status check_row(const la_prediction_row *row, la_error *err) {
     const la_prediction *p = row->prediction;
     int64_t n = row->n_classes;
@@ -54,6 +74,8 @@ static la_status check_row(const la_prediction_row *row, la_error *err) {
     LA_TRY(check_finite(row, "entropy", &p->entropy, 1, err));
     if (!isnan(p->mutual_information))
         LA_TRY(check_finite(row, "mutual_information", &p->mutual_information, 1, err));
+    if (has_variance(row))
+        LA_TRY(check_variance(row, err));
     if (row->emit_logits)
         LA_TRY(check_finite(row, "logits", p->logits, n, err));
     if (row->emit_cov)
@@ -124,6 +146,11 @@ static la_status write_prediction(FILE *stream, const la_prediction_row *row, la
     }
     write_field(stream, "entropy", p->entropy);
     write_field(stream, "mutual_information", p->mutual_information);
+    fputs(",\"variance\":", stream);
+    if (has_variance(row))
+        write_list(stream, p->variance, n);
+    else
+        fputs("null", stream);
     fputs(",\"confidence_kind\":", stream);
     LA_TRY(write_string(stream, row->confidence_kind, err));
     if (row->emit_logits) {

@@ -1,11 +1,9 @@
 /* la_fit: calibration rows -> curvature -> prior -> posterior file. */
-#include "bayes/curvature.h"
-#include "bayes/predictive.h"
 #include "base/output_file.h"
 #include "base/threads.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
-#include "pipeline/session.h"
+#include "pipeline/guard.h"
 
 #include <limits.h>
 #include <math.h>
@@ -15,44 +13,20 @@
 
 enum { TEMPLATE_BYTES_MAX = 1 << 20, FEW_ROWS = 10 };
 
-/* A device's share of the rows. */
-typedef struct fitting_part {
-    la_curvature_fit *curvature;
-    la_feed_batch batch;
-    float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
-    double *factor;             /* [C, C-1] */
-} fitting_part;
-
 typedef struct fitting {
     const la_fit_options *options;
     la_session session;
-    const la_curvature_kind *kind;
-    fitting_part parts[LA_DEVICES_MAX]; /* one a worker of the session */
+    la_form form;
     la_template *prompt;
-    la_row_reader *reader;
-    la_feed feed;
-    la_digest *digest;
-    int64_t *class_count;
-    la_posterior posterior;
-    double log_likelihood;
+    la_row_set rows, held;
+    la_select_kind select; /* AUTO resolved */
 } fitting;
 
 static void close_fitting(fitting *f) {
-    for (int w = 0; w < LA_DEVICES_MAX; w++) {
-        fitting_part *part = &f->parts[w];
-        if (part->curvature)
-            f->kind->fit_close(part->curvature);
-        la_feed_batch_close(&part->batch);
-        free(part->logits);
-        free(part->cotangents);
-        free(part->factor);
-    }
-    la_feed_close(&f->feed);
-    la_row_reader_close(f->reader);
+    la_row_set_free(&f->rows);
+    la_row_set_free(&f->held);
     la_template_free(f->prompt);
-    la_digest_free(f->digest);
-    free(f->class_count);
-    la_posterior_free(&f->posterior);
+    la_forms_free(&f->form, 1);
     la_session_close(&f->session);
 }
 
@@ -67,10 +41,55 @@ static la_status read_template(const char *path, la_template **prompt, la_error 
     return status;
 }
 
+/* How the prior is chosen, from what was asked for and what rows there are. */
+static la_status resolve_selection(fitting *f, la_error *err) {
+    const la_fit_options *options = f->options;
+    f->select = options->select;
+    if (options->select == LA_SELECT_VAL && !options->val)
+        return la_fail(err, LA_USAGE, "--select val needs --val FILE with held-out labelled rows");
+    if (options->select == LA_SELECT_CROSS && !options->heldout)
+        return la_fail(err, LA_USAGE,
+                       "--select cross needs --heldout: only rows of --data that were not trained "
+                       "on can be cross-fitted");
+    bool chosen = options->select == LA_SELECT_VAL || options->select == LA_SELECT_CROSS;
+    if (options->prior_given && chosen)
+        return la_fail(err, LA_USAGE,
+                       "--prior is meant exactly and --select %s would change it; give one of them",
+                       options->select == LA_SELECT_VAL ? "val" : "cross");
+    if (options->select != LA_SELECT_AUTO)
+        return LA_OK;
+    f->select = options->prior_given ? LA_SELECT_NONE
+                : options->val       ? LA_SELECT_VAL
+                : options->heldout   ? LA_SELECT_CROSS
+                                     : LA_SELECT_MARGLIK;
+    if (options->prior_given && (options->val || options->heldout))
+        la_warn(&options->run.log,
+                "--prior is meant exactly: the held-out rows choose nothing and guard nothing");
+    return LA_OK;
+}
+
+static la_status select_scale(fitting *f, la_error *err) {
+    const la_log *log = &f->options->run.log;
+    f->form.posterior.temperature = 1;
+    switch (f->select) {
+    case LA_SELECT_VAL:
+        return la_guard_val(&f->session, &f->form, &f->held, log, err);
+    case LA_SELECT_CROSS:
+        return la_guard_cross(&f->session, &f->form, &f->rows, log, err);
+    case LA_SELECT_MARGLIK:
+        return la_guard_signs(&f->session, &f->form, &f->rows, log, err);
+    case LA_SELECT_AUTO:
+    case LA_SELECT_NONE:
+        break;
+    }
+    return LA_OK;
+}
+
 static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
     int64_t n_ids = 0;
+    LA_TRY(resolve_selection(f, err));
     LA_TRY(la_output_check(options->out, err));
     if (options->choices && options->choice_ids)
         return la_fail(err, LA_USAGE, "give --choices or --choice-ids, not both");
@@ -79,152 +98,55 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_session_options session = {.run = options->run,
                                   .base = options->base,
                                   .adapter = options->adapter,
-                                  .params = options->params,
+                                  .params = f->form.params,
                                   .choices = options->choices,
                                   .choice_ids = ids,
                                   .n_choices = n_ids,
                                   .all_inputs = true,
-                                  .kind = f->kind,
+                                  .kind = f->form.kind,
                                   .kron = options->kron,
                                   .rank = options->rank};
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);
     LA_TRY(read_template(options->template_path, &f->prompt, err));
-    la_row_fields fields = {options->run.text_field,
-                            options->run.pair_field,
-                            options->run.label_field,
-                            options->run.id_field,
-                            f->prompt,
-                            false};
-    LA_TRY(la_row_reader_open(options->data, &fields, &f->reader, err));
-    la_feed_options feed = la_session_feed(&f->session, true, false);
-    feed.label_field = options->run.label_field;
-    const la_model *model = &f->session.workers[0].model;
-    la_feed_open(f->reader, f->session.tokenizer, model, &f->session.labels, &feed, &f->feed);
-    size_t rows = (size_t)f->session.batch_rows, classes = (size_t)model->n_classes;
-    for (int w = 0; w < f->session.n_workers; w++) {
-        fitting_part *part = &f->parts[w];
-        LA_TRY(la_feed_batch_open(&f->feed, &part->batch, err));
-        part->logits = la_alloc(rows * classes, sizeof *part->logits, err);
-        part->cotangents = la_alloc(rows * classes * (classes - 1), sizeof *part->cotangents, err);
-        part->factor = la_alloc(classes * (classes - 1), sizeof *part->factor, err);
-        LA_TRY(err->status);
-        LA_TRY(f->kind->fit_open(&f->session.workers[w].model, options->kron, f->session.batch_rows,
-                                 f->session.n_rhs, &part->curvature, err));
-    }
-    f->class_count = la_alloc(classes, sizeof *f->class_count, err);
-    f->digest = la_digest_new(err);
-    return err->status;
-}
-
-/* cotangents[(k n + i), c] = S_i[c, k] */
-static void fisher_cotangents(fitting_part *part, int64_t classes) {
-    int64_t n = part->batch.batch.n_rows, m = classes - 1;
-    for (int64_t i = 0; i < n; i++) {
-        la_fisher_factor(classes, part->logits + i * classes, part->factor);
-        for (int64_t k = 0; k < m; k++)
-            for (int64_t c = 0; c < classes; c++)
-                part->cotangents[(k * n + i) * classes + c] = (float)part->factor[c * m + k];
-    }
-}
-
-static void count_rows(fitting *f, const fitting_part *part) {
-    int64_t classes = f->session.workers[0].model.n_classes;
-    const la_batch *batch = &part->batch.batch;
-    for (int64_t j = 0; j < part->batch.n_items; j++) {
-        const la_feed_item *item = &part->batch.items[j];
-        int64_t i = item->slot, length = batch->cu[i + 1] - batch->cu[i];
-        f->log_likelihood += la_log_likelihood(classes, part->logits + i * classes, item->label);
-        f->class_count[item->label]++;
-        la_digest_add_number(f->digest, (double)item->label);
-        la_digest_add_number(f->digest, (double)length);
-        la_digest_add(f->digest, batch->ids + batch->cu[i], (size_t)length * sizeof(int32_t));
-    }
-}
-
-/* Forward, the Fisher's cotangents, backward into the worker's sums. */
-static la_status accumulate_batch(void *user, int w, la_error *err) {
-    fitting *f = user;
-    fitting_part *part = &f->parts[w];
-    la_worker *worker = &f->session.workers[w];
-    bool changed;
-    LA_TRY(la_session_reserve(&f->session, worker, part->batch.batch.n_tokens, &changed, err));
-    double start = la_seconds();
-    if (la_run_forward(&worker->run, &part->batch.batch, part->logits, err) != LA_OK)
-        return la_feed_locate(&f->feed, &part->batch, worker->run.bad_row, err);
-    worker->seconds_forward += la_seconds() - start;
-    start = la_seconds();
-    fisher_cotangents(part, worker->model.n_classes);
-    f->kind->fit_batch(part->curvature);
-    la_block_visitor visitor = f->kind->fit_visitor(part->curvature);
-    LA_TRY(la_run_backward(&worker->run, part->cotangents, &visitor, err));
-    worker->seconds_backward += la_seconds() - start;
+    LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
+                           &f->rows, err));
+    if (f->select == LA_SELECT_VAL)
+        LA_TRY(la_row_set_read(&f->session, &options->run, options->val, f->prompt, "held-out",
+                               &f->held, err));
     return LA_OK;
-}
-
-/* A batch for every worker at a time. */
-static la_status accumulate(fitting *f, la_error *err) {
-    const la_log *log = &f->options->run.log;
-    for (;;) {
-        int filled = 0;
-        LA_TRY(la_check_interrupt(err));
-        for (; filled < f->session.n_workers; filled++) {
-            LA_TRY(la_feed_next(&f->feed, &f->parts[filled].batch, err));
-            if (!f->parts[filled].batch.n_items)
-                break;
-        }
-        if (!filled)
-            break;
-        LA_TRY(la_workers_run(filled, accumulate_batch, f, err));
-        for (int w = 0; w < filled; w++)
-            count_rows(f, &f->parts[w]);
-        if (log->progress)
-            log->progress(log->user, "curvature", f->feed.n_rows,
-                          la_row_reader_fraction(f->reader));
-    }
-    if (!f->feed.n_rows)
-        return la_fail(err, LA_BAD_INPUT, "%s: has no rows, expected labelled calibration rows",
-                       f->options->data);
-    return LA_OK;
-}
-
-/* The sums of all workers -> the posterior's factors. */
-static la_status decompose(fitting *f, la_error *err) {
-    la_curvature_fit *all[LA_DEVICES_MAX];
-    for (int w = 0; w < f->session.n_workers; w++)
-        all[w] = f->parts[w].curvature;
-    /* the decompositions need room of their own */
-    la_session_release_runs(&f->session);
-    if (f->session.n_workers > 1)
-        LA_TRY(f->kind->fit_merge(all, f->session.n_workers, err));
-    return f->kind->fit_finish(all[0], f->options->rank, &f->posterior, err);
 }
 
 static void warn_about_rows(const fitting *f) {
     const la_log *log = &f->options->run.log;
-    if (f->feed.n_rows < FEW_ROWS)
+    const la_row_set *rows = &f->rows;
+    int64_t missing = 0, classes = f->session.workers[0].model.n_classes;
+    if (rows->n < FEW_ROWS)
         la_warn(log, "only %lld calibration rows: the curvature is a rough guess",
-                (long long)f->feed.n_rows);
-    if (f->feed.n_truncated)
+                (long long)rows->n);
+    if (rows->n_truncated)
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
-                (long long)f->feed.n_truncated, (long long)f->feed.n_rows,
-                (long long)f->session.max_length);
-    int64_t missing = 0;
-    for (int64_t c = 0; c < f->session.workers[0].model.n_classes; c++)
-        missing += !f->class_count[c];
+                (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
+    for (int64_t c = 0; c < classes; c++) {
+        bool seen = false;
+        for (int64_t i = 0; i < rows->n && !seen; i++)
+            seen = rows->labels[i] == c;
+        missing += !seen;
+    }
     if (missing)
         la_warn(log, "%lld of %lld classes have no calibration row", (long long)missing,
-                (long long)f->session.workers[0].model.n_classes);
+                (long long)classes);
 }
 
 static void warn_about_blocks(const fitting *f) {
     int64_t flat = 0;
     const char *first = NULL;
-    for (int64_t b = 0; b < f->posterior.n_blocks; b++) {
-        if (!la_block_is_flat(&f->posterior, &f->posterior.blocks[b]))
+    const la_posterior *p = &f->form.posterior;
+    for (int64_t b = 0; b < p->n_blocks && !p->directions.rank; b++) {
+        if (!la_block_is_flat(p, &p->blocks[b]))
             continue;
-        first = flat++ ? first : f->posterior.blocks[b].name;
+        first = flat++ ? first : p->blocks[b].name;
     }
     if (flat)
         la_warn(&f->options->run.log,
@@ -241,26 +163,33 @@ static const char *kept_path(la_pool *pool, const char *path, la_error *err) {
     return la_pool_text(pool, absolute, strlen(absolute), err);
 }
 
+/* Of the rows as they were run. */
+static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], la_error *err) {
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    for (int64_t i = 0; i < rows->n; i++) {
+        int64_t from = rows->start[i], length = rows->start[i + 1] - from;
+        la_digest_add_number(digest, (double)rows->labels[i]);
+        la_digest_add_number(digest, (double)length);
+        la_digest_add(digest, rows->ids + from, (size_t)length * sizeof *rows->ids);
+    }
+    la_digest_finish(digest, out);
+    return LA_OK;
+}
+
 static la_status describe(fitting *f, la_error *err) {
-    la_posterior *p = &f->posterior;
+    la_posterior *p = &f->form.posterior;
     const la_session *session = &f->session;
     const la_model *model = &session->workers[0].model;
-    p->kron = f->options->kron;
-    p->params = f->options->params;
-    p->rank_asked = f->options->rank;
-    p->n_rows = f->feed.n_rows;
-    p->n_tokens = f->feed.n_tokens;
-    p->n_classes = model->n_classes;
-    p->log_likelihood = f->log_likelihood;
     p->max_length = session->max_length;
     p->base_path = kept_path(&p->pool, f->options->base, err);
     p->adapter_path = kept_path(&p->pool, f->options->adapter, err);
     strcpy(p->base_digest, model->base_digest);
     strcpy(p->adapter_digest, model->adapter_digest);
-    if (f->feed.n_text)
+    if (f->rows.n_text)
         strcpy(p->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
-    la_digest_finish(f->digest, p->data_digest);
-    f->digest = NULL;
+    LA_TRY(digest_rows(&f->rows, p->data_digest, err));
     if (session->choice_ids) {
         p->choice_ids = la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *p->choice_ids, err);
         if (p->choice_ids)
@@ -275,9 +204,9 @@ static la_status describe(fitting *f, la_error *err) {
     return la_labels_copy(&session->labels, &p->labels, err);
 }
 
-static la_status summarise(const fitting *f, const double seconds[5], la_fit_summary **out,
+static la_status summarise(const fitting *f, const double seconds[6], la_fit_summary **out,
                            la_error *err) {
-    const la_posterior *p = &f->posterior;
+    const la_posterior *p = &f->form.posterior;
     la_fit_summary *s = la_alloc(1, sizeof *s, err);
     if (!s)
         return err->status;
@@ -285,7 +214,7 @@ static la_status summarise(const fitting *f, const double seconds[5], la_fit_sum
                           .n_tokens = p->n_tokens,
                           .n_classes = p->n_classes,
                           .n_blocks = p->n_blocks,
-                          .n_truncated = f->feed.n_truncated,
+                          .n_truncated = f->rows.n_truncated,
                           .log_likelihood = p->log_likelihood,
                           .log_marginal_likelihood = p->log_marginal_likelihood,
                           .prior = p->prior,
@@ -295,6 +224,8 @@ static la_status summarise(const fitting *f, const double seconds[5], la_fit_sum
                           .seconds_decompose = seconds[2],
                           .seconds_prior = seconds[3],
                           .seconds_save = seconds[4],
+                          .seconds_select = seconds[5],
+                          .choice = p->choice,
                           .device = f->session.workers[0].backend.ops->name,
                           .precision = la_precision_name(f->session.workers[0].backend.precision),
                           .threads = f->session.threads};
@@ -332,21 +263,23 @@ void la_fit_summary_free(la_fit_summary *summary) {
 
 static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     const la_fit_options *options = f->options;
-    double seconds[5], at = la_seconds(), now;
+    double seconds[6], at = la_seconds(), now;
 #define LAP(i) (now = la_seconds(), seconds[i] = now - at, at = now)
     LA_TRY(open_fitting(f, err));
     LAP(0);
-    LA_TRY(accumulate(f, err));
+    LA_TRY(la_forms_fit(&f->session, &f->form, 1, &f->rows, NULL, f->rows.n, &options->run.log,
+                        NULL, err));
     warn_about_rows(f);
-    LAP(1);
     LA_TRY(describe(f, err));
-    LA_TRY(decompose(f, err));
-    LA_TRY(la_check_interrupt(err));
-    LAP(2);
-    LA_TRY(la_prior_choose(&f->posterior, options->prior, options->prior_value, err));
+    LAP(1);
+    seconds[2] = f->form.seconds_decompose;
+    seconds[1] -= seconds[2];
+    LA_TRY(la_prior_choose(&f->form.posterior, options->prior, options->prior_value, err));
     warn_about_blocks(f);
     LAP(3);
-    LA_TRY(la_posterior_save(&f->posterior, options->out, err));
+    LA_TRY(select_scale(f, err));
+    LAP(5);
+    LA_TRY(la_posterior_save(&f->form.posterior, options->out, err));
     LAP(4);
     la_session_profile(&f->session, seconds[1] + seconds[2], &options->run.log);
 #undef LAP
@@ -354,7 +287,13 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
 }
 
 la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_error *err) {
-    fitting f = {.options = options, .kind = &la_curvature_kron};
+    fitting f = {.options = options,
+                 .form = {.kind = la_curvature_of(options->curvature),
+                          .kron = options->kron,
+                          .params = options->params,
+                          .rank = options->rank}};
+    if (options->curvature == LA_CURVATURE_LAST_LAYER)
+        f.form.params = LA_PARAMS_LAST;
     *err = (la_error){0};
     *summary = NULL;
     if (!options->base || !options->adapter || !options->data || !options->out)

@@ -34,16 +34,24 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
     la_sizes sizes;
     plan->curvature = plan->decompose = 0;
     if (request->n_rhs && !request->posterior) {
-        plan->curvature = request->kind->fit_bytes(model, request->kron, plan->batch_rows,
-                                                   request->n_rhs, &shape.max_factor);
+        la_fit_shape fit = {.kron = request->kron,
+                            .rank = request->rank,
+                            .max_rows = plan->batch_rows,
+                            .max_tokens = plan->batch_tokens,
+                            .n_rhs = request->n_rhs};
+        plan->curvature = request->kind->fit_bytes(model, &fit, &shape.max_factor);
         int64_t n = shape.max_factor, rank = request->rank ? request->rank : n;
-        plan->decompose = model->be->ops->eigh_bytes(model->be, n, rank < n ? rank : n);
+        plan->decompose = n ? model->be->ops->eigh_bytes(model->be, n, rank < n ? rank : n) : 0;
     }
     plan->max_factor = shape.max_factor;
     LA_TRY(la_run_plan(model, &shape, &plan->activations, &sizes, err));
-    if (request->n_rhs && request->posterior)
-        plan->curvature = request->kind->cov_bytes(model, request->posterior, plan->batch_rows,
-                                                   plan->batch_tokens, request->n_rhs);
+    if (request->n_rhs && request->posterior) {
+        la_cov_shape cov = {.max_rows = plan->batch_rows,
+                            .max_tokens = plan->batch_tokens,
+                            .n_rhs = request->n_rhs,
+                            .n_scales = 1};
+        plan->curvature = request->kind->cov_bytes(model, request->posterior, &cov);
+    }
     plan->workspace = model->be->ops->workspace(model->be, &sizes);
     plan->weights = model->be->ops->in_place ? 0 : model->weight_bytes;
     return LA_OK;

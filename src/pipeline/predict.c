@@ -23,7 +23,8 @@ typedef struct file_run {
 } file_run;
 
 static const char *kind_name(la_predictive kind) {
-    static const char *const names[] = {"laplace-mc", "laplace-probit", "laplace-bridge", "map"};
+    static const char *const names[] = {"laplace-mc", "laplace-probit", "laplace-bridge", "map",
+                                        "temperature"};
     return names[kind];
 }
 

@@ -2,6 +2,7 @@
 #include "bayes/predictive.h"
 #include "base/threads.h"
 #include "output/posterior_file.h"
+#include "pipeline/form.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,7 +68,7 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
         .n_choices = posterior->choice_ids ? posterior->n_classes : 0,
         .labels = &posterior->labels,
         .max_length = posterior->max_length,
-        .forward_only = p->predictive == LA_PREDICT_MAP,
+        .forward_only = !la_predict_needs_cov(p->predictive),
         .kind = p->kind,
         .kron = posterior->kron,
         .posterior = posterior,
@@ -92,11 +93,12 @@ static la_status allocate(la_predictor *p, la_error *err) {
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
         part->cov = la_alloc(rows * m * m, sizeof *part->cov, err);
+        part->tempered = la_alloc(rows * c, sizeof *part->tempered, err);
         if (!p->session.workers[w].backend.ops->monte_carlo)
             continue;
         part->centre = la_alloc(rows * c, sizeof *part->centre, err);
         part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);
-        part->drawn = la_alloc(rows * (c + 1), sizeof *part->drawn, err);
+        part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
     }
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
     p->workspace = la_alloc((size_t)p->session.threads * (size_t)la_predict_workspace(p->n_classes),
@@ -106,16 +108,37 @@ static la_status allocate(la_predictor *p, la_error *err) {
     return LA_OK;
 }
 
+/* What the posterior says where the caller leaves it to it, and the temperature that goes with it. */
+static la_status resolve_predictive(la_predictor *p, const la_predict_options *options,
+                                    la_error *err) {
+    static const la_predictive of_method[LA_METHODS] = {LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE,
+                                                        LA_PREDICT_MC, LA_PREDICT_MC};
+    const la_choice *choice = &p->posterior.choice;
+    if (p->predictive == LA_PREDICT_STORED)
+        p->predictive = choice->guarded ? of_method[choice->method] : LA_PREDICT_MC;
+    if (p->predictive == LA_PREDICT_MC && p->samples == 0)
+        p->predictive = LA_PREDICT_PROBIT;
+    if (p->predictive == LA_PREDICT_TEMPERATURE && !choice->guarded)
+        return la_fail(err, LA_USAGE,
+                       "%s: holds no temperature; fit with --val or --heldout for one",
+                       options->posterior);
+    p->temperature = p->posterior.temperature;
+    if (p->predictive == LA_PREDICT_MAP)
+        p->temperature = 1;
+    if (p->predictive == LA_PREDICT_TEMPERATURE)
+        p->temperature = choice->candidates[LA_METHOD_TEMPERATURE].temperature;
+    return LA_OK;
+}
+
 static la_status open_parts(la_predictor *p, const la_predict_options *options, la_error *err) {
     p->predictive = options->predictive;
     p->samples = options->samples;
     p->seed = options->seed;
-    p->kind = &la_curvature_kron;
-    if (p->predictive == LA_PREDICT_MC && p->samples == 0)
-        p->predictive = LA_PREDICT_PROBIT;
     if (p->samples < 0)
         return la_fail(err, LA_USAGE, "--samples %lld: expected 0 or more", (long long)p->samples);
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
+    p->kind = la_curvature_of(p->posterior.curvature);
+    LA_TRY(resolve_predictive(p, options, err));
     LA_TRY(open_session(p, options, err));
     p->n_classes = p->session.workers[0].model.n_classes;
     if (p->posterior.template_text)
@@ -150,6 +173,7 @@ void la_predictor_close(la_predictor *p) {
         free(part->logits);
         free(part->cotangents);
         free(part->cov);
+        free(part->tempered);
         free(part->centre);
         free(part->spread);
         free(part->drawn);
@@ -183,21 +207,21 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
         part->covariance = NULL;
     }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
-    if (!changed || p->predictive == LA_PREDICT_MAP)
+    if (!changed || !la_predict_needs_cov(p->predictive))
         return LA_OK;
-    return p->kind->cov_open(&worker->model, &p->posterior, p->session.batch_rows,
-                             worker->run.max_tokens, p->session.n_rhs, &part->covariance, err);
+    static const double one = 1;
+    la_cov_shape shape = {.max_rows = p->session.batch_rows,
+                          .max_tokens = worker->run.max_tokens,
+                          .n_rhs = p->session.n_rhs,
+                          .n_scales = 1,
+                          .scales = &one};
+    return p->kind->cov_open(&worker->model, &p->posterior, &shape, &part->covariance, err);
 }
 
-/* Every row gets the contrasts as cotangents; softmax sees nothing else. */
 static la_status covariance(la_predictor *p, int w, const la_batch *batch, la_error *err) {
-    int64_t n = batch->n_rows, c = p->n_classes, m = c - 1;
     la_predictor_part *part = &p->parts[w];
-    for (int64_t k = 0; k < m; k++)
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < c; j++)
-                part->cotangents[(k * n + i) * c + j] = (float)p->basis[j * m + k];
-    p->kind->cov_batch(part->covariance, n);
+    la_contrast_cotangents(batch->n_rows, p->n_classes, p->basis, part->cotangents);
+    p->kind->cov_batch(part->covariance, batch->n_rows);
     la_block_visitor visitor = p->kind->cov_visitor(part->covariance);
     LA_TRY(la_run_backward(&p->session.workers[w].run, part->cotangents, &visitor, err));
     return p->kind->cov_read(part->covariance, part->cov, err);
@@ -210,14 +234,15 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     LA_TRY(la_run_forward(&worker->run, batch, p->parts[w].logits, err));
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
-    if (p->predictive != LA_PREDICT_MAP)
+    if (la_predict_needs_cov(p->predictive))
         LA_TRY(covariance(p, w, batch, err));
     worker->seconds_backward += la_seconds() - start;
     return LA_OK;
 }
 
 /* Lets the device draw for the whole batch; false when the host has to. */
-static bool draw_on_device(la_predictor *p, int w, int64_t n, const uint64_t *hashes) {
+static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logits,
+                           const uint64_t *hashes) {
     la_backend *be = &p->session.workers[w].backend;
     int64_t c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
     la_predictor_part *part = &p->parts[w];
@@ -225,24 +250,40 @@ static bool draw_on_device(la_predictor *p, int w, int64_t n, const uint64_t *ha
         return false;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++)
-        la_predict_gaussian(c, part->logits + i * c, p->basis, part->cov + i * m * m,
+        la_predict_gaussian(c, logits + i * c, p->basis, part->cov + i * m * m,
                             p->workspace + slice * la_thread_number(), part->centre + i * c,
                             part->spread + i * c * m);
     return be->ops->monte_carlo(be, n, c, part->centre, part->spread, p->samples, p->seed, hashes,
                                 part->drawn);
 }
 
+/* Logits and covariance of the batch divided by the temperature; returns the logits. */
+static const float *temper(const la_predictor *p, int w, int64_t n) {
+    const la_predictor_part *part = &p->parts[w];
+    int64_t c = p->n_classes, m = c - 1;
+    if (p->temperature == 1)
+        return part->logits;
+    for (int64_t i = 0; i < n * c; i++)
+        part->tempered[i] = (float)((double)part->logits[i] / p->temperature);
+    for (int64_t i = 0; i < n * m * m && la_predict_needs_cov(p->predictive); i++)
+        part->cov[i] /= p->temperature * p->temperature;
+    return part->tempered;
+}
+
 void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
                          la_prediction *out) {
     int64_t n = batch->n_rows, c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
     const la_predictor_part *part = &p->parts[w];
-    const double *drawn = draw_on_device(p, w, n, hashes) ? part->drawn : NULL;
+    const float *logits = temper(p, w, n);
+    const double *drawn = draw_on_device(p, w, n, logits, hashes) ? part->drawn : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         double *workspace = p->workspace + slice * la_thread_number();
-        la_predict_row(p->predictive, c, part->logits + i * c, p->basis, part->cov + i * m * m,
-                       p->samples, p->seed, hashes[i], drawn ? drawn + i * (c + 1) : NULL,
+        la_predict_row(p->predictive, c, logits + i * c, p->basis, part->cov + i * m * m,
+                       p->samples, p->seed, hashes[i], drawn ? drawn + i * (2 * c + 1) : NULL,
                        workspace, &out[i]);
+        if (p->temperature != 1)
+            la_predict_restore(c, part->logits + i * c, p->temperature, &out[i]);
     }
 }
 
@@ -315,14 +356,17 @@ la_status la_predictor_run(la_predictor *p, const la_input *in, int64_t n, la_pr
 
 la_status la_predictions_new(int64_t n_classes, int64_t n, la_prediction **answers, double **memory,
                              la_error *err) {
-    size_t c = (size_t)n_classes, each = 3 * c + c * c;
+    size_t c = (size_t)n_classes, each = 4 * c + c * c;
     *answers = la_alloc((size_t)n, sizeof **answers, err);
     *memory = la_alloc((size_t)n * each, sizeof **memory, err);
     LA_TRY(err->status);
     for (int64_t i = 0; i < n; i++) {
         double *at = *memory + (size_t)i * each;
-        (*answers)[i] = (la_prediction){
-            .probs = at, .map_probs = at + c, .logits = at + 2 * c, .logit_cov = at + 3 * c};
+        (*answers)[i] = (la_prediction){.probs = at,
+                                        .map_probs = at + c,
+                                        .logits = at + 2 * c,
+                                        .variance = at + 3 * c,
+                                        .logit_cov = at + 4 * c};
     }
     return LA_OK;
 }

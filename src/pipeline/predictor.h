@@ -10,7 +10,8 @@ typedef struct la_predictor_part {
     la_covariance *covariance;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
     double *cov;                /* [rows, C-1, C-1] */
-    /* where the device draws: [rows, C], [rows, C, C-1], [rows, C+1]; else NULL */
+    float *tempered;            /* [rows, C] logits over the temperature */
+    /* where the device draws: [rows, C], [rows, C, C-1], [rows, 2C+1]; else NULL */
     double *centre, *spread, *drawn;
 } la_predictor_part;
 
@@ -23,6 +24,7 @@ struct la_predictor {
     la_predictive predictive;
     int64_t samples, n_classes;
     uint64_t seed;
+    double temperature;        /* divides logits before softmax; 1: none */
     double *basis, *workspace; /* [C, C-1], a slice a thread */
 };
 

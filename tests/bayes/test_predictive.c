@@ -2,6 +2,7 @@
  * against quadrature, the closed forms, and the random numbers under them. */
 #include "base/random.h"
 #include "bayes/predictive.h"
+#include "output/prediction_rows.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -58,28 +59,39 @@ static void contrasts(void **state) {
 
 typedef struct answer {
     la_prediction p;
-    double probs[C], map[C], logits[C], cov[C * C];
+    double probs[C], map[C], logits[C], cov[C * C], variance[C];
 } answer;
+
+/* *a is filled in place: its prediction points into it */
+static void predict_into(answer *a, la_predictive kind, int64_t n, const float *logits,
+                         const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
+                         const double *drawn) {
+    double basis[C * M];
+    double *workspace = calloc((size_t)la_predict_workspace(n), sizeof *workspace);
+    assert_non_null(workspace);
+    *a = (answer){.p = {.probs = a->probs,
+                        .map_probs = a->map,
+                        .logits = a->logits,
+                        .logit_cov = a->cov,
+                        .variance = a->variance}};
+    la_contrast_basis(n, basis);
+    la_predict_row(kind, n, logits, basis, cov, samples, seed, stream, drawn, workspace, &a->p);
+    free(workspace);
+}
 
 static answer predict(la_predictive kind, int64_t n, const float *logits, const double *cov,
                       int64_t samples, uint64_t seed, uint64_t stream) {
-    double basis[C * M];
-    double *workspace = calloc((size_t)la_predict_workspace(n), sizeof *workspace);
-    answer a = {.p = {0}};
-    a.p = (la_prediction){
-        .probs = a.probs, .map_probs = a.map, .logits = a.logits, .logit_cov = a.cov};
-    la_contrast_basis(n, basis);
-    la_predict_row(kind, n, logits, basis, cov, samples, seed, stream, NULL, workspace, &a.p);
-    free(workspace);
+    answer a;
+    predict_into(&a, kind, n, logits, cov, samples, seed, stream, NULL);
     return a;
 }
 
-/* two classes: E sigmoid(z) by the trapezoid rule over 16 deviations */
-static double sigmoid_mean(double mean, double variance) {
+/* two classes: E (sigmoid(z) - about)^power by the trapezoid rule over 16 deviations */
+static double sigmoid_moment(double mean, double variance, double about, int power) {
     double sum = 0, weight = 0;
     for (int i = -4000; i <= 4000; i++) {
         double x = i * 0.002, w = exp(-0.5 * x * x);
-        sum += w / (1 + exp(-(mean + sqrt(variance) * x)));
+        sum += w * pow(1 / (1 + exp(-(mean + sqrt(variance) * x))) - about, power);
         weight += w;
     }
     return sum / weight;
@@ -92,8 +104,12 @@ static void monte_carlo_against_quadrature(void **state) {
     /* one contrast with basis (1, -1) / sqrt 2: the logit difference has variance 2 cov */
     const double cov[1] = {6.5};
     answer a = predict(LA_PREDICT_MC, 2, logits, cov, SAMPLES, 3, 99);
-    double want = sigmoid_mean(2.1, 13);
+    double want = sigmoid_moment(2.1, 13, 0, 1), variance = sigmoid_moment(2.1, 13, want, 2);
     check_within("mean of softmax", fabs(a.probs[0] - want), 4 * 0.5 / sqrt(SAMPLES));
+    double fourth = sigmoid_moment(2.1, 13, want, 4);
+    check_within("variance of softmax", fabs(a.variance[0] - variance),
+                 4 * sqrt((fourth - variance * variance) / SAMPLES));
+    assert_true(fabs(a.variance[0] - a.variance[1]) < 1e-14);
     assert_true(a.p.mutual_information > 0 && a.p.mutual_information < a.p.entropy);
     assert_true(fabs(a.probs[0] + a.probs[1] - 1) < 1e-12);
     assert_true(fabs(a.cov[0] - 3.25) < 1e-12 && fabs(a.cov[1] + 3.25) < 1e-12);
@@ -101,6 +117,115 @@ static void monte_carlo_against_quadrature(void **state) {
     answer probit = predict(LA_PREDICT_PROBIT, 2, logits, cov, 0, 0, 0);
     check_within("probit against quadrature", fabs(probit.probs[0] - want), 0.0043);
     assert_true(isnan(probit.p.mutual_information));
+    assert_true(isnan(probit.variance[0]) && isnan(probit.variance[1]));
+}
+
+static void softmax_long(const double *f, long double *p) {
+    long double top = f[0], sum = 0;
+    for (int c = 1; c < C; c++)
+        top = fmaxl(top, f[c]);
+    for (int c = 0; c < C; c++)
+        sum += p[c] = expl(f[c] - top);
+    for (int c = 0; c < C; c++)
+        p[c] /= sum;
+}
+
+/* Of the same draws: the variance in two passes, and means as a device gives them (ops.h,
+ * monte_carlo). From posteriors too narrow for E p^2 - (E p)^2 to those that saturate. */
+static void variance_of_the_draws(void **state) {
+    (void)state;
+    enum { SAMPLES = 500, SEED = 4, STREAM = 11 };
+    static const struct {
+        double scale, limit; /* of the covariance; of the relative deviation */
+    } cases[] = {{1e-16, 4e-8}, {1e-6, 4e-13}, {1, 8e-15}, {400, 5e-14}};
+    const float logits[C] = {1, 0.5f, 0, -0.5f, 3};
+    long double(*p)[C] = calloc(SAMPLES, sizeof *p);
+    assert_non_null(p);
+    for (size_t n = 0; n < sizeof cases / sizeof *cases; n++) {
+        double cov[M * M], basis[C * M], workspace[M * M], centre[C], spread[C * M], z[M], f[C];
+        double drawn[2 * C + 1] = {0}, worst = 0, worst_drawn = 0;
+        long double map[C], mean[C] = {0}, variance[C] = {0};
+        for (int k = 0; k < M; k++)
+            for (int l = 0; l < M; l++)
+                cov[k * M + l] = cases[n].scale * (k == l ? 1 + k : 0.3);
+        la_contrast_basis(C, basis);
+        la_predict_gaussian(C, logits, basis, cov, workspace, centre, spread);
+        softmax_long(centre, map);
+        for (int s = 0; s < SAMPLES; s++) {
+            la_random_normal(SEED, STREAM, (uint64_t)(s / 2 * M), M, z);
+            for (int k = 0; k < M && s % 2; k++)
+                z[k] = -z[k];
+            for (int c = 0; c < C; c++) {
+                f[c] = centre[c];
+                for (int k = 0; k < M; k++)
+                    f[c] += spread[c * M + k] * z[k];
+            }
+            softmax_long(f, p[s]);
+            for (int c = 0; c < C; c++) {
+                long double moved = p[s][c] - map[c];
+                mean[c] += p[s][c] / SAMPLES;
+                drawn[c] += (double)(p[s][c] / SAMPLES);
+                drawn[C] -= (double)(p[s][c] > 0 ? p[s][c] * logl(p[s][c]) / SAMPLES : 0);
+                drawn[C + 1 + c] += (double)(moved * moved / SAMPLES);
+            }
+        }
+        for (int s = 0; s < SAMPLES; s++)
+            for (int c = 0; c < C; c++)
+                variance[c] += (p[s][c] - mean[c]) * (p[s][c] - mean[c]) / SAMPLES;
+        answer own, given;
+        predict_into(&own, LA_PREDICT_MC, C, logits, cov, SAMPLES, SEED, STREAM, NULL);
+        predict_into(&given, LA_PREDICT_MC, C, logits, cov, SAMPLES, SEED, STREAM, drawn);
+        for (int c = 0; c < C; c++) {
+            worst = fmax(worst, relative(own.variance[c], (double)variance[c], 1e-300));
+            worst_drawn =
+                fmax(worst_drawn, relative(given.variance[c], (double)variance[c], 1e-300));
+        }
+        print_message("    covariance times %g\n", cases[n].scale);
+        check_within("variance against two passes, relative", worst, cases[n].limit);
+        check_within("likewise, drawn elsewhere", worst_drawn, cases[n].limit);
+    }
+    free(p);
+}
+
+/* Other random numbers, another root of the covariance. */
+static void variance_of_other_draws(void **state) {
+    (void)state;
+    enum { SAMPLES = 200000 };
+    const float logits[C] = {1, 0.5f, 0, -0.5f, 2};
+    const double root[M * M] = {1, -1, 0.5, 0, 0.2, 0.7, 0, 1, 0, -0.3, 1.2, 0.4, 2, 0, 0, -0.8};
+    double cov[M * M], basis[C * M], z[M], f[C], sum[C] = {0}, square[C] = {0}, fourth[C] = {0};
+    double worst = 0;
+    for (int k = 0; k < M; k++)
+        for (int l = 0; l < M; l++) {
+            cov[k * M + l] = 0;
+            for (int i = 0; i < M; i++)
+                cov[k * M + l] += root[k * M + i] * root[l * M + i];
+        }
+    answer a = predict(LA_PREDICT_MC, C, logits, cov, SAMPLES, 3, 5);
+    la_contrast_basis(C, basis);
+    for (int s = 0; s < SAMPLES; s++) {
+        long double p[C];
+        la_random_normal(1003, 5, (uint64_t)(s * M), M, z);
+        for (int c = 0; c < C; c++) {
+            f[c] = (double)logits[c];
+            for (int k = 0; k < M; k++)
+                for (int i = 0; i < M; i++)
+                    f[c] += basis[c * M + k] * root[k * M + i] * z[i];
+        }
+        softmax_long(f, p);
+        for (int c = 0; c < C; c++) {
+            double moved = (double)p[c] - a.probs[c];
+            sum[c] += moved / SAMPLES;
+            square[c] += moved * moved / SAMPLES;
+            fourth[c] += moved * moved * moved * moved / SAMPLES;
+        }
+    }
+    for (int c = 0; c < C; c++) {
+        /* both sides are drawn */
+        double error = sqrt(2 * (fourth[c] - square[c] * square[c]) / SAMPLES);
+        worst = fmax(worst, fabs(a.variance[c] - (square[c] - sum[c] * sum[c])) / error);
+    }
+    check_within("variance against other draws, standard errors", worst, 4);
 }
 
 /* no variance: every predictive is the MAP softmax */
@@ -113,12 +238,15 @@ static void no_variance(void **state) {
         answer a = predict((la_predictive)kind, C, logits, cov, 50, 1, 2);
         for (int c = 0; c < C; c++)
             assert_true(fabs(a.probs[c] - map.map[c]) < 1e-14);
+        assert_true(kind != LA_PREDICT_MC || (a.variance[2] >= 0 && a.variance[2] < 1e-28));
         assert_int_equal(a.p.prediction, 2);
     }
     /* the bridge has the softmax as its limit for two classes only */
     answer two = predict(LA_PREDICT_BRIDGE, 2, logits, cov, 0, 0, 0);
     assert_true(fabs(two.probs[0] - two.map[0]) < 1e-14);
     assert_true(map.p.mutual_information == 0);
+    for (int c = 0; c < C; c++)
+        assert_true(map.variance[c] == 0);
     assert_true(map.p.confidence == map.map[2]);
 }
 
@@ -163,6 +291,89 @@ static void bridge_information(void **state) {
     }
 }
 
+/* The bridge's mean and variance against the Beta distribution that each class has under the
+ * Dirichlet, by the trapezoid rule over t with x = 1 / (1 + exp(-t)). */
+static void bridge_variance(void **state) {
+    (void)state;
+    const float logits[C] = {1, 0.5f, 0, -0.5f, -3};
+    double worst = 0, worst_mean = 0;
+    for (int step = 1; step < 6; step++) {
+        double cov[M * M] = {0}, alpha[C], total = 0, mean = 0;
+        for (int k = 0; k < M; k++)
+            cov[k * M + k] = 0.2 * step * (1 + k);
+        answer a = predict(LA_PREDICT_BRIDGE, C, logits, cov, 0, 0, 0);
+        for (int c = 0; c < C; c++)
+            mean += (double)logits[c] / C;
+        for (int c = 0; c < C; c++) {
+            double sum = 0;
+            for (int d = 0; d < C; d++)
+                sum += exp((double)logits[c] - mean) * exp(mean - (double)logits[d]);
+            total += alpha[c] = (1 - 2.0 / C + sum / (C * C)) / a.cov[c * C + c];
+        }
+        for (int c = 0; c < C; c++) {
+            /* moments of x about the answer's mean, weights x^alpha (1 - x)^(total - alpha) dt */
+            double first = 0, second = 0, weight = 0;
+            for (int i = -15000; i <= 15000; i++) {
+                double t = i * 0.02, moved = 1 / (1 + exp(-t)) - a.probs[c];
+                double w = exp(-alpha[c] * log1p(exp(-t)) - (total - alpha[c]) * log1p(exp(t)));
+                weight += w;
+                first += w * moved;
+                second += w * moved * moved;
+            }
+            first /= weight;
+            worst_mean = fmax(worst_mean, fabs(first));
+            worst = fmax(worst, relative(a.variance[c], second / weight - first * first, 1e-300));
+        }
+    }
+    check_within("bridge's probabilities against quadrature", worst_mean, 1e-14);
+    check_within("bridge's variance against quadrature, relative", worst, 1e-13);
+}
+
+/* As it is written: a list of finite numbers, or null, in JSON that parses (NaN does not). */
+static void variance_in_rows(void **state) {
+    (void)state;
+    const float usual[C] = {0.3f, -1, 2, 0.1f, 0}, extreme[C] = {80, -80, 0, 79, -300};
+    for (int kind = LA_PREDICT_MC; kind <= LA_PREDICT_MAP; kind++)
+        for (int step = 0; step < 4; step++) {
+            double cov[M * M] = {0};
+            for (int k = 0; k < M; k++)
+                cov[k * M + k] = step == 0 ? 0 : pow(100, step - 2);
+            answer a;
+            predict_into(&a, (la_predictive)kind, C, step == 3 ? extreme : usual, cov, 100, 1, 2,
+                         NULL);
+            la_prediction_row row = {.label = -1,
+                                     .prediction = &a.p,
+                                     .n_classes = C,
+                                     .confidence_kind = "k",
+                                     .emit_logits = true,
+                                     .emit_cov = true};
+            char *text;
+            size_t length;
+            la_error err = {0};
+            FILE *stream = open_memstream(&text, &length);
+            assert_non_null(stream);
+            if (la_prediction_write(stream, &row, &err) != LA_OK)
+                fail_msg("%s", err.message);
+            fclose(stream);
+            json_t *read = json_loadb(text, length, 0, NULL);
+            if (!read)
+                fail_msg("no JSON: %s", text);
+            const json_t *variance = json_object_get(read, "variance");
+            if (kind == LA_PREDICT_PROBIT) {
+                assert_true(json_is_null(variance));
+            } else {
+                assert_int_equal(json_array_size(variance), C);
+                for (size_t c = 0; c < C; c++) {
+                    double value = json_number_value(json_array_get(variance, c));
+                    assert_true(value >= 0 && value <= 0.25);
+                    assert_true(relative(value, a.variance[c], 1e-300) < 1e-9);
+                }
+            }
+            json_decref(read);
+            free(text);
+        }
+}
+
 static void same_draw_same_bytes(void **state) {
     (void)state;
     const float logits[C] = {1, 0.5f, 0, -0.5f, -1};
@@ -174,6 +385,7 @@ static void same_draw_same_bytes(void **state) {
     answer other_seed = predict(LA_PREDICT_MC, C, logits, cov, 100, 8, 8);
     answer other_row = predict(LA_PREDICT_MC, C, logits, cov, 100, 7, 9);
     assert_memory_equal(a.probs, b.probs, sizeof a.probs);
+    assert_memory_equal(a.variance, b.variance, sizeof a.variance);
     assert_memory_not_equal(a.probs, other_seed.probs, sizeof a.probs);
     assert_memory_not_equal(a.probs, other_row.probs, sizeof a.probs);
 }
@@ -205,9 +417,13 @@ int main(void) {
         cmocka_unit_test(fisher_factor),
         cmocka_unit_test(contrasts),
         cmocka_unit_test(monte_carlo_against_quadrature),
+        cmocka_unit_test(variance_of_the_draws),
+        cmocka_unit_test(variance_of_other_draws),
         cmocka_unit_test(no_variance),
         cmocka_unit_test(variance_lowers_confidence),
         cmocka_unit_test(bridge_information),
+        cmocka_unit_test(bridge_variance),
+        cmocka_unit_test(variance_in_rows),
         cmocka_unit_test(same_draw_same_bytes),
         cmocka_unit_test(normal_numbers),
     };

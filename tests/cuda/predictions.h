@@ -12,7 +12,7 @@
 /* Largest deviations between two prediction files, and what is allowed: at most four times what is
  * observed. */
 typedef struct gap {
-    double probs;  /* absolute */
+    double probs;  /* absolute; and of their variance */
     double logits; /* relative, or absolute below 1 */
     double cov;    /* relative Frobenius distance of a row */
 } gap;
@@ -78,6 +78,12 @@ static inline void compare_rows(const char *a, const char *b, gap *worst) {
                                 json_string_value(json_object_get(y, "confidence_kind")));
             raise_to(&worst->probs,
                      list_gap(json_object_get(x, "probs"), json_object_get(y, "probs"), false));
+            const json_t *variance = json_object_get(x, "variance");
+            assert_true(variance && json_object_get(y, "variance"));
+            if (json_is_null(variance))
+                assert_true(json_is_null(json_object_get(y, "variance")));
+            else
+                raise_to(&worst->probs, list_gap(variance, json_object_get(y, "variance"), false));
             raise_to(&worst->logits,
                      list_gap(json_object_get(x, "logits"), json_object_get(y, "logits"), true));
             raise_to(&worst->cov,

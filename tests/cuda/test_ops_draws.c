@@ -30,30 +30,43 @@ static void close_logits(logits *l) {
     free(l->centre), free(l->spread), free(l->streams);
 }
 
-/* means [C + 1] of a row: softmax, and its entropy */
+/* in place */
+static void softmax(int64_t n, double *f) {
+    double top = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        top = fmax(top, f[i]);
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(f[i] - top);
+    for (int64_t i = 0; i < n; i++)
+        f[i] = exp(f[i] - top) / sum;
+}
+
+/* means [2C + 1] of a row: softmax, its entropy, and its squared distance from the centre's */
 static void draw_row(const logits *l, int64_t row, int64_t samples, double *means) {
     int64_t c = l->classes, m = c - 1;
     double *z = calloc((size_t)m, sizeof *z), *f = calloc((size_t)c, sizeof *f);
-    assert_true(z && f);
-    memset(means, 0, (size_t)(c + 1) * sizeof *means);
+    double *map = calloc((size_t)c, sizeof *map);
+    assert_true(z && f && map);
+    memset(means, 0, (size_t)(2 * c + 1) * sizeof *means);
+    memcpy(map, l->centre + row * c, (size_t)c * sizeof *map);
+    softmax(c, map);
     for (int64_t s = 0; s < samples; s++) {
-        double top = -INFINITY, sum = 0;
-        la_random_normal(SEED, l->streams[row], (uint64_t)(s * m), (size_t)m, z);
+        la_random_normal(SEED, l->streams[row], (uint64_t)(s / 2 * m), (size_t)m, z);
+        for (int64_t k = 0; k < m && s % 2; k++)
+            z[k] = -z[k];
         for (int64_t i = 0; i < c; i++) {
             f[i] = l->centre[row * c + i];
             for (int64_t k = 0; k < m; k++)
                 f[i] += l->spread[(row * c + i) * m + k] * z[k];
-            top = fmax(top, f[i]);
         }
-        for (int64_t i = 0; i < c; i++)
-            sum += exp(f[i] - top);
+        softmax(c, f);
         for (int64_t i = 0; i < c; i++) {
-            double p = exp(f[i] - top) / sum;
-            means[i] += p / (double)samples;
-            means[c] -= p > 0 ? p * log(p) / (double)samples : 0;
+            means[i] += f[i] / (double)samples;
+            means[c] -= f[i] > 0 ? f[i] * log(f[i]) / (double)samples : 0;
+            means[c + 1 + i] += (f[i] - map[i]) * (f[i] - map[i]) / (double)samples;
         }
     }
-    free(z), free(f);
+    free(z), free(f), free(map);
 }
 
 static bool draw(const logits *l, int64_t first, int64_t n, int64_t samples, double *means) {
@@ -65,18 +78,18 @@ static bool draw(const logits *l, int64_t first, int64_t n, int64_t samples, dou
 
 static double monte_carlo_case(int64_t n, int64_t classes, int64_t samples, double width) {
     logits l = open_logits(n, classes, width);
-    double *means = normal(n * (classes + 1)), *again = normal(n * (classes + 1));
-    double *want = normal(classes + 1), worst = 0;
+    int64_t count = 2 * classes + 1;
+    double *means = normal(n * count), *again = normal(n * count), *want = normal(count), worst = 0;
     assert_true(draw(&l, 0, n, samples, means));
     for (int64_t i = 0; i < n; i++) {
         draw_row(&l, i, samples, want);
-        for (int64_t j = 0; j <= classes; j++)
-            worst = larger(worst, fabs(means[i * (classes + 1) + j] - want[j]));
+        for (int64_t j = 0; j < count; j++)
+            worst = larger(worst, fabs(means[i * count + j] - want[j]));
     }
     /* one row at a time: the same bits */
     for (int64_t i = 0; i < n; i++)
-        assert_true(draw(&l, i, 1, samples, again + i * (classes + 1)));
-    assert_memory_equal(means, again, (size_t)(n * (classes + 1)) * sizeof *means);
+        assert_true(draw(&l, i, 1, samples, again + i * count));
+    assert_memory_equal(means, again, (size_t)(n * count) * sizeof *means);
     close_logits(&l);
     free(means), free(again), free(want);
     return worst;
@@ -103,11 +116,11 @@ static void monte_carlo_refused(la_dtype type) {
     if (!device.ops->monte_carlo)
         skip();
     logits l = open_logits(1, 2000, 1);
-    double *means = normal(2001);
+    double *means = normal(4001);
     if (draw(&l, 0, 1, 1, means)) {
-        double *want = normal(2001);
+        double *want = normal(4001);
         draw_row(&l, 0, 1, want);
-        for (int64_t j = 0; j <= 2000; j++)
+        for (int64_t j = 0; j <= 4000; j++)
             assert_true(fabs(means[j] - want[j]) < 1e-13);
         free(want);
     }

@@ -133,12 +133,19 @@ static void test_counts(void **state) {
                   "\"<b>\\u001b[31m|`& and so on, much longer than a kind is\"}\n");
     assert_string_equal(p.confidence_kind, "?b???31m????and?so?on??much?lon");
     la_predictions_free(&p);
+
+    /* rows of before there was a variance, with one, and of a predictive that has none */
+    p = read_good("{\"label\":1,\"probs\":[0.25,0.75]}\n"
+                  "{\"label\":1,\"probs\":[0.25,0.75],\"variance\":[0.01,0.01]}\n"
+                  "{\"label\":0,\"probs\":[0.25,0.75],\"variance\":null}\n");
+    assert_int_equal(p.n, 3);
+    la_predictions_free(&p);
 }
 
 /* ---- writing ---- */
 
 typedef struct answer {
-    double probs[3], map_probs[3], logits[3], cov[9];
+    double probs[3], map_probs[3], logits[3], cov[9], variance[3];
     la_prediction prediction;
     la_prediction_row row;
 } answer;
@@ -149,11 +156,13 @@ static answer *new_answer(void) {
     *a = (answer){.probs = {1.0 / 3, 0.5, 1.0 / 6},
                   .map_probs = {0.1, 0.9 - 1e-17, 0},
                   .logits = {-1.5, 1e-9, 12345.678901234},
-                  .cov = {1, -0.0, 3, 4, 5, 6, 7, 8, 1e-300}};
+                  .cov = {1, -0.0, 3, 4, 5, 6, 7, 8, 1e-300},
+                  .variance = {NAN, NAN, NAN}};
     a->prediction = (la_prediction){.probs = a->probs,
                                     .map_probs = a->map_probs,
                                     .logits = a->logits,
                                     .logit_cov = a->cov,
+                                    .variance = a->variance,
                                     .prediction = 1,
                                     .confidence = 0.5,
                                     .entropy = 1.0114042647,
@@ -164,6 +173,12 @@ static answer *new_answer(void) {
                                  .n_classes = 3,
                                  .confidence_kind = "laplace-mc"};
     return a;
+}
+
+static void set_variance(answer *a, double first, double second, double third) {
+    a->variance[0] = first;
+    a->variance[1] = second;
+    a->variance[2] = third;
 }
 
 /* The line written, without a newline; NULL when it is refused. The caller frees it. */
@@ -199,7 +214,7 @@ static void test_written_rows(void **state) {
     check_line(&a->row,
                "{\"index\":7,\"prediction\":1,\"prediction_label\":\"1\",\"confidence\":0.5,"
                "\"probs\":[0.3333333333,0.5,0.1666666667],\"map_probs\":[0.1,0.9,0],"
-               "\"entropy\":1.011404265,\"mutual_information\":null,"
+               "\"entropy\":1.011404265,\"mutual_information\":null,\"variance\":null,"
                "\"confidence_kind\":\"laplace-mc\"}");
     static const char *const names[] = {"no", "a\"\\\n\x01\xc3\xa9\xff", "x"};
     a->row.labels = names;
@@ -207,11 +222,12 @@ static void test_written_rows(void **state) {
     a->row.id_json = "{\n \"a\": 1}";
     a->row.emit_logits = a->row.emit_cov = true;
     a->prediction.mutual_information = 0;
+    set_variance(a, 1.0 / 16, 1e-17, -0.0);
     check_line(&a->row,
                "{\"index\":7,\"id\":{  \"a\": 1},\"label\":0,\"prediction\":1,\"prediction_label\":"
                "\"a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd\",\"confidence\":0.5,"
                "\"probs\":[0.3333333333,0.5,0.1666666667],\"map_probs\":[0.1,0.9,0],"
-               "\"entropy\":1.011404265,\"mutual_information\":0,"
+               "\"entropy\":1.011404265,\"mutual_information\":0,\"variance\":[0.0625,1e-17,0],"
                "\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,12345.6789],"
                "\"logit_cov\":[[1,0,3],[4,5,6],[7,8,1e-300]]}");
     la_prediction_row bad = {.index = 3, .label = -1, .error = "line\n\"5\" \xc3"};
@@ -241,6 +257,11 @@ static void test_rows_that_are_not_written(void **state) {
     check_numerical(a, &a->prediction.entropy, NAN, "entropy");
     check_numerical(a, &a->prediction.confidence, NAN, "confidence");
     check_numerical(a, &a->prediction.mutual_information, INFINITY, "mutual_information");
+    set_variance(a, 0.1, 0, 0.2);
+    check_numerical(a, &a->variance[0], NAN, "variance[0] is nan");
+    check_numerical(a, &a->variance[2], NAN, "variance[2] is nan");
+    check_numerical(a, &a->variance[1], INFINITY, "variance[1] is inf");
+    check_numerical(a, &a->variance[1], -1e-9, "variance[1] is -1e-09, expected 0 or more");
     check_numerical(a, &a->logits[0], -INFINITY, "logits[0] is -inf");
     check_numerical(a, &a->cov[8], NAN, "logit_cov[8] is nan");
     a->row.emit_logits = a->row.emit_cov = false;
@@ -280,6 +301,7 @@ static void test_round_trip(void **state) {
         sent[i][0] = a->probs[0] = small * 0.1;
         sent[i][1] = a->probs[1] = middle;
         sent[i][2] = a->probs[2] = 1 - small * 0.1 - middle;
+        set_variance(a, i % 2 ? small : NAN, i % 2 ? middle : NAN, i % 2 ? 0 : NAN);
         assert_int_equal(la_prediction_write(file, &a->row, &err), LA_OK);
     }
     fclose(file);

@@ -51,7 +51,7 @@ typedef struct rows {
     int64_t n;
     la_input in[ROWS_MAX];
     la_prediction out[ROWS_MAX];
-    double memory[ROWS_MAX][3 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
+    double memory[ROWS_MAX][4 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
     int32_t ids[ROWS_MAX][128];
 } rows;
 
@@ -69,7 +69,8 @@ static rows *read_rows(const char *path) {
         r->out[r->n] = (la_prediction){.probs = r->memory[r->n],
                                        .map_probs = r->memory[r->n] + CLASSES_MAX,
                                        .logits = r->memory[r->n] + 2 * CLASSES_MAX,
-                                       .logit_cov = r->memory[r->n] + 3 * CLASSES_MAX};
+                                       .variance = r->memory[r->n] + 3 * CLASSES_MAX,
+                                       .logit_cov = r->memory[r->n] + 4 * CLASSES_MAX};
         r->n++;
         json_decref(row);
     }

@@ -46,7 +46,7 @@ static void free_inputs(inputs *in) {
 
 typedef struct answers {
     la_prediction rows[ROWS_MAX];
-    double memory[ROWS_MAX][3 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
+    double memory[ROWS_MAX][4 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
 } answers;
 
 static answers *new_answers(void) {
@@ -55,7 +55,8 @@ static answers *new_answers(void) {
         a->rows[i] = (la_prediction){.probs = a->memory[i],
                                      .map_probs = a->memory[i] + CLASSES_MAX,
                                      .logits = a->memory[i] + 2 * CLASSES_MAX,
-                                     .logit_cov = a->memory[i] + 3 * CLASSES_MAX};
+                                     .variance = a->memory[i] + 3 * CLASSES_MAX,
+                                     .logit_cov = a->memory[i] + 4 * CLASSES_MAX};
     return a;
 }
 

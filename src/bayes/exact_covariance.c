@@ -1,0 +1,187 @@
+/* With H = V^T diag(d) V over all parameters (rows of V orthonormal), a row's Jacobian J and z = J V^T:
+ *
+ *   J (H + lambda)^-1 J^T = (J J^T - z diag(d / (d + lambda)) z^T) / lambda
+ *
+ * so that J is seen block by block and never held, and every scale of lambda costs a sum on the
+ * host. */
+#include "bayes/exact_covariance.h"
+#include "bayes/jacobian.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct la_covariance {
+    la_model *model;
+    la_jacobian *jacobian;
+    const la_posterior *posterior;
+    int64_t n_rhs, n_rows, max_rows, n_scales, rank, width;
+    double *scales;
+    int64_t *offset; /* [n_blocks of the model] column of a block's first parameter */
+    float *vectors;  /* [rank, width] where the backend reads; owned unless it is the posterior's */
+    bool vectors_owned;
+    float *ones;          /* as many as the largest block has elements */
+    float *z;             /* [max_rows n_rhs, rank] on the device */
+    double *squares;      /* [max_rows, n_rhs, n_rhs] J J^T on the device */
+    float *z_host;        /* as z */
+    double *squares_host; /* as squares */
+};
+
+static int64_t largest_block(const la_posterior *posterior) {
+    int64_t most = 0;
+    for (int64_t b = 0; b < posterior->n_blocks; b++) {
+        int64_t count = posterior->blocks[b].out * posterior->blocks[b].in;
+        most = count > most ? count : most;
+    }
+    return most;
+}
+
+static la_jacobian_shape jacobian_shape(const la_cov_shape *shape) {
+    return (la_jacobian_shape){
+        .max_rows = shape->max_rows, .max_tokens = shape->max_tokens, .n_rhs = shape->n_rhs};
+}
+
+size_t la_exact_cov_bytes(const la_model *model, const la_posterior *posterior,
+                          const la_cov_shape *shape) {
+    la_jacobian_shape jacobian = jacobian_shape(shape);
+    int64_t rows = shape->max_rows * shape->n_rhs;
+    const la_directions *d = &posterior->directions;
+    size_t vectors = model->be->ops->in_place ? 0 : (size_t)(d->rank * d->width);
+    return la_jacobian_bytes(model, &jacobian) +
+           (vectors + (size_t)largest_block(posterior) + (size_t)(rows * d->rank)) * sizeof(float) +
+           (size_t)(rows * shape->n_rhs) * sizeof(double);
+}
+
+static la_status open_memory(la_covariance *c, const la_cov_shape *shape, la_error *err) {
+    la_backend *be = c->model->be;
+    const la_directions *d = &c->posterior->directions;
+    size_t rows = (size_t)(c->max_rows * c->n_rhs), most = (size_t)largest_block(c->posterior);
+    c->scales = la_alloc((size_t)c->n_scales, sizeof *c->scales, err);
+    c->offset = la_alloc((size_t)c->model->n_blocks, sizeof *c->offset, err);
+    c->z_host = la_alloc(rows * (size_t)c->rank, sizeof *c->z_host, err);
+    c->squares_host = la_alloc(rows * (size_t)c->n_rhs, sizeof *c->squares_host, err);
+    float *host = la_alloc(most, sizeof *host, err);
+    if (err->status == LA_OK) {
+        memcpy(c->scales, shape->scales, (size_t)c->n_scales * sizeof *c->scales);
+        for (size_t i = 0; i < most; i++)
+            host[i] = 1;
+        c->ones = la_device_copy(be, host, most, err);
+    }
+    free(host);
+    LA_TRY(err->status);
+    if (be->ops->in_place) {
+        c->vectors = d->vectors;
+    } else {
+        c->vectors = la_device_copy(be, d->vectors, (size_t)(d->rank * d->width), err);
+        c->vectors_owned = true;
+    }
+    c->z = be->ops->alloc(be, rows * (size_t)c->rank * sizeof *c->z);
+    c->squares = be->ops->alloc(be, rows * (size_t)c->n_rhs * sizeof *c->squares);
+    if (!c->z || !c->squares)
+        return la_fail(err, LA_RESOURCE,
+                       "out of memory on %s for the predictive; lower --batch-tokens", be->device);
+    return err->status;
+}
+
+la_status la_exact_cov_open(la_model *model, const la_posterior *posterior,
+                            const la_cov_shape *shape, la_covariance **out, la_error *err) {
+    *out = NULL;
+    la_covariance *c = la_alloc(1, sizeof *c, err);
+    if (!c)
+        return err->status;
+    c->model = model;
+    c->posterior = posterior;
+    c->n_rhs = shape->n_rhs;
+    c->max_rows = shape->max_rows;
+    c->n_scales = shape->n_scales;
+    c->rank = posterior->directions.rank;
+    c->width = posterior->directions.width;
+    la_jacobian_shape jacobian = jacobian_shape(shape);
+    if (open_memory(c, shape, err) == LA_OK)
+        la_jacobian_open(model, &jacobian, &c->jacobian, err);
+    if (err->status != LA_OK) {
+        la_exact_cov_close(c);
+        return err->status;
+    }
+    int64_t next = 0;
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        c->offset[b] = next;
+        if (model->blocks[b].wanted)
+            next += model->blocks[b].out * model->blocks[b].in;
+    }
+    *out = c;
+    return LA_OK;
+}
+
+void la_exact_cov_batch(la_covariance *c, int64_t n_rows) {
+    la_backend *be = c->model->be;
+    size_t rows = (size_t)(n_rows * c->n_rhs);
+    c->n_rows = n_rows;
+    be->ops->zero(be, c->z, rows * (size_t)c->rank * sizeof *c->z);
+    be->ops->zero(be, c->squares, rows * (size_t)c->n_rhs * sizeof *c->squares);
+}
+
+static void add(void *user, int64_t block, int64_t first, int64_t n_rows, int64_t n_rhs,
+                const la_mat *outer, const la_mat *rotated) {
+    la_covariance *c = user;
+    la_backend *be = c->model->be;
+    const la_block *of = &c->model->blocks[block];
+    int64_t big = la_big_side(of->out, of->in), count = of->out * of->in;
+    la_mat ones = la_mat_f32(c->ones, la_small_side(of->out, of->in), big);
+    la_mat rows = la_mat_f32(rotated->data, n_rows * n_rhs, count);
+    la_mat vectors = {c->vectors + c->offset[block], c->rank, count, c->width, LA_F32};
+    la_mat z = la_mat_f32(c->z + first * n_rhs * c->rank, n_rows * n_rhs, c->rank);
+    be->ops->kron_quadratic(be, n_rows, n_rhs, outer, &ones, c->squares + first * n_rhs * n_rhs);
+    be->ops->gemm(be, false, true, 1, &rows, &vectors, 1, &z);
+}
+
+la_block_visitor la_exact_cov_visitor(la_covariance *c) {
+    return la_jacobian_visitor(c->jacobian, add, c);
+}
+
+/* Of a row: squares - z diag(d / (d + lambda)) z^T, over lambda. */
+static void finish_row(const la_covariance *c, int64_t row, double lambda, double *cov) {
+    int64_t m = c->n_rhs;
+    const double *d = c->posterior->directions.values, *squares = c->squares_host + row * m * m;
+    const float *z = c->z_host + row * m * c->rank;
+    for (int64_t k = 0; k < m; k++)
+        for (int64_t l = 0; l <= k; l++) {
+            double sum = squares[k * m + l];
+            const float *zk = z + k * c->rank, *zl = z + l * c->rank;
+            for (int64_t i = 0; i < c->rank; i++)
+                sum -= (double)zk[i] * (double)zl[i] * (d[i] / (d[i] + lambda));
+            /* what rounding leaves of nothing is nothing */
+            if (k == l && sum < 0)
+                sum = 0;
+            cov[k * m + l] = cov[l * m + k] = sum / lambda;
+        }
+}
+
+la_status la_exact_cov_read(la_covariance *c, double *cov, la_error *err) {
+    la_backend *be = c->model->be;
+    int64_t m = c->n_rhs, rows = c->n_rows * m;
+    be->ops->download(be, c->z_host, c->z, (size_t)(rows * c->rank) * sizeof *c->z);
+    be->ops->download(be, c->squares_host, c->squares, (size_t)(rows * m) * sizeof *c->squares);
+    LA_TRY(be->ops->sync(be, err));
+    double lambda = c->posterior->blocks[0].prior_precision;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t g = 0; g < c->n_scales; g++)
+        for (int64_t i = 0; i < c->n_rows; i++)
+            finish_row(c, i, lambda * c->scales[g], cov + (g * c->n_rows + i) * m * m);
+    return LA_OK;
+}
+
+void la_exact_cov_close(la_covariance *c) {
+    if (!c)
+        return;
+    la_backend *be = c->model->be;
+    void *buffers[] = {c->ones, c->z, c->squares, c->vectors_owned ? c->vectors : NULL};
+    for (int i = 0; i < 4; i++)
+        if (buffers[i])
+            be->ops->release(be, buffers[i]);
+    la_jacobian_close(c->jacobian);
+    free(c->scales);
+    free(c->offset);
+    free(c->z_host);
+    free(c->squares_host);
+    free(c);
+}

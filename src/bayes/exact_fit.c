@@ -1,0 +1,496 @@
+/* The full Gauss-Newton matrix over all blocks, H = G^T G with the rows of G [N m, P] the row Jacobians
+ * times S (S S^T = diag(p) - p p^T, m = C - 1). Nearly always N m < P, so it is decomposed in its dual
+ * form: the Gram matrix K = G G^T = U diag(d) U^T has H's eigenvalues, and H's eigenvectors are the
+ * rows of V = diag(d)^-1/2 U^T G. With few parameters H itself is summed.
+ *
+ * Rows of G are held as far as memory goes. What does not fit is run again: for each part that is held
+ * the rows behind it pass once, and all rows once more for V. */
+#include "bayes/exact_covariance.h"
+#include "bayes/jacobian.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PRIMAL_MOST = 4096, /* parameters for which H itself may be summed */
+    TILE_ROWS = 1024    /* of the Gram matrix that are formed at a time */
+};
+
+/* Share of the free memory that held rows may take. */
+#define HELD_SHARE 0.4
+/* Eigenvalues this small beside the largest are rounding of products in f32. */
+#define LEAST_SHARE 1e-8
+
+typedef enum stage { START, PRIMAL, HOLD, CROSS, PROJECT, DONE } stage;
+
+struct la_curvature_fit {
+    la_model *model;
+    la_fit_shape shape;
+    la_jacobian *jacobian;
+    stage stage;
+    int64_t width, rows; /* P, N m */
+    int64_t *offset;     /* [n_blocks of the model] column of a block's first parameter */
+    int64_t capacity;    /* calibration rows that can be held */
+    int64_t from, to;    /* those held now */
+    float *held;         /* [capacity m, P] on the device; primal: of a batch */
+    float *tile;         /* [tile rows, capacity m] on the device */
+    float *tile_host;    /* as tile */
+    int64_t tile_rows;
+    double *gram; /* [N m, N m] on the host, lower triangle */
+    double *sum;  /* primal: [P, P] on the device */
+    /* the batch */
+    int64_t first, n_rows;
+    bool pending; /* something of it waits in held or tile */
+    /* projection */
+    float *weights;    /* [rank, N m] diag(d)^-1/2 U^T on the device */
+    float *directions; /* [rank, P] on the device */
+    int64_t rank;
+    la_posterior *posterior;
+};
+
+static la_jacobian_shape jacobian_shape(const la_fit_shape *shape) {
+    return (la_jacobian_shape){
+        .max_rows = shape->max_rows, .max_tokens = shape->max_tokens, .n_rhs = shape->n_rhs};
+}
+
+static int64_t width_of(const la_model *model) {
+    int64_t width = 0;
+    for (int64_t b = 0; b < model->n_blocks; b++)
+        if (model->blocks[b].wanted)
+            width += model->blocks[b].out * model->blocks[b].in;
+    return width;
+}
+
+static size_t fit_bytes(const la_model *model, const la_fit_shape *shape, int64_t *max_factor) {
+    la_jacobian_shape jacobian = jacobian_shape(shape);
+    int64_t width = width_of(model);
+    *max_factor = width <= PRIMAL_MOST ? width : 0;
+    size_t batch = (size_t)(shape->max_rows * shape->n_rhs * width) * sizeof(float);
+    return la_jacobian_bytes(model, &jacobian) + batch +
+           (size_t)(*max_factor * *max_factor) * sizeof(double);
+}
+
+static void release(la_backend *be, void *memory) {
+    if (memory)
+        be->ops->release(be, memory);
+}
+
+static void fit_close(la_curvature_fit *fit) {
+    if (!fit)
+        return;
+    la_backend *be = fit->model->be;
+    release(be, fit->held);
+    release(be, fit->tile);
+    release(be, fit->sum);
+    release(be, fit->weights);
+    if (!be->ops->in_place)
+        release(be, fit->directions);
+    la_jacobian_close(fit->jacobian);
+    free(fit->offset);
+    free(fit->tile_host);
+    free(fit->gram);
+    free(fit);
+}
+
+static double mib(double bytes) {
+    return bytes / 1048576;
+}
+
+/* How many rows of G are held, from what is free beside the Gram matrix's decomposition and V. */
+static la_status plan_held(la_curvature_fit *fit, la_error *err) {
+    la_backend *be = fit->model->be;
+    size_t available, total;
+    be->ops->memory(be, &available, &total);
+    int64_t m = fit->shape.n_rhs, n = fit->rows,
+            rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
+    double row = (double)(m * fit->width) * sizeof(float),
+           gram = (double)n * (double)n * sizeof(double);
+    double solve = (double)be->ops->eigh_bytes(be, n, rank) + gram;
+    double directions = (double)rank * (double)fit->width * sizeof(float);
+    double tile = (double)(TILE_ROWS * n) * sizeof(float);
+    double rest = (double)available - tile - directions;
+    double least = row * (double)fit->shape.max_rows + tile + directions;
+    if (least > (double)available || solve + directions > (double)available)
+        return la_fail(err, LA_RESOURCE,
+                       "%s: not enough memory for the exact curvature of %lld rows x %lld: Gram "
+                       "matrix and its decomposition %.0f MiB, eigenvectors %.0f MiB, a batch of "
+                       "rows %.0f MiB, but %.0f MiB are free; give fewer rows, a --rank, or "
+                       "--curvature kron",
+                       be->device, (long long)fit->shape.n_rows, (long long)m, mib(solve),
+                       mib(directions), mib(row * (double)fit->shape.max_rows),
+                       mib((double)available));
+    double fits = HELD_SHARE * rest / row;
+    fit->capacity = fits >= (double)fit->shape.n_rows ? fit->shape.n_rows : (int64_t)fits;
+    if (fit->capacity < fit->shape.max_rows)
+        fit->capacity = fit->shape.max_rows;
+    if (fit->capacity > fit->shape.n_rows)
+        fit->capacity = fit->shape.n_rows;
+    return LA_OK;
+}
+
+static la_status open_memory(la_curvature_fit *fit, la_error *err) {
+    la_backend *be = fit->model->be;
+    int64_t m = fit->shape.n_rhs, held_rows;
+    bool primal = fit->width <= PRIMAL_MOST && fit->width <= fit->rows;
+    fit->stage = START;
+    if (primal) {
+        held_rows = fit->shape.max_rows * m;
+        fit->sum = be->ops->alloc(be, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
+        if (fit->sum)
+            be->ops->zero(be, fit->sum, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
+    } else {
+        LA_TRY(plan_held(fit, err));
+        held_rows = fit->capacity * m;
+        fit->tile_rows = fit->shape.max_rows * m > TILE_ROWS ? fit->shape.max_rows * m : TILE_ROWS;
+        size_t tile = (size_t)(fit->tile_rows * held_rows);
+        fit->tile = be->ops->alloc(be, tile * sizeof *fit->tile);
+        fit->tile_host = be->ops->in_place ? NULL : la_alloc(tile, sizeof *fit->tile_host, err);
+        fit->gram = la_alloc((size_t)(fit->rows * fit->rows), sizeof *fit->gram, err);
+        LA_TRY(err->status);
+    }
+    fit->held = be->ops->alloc(be, (size_t)(held_rows * fit->width) * sizeof *fit->held);
+    if (!fit->held || (primal ? !fit->sum : !fit->tile))
+        return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature: %.0f MiB",
+                       be->device, mib((double)(held_rows * fit->width) * sizeof *fit->held));
+    return LA_OK;
+}
+
+static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvature_fit **out,
+                          la_error *err) {
+    la_jacobian_shape jacobian = jacobian_shape(shape);
+    *out = NULL;
+    la_curvature_fit *fit = la_alloc(1, sizeof *fit, err);
+    if (!fit)
+        return err->status;
+    fit->model = model;
+    fit->shape = *shape;
+    fit->width = width_of(model);
+    fit->rows = shape->n_rows * shape->n_rhs;
+    fit->offset = la_alloc((size_t)model->n_blocks, sizeof *fit->offset, err);
+    int64_t next = 0;
+    for (int64_t b = 0; fit->offset && b < model->n_blocks; b++) {
+        fit->offset[b] = next;
+        if (model->blocks[b].wanted)
+            next += model->blocks[b].out * model->blocks[b].in;
+    }
+    if (err->status == LA_OK)
+        la_jacobian_open(model, &jacobian, &fit->jacobian, err);
+    if (err->status == LA_OK)
+        open_memory(fit, err);
+    if (err->status != LA_OK) {
+        fit_close(fit);
+        return err->status;
+    }
+    *out = fit;
+    return LA_OK;
+}
+
+/* ---- a batch ---- */
+
+/* Adds tile[n, held rows] to the Gram matrix at [row, column]. */
+static void add_tile(la_curvature_fit *fit, int64_t row, int64_t n, int64_t column, int64_t cols) {
+    la_backend *be = fit->model->be;
+    la_error ignored = {0};
+    const float *tile = fit->tile;
+    if (!be->ops->in_place) {
+        be->ops->download(be, fit->tile_host, fit->tile, (size_t)(n * cols) * sizeof *tile);
+        be->ops->sync(be, &ignored); /* its fault is kept for the next sync with an error to fill */
+        tile = fit->tile_host;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double *to = fit->gram + (row + i) * fit->rows + column;
+        for (int64_t j = 0; j < cols && column + j <= row + i; j++)
+            to[j] += (double)tile[i * cols + j];
+    }
+}
+
+static void flush_batch(la_curvature_fit *fit) {
+    la_backend *be = fit->model->be;
+    int64_t m = fit->shape.n_rhs;
+    if (fit->pending && fit->stage == CROSS)
+        add_tile(fit, fit->first * m, fit->n_rows * m, fit->from * m, (fit->to - fit->from) * m);
+    if (fit->pending && fit->stage == PRIMAL) {
+        la_mat rows = la_mat_f32(fit->held, fit->n_rows * m, fit->width);
+        be->ops->factor_add(be, 1, &rows, fit->sum);
+    }
+    fit->pending = false;
+}
+
+static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
+    la_backend *be = fit->model->be;
+    int64_t m = fit->shape.n_rhs;
+    flush_batch(fit);
+    fit->first = first;
+    fit->n_rows = n_rows;
+    fit->pending = true;
+    if (fit->stage == CROSS)
+        be->ops->zero(be, fit->tile,
+                      (size_t)(n_rows * m * (fit->to - fit->from) * m) * sizeof *fit->tile);
+    if (fit->stage == PRIMAL)
+        be->ops->zero(be, fit->held, (size_t)(n_rows * m * fit->width) * sizeof *fit->held);
+}
+
+static void take(void *user, int64_t block, int64_t first, int64_t n_rows, int64_t n_rhs,
+                 const la_mat *outer, const la_mat *rotated) {
+    la_curvature_fit *fit = user;
+    la_backend *be = fit->model->be;
+    int64_t count = fit->model->blocks[block].out * fit->model->blocks[block].in;
+    int64_t column = fit->offset[block], n = n_rows * n_rhs;
+    la_mat rows = la_mat_f32(outer->data, n, count);
+    (void)rotated;
+    if (fit->stage == HOLD || fit->stage == PRIMAL) {
+        int64_t at = first + (fit->stage == HOLD ? fit->first - fit->from : 0);
+        la_mat to = {fit->held + at * n_rhs * fit->width + column, n, count, fit->width, LA_F32};
+        be->ops->add(be, &rows, &to); /* to zeros */
+    } else if (fit->stage == CROSS) {
+        int64_t cols = (fit->to - fit->from) * n_rhs;
+        la_mat held = {fit->held + column, cols, count, fit->width, LA_F32};
+        la_mat tile = la_mat_f32(fit->tile + first * n_rhs * cols, n, cols);
+        be->ops->gemm(be, false, true, 1, &rows, &held, 1, &tile);
+    } else {
+        la_mat weights = {fit->weights + (fit->first + first) * n_rhs, fit->rank, n, fit->rows,
+                          LA_F32};
+        la_mat to = {fit->directions + column, fit->rank, count, fit->width, LA_F32};
+        be->ops->gemm(be, false, false, 1, &weights, &rows, 1, &to);
+    }
+}
+
+static la_block_visitor fit_visitor(la_curvature_fit *fit) {
+    return la_jacobian_visitor(fit->jacobian, take, fit);
+}
+
+/* ---- between passes ---- */
+
+/* held held^T, block by block of parameters so that sums in f32 stay short. */
+static void gram_of_held(la_curvature_fit *fit) {
+    la_backend *be = fit->model->be;
+    int64_t m = fit->shape.n_rhs, cols = (fit->to - fit->from) * m, start = fit->from * m;
+    for (int64_t row = 0; row < cols; row += fit->tile_rows) {
+        int64_t n = cols - row < fit->tile_rows ? cols - row : fit->tile_rows, upto = row + n;
+        for (int64_t b = 0; b < fit->model->n_blocks; b++) {
+            const la_block *block = &fit->model->blocks[b];
+            if (!block->wanted)
+                continue;
+            float *at = fit->held + fit->offset[b];
+            la_mat left = {at + row * fit->width, n, block->out * block->in, fit->width, LA_F32};
+            la_mat right = {at, upto, block->out * block->in, fit->width, LA_F32};
+            la_mat tile = la_mat_f32(fit->tile, n, upto);
+            be->ops->gemm(be, false, true, 1, &left, &right, 0, &tile);
+            add_tile(fit, start + row, n, start, upto);
+        }
+    }
+}
+
+static void begin_hold(la_curvature_fit *fit, int64_t from, la_fit_pass *pass) {
+    int64_t m = fit->shape.n_rhs, all = fit->shape.n_rows;
+    fit->stage = HOLD;
+    fit->from = from;
+    fit->to = from + fit->capacity < all ? from + fit->capacity : all;
+    fit->model->be->ops->zero(fit->model->be, fit->held,
+                              (size_t)((fit->to - from) * m * fit->width) * sizeof *fit->held);
+    *pass = (la_fit_pass){fit->from, fit->to, true};
+}
+
+/* Decomposes `matrix` [n, n] (where sums live); keeps the eigenvalues that are more than rounding.
+ * vectors[rank, n] from malloc. */
+static la_status decompose(la_curvature_fit *fit, double *matrix, int64_t n, float **vectors,
+                           la_error *err) {
+    la_backend *be = fit->model->be;
+    la_directions *d = &fit->posterior->directions;
+    int64_t rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
+    *vectors = la_alloc((size_t)(rank * n), sizeof **vectors, err);
+    d->values = la_pool_take(&fit->posterior->pool, (size_t)rank, sizeof *d->values, err);
+    LA_TRY(err->status);
+    la_eigen problem = {.name = "the exact curvature",
+                        .n = n,
+                        .rank = rank,
+                        .a = matrix,
+                        .values = d->values,
+                        .vectors = *vectors};
+    LA_TRY(be->ops->eigh(be, 1, &problem, err));
+    if (!(d->values[0] > 0))
+        return la_fail(err, LA_NUMERICAL, "the exact curvature is zero; is the adapter trained?");
+    while (rank > 1 && d->values[rank - 1] <= LEAST_SHARE * d->values[0])
+        rank--;
+    d->rank = fit->rank = rank;
+    d->width = fit->width;
+    return LA_OK;
+}
+
+/* Room for V: on a host the posterior's own. */
+static la_status open_directions(la_curvature_fit *fit, la_error *err) {
+    la_backend *be = fit->model->be;
+    la_directions *d = &fit->posterior->directions;
+    size_t count = (size_t)(d->rank * d->width);
+    d->vectors = la_pool_take(&fit->posterior->pool, count, sizeof *d->vectors, err);
+    LA_TRY(err->status);
+    fit->directions = be->ops->in_place ? d->vectors : be->ops->alloc(be, count * sizeof(float));
+    if (!fit->directions)
+        return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature", be->device);
+    be->ops->zero(be, fit->directions, count * sizeof(float));
+    return LA_OK;
+}
+
+static la_status download_directions(la_curvature_fit *fit, la_error *err) {
+    la_backend *be = fit->model->be;
+    la_directions *d = &fit->posterior->directions;
+    if (!be->ops->in_place)
+        be->ops->download(be, d->vectors, fit->directions,
+                          (size_t)(d->rank * d->width) * sizeof(float));
+    return be->ops->sync(be, err);
+}
+
+/* H's eigenvectors are the directions. */
+static la_status finish_primal(la_curvature_fit *fit, la_error *err) {
+    float *vectors = NULL;
+    la_directions *d = &fit->posterior->directions;
+    flush_batch(fit);
+    la_status status = fit->model->be->ops->sync(fit->model->be, err);
+    if (status == LA_OK)
+        status = decompose(fit, fit->sum, fit->width, &vectors, err);
+    if (status == LA_OK) {
+        size_t count = (size_t)(d->rank * d->width);
+        d->vectors = la_pool_take(&fit->posterior->pool, count, sizeof *d->vectors, err);
+        status = err->status;
+        if (status == LA_OK)
+            memcpy(d->vectors, vectors, count * sizeof *vectors);
+    }
+    free(vectors);
+    return status;
+}
+
+static la_status solve_gram(la_curvature_fit *fit, float **vectors, la_error *err) {
+    la_backend *be = fit->model->be;
+    int64_t n = fit->rows;
+    if (be->ops->in_place)
+        return decompose(fit, fit->gram, n, vectors, err);
+    double *device = be->ops->alloc(be, (size_t)(n * n) * sizeof *device);
+    if (!device)
+        return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature", be->device);
+    be->ops->upload(be, device, fit->gram, (size_t)(n * n) * sizeof *device);
+    la_status status = decompose(fit, device, n, vectors, err);
+    be->ops->release(be, device);
+    return status;
+}
+
+/* V = diag(d)^-1/2 U^T G, at once where all of G is held. */
+static la_status begin_projection(la_curvature_fit *fit, la_fit_pass *pass, la_error *err) {
+    la_backend *be = fit->model->be;
+    float *vectors = NULL;
+    bool all_held = fit->capacity == fit->shape.n_rows;
+    la_status status = be->ops->sync(be, err);
+    release(be, fit->tile);
+    fit->tile = NULL;
+    if (!all_held) { /* room for the decomposition */
+        release(be, fit->held);
+        fit->held = NULL;
+    }
+    if (status == LA_OK)
+        status = solve_gram(fit, &vectors, err);
+    free(fit->gram);
+    fit->gram = NULL;
+    for (int64_t i = 0; status == LA_OK && i < fit->rank; i++) {
+        float scale = (float)(1 / sqrt(fit->posterior->directions.values[i]));
+        for (int64_t j = 0; j < fit->rows; j++)
+            vectors[i * fit->rows + j] *= scale;
+    }
+    if (status == LA_OK) {
+        fit->weights = la_device_copy(be, vectors, (size_t)(fit->rank * fit->rows), err);
+        status = err->status;
+    }
+    free(vectors);
+    LA_TRY(status);
+    LA_TRY(open_directions(fit, err));
+    fit->stage = PROJECT;
+    if (!all_held) {
+        *pass = (la_fit_pass){0, fit->shape.n_rows, true};
+        return LA_OK;
+    }
+    la_mat weights = la_mat_f32(fit->weights, fit->rank, fit->rows);
+    la_mat rows = la_mat_f32(fit->held, fit->rows, fit->width);
+    la_mat to = la_mat_f32(fit->directions, fit->rank, fit->width);
+    be->ops->gemm(be, false, false, 1, &weights, &rows, 0, &to);
+    return download_directions(fit, err);
+}
+
+static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *posterior,
+                          la_fit_pass *pass, la_error *err) {
+    la_curvature_fit *fit = fits[0];
+    int64_t all = fit->shape.n_rows;
+    (void)n; /* one_device */
+    *pass = (la_fit_pass){0};
+    fit->posterior = posterior;
+    switch (fit->stage) {
+    case START:
+        LA_TRY(la_posterior_list_blocks(fit->model, posterior, err));
+        fit->stage = PRIMAL;
+        if (fit->sum)
+            *pass = (la_fit_pass){0, all, true};
+        else
+            begin_hold(fit, 0, pass);
+        return LA_OK;
+    case PRIMAL:
+        LA_TRY(finish_primal(fit, err));
+        break;
+    case HOLD:
+        gram_of_held(fit);
+        if (fit->to < all) {
+            fit->stage = CROSS;
+            *pass = (la_fit_pass){fit->to, all, true};
+            return LA_OK;
+        }
+        LA_TRY(begin_projection(fit, pass, err));
+        if (pass->more)
+            return LA_OK;
+        break;
+    case CROSS:
+        flush_batch(fit);
+        begin_hold(fit, fit->to, pass);
+        return LA_OK;
+    case PROJECT:
+        LA_TRY(download_directions(fit, err));
+        break;
+    case DONE:
+        break;
+    }
+    fit->stage = DONE;
+    return LA_OK;
+}
+
+const la_curvature_kind la_curvature_exact = {
+    .name = "exact",
+    .curvature = LA_CURVATURE_EXACT,
+    .one_device = true,
+    .fit_bytes = fit_bytes,
+    .fit_open = fit_open,
+    .fit_next = fit_next,
+    .fit_batch = fit_batch,
+    .fit_visitor = fit_visitor,
+    .fit_close = fit_close,
+    .cov_bytes = la_exact_cov_bytes,
+    .cov_open = la_exact_cov_open,
+    .cov_batch = la_exact_cov_batch,
+    .cov_visitor = la_exact_cov_visitor,
+    .cov_read = la_exact_cov_read,
+    .cov_close = la_exact_cov_close,
+};
+
+const la_curvature_kind la_curvature_last_layer = {
+    .name = "last-layer",
+    .curvature = LA_CURVATURE_LAST_LAYER,
+    .one_device = true,
+    .fit_bytes = fit_bytes,
+    .fit_open = fit_open,
+    .fit_next = fit_next,
+    .fit_batch = fit_batch,
+    .fit_visitor = fit_visitor,
+    .fit_close = fit_close,
+    .cov_bytes = la_exact_cov_bytes,
+    .cov_open = la_exact_cov_open,
+    .cov_batch = la_exact_cov_batch,
+    .cov_visitor = la_exact_cov_visitor,
+    .cov_read = la_exact_cov_read,
+    .cov_close = la_exact_cov_close,
+};

@@ -1,0 +1,209 @@
+#include "bayes/jacobian.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The rows' outer products are formed and rotated for as many rows at a time as fit this: enough
+ * rows for the rotation to run at full speed, and on a host little enough for its caches. */
+enum { HOST_CHUNK_FLOATS = 4 << 20, DEVICE_CHUNK_FLOATS = 64 << 20 };
+
+typedef struct rotation {
+    bool out_is_small;
+    la_mat small, big; /* eigenvectors [rank, n] on the device; big without data: not rotated */
+    float *own;        /* the output side's, which no other block shares */
+} rotation;
+
+struct la_jacobian {
+    la_model *model;
+    rotation *rotations; /* [n_blocks of the model] */
+    float **shared;      /* [n_inputs] eigenvectors of input factors */
+    int64_t n_shared;
+    float *identity;            /* [side, side] of the largest smaller side; without a basis */
+    float *s, *outer, *rotated; /* workspaces */
+    int64_t outer_floats;
+    la_jacobian_sink sink;
+    void *user;
+};
+
+float *la_device_copy(la_backend *be, const float *host, size_t count, la_error *err) {
+    float *memory = be->ops->alloc(be, count * sizeof *memory);
+    if (!memory) {
+        la_fail(err, LA_RESOURCE, "out of memory on %s for the posterior", be->device);
+        return NULL;
+    }
+    be->ops->upload(be, memory, host, count * sizeof *memory);
+    return memory;
+}
+
+typedef struct workspaces {
+    int64_t small;   /* largest smaller side */
+    size_t s, outer; /* floats: tokens in the smaller side's basis; outer products, twice */
+} workspaces;
+
+static workspaces workspaces_of(const la_model *model, const la_jacobian_shape *shape) {
+    int64_t small = 0, outer = 0;
+    int64_t chunk = model->be->ops->in_place ? HOST_CHUNK_FLOATS : DEVICE_CHUNK_FLOATS;
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        const la_block *block = &model->blocks[b];
+        if (!block->wanted)
+            continue;
+        int64_t least = la_small_side(block->out, block->in);
+        small = least > small ? least : small;
+        outer = block->out * block->in > outer ? block->out * block->in : outer;
+    }
+    int64_t row = outer * shape->n_rhs, all = row * shape->max_rows;
+    return (workspaces){.small = small,
+                        .s = (size_t)(shape->max_tokens * shape->n_rhs * small),
+                        .outer = (size_t)(all < chunk   ? all
+                                          : row > chunk ? row
+                                                        : chunk)};
+}
+
+size_t la_jacobian_bytes(const la_model *model, const la_jacobian_shape *shape) {
+    workspaces w = workspaces_of(model, shape);
+    const la_posterior *basis = shape->basis;
+    if (!basis)
+        return (w.s + w.outer + (size_t)(w.small * w.small)) * sizeof(float);
+    size_t floats = w.s + 2 * w.outer;
+    for (int64_t i = 0; i < basis->n_inputs; i++)
+        floats += (size_t)(basis->inputs[i].rank * basis->inputs[i].n);
+    for (int64_t b = 0; b < basis->n_blocks; b++)
+        floats += (size_t)(basis->blocks[b].output.rank * basis->blocks[b].output.n);
+    return floats * sizeof(float);
+}
+
+static la_status open_basis(la_jacobian *j, const la_posterior *basis,
+                            const la_posterior_block *block, rotation *r, la_error *err) {
+    la_backend *be = j->model->be;
+    const la_factor *input = &basis->inputs[block->input], *output = &block->output;
+    float **shared = &j->shared[block->input];
+    if (!*shared)
+        *shared = la_device_copy(be, input->vectors, (size_t)(input->rank * input->n), err);
+    r->own = la_device_copy(be, output->vectors, (size_t)(output->rank * output->n), err);
+    la_mat in = la_mat_f32(*shared, input->rank, input->n);
+    la_mat out = la_mat_f32(r->own, output->rank, output->n);
+    r->small = r->out_is_small ? out : in;
+    r->big = r->out_is_small ? in : out;
+    if (err->status != LA_OK)
+        return err->status;
+    if (r->small.rows < r->small.cols)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: --rank cuts its smaller factor, of size %lld; give a larger rank",
+                       block->name, (long long)r->small.cols);
+    return LA_OK;
+}
+
+/* The smaller side is copied by a product with the identity: it may be of another type. */
+static la_status open_identity(la_jacobian *j, int64_t side, la_error *err) {
+    float *host = la_alloc((size_t)(side * side), sizeof *host, err);
+    if (!host)
+        return err->status;
+    for (int64_t i = 0; i < side; i++)
+        host[i * side + i] = 1;
+    j->identity = la_device_copy(j->model->be, host, (size_t)(side * side), err);
+    free(host);
+    return err->status;
+}
+
+static la_status open_rotations(la_jacobian *j, const la_jacobian_shape *shape, int64_t side,
+                                la_error *err) {
+    const la_model *model = j->model;
+    int64_t next = 0;
+    if (!shape->basis)
+        LA_TRY(open_identity(j, side, err));
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        const la_block *block = &model->blocks[b];
+        rotation *r = &j->rotations[b];
+        if (!block->wanted)
+            continue;
+        r->out_is_small = block->out <= block->in;
+        int64_t n = la_small_side(block->out, block->in);
+        if (shape->basis)
+            LA_TRY(open_basis(j, shape->basis, &shape->basis->blocks[next++], r, err));
+        else
+            r->small = (la_mat){j->identity, n, n, side, LA_F32};
+    }
+    return LA_OK;
+}
+
+la_status la_jacobian_open(la_model *model, const la_jacobian_shape *shape, la_jacobian **out,
+                           la_error *err) {
+    *out = NULL;
+    la_backend *be = model->be;
+    la_jacobian *j = la_alloc(1, sizeof *j, err);
+    if (!j)
+        return err->status;
+    workspaces w = workspaces_of(model, shape);
+    j->model = model;
+    j->n_shared = shape->basis ? shape->basis->n_inputs : 0;
+    j->rotations = la_alloc((size_t)model->n_blocks, sizeof *j->rotations, err);
+    j->shared = la_alloc((size_t)j->n_shared, sizeof *j->shared, err);
+    if (err->status == LA_OK)
+        open_rotations(j, shape, w.small, err);
+    if (err->status == LA_OK) {
+        j->outer_floats = (int64_t)w.outer;
+        j->s = be->ops->alloc(be, w.s * sizeof(float));
+        j->outer = be->ops->alloc(be, w.outer * sizeof(float));
+        j->rotated = shape->basis ? be->ops->alloc(be, w.outer * sizeof(float)) : NULL;
+        if (!j->s || !j->outer || (shape->basis && !j->rotated))
+            la_fail(err, LA_RESOURCE, "out of memory on %s for row Jacobians; lower --batch-tokens",
+                    be->device);
+    }
+    if (err->status != LA_OK) {
+        la_jacobian_close(j);
+        return err->status;
+    }
+    *out = j;
+    return LA_OK;
+}
+
+void la_jacobian_close(la_jacobian *j) {
+    if (!j)
+        return;
+    la_backend *be = j->model->be;
+    for (int64_t b = 0; j->rotations && b < j->model->n_blocks; b++)
+        if (j->rotations[b].own)
+            be->ops->release(be, j->rotations[b].own);
+    for (int64_t i = 0; j->shared && i < j->n_shared; i++)
+        if (j->shared[i])
+            be->ops->release(be, j->shared[i]);
+    float *buffers[] = {j->identity, j->s, j->outer, j->rotated};
+    for (int i = 0; i < 4; i++)
+        if (buffers[i])
+            be->ops->release(be, buffers[i]);
+    free(j->rotations);
+    free(j->shared);
+    free(j);
+}
+
+static void visit(void *user, int64_t number, const la_block_io *io) {
+    la_jacobian *j = user;
+    la_backend *be = j->model->be;
+    const la_ops *ops = be->ops;
+    const rotation *r = &j->rotations[number];
+    const la_block *block = &j->model->blocks[number];
+    int64_t m = io->n_rhs, height = r->small.rows, width = la_big_side(block->out, block->in);
+    /* s: the smaller side's tokens in its eigenbasis */
+    const la_mat *small_side = r->out_is_small ? io->g : io->x_at_g;
+    const la_mat *big_side = r->out_is_small ? io->x_at_g : io->g;
+    la_mat s = la_mat_f32(j->s, small_side->rows, height);
+    ops->gemm(be, false, true, 1, small_side, &r->small, 0, &s);
+    int64_t chunk = j->outer_floats / (m * height * width);
+    for (int64_t from = 0; from < io->n_rows; from += chunk) {
+        int64_t n = io->n_rows - from < chunk ? io->n_rows - from : chunk;
+        la_mat outer = la_mat_f32(j->outer, n * m * height, width), rotated = outer;
+        ops->row_outer(be, from, n, io->cu_g, m, io->g_scale, &s, r->out_is_small, big_side,
+                       !r->out_is_small, &outer);
+        if (r->big.data) {
+            rotated = la_mat_f32(j->rotated, n * m * height, r->big.rows);
+            ops->gemm(be, false, true, 1, &outer, &r->big, 0, &rotated);
+        }
+        j->sink(j->user, number, from, n, m, &outer, &rotated);
+    }
+}
+
+la_block_visitor la_jacobian_visitor(la_jacobian *j, la_jacobian_sink sink, void *user) {
+    j->sink = sink;
+    j->user = user;
+    return (la_block_visitor){visit, j};
+}

@@ -1,0 +1,35 @@
+/* Choosing the scale of the prior precisions and a temperature by the predictive log likelihood of
+ * held-out rows, and the guard: Laplace is used where it beats the model as it is and temperature
+ * scaling by more than chance, and nothing simpler would do.
+ *
+ * Scaling the curvature by c and the prior by k is one more degree of freedom of the covariance:
+ * (c H + k lambda)^-1 = (H + (k / c) lambda)^-1 / c. */
+#ifndef LA_BAYES_SELECTION_H
+#define LA_BAYES_SELECTION_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Held-out rows, and their covariance for every scale of the prior precisions: all that a choice
+ * needs. */
+typedef struct la_held_out {
+    int64_t n, n_classes, n_scales;
+    const float *logits;     /* [n, C] */
+    const int64_t *labels;   /* [n] */
+    const uint64_t *streams; /* [n] of the rows' draws */
+    const double *scales;    /* [n_scales] */
+    const double *cov;       /* [n_scales, n, C-1, C-1] of the contrasts */
+} la_held_out;
+
+/* The scales that are tried: fills scales[LA_SELECTION_SCALES]. */
+enum { LA_SELECTION_SCALES = 25 };
+void la_selection_scales(double *scales);
+
+/* Sets the best candidate of every method (a Laplace setting that answers fewer rows right than the
+ * MAP model is none; a method without one has a NaN nll), and chooses the simplest method whose
+ * likelihood is not worse than the best one's by more than the standard error of the difference. */
+la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
+
+#endif

@@ -1,0 +1,442 @@
+#include "pipeline/form.h"
+#include "bayes/predictive.h"
+#include "base/threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void la_forms_free(la_form *forms, int n) {
+    for (int i = 0; forms && i < n; i++)
+        la_posterior_free(&forms[i].posterior);
+}
+
+la_status la_form_view_open(const la_model *model, la_params params, la_form_view *view,
+                            la_error *err) {
+    *view = (la_form_view){.model = *model};
+    view->blocks = la_alloc((size_t)model->n_blocks, sizeof *view->blocks, err);
+    if (!view->blocks)
+        return err->status;
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        view->blocks[b] = model->blocks[b];
+        view->blocks[b].wanted = model->blocks[b].wanted && la_block_in(model, b, params);
+    }
+    view->model.blocks = view->blocks;
+    return LA_OK;
+}
+
+void la_form_view_close(la_form_view *view) {
+    free(view->blocks);
+    *view = (la_form_view){0};
+}
+
+enum { FORMS_MOST = 16 };
+
+/* Hands a block to all that want it. */
+typedef struct fan {
+    int n;
+    const la_form_view *const *views;
+    const la_block_visitor *visitors;
+    double *seconds[FORMS_MOST]; /* where the time of each is added */
+} fan;
+
+static void visit_all(void *user, int64_t block, const la_block_io *io) {
+    const fan *f = user;
+    for (int i = 0; i < f->n; i++) {
+        if (!f->views[i]->blocks[block].wanted)
+            continue;
+        double start = la_seconds();
+        f->visitors[i].visit(f->visitors[i].user, block, io);
+        *f->seconds[i] += la_seconds() - start;
+    }
+}
+
+/* ---- fitting ---- */
+
+/* A form on a worker. */
+typedef struct fit_part {
+    la_form_view view;
+    la_curvature_fit *fit;
+    double seconds; /* in its visitor */
+} fit_part;
+
+typedef struct fitting {
+    la_session *session;
+    la_form *forms;
+    int n;
+    int64_t count;
+    fit_part *parts; /* [n workers, n forms] */
+    la_fit_pass *passes;
+    bool *active; /* [n] takes part in the pass that runs */
+    float *logits;
+    float *cotangents[LA_DEVICES_MAX]; /* [rhs rows, C] */
+    double *factors[LA_DEVICES_MAX];   /* [C, C-1] */
+} fitting;
+
+/* cotangents[(k n + i), c] = S_i[c, k] */
+static void fisher_cotangents(const fitting *f, int worker, int64_t n, const float *logits) {
+    int64_t classes = f->session->workers[0].model.n_classes, m = classes - 1;
+    double *factor = f->factors[worker];
+    float *cotangents = f->cotangents[worker];
+    for (int64_t i = 0; i < n; i++) {
+        la_fisher_factor(classes, logits + i * classes, factor);
+        for (int64_t k = 0; k < m; k++)
+            for (int64_t c = 0; c < classes; c++)
+                cotangents[(k * n + i) * classes + c] = (float)factor[c * m + k];
+    }
+}
+
+/* Forward, the Fisher's cotangents, backward into the sums of every active form. */
+static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t first, la_error *err) {
+    fitting *f = user;
+    la_worker *worker = &f->session->workers[w];
+    const la_form_view *views[FORMS_MOST];
+    la_block_visitor visitors[FORMS_MOST];
+    fan all = {.views = views, .visitors = visitors};
+    float *logits = f->logits + first * worker->model.n_classes;
+    double start = la_seconds();
+    LA_TRY(la_run_forward(&worker->run, batch, logits, err));
+    worker->seconds_forward += la_seconds() - start;
+    start = la_seconds();
+    fisher_cotangents(f, w, batch->n_rows, logits);
+    for (int i = 0; i < f->n; i++) {
+        fit_part *part = &f->parts[w * f->n + i];
+        if (!f->active[i])
+            continue;
+        f->forms[i].kind->fit_batch(part->fit, first, batch->n_rows);
+        views[all.n] = &part->view;
+        all.seconds[all.n] = &part->seconds;
+        visitors[all.n++] = f->forms[i].kind->fit_visitor(part->fit);
+    }
+    la_block_visitor visitor = {visit_all, &all};
+    LA_TRY(la_run_backward(&worker->run, f->cotangents[w], &visitor, err));
+    worker->seconds_backward += la_seconds() - start;
+    return LA_OK;
+}
+
+static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) {
+    la_session *session = f->session;
+    size_t rows = (size_t)session->batch_rows;
+    size_t classes = (size_t)session->workers[0].model.n_classes;
+    f->parts = la_alloc((size_t)(f->n * session->n_workers), sizeof *f->parts, err);
+    f->passes = la_alloc((size_t)f->n, sizeof *f->passes, err);
+    f->active = la_alloc((size_t)f->n, sizeof *f->active, err);
+    LA_TRY(err->status);
+    for (int w = 0; w < session->n_workers; w++) {
+        f->cotangents[w] = la_alloc(rows * classes * (classes - 1), sizeof(float), err);
+        f->factors[w] = la_alloc(classes * (classes - 1), sizeof(double), err);
+        LA_TRY(err->status);
+    }
+    for (int i = 0; i < f->n; i++) {
+        la_form *form = &f->forms[i];
+        if (form->kind->one_device && session->n_workers > 1)
+            return la_fail(err, LA_UNSUPPORTED,
+                           "--curvature %s runs on one device; give --device cuda:0",
+                           form->kind->name);
+        for (int w = 0; w < session->n_workers; w++) {
+            fit_part *part = &f->parts[w * f->n + i];
+            la_fit_shape shape = {.kron = form->kron,
+                                  .rank = form->rank,
+                                  .n_rows = f->count,
+                                  .max_rows = session->batch_rows,
+                                  .max_tokens = set->longest > session->batch_tokens
+                                                    ? set->longest
+                                                    : session->batch_tokens,
+                                  .n_rhs = session->n_rhs};
+            LA_TRY(la_form_view_open(&session->workers[w].model, form->params, &part->view, err));
+            LA_TRY(form->kind->fit_open(&part->view.model, &shape, &part->fit, err));
+        }
+    }
+    return LA_OK;
+}
+
+static void close_fitting(fitting *f) {
+    for (int i = 0; f->parts && i < f->n * f->session->n_workers; i++) {
+        if (f->parts[i].fit)
+            f->forms[i % f->n].kind->fit_close(f->parts[i].fit);
+        la_form_view_close(&f->parts[i].view);
+    }
+    for (int w = 0; w < LA_DEVICES_MAX; w++) {
+        free(f->cotangents[w]);
+        free(f->factors[w]);
+    }
+    free(f->parts);
+    free(f->passes);
+    free(f->active);
+}
+
+/* The next pass of a form. */
+static la_status next_pass(fitting *f, int i, la_error *err) {
+    la_curvature_fit *all[LA_DEVICES_MAX];
+    double start = la_seconds();
+    for (int w = 0; w < f->session->n_workers; w++)
+        all[w] = f->parts[w * f->n + i].fit;
+    LA_TRY(f->forms[i].kind->fit_next(all, f->session->n_workers, &f->forms[i].posterior,
+                                      &f->passes[i], err));
+    f->forms[i].seconds_decompose += la_seconds() - start;
+    return LA_OK;
+}
+
+/* What a form would have taken of a pass alone: all but the visitors of the others. */
+static double own_seconds(const fitting *f, int form, double seconds) {
+    double others = 0;
+    for (int i = 0; i < f->n; i++)
+        others += i != form && f->active[i] ? f->parts[i].seconds : 0;
+    return seconds - others > 0 ? seconds - others : 0;
+}
+
+/* A pass for the first form that wants one, and all that want the same; *more is false when none
+ * does. */
+static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list, const la_log *log,
+                          bool *more, la_error *err) {
+    int first = 0;
+    while (first < f->n && !f->passes[first].more)
+        first++;
+    *more = first < f->n;
+    if (!*more)
+        return LA_OK;
+    la_fit_pass pass = f->passes[first];
+    for (int i = 0; i < f->n; i++) {
+        const la_fit_pass *p = &f->passes[i];
+        f->active[i] = p->more && p->from == pass.from && p->to == pass.to;
+    }
+    for (int i = 0; i < f->n; i++)
+        f->parts[i].seconds = 0;
+    double start = la_seconds();
+    LA_TRY(la_row_set_run(f->session, set, list, pass.from, pass.to, "curvature", log, fit_batch, f,
+                          err));
+    double seconds = la_seconds() - start;
+    /* the decompositions need room of their own */
+    la_session_release_runs(f->session);
+    for (int i = 0; i < f->n; i++) {
+        if (!f->active[i])
+            continue;
+        f->forms[i].seconds_passes += own_seconds(f, i, seconds);
+        LA_TRY(la_check_interrupt(err));
+        LA_TRY(next_pass(f, i, err));
+    }
+    return LA_OK;
+}
+
+static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *list,
+                             const la_log *log, la_error *err) {
+    int64_t classes = f->session->workers[0].model.n_classes, tokens = 0;
+    bool more = true;
+    LA_TRY(open_fitting(f, set, err));
+    for (int64_t i = 0; i < f->count; i++)
+        tokens += set->start[la_row_at(list, i) + 1] - set->start[la_row_at(list, i)];
+    for (int i = 0; i < f->n; i++) {
+        la_posterior *p = &f->forms[i].posterior;
+        p->curvature = f->forms[i].kind->curvature;
+        p->kron = f->forms[i].kron;
+        p->params = f->forms[i].params;
+        p->rank_asked = f->forms[i].rank;
+        p->n_rows = f->count;
+        p->n_tokens = tokens;
+        p->n_classes = classes;
+        LA_TRY(next_pass(f, i, err));
+    }
+    while (more)
+        LA_TRY(run_pass(f, set, list, log, &more, err));
+    double likelihood = 0;
+    for (int64_t i = 0; i < f->count; i++)
+        likelihood +=
+            la_log_likelihood(classes, f->logits + i * classes, set->labels[la_row_at(list, i)]);
+    for (int i = 0; i < f->n; i++)
+        f->forms[i].posterior.log_likelihood = likelihood;
+    return LA_OK;
+}
+
+la_status la_forms_fit(la_session *session, la_form *forms, int n, const la_row_set *set,
+                       const int64_t *list, int64_t count, const la_log *log, float *logits,
+                       la_error *err) {
+    fitting f = {.session = session, .forms = forms, .n = n, .count = count, .logits = logits};
+    float *own = NULL;
+    if (!logits) {
+        size_t classes = (size_t)session->workers[0].model.n_classes;
+        f.logits = own = la_alloc((size_t)count * classes, sizeof *own, err);
+        if (!own)
+            return err->status;
+    }
+    la_status status = run_fitting(&f, set, list, log, err);
+    close_fitting(&f);
+    free(own);
+    return status;
+}
+
+/* ---- evaluating ---- */
+
+typedef struct cov_part {
+    la_form_view view;
+    la_covariance *covariance;
+    double *cov; /* [n_scales, batch rows, m, m] */
+    double seconds;
+} cov_part;
+
+typedef struct evaluating {
+    la_session *session;
+    const la_form *forms;
+    int n;
+    int64_t n_scales, max_tokens;
+    const double *scales;
+    cov_part *parts; /* [n workers, n forms] */
+    float *cotangents[LA_DEVICES_MAX];
+    double *basis;
+    double **cov; /* [n] where the evaluation keeps them */
+    la_evaluation *to;
+} evaluating;
+
+static la_status open_covariances(evaluating *e, int w, la_error *err) {
+    la_session *session = e->session;
+    int64_t m = session->n_rhs;
+    la_cov_shape shape = {.max_rows = session->batch_rows,
+                          .max_tokens = e->max_tokens,
+                          .n_rhs = m,
+                          .n_scales = e->n_scales,
+                          .scales = e->scales};
+    for (int i = 0; i < e->n; i++) {
+        cov_part *part = &e->parts[w * e->n + i];
+        const la_form *form = &e->forms[i];
+        LA_TRY(la_form_view_open(&session->workers[w].model, form->params, &part->view, err));
+        part->cov =
+            la_alloc((size_t)(e->n_scales * session->batch_rows * m * m), sizeof *part->cov, err);
+        LA_TRY(err->status);
+        LA_TRY(form->kind->cov_open(&part->view.model, &form->posterior, &shape, &part->covariance,
+                                    err));
+    }
+    return LA_OK;
+}
+
+/* Every row gets the contrasts as cotangents; softmax sees nothing else. */
+void la_contrast_cotangents(int64_t n, int64_t classes, const double *basis, float *cotangents) {
+    int64_t m = classes - 1;
+    for (int64_t k = 0; k < m; k++)
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < classes; j++)
+                cotangents[(k * n + i) * classes + j] = (float)basis[j * m + k];
+}
+
+static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_t first,
+                                la_error *err) {
+    evaluating *e = user;
+    la_worker *worker = &e->session->workers[w];
+    la_evaluation *to = e->to;
+    int64_t n = batch->n_rows, m = to->n_classes - 1;
+    const la_form_view *views[FORMS_MOST];
+    la_block_visitor visitors[FORMS_MOST];
+    fan all = {.n = e->n, .views = views, .visitors = visitors};
+    double start = la_seconds();
+    LA_TRY(la_run_forward(&worker->run, batch, to->logits + first * to->n_classes, err));
+    if (to->states)
+        LA_TRY(la_run_states(&worker->run, to->states + first * to->width, err));
+    worker->seconds_forward += la_seconds() - start;
+    if (!e->n)
+        return LA_OK;
+    start = la_seconds();
+    la_contrast_cotangents(n, to->n_classes, e->basis, e->cotangents[w]);
+    for (int i = 0; i < e->n; i++) {
+        cov_part *part = &e->parts[w * e->n + i];
+        e->forms[i].kind->cov_batch(part->covariance, n);
+        views[i] = &part->view;
+        all.seconds[i] = &part->seconds;
+        visitors[i] = e->forms[i].kind->cov_visitor(part->covariance);
+    }
+    la_block_visitor visitor = {visit_all, &all};
+    LA_TRY(la_run_backward(&worker->run, e->cotangents[w], &visitor, err));
+    for (int i = 0; i < e->n; i++) {
+        cov_part *part = &e->parts[w * e->n + i];
+        LA_TRY(e->forms[i].kind->cov_read(part->covariance, part->cov, err));
+        for (int64_t g = 0; g < e->n_scales; g++)
+            memcpy(e->cov[i] + (g * to->n + first) * m * m, part->cov + g * n * m * m,
+                   (size_t)(n * m * m) * sizeof(double));
+    }
+    worker->seconds_backward += la_seconds() - start;
+    return LA_OK;
+}
+
+static la_status open_evaluation(evaluating *e, bool states, la_error *err) {
+    la_evaluation *to = e->to;
+    la_session *session = e->session;
+    const la_model *model = &session->workers[0].model;
+    size_t n = (size_t)to->n, c = (size_t)to->n_classes, m = c - 1;
+    size_t each = (size_t)e->n_scales * n * m * m;
+    to->logits = la_alloc(n * c, sizeof *to->logits, err);
+    if (states) {
+        to->width = la_run_state_width(model);
+        to->states = la_alloc(n * (size_t)to->width, sizeof *to->states, err);
+    }
+    to->memory = la_alloc((size_t)e->n * each, sizeof *to->memory, err);
+    to->cov = la_alloc((size_t)e->n, sizeof *to->cov, err);
+    to->seconds = la_alloc((size_t)e->n, sizeof *to->seconds, err);
+    e->cov = la_alloc((size_t)e->n, sizeof *e->cov, err);
+    e->parts = la_alloc((size_t)(e->n * session->n_workers), sizeof *e->parts, err);
+    e->basis = la_alloc(c * m, sizeof *e->basis, err);
+    LA_TRY(err->status);
+    la_contrast_basis(to->n_classes, e->basis);
+    for (int i = 0; i < e->n; i++)
+        to->cov[i] = e->cov[i] = to->memory + (size_t)i * each;
+    for (int w = 0; w < session->n_workers; w++) {
+        e->cotangents[w] =
+            la_alloc((size_t)session->batch_rows * c * m, sizeof *e->cotangents[w], err);
+        LA_TRY(err->status);
+        LA_TRY(open_covariances(e, w, err));
+    }
+    return LA_OK;
+}
+
+/* Of the first device. */
+static void tell_seconds(evaluating *e, double all, double forward) {
+    double visitors = 0;
+    e->to->seconds_forward = forward;
+    for (int i = 0; i < e->n; i++)
+        visitors += e->parts[i].seconds;
+    for (int i = 0; i < e->n; i++)
+        e->to->seconds[i] = all - visitors + e->parts[i].seconds;
+}
+
+la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, const la_row_set *set,
+                            const int64_t *list, int64_t count, int64_t n_scales,
+                            const double *scales, bool states, const la_log *log,
+                            la_evaluation *evaluation, la_error *err) {
+    evaluating e = {.session = session,
+                    .forms = forms,
+                    .n = n,
+                    .n_scales = n_scales,
+                    .scales = scales,
+                    .max_tokens =
+                        set->longest > session->batch_tokens ? set->longest : session->batch_tokens,
+                    .to = evaluation};
+    *evaluation = (la_evaluation){.n = count,
+                                  .n_classes = session->workers[0].model.n_classes,
+                                  .n_scales = n_scales,
+                                  .n_forms = n};
+    la_status status = open_evaluation(&e, states, err);
+    double start = la_seconds(), forward = session->workers[0].seconds_forward;
+    if (status == LA_OK)
+        status =
+            la_row_set_run(session, set, list, 0, count, "evaluate", log, evaluate_batch, &e, err);
+    if (status == LA_OK)
+        tell_seconds(&e, la_seconds() - start, session->workers[0].seconds_forward - forward);
+    for (int i = 0; e.parts && i < n * session->n_workers; i++) {
+        if (e.parts[i].covariance)
+            forms[i % n].kind->cov_close(e.parts[i].covariance);
+        la_form_view_close(&e.parts[i].view);
+        free(e.parts[i].cov);
+    }
+    for (int w = 0; w < LA_DEVICES_MAX; w++)
+        free(e.cotangents[w]);
+    free(e.parts);
+    free(e.basis);
+    free(e.cov);
+    if (status != LA_OK)
+        la_evaluation_free(evaluation);
+    return status;
+}
+
+void la_evaluation_free(la_evaluation *evaluation) {
+    free(evaluation->logits);
+    free(evaluation->states);
+    free(evaluation->cov);
+    free(evaluation->memory);
+    free(evaluation->seconds);
+    *evaluation = (la_evaluation){0};
+}

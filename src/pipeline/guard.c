@@ -1,0 +1,324 @@
+#include "pipeline/guard.h"
+#include "bayes/predictive.h"
+#include "bayes/selection.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FOLDS = 5,
+    FEW_ROWS = 100,  /* a choice by fewer is mostly noise */
+    SIGN_ROWS = 256, /* looked at for signs of trouble */
+    SIGN_SAMPLES = 200
+};
+
+/* ---- choosing ---- */
+
+/* The chosen scale goes into the prior precisions. Where Laplace was not chosen its best form is
+ * kept, for who asks for it by name. */
+static la_status apply(la_form *form, const la_choice *choice, const la_log *log, la_error *err) {
+    la_posterior *p = &form->posterior;
+    la_method laplace =
+        choice->method == LA_METHOD_LAPLACE ? LA_METHOD_LAPLACE : LA_METHOD_TEMPERED;
+    const la_candidate *c = &choice->candidates[laplace];
+    p->choice = *choice;
+    p->temperature = c->temperature;
+    if (choice->n < FEW_ROWS)
+        la_warn(log, "only %lld held-out rows: the choice of prior and temperature is mostly noise",
+                (long long)choice->n);
+    return la_prior_scale(p, c->prior_scale, err);
+}
+
+static la_status choose(la_form *form, const la_row_set *set, const int64_t *list,
+                        const la_evaluation *e, const double *scales, const double *cov, bool cross,
+                        const la_log *log, la_error *err) {
+    la_choice choice;
+    int64_t *labels = la_alloc((size_t)e->n, sizeof *labels, err);
+    uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
+    la_status status = err->status;
+    for (int64_t i = 0; i < e->n && status == LA_OK; i++) {
+        labels[i] = set->labels[la_row_at(list, i)];
+        streams[i] = set->hashes[la_row_at(list, i)];
+    }
+    la_held_out rows = {.n = e->n,
+                        .n_classes = e->n_classes,
+                        .n_scales = LA_SELECTION_SCALES,
+                        .logits = e->logits,
+                        .labels = labels,
+                        .streams = streams,
+                        .scales = scales,
+                        .cov = cov};
+    if (status == LA_OK)
+        status = la_select(&rows, &choice, err);
+    choice.cross = cross;
+    if (status == LA_OK)
+        status = apply(form, &choice, log, err);
+    free(labels);
+    free(streams);
+    return status;
+}
+
+la_status la_guard_val(la_session *session, la_form *form, const la_row_set *held,
+                       const la_log *log, la_error *err) {
+    double scales[LA_SELECTION_SCALES];
+    la_evaluation e;
+    la_selection_scales(scales);
+    LA_TRY(la_forms_evaluate(session, form, 1, held, NULL, held->n, LA_SELECTION_SCALES, scales,
+                             false, log, &e, err));
+    la_status status = choose(form, held, NULL, &e, scales, e.cov[0], false, log, err);
+    la_evaluation_free(&e);
+    return status;
+}
+
+/* ---- cross-fitting ---- */
+
+typedef struct keyed_row {
+    uint64_t hash;
+    int64_t row;
+} keyed_row;
+
+static int by_hash(const void *a, const void *b) {
+    const keyed_row *x = a, *y = b;
+    if (x->hash != y->hash)
+        return x->hash < y->hash ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/* list[n]: all rows, fold by fold; starts[FOLDS + 1]. Depends on the rows' tokens alone, not on their
+ * order in the file. */
+static la_status fold_rows(const la_row_set *rows, int64_t *list, int64_t *starts, la_error *err) {
+    keyed_row *keyed = la_alloc((size_t)rows->n, sizeof *keyed, err);
+    int64_t *fold = la_alloc((size_t)rows->n, sizeof *fold, err);
+    int64_t distinct = 0, at = 0;
+    for (int64_t i = 0; err->status == LA_OK && i < rows->n; i++)
+        keyed[i] = (keyed_row){rows->hashes[i], i};
+    if (err->status == LA_OK) {
+        qsort(keyed, (size_t)rows->n, sizeof *keyed, by_hash);
+        for (int64_t i = 0; i < rows->n; i++) {
+            distinct += i && keyed[i].hash != keyed[i - 1].hash;
+            fold[i] = distinct % FOLDS;
+        }
+        for (int64_t k = 0; k < FOLDS; k++) {
+            starts[k] = at;
+            for (int64_t i = 0; i < rows->n; i++)
+                if (fold[i] == k)
+                    list[at++] = keyed[i].row;
+        }
+        starts[FOLDS] = at;
+        if (distinct + 1 < FOLDS)
+            la_fail(err, LA_BAD_INPUT, "%s: %lld distinct rows cannot be cross-fitted in %d parts",
+                    rows->name, (long long)(distinct + 1), FOLDS);
+    }
+    free(keyed);
+    free(fold);
+    return err->status;
+}
+
+/* Rows [from, to) of the list under the curvature of the others, brought to the size of all rows:
+ * with H that of a share s, (H / s + k lambda)^-1 = s (H + s k lambda)^-1. */
+static la_status run_fold(la_session *session, const la_form *form, const la_row_set *rows,
+                          const int64_t *list, int64_t from, int64_t to, const double *scales,
+                          const la_log *log, int64_t *others, float *logits, double *cov,
+                          la_error *err) {
+    int64_t n = rows->n, count = n - (to - from), m = session->n_rhs;
+    double share = (double)count / (double)n, fold_scales[LA_SELECTION_SCALES];
+    la_form part = {
+        .kind = form->kind, .kron = form->kron, .params = form->params, .rank = form->rank};
+    la_evaluation e = {0};
+    memcpy(others, list, (size_t)from * sizeof *others);
+    memcpy(others + from, list + to, (size_t)(n - to) * sizeof *others);
+    for (int g = 0; g < LA_SELECTION_SCALES; g++)
+        fold_scales[g] = share * scales[g];
+    la_status status = la_forms_fit(session, &part, 1, rows, others, count, log, NULL, err);
+    for (int64_t b = 0; b < part.posterior.n_blocks; b++)
+        part.posterior.blocks[b].prior_precision = form->posterior.blocks[b].prior_precision;
+    if (status == LA_OK)
+        status = la_forms_evaluate(session, &part, 1, rows, list + from, to - from,
+                                   LA_SELECTION_SCALES, fold_scales, false, log, &e, err);
+    if (status == LA_OK) {
+        int64_t classes = e.n_classes;
+        memcpy(logits + from * classes, e.logits, (size_t)((to - from) * classes) * sizeof *logits);
+        for (int64_t g = 0; g < LA_SELECTION_SCALES; g++)
+            for (int64_t i = 0; i < (to - from) * m * m; i++)
+                cov[(g * n + from) * m * m + i] = share * e.cov[0][g * e.n * m * m + i];
+    }
+    la_evaluation_free(&e);
+    la_forms_free(&part, 1);
+    return status;
+}
+
+la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *rows,
+                         const la_log *log, la_error *err) {
+    double scales[LA_SELECTION_SCALES];
+    size_t n = (size_t)rows->n, m = (size_t)session->n_rhs, classes = m + 1;
+    int64_t starts[FOLDS + 1];
+    int64_t *list = la_alloc(n, sizeof *list, err), *others = la_alloc(n, sizeof *others, err);
+    float *logits = la_alloc(n * classes, sizeof *logits, err);
+    double *cov = la_alloc(LA_SELECTION_SCALES * n * m * m, sizeof *cov, err);
+    la_status status = err->status;
+    la_selection_scales(scales);
+    if (status == LA_OK)
+        status = fold_rows(rows, list, starts, err);
+    for (int k = 0; k < FOLDS && status == LA_OK; k++)
+        status = run_fold(session, form, rows, list, starts[k], starts[k + 1], scales, log, others,
+                          logits, cov, err);
+    if (status == LA_OK) {
+        la_evaluation all = {.n = rows->n, .n_classes = (int64_t)classes, .logits = logits};
+        status = choose(form, rows, list, &all, scales, cov, true, log, err);
+    }
+    free(list);
+    free(others);
+    free(logits);
+    free(cov);
+    return status;
+}
+
+/* ---- signs of trouble ---- */
+
+/* A row's leverage: the largest eigenvalue of S^T cov S, S S^T the softmax Fisher; by power
+ * iteration on M = S_B^T cov S_B with S_B = B^T S in the contrasts' basis. */
+static double leverage(int64_t c, const float *logits, const double *basis, const double *cov,
+                       double *w) {
+    int64_t m = c - 1;
+    double *s = w, *sb = s + c * m, *v = sb + m * m, *u = v + m, *t = u + m, top = 0;
+    la_fisher_factor(c, logits, s);
+    for (int64_t k = 0; k < m; k++)
+        for (int64_t j = 0; j < m; j++) {
+            double sum = 0;
+            for (int64_t i = 0; i < c; i++)
+                sum += basis[i * m + k] * s[i * m + j];
+            sb[k * m + j] = sum;
+        }
+    for (int64_t j = 0; j < m; j++)
+        v[j] = 1 + 0.1 * (double)j;
+    for (int step = 0; step < 50; step++) {
+        double norm = 0;
+        for (int64_t k = 0; k < m; k++) {
+            u[k] = 0;
+            for (int64_t j = 0; j < m; j++)
+                u[k] += sb[k * m + j] * v[j];
+        }
+        for (int64_t k = 0; k < m; k++) {
+            t[k] = 0;
+            for (int64_t j = 0; j < m; j++)
+                t[k] += cov[k * m + j] * u[j];
+        }
+        for (int64_t j = 0; j < m; j++) {
+            v[j] = 0;
+            for (int64_t k = 0; k < m; k++)
+                v[j] += sb[k * m + j] * t[k];
+            norm += v[j] * v[j];
+        }
+        top = sqrt(norm);
+        for (int64_t j = 0; j < m && top > 0; j++)
+            v[j] /= top;
+    }
+    return top;
+}
+
+typedef struct signs {
+    double leverage, accuracy, confidence, map_confidence;
+} signs;
+
+static la_status measure(const la_row_set *rows, const int64_t *list, const la_evaluation *e,
+                         signs *out, la_error *err) {
+    int64_t c = e->n_classes, m = c - 1;
+    size_t each = (size_t)(3 * c + c * c + c);
+    double *memory = la_alloc(each + (size_t)(la_predict_workspace(c) + c * m * 2 + m * m + 3 * m),
+                              sizeof *memory, err);
+    if (!memory)
+        return err->status;
+    la_prediction answer = {.probs = memory,
+                            .map_probs = memory + c,
+                            .logits = memory + 2 * c,
+                            .variance = memory + 3 * c,
+                            .logit_cov = memory + 4 * c};
+    double *basis = memory + each, *w = basis + c * m;
+    la_contrast_basis(c, basis);
+    for (int64_t i = 0; i < e->n; i++) {
+        const double *cov = e->cov[0] + i * m * m;
+        int64_t row = la_row_at(list, i);
+        double at = leverage(c, e->logits + i * c, basis, cov, w);
+        out->leverage = at > out->leverage ? at : out->leverage;
+        la_predict_row(LA_PREDICT_MC, c, e->logits + i * c, basis, cov, SIGN_SAMPLES, 0,
+                       rows->hashes[row], NULL, w, &answer);
+        double top = 0;
+        int64_t best = 0;
+        for (int64_t k = 0; k < c; k++)
+            if (answer.map_probs[k] > top) {
+                top = answer.map_probs[k];
+                best = k;
+            }
+        out->accuracy += (double)(best == rows->labels[row]) / (double)e->n;
+        out->map_confidence += top / (double)e->n;
+        out->confidence += answer.confidence / (double)e->n;
+    }
+    free(memory);
+    return LA_OK;
+}
+
+/* Mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda). */
+static double variance_ratio(const la_posterior *p) {
+    double sum = 0, count = (double)la_posterior_width(p);
+    if (p->directions.rank) {
+        for (int64_t i = 0; i < p->directions.rank; i++)
+            sum += 1 / (1 + p->directions.values[i] / p->blocks[0].prior_precision);
+        return (sum + count - (double)p->directions.rank) / count;
+    }
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        la_spectrum s = la_block_spectrum(p, &p->blocks[b]);
+        sum += (double)(p->blocks[b].out * p->blocks[b].in - s.rows * s.cols);
+        for (int64_t i = 0; i < s.rows; i++)
+            for (int64_t j = 0; j < s.cols; j++)
+                sum += 1 / (1 + la_spectrum_at(&s, i, j) / p->blocks[b].prior_precision);
+    }
+    return sum / count;
+}
+
+/* On rows that were trained on, the MAP model's confidence is about its accuracy there; a posterior
+ * that is sound takes some of it away. More than this is too much. */
+#define USUAL_GAP 0.1
+#define HIGH_LEVERAGE 2.0
+
+la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,
+                         const la_log *log, la_error *err) {
+    static const double one = 1;
+    int64_t n = rows->n < SIGN_ROWS ? rows->n : SIGN_ROWS;
+    int64_t *list = la_alloc((size_t)n, sizeof *list, err);
+    la_evaluation e;
+    signs s = {0};
+    if (!list)
+        return err->status;
+    for (int64_t i = 0; i < n; i++)
+        list[i] = i * rows->n / n;
+    la_warn(log, "unguarded: no held-out rows (--val FILE, or --heldout) have checked this "
+                 "confidence");
+    la_status status =
+        la_forms_evaluate(session, form, 1, rows, list, n, 1, &one, false, log, &e, err);
+    if (status == LA_OK) {
+        status = measure(rows, list, &e, &s, err);
+        la_evaluation_free(&e);
+    }
+    free(list);
+    LA_TRY(status);
+    la_warn(log,
+            "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "
+            "leverage %.3g, posterior over prior variance %.3f",
+            (long long)n, s.accuracy, s.confidence, s.map_confidence, s.leverage,
+            variance_ratio(&form->posterior));
+    if (s.accuracy - s.confidence > USUAL_GAP)
+        la_warn(
+            log,
+            "under-confident: the posterior's mean confidence is %.3f below the accuracy on the "
+            "calibration rows; a larger --prior, or held-out rows to choose it by, would cure "
+            "this",
+            s.accuracy - s.confidence);
+    if (s.leverage > HIGH_LEVERAGE)
+        la_warn(
+            log,
+            "a calibration row has leverage %.3g, where the exact curvature has at most 1: this "
+            "curvature misplaces what the rows say (--curvature ekfac or exact do less of it)",
+            s.leverage);
+    return LA_OK;
+}

@@ -1,0 +1,23 @@
+/* Held-out rows for a fit: choosing scale and temperature by them, and the guard. Without them, the
+ * signs of trouble that the calibration rows show. */
+#ifndef LA_PIPELINE_GUARD_H
+#define LA_PIPELINE_GUARD_H
+
+#include "pipeline/form.h"
+
+/* Chooses by the rows of `held`, none of which the curvature has seen, and applies the choice to the
+ * form's posterior, whose prior is the start. */
+la_status la_guard_val(la_session *session, la_form *form, const la_row_set *held,
+                       const la_log *log, la_error *err);
+
+/* Likewise by the calibration rows themselves, which were not trained on: in each of FOLDS parts by
+ * the curvature of the others. Copies of a row share a part. */
+la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *rows,
+                         const la_log *log, la_error *err);
+
+/* One line that the confidence is unguarded, and a line for every sign of trouble on (some of) the
+ * calibration rows. */
+la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,
+                         const la_log *log, la_error *err);
+
+#endif

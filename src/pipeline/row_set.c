@@ -1,0 +1,197 @@
+#include "pipeline/row_set.h"
+#include "base/threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void la_row_set_free(la_row_set *set) {
+    free(set->start);
+    free(set->ids);
+    free(set->types);
+    free(set->labels);
+    free(set->lines);
+    free(set->hashes);
+    free(set->name);
+    *set = (la_row_set){0};
+}
+
+/* Arrays of one capacity grow alike from it. */
+#define GROW(array, capacity, needed)                                                              \
+    do {                                                                                           \
+        grown = (capacity);                                                                        \
+        LA_TRY(la_grow(&set->array, &grown, needed, sizeof *set->array, err));                     \
+    } while (0)
+
+static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, la_error *err) {
+    size_t need_rows = (size_t)(set->n + rows) + 1, need_tokens = (size_t)(set->n_tokens + tokens);
+    size_t grown;
+    if (need_rows > set->row_capacity) {
+        GROW(labels, set->row_capacity, need_rows);
+        GROW(lines, set->row_capacity, need_rows);
+        GROW(hashes, set->row_capacity, need_rows);
+        GROW(start, set->row_capacity, need_rows);
+        set->row_capacity = grown;
+    }
+    if (need_tokens > set->token_capacity) {
+        GROW(ids, set->token_capacity, need_tokens);
+        GROW(types, set->token_capacity, need_tokens);
+        set->token_capacity = grown;
+    }
+    return LA_OK;
+}
+
+static la_status keep(la_row_set *set, const la_feed_batch *from, la_error *err) {
+    const la_batch *batch = &from->batch;
+    LA_TRY(grow(set, from->n_items, batch->n_tokens, err));
+    for (int64_t j = 0; j < from->n_items; j++) {
+        const la_feed_item *item = &from->items[j];
+        int64_t at = batch->cu[item->slot], length = batch->cu[item->slot + 1] - at;
+        size_t bytes = (size_t)length * sizeof *set->ids;
+        memcpy(set->ids + set->n_tokens, batch->ids + at, bytes);
+        memcpy(set->types + set->n_tokens, batch->types + at, bytes);
+        set->start[set->n] = set->n_tokens;
+        set->labels[set->n] = item->label;
+        set->lines[set->n] = item->line;
+        set->hashes[set->n] = item->hash;
+        set->longest = length > set->longest ? length : set->longest;
+        set->n_tokens += length;
+        set->start[++set->n] = set->n_tokens;
+    }
+    return LA_OK;
+}
+
+static la_status read_all(la_row_set *set, la_feed *feed, const la_row_reader *reader,
+                          const char *what, const la_log *log, la_error *err) {
+    la_feed_batch batch = {0};
+    la_status status = la_feed_batch_open(feed, &batch, err);
+    while (status == LA_OK) {
+        status = la_check_interrupt(err);
+        if (status == LA_OK)
+            status = la_feed_next(feed, &batch, err);
+        if (status != LA_OK || !batch.n_items)
+            break;
+        status = keep(set, &batch, err);
+        if (log->progress)
+            log->progress(log->user, "read", set->n, la_row_reader_fraction(reader));
+    }
+    la_feed_batch_close(&batch);
+    LA_TRY(status);
+    set->n_truncated = feed->n_truncated;
+    set->n_text = feed->n_text;
+    if (!set->n)
+        return la_fail(err, LA_BAD_INPUT, "%s: has no rows, expected labelled %s rows",
+                       la_row_reader_name(reader), what);
+    return LA_OK;
+}
+
+la_status la_row_set_read(const la_session *session, const la_run_options *options,
+                          const char *path, const la_template *prompt, const char *what,
+                          la_row_set *set, la_error *err) {
+    la_row_fields fields = {.text = options->text_field,
+                            .pair = options->pair_field,
+                            .label = options->label_field,
+                            .id = options->id_field,
+                            .prompt = prompt};
+    la_row_reader *reader;
+    la_feed feed;
+    *set = (la_row_set){0};
+    LA_TRY(la_row_reader_open(path, &fields, &reader, err));
+    la_feed_options feeding = la_session_feed(session, true, false);
+    feeding.label_field = options->label_field;
+    la_feed_open(reader, session->tokenizer, &session->workers[0].model, &session->labels, &feeding,
+                 &feed);
+    const char *name = la_row_reader_name(reader);
+    set->name = la_alloc(strlen(name) + 1, 1, err);
+    la_status status = err->status;
+    if (status == LA_OK) {
+        strcpy(set->name, name);
+        status = read_all(set, &feed, reader, what, &options->log, err);
+    }
+    la_feed_close(&feed);
+    la_row_reader_close(reader);
+    return status;
+}
+
+/* ---- passing over the rows ---- */
+
+typedef struct passing {
+    la_session *session;
+    const la_row_set *set;
+    const int64_t *list;
+    la_batch batches[LA_DEVICES_MAX];
+    int64_t first[LA_DEVICES_MAX];
+    la_row_job job;
+    void *user;
+} passing;
+
+/* "FILE:LINE: " in front of what went wrong with a row of the batch. */
+static la_status locate(const passing *p, int worker, la_error *err) {
+    int64_t bad = p->session->workers[worker].run.bad_row;
+    if (err->status != LA_NUMERICAL || bad < 0 || bad >= p->batches[worker].n_rows)
+        return err->status;
+    la_error inner = *err;
+    *err = (la_error){0};
+    return la_fail(err, inner.status, "%s:%lld: %.900s", p->set->name,
+                   (long long)p->set->lines[la_row_at(p->list, p->first[worker] + bad)],
+                   inner.message);
+}
+
+static la_status run_batch(void *user, int worker, la_error *err) {
+    passing *p = user;
+    la_batch *batch = &p->batches[worker];
+    la_worker *at = &p->session->workers[worker];
+    bool changed;
+    LA_TRY(la_session_reserve(p->session, at, batch->n_tokens, &changed, err));
+    at->run.bad_row = -1;
+    if (p->job(p->user, worker, batch, p->first[worker], err) != LA_OK)
+        return locate(p, worker, err);
+    return LA_OK;
+}
+
+/* Fills a batch from place `at` of the list; returns the place behind it. */
+static int64_t fill(const passing *p, la_batch *batch, int64_t at, int64_t to) {
+    const la_row_set *set = p->set;
+    const la_model *model = &p->session->workers[0].model;
+    la_batch_clear(batch);
+    for (; at < to; at++) {
+        int64_t row = la_row_at(p->list, at), from = set->start[row];
+        int64_t length = set->start[row + 1] - from;
+        bool within = !batch->n_rows || batch->n_tokens + length <= p->session->batch_tokens;
+        if (!within || !la_batch_fits(batch, length))
+            break;
+        la_batch_add(batch, model, set->ids + from, set->types + from, length);
+    }
+    return at;
+}
+
+static la_status run_all(passing *p, int64_t from, int64_t to, const char *stage, const la_log *log,
+                         la_error *err) {
+    int64_t at = from;
+    while (at < to) {
+        int filled = 0;
+        LA_TRY(la_check_interrupt(err));
+        for (; filled < p->session->n_workers && at < to; filled++) {
+            p->first[filled] = at;
+            at = fill(p, &p->batches[filled], at, to);
+        }
+        LA_TRY(la_workers_run(filled, run_batch, p, err));
+        if (log->progress)
+            log->progress(log->user, stage, at - from, (double)(at - from) / (double)(to - from));
+    }
+    return LA_OK;
+}
+
+la_status la_row_set_run(la_session *session, const la_row_set *set, const int64_t *list,
+                         int64_t from, int64_t to, const char *stage, const la_log *log,
+                         la_row_job job, void *user, la_error *err) {
+    passing p = {.session = session, .set = set, .list = list, .job = job, .user = user};
+    int64_t tokens = set->longest > session->batch_tokens ? set->longest : session->batch_tokens;
+    la_status status = LA_OK;
+    for (int w = 0; w < session->n_workers && status == LA_OK; w++)
+        status = la_batch_open(session->batch_rows, tokens, &p.batches[w], err);
+    if (status == LA_OK)
+        status = run_all(&p, from, to, stage, log, err);
+    for (int w = 0; w < session->n_workers; w++)
+        la_batch_free(&p.batches[w]);
+    return status;
+}
