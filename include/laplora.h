@@ -76,16 +76,20 @@ typedef enum la_predictive {
     LA_PREDICT_PROBIT,
     LA_PREDICT_BRIDGE,
     LA_PREDICT_MAP,
+    LA_PREDICT_SCALAR,      /* probit with one variance a row: keeps the MAP model's answers */
     LA_PREDICT_TEMPERATURE, /* softmax(f / T) with the temperature that the fit chose for it */
+    LA_PREDICT_WEIGHTS,     /* E softmax(f / T) over networks sampled from the posterior */
     LA_PREDICT_STORED       /* what the fit's guard chose; mc where there was none */
 } la_predictive;
 
-/* What answers a row, from the simplest on. */
+/* What answers a row. */
 typedef enum la_method {
-    LA_METHOD_MAP,         /* softmax(f) */
-    LA_METHOD_TEMPERATURE, /* softmax(f / T) */
-    LA_METHOD_LAPLACE,     /* E softmax(f), f ~ N(f_MAP, cov) */
-    LA_METHOD_TEMPERED,    /* E softmax(f / T) */
+    LA_METHOD_MAP,             /* softmax(f) */
+    LA_METHOD_TEMPERATURE,     /* softmax(f / T) */
+    LA_METHOD_LAPLACE,         /* E softmax(f), f ~ N(f_MAP, cov) */
+    LA_METHOD_SCALAR,          /* its scalar probit, which keeps the MAP model's answers */
+    LA_METHOD_TEMPERED,        /* E softmax(f / T) */
+    LA_METHOD_TEMPERED_SCALAR, /* likewise */
     LA_METHODS
 } la_method;
 
@@ -137,6 +141,7 @@ typedef struct la_fit_options {
     la_select_kind select;
     const char *val; /* file of held-out labelled rows, or NULL */
     int heldout;     /* the rows of data were not trained on */
+    int adue;        /* train an error head too: every prediction gets its score */
     int64_t rank;    /* eigenpairs kept of a large factor; 0: all */
     la_params params;
     const char *choices;    /* causal LM: "A,B,C,D" */
@@ -151,16 +156,25 @@ typedef struct la_block_summary {
     double prior_precision;
 } la_block_summary;
 
+/* The error head: AdUE, arXiv 2505.15443. */
+typedef struct la_adue_summary {
+    const char *outcome; /* "trained", or why it could not be; NULL: none was asked for */
+    double auroc_before, auroc_after; /* of errors on the rows that validate; NaN: undefined */
+    int64_t epochs;
+} la_adue_summary;
+
 /* What a fit found. Owned by the library; free with la_fit_summary_free. */
 typedef struct la_fit_summary {
     int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
     double log_likelihood, log_marginal_likelihood;
+    la_curvature curvature;
     la_prior_kind prior;
     double prior_precision; /* global or fixed */
     la_block_summary *blocks;
     la_choice choice;
+    la_adue_summary adue;
     double seconds_load, seconds_curvature, seconds_decompose, seconds_prior, seconds_select,
-        seconds_save;
+        seconds_adue, seconds_save;
     const char *device, *precision;
     int threads;
 } la_fit_summary;
@@ -178,7 +192,8 @@ typedef struct la_predict_options {
     const char *posterior;
     const char *base, *adapter; /* NULL: where the posterior says */
     la_predictive predictive;
-    int64_t samples; /* Monte Carlo samples; 0 with LA_PREDICT_MC means the closed form (probit) */
+    int64_t samples; /* Monte Carlo samples; 0 with LA_PREDICT_MC means the closed form (probit).
+                        With LA_PREDICT_WEIGHTS networks, at least 1 */
     uint64_t seed;
 } la_predict_options;
 
@@ -204,6 +219,8 @@ typedef struct la_prediction {
     int prediction;
     double confidence, entropy;
     double mutual_information; /* NaN where the predictive does not define it (probit) */
+    double adue; /* of the posterior's error head, 0 to 1: larger is more likely wrong, whatever the
+                    predictive; NaN where it has none */
 } la_prediction;
 
 /* *predictor is set on success; free with la_predictor_close. */

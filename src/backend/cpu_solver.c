@@ -44,10 +44,12 @@ la_status la_cpu_eigh(la_backend *be, int64_t count, la_eigen *problems, la_erro
     lapack_int code = 0;
     int inner = openblas_get_num_threads();
     /* few large matrices: threads inside LAPACK; many: one a thread */
-    bool side_by_side = count >= omp_get_max_threads() && omp_get_max_threads() > 1;
+    int threads = omp_get_max_threads();
+    bool side_by_side = count >= threads && threads > 1;
     if (side_by_side)
         openblas_set_num_threads(1);
-#pragma omp parallel for schedule(dynamic) if (side_by_side)
+/* telling OpenBLAS its number of threads tells OpenMP, too */
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (side_by_side)
     for (int64_t i = 0; i < count; i++) {
         lapack_int info = decompose(&problems[i]);
         if (info) {

@@ -17,6 +17,10 @@ const la_adue_options la_adue_defaults = {.smooth = 100,
                                           .epochs = 50,
                                           .patience = 5};
 
+const char *const la_adue_outcome_names[LA_ADUE_OUTCOMES] = {
+    "trained", "training-all-right", "training-all-wrong", "validation-all-right",
+    "validation-all-wrong"};
+
 static const double CLIP = 1e-8;
 
 /* 1 - 1/C: what 1 - max p is at most */
@@ -97,7 +101,6 @@ static void add_rows(const la_adue *head, const la_adue_batch *batch, const doub
                      double *gradient) {
     enum { STRIP = 256 }; /* columns whose sums stay in the first-level cache */
     int64_t n_classes = head->n_classes, d = head->width;
-#pragma omp parallel for schedule(static)
     for (int64_t from = 0; from < d; from += STRIP) {
         int64_t to = from + STRIP < d ? from + STRIP : d;
         for (int64_t i = 0; i < batch->n; i++) {
@@ -116,7 +119,6 @@ double la_adue_loss(const la_adue_options *options, const la_adue *head, const d
     int64_t n_classes = head->n_classes, weights = n_classes * head->width;
     double *by_logit = workspace, *losses = workspace + batch->n * n_classes;
     double loss = 0, moved = 0;
-#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < batch->n; i++)
         losses[i] = row_loss(options, head, batch, i, by_logit + i * n_classes);
     for (int64_t i = 0; i < batch->n; i++)
@@ -360,4 +362,13 @@ done:
 void la_adue_free(la_adue *head) {
     free(head->weight);
     *head = (la_adue){0};
+}
+
+la_adue_summary la_adue_summarise(const la_adue *head) {
+    if (!head->weight)
+        return (la_adue_summary){.auroc_before = NAN, .auroc_after = NAN};
+    return (la_adue_summary){.outcome = la_adue_outcome_names[head->outcome],
+                             .auroc_before = head->auroc_before,
+                             .auroc_after = head->auroc_after,
+                             .epochs = head->epochs};
 }

@@ -39,8 +39,11 @@ typedef enum la_adue_outcome {
     LA_ADUE_TRAINING_ALL_RIGHT,
     LA_ADUE_TRAINING_ALL_WRONG,
     LA_ADUE_VALIDATION_ALL_RIGHT,
-    LA_ADUE_VALIDATION_ALL_WRONG
+    LA_ADUE_VALIDATION_ALL_WRONG,
+    LA_ADUE_OUTCOMES
 } la_adue_outcome;
+/* "trained", "training-all-right", ...: in files and summaries */
+extern const char *const la_adue_outcome_names[LA_ADUE_OUTCOMES];
 
 typedef struct la_adue {
     int64_t n_classes, width;         /* C, d */
@@ -68,6 +71,9 @@ la_status la_adue_train(const la_adue_options *options, int64_t n_classes, int64
                         const float *weight, const float *bias, const la_adue_rows *training,
                         const la_adue_rows *validation, la_adue *out, la_error *err);
 void la_adue_free(la_adue *head);
+
+/* Of a head without weights: that there is none. */
+la_adue_summary la_adue_summarise(const la_adue *head);
 
 /* u of a state[d], in [1e-8, 1 - 1e-8]; workspace[C]. Larger means more likely wrong. */
 double la_adue_score(const la_adue *head, const float *state, double *workspace);

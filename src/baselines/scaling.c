@@ -184,30 +184,31 @@ static bool newton_step(int64_t size, const double *hessian, const double *gradi
     return false;
 }
 
-/* Newton's method with backtracking (Armijo) from the identity. memory: 2 (2C)^2 + 4 (2C). */
+/* Newton's method with backtracking (Armijo). memory: 2 (2C)^2 + 4 (2C). */
 static la_status minimise(const row_set *rows, double *theta, double *memory, la_error *err) {
     int64_t size = 2 * rows->n_classes;
     double *hessian = memory, *factor = hessian + size * size, *gradient = factor + size * size;
     double *step = gradient + size, *trial = step + size, *p = trial + size;
     double before = INFINITY;
     for (int iteration = 0; iteration < 200; iteration++) {
-        double value = evaluate(rows, theta, p, gradient, hessian), decrement = 0, length = 1;
+        double value = evaluate(rows, theta, p, gradient, hessian), decrement = 0, length = 1, gain;
         if (!newton_step(size, hessian, gradient, factor, step))
             break;
         for (int64_t k = 0; k < size; k++)
             decrement -= gradient[k] * step[k];
-        /* below it the objective no longer resolves a step, and Newton converges by itself until
-         * rounding stops it */
+        /* so near the minimum the objective hardly resolves a step: steps are taken as they are
+         * until rounding stops them */
         bool near = decrement < 1e-11;
-        if (near && decrement > 0.5 * before)
-            return LA_OK;
-        for (; length > 1e-12; length *= 0.5) {
+        for (;; length *= 0.5) {
             for (int64_t k = 0; k < size; k++)
                 trial[k] = theta[k] + length * step[k];
-            if (near || evaluate(rows, trial, p, NULL, NULL) <= value - 1e-4 * length * decrement)
+            gain = value - evaluate(rows, trial, p, NULL, NULL);
+            if (near || gain >= 1e-4 * length * decrement || length < 1e-12)
                 break;
         }
-        if (length <= 1e-12)
+        if (near && (decrement > 0.5 * before || gain < -1e-11))
+            return LA_OK;
+        if (!near && length < 1e-12)
             break;
         memcpy(theta, trial, (size_t)size * sizeof *theta);
         before = near ? decrement : INFINITY;
@@ -227,9 +228,12 @@ la_status la_vector_scaling_fit(int64_t n, int64_t n_classes, const float *logit
     double *memory = la_alloc(2 * size * size + 5 * size, sizeof *memory, err);
     if (!memory)
         return err->status;
-    double *theta = memory, mean = 0;
+    double *theta = memory, mean = 0, largest = 1;
+    for (int64_t k = 0; k < n * n_classes; k++)
+        largest = fmax(largest, fabs((double)logits[k]));
+    /* from where softmax moves: Newton's steps are of no use among saturated rows */
     for (int64_t c = 0; c < n_classes; c++)
-        theta[c] = 1;
+        theta[c] = 1 / largest;
     la_status status = minimise(&rows, theta, memory + size, err);
     for (int64_t c = 0; c < n_classes; c++)
         mean += theta[n_classes + c] / (double)n_classes;

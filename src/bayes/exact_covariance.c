@@ -1,6 +1,6 @@
 /* With H = V^T diag(d) V over all parameters (rows of V orthonormal), a row's Jacobian J and z = J V^T:
  *
- *   J (H + lambda)^-1 J^T = (J J^T - z diag(d / (d + lambda)) z^T) / lambda
+ *   J (H + lambda)^-1 J^T = z diag(1 / (d + lambda)) z^T + (J J^T - z z^T) / lambda
  *
  * so that J is seen block by block and never held, and every scale of lambda costs a sum on the
  * host. */
@@ -9,6 +9,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Of J J^T, what products round to. */
+static double rounding(const la_backend *be) {
+    static const double shares[] = {
+        [LA_PRECISION_F32] = 1e-6, [LA_PRECISION_TF32] = 1e-3, [LA_PRECISION_BF16] = 1e-3};
+    return shares[be->precision];
+}
 
 struct la_covariance {
     la_model *model;
@@ -138,21 +145,34 @@ la_block_visitor la_exact_cov_visitor(la_covariance *c) {
     return la_jacobian_visitor(c->jacobian, add, c);
 }
 
-/* Of a row: squares - z diag(d / (d + lambda)) z^T, over lambda. */
+/* Of a row; the last term is what the curvature says nothing about. A row like those of the
+ * calibration set has nothing of it but rounding, which over lambda may be more than the rest. */
 static void finish_row(const la_covariance *c, int64_t row, double lambda, double *cov) {
     int64_t m = c->n_rhs;
     const double *d = c->posterior->directions.values, *squares = c->squares_host + row * m * m;
     const float *z = c->z_host + row * m * c->rank;
+    double all = 0, rest = 0;
+    for (int64_t k = 0; k < m; k++) {
+        const float *zk = z + k * c->rank;
+        double left = squares[k * m + k];
+        for (int64_t i = 0; i < c->rank; i++)
+            left -= (double)zk[i] * (double)zk[i];
+        all += squares[k * m + k];
+        rest += left > 0 ? left : 0;
+    }
+    bool inside = rest <= rounding(c->model->be) * all;
     for (int64_t k = 0; k < m; k++)
         for (int64_t l = 0; l <= k; l++) {
-            double sum = squares[k * m + l];
+            double left = inside ? 0 : squares[k * m + l], sum = 0;
             const float *zk = z + k * c->rank, *zl = z + l * c->rank;
-            for (int64_t i = 0; i < c->rank; i++)
-                sum -= (double)zk[i] * (double)zl[i] * (d[i] / (d[i] + lambda));
-            /* what rounding leaves of nothing is nothing */
-            if (k == l && sum < 0)
-                sum = 0;
-            cov[k * m + l] = cov[l * m + k] = sum / lambda;
+            for (int64_t i = 0; i < c->rank; i++) {
+                double product = (double)zk[i] * (double)zl[i];
+                left -= inside ? 0 : product;
+                sum += product / (d[i] + lambda);
+            }
+            if (k == l && left < 0)
+                left = 0;
+            cov[k * m + l] = cov[l * m + k] = sum + left / lambda;
         }
 }
 

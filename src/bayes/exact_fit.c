@@ -224,7 +224,7 @@ static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
     flush_batch(fit);
     fit->first = first;
     fit->n_rows = n_rows;
-    fit->pending = true;
+    fit->pending = fit->stage == CROSS || fit->stage == PRIMAL;
     if (fit->stage == CROSS)
         be->ops->zero(be, fit->tile,
                       (size_t)(n_rows * m * (fit->to - fit->from) * m) * sizeof *fit->tile);

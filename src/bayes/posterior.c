@@ -1,17 +1,35 @@
 #include "bayes/posterior.h"
 
+#include <string.h>
+
 const char *const la_curvature_names[LA_CURVATURES] = {"kron", "ekfac", "diag", "exact",
                                                        "last-layer"};
 const char *const la_kron_names[LA_KRONS] = {"expand", "reduce"};
 const char *const la_prior_names[LA_PRIORS] = {"global", "module", "fixed", "layer", "kind"};
 const char *const la_params_names[LA_PARAM_SETS] = {"lora", "lora+head", "head", "last"};
-const char *const la_method_names[LA_METHODS] = {"map", "temperature", "laplace",
-                                                 "laplace+temperature"};
+const char *const la_method_names[LA_METHODS] = {"map",
+                                                 "temperature",
+                                                 "laplace",
+                                                 "laplace-scalar",
+                                                 "laplace+temperature",
+                                                 "laplace-scalar+temperature"};
 
 void la_posterior_free(la_posterior *posterior) {
     la_labels_free(&posterior->labels);
     la_pool_free(&posterior->pool);
     *posterior = (la_posterior){0};
+}
+
+la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err) {
+    int64_t weights = head->n_classes * head->width, size = weights + head->n_classes;
+    double *memory = la_pool_take(&posterior->pool, (size_t)size, sizeof *memory, err);
+    if (!memory)
+        return err->status;
+    memcpy(memory, head->weight, (size_t)size * sizeof *memory);
+    posterior->adue = *head;
+    posterior->adue.weight = memory;
+    posterior->adue.bias = memory + weights;
+    return LA_OK;
 }
 
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {

@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/memory.h"
+#include "baselines/adue.h"
 #include "input/rows.h"
 #include "model/model.h"
 
@@ -53,6 +54,7 @@ typedef struct la_posterior {
     double prior_precision; /* global or fixed */
     la_choice choice;   /* what a guard chose; its Laplace candidate's scale is in the precisions */
     double temperature; /* of Laplace predictives: divides logits; 1 without a guard */
+    la_adue adue;       /* the error head; weight NULL: none. Not la_adue_free's: the pool's */
     /* what it belongs to */
     const char *base_path, *adapter_path;
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
@@ -76,6 +78,8 @@ static inline bool la_prior_is_one(la_prior_kind kind) {
 }
 
 void la_posterior_free(la_posterior *posterior);
+/* The posterior gets a copy of the error head. */
+la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err);
 
 /* The eigenvalues of H, of a block or of all of it: values[i, j], or row[i] col[j] scale, where row
  * NULL stands for ones. A view of the posterior. */

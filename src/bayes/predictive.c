@@ -138,6 +138,22 @@ static void draw(int64_t n_classes, const double *centre, const double *spread,
         means[c] /= (double)samples;
 }
 
+void la_predict_network(int64_t n_classes, const float *logits, const float *map,
+                        double temperature, double *workspace, double *sums) {
+    double *p = workspace, *at_map = workspace + n_classes, *squares = sums + n_classes + 1;
+    for (int64_t c = 0; c < n_classes; c++) {
+        p[c] = (double)logits[c] / temperature;
+        at_map[c] = (double)map[c] / temperature;
+    }
+    softmax(n_classes, p, p);
+    softmax(n_classes, at_map, at_map);
+    for (int64_t c = 0; c < n_classes; c++) {
+        sums[c] += p[c];
+        squares[c] += (p[c] - at_map[c]) * (p[c] - at_map[c]);
+    }
+    sums[n_classes] += entropy(n_classes, p);
+}
+
 /* mean of softmax over draws; mutual information H[mean p] - mean H[p]; the draws' own variance (a
  * mean over them, not over one less), from moments about the MAP probabilities */
 static void monte_carlo(int64_t n_classes, const double *means, la_prediction *out) {
@@ -169,6 +185,23 @@ static void probit(int64_t n_classes, const double *centre, const double *cov, l
     }
     for (int64_t c = 0; c < n_classes; c++)
         out->probs[c] /= total;
+    for (int64_t c = 0; c < n_classes; c++)
+        out->variance[c] = NAN;
+    out->mutual_information = NAN;
+}
+
+/* Probit with one variance a row, the mean of Var(f_c - f_d) over pairs of classes: all logits are
+ * divided by the same number, so that the answer and the order of classes stay those of the MAP
+ * model. With two classes it is MacKay's as well. */
+static void scalar_probit(int64_t n_classes, const double *centre, const double *cov,
+                          double *scaled, la_prediction *out) {
+    double trace = 0;
+    for (int64_t c = 0; c < n_classes; c++)
+        trace += cov[c * n_classes + c];
+    double shrink = 1 / sqrt(1 + M_PI / 8 * la_pair_variance(n_classes, trace));
+    for (int64_t c = 0; c < n_classes; c++)
+        scaled[c] = centre[c] * shrink;
+    softmax(n_classes, scaled, out->probs);
     for (int64_t c = 0; c < n_classes; c++)
         out->variance[c] = NAN;
     out->mutual_information = NAN;
@@ -259,8 +292,14 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
         }
         monte_carlo(n_classes, drawn, out);
         break;
+    case LA_PREDICT_WEIGHTS:
+        monte_carlo(n_classes, drawn, out);
+        break;
     case LA_PREDICT_PROBIT:
         probit(n_classes, centre, out->logit_cov, out);
+        break;
+    case LA_PREDICT_SCALAR:
+        scalar_probit(n_classes, centre, out->logit_cov, workspace, out);
         break;
     case LA_PREDICT_BRIDGE:
         bridge(n_classes, centre, out->logit_cov, workspace, out);

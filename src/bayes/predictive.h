@@ -26,9 +26,16 @@ int64_t la_predict_workspace(int64_t n_classes);
 void la_predict_gaussian(int64_t n_classes, const float *logits, const double *basis,
                          const double *cov, double *workspace, double *centre, double *spread);
 
-/* Whether a predictive reads the covariance: MAP and temperature scaling do without. */
+/* Whether a predictive reads the covariance: MAP, temperature scaling and sampled networks do
+ * without. */
 static inline bool la_predict_needs_cov(la_predictive kind) {
-    return kind == LA_PREDICT_MC || kind == LA_PREDICT_PROBIT || kind == LA_PREDICT_BRIDGE;
+    return kind == LA_PREDICT_MC || kind == LA_PREDICT_PROBIT || kind == LA_PREDICT_BRIDGE ||
+           kind == LA_PREDICT_SCALAR;
+}
+
+/* Mean over pairs of classes of Var(f_c - f_d), from the trace of the centred covariance. */
+static inline double la_pair_variance(int64_t n_classes, double trace) {
+    return 2 * (trace > 0 ? trace : 0) / (double)(n_classes - 1);
 }
 
 /* After la_predict_row of logits / T and cov / T^2: puts back what the row says of the model without
@@ -36,10 +43,16 @@ static inline bool la_predict_needs_cov(la_predictive kind) {
 void la_predict_restore(int64_t n_classes, const float *logits, double temperature,
                         la_prediction *out);
 
+/* Adds a sampled network's word on a row to sums[2C+1]: softmax(f / T), its entropy, and (softmax(f /
+ * T) - softmax(map / T))^2. Over the number of networks the sums are `drawn` of la_predict_row.
+ * logits[C] are f, map[C] the MAP network's; workspace: 2 C doubles. */
+void la_predict_network(int64_t n_classes, const float *logits, const float *map,
+                        double temperature, double *workspace, double *sums);
+
 /* Fills *out (its arrays are given by the caller) from raw logits [C] and the covariance of the
  * contrasts cov[C-1, C-1] (NULL with LA_PREDICT_MAP). samples, seed and stream are of the Monte
  * Carlo draw: the same three and the same Gaussian give the same bytes. drawn[2C+1]: the means
- * that a device has drawn already (ops.h, monte_carlo), or NULL. */
+ * that a device has drawn already (ops.h, monte_carlo) or that sampled networks gave, or NULL. */
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     const double *drawn, double *workspace, la_prediction *out);

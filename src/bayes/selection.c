@@ -27,8 +27,8 @@ static double temperature_at(int i) {
 /* What every setting made of every row. */
 typedef struct table {
     const la_held_out *rows;
-    float *nll;      /* [n_scales, TEMPERATURES, n] */
-    bool *right;     /* likewise */
+    float *nll[2];   /* [n_scales, TEMPERATURES, n] of Monte Carlo and of the scalar probit */
+    bool *right;     /* likewise, of Monte Carlo */
     double *base;    /* [2, n] nll of the MAP model and of temperature scaling */
     int64_t n_right; /* of the MAP model */
     double temperature;
@@ -64,6 +64,18 @@ static void mean_softmax(int64_t c, const float *logits, const float *draws, flo
         p[k] /= DRAWS;
 }
 
+/* -log of the label's probability under the scalar probit (predictive.c) of f / T */
+static double scalar_nll(int64_t c, const double *centre, double variance, double temperature,
+                         int64_t label) {
+    double shrink = 1 / sqrt(temperature * temperature + M_PI / 8 * variance);
+    double top = centre[0], sum = 0;
+    for (int64_t k = 1; k < c; k++)
+        top = centre[k] > top ? centre[k] : top;
+    for (int64_t k = 0; k < c; k++)
+        sum += exp((centre[k] - top) * shrink);
+    return log(sum) - (centre[label] - top) * shrink;
+}
+
 typedef struct workspace {
     double *centre, *spread, *factor, *p; /* [C], [C, C-1], [(C-1)^2], [C] */
     float *draws, *normals, *e, *logits;  /* [DRAWS, C], [PAIRS, C-1], [C], [C] */
@@ -84,6 +96,10 @@ static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
     for (int64_t g = 0; g < rows->n_scales; g++) {
         la_predict_gaussian(c, rows->logits + i * c, basis, rows->cov + (g * rows->n + i) * m * m,
                             w->factor, w->centre, w->spread);
+        double trace = 0;
+        for (int64_t k = 0; k < m; k++)
+            trace += rows->cov[(g * rows->n + i) * m * m + k * m + k];
+        double variance = la_pair_variance(c, trace);
         for (int64_t k = 0; k < c; k++)
             w->logits[k] = (float)w->centre[k];
         for (int s = 0; s < PAIRS; s++)
@@ -102,8 +118,9 @@ static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
                 best = w->p[k] > w->p[best] ? k : best;
             /* the draws resolve nothing rarer */
             double p = w->p[label] > 1e-30 ? w->p[label] : 1e-30;
-            t->nll[at] = (float)-log(p);
+            t->nll[0][at] = (float)-log(p);
             t->right[at] = best == label;
+            t->nll[1][at] = (float)scalar_nll(c, w->centre, variance, temperature_at(u), label);
         }
     }
 }
@@ -140,45 +157,75 @@ static la_status try_all(table *t, la_error *err) {
 
 /* ---- choosing ---- */
 
+/* A method's numbers that are chosen, and which table its rows are in. */
+typedef struct method_info {
+    int chosen;
+    bool laplace, scalar, tempered;
+} method_info;
+
+static const method_info methods[LA_METHODS] = {
+    [LA_METHOD_MAP] = {0},
+    [LA_METHOD_TEMPERATURE] = {.chosen = 1},
+    [LA_METHOD_LAPLACE] = {.chosen = 1, .laplace = true},
+    [LA_METHOD_SCALAR] = {.chosen = 1, .laplace = true, .scalar = true},
+    [LA_METHOD_TEMPERED] = {.chosen = 2, .laplace = true, .tempered = true},
+    [LA_METHOD_TEMPERED_SCALAR] = {.chosen = 2, .laplace = true, .scalar = true, .tempered = true},
+};
+
 typedef struct setting {
     int64_t scale;
     int temperature;
 } setting;
 
-static const float *nll_of(const table *t, setting s) {
-    return t->nll + (s.scale * TEMPERATURES + s.temperature) * t->rows->n;
+static int64_t cell(const table *t, setting s) {
+    return (s.scale * TEMPERATURES + s.temperature) * t->rows->n;
 }
 
-static double mean_of(int64_t n, const float *values) {
+static double row_nll(const table *t, int method, setting s, int64_t i) {
+    if (!methods[method].laplace)
+        return t->base[(method == LA_METHOD_TEMPERATURE ? t->rows->n : 0) + i];
+    return (double)t->nll[methods[method].scalar][cell(t, s) + i];
+}
+
+static double mean_nll(const table *t, int method, setting s) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)values[i];
-    return sum / (double)n;
-}
-
-static double accuracy_of(const table *t, setting s) {
-    const bool *right = t->right + (s.scale * TEMPERATURES + s.temperature) * t->rows->n;
-    int64_t n = 0;
     for (int64_t i = 0; i < t->rows->n; i++)
-        n += right[i];
-    return (double)n / (double)t->rows->n;
+        sum += row_nll(t, method, s, i);
+    return sum / (double)t->rows->n;
 }
 
-/* The best Laplace setting that answers as many rows right as the MAP model; false: none does. */
-static bool best_setting(const table *t, bool tempered, setting *best) {
-    double least = INFINITY, needed = (double)t->n_right / (double)t->rows->n;
-    for (int64_t g = 0; g < t->rows->n_scales; g++)
+static int64_t right_of(const table *t, int method, setting s) {
+    int64_t n = 0;
+    if (!methods[method].laplace || methods[method].scalar)
+        return t->n_right;
+    for (int64_t i = 0; i < t->rows->n; i++)
+        n += t->right[cell(t, s) + i];
+    return n;
+}
+
+/* Fills the candidate; its nll is NaN when no setting answers as many rows right as the MAP model. */
+static void best_setting(const table *t, int method, setting *best, la_candidate *to) {
+    const la_held_out *rows = t->rows;
+    const method_info *info = &methods[method];
+    *to = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
+    *best = (setting){0, UNIT_TEMPERATURE};
+    for (int64_t g = 0; g < (info->laplace ? rows->n_scales : 1); g++)
         for (int u = 0; u < TEMPERATURES; u++) {
             setting s = {g, u};
-            if (!tempered && u != UNIT_TEMPERATURE)
+            if (!info->tempered && u != UNIT_TEMPERATURE)
                 continue;
-            double nll = mean_of(t->rows->n, nll_of(t, s));
-            if (nll < least && accuracy_of(t, s) >= needed) {
-                least = nll;
-                *best = s;
-            }
+            double nll = mean_nll(t, method, s);
+            int64_t right = right_of(t, method, s);
+            if (nll >= to->nll || right < t->n_right)
+                continue;
+            *best = s;
+            to->nll = nll;
+            to->accuracy = (double)right / (double)rows->n;
         }
-    return isfinite(least);
+    if (info->laplace)
+        to->prior_scale = rows->scales[best->scale];
+    to->temperature =
+        method == LA_METHOD_TEMPERATURE ? t->temperature : temperature_at(best->temperature);
 }
 
 static void base_rows(table *t) {
@@ -195,56 +242,37 @@ static void base_rows(table *t) {
     }
 }
 
-static double row_nll(const table *t, la_method method, setting s, int64_t i) {
-    if (method == LA_METHOD_MAP || method == LA_METHOD_TEMPERATURE)
-        return t->base[(method == LA_METHOD_TEMPERATURE ? t->rows->n : 0) + i];
-    return (double)nll_of(t, s)[i];
+/* How much worse than the best a candidate is, and the standard error of that. */
+static void compare(const table *t, int method, setting s, int best, setting of_best,
+                    la_candidate *to) {
+    double n = (double)t->rows->n, sum = 0, square = 0;
+    for (int64_t i = 0; i < t->rows->n; i++) {
+        double gap = row_nll(t, method, s, i) - row_nll(t, best, of_best, i);
+        sum += gap;
+        square += gap * gap;
+    }
+    to->gap = sum / n;
+    double variance = square / n - to->gap * to->gap;
+    to->gap_error = sqrt((variance > 0 ? variance : 0) / (n > 1 ? n - 1 : 1));
 }
 
 static void choose(const table *t, la_choice *choice) {
-    const la_held_out *rows = t->rows;
-    double n = (double)rows->n;
-    setting settings[LA_METHODS] = {{0}};
-    bool valid[LA_METHODS] = {[LA_METHOD_MAP] = true, [LA_METHOD_TEMPERATURE] = true};
-    valid[LA_METHOD_LAPLACE] = best_setting(t, false, &settings[LA_METHOD_LAPLACE]);
-    valid[LA_METHOD_TEMPERED] = best_setting(t, true, &settings[LA_METHOD_TEMPERED]);
+    setting settings[LA_METHODS];
+    la_candidate *all = choice->candidates;
     int best = LA_METHOD_MAP;
     for (int k = 0; k < LA_METHODS; k++) {
-        la_candidate *to = &choice->candidates[k];
-        bool laplace = k >= LA_METHOD_LAPLACE;
-        *to = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
-        if (!valid[k])
-            continue;
-        to->accuracy = laplace ? accuracy_of(t, settings[k]) : (double)t->n_right / n;
-        if (laplace)
-            to->prior_scale = rows->scales[settings[k].scale];
-        if (k == LA_METHOD_TEMPERATURE)
-            to->temperature = t->temperature;
-        if (k == LA_METHOD_TEMPERED)
-            to->temperature = temperature_at(settings[k].temperature);
-        double sum = 0;
-        for (int64_t i = 0; i < rows->n; i++)
-            sum += row_nll(t, (la_method)k, settings[k], i);
-        to->nll = sum / n;
-        if (to->nll < choice->candidates[best].nll)
-            best = k;
+        best_setting(t, k, &settings[k], &all[k]);
+        best = all[k].nll < all[best].nll ? k : best;
     }
     choice->method = (la_method)best;
-    for (int k = LA_METHODS - 1; k >= 0; k--) {
-        la_candidate *to = &choice->candidates[k];
-        double sum = 0, square = 0;
-        if (!valid[k])
+    for (int k = 0; k < LA_METHODS; k++) {
+        if (!isfinite(all[k].nll))
             continue;
-        for (int64_t i = 0; i < rows->n; i++) {
-            double gap = row_nll(t, (la_method)k, settings[k], i) -
-                         row_nll(t, (la_method)best, settings[best], i);
-            sum += gap;
-            square += gap * gap;
-        }
-        to->gap = sum / n;
-        double variance = square / n - to->gap * to->gap;
-        to->gap_error = sqrt((variance > 0 ? variance : 0) / (n > 1 ? n - 1 : 1));
-        if (k < best && to->gap <= to->gap_error)
+        compare(t, k, settings[k], best, settings[best], &all[k]);
+        const method_info *own = &methods[k], *now = &methods[choice->method];
+        bool simpler = own->chosen < now->chosen;
+        bool better = own->chosen == now->chosen && all[k].nll < all[choice->method].nll;
+        if (all[k].gap <= all[k].gap_error && (simpler || better))
             choice->method = (la_method)k;
     }
 }
@@ -253,22 +281,34 @@ la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
     size_t cells = (size_t)(rows->n_scales * TEMPERATURES * rows->n);
     table t = {.rows = rows};
     *choice = (la_choice){.n = rows->n};
-    t.nll = la_alloc(cells, sizeof *t.nll, err);
+    t.nll[0] = la_alloc(2 * cells, sizeof(float), err);
     t.right = la_alloc(cells, sizeof *t.right, err);
     t.base = la_alloc((size_t)(2 * rows->n), sizeof *t.base, err);
     la_status status = err->status;
     if (status == LA_OK)
         status = la_temperature_scaling_fit(rows->n, rows->n_classes, rows->logits, rows->labels,
                                             &t.temperature, err);
-    if (status == LA_OK)
+    if (status == LA_OK) {
+        t.nll[1] = t.nll[0] + cells;
         status = try_all(&t, err);
+    }
     if (status == LA_OK) {
         base_rows(&t);
         choose(&t, choice);
-        choice->guarded = true;
+        choice->guarded = 1;
     }
-    free(t.nll);
+    free(t.nll[0]);
     free(t.right);
     free(t.base);
     return status;
+}
+
+la_method la_choice_laplace(const la_choice *choice) {
+    if (methods[choice->method].laplace)
+        return choice->method;
+    int best = LA_METHOD_TEMPERED_SCALAR; /* keeps all answers: always there */
+    for (int k = 0; k < LA_METHODS; k++)
+        if (methods[k].laplace && choice->candidates[k].nll < choice->candidates[best].nll)
+            best = k;
+    return (la_method)best;
 }

@@ -27,9 +27,13 @@ typedef struct la_held_out {
 enum { LA_SELECTION_SCALES = 25 };
 void la_selection_scales(double *scales);
 
-/* Sets the best candidate of every method (a Laplace setting that answers fewer rows right than the
- * MAP model is none; a method without one has a NaN nll), and chooses the simplest method whose
- * likelihood is not worse than the best one's by more than the standard error of the difference. */
+/* Sets the best candidate of every method (a Monte Carlo setting that answers fewer rows right than
+ * the MAP model is none; a method without one has a NaN nll). Of the methods with the fewest chosen
+ * numbers whose likelihood is not worse than the best one's by more than the standard error of the
+ * difference, the best is chosen. */
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
+
+/* The method that was chosen, or where that is none of Laplace the best of those. */
+la_method la_choice_laplace(const la_choice *choice);
 
 #endif

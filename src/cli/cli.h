@@ -17,6 +17,6 @@ la_status la_cli_require(const char *command, const char *option, const char *va
 la_status la_cli_no_operands(const la_command *command, const la_cli *cli, la_error *err);
 
 extern const la_command la_command_fit, la_command_predict, la_command_report, la_command_info,
-    la_command_tokenize;
+    la_command_tokenize, la_command_compare;
 
 #endif

@@ -1,7 +1,9 @@
 #include "bayes/posterior.h"
 #include "cli/cli.h"
+#include "cli/figures.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,14 +56,18 @@ static json_t *summary_json(const la_fit_summary *s) {
     bool one = la_prior_is_one(s->prior);
     json_t *value = one ? json_real(s->prior_precision) : json_null();
     return json_pack(
-        "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:{s:s,s:o,s:o},s:o,s:{s:f,s:f,s:f,s:f,s:f},s:s,s:s,s:i}",
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:{s:s,s:o,s:o},s:o,s:s,s:o,s:o,s:{s:f,s:f,s:f,s:f,s:f,s:"
+        "f,"
+        "s:f},s:s,s:s,s:i}",
         "schema", "laplora.fit/1", "n_rows", (json_int_t)s->n_rows, "n_tokens",
         (json_int_t)s->n_tokens, "n_classes", (json_int_t)s->n_classes, "n_blocks",
         (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
         s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
         "kind", la_prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
-        "seconds", "load", s->seconds_load, "curvature", s->seconds_curvature, "decompose",
-        s->seconds_decompose, "prior", s->seconds_prior, "save", s->seconds_save, "device",
+        "curvature", la_curvature_names[s->curvature], "selection", la_choice_json(&s->choice),
+        "adue", la_adue_json(&s->adue), "seconds", "load", s->seconds_load, "curvature",
+        s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
+        "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
         s->device, "precision", s->precision, "threads", s->threads);
 }
 
@@ -73,6 +79,36 @@ static la_status print_json(const la_fit_summary *s, la_error *err) {
         json_dumpf(root, stdout, JSON_COMPACT) || fputc('\n', stdout) == EOF || fflush(stdout);
     json_decref(root);
     return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
+}
+
+static void print_choice(const la_choice *choice) {
+    if (!choice->guarded)
+        return;
+    fprintf(stderr, "%lld %s rows, mean NLL:", (long long)choice->n,
+            choice->cross ? "cross-fitted" : "held-out");
+    for (int k = 0; k < LA_METHODS; k++)
+        if (isfinite(choice->candidates[k].nll))
+            fprintf(stderr, "%s %s %.4f", k ? "," : "", la_method_names[k],
+                    choice->candidates[k].nll);
+    const la_candidate *c = &choice->candidates[choice->method];
+    fprintf(stderr, "\nchosen: %s", la_method_names[choice->method]);
+    if (choice->method != LA_METHOD_MAP && choice->method != LA_METHOD_TEMPERATURE)
+        fprintf(stderr, ", prior x %.3g", c->prior_scale);
+    if (c->temperature != 1)
+        fprintf(stderr, ", T %.3g", c->temperature);
+    fprintf(stderr, " (accuracy %.4f, MAP %.4f)\n", c->accuracy,
+            choice->candidates[LA_METHOD_MAP].accuracy);
+}
+
+static void print_adue(const la_fit_summary *s) {
+    const la_adue_summary *adue = &s->adue;
+    if (!adue->outcome)
+        return;
+    fprintf(stderr, "error head: %s", adue->outcome);
+    if (adue->epochs)
+        fprintf(stderr, ", %lld epochs, AUROC of errors %.4f, %.4f untrained",
+                (long long)adue->epochs, adue->auroc_after, adue->auroc_before);
+    fprintf(stderr, ", %.2f s\n", s->seconds_adue);
 }
 
 static void print_text(const la_fit_summary *s, const char *out) {
@@ -94,12 +130,14 @@ static void print_text(const la_fit_summary *s, const char *out) {
     else
         fprintf(stderr, "prior precision %.4g (%s)\n", s->prior_precision,
                 la_prior_names[s->prior]);
+    print_choice(&s->choice);
+    print_adue(s);
     fprintf(stderr,
-            "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, save "
-            "%.2f\n",
+            "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, select "
+            "%.2f, save %.2f\n",
             s->seconds_load, s->seconds_curvature,
             (double)s->n_rows / (s->seconds_curvature > 0 ? s->seconds_curvature : 1),
-            s->seconds_decompose, s->seconds_prior, s->seconds_save);
+            s->seconds_decompose, s->seconds_prior, s->seconds_select, s->seconds_save);
 }
 
 static la_status fit(const la_cli *cli, la_error *err) {
@@ -134,6 +172,7 @@ static la_status fit(const la_cli *cli, la_error *err) {
     options.prior_given = cli->prior != NULL;
     options.val = cli->val;
     options.heldout = cli->heldout;
+    options.adue = cli->adue;
     LA_TRY(read_rank(cli->rank, &options.rank, err));
     la_fit_summary *summary;
     LA_TRY(la_fit(&options, &summary, err));
@@ -157,9 +196,9 @@ const la_command la_command_fit = {
     .name = "fit",
     .summary = "curvature and prior of an adapter -> posterior file",
     .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
-    .options = "base adapter data out curvature kron prior select val heldout rank params choices "
-               "choice-ids template device "
-               "threads precision seed max-length batch-tokens text-field pair-field label-field "
+    .options = "base adapter data out curvature kron prior select val heldout adue rank params "
+               "choices choice-ids template device threads precision seed max-length batch-tokens "
+               "text-field pair-field label-field "
                "id-field labels json quiet verbose",
     .run = run,
 };

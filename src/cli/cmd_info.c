@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include "cli/figures.h"
 #include "input/json.h"
 #include "model/adapter.h"
 #include "model/config.h"
@@ -102,6 +103,12 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
     json_object_set_new(out, "n_classes", json_integer(p.n_classes));
     json_object_set_new(out, "log_likelihood", json_real(p.log_likelihood));
     json_object_set_new(out, "log_marginal_likelihood", json_real(p.log_marginal_likelihood));
+    if (p.choice.guarded)
+        json_object_set_new(out, "choice", la_choice_json(&p.choice));
+    if (p.adue.weight) {
+        la_adue_summary adue = la_adue_summarise(&p.adue);
+        json_object_set_new(out, "adue", la_adue_json(&adue));
+    }
     json_object_set_new(out, "base", json_string(p.base_path));
     json_object_set_new(out, "base_digest", json_string(p.base_digest));
     json_object_set_new(out, "adapter", json_string(p.adapter_path));
@@ -145,21 +152,33 @@ static la_status describe(const char *path, const la_log *log, json_t *out, la_e
                    path);
 }
 
-static la_status print(const json_t *root, bool as_json, la_error *err) {
+/* A line a value; objects in objects become "a.b", and from there on JSON. */
+static void print_lines(const json_t *object, const char *prefix, int depth) {
     const char *key;
     json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+        char name[128];
+        snprintf(name, sizeof name, "%s%s", prefix, key);
+        if (json_is_object(value) && depth < 2) {
+            strncat(name, ".", sizeof name - strlen(name) - 1);
+            print_lines(value, name, depth + 1);
+            continue;
+        }
+        printf("%-25s ", name);
+        if (json_is_string(value))
+            fputs(json_string_value(value), stdout);
+        else
+            json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
+        fputc('\n', stdout);
+    }
+}
+
+static la_status print(const json_t *root, bool as_json, la_error *err) {
     if (as_json) {
         json_dumpf(root, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
         fputc('\n', stdout);
     } else {
-        json_object_foreach((json_t *)(uintptr_t)root, key, value) {
-            printf("%-26s", key);
-            if (json_is_string(value))
-                fputs(json_string_value(value), stdout);
-            else
-                json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
-            fputc('\n', stdout);
-        }
+        print_lines(root, "", 0);
     }
     return fflush(stdout) ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
 }

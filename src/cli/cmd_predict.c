@@ -4,9 +4,11 @@
 #include <jansson.h>
 #include <string.h>
 
-enum { SAMPLES = 1000 };
+/* draws of logits; of networks, each of which runs all rows */
+enum { SAMPLES = 1000, NETWORKS = 20 };
 
-static const char *const predictive_names[] = {"mc", "probit", "bridge", "map", "temperature"};
+static const char *const predictive_names[] = {"mc",     "probit",      "bridge", "map",
+                                               "scalar", "temperature", "weights"};
 
 static la_status read_emit(const char *list, la_predict_job *job, la_error *err) {
     while (list && *list) {
@@ -28,7 +30,7 @@ static la_status predict(const la_cli *cli, la_error *err) {
                                       .posterior = cli->posterior,
                                       .base = cli->base,
                                       .adapter = cli->adapter,
-                                      .samples = cli->samples < 0 ? SAMPLES : cli->samples,
+                                      .samples = cli->samples,
                                       .seed = (uint64_t)cli->seed},
                           .data = cli->use_stdin ? "-" : cli->data,
                           .out = cli->out,
@@ -41,9 +43,12 @@ static la_status predict(const la_cli *cli, la_error *err) {
     if (cli->use_stdin && cli->data && strcmp(cli->data, "-"))
         return la_fail(err, LA_USAGE, "predict takes --data or --stdin, not both");
     LA_TRY(la_cli_require("predict", "data", job.data, err));
-    LA_TRY(la_cli_choice("predictive", cli->predictive, predictive_names, 5, &predictive, err));
+    LA_TRY(la_cli_choice("predictive", cli->predictive, predictive_names,
+                         sizeof predictive_names / sizeof *predictive_names, &predictive, err));
     LA_TRY(read_emit(cli->emit, &job, err));
     job.options.predictive = cli->predictive ? (la_predictive)predictive : LA_PREDICT_STORED;
+    if (cli->samples < 0)
+        job.options.samples = job.options.predictive == LA_PREDICT_WEIGHTS ? NETWORKS : SAMPLES;
     LA_TRY(la_predict_file(&job, &summary, err));
     la_cli_progress_end();
     bool to_file = cli->out && strcmp(cli->out, "-");

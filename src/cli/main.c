@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const la_command *const commands[] = {&la_command_fit, &la_command_predict,
-                                             &la_command_report, &la_command_info,
-                                             &la_command_tokenize};
+static const la_command *const commands[] = {&la_command_fit,      &la_command_predict,
+                                             &la_command_report,   &la_command_info,
+                                             &la_command_tokenize, &la_command_compare};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void usage(FILE *stream) {

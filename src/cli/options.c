@@ -21,8 +21,14 @@ typedef struct option_row {
 
 static const option_row rows[] = {
     {"base", TEXT, AT(base), 0, 0, "DIR", "folder of the Hugging Face base model"},
-    {"adapter", TEXT, AT(adapter), 0, 0, "DIR", "folder of the PEFT adapter"},
+    {"adapter", REPEATED, AT(adapters), 0, 0, "DIR",
+     "folder of the PEFT adapter; compare: several are an ensemble"},
     {"data", TEXT, AT(data), 0, 0, "FILE", "rows: .jsonl, .csv, .tsv; - is JSONL on stdin"},
+    {"calib", TEXT, AT(calib), 0, 0, "FILE", "labelled rows that the curvature is of"},
+    {"test", TEXT, AT(test), 0, 0, "FILE", "labelled rows that the table is of"},
+    {"ood", TEXT, AT(ood), 0, 0, "FILE", "rows of other data, to be told from those of --test"},
+    {"methods", TEXT, AT(methods), 0, 0, "LIST",
+     "map,temperature,kron,...; default: all but the slow"},
     {"out", TEXT, AT(out), 0, 0, "FILE", "where to write; - is stdout"},
     {"posterior", TEXT, AT(posterior), 0, 0, "FILE", "posterior file written by fit"},
     {"curvature", TEXT, AT(curvature), 0, 0, "KIND",
@@ -34,15 +40,17 @@ static const option_row rows[] = {
     {"val", TEXT, AT(val), 0, 0, "FILE",
      "held-out labelled rows that choose scale and temperature"},
     {"heldout", FLAG, AT(heldout), 0, 0, NULL, "the rows of --data were not trained on"},
+    {"adue", FLAG, AT(adue), 0, 0, NULL,
+     "train an error head too: predict then scores how likely each answer is wrong"},
     {"rank", TEXT, AT(rank), 0, 0, "K", "full (default), or eigenpairs kept of large factors"},
     {"params", TEXT, AT(params), 0, 0, "KIND", "lora (default), lora+head, head"},
     {"choices", TEXT, AT(choices), 0, 0, "A,B,..", "answer tokens of a causal LM, as text"},
     {"choice-ids", TEXT, AT(choice_ids), 0, 0, "N,N,..", "answer tokens of a causal LM, as ids"},
     {"template", TEXT, AT(template_path), 0, 0, "FILE", "prompt with {field} placeholders"},
     {"samples", NUMBER, AT(samples), 0, 100000000, "N",
-     "Monte Carlo samples (default 1000); 0: closed form only"},
+     "Monte Carlo samples (default 1000; networks of weights: 20); 0: closed form only"},
     {"predictive", TEXT, AT(predictive), 0, 0, "KIND",
-     "what fit chose (default), mc, probit, bridge, temperature, map"},
+     "what fit chose (default), mc, probit, bridge, weights, temperature, map"},
     {"emit", TEXT, AT(emit), 0, 0, "LIST", "also write logits, cov"},
     {"stdin", FLAG, AT(use_stdin), 0, 0, NULL, "a line in, a line out, flushed"},
     {"skip-bad", FLAG, AT(skip_bad), 0, 0, NULL, "write an error for a bad row and go on"},
@@ -164,6 +172,8 @@ la_status la_cli_parse(const la_command *command, int argc, char **argv, la_cli 
             return la_fail(err, LA_USAGE, "too many operands, at \"%s\"", argv[optind]);
         cli->operands[cli->n_operands++] = argv[optind];
     }
+    if (cli->adapters.n)
+        cli->adapter = cli->adapters.values[cli->adapters.n - 1];
     return LA_OK;
 }
 

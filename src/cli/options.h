@@ -22,8 +22,10 @@ typedef struct la_texts {
 typedef struct la_cli {
     const char *base, *adapter, *data, *out, *posterior;
     const char *device, *precision, *text_field, *pair_field, *label_field, *id_field, *labels;
+    la_texts adapters; /* adapter is the last of them */
+    const char *calib, *test, *ood, *methods;
     const char *select, *val;
-    bool heldout;
+    bool heldout, adue;
     const char *curvature, *kron, *prior, *rank, *params, *choices, *choice_ids, *template_path;
     const char *predictive, *emit, *format, *baseline;
     int64_t threads, max_length, batch_tokens, samples, seed, min_samples;

@@ -326,3 +326,28 @@ done:
     free(counts);
     return status;
 }
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+double la_ece_noise(int64_t n, const double *confidence, int64_t draws, uint64_t seed) {
+    enum { MOST = 1000, BITS = 53 };
+    double found[MOST];
+    draws = draws < 1 ? 1 : draws > MOST ? MOST : draws;
+    for (int64_t d = 0; d < draws; d++) {
+        double excess[LA_METRIC_BINS] = {0}, sum = 0; /* confidences less hits */
+        for (int64_t i = 0; i < n; i++) {
+            int bin = (int)ceil(confidence[i] * LA_METRIC_BINS) - 1;
+            bin = bin < 0 ? 0 : bin >= LA_METRIC_BINS ? LA_METRIC_BINS - 1 : bin;
+            uint64_t number = la_random_below(seed, (uint64_t)d, (uint64_t)i, (uint64_t)1 << BITS);
+            excess[bin] += confidence[i] - (ldexp((double)number, -BITS) < confidence[i]);
+        }
+        for (int b = 0; b < LA_METRIC_BINS; b++)
+            sum += fabs(excess[b]);
+        found[d] = sum / (double)n;
+    }
+    qsort(found, (size_t)draws, sizeof *found, by_value);
+    return found[(draws * 95 + 99) / 100 - 1];
+}

@@ -59,6 +59,10 @@ typedef struct la_interval {
 la_status la_metrics_compute(int64_t n, int64_t n_classes, const double *probs,
                              const int64_t *labels, la_metrics *metrics, la_error *err);
 
+/* The ECE that 95 % of perfectly calibrated models with these confidences [n] stay below: labels are
+ * drawn from the confidences, `draws` times. Depends on its arguments alone. */
+double la_ece_noise(int64_t n, const double *confidence, int64_t draws, uint64_t seed);
+
 /* 95 % percentile bootstrap of every metric; intervals has LA_METRIC_COUNT entries. Resamples in
  * which a metric is undefined are left out for it. The result depends on the rows and the seed, not
  * on the threads. */

@@ -1,4 +1,4 @@
-/* The posterior as one HDF5 file. Layout: README, "The posterior file". */
+/* The posterior as one HDF5 file: posterior_write.c, posterior_read.c, posterior_seal.c. Layout: README, "The posterior file". */
 #ifndef LA_OUTPUT_POSTERIOR_FILE_H
 #define LA_OUTPUT_POSTERIOR_FILE_H
 

@@ -76,6 +76,9 @@ static la_status check_row(const la_prediction_row *row, la_error *err) {
         LA_TRY(check_finite(row, "mutual_information", &p->mutual_information, 1, err));
     if (has_variance(row))
         LA_TRY(check_variance(row, err));
+    if (!isnan(p->adue) && !(p->adue >= 0 && p->adue <= 1))
+        return la_fail(err, LA_NUMERICAL, "row %lld: adue is %g, expected 0 to 1",
+                       (long long)row->index, p->adue);
     if (row->emit_logits)
         LA_TRY(check_finite(row, "logits", p->logits, n, err));
     if (row->emit_cov)
@@ -151,6 +154,8 @@ static la_status write_prediction(FILE *stream, const la_prediction_row *row, la
         write_list(stream, p->variance, n);
     else
         fputs("null", stream);
+    if (!isnan(p->adue))
+        write_field(stream, "adue", p->adue);
     fputs(",\"confidence_kind\":", stream);
     LA_TRY(write_string(stream, row->confidence_kind, err));
     if (row->emit_logits) {

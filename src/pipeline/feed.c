@@ -99,7 +99,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         if (!item->id)
             status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
     }
-    if (status == LA_OK)
+    if (status == LA_OK && !feed->options.ignore_labels)
         status = la_row_label(feed->reader, &row, feed->labels, feed->model->n_classes,
                               &item->label, err);
     if (status == LA_OK && feed->options.need_label && item->label < 0)

@@ -13,6 +13,7 @@ typedef struct la_feed_options {
     int64_t max_length; /* text is truncated to this many tokens */
     bool truncate_left;
     bool need_label;         /* a row without one is an error */
+    bool ignore_labels;      /* what rows say of their class is not read */
     const char *label_field; /* for messages; NULL: "label" */
     bool skip_bad;           /* rows that cannot be used become items with an error */
 } la_feed_options;

@@ -3,6 +3,7 @@
 #include "base/threads.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
+#include "pipeline/error_head.h"
 #include "pipeline/guard.h"
 
 #include <limits.h>
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEMPLATE_BYTES_MAX = 1 << 20, FEW_ROWS = 10 };
+enum { FEW_ROWS = 10 };
 
 typedef struct fitting {
     const la_fit_options *options;
@@ -28,17 +29,6 @@ static void close_fitting(fitting *f) {
     la_template_free(f->prompt);
     la_forms_free(&f->form, 1);
     la_session_close(&f->session);
-}
-
-static la_status read_template(const char *path, la_template **prompt, la_error *err) {
-    char *text;
-    size_t length;
-    if (!path)
-        return LA_OK;
-    LA_TRY(la_file_read(path, TEMPLATE_BYTES_MAX, &text, &length, err));
-    la_status status = la_template_parse(path, text, length, prompt, err);
-    free(text);
-    return status;
 }
 
 /* How the prior is chosen, from what was asked for and what rows there are. */
@@ -85,6 +75,38 @@ static la_status select_scale(fitting *f, la_error *err) {
     return LA_OK;
 }
 
+static void note_untrained(const fitting *f, la_adue_outcome outcome) {
+    bool training = outcome == LA_ADUE_TRAINING_ALL_RIGHT || outcome == LA_ADUE_TRAINING_ALL_WRONG;
+    bool right = outcome == LA_ADUE_TRAINING_ALL_RIGHT || outcome == LA_ADUE_VALIDATION_ALL_RIGHT;
+    la_warn(&f->options->run.log,
+            "the error head is not trained: the model answers all rows that would %s it %s; its "
+            "scores are those of the model's own confidence",
+            training ? "train" : "validate", right ? "right" : "wrong");
+}
+
+/* From the states of the calibration rows, validated by the held-out rows where there are any. */
+static la_status fit_adue(fitting *f, la_error *err) {
+    la_evaluation training = {0}, validation = {0};
+    la_adue head = {0};
+    const la_log *log = &f->options->run.log;
+    la_status status = la_forms_evaluate(&f->session, NULL, 0, &f->rows, NULL, f->rows.n, 0, NULL,
+                                         true, log, &training, err);
+    if (status == LA_OK && f->held.n)
+        status = la_forms_evaluate(&f->session, NULL, 0, &f->held, NULL, f->held.n, 0, NULL, true,
+                                   log, &validation, err);
+    if (status == LA_OK)
+        status = la_adue_head_fit(&f->session, &training, f->rows.labels, &validation,
+                                  f->held.labels, 0, &head, err);
+    if (status == LA_OK && head.outcome != LA_ADUE_TRAINED)
+        note_untrained(f, head.outcome);
+    if (status == LA_OK)
+        status = la_posterior_keep_adue(&f->form.posterior, &head, err);
+    la_adue_free(&head);
+    la_evaluation_free(&training);
+    la_evaluation_free(&validation);
+    return status;
+}
+
 static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
@@ -109,12 +131,18 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);
-    LA_TRY(read_template(options->template_path, &f->prompt, err));
+    if (options->template_path)
+        LA_TRY(la_template_read(options->template_path, &f->prompt, err));
     LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
                            &f->rows, err));
-    if (f->select == LA_SELECT_VAL)
+    if (f->select == LA_SELECT_VAL || (options->adue && options->val))
         LA_TRY(la_row_set_read(&f->session, &options->run, options->val, f->prompt, "held-out",
                                &f->held, err));
+    if (options->adue && !f->held.n && f->rows.n < LA_ADUE_VALIDATION_SHARE)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %lld rows are too few to train an error head on without --val, "
+                       "expected at least %d",
+                       f->rows.name, (long long)f->rows.n, LA_ADUE_VALIDATION_SHARE);
     return LA_OK;
 }
 
@@ -204,7 +232,7 @@ static la_status describe(fitting *f, la_error *err) {
     return la_labels_copy(&session->labels, &p->labels, err);
 }
 
-static la_status summarise(const fitting *f, const double seconds[6], la_fit_summary **out,
+static la_status summarise(const fitting *f, const double seconds[7], la_fit_summary **out,
                            la_error *err) {
     const la_posterior *p = &f->form.posterior;
     la_fit_summary *s = la_alloc(1, sizeof *s, err);
@@ -217,6 +245,7 @@ static la_status summarise(const fitting *f, const double seconds[6], la_fit_sum
                           .n_truncated = f->rows.n_truncated,
                           .log_likelihood = p->log_likelihood,
                           .log_marginal_likelihood = p->log_marginal_likelihood,
+                          .curvature = p->curvature,
                           .prior = p->prior,
                           .prior_precision = p->prior_precision,
                           .seconds_load = seconds[0],
@@ -225,7 +254,9 @@ static la_status summarise(const fitting *f, const double seconds[6], la_fit_sum
                           .seconds_prior = seconds[3],
                           .seconds_save = seconds[4],
                           .seconds_select = seconds[5],
+                          .seconds_adue = seconds[6],
                           .choice = p->choice,
+                          .adue = la_adue_summarise(&p->adue),
                           .device = f->session.workers[0].backend.ops->name,
                           .precision = la_precision_name(f->session.workers[0].backend.precision),
                           .threads = f->session.threads};
@@ -263,7 +294,7 @@ void la_fit_summary_free(la_fit_summary *summary) {
 
 static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     const la_fit_options *options = f->options;
-    double seconds[6], at = la_seconds(), now;
+    double seconds[7], at = la_seconds(), now;
 #define LAP(i) (now = la_seconds(), seconds[i] = now - at, at = now)
     LA_TRY(open_fitting(f, err));
     LAP(0);
@@ -279,6 +310,9 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(3);
     LA_TRY(select_scale(f, err));
     LAP(5);
+    if (options->adue)
+        LA_TRY(fit_adue(f, err));
+    LAP(6);
     LA_TRY(la_posterior_save(&f->form.posterior, options->out, err));
     LAP(4);
     la_session_profile(&f->session, seconds[1] + seconds[2], &options->run.log);

@@ -249,6 +249,8 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
 la_status la_forms_fit(la_session *session, la_form *forms, int n, const la_row_set *set,
                        const int64_t *list, int64_t count, const la_log *log, float *logits,
                        la_error *err) {
+    if (n > FORMS_MOST)
+        return la_fail(err, LA_USAGE, "%d forms at once, at most %d", n, FORMS_MOST);
     fitting f = {.session = session, .forms = forms, .n = n, .count = count, .logits = logits};
     float *own = NULL;
     if (!logits) {
@@ -405,6 +407,9 @@ la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, co
                     .max_tokens =
                         set->longest > session->batch_tokens ? set->longest : session->batch_tokens,
                     .to = evaluation};
+    *evaluation = (la_evaluation){0};
+    if (n > FORMS_MOST)
+        return la_fail(err, LA_USAGE, "%d forms at once, at most %d", n, FORMS_MOST);
     *evaluation = (la_evaluation){.n = count,
                                   .n_classes = session->workers[0].model.n_classes,
                                   .n_scales = n_scales,

@@ -19,9 +19,7 @@ enum {
  * kept, for who asks for it by name. */
 static la_status apply(la_form *form, const la_choice *choice, const la_log *log, la_error *err) {
     la_posterior *p = &form->posterior;
-    la_method laplace =
-        choice->method == LA_METHOD_LAPLACE ? LA_METHOD_LAPLACE : LA_METHOD_TEMPERED;
-    const la_candidate *c = &choice->candidates[laplace];
+    const la_candidate *c = &choice->candidates[la_choice_laplace(choice)];
     p->choice = *choice;
     p->temperature = c->temperature;
     if (choice->n < FEW_ROWS)
@@ -278,7 +276,7 @@ static double variance_ratio(const la_posterior *p) {
 
 /* On rows that were trained on, the MAP model's confidence is about its accuracy there; a posterior
  * that is sound takes some of it away. More than this is too much. */
-#define USUAL_GAP 0.1
+#define USUAL_GAP 0.15
 #define HIGH_LEVERAGE 2.0
 
 la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,

@@ -23,8 +23,9 @@ typedef struct file_run {
 } file_run;
 
 static const char *kind_name(la_predictive kind) {
-    static const char *const names[] = {"laplace-mc", "laplace-probit", "laplace-bridge", "map",
-                                        "temperature"};
+    static const char *const names[] = {
+        "laplace-mc",  "laplace-probit", "laplace-bridge", "map", "laplace-scalar-probit",
+        "temperature", "laplace-weights"};
     return names[kind];
 }
 

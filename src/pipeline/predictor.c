@@ -5,6 +5,7 @@
 #include "pipeline/form.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,6 +44,12 @@ static la_status check_blocks(const la_predictor *p, const char *path, la_error 
                        "it is damaged",
                        path, (long long)p->posterior.n_blocks, (long long)p->posterior.n_classes,
                        (long long)next, (long long)model->n_classes);
+    if (p->posterior.adue.weight && p->posterior.adue.width != la_run_state_width(model))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: the error head reads states of width %lld, the model's are of %lld; it "
+                       "is damaged",
+                       path, (long long)p->posterior.adue.width,
+                       (long long)la_run_state_width(model));
     return LA_OK;
 }
 
@@ -94,7 +101,12 @@ static la_status allocate(la_predictor *p, la_error *err) {
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
         part->cov = la_alloc(rows * m * m, sizeof *part->cov, err);
         part->tempered = la_alloc(rows * c, sizeof *part->tempered, err);
-        if (!p->session.workers[w].backend.ops->monte_carlo)
+        if (p->posterior.adue.weight)
+            part->states =
+                la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
+        if (p->predictive == LA_PREDICT_WEIGHTS)
+            part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
+        if (p->predictive != LA_PREDICT_MC || !p->session.workers[w].backend.ops->monte_carlo)
             continue;
         part->centre = la_alloc(rows * c, sizeof *part->centre, err);
         part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);
@@ -105,19 +117,27 @@ static la_status allocate(la_predictor *p, la_error *err) {
                             sizeof *p->workspace, err);
     LA_TRY(err->status);
     la_contrast_basis(p->n_classes, p->basis);
-    return LA_OK;
+    if (p->predictive != LA_PREDICT_WEIGHTS)
+        return LA_OK;
+    return la_sampler_open(&p->session, &p->posterior, p->samples, p->seed, LA_SAMPLER_BUDGET,
+                           &p->sampler, err);
 }
 
 /* What the posterior says where the caller leaves it to it, and the temperature that goes with it. */
 static la_status resolve_predictive(la_predictor *p, const la_predict_options *options,
                                     la_error *err) {
     static const la_predictive of_method[LA_METHODS] = {LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE,
-                                                        LA_PREDICT_MC, LA_PREDICT_MC};
+                                                        LA_PREDICT_MC,  LA_PREDICT_SCALAR,
+                                                        LA_PREDICT_MC,  LA_PREDICT_SCALAR};
     const la_choice *choice = &p->posterior.choice;
     if (p->predictive == LA_PREDICT_STORED)
         p->predictive = choice->guarded ? of_method[choice->method] : LA_PREDICT_MC;
     if (p->predictive == LA_PREDICT_MC && p->samples == 0)
         p->predictive = LA_PREDICT_PROBIT;
+    if (p->predictive == LA_PREDICT_WEIGHTS && p->samples == 0)
+        return la_fail(err, LA_USAGE,
+                       "--samples 0: networks have no closed form, expected 1 or "
+                       "more with --predictive weights");
     if (p->predictive == LA_PREDICT_TEMPERATURE && !choice->guarded)
         return la_fail(err, LA_USAGE,
                        "%s: holds no temperature; fit with --val or --heldout for one",
@@ -174,10 +194,12 @@ void la_predictor_close(la_predictor *p) {
         free(part->cotangents);
         free(part->cov);
         free(part->tempered);
+        free(part->states);
         free(part->centre);
         free(part->spread);
         free(part->drawn);
     }
+    la_sampler_close(p->sampler);
     la_session_close(&p->session);
     la_posterior_free(&p->posterior);
     la_template_free(p->prompt);
@@ -232,8 +254,17 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     LA_TRY(reserve(p, w, batch->n_tokens, err));
     double start = la_seconds();
     LA_TRY(la_run_forward(&worker->run, batch, p->parts[w].logits, err));
+    /* now: sampled networks leave states of their own */
+    if (p->parts[w].states)
+        LA_TRY(la_run_states(&worker->run, p->parts[w].states, err));
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
+    if (p->sampler) {
+        LA_TRY(la_sampler_run(p->sampler, w, batch, p->parts[w].logits, p->temperature,
+                              p->parts[w].drawn, err));
+        worker->seconds_forward += la_seconds() - start;
+        return LA_OK;
+    }
     if (la_predict_needs_cov(p->predictive))
         LA_TRY(covariance(p, w, batch, err));
     worker->seconds_backward += la_seconds() - start;
@@ -274,8 +305,10 @@ void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const ui
                          la_prediction *out) {
     int64_t n = batch->n_rows, c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
     const la_predictor_part *part = &p->parts[w];
+    const la_adue *head = &p->posterior.adue;
     const float *logits = temper(p, w, n);
-    const double *drawn = draw_on_device(p, w, n, logits, hashes) ? part->drawn : NULL;
+    bool is_drawn = p->sampler || draw_on_device(p, w, n, logits, hashes);
+    const double *drawn = is_drawn ? part->drawn : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         double *workspace = p->workspace + slice * la_thread_number();
@@ -284,6 +317,8 @@ void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const ui
                        workspace, &out[i]);
         if (p->temperature != 1)
             la_predict_restore(c, part->logits + i * c, p->temperature, &out[i]);
+        out[i].adue =
+            part->states ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
     }
 }
 

@@ -3,7 +3,7 @@
 #define LA_PIPELINE_PREDICTOR_H
 
 #include "bayes/curvature.h"
-#include "pipeline/session.h"
+#include "pipeline/sampler.h"
 
 /* What a device's batch leaves for its answers. */
 typedef struct la_predictor_part {
@@ -11,8 +11,10 @@ typedef struct la_predictor_part {
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
     double *cov;                /* [rows, C-1, C-1] */
     float *tempered;            /* [rows, C] logits over the temperature */
-    /* where the device draws: [rows, C], [rows, C, C-1], [rows, 2C+1]; else NULL */
-    double *centre, *spread, *drawn;
+    float *states;              /* [rows, width] what the error head reads; NULL: there is none */
+    /* where the device draws: [rows, C], [rows, C, C-1]; else NULL */
+    double *centre, *spread;
+    double *drawn; /* likewise, or where networks are sampled: [rows, 2C+1] */
 } la_predictor_part;
 
 struct la_predictor {
@@ -20,6 +22,7 @@ struct la_predictor {
     la_session session;
     const la_curvature_kind *kind;
     la_predictor_part parts[LA_DEVICES_MAX]; /* one a worker of the session */
+    la_sampler *sampler;                     /* NULL: no networks are sampled */
     la_template *prompt;
     la_predictive predictive;
     int64_t samples, n_classes;

@@ -79,8 +79,8 @@ static la_status read_all(la_row_set *set, la_feed *feed, const la_row_reader *r
     set->n_truncated = feed->n_truncated;
     set->n_text = feed->n_text;
     if (!set->n)
-        return la_fail(err, LA_BAD_INPUT, "%s: has no rows, expected labelled %s rows",
-                       la_row_reader_name(reader), what);
+        return la_fail(err, LA_BAD_INPUT, "%s: has no rows, expected %s%s rows",
+                       la_row_reader_name(reader), what ? "labelled " : "", what ? what : "some");
     return LA_OK;
 }
 
@@ -96,8 +96,9 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
     la_feed feed;
     *set = (la_row_set){0};
     LA_TRY(la_row_reader_open(path, &fields, &reader, err));
-    la_feed_options feeding = la_session_feed(session, true, false);
+    la_feed_options feeding = la_session_feed(session, what != NULL, false);
     feeding.label_field = options->label_field;
+    feeding.ignore_labels = !what;
     la_feed_open(reader, session->tokenizer, &session->workers[0].model, &session->labels, &feeding,
                  &feed);
     const char *name = la_row_reader_name(reader);

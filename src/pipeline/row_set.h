@@ -16,7 +16,7 @@ typedef struct la_row_set {
 } la_row_set;
 
 /* Reads a file to its end; a row without a label is an error, and so is a file without rows. what:
- * the rows' purpose, for messages. Free with la_row_set_free (also after a failure). */
+ * the rows' purpose, for messages; NULL: they need no labels, and a missing one is -1. Free with la_row_set_free (also after a failure). */
 la_status la_row_set_read(const la_session *session, const la_run_options *options,
                           const char *path, const la_template *prompt, const char *what,
                           la_row_set *set, la_error *err);

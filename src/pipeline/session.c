@@ -1,11 +1,23 @@
 #include "pipeline/session.h"
 #include "backend/profile.h"
 #include "base/threads.h"
+#include "input/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { TEMPLATE_BYTES_MAX = 1 << 20 };
+
+la_status la_template_read(const char *path, la_template **prompt, la_error *err) {
+    char *text;
+    size_t length;
+    LA_TRY(la_file_read(path, TEMPLATE_BYTES_MAX, &text, &length, err));
+    la_status status = la_template_parse(path, text, length, prompt, err);
+    free(text);
+    return status;
+}
 
 la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err) {
     size_t most = 1;

@@ -62,6 +62,8 @@ la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err);
 /* How a data file is to be fed to this session. */
 la_feed_options la_session_feed(const la_session *session, bool need_label, bool skip_bad);
 
+/* The caller frees *prompt with la_template_free. */
+la_status la_template_read(const char *path, la_template **prompt, la_error *err);
 /* Parses "319,350": the caller frees *ids. */
 la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err);
 

@@ -1,5 +1,4 @@
 #include "support/parity.h"
-#include "laplora.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,21 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASSES_MAX = 8, ROWS_MAX = 64 };
-
 /* of the check that is running */
 static la_run_options run;
 static int64_t samples;
 
 static const char *const kron_names[] = {"expand", "reduce"};
 
-typedef struct inputs {
-    la_input rows[ROWS_MAX];
-    int64_t n;
-} inputs;
+void parity_raise(double *worst, double value) {
+    /* a NaN stays */
+    if (!isnan(*worst) && !(value <= *worst))
+        *worst = value;
+}
 
-static inputs read_inputs(const char *path) {
-    inputs in = {0};
+parity_inputs parity_read_inputs(const char *path) {
+    parity_inputs in = {0};
     FILE *file = fopen(path, "r");
     char line[65536];
     assert_non_null(file);
@@ -39,35 +37,24 @@ static inputs read_inputs(const char *path) {
     return in;
 }
 
-static void free_inputs(inputs *in) {
+void parity_free_inputs(parity_inputs *in) {
     for (int64_t i = 0; i < in->n; i++)
         free((void *)(uintptr_t)in->rows[i].ids);
 }
 
-typedef struct answers {
-    la_prediction rows[ROWS_MAX];
-    double memory[ROWS_MAX][4 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
-} answers;
-
-static answers *new_answers(void) {
-    answers *a = calloc(1, sizeof *a);
-    for (int i = 0; i < ROWS_MAX; i++)
+parity_answers *parity_new_answers(void) {
+    parity_answers *a = calloc(1, sizeof *a);
+    for (int i = 0; i < PARITY_ROWS; i++)
         a->rows[i] = (la_prediction){.probs = a->memory[i],
-                                     .map_probs = a->memory[i] + CLASSES_MAX,
-                                     .logits = a->memory[i] + 2 * CLASSES_MAX,
-                                     .variance = a->memory[i] + 3 * CLASSES_MAX,
-                                     .logit_cov = a->memory[i] + 4 * CLASSES_MAX};
+                                     .map_probs = a->memory[i] + PARITY_CLASSES,
+                                     .logits = a->memory[i] + 2 * PARITY_CLASSES,
+                                     .variance = a->memory[i] + 3 * PARITY_CLASSES,
+                                     .logit_cov = a->memory[i] + 4 * PARITY_CLASSES};
     return a;
 }
 
-typedef struct spec {
-    const char *name;
-    char base[512], adapter[512], calib[512], test[512], posterior[512], choice_ids[256];
-    json_t *expected, *extra;
-} spec;
-
-static spec open_spec(const char *name) {
-    spec s = {.name = name};
+parity_case parity_open(const char *name) {
+    parity_case s = {.name = name};
     char path[512];
 #define PATH(field, tail) snprintf(s.field, sizeof s.field, "%s/" tail, fixture(path))
     snprintf(path, sizeof path, "parity/%s", name);
@@ -91,47 +78,51 @@ static spec open_spec(const char *name) {
     return s;
 }
 
-static void close_spec(spec *s) {
+void parity_close(parity_case *s) {
     json_decref(s->expected);
     json_decref(s->extra);
 }
 
-static la_fit_summary *fit(const spec *s, la_kron kron, la_prior_kind prior, double value,
-                           la_params params, int64_t rank) {
-    la_fit_options options = {.run = run,
-                              .base = s->base,
-                              .adapter = s->adapter,
-                              .data = s->calib,
-                              .out = s->posterior,
-                              .kron = kron,
-                              .prior = prior,
-                              .prior_value = value,
-                              .params = params,
-                              .rank = rank,
-                              .choice_ids = *s->choice_ids ? s->choice_ids : NULL};
+la_fit_summary *parity_fit(const parity_case *s, la_fit_options options) {
     la_fit_summary *summary;
     la_error err;
+    options.base = s->base;
+    options.adapter = s->adapter;
+    options.data = s->calib;
+    options.out = s->posterior;
+    options.choice_ids = *s->choice_ids ? s->choice_ids : NULL;
     if (la_fit(&options, &summary, &err) != LA_OK)
         fail_msg("%s: %s", s->name, err.message);
     return summary;
 }
 
-static void predict(const spec *s, int64_t draws, answers *out, inputs *in) {
-    la_predict_options options = {.run = run,
-                                  .posterior = s->posterior,
-                                  .base = s->base,
-                                  .adapter = s->adapter,
-                                  .samples = draws,
-                                  .seed = 7};
+void parity_predict(const parity_case *s, la_predict_options options, const parity_inputs *in,
+                    parity_answers *out) {
     la_predictor *predictor;
     la_error err;
+    options.posterior = s->posterior;
+    options.base = s->base;
+    options.adapter = s->adapter;
     if (la_predictor_open(&options, &predictor, &err) != LA_OK ||
         la_predictor_run(predictor, in->rows, in->n, out->rows, &err) != LA_OK)
         fail_msg("%s: %s", s->name, err.message);
     la_predictor_close(predictor);
 }
 
-static double logit_deviation(const json_t *expected, const answers *a, const inputs *in) {
+static la_fit_summary *fit(const parity_case *s, la_kron kron, la_prior_kind prior, double value,
+                           la_params params) {
+    return parity_fit(
+        s, (la_fit_options){
+               .run = run, .kron = kron, .prior = prior, .prior_value = value, .params = params});
+}
+
+static void predict(const parity_case *s, int64_t draws, parity_answers *out,
+                    const parity_inputs *in) {
+    parity_predict(s, (la_predict_options){.run = run, .samples = draws, .seed = 7}, in, out);
+}
+
+static double logit_deviation(const json_t *expected, const parity_answers *a,
+                              const parity_inputs *in) {
     double worst = 0;
     int64_t c = (int64_t)json_array_size(json_array_get(expected, 0));
     for (int64_t i = 0; i < in->n; i++)
@@ -144,11 +135,10 @@ static double logit_deviation(const json_t *expected, const answers *a, const in
     return worst;
 }
 
-/* largest relative Frobenius distance over rows */
-static double covariance_deviation(const json_t *expected, const answers *a, const inputs *in) {
+double parity_covariance_gap(const json_t *expected, const parity_answers *a) {
     double worst = 0;
-    for (int64_t i = 0; i < in->n; i++) {
-        const json_t *row = json_array_get(expected, (size_t)i);
+    for (size_t i = 0; i < json_array_size(expected); i++) {
+        const json_t *row = json_array_get(expected, i);
         size_t c = json_array_size(row);
         double gap = 0, norm = 0;
         for (size_t j = 0; j < c; j++)
@@ -158,13 +148,13 @@ static double covariance_deviation(const json_t *expected, const answers *a, con
                 gap += (got - want) * (got - want);
                 norm += want * want;
             }
-        gap = sqrt(gap / norm);
-        worst = gap > worst ? gap : worst;
+        parity_raise(&worst, sqrt(gap / norm));
     }
     return worst;
 }
 
-static double probability_deviation(const json_t *expected, const answers *a, const inputs *in) {
+static double probability_deviation(const json_t *expected, const parity_answers *a,
+                                    const parity_inputs *in) {
     double worst = 0;
     for (int64_t i = 0; i < in->n; i++) {
         const json_t *row = json_array_get(expected, (size_t)i);
@@ -174,12 +164,6 @@ static double probability_deviation(const json_t *expected, const answers *a, co
         }
     }
     return worst;
-}
-
-static void raise_to(double *worst, double value) {
-    /* a NaN stays */
-    if (!isnan(*worst) && !(value <= *worst))
-        *worst = value;
 }
 
 static deviations total;
@@ -199,35 +183,38 @@ static double trace_deviation(const json_t *want, const la_fit_summary *summary)
                                                           : json_object_get(pair, "in"));
         double out = json_number_value(json_is_array(pair) ? json_array_get(pair, 1)
                                                            : json_object_get(pair, "out"));
-        raise_to(&worst, relative(block->trace_in, in, 1e-12));
+        parity_raise(&worst, relative(block->trace_in, in, 1e-12));
         /* sums that cancel to rounding in the reference are 0 here */
-        raise_to(&worst, relative(block->trace_out, out, 1e-6));
+        parity_raise(&worst, relative(block->trace_out, out, 1e-6));
     }
     return worst;
 }
 
-static void compare(const spec *s, la_kron kron, la_params params, const json_t *want, inputs *in) {
-    answers *a = new_answers();
-    la_fit_summary *f = fit(s, kron, LA_PRIOR_GLOBAL, 0, params, 0);
-    raise_to(&total.likelihood, relative(f->log_likelihood, number_at(want, "log_likelihood"), 1));
-    raise_to(&total.likelihood,
-             relative(f->log_marginal_likelihood, number_at(want, "log_marginal_likelihood"), 1));
-    raise_to(&total.prior, relative(f->prior_precision, number_at(want, "prior_precision"), 1e-12));
+static void compare(const parity_case *s, la_kron kron, la_params params, const json_t *want,
+                    parity_inputs *in) {
+    parity_answers *a = parity_new_answers();
+    la_fit_summary *f = fit(s, kron, LA_PRIOR_GLOBAL, 0, params);
+    parity_raise(&total.likelihood,
+                 relative(f->log_likelihood, number_at(want, "log_likelihood"), 1));
+    parity_raise(&total.likelihood, relative(f->log_marginal_likelihood,
+                                             number_at(want, "log_marginal_likelihood"), 1));
+    parity_raise(&total.prior,
+                 relative(f->prior_precision, number_at(want, "prior_precision"), 1e-12));
     assert_int_equal(f->n_tokens, (int64_t)number_at(want, "n_tokens"));
     assert_int_equal(f->n_blocks, (int64_t)number_at(want, "n_modules"));
-    raise_to(&total.trace, trace_deviation(want, f));
+    parity_raise(&total.trace, trace_deviation(want, f));
     la_fit_summary_free(f);
     predict(s, samples, a, in);
-    raise_to(&total.logits, logit_deviation(at(s->expected, "logits"), a, in));
-    raise_to(&total.covariance, covariance_deviation(at(want, "centred_logit_cov"), a, in));
-    raise_to(&worst_mc, probability_deviation(at(want, "mc_probs"), a, in));
+    parity_raise(&total.logits, logit_deviation(at(s->expected, "logits"), a, in));
+    parity_raise(&total.covariance, parity_covariance_gap(at(want, "centred_logit_cov"), a));
+    parity_raise(&worst_mc, probability_deviation(at(want, "mc_probs"), a, in));
 
-    f = fit(s, kron, LA_PRIOR_FIXED, 1, params, 0);
-    raise_to(&total.likelihood, relative(f->log_marginal_likelihood,
-                                         number_at(want, "log_marginal_likelihood_at_1"), 1));
+    f = fit(s, kron, LA_PRIOR_FIXED, 1, params);
+    parity_raise(&total.likelihood, relative(f->log_marginal_likelihood,
+                                             number_at(want, "log_marginal_likelihood_at_1"), 1));
     la_fit_summary_free(f);
     predict(s, 0, a, in);
-    raise_to(&total.covariance, covariance_deviation(at(want, "centred_logit_cov_at_1"), a, in));
+    parity_raise(&total.covariance, parity_covariance_gap(at(want, "centred_logit_cov_at_1"), a));
     free(a);
 }
 
@@ -253,7 +240,7 @@ static void check_flat_blocks(const json_t *precisions, const la_fit_summary *f)
         double want = json_number_value(json_object_get(precisions, f->blocks[b].name));
         double got = f->blocks[b].prior_precision;
         if (want >= FLAT) {
-            raise_to(&total.prior, relative(got, want, 1e-12));
+            parity_raise(&total.prior, relative(got, want, 1e-12));
             continue;
         }
         assert_true(got > 1e-3 && got < 1e3);
@@ -263,13 +250,13 @@ static void check_flat_blocks(const json_t *precisions, const la_fit_summary *f)
     assert_true(shared > 0);
 }
 
-static void compare_modules(const spec *s, la_kron kron, la_params params, const json_t *want,
-                            inputs *in) {
+static void compare_modules(const parity_case *s, la_kron kron, la_params params,
+                            const json_t *want, parity_inputs *in) {
     const json_t *module = at(want, "module");
     if (!module)
         return;
-    answers *a = new_answers();
-    la_fit_summary *f = fit(s, kron, LA_PRIOR_MODULE, 0, params, 0);
+    parity_answers *a = parity_new_answers();
+    la_fit_summary *f = fit(s, kron, LA_PRIOR_MODULE, 0, params);
     const json_t *precisions = at(module, "prior_precision_per_module");
     assert_int_equal(json_object_size(precisions), f->n_blocks);
     if (has_flat_block(precisions)) {
@@ -282,16 +269,16 @@ static void compare_modules(const spec *s, la_kron kron, la_params params, const
         const json_t *value = json_object_get(precisions, f->blocks[b].name);
         if (!value)
             fail_msg("%s: no block %s in the reference", s->name, f->blocks[b].name);
-        raise_to(&total.prior,
-                 relative(f->blocks[b].prior_precision, json_number_value(value), 1e-12));
+        parity_raise(&total.prior,
+                     relative(f->blocks[b].prior_precision, json_number_value(value), 1e-12));
     }
-    raise_to(&total.likelihood,
-             relative(f->log_marginal_likelihood,
-                      number_at(module, "log_marginal_likelihood_per_module"), 1));
+    parity_raise(&total.likelihood,
+                 relative(f->log_marginal_likelihood,
+                          number_at(module, "log_marginal_likelihood_per_module"), 1));
     la_fit_summary_free(f);
     predict(s, 0, a, in);
-    raise_to(&total.covariance,
-             covariance_deviation(at(module, "centred_logit_cov_per_module"), a, in));
+    parity_raise(&total.covariance,
+                 parity_covariance_gap(at(module, "centred_logit_cov_per_module"), a));
     free(a);
 }
 
@@ -302,8 +289,8 @@ void check_parity(const char *name, const char *device, const char *precision,
     bool brief = limits->brief || getenv("LA_TESTS_BRIEF");
     run = (la_run_options){
         .device = device, .precision = precision, .batch_tokens = limits->batch_tokens};
-    spec s = open_spec(name);
-    inputs in = read_inputs(s.test);
+    parity_case s = parity_open(name);
+    parity_inputs in = parity_read_inputs(s.test);
     static const char *const sets[] = {NULL, "lora+head", "head"};
     total = (deviations){0};
     worst_mc = 0;
@@ -326,6 +313,6 @@ void check_parity(const char *name, const char *device, const char *precision,
     check_within("covariance, relative Frobenius", total.covariance, limits->covariance);
     check_within("factor traces, relative", total.trace, limits->trace);
     check_within("probabilities", worst_mc, limits->probabilities);
-    free_inputs(&in);
-    close_spec(&s);
+    parity_free_inputs(&in);
+    parity_close(&s);
 }

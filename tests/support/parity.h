@@ -4,6 +4,7 @@
 #ifndef LA_TESTS_PARITY_H
 #define LA_TESTS_PARITY_H
 
+#include "laplora.h"
 #include "support/support.h"
 
 #include <stdbool.h>
@@ -34,5 +35,42 @@ typedef struct parity_limits {
  * precision (NULL: the default). */
 void check_parity(const char *name, const char *device, const char *precision,
                   const parity_limits *limits);
+
+/* ---- one case, fitted and asked through the public interface ---- */
+
+enum { PARITY_CLASSES = 8, PARITY_ROWS = 64 };
+
+typedef struct parity_case {
+    const char *name;
+    char base[512], adapter[512], calib[512], test[512], posterior[512], choice_ids[256];
+    json_t *expected, *extra; /* extra: NULL where there is none */
+} parity_case;
+
+typedef struct parity_inputs {
+    la_input rows[PARITY_ROWS];
+    int64_t n;
+} parity_inputs;
+
+typedef struct parity_answers {
+    la_prediction rows[PARITY_ROWS];
+    double memory[PARITY_ROWS][4 * PARITY_CLASSES + PARITY_CLASSES * PARITY_CLASSES];
+} parity_answers;
+
+parity_case parity_open(const char *name);
+void parity_close(parity_case *s);
+parity_inputs parity_read_inputs(const char *path);
+void parity_free_inputs(parity_inputs *in);
+parity_answers *parity_new_answers(void); /* free it */
+
+/* With the case's files; the posterior goes into a scratch file of the case. An error fails the
+ * test. */
+la_fit_summary *parity_fit(const parity_case *s, la_fit_options options);
+void parity_predict(const parity_case *s, la_predict_options options, const parity_inputs *in,
+                    parity_answers *out);
+/* Largest relative Frobenius distance over the rows that are expected. */
+double parity_covariance_gap(const json_t *expected, const parity_answers *a);
+
+/* *worst = the larger one; a NaN stays. */
+void parity_raise(double *worst, double value);
 
 #endif

@@ -1,0 +1,27 @@
+/* Networks drawn from a posterior: theta = theta_MAP + eps, eps ~ N(0, (H + lambda I)^-1), block by
+ * block, with Z and W of independent standard normal numbers and h the eigenvalues of H:
+ *
+ *   kron, ekfac        eps = U_out (Z / sqrt(h + lambda)) U_in^T, a matrix normal for kron
+ *   where a factor     eps = (W + U_out ((U_out^T W U_in) (sqrt(lambda / (h + lambda)) - 1)) U_in^T)
+ *   is cut                   / sqrt(lambda): the rest of the space has variance 1 / lambda
+ *   diag               eps = Z / sqrt(h + lambda)
+ *   exact, last-layer  eps = (z - V^T diag(1 - sqrt(lambda / (d + lambda))) V z) / sqrt(lambda), over
+ *                      all blocks at once, H = V^T diag(d) V
+ *
+ * The random numbers of a block are a stream of their own: a network is a function of posterior,
+ * seed and number, to the last bit, whatever the threads. */
+#ifndef LA_BAYES_DRAW_H
+#define LA_BAYES_DRAW_H
+
+#include "bayes/posterior.h"
+
+typedef struct la_draw la_draw;
+
+/* The posterior must outlive it. Free with la_draw_close. */
+la_status la_draw_open(const la_posterior *posterior, uint64_t seed, la_draw **draw, la_error *err);
+void la_draw_close(la_draw *draw);
+/* theta[width] of a network from map[width], both laid out block by block, each [out, in]. Nothing
+ * is allocated; one thread at a time may call it, and it uses those there are. */
+void la_draw_network(la_draw *draw, int64_t number, const float *map, float *theta);
+
+#endif

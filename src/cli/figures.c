@@ -1,0 +1,39 @@
+#include "cli/figures.h"
+#include "bayes/posterior.h"
+
+#include <math.h>
+
+json_t *la_choice_json(const la_choice *choice) {
+    json_t *out, *candidates = json_object();
+    if (!choice->guarded) {
+        json_decref(candidates);
+        return json_null();
+    }
+    for (int k = 0; k < LA_METHODS; k++) {
+        const la_candidate *c = &choice->candidates[k];
+        if (!isfinite(c->nll)) /* no setting of it was admitted */
+            continue;
+        json_object_set_new(candidates, la_method_names[k],
+                            json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
+                                      c->accuracy, "prior_scale", c->prior_scale, "temperature",
+                                      c->temperature, "gap", c->gap, "gap_error", c->gap_error));
+    }
+    const la_candidate *chosen = &choice->candidates[choice->method];
+    out = json_pack("{s:s,s:s,s:I,s:f,s:f,s:o}", "method", la_method_names[choice->method], "by",
+                    choice->cross ? "cross" : "val", "rows", (json_int_t)choice->n, "prior_scale",
+                    chosen->prior_scale, "temperature", chosen->temperature, "candidates",
+                    candidates);
+    return out;
+}
+
+static json_t *number_or_null(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *la_adue_json(const la_adue_summary *adue) {
+    if (!adue->outcome)
+        return json_null();
+    return json_pack("{s:s,s:o,s:o,s:I}", "outcome", adue->outcome, "auroc_before",
+                     number_or_null(adue->auroc_before), "auroc_after",
+                     number_or_null(adue->auroc_after), "epochs", (json_int_t)adue->epochs);
+}

@@ -1,0 +1,15 @@
+/* JSON of what both fit and info tell about a posterior. Every number is finite or null. */
+#ifndef LA_CLI_FIGURES_H
+#define LA_CLI_FIGURES_H
+
+#include "laplora.h"
+
+#include <jansson.h>
+
+/* What the guard chose and the figures of every method it chose from; null without held-out rows.
+ * json_decref it, like the next. */
+json_t *la_choice_json(const la_choice *choice);
+/* null where no error head was asked for */
+json_t *la_adue_json(const la_adue_summary *adue);
+
+#endif

@@ -1,0 +1,161 @@
+#include "output/comparison.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+typedef struct column {
+    const char *title;
+    int metric; /* of la_metric, or one of the below */
+    int digits;
+} column;
+
+enum { NOISE = -1, OOD = -2, FIT = -3, PREDICT = -4 };
+
+static const column columns[] = {
+    {"accuracy", LA_METRIC_ACCURACY, 4},
+    {"nll", LA_METRIC_NLL, 4},
+    {"ece", LA_METRIC_ECE, 4},
+    {"noise", NOISE, 4},
+    {"brier", LA_METRIC_BRIER, 4},
+    {"auroc", LA_METRIC_AUROC, 4},
+    {"aurc", LA_METRIC_AURC, 4},
+    {"ood", OOD, 4},
+    {"fit s", FIT, 1},
+    {"predict s", PREDICT, 1},
+};
+enum { N_COLUMNS = sizeof columns / sizeof *columns, CELL = 32 };
+
+static double value_of(const la_comparison_row *row, int metric) {
+    switch (metric) {
+    case NOISE:
+        return row->ece_noise;
+    case OOD:
+        return row->ood_auroc;
+    case FIT:
+        return row->seconds_fit;
+    case PREDICT:
+        return row->seconds_predict;
+    default:
+        return row->value[metric];
+    }
+}
+
+static void show(const la_comparison_row *row, const column *c, char out[CELL]) {
+    double value = value_of(row, c->metric);
+    if (isfinite(value))
+        snprintf(out, CELL, "%.*f", c->digits, value);
+    else
+        strcpy(out, "-");
+}
+
+/* A column that no row fills is left out. */
+static bool is_empty(const la_comparison *c, const column *of) {
+    for (int i = 0; i < c->n; i++)
+        if (isfinite(value_of(&c->rows[i], of->metric)))
+            return false;
+    return true;
+}
+
+static void write_text(const la_comparison *c, FILE *stream) {
+    fprintf(stream, "%lld test rows, %lld classes; %lld calibration rows", (long long)c->n_test,
+            (long long)c->n_classes, (long long)c->n_calib);
+    if (c->val)
+        fprintf(stream, ", %lld held-out rows", (long long)c->n_val);
+    if (c->ood)
+        fprintf(stream, ", %lld rows of other data", (long long)c->n_ood);
+    fprintf(stream, "\n\n%-24s", "method");
+    for (int k = 0; k < N_COLUMNS; k++)
+        if (!is_empty(c, &columns[k]))
+            fprintf(stream, " %9s", columns[k].title);
+    fputc('\n', stream);
+    for (int i = 0; i < c->n; i++) {
+        fprintf(stream, "%-24s", c->rows[i].name);
+        for (int k = 0; k < N_COLUMNS; k++) {
+            char cell[CELL];
+            if (is_empty(c, &columns[k]))
+                continue;
+            show(&c->rows[i], &columns[k], cell);
+            fprintf(stream, " %9s", cell);
+        }
+        fprintf(stream, "%s%s\n", *c->rows[i].note ? "  " : "", c->rows[i].note);
+    }
+    fputs("\nnoise: 95 % of perfectly calibrated models with these confidences have an ece below "
+          "it\n",
+          stream);
+}
+
+static void write_markdown(const la_comparison *c, FILE *stream) {
+    fputs("| method |", stream);
+    for (int k = 0; k < N_COLUMNS; k++)
+        if (!is_empty(c, &columns[k]))
+            fprintf(stream, " %s |", columns[k].title);
+    fputs(" |\n|---|", stream);
+    for (int k = 0; k < N_COLUMNS; k++)
+        if (!is_empty(c, &columns[k]))
+            fputs("---:|", stream);
+    fputs("---|\n", stream);
+    for (int i = 0; i < c->n; i++) {
+        fprintf(stream, "| %s |", c->rows[i].name);
+        for (int k = 0; k < N_COLUMNS; k++) {
+            char cell[CELL];
+            if (is_empty(c, &columns[k]))
+                continue;
+            show(&c->rows[i], &columns[k], cell);
+            fprintf(stream, " %s |", cell);
+        }
+        fprintf(stream, " %s |\n", c->rows[i].note);
+    }
+}
+
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *row_json(const la_comparison_row *row) {
+    json_t *out = json_object(), *metrics = json_object();
+    json_object_set_new(out, "method", json_string(row->name));
+    if (*row->note)
+        json_object_set_new(out, "note", json_string(row->note));
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        json_object_set_new(metrics, la_metric_table[m].name, number(row->value[m]));
+    json_object_set_new(metrics, "ece_noise", number(row->ece_noise));
+    json_object_set_new(metrics, "ood_auroc", number(row->ood_auroc));
+    json_object_set_new(out, "metrics", metrics);
+    json_object_set_new(out, "seconds",
+                        json_pack("{s:o,s:o}", "fit", number(row->seconds_fit), "predict",
+                                  number(row->seconds_predict)));
+    return out;
+}
+
+static la_status write_json(const la_comparison *c, FILE *stream, la_error *err) {
+    json_t *rows = json_array();
+    for (int i = 0; i < c->n; i++)
+        json_array_append_new(rows, row_json(&c->rows[i]));
+    json_t *root = json_pack(
+        "{s:s,s:s,s:s*,s:s,s:s*,s:I,s:I,s:I,s:I,s:I,s:o}", "schema", "laplora.compare/1", "calib",
+        c->calib, "val", c->val, "test", c->test, "ood", c->ood, "n_calib", (json_int_t)c->n_calib,
+        "n_val", (json_int_t)c->n_val, "n_test", (json_int_t)c->n_test, "n_ood",
+        (json_int_t)c->n_ood, "n_classes", (json_int_t)c->n_classes, "methods", rows);
+    if (!root)
+        return la_fail(err, LA_RESOURCE, "out of memory for the table");
+    json_dumpf(root, stream, JSON_COMPACT);
+    fputc('\n', stream);
+    json_decref(root);
+    return LA_OK;
+}
+
+la_status la_comparison_write(const la_comparison *comparison, la_table_format format, FILE *stream,
+                              la_error *err) {
+    switch (format) {
+    case LA_TABLE_TEXT:
+        write_text(comparison, stream);
+        break;
+    case LA_TABLE_MARKDOWN:
+        write_markdown(comparison, stream);
+        break;
+    case LA_TABLE_JSON:
+        return write_json(comparison, stream, err);
+    }
+    return LA_OK;
+}
