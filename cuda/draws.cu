@@ -77,8 +77,8 @@ __global__ void draw_rows(draws_argument a) {
     for (int64_t s = first; s < a.samples; s += CHUNKS * DRAW_WARPS) {
         __syncwarp();
         for (int k = lane; k < m; k += LA_WARP)
-            z[k] = (s % 2 ? -1 : 1) * la_philox_normal(a.seed, a.streams[row],
-                                                       static_cast<uint64_t>(s / 2 * m + k));
+            z[k] = (s % 2 ? -1 : 1) *
+                   la_philox_normal(a.seed, a.streams[row], static_cast<uint64_t>(s / 2 * m + k));
         __syncwarp();
 #pragma unroll
         for (int i = 0; i < LANE_CLASSES; i++) {

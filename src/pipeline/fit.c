@@ -46,15 +46,17 @@ static la_status resolve_selection(fitting *f, la_error *err) {
         return la_fail(err, LA_USAGE,
                        "--prior is meant exactly and --select %s would change it; give one of them",
                        options->select == LA_SELECT_VAL ? "val" : "cross");
-    if (options->select != LA_SELECT_AUTO)
-        return LA_OK;
-    f->select = options->prior_given ? LA_SELECT_NONE
-                : options->val       ? LA_SELECT_VAL
-                : options->heldout   ? LA_SELECT_CROSS
-                                     : LA_SELECT_MARGLIK;
-    if (options->prior_given && (options->val || options->heldout))
-        la_warn(&options->run.log,
-                "--prior is meant exactly: the held-out rows choose nothing and guard nothing");
+    if (options->select == LA_SELECT_AUTO)
+        f->select = options->prior_given ? LA_SELECT_NONE
+                    : options->val       ? LA_SELECT_VAL
+                    : options->heldout   ? LA_SELECT_CROSS
+                                         : LA_SELECT_MARGLIK;
+    bool used = f->select == LA_SELECT_VAL || f->select == LA_SELECT_CROSS;
+    if ((options->val || options->heldout) && !used)
+        la_warn(&options->run.log, "%s: the held-out rows choose nothing and guard nothing",
+                options->prior_given             ? "--prior is meant exactly"
+                : f->select == LA_SELECT_MARGLIK ? "--select marglik"
+                                                 : "--select none");
     return LA_OK;
 }
 

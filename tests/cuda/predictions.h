@@ -12,7 +12,7 @@
 /* Largest deviations between two prediction files, and what is allowed: at most four times what is
  * observed. */
 typedef struct gap {
-    double probs;  /* absolute; and of their variance */
+    double probs;  /* absolute; and of their variance, and of adue */
     double logits; /* relative, or absolute below 1 */
     double cov;    /* relative Frobenius distance of a row */
 } gap;
@@ -84,6 +84,10 @@ static inline void compare_rows(const char *a, const char *b, gap *worst) {
                 assert_true(json_is_null(json_object_get(y, "variance")));
             else
                 raise_to(&worst->probs, list_gap(variance, json_object_get(y, "variance"), false));
+            const json_t *adue = json_object_get(x, "adue"), *mine = json_object_get(y, "adue");
+            assert_true(!adue == !mine);
+            if (adue)
+                raise_to(&worst->probs, fabs(json_number_value(adue) - json_number_value(mine)));
             raise_to(&worst->logits,
                      list_gap(json_object_get(x, "logits"), json_object_get(y, "logits"), true));
             raise_to(&worst->cov,

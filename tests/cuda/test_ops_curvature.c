@@ -7,7 +7,8 @@
  *   factor_add       0        2.3e-4   0
  *   square_add       6.6e-8   6.6e-8   4.8e-8   (6.2e-7 where the host's are not vectorised)
  *   row_outer        2.7e-7   2.9e-7   2.2e-7
- *   kron_quadratic   1.8e-7 */
+ *   kron_quadratic   1.8e-7
+ *   column_squares   1.6e-15 (against sums written out) */
 #include "cuda/compare.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@
 
 enum { RHS = 3 };
 
-/* ---- factor_add, diagonal, square_add ---- */
+/* ---- factor_add, diagonal, square_add, column_squares ---- */
 
 /* A sum [n, n] that has something in it; above the diagonal is NaN, which nobody touches. */
 static operand *lower_triangle(int64_t n) {
@@ -104,6 +105,38 @@ static void square_add(la_dtype type) {
         forget();
     }
     check("square_add", type, worst, (limits){2e-6, 2e-6, 2e-6});
+}
+
+/* The matrix is f32 and without gaps whatever the precision. */
+static void column_squares(la_dtype type) {
+    (void)type;
+    static const struct {
+        int64_t rows, cols;
+    } shapes[] = {{1, 1}, {7, 13}, {5, 63}, {33, 64}, {300, 65}, {2, 1543}, {1, 130}, {0, 9}};
+    double worst = 0;
+    for (int64_t s = 0; s < COUNT(shapes); s++) {
+        int64_t rows = shapes[s].rows, cols = shapes[s].cols;
+        double *start = normal(cols), *values = normal(rows * cols);
+        operand *sum = changed(dense(LA_F64, 1, cols, start));
+        operand *x = dense(LA_F32, rows, cols, values);
+        while (next_run()) {
+            be->ops->column_squares(be, on(x), data(sum));
+            be->ops->column_squares(be, on(x), data(sum));
+        }
+        worst = larger(worst, gap(sum));
+        for (int64_t j = 0; j < cols; j++) {
+            double want = start[j];
+            for (int64_t t = 0; t < rows; t++) {
+                double value = (double)(float)values[t * cols + j];
+                want += 2 * value * value;
+            }
+            worst = larger(worst, fabs(got(sum, 0, j) - want) / larger(fabs(want), 1));
+        }
+        free(start);
+        free(values);
+        forget();
+    }
+    check("column_squares", LA_F32, worst, (limits){4e-15, 4e-15, 4e-15});
 }
 
 /* ---- row_outer, kron_quadratic ---- */
@@ -211,6 +244,7 @@ int main(void) {
         {"factor_add", factor_add, EACH_AND_HEAD},
         {"diagonal", diagonal, ONCE},
         {"square_add", square_add, EACH_AND_HEAD},
+        {"column_squares", column_squares, ONCE},
         {"row_outer", row_outer, EACH_AND_HEAD},
         {"outer_products_are_independent", outers_are_independent, EACH},
         {"kron_quadratic", kron_quadratic, ONCE},

@@ -235,14 +235,17 @@ static void fit_on_several(void **state) {
     };
     place p = open_model(*state);
     char options[256];
-    snprintf(options, sizeof options, "--kron %s --batch-tokens 60 --device cuda", p.model->kron);
+    snprintf(options, sizeof options, "--adue --kron %s --batch-tokens 60 --device cuda",
+             p.model->kron);
     json_t *want = fit_under(&p, "LA_EMULATED_DEVICES=3", "one", options);
     for (int i = 0; i < 3; i++) {
-        snprintf(options, sizeof options, "--kron %s --batch-tokens 60 --device %s", p.model->kron,
-                 lists[i][1]);
+        snprintf(options, sizeof options, "--adue --kron %s --batch-tokens 60 --device %s",
+                 p.model->kron, lists[i][1]);
         json_t *got = fit_under(&p, lists[i][0], "several", options);
         assert_string_equal(json_string_value(at(got, "device")), "cuda");
         check_fits(lists[i][1], got, want);
+        /* a row's state does not depend on who runs its batch */
+        assert_true(json_equal(at(got, "adue"), at(want, "adue")));
         json_decref(got);
     }
     json_decref(want);
@@ -295,8 +298,9 @@ static void predict_on_several(void **state) {
     static const gap limit = {5.7e-7, 3.7e-6, 8e-6};
     place p = open_model(*state);
     gap worst = {0};
-    fit_as(&p, "posterior", "--device cpu");
+    fit_as(&p, "posterior", "--device cpu --adue");
     char *whole = predict(&p, "posterior", "--device cuda --samples 200");
+    assert_non_null(strstr(whole, "\"adue\":"));
     /* batches: a row each, eight or so, three or four: full last rounds and others */
     static const char *const tokens[] = {"1", "20", "60"};
     for (int i = 0; i < 3; i++) {

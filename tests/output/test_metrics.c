@@ -1,5 +1,5 @@
-/* Metrics against the independent reference (tests/reference/metrics_reference.py), and the
- * bootstrap against resampling done the long way. */
+/* Metrics against the independent reference (tests/reference/metrics_reference.py), the bootstrap
+ * against resampling done the long way, and the noise of the ECE against a simulation. */
 #include "support/support.h"
 
 #include <float.h>
@@ -302,6 +302,102 @@ static void test_undefined(void **state) {
     free_set(&set);
 }
 
+/* ---- ece_noise ---- */
+
+/* Confidences between a half and 1, more of them near 1. */
+static double *confidences(int64_t n) {
+    double *confidence = calloc((size_t)n, sizeof *confidence);
+    assert_non_null(confidence);
+    for (int64_t i = 0; i < n; i++)
+        confidence[i] = 1 - 0.5 * uniform(5, i) * uniform(6, i);
+    return confidence;
+}
+
+/* A generator of its own (xorshift64*). */
+static double next_uniform(uint64_t *at) {
+    *at ^= *at >> 12;
+    *at ^= *at << 25;
+    *at ^= *at >> 27;
+    return (double)((*at * 0x2545f4914f6cdd1d) >> 11) * 0x1p-53;
+}
+
+/* Of models whose labels are drawn from their confidences, 95 % have an ECE (that of
+ * la_metrics_compute) below the noise: as many as chance allows. */
+static void test_noise_against_simulation(void **state) {
+    static const int64_t sizes[] = {1, 3, 20, 100, 500};
+    enum { DRAWS = 1000, SIMULATED = 2000 };
+    (void)state;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int64_t n = sizes[s], below = 0, at = 0;
+        double *confidence = confidences(n), noise = la_ece_noise(n, confidence, DRAWS, 3);
+        data_set set = new_set(n, 2);
+        uint64_t random = 88172645463325252u + (uint64_t)n;
+        for (int64_t r = 0; r < SIMULATED; r++) {
+            for (int64_t i = 0; i < n; i++) {
+                set.probs[2 * i] = confidence[i];
+                set.probs[2 * i + 1] = 1 - confidence[i];
+                set.labels[i] = next_uniform(&random) >= confidence[i];
+            }
+            double ece = metrics_of(&set).value[LA_METRIC_ECE];
+            below += ece < noise - 1e-12;
+            at += fabs(ece - noise) <= 1e-12;
+        }
+        /* Both sides are drawn. With few rows many models have the very same ECE: the quantile lies
+         * somewhere among them. */
+        double least = (double)below / SIMULATED, most = (double)(below + at) / SIMULATED;
+        double error = sqrt(0.95 * 0.05 * (1.0 / DRAWS + 1.0 / SIMULATED));
+        double off = fmax(least - 0.95, 0.95 - most);
+        print_message("    n = %3lld: noise %.4f, %.4f are below, %.4f with it\n", (long long)n,
+                      noise, least, most);
+        check_within("share below against 95 %, standard errors", fmax(off, 0) / error, 4);
+        free(confidence);
+        free_set(&set);
+    }
+}
+
+/* As 1 / sqrt(n): the same confidences four times as often, half the noise. */
+static void test_noise_of_more_rows(void **state) {
+    enum { N = 100, STEPS = 4 };
+    double *confidence = confidences(N), *many = calloc(N << 2 * STEPS, sizeof *many);
+    double before = INFINITY, least = INFINITY, most = 0;
+    (void)state;
+    assert_non_null(many);
+    for (int step = 0; step < STEPS; step++) {
+        int64_t n = (int64_t)N << 2 * step;
+        for (int64_t i = 0; i < n; i++)
+            many[i] = confidence[i % N];
+        double noise = la_ece_noise(n, many, 500, 1), scaled = noise * sqrt((double)n);
+        print_message("    n = %4lld: noise %.5f, times sqrt(n) %.4f\n", (long long)n, noise,
+                      scaled);
+        assert_true(noise < before);
+        before = noise;
+        least = fmin(least, scaled);
+        most = fmax(most, scaled);
+    }
+    check_within("noise times sqrt(n), largest over least - 1", most / least - 1, 0.06);
+    free(confidence);
+    free(many);
+}
+
+static void test_noise_of_sure_models(void **state) {
+    double sure[50], unsure[50];
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        sure[i] = 1;
+        unsure[i] = 0;
+    }
+    assert_true(la_ece_noise(50, sure, 500, 1) == 0);
+    assert_true(la_ece_noise(50, unsure, 500, 1) == 0);
+    /* one unsure row among them: half right or wrong */
+    sure[7] = 0.5;
+    assert_true(fabs(la_ece_noise(50, sure, 500, 1) - 0.5 / 50) < 1e-15);
+    /* of its arguments alone, and of all of them */
+    double *some = confidences(50), first = la_ece_noise(50, some, 100, 1);
+    assert_true(la_ece_noise(50, some, 100, 1) == first);
+    assert_true(la_ece_noise(50, some, 100, 2) != first);
+    free(some);
+}
+
 static void test_time(void **state) {
     la_interval intervals[LA_METRIC_COUNT];
     data_set set = random_set(10000, 0);
@@ -323,6 +419,9 @@ int main(void) {
         cmocka_unit_test(test_intervals_are_deterministic),
         cmocka_unit_test(test_intervals_have_the_right_width),
         cmocka_unit_test(test_undefined),
+        cmocka_unit_test(test_noise_against_simulation),
+        cmocka_unit_test(test_noise_of_more_rows),
+        cmocka_unit_test(test_noise_of_sure_models),
         cmocka_unit_test(test_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

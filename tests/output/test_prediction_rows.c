@@ -166,7 +166,8 @@ static answer *new_answer(void) {
                                     .prediction = 1,
                                     .confidence = 0.5,
                                     .entropy = 1.0114042647,
-                                    .mutual_information = NAN};
+                                    .mutual_information = NAN,
+                                    .adue = NAN};
     a->row = (la_prediction_row){.index = 7,
                                  .label = -1,
                                  .prediction = &a->prediction,
@@ -222,13 +223,15 @@ static void test_written_rows(void **state) {
     a->row.id_json = "{\n \"a\": 1}";
     a->row.emit_logits = a->row.emit_cov = true;
     a->prediction.mutual_information = 0;
+    a->prediction.adue = 0.12345678901;
     set_variance(a, 1.0 / 16, 1e-17, -0.0);
     check_line(&a->row,
                "{\"index\":7,\"id\":{  \"a\": 1},\"label\":0,\"prediction\":1,\"prediction_label\":"
                "\"a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd\",\"confidence\":0.5,"
                "\"probs\":[0.3333333333,0.5,0.1666666667],\"map_probs\":[0.1,0.9,0],"
                "\"entropy\":1.011404265,\"mutual_information\":0,\"variance\":[0.0625,1e-17,0],"
-               "\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,12345.6789],"
+               "\"adue\":0.123456789,\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,"
+               "12345.6789],"
                "\"logit_cov\":[[1,0,3],[4,5,6],[7,8,1e-300]]}");
     la_prediction_row bad = {.index = 3, .label = -1, .error = "line\n\"5\" \xc3"};
     check_line(&bad, "{\"index\":3,\"error\":\"line\\n\\\"5\\\" \xef\xbf\xbd\"}");
@@ -257,6 +260,8 @@ static void test_rows_that_are_not_written(void **state) {
     check_numerical(a, &a->prediction.entropy, NAN, "entropy");
     check_numerical(a, &a->prediction.confidence, NAN, "confidence");
     check_numerical(a, &a->prediction.mutual_information, INFINITY, "mutual_information");
+    check_numerical(a, &a->prediction.adue, 1.5, "adue is 1.5, expected 0 to 1");
+    check_numerical(a, &a->prediction.adue, -1e-9, "adue is -1e-09");
     set_variance(a, 0.1, 0, 0.2);
     check_numerical(a, &a->variance[0], NAN, "variance[0] is nan");
     check_numerical(a, &a->variance[2], NAN, "variance[2] is nan");
@@ -302,6 +307,7 @@ static void test_round_trip(void **state) {
         sent[i][1] = a->probs[1] = middle;
         sent[i][2] = a->probs[2] = 1 - small * 0.1 - middle;
         set_variance(a, i % 2 ? small : NAN, i % 2 ? middle : NAN, i % 2 ? 0 : NAN);
+        a->prediction.adue = i % 3 ? small : NAN;
         assert_int_equal(la_prediction_write(file, &a->row, &err), LA_OK);
     }
     fclose(file);
