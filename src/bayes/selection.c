@@ -14,6 +14,8 @@
 enum { PAIRS = 128, DRAWS = 2 * PAIRS, TEMPERATURES = 18, UNIT_TEMPERATURE = 8 };
 #define TEMPERATURE_STEP 1.15
 #define SEED 0x5e1ec7
+/* Of the rows, that Monte Carlo may answer right less often than the MAP model. */
+#define ACCURACY_SLACK 0.005
 
 void la_selection_scales(double *scales) {
     for (int i = 0; i < LA_SELECTION_SCALES; i++)
@@ -29,6 +31,7 @@ typedef struct table {
     const la_held_out *rows;
     float *nll[2];   /* [n_scales, TEMPERATURES, n] of Monte Carlo and of the scalar probit */
     bool *right;     /* likewise, of Monte Carlo */
+    bool *map_right; /* [n] of the MAP model */
     double *base;    /* [2, n] nll of the MAP model and of temperature scaling */
     int64_t n_right; /* of the MAP model */
     double temperature;
@@ -194,16 +197,24 @@ static double mean_nll(const table *t, int method, setting s) {
     return sum / (double)t->rows->n;
 }
 
-static int64_t right_of(const table *t, int method, setting s) {
-    int64_t n = 0;
+/* How many rows a method answers right; *admitted: not fewer than the MAP model by more than chance
+ * (the standard error of the count of rows where they differ) or than a two-hundredth. */
+static int64_t right_of(const table *t, int method, setting s, bool *admitted) {
+    int64_t n = t->rows->n, right = 0, differ = 0;
+    *admitted = true;
     if (!methods[method].laplace || methods[method].scalar)
         return t->n_right;
-    for (int64_t i = 0; i < t->rows->n; i++)
-        n += t->right[cell(t, s) + i];
-    return n;
+    const bool *own = t->right + cell(t, s);
+    for (int64_t i = 0; i < n; i++) {
+        right += own[i];
+        differ += own[i] != t->map_right[i];
+    }
+    double lost = (double)(t->n_right - right);
+    *admitted = lost <= sqrt((double)differ) && lost <= ACCURACY_SLACK * (double)n;
+    return right;
 }
 
-/* Fills the candidate; its nll is NaN when no setting answers as many rows right as the MAP model. */
+/* Fills the candidate; its nll is NaN when no setting is admitted. */
 static void best_setting(const table *t, int method, setting *best, la_candidate *to) {
     const la_held_out *rows = t->rows;
     const method_info *info = &methods[method];
@@ -215,8 +226,9 @@ static void best_setting(const table *t, int method, setting *best, la_candidate
             if (!info->tempered && u != UNIT_TEMPERATURE)
                 continue;
             double nll = mean_nll(t, method, s);
-            int64_t right = right_of(t, method, s);
-            if (nll >= to->nll || right < t->n_right)
+            bool admitted;
+            int64_t right = right_of(t, method, s, &admitted);
+            if (nll >= to->nll || !admitted)
                 continue;
             *best = s;
             to->nll = nll;
@@ -238,7 +250,8 @@ static void base_rows(table *t) {
             sum += exp(((double)f[k] - top) / t->temperature);
         t->base[i] = -la_log_likelihood(c, f, rows->labels[i]);
         t->base[n + i] = log(sum) - ((double)f[rows->labels[i]] - top) / t->temperature;
-        t->n_right += argmax(c, f) == rows->labels[i];
+        t->map_right[i] = argmax(c, f) == rows->labels[i];
+        t->n_right += t->map_right[i];
     }
 }
 
@@ -289,6 +302,7 @@ la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
     *choice = (la_choice){.n = rows->n};
     t.nll[0] = la_alloc(2 * cells, sizeof(float), err);
     t.right = la_alloc(cells, sizeof *t.right, err);
+    t.map_right = la_alloc((size_t)rows->n, sizeof *t.map_right, err);
     t.base = la_alloc((size_t)(2 * rows->n), sizeof *t.base, err);
     la_status status = err->status;
     if (status == LA_OK)
@@ -305,6 +319,7 @@ la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
     }
     free(t.nll[0]);
     free(t.right);
+    free(t.map_right);
     free(t.base);
     return status;
 }

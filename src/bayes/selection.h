@@ -27,11 +27,12 @@ typedef struct la_held_out {
 enum { LA_SELECTION_SCALES = 25 };
 void la_selection_scales(double *scales);
 
-/* Sets the best candidate of every method (a Monte Carlo setting that answers fewer rows right than
- * the MAP model is none; a method without one has a NaN nll). The MAP model is chosen when its
- * likelihood is not worse than the best one's by more than the standard error of the difference; else
- * temperature scaling, when its likelihood is not; else the Laplace form whose likelihood is best,
- * one unit of log likelihood being charged for every number chosen. */
+/* Sets the best candidate of every method. A Monte Carlo setting that answers fewer rows right than
+ * the MAP model, by more than the standard error of that or 0.5 % of the rows, is none; a method
+ * without one has a NaN nll. The MAP model is chosen when its likelihood is not worse than the best
+ * one's by more than the standard error of the difference; else temperature scaling, when its
+ * likelihood is not; else the Laplace form whose likelihood is best, one unit of log likelihood being
+ * charged for every number chosen. */
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
 
 /* The method that was chosen, or where that is none of Laplace the best of those. */
