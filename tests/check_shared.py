@@ -64,5 +64,24 @@ for prior in ("global", "module"):
     if prior == "module":
         for name, key in (("accuracy", "acc"), ("nll", "nll"), ("ece", "ece"), ("brier", "brier"), ("auroc", "auroc")):
             check(f"MAP {name}", report["map_metrics"][name], expected["map_metrics"][key], 1e-7)
+
+
+def at_most(name, got, most):
+    global failures
+    failures += not got <= most
+    print(f"{'ok  ' if got <= most else 'FAIL'} {name:44s} {got:12.6g}  at most {most:.6g}")
+
+
+# NLL and ECE of an independent reference whose scale and temperature were chosen by the same rows
+for name, nll, ece in (("minilm-sst2", 0.341, 0.026), ("minilm-trec", 0.265, 0.041)):
+    table = json.load(open(f"{work}/{name}.compare.json"))
+    by = {m["method"]: m["metrics"] for m in table["methods"]}
+    guard = by["guard"]
+    at_most(f"guard's NLL on {name}: MAP's", guard["nll"], by["map"]["nll"] + 0.005)
+    at_most(f"guard's NLL on {name}: temperature's", guard["nll"], by["temperature"]["nll"] + 0.01)
+    at_most(f"guard's NLL on {name}: the reference's", guard["nll"], nll + 0.003)
+    at_most(f"guard's ECE on {name}: the reference's", guard["ece"], ece + 0.01)
+    at_most(f"accuracy lost on {name}", by["map"]["accuracy"] - guard["accuracy"], 0.005)
+
 print("check-shared:", "all within their limits" if not failures else f"{failures} FAILED")
 sys.exit(failures > 0)

@@ -126,6 +126,7 @@ static la_status open_session(comparing *c, la_error *err) {
                                   .n_choices = n_ids,
                                   .all_inputs = true,
                                   .kind = &la_curvature_ekfac,
+                                  .n_scales = LA_SELECTION_SCALES,
                                   .kron = options->kron};
     la_status status = la_session_open(&session, &c->session, err);
     if (status == LA_BAD_INPUT && strstr(err->message, "no trained head")) {

@@ -1,6 +1,7 @@
 /* la_fit: calibration rows -> curvature -> prior -> posterior file. */
 #include "base/output_file.h"
 #include "base/threads.h"
+#include "bayes/selection.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
 #include "pipeline/error_head.h"
@@ -109,6 +110,13 @@ static la_status fit_adue(fitting *f, la_error *err) {
     return status;
 }
 
+/* Of the prior, that rows are looked at under when the curvature is there. */
+static int64_t scales_of(la_select_kind select) {
+    if (select == LA_SELECT_VAL || select == LA_SELECT_CROSS)
+        return LA_SELECTION_SCALES;
+    return select == LA_SELECT_MARGLIK;
+}
+
 static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
@@ -129,7 +137,8 @@ static la_status open_fitting(fitting *f, la_error *err) {
                                   .all_inputs = true,
                                   .kind = f->form.kind,
                                   .kron = options->kron,
-                                  .rank = options->rank};
+                                  .rank = options->rank,
+                                  .n_scales = scales_of(f->select)};
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);

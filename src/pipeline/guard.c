@@ -286,8 +286,10 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     int64_t *list = la_alloc((size_t)n, sizeof *list, err);
     la_evaluation e;
     signs s = {0};
-    if (!list)
+    if (!list || !log->warn) { /* nobody would hear */
+        free(list);
         return err->status;
+    }
     for (int64_t i = 0; i < n; i++)
         list[i] = i * rows->n / n;
     la_warn(log, "unguarded: no held-out rows (--val FILE, or --heldout) have checked this "

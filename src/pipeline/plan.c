@@ -23,6 +23,19 @@ static double mib(size_t bytes) {
     return (double)bytes / 1048576.0;
 }
 
+/* What the pass over held-out rows holds in place of the sums: eigenvectors (half of them), and
+ * weights and covariances of every scale. */
+static size_t selection_bytes(const la_model *model, const la_plan_request *request,
+                              const la_plan *plan) {
+    size_t width = 0, scales = (size_t)request->n_scales;
+    for (int64_t b = 0; b < model->n_blocks; b++)
+        if (model->blocks[b].wanted)
+            width += (size_t)(model->blocks[b].out * model->blocks[b].in);
+    size_t rows = (size_t)(plan->batch_rows * request->n_rhs * request->n_rhs);
+    return scales ? plan->curvature / 2 + scales * (width * sizeof(float) + rows * sizeof(double))
+                  : 0;
+}
+
 /* Fills the plan's bytes for its batch_tokens, batch_rows and recompute. */
 static la_status measure(la_model *model, const la_plan_request *request, la_plan *plan,
                          la_error *err) {
@@ -40,6 +53,8 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
                             .max_tokens = plan->batch_tokens,
                             .n_rhs = request->n_rhs};
         plan->curvature = request->kind->fit_bytes(model, &fit, &shape.max_factor);
+        size_t held_out = selection_bytes(model, request, plan);
+        plan->curvature = held_out > plan->curvature ? held_out : plan->curvature;
         int64_t n = shape.max_factor, rank = request->rank ? request->rank : n;
         plan->decompose = n ? model->be->ops->eigh_bytes(model->be, n, rank < n ? rank : n) : 0;
     }

@@ -130,6 +130,7 @@ static la_status make_plan(la_session *session, const la_session_options *option
     la_plan_request request = {.kind = options->kind,
                                .kron = options->kron,
                                .rank = options->rank,
+                               .n_scales = options->n_scales,
                                .posterior = options->posterior,
                                .batch_tokens = options->run.batch_tokens,
                                .n_rhs = session->n_rhs,

@@ -21,6 +21,7 @@ typedef struct la_session_options {
     const la_curvature_kind *kind;
     la_kron kron;
     int64_t rank;
+    int64_t n_scales;              /* as la_plan_request has it */
     const la_posterior *posterior; /* NULL: it is going to be fitted */
 } la_session_options;
 
