@@ -11,9 +11,11 @@
 #include <string.h>
 
 /* Draws come in pairs z, -z: the means of the pairs are exact to second order. */
-enum { PAIRS = 128, DRAWS = 2 * PAIRS, TEMPERATURES = 18, UNIT_TEMPERATURE = 8 };
+enum { PAIRS = 128, DRAWS = 2 * PAIRS, TEMPERATURES = LA_SELECTION_TEMPERATURES };
 #define TEMPERATURE_STEP 1.15
 #define SEED 0x5e1ec7
+/* Likelihoods that are nearer than this are equal: they are kept in f32. */
+#define ROUNDING 1e-6
 /* Of the rows, that Monte Carlo may answer right less often than the MAP model. */
 #define ACCURACY_SLACK 0.005
 
@@ -22,19 +24,22 @@ void la_selection_scales(double *scales) {
         scales[i] = pow(10, -2 + 0.25 * i);
 }
 
-static double temperature_at(int i) {
-    return pow(TEMPERATURE_STEP, i - UNIT_TEMPERATURE);
+void la_selection_temperatures(double scaling, double *temperatures) {
+    temperatures[0] = 1;
+    for (int i = 1; i < TEMPERATURES; i++)
+        temperatures[i] = scaling * pow(TEMPERATURE_STEP, 5 - i);
 }
 
 /* What every setting made of every row. */
 typedef struct table {
     const la_held_out *rows;
-    float *nll[2];   /* [n_scales, TEMPERATURES, n] of Monte Carlo and of the scalar probit */
-    bool *right;     /* likewise, of Monte Carlo */
-    bool *map_right; /* [n] of the MAP model */
-    double *base;    /* [2, n] nll of the MAP model and of temperature scaling */
-    int64_t n_right; /* of the MAP model */
-    double temperature;
+    float *nll[2];      /* [n_scales, TEMPERATURES, n] of Monte Carlo and of the scalar probit */
+    bool *right;        /* likewise, of Monte Carlo */
+    bool *map_right;    /* [n] of the MAP model */
+    double *base;       /* [2, n] nll of the MAP model and of temperature scaling */
+    int64_t n_right;    /* of the MAP model */
+    double temperature; /* of temperature scaling */
+    double temperatures[TEMPERATURES];
 } table;
 
 static int64_t argmax(int64_t n, const float *values) {
@@ -115,7 +120,7 @@ static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
             }
         for (int u = 0; u < TEMPERATURES; u++) {
             size_t at = (size_t)((g * TEMPERATURES + u) * rows->n + i);
-            mean_softmax(c, w->logits, w->draws, (float)(1 / temperature_at(u)), w->e, w->p);
+            mean_softmax(c, w->logits, w->draws, (float)(1 / t->temperatures[u]), w->e, w->p);
             int64_t best = 0;
             for (int64_t k = 1; k < c; k++)
                 best = w->p[k] > w->p[best] ? k : best;
@@ -123,7 +128,7 @@ static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
             double p = w->p[label] > 1e-30 ? w->p[label] : 1e-30;
             t->nll[0][at] = (float)-log(p);
             t->right[at] = best == label;
-            t->nll[1][at] = (float)scalar_nll(c, w->centre, variance, temperature_at(u), label);
+            t->nll[1][at] = (float)scalar_nll(c, w->centre, variance, t->temperatures[u], label);
         }
     }
 }
@@ -219,11 +224,11 @@ static void best_setting(const table *t, int method, setting *best, la_candidate
     const la_held_out *rows = t->rows;
     const method_info *info = &methods[method];
     *to = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
-    *best = (setting){0, UNIT_TEMPERATURE};
+    *best = (setting){0, 0};
     for (int64_t g = 0; g < (info->laplace ? rows->n_scales : 1); g++)
         for (int u = 0; u < TEMPERATURES; u++) {
             setting s = {g, u};
-            if (!info->tempered && u != UNIT_TEMPERATURE)
+            if (!info->tempered && u)
                 continue;
             double nll = mean_nll(t, method, s);
             bool admitted;
@@ -237,7 +242,7 @@ static void best_setting(const table *t, int method, setting *best, la_candidate
     if (info->laplace)
         to->prior_scale = rows->scales[best->scale];
     to->temperature =
-        method == LA_METHOD_TEMPERATURE ? t->temperature : temperature_at(best->temperature);
+        method == LA_METHOD_TEMPERATURE ? t->temperature : t->temperatures[best->temperature];
 }
 
 static void base_rows(table *t) {
@@ -292,7 +297,7 @@ static void choose(const table *t, la_choice *choice) {
     }
     choice->method = (la_method)laplace;
     for (int k = LA_METHOD_TEMPERATURE; k >= LA_METHOD_MAP; k--)
-        if (all[k].gap <= all[k].gap_error)
+        if (all[k].gap <= all[k].gap_error + ROUNDING)
             choice->method = (la_method)k;
 }
 
@@ -310,6 +315,7 @@ la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
                                             &t.temperature, err);
     if (status == LA_OK) {
         t.nll[1] = t.nll[0] + cells;
+        la_selection_temperatures(t.temperature, t.temperatures);
         status = try_all(&t, err);
     }
     if (status == LA_OK) {

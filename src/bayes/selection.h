@@ -27,6 +27,11 @@ typedef struct la_held_out {
 enum { LA_SELECTION_SCALES = 25 };
 void la_selection_scales(double *scales);
 
+/* The temperatures that are tried: fills temperatures[LA_SELECTION_TEMPERATURES]; the first is 1, the
+ * others lie about that of temperature scaling, most below: a covariance takes confidence as well. */
+enum { LA_SELECTION_TEMPERATURES = 18 };
+void la_selection_temperatures(double scaling, double *temperatures);
+
 /* Sets the best candidate of every method. A Monte Carlo setting that answers fewer rows right than
  * the MAP model, by more than the standard error of that or 0.5 % of the rows, is none; a method
  * without one has a NaN nll. The MAP model is chosen when its likelihood is not worse than the best
