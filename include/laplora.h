@@ -191,7 +191,8 @@ typedef struct la_predict_options {
     la_run_options run;
     const char *posterior;
     const char *base, *adapter; /* NULL: where the posterior says */
-    la_predictive predictive;
+    la_predictive
+        predictive;  /* LA_PREDICT_STORED: what the fit's guard chose, as the program does */
     int64_t samples; /* Monte Carlo samples; 0 with LA_PREDICT_MC means the closed form (probit).
                         With LA_PREDICT_WEIGHTS networks, at least 1 */
     uint64_t seed;

@@ -488,6 +488,41 @@ static void gather_and_scatter(void **state) {
     release(&y);
 }
 
+/* column_squares against sums written out; of more columns than are taken at once, of one row, of
+ * none */
+static void column_squares(void **state) {
+    (void)state;
+    static const struct {
+        int64_t rows, cols;
+    } shapes[] = {{1, 1}, {7, 13}, {3, 511}, {5, 512}, {2, 1543}, {300, 37}, {1, 700}, {0, 9}};
+    double worst = 0;
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        int64_t rows = shapes[s].rows, cols = shapes[s].cols;
+        numbers x = draw((size_t)(rows * cols), 1), start = draw((size_t)cols, 1);
+        double *sum = calloc((size_t)cols + 1, sizeof *sum);
+        assert_non_null(sum);
+        memcpy(sum, start.d, (size_t)cols * sizeof *sum);
+        sum[cols] = 5;
+        la_mat mx = la_mat_f32(x.f, rows, cols);
+        backend.ops->column_squares(&backend, &mx, sum);
+        backend.ops->column_squares(&backend, &mx, sum);
+        for (int64_t j = 0; j < cols; j++) {
+            double want = start.d[j], size = fabs(start.d[j]);
+            for (int64_t t = 0; t < rows; t++) {
+                want += 2 * x.d[t * cols + j] * x.d[t * cols + j];
+                size += 2 * x.d[t * cols + j] * x.d[t * cols + j];
+            }
+            worst = fmax(worst, fabs(sum[j] - want) / size);
+        }
+        assert_true(sum[cols] == 5);
+        free(sum);
+        release(&x);
+        release(&start);
+    }
+    check_within("column_squares", worst, 5e-15);
+    check_fault();
+}
+
 /* factor_add, segment_sum, row_outer and kron_quadratic against sums written out */
 static void curvature_sums(void **state) {
     (void)state;
@@ -616,6 +651,7 @@ int main(void) {
         cmocka_unit_test(attention_causal_grouped),
         cmocka_unit_test(attention_of_pooled_tokens),
         cmocka_unit_test(gather_and_scatter),
+        cmocka_unit_test(column_squares),
         cmocka_unit_test(curvature_sums),
         cmocka_unit_test(eigendecomposition),
     };

@@ -241,6 +241,9 @@ static void no_variance(void **state) {
         assert_true(kind != LA_PREDICT_MC || (a.variance[2] >= 0 && a.variance[2] < 1e-28));
         assert_int_equal(a.p.prediction, 2);
     }
+    answer scalar = predict(LA_PREDICT_SCALAR, C, logits, cov, 0, 0, 0);
+    for (int c = 0; c < C; c++)
+        assert_true(fabs(scalar.probs[c] - map.map[c]) < 1e-14);
     /* the bridge has the softmax as its limit for two classes only */
     answer two = predict(LA_PREDICT_BRIDGE, 2, logits, cov, 0, 0, 0);
     assert_true(fabs(two.probs[0] - two.map[0]) < 1e-14);
@@ -248,6 +251,135 @@ static void no_variance(void **state) {
     for (int c = 0; c < C; c++)
         assert_true(map.variance[c] == 0);
     assert_true(map.p.confidence == map.map[2]);
+}
+
+/* A covariance of the contrasts, G G^T of normal numbers times scale. */
+static void random_covariance(uint64_t stream, double scale, double cov[M * M]) {
+    double g[M * M];
+    la_random_normal(21, stream, 0, M * M, g);
+    for (int k = 0; k < M; k++)
+        for (int l = 0; l < M; l++) {
+            cov[k * M + l] = 0;
+            for (int i = 0; i < M; i++)
+                cov[k * M + l] += scale * g[k * M + i] * g[l * M + i];
+        }
+}
+
+static void random_logits(uint64_t stream, double scale, float logits[C]) {
+    double f[C];
+    la_random_normal(22, stream, 0, C, f);
+    for (int c = 0; c < C; c++)
+        logits[c] = (float)(scale * f[c]);
+}
+
+/* With two classes MacKay's: sigmoid(mean / sqrt(1 + pi/8 variance)). */
+static void scalar_of_two(void **state) {
+    (void)state;
+    double worst = 0;
+    for (int i = 0; i < 50; i++) {
+        float logits[2] = {(float)(0.3 * (i % 11) - 1), (float)(0.2 * (i % 7))};
+        double cov[1] = {0.01 * pow(1.25, i)}, mean = (double)logits[0] - (double)logits[1];
+        answer a = predict(LA_PREDICT_SCALAR, 2, logits, cov, 0, 0, 0);
+        answer pairs = predict(LA_PREDICT_PROBIT, 2, logits, cov, 0, 0, 0);
+        double want = 1 / (1 + exp(-mean / sqrt(1 + M_PI / 8 * 2 * cov[0])));
+        worst = fmax(worst, fabs(a.probs[0] - want));
+        worst = fmax(worst, fabs(a.probs[0] + a.probs[1] - 1));
+        worst = fmax(worst, fabs(a.probs[0] - pairs.probs[0]));
+    }
+    check_within("scalar probit of two classes", worst, 4e-16);
+}
+
+/* One division for all logits: by the root of 1 + pi/8 of the mean variance between two classes, so
+ * that the classes keep their order. */
+static void scalar_keeps_the_order(void **state) {
+    (void)state;
+    double worst = 0;
+    int moved = 0;
+    for (uint64_t i = 0; i < 200; i++) {
+        float logits[C];
+        double cov[M * M], pairs = 0, sum = 0, f[C];
+        random_logits(i, 2, logits);
+        random_covariance(i, pow(10, -2 + 0.02 * (double)i), cov);
+        answer a = predict(LA_PREDICT_SCALAR, C, logits, cov, 0, 0, 0);
+        answer map = predict(LA_PREDICT_MAP, C, logits, NULL, 0, 0, 0);
+        answer wide = predict(LA_PREDICT_PROBIT, C, logits, cov, 0, 0, 0);
+        assert_int_equal(a.p.prediction, map.p.prediction);
+        moved += wide.p.prediction != map.p.prediction;
+        for (int c = 0; c < C; c++)
+            for (int d = 0; d < c; d++) {
+                assert_true((a.probs[c] < a.probs[d]) == (map.probs[c] < map.probs[d]));
+                pairs += a.cov[c * C + c] + a.cov[d * C + d] - 2 * a.cov[c * C + d];
+            }
+        for (int c = 0; c < C; c++)
+            sum += f[c] = exp((double)logits[c] / sqrt(1 + M_PI / 8 * pairs / (C * M / 2)));
+        for (int c = 0; c < C; c++)
+            worst = fmax(worst, fabs(a.probs[c] - f[c] / sum));
+        assert_true(a.p.confidence == a.probs[map.p.prediction] &&
+                    a.p.confidence < map.p.confidence);
+        assert_true(isnan(a.p.mutual_information) && isnan(a.variance[0]));
+    }
+    check_within("scalar probit of five classes", worst, 8e-16);
+    /* the pair by pair probit does not keep them */
+    assert_true(moved > 5);
+}
+
+/* logits / T and cov / T^2, then put back: the row says what it says without T, the probabilities
+ * are those of the divided ones. */
+static void temperature_is_put_back(void **state) {
+    (void)state;
+    static const la_predictive kinds[] = {LA_PREDICT_MC, LA_PREDICT_PROBIT, LA_PREDICT_BRIDGE,
+                                          LA_PREDICT_SCALAR, LA_PREDICT_TEMPERATURE};
+    double worst = 0;
+    for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++)
+        for (uint64_t i = 0; i < 20; i++) {
+            float logits[C], divided[C];
+            double cov[M * M], smaller[M * M], t = 0.2 + 0.3 * (double)i;
+            random_logits(i, 3, logits);
+            random_covariance(i, 1, cov);
+            for (int c = 0; c < C; c++)
+                divided[c] = (float)((double)logits[c] / t);
+            for (int k = 0; k < M * M; k++)
+                smaller[k] = cov[k] / (t * t);
+            answer a, untouched;
+            predict_into(&a, kinds[kind], C, divided, smaller, 20, 1, 2, NULL);
+            predict_into(&untouched, kinds[kind], C, divided, smaller, 20, 1, 2, NULL);
+            answer raw = predict(kinds[kind], C, logits, cov, 20, 1, 2);
+            la_predict_restore(C, logits, t, &a.p);
+            assert_memory_equal(a.probs, untouched.probs, sizeof a.probs);
+            assert_memory_equal(a.variance, untouched.variance, sizeof a.variance);
+            assert_true(a.p.prediction == untouched.p.prediction &&
+                        a.p.confidence == untouched.p.confidence);
+            assert_memory_not_equal(a.probs, raw.probs, sizeof a.probs);
+            for (int c = 0; c < C; c++) {
+                assert_true(a.logits[c] == (double)logits[c]);
+                worst = fmax(worst, fabs(a.map[c] - raw.map[c]));
+                for (int d = 0; d < C; d++)
+                    worst = fmax(worst, relative(a.cov[c * C + d], raw.cov[c * C + d], 1));
+            }
+            if (kinds[kind] == LA_PREDICT_TEMPERATURE)
+                assert_memory_equal(a.probs, untouched.map, sizeof a.probs);
+        }
+    check_within("map_probs and logit_cov put back", worst, 2e-15);
+}
+
+/* Draws come in pairs z, -z: with two classes the mean of a pair is on the MAP model's side, so that
+ * the answer stays however few there are (until all of them round to 0 and 1). */
+static void pairs_keep_the_answer_of_two(void **state) {
+    (void)state;
+    static const int64_t samples[] = {2, 4, 10, 50};
+    int lost = 0;
+    for (uint64_t i = 0; i < 2000; i++) {
+        const float logits[2] = {0, (float)((i % 2 ? 1 : -1) * pow(10, -2 + 0.001 * (double)i))};
+        const double cov[1] = {pow(10, -1 + 2 * (double)(i % 97) / 96)};
+        for (int s = 0; s < 4; s++) {
+            answer a = predict(LA_PREDICT_MC, 2, logits, cov, samples[s], 3, i);
+            assert_int_equal(a.p.prediction, i % 2);
+            assert_true(a.p.confidence <= a.map[i % 2]);
+        }
+        /* a draw alone does not */
+        lost += predict(LA_PREDICT_MC, 2, logits, cov, 1, 3, i).p.prediction != (int)(i % 2);
+    }
+    assert_true(lost > 200);
 }
 
 /* variance only ever takes confidence away here, and a rank-deficient covariance is no error */
@@ -420,6 +552,10 @@ int main(void) {
         cmocka_unit_test(variance_of_the_draws),
         cmocka_unit_test(variance_of_other_draws),
         cmocka_unit_test(no_variance),
+        cmocka_unit_test(scalar_of_two),
+        cmocka_unit_test(scalar_keeps_the_order),
+        cmocka_unit_test(temperature_is_put_back),
+        cmocka_unit_test(pairs_keep_the_answer_of_two),
         cmocka_unit_test(variance_lowers_confidence),
         cmocka_unit_test(bridge_information),
         cmocka_unit_test(bridge_variance),
