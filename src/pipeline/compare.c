@@ -107,6 +107,30 @@ static la_status check_methods(const char *list, la_error *err) {
     return LA_OK;
 }
 
+static bool has_trained_last_layer(const la_model *model) {
+    return model->head[model->n_head - 1].block >= 0 &&
+           model->blocks[model->head[model->n_head - 1].block].wanted;
+}
+
+/* What was asked for by name and cannot be had is an error, not a row less. */
+static la_status check_possible(const comparing *c, la_error *err) {
+    static const char *const by_held_out[] = {"temperature", "vector", "guard"};
+    const la_compare_options *o = c->options;
+    const la_model *model = &c->session.workers[0].model;
+    if (!o->methods)
+        return LA_OK;
+    for (int i = 0; i < 3; i++)
+        if (!o->val && listed(o->methods, by_held_out[i]))
+            return la_fail(err, LA_USAGE, "--methods %s needs --val FILE with held-out rows",
+                           by_held_out[i]);
+    if (o->n_adapters < 2 && listed(o->methods, "ensemble"))
+        return la_fail(err, LA_USAGE, "--methods ensemble needs several --adapter DIR");
+    if (listed(o->methods, "last-layer") && !has_trained_last_layer(model))
+        return la_fail(err, LA_BAD_INPUT,
+                       "--methods last-layer: the adapter holds no trained head (modules_to_save)");
+    return LA_OK;
+}
+
 /* ---- opening ---- */
 
 static la_status open_session(comparing *c, la_error *err) {
@@ -148,11 +172,6 @@ static la_status read_rows(comparing *c, la_error *err) {
     if (o->ood)
         LA_TRY(la_row_set_read(&c->session, &o->run, o->ood, c->prompt, NULL, &c->ood, err));
     return LA_OK;
-}
-
-static bool has_trained_last_layer(const la_model *model) {
-    return model->head[model->n_head - 1].block >= 0 &&
-           model->blocks[model->head[model->n_head - 1].block].wanted;
 }
 
 static void list_forms(comparing *c) {
@@ -637,6 +656,7 @@ static la_status run(comparing *c, la_error *err) {
     la_comparison *to = c->to;
     LA_TRY(check_methods(o->methods, err));
     LA_TRY(open_session(c, err));
+    LA_TRY(check_possible(c, err));
     if (o->template_path)
         LA_TRY(la_template_read(o->template_path, &c->prompt, err));
     LA_TRY(read_rows(c, err));

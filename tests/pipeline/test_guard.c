@@ -137,10 +137,29 @@ static double check_answers(const char *folder, const char *name, const row_file
     return worst;
 }
 
+/* What is emitted of the covariance does not depend on the temperature. */
+static double emitted_gap(const char *folder, la_posterior *p, const row_file *rows) {
+    la_error err = {0};
+    row_answers *with[2];
+    double worst = 0;
+    for (int k = 0; k < 2; k++) {
+        p->temperature = k ? 1.7 : 1;
+        assert_int_equal(la_posterior_save(p, in_case(folder, "edited"), &err), LA_OK);
+        with[k] = answer(folder, "edited", rows, LA_PREDICT_MC);
+    }
+    for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t j = 0; j < with[0]->classes * with[0]->classes; j++)
+            worst = fmax(worst, relative(with[1]->rows[i].logit_cov[j],
+                                         with[0]->rows[i].logit_cov[j], 1e-3));
+    free(with[0]);
+    free(with[1]);
+    return worst;
+}
+
 /* Every curvature: the choice is in the file, its scale in the precisions, and predict follows. */
 static void choice_is_applied(void **state) {
     (void)state;
-    double worst = 0, worst_edited = 0, worst_scale = 0;
+    double worst = 0, worst_edited = 0, worst_scale = 0, worst_cov = 0;
     for (int k = 0; k < LA_CURVATURES; k++) {
         bool one = k == LA_CURVATURE_EXACT || k == LA_CURVATURE_LAST_LAYER;
         la_fit_options options = {.curvature = (la_curvature)k,
@@ -166,6 +185,7 @@ static void choice_is_applied(void **state) {
         worst = fmax(worst, check_answers(folder, "guarded", &test));
         print_message("    %s: %s, prior x %.3g, T %.3g\n", la_curvature_names[k],
                       la_method_names[p.choice.method], laplace->prior_scale, p.temperature);
+        worst_cov = fmax(worst_cov, emitted_gap(folder, &p, &test));
         /* whatever had been chosen; by 2 logits divide without rounding */
         for (int method = 0; method < LA_METHODS; method++) {
             la_error err = {0};
@@ -181,6 +201,7 @@ static void choice_is_applied(void **state) {
     }
     check_within("probabilities against the method of what is emitted", worst, 1.7e-7);
     check_within("likewise of other choices", worst_edited, 9e-16);
+    check_within("covariances with and without temperature, relative", worst_cov, 1.3e-14);
     check_within("prior precisions against the scaled ones, relative", worst_scale, 4.5e-16);
 }
 
@@ -535,6 +556,11 @@ static void unguarded_notes(void **state) {
     expect_note(notes, line, true);
     expect_note(notes, "under-confident", true);
     expect_note(notes, "misplaces", true);
+    free(notes);
+    /* directions that were left out have the prior's variance */
+    notes = run_notes(folder, ON("right.jsonl", "a", "--rank 2"));
+    signs_line(folder, "a", &right, line);
+    expect_note(notes, line, true);
     free(notes);
     /* the exact curvature misplaces nothing, and a strong prior takes nothing away */
     notes = run_notes(folder, ON("right.jsonl", "a", "--curvature exact"));
