@@ -116,7 +116,8 @@ static void auto_falls_back(void **state) {
     (void)state;
     need_emulated();
     const char *folder = open_case("bert");
-    command done = works(NONE, folder, "fit " PARTS " --out @/posterior --device auto --json");
+    command done =
+        works(NONE, folder, "fit " PARTS " --out @/posterior --device auto --select none --json");
     says(done.out, "\"device\":\"cpu\"");
     says(done.err, "laplora: note: no CUDA device");
     says(done.err, "using the CPU");
