@@ -276,14 +276,14 @@ static void compare(const table *t, int method, setting s, int best, setting of_
 
 /* Numbers that are chosen on the rows look better there than they are: by half a unit of log
  * likelihood each, and half a unit they cost on others (Akaike). */
-static double penalised(const table *t, const la_candidate *candidates, int method) {
-    return candidates[method].nll + (double)methods[method].chosen / (double)t->rows->n;
+static double charged(const la_choice *choice, int method) {
+    return choice->candidates[method].nll + (double)methods[method].chosen / (double)choice->n;
 }
 
 static void choose(const table *t, la_choice *choice) {
     setting settings[LA_METHODS];
     la_candidate *all = choice->candidates;
-    int best = LA_METHOD_MAP, laplace = LA_METHOD_TEMPERED_SCALAR; /* admitted always */
+    int best = LA_METHOD_MAP, least = LA_METHOD_MAP;
     for (int k = 0; k < LA_METHODS; k++) {
         best_setting(t, k, &settings[k], &all[k]);
         best = all[k].nll < all[best].nll ? k : best;
@@ -292,13 +292,11 @@ static void choose(const table *t, la_choice *choice) {
         if (!isfinite(all[k].nll))
             continue;
         compare(t, k, settings[k], best, settings[best], &all[k]);
-        if (methods[k].laplace && penalised(t, all, k) < penalised(t, all, laplace))
-            laplace = k;
+        least = charged(choice, k) < charged(choice, least) ? k : least;
     }
-    choice->method = (la_method)laplace;
-    for (int k = LA_METHOD_TEMPERATURE; k >= LA_METHOD_MAP; k--)
-        if (all[k].gap <= all[k].gap_error + ROUNDING)
-            choice->method = (la_method)k;
+    choice->method = (la_method)least;
+    if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING)
+        choice->method = LA_METHOD_MAP;
 }
 
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
@@ -331,11 +329,9 @@ la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
 }
 
 la_method la_choice_laplace(const la_choice *choice) {
-    if (methods[choice->method].laplace)
-        return choice->method;
-    int best = LA_METHOD_TEMPERED_SCALAR; /* keeps all answers: always there */
+    int least = LA_METHOD_TEMPERED_SCALAR; /* keeps all answers: always there */
     for (int k = 0; k < LA_METHODS; k++)
-        if (methods[k].laplace && choice->candidates[k].nll < choice->candidates[best].nll)
-            best = k;
-    return (la_method)best;
+        if (methods[k].laplace && charged(choice, k) < charged(choice, least))
+            least = k;
+    return (la_method)least;
 }

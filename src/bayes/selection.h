@@ -35,12 +35,11 @@ void la_selection_temperatures(double scaling, double *temperatures);
 /* Sets the best candidate of every method. A Monte Carlo setting that answers fewer rows right than
  * the MAP model, by more than the standard error of that or 0.5 % of the rows, is none; a method
  * without one has a NaN nll. The MAP model is chosen when its likelihood is not worse than the best
- * one's by more than the standard error of the difference; else temperature scaling, when its
- * likelihood is not; else the Laplace form whose likelihood is best, one unit of log likelihood being
- * charged for every number chosen. */
+ * one's by more than the standard error of the difference; else the method whose likelihood is best,
+ * one unit of log likelihood being charged for every number it chooses (temperature, scale). */
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
 
-/* The method that was chosen, or where that is none of Laplace the best of those. */
+/* The Laplace method that is best so: the chosen one, where a Laplace method was chosen. */
 la_method la_choice_laplace(const la_choice *choice);
 
 #endif
