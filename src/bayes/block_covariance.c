@@ -9,7 +9,7 @@
  *
  *   cov_kl = <G_k, G_l> / lambda + sum_ij R_k[i,j] R_l[i,j] (1 / (h_ij + lambda) - 1 / lambda)
  */
-#include "bayes/block_covariance.h"
+#include "bayes/curvature.h"
 #include "bayes/jacobian.h"
 
 #include <stdlib.h>
@@ -65,8 +65,8 @@ static la_status make_weights(la_backend *be, const la_posterior *posterior,
     return err->status;
 }
 
-size_t la_block_cov_bytes(const la_model *model, const la_posterior *posterior,
-                          const la_cov_shape *shape) {
+static size_t cov_bytes(const la_model *model, const la_posterior *posterior,
+                        const la_cov_shape *shape) {
     la_jacobian_shape jacobian = jacobian_shape(posterior, shape);
     size_t floats = 0, scales = (size_t)shape->n_scales;
     for (int64_t b = 0; b < posterior->n_blocks; b++) {
@@ -80,8 +80,25 @@ size_t la_block_cov_bytes(const la_model *model, const la_posterior *posterior,
            scales * (size_t)(shape->max_rows * shape->n_rhs * shape->n_rhs) * sizeof(double);
 }
 
-la_status la_block_cov_open(la_model *model, const la_posterior *posterior,
-                            const la_cov_shape *shape, la_covariance **out, la_error *err) {
+static void cov_close(la_covariance *c) {
+    if (!c)
+        return;
+    la_backend *be = c->model->be;
+    for (int64_t i = 0; c->weights && i < c->model->n_blocks * c->n_scales; i++) {
+        if (c->weights[i].kept.data)
+            be->ops->release(be, c->weights[i].kept.data);
+        if (c->weights[i].flat.data)
+            be->ops->release(be, c->weights[i].flat.data);
+    }
+    if (c->cov)
+        be->ops->release(be, c->cov);
+    la_jacobian_close(c->jacobian);
+    free(c->weights);
+    free(c);
+}
+
+static la_status cov_open(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
+                          la_covariance **out, la_error *err) {
     *out = NULL;
     la_backend *be = model->be;
     la_covariance *c = la_alloc(1, sizeof *c, err);
@@ -112,7 +129,7 @@ la_status la_block_cov_open(la_model *model, const la_posterior *posterior,
                     "out of memory on %s for the predictive; lower --batch-tokens", be->device);
     }
     if (err->status != LA_OK) {
-        la_block_cov_close(c);
+        cov_close(c);
         return err->status;
     }
     *out = c;
@@ -123,7 +140,7 @@ static size_t scale_stride(const la_covariance *c) {
     return (size_t)(c->max_rows * c->n_rhs * c->n_rhs);
 }
 
-void la_block_cov_batch(la_covariance *c, int64_t n_rows) {
+static void cov_batch(la_covariance *c, int64_t n_rows) {
     c->n_rows = n_rows;
     c->model->be->ops->zero(c->model->be, c->cov,
                             (size_t)c->n_scales * scale_stride(c) * sizeof(double));
@@ -142,11 +159,11 @@ static void add(void *user, int64_t block, int64_t first, int64_t n_rows, int64_
     }
 }
 
-la_block_visitor la_block_cov_visitor(la_covariance *c) {
+static la_block_visitor cov_visitor(la_covariance *c) {
     return la_jacobian_visitor(c->jacobian, add, c);
 }
 
-la_status la_block_cov_read(la_covariance *c, double *cov, la_error *err) {
+static la_status cov_read(la_covariance *c, double *cov, la_error *err) {
     la_backend *be = c->model->be;
     size_t count = (size_t)(c->n_rows * c->n_rhs * c->n_rhs);
     for (int64_t g = 0; g < c->n_scales; g++)
@@ -155,19 +172,11 @@ la_status la_block_cov_read(la_covariance *c, double *cov, la_error *err) {
     return be->ops->sync(be, err);
 }
 
-void la_block_cov_close(la_covariance *c) {
-    if (!c)
-        return;
-    la_backend *be = c->model->be;
-    for (int64_t i = 0; c->weights && i < c->model->n_blocks * c->n_scales; i++) {
-        if (c->weights[i].kept.data)
-            be->ops->release(be, c->weights[i].kept.data);
-        if (c->weights[i].flat.data)
-            be->ops->release(be, c->weights[i].flat.data);
-    }
-    if (c->cov)
-        be->ops->release(be, c->cov);
-    la_jacobian_close(c->jacobian);
-    free(c->weights);
-    free(c);
-}
+const la_covariance_kind la_block_covariance = {
+    .bytes = cov_bytes,
+    .open = cov_open,
+    .batch = cov_batch,
+    .visitor = cov_visitor,
+    .read = cov_read,
+    .close = cov_close,
+};

@@ -4,8 +4,8 @@
  * Fitting:    fit_open; then as long as fit_next names a pass, its rows in order, in batches:
  *             fit_batch, then the visitor over the exact-Fisher cotangents (columns of S, S S^T =
  *             diag(p) - p p^T). When fit_next has no more passes the posterior is filled.
- * Predicting: cov_open, then for every batch cov_batch, the visitor over contrast cotangents, and
- *             cov_read. Several scales of the prior precision are answered by one pass. */
+ * Predicting: the covariance's open, then for every batch its batch, the visitor over contrast
+ *             cotangents, and read. Several scales of the prior precision are answered by one pass. */
 #ifndef LA_BAYES_CURVATURE_H
 #define LA_BAYES_CURVATURE_H
 
@@ -34,6 +34,22 @@ typedef struct la_cov_shape {
     const double *scales; /* [n_scales] factors of every prior precision; read while opening */
 } la_cov_shape;
 
+/* The logit covariance under a family of posteriors. */
+typedef struct la_covariance_kind {
+    /* Bytes on the device that open takes. */
+    size_t (*bytes)(const la_model *model, const la_posterior *posterior,
+                    const la_cov_shape *shape);
+    /* The model's blocks must be those of the posterior, which must outlive the covariance. */
+    la_status (*open)(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
+                      la_covariance **covariance, la_error *err);
+    /* Clears the sums for a batch of n_rows. */
+    void (*batch)(la_covariance *covariance, int64_t n_rows);
+    la_block_visitor (*visitor)(la_covariance *covariance);
+    /* cov[n_scales, n_rows, n_rhs, n_rhs] on the host */
+    la_status (*read)(la_covariance *covariance, double *cov, la_error *err);
+    void (*close)(la_covariance *covariance);
+} la_covariance_kind;
+
 typedef struct la_curvature_kind {
     const char *name;
     la_curvature curvature;
@@ -52,19 +68,7 @@ typedef struct la_curvature_kind {
     void (*fit_batch)(la_curvature_fit *fit, int64_t first, int64_t n_rows);
     la_block_visitor (*fit_visitor)(la_curvature_fit *fit);
     void (*fit_close)(la_curvature_fit *fit);
-
-    /* Bytes on the device that cov_open takes. */
-    size_t (*cov_bytes)(const la_model *model, const la_posterior *posterior,
-                        const la_cov_shape *shape);
-    /* The model's blocks must be those of the posterior, which must outlive the covariance. */
-    la_status (*cov_open)(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
-                          la_covariance **covariance, la_error *err);
-    /* Clears the sums for a batch of n_rows. */
-    void (*cov_batch)(la_covariance *covariance, int64_t n_rows);
-    la_block_visitor (*cov_visitor)(la_covariance *covariance);
-    /* cov[n_scales, n_rows, n_rhs, n_rhs] on the host */
-    la_status (*cov_read)(la_covariance *covariance, double *cov, la_error *err);
-    void (*cov_close)(la_covariance *covariance);
+    const la_covariance_kind *covariance;
 } la_curvature_kind;
 
 /* The row of the table. */
@@ -72,6 +76,9 @@ const la_curvature_kind *la_curvature_of(la_curvature curvature);
 /* Fills names, shapes and norms of the posterior's blocks, which are those the model wants. */
 la_status la_posterior_list_blocks(const la_model *model, la_posterior *posterior, la_error *err);
 
+/* block_covariance.c: block-diagonal posteriors, Kronecker, EKFAC and diagonal alike;
+ * exact_covariance.c: the full Gauss-Newton matrix. */
+extern const la_covariance_kind la_block_covariance, la_exact_covariance;
 extern const la_curvature_kind la_curvature_kron, la_curvature_ekfac, la_curvature_diag,
     la_curvature_exact, la_curvature_last_layer;
 

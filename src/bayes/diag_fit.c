@@ -1,5 +1,5 @@
 /* The diagonal of the Gauss-Newton matrix, in one pass. */
-#include "bayes/block_covariance.h"
+#include "bayes/curvature.h"
 #include "bayes/squares.h"
 
 #include <stdlib.h>
@@ -73,10 +73,5 @@ const la_curvature_kind la_curvature_diag = {
     .fit_batch = fit_batch,
     .fit_visitor = fit_visitor,
     .fit_close = fit_close,
-    .cov_bytes = la_block_cov_bytes,
-    .cov_open = la_block_cov_open,
-    .cov_batch = la_block_cov_batch,
-    .cov_visitor = la_block_cov_visitor,
-    .cov_read = la_block_cov_read,
-    .cov_close = la_block_cov_close,
+    .covariance = &la_block_covariance,
 };

@@ -21,11 +21,6 @@ struct la_draw {
     double *along;   /* [rank] of the exact kinds: what is taken off along each direction */
 };
 
-static bool is_joint(const la_posterior *posterior) {
-    return posterior->curvature == LA_CURVATURE_EXACT ||
-           posterior->curvature == LA_CURVATURE_LAST_LAYER;
-}
-
 la_status la_draw_open(const la_posterior *posterior, uint64_t seed, la_draw **out, la_error *err) {
     *out = NULL;
     la_draw *d = la_alloc(1, sizeof *d, err);
@@ -42,7 +37,7 @@ la_status la_draw_open(const la_posterior *posterior, uint64_t seed, la_draw **o
         d->largest = size > d->largest ? size : d->largest;
         width += size;
     }
-    bool joint = is_joint(posterior);
+    bool joint = la_curvature_is_joint(posterior->curvature);
     int64_t floats = joint ? width : d->threads * 3 * d->largest;
     d->work = la_alloc((size_t)floats, sizeof *d->work, err);
     d->along = la_alloc((size_t)posterior->directions.rank, sizeof *d->along, err);
@@ -180,7 +175,7 @@ static void draw_jointly(la_draw *d, int64_t number, const float *map, float *th
 
 void la_draw_network(la_draw *d, int64_t number, const float *map, float *theta) {
     const la_posterior *posterior = d->posterior;
-    if (is_joint(posterior)) {
+    if (la_curvature_is_joint(posterior->curvature)) {
         draw_jointly(d, number, map, theta);
         return;
     }

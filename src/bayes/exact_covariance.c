@@ -4,7 +4,7 @@
  *
  * so that J is seen block by block and never held, and every scale of lambda costs a sum on the
  * host. */
-#include "bayes/exact_covariance.h"
+#include "bayes/curvature.h"
 #include "bayes/jacobian.h"
 
 #include <stdlib.h>
@@ -47,8 +47,8 @@ static la_jacobian_shape jacobian_shape(const la_cov_shape *shape) {
         .max_rows = shape->max_rows, .max_tokens = shape->max_tokens, .n_rhs = shape->n_rhs};
 }
 
-size_t la_exact_cov_bytes(const la_model *model, const la_posterior *posterior,
-                          const la_cov_shape *shape) {
+static size_t cov_bytes(const la_model *model, const la_posterior *posterior,
+                        const la_cov_shape *shape) {
     la_jacobian_shape jacobian = jacobian_shape(shape);
     int64_t rows = shape->max_rows * shape->n_rhs;
     const la_directions *d = &posterior->directions;
@@ -89,8 +89,24 @@ static la_status open_memory(la_covariance *c, const la_cov_shape *shape, la_err
     return err->status;
 }
 
-la_status la_exact_cov_open(la_model *model, const la_posterior *posterior,
-                            const la_cov_shape *shape, la_covariance **out, la_error *err) {
+static void cov_close(la_covariance *c) {
+    if (!c)
+        return;
+    la_backend *be = c->model->be;
+    void *buffers[] = {c->ones, c->z, c->squares, c->vectors_owned ? c->vectors : NULL};
+    for (int i = 0; i < 4; i++)
+        if (buffers[i])
+            be->ops->release(be, buffers[i]);
+    la_jacobian_close(c->jacobian);
+    free(c->scales);
+    free(c->offset);
+    free(c->z_host);
+    free(c->squares_host);
+    free(c);
+}
+
+static la_status cov_open(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
+                          la_covariance **out, la_error *err) {
     *out = NULL;
     la_covariance *c = la_alloc(1, sizeof *c, err);
     if (!c)
@@ -106,7 +122,7 @@ la_status la_exact_cov_open(la_model *model, const la_posterior *posterior,
     if (open_memory(c, shape, err) == LA_OK)
         la_jacobian_open(model, &jacobian, &c->jacobian, err);
     if (err->status != LA_OK) {
-        la_exact_cov_close(c);
+        cov_close(c);
         return err->status;
     }
     int64_t next = 0;
@@ -119,7 +135,7 @@ la_status la_exact_cov_open(la_model *model, const la_posterior *posterior,
     return LA_OK;
 }
 
-void la_exact_cov_batch(la_covariance *c, int64_t n_rows) {
+static void cov_batch(la_covariance *c, int64_t n_rows) {
     la_backend *be = c->model->be;
     size_t rows = (size_t)(n_rows * c->n_rhs);
     c->n_rows = n_rows;
@@ -141,7 +157,7 @@ static void add(void *user, int64_t block, int64_t first, int64_t n_rows, int64_
     be->ops->gemm(be, false, true, 1, &rows, &vectors, 1, &z);
 }
 
-la_block_visitor la_exact_cov_visitor(la_covariance *c) {
+static la_block_visitor cov_visitor(la_covariance *c) {
     return la_jacobian_visitor(c->jacobian, add, c);
 }
 
@@ -176,7 +192,7 @@ static void finish_row(const la_covariance *c, int64_t row, double lambda, doubl
         }
 }
 
-la_status la_exact_cov_read(la_covariance *c, double *cov, la_error *err) {
+static la_status cov_read(la_covariance *c, double *cov, la_error *err) {
     la_backend *be = c->model->be;
     int64_t m = c->n_rhs, rows = c->n_rows * m;
     be->ops->download(be, c->z_host, c->z, (size_t)(rows * c->rank) * sizeof *c->z);
@@ -190,18 +206,11 @@ la_status la_exact_cov_read(la_covariance *c, double *cov, la_error *err) {
     return LA_OK;
 }
 
-void la_exact_cov_close(la_covariance *c) {
-    if (!c)
-        return;
-    la_backend *be = c->model->be;
-    void *buffers[] = {c->ones, c->z, c->squares, c->vectors_owned ? c->vectors : NULL};
-    for (int i = 0; i < 4; i++)
-        if (buffers[i])
-            be->ops->release(be, buffers[i]);
-    la_jacobian_close(c->jacobian);
-    free(c->scales);
-    free(c->offset);
-    free(c->z_host);
-    free(c->squares_host);
-    free(c);
-}
+const la_covariance_kind la_exact_covariance = {
+    .bytes = cov_bytes,
+    .open = cov_open,
+    .batch = cov_batch,
+    .visitor = cov_visitor,
+    .read = cov_read,
+    .close = cov_close,
+};

@@ -5,7 +5,7 @@
  *
  * Rows of G are held as far as memory goes. What does not fit is run again: for each part that is held
  * the rows behind it pass once, and all rows once more for V. */
-#include "bayes/exact_covariance.h"
+#include "bayes/curvature.h"
 #include "bayes/jacobian.h"
 
 #include <math.h>
@@ -459,38 +459,13 @@ static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *po
     return LA_OK;
 }
 
-const la_curvature_kind la_curvature_exact = {
-    .name = "exact",
-    .curvature = LA_CURVATURE_EXACT,
-    .one_device = true,
-    .fit_bytes = fit_bytes,
-    .fit_open = fit_open,
-    .fit_next = fit_next,
-    .fit_batch = fit_batch,
-    .fit_visitor = fit_visitor,
-    .fit_close = fit_close,
-    .cov_bytes = la_exact_cov_bytes,
-    .cov_open = la_exact_cov_open,
-    .cov_batch = la_exact_cov_batch,
-    .cov_visitor = la_exact_cov_visitor,
-    .cov_read = la_exact_cov_read,
-    .cov_close = la_exact_cov_close,
-};
+/* The last layer is the exact kind over other blocks: the form says which. */
+#define EXACT_KIND(its_name, its_curvature)                                                        \
+    {                                                                                              \
+        .name = its_name, .curvature = its_curvature, .one_device = true, .fit_bytes = fit_bytes,  \
+        .fit_open = fit_open, .fit_next = fit_next, .fit_batch = fit_batch,                        \
+        .fit_visitor = fit_visitor, .fit_close = fit_close, .covariance = &la_exact_covariance     \
+    }
 
-const la_curvature_kind la_curvature_last_layer = {
-    .name = "last-layer",
-    .curvature = LA_CURVATURE_LAST_LAYER,
-    .one_device = true,
-    .fit_bytes = fit_bytes,
-    .fit_open = fit_open,
-    .fit_next = fit_next,
-    .fit_batch = fit_batch,
-    .fit_visitor = fit_visitor,
-    .fit_close = fit_close,
-    .cov_bytes = la_exact_cov_bytes,
-    .cov_open = la_exact_cov_open,
-    .cov_batch = la_exact_cov_batch,
-    .cov_visitor = la_exact_cov_visitor,
-    .cov_read = la_exact_cov_read,
-    .cov_close = la_exact_cov_close,
-};
+const la_curvature_kind la_curvature_exact = EXACT_KIND("exact", LA_CURVATURE_EXACT);
+const la_curvature_kind la_curvature_last_layer = EXACT_KIND("last-layer", LA_CURVATURE_LAST_LAYER);

@@ -8,7 +8,7 @@
  * S S^T = diag(p) - p p^T. Blocks that read the same matrix share one input sum. A batch is summed
  * in f32, the batches into each other in f64. EKFAC adds a second pass over the rows, which measures
  * the eigenvalues in the eigenvectors of the first. */
-#include "bayes/block_covariance.h"
+#include "bayes/curvature.h"
 #include "bayes/squares.h"
 
 #include <stdlib.h>
@@ -379,12 +379,7 @@ const la_curvature_kind la_curvature_kron = {
     .fit_batch = fit_batch,
     .fit_visitor = fit_visitor,
     .fit_close = fit_close,
-    .cov_bytes = la_block_cov_bytes,
-    .cov_open = la_block_cov_open,
-    .cov_batch = la_block_cov_batch,
-    .cov_visitor = la_block_cov_visitor,
-    .cov_read = la_block_cov_read,
-    .cov_close = la_block_cov_close,
+    .covariance = &la_block_covariance,
 };
 
 const la_curvature_kind la_curvature_ekfac = {
@@ -396,10 +391,5 @@ const la_curvature_kind la_curvature_ekfac = {
     .fit_batch = fit_batch,
     .fit_visitor = fit_visitor,
     .fit_close = fit_close,
-    .cov_bytes = la_block_cov_bytes,
-    .cov_open = la_block_cov_open,
-    .cov_batch = la_block_cov_batch,
-    .cov_visitor = la_block_cov_visitor,
-    .cov_read = la_block_cov_read,
-    .cov_close = la_block_cov_close,
+    .covariance = &la_block_covariance,
 };

@@ -72,6 +72,10 @@ extern const char *const la_curvature_names[LA_CURVATURES],
     *const la_kron_names[LA_KRONS], *const la_prior_names[LA_PRIORS],
                                         *const la_params_names[LA_PARAM_SETS],
                                             *const la_method_names[LA_METHODS];
+/* Whether H ties all blocks together: the posterior has directions, and one precision. */
+static inline bool la_curvature_is_joint(la_curvature curvature) {
+    return curvature == LA_CURVATURE_EXACT || curvature == LA_CURVATURE_LAST_LAYER;
+}
 /* Whether all blocks have the same precision. */
 static inline bool la_prior_is_one(la_prior_kind kind) {
     return kind == LA_PRIOR_GLOBAL || kind == LA_PRIOR_FIXED;

@@ -10,9 +10,7 @@
 static la_status read_prior(const char *text, la_fit_options *options, la_error *err) {
     static const la_prior_kind named[] = {LA_PRIOR_MODULE, LA_PRIOR_GLOBAL, LA_PRIOR_LAYER,
                                           LA_PRIOR_KIND};
-    bool exact =
-        options->curvature == LA_CURVATURE_EXACT || options->curvature == LA_CURVATURE_LAST_LAYER;
-    options->prior = exact ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
+    options->prior = la_curvature_is_joint(options->curvature) ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
     if (!text)
         return LA_OK;
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {

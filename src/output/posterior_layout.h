@@ -34,9 +34,6 @@ static inline bool la_has_factors(la_curvature curvature) {
 static inline bool la_has_spectra(la_curvature curvature) {
     return curvature == LA_CURVATURE_DIAG || curvature == LA_CURVATURE_EKFAC;
 }
-static inline bool la_has_directions(la_curvature curvature) {
-    return curvature == LA_CURVATURE_EXACT || curvature == LA_CURVATURE_LAST_LAYER;
-}
 
 /* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
  * once more and crashes. Every file is closed by who opened it. */

@@ -436,7 +436,7 @@ static la_status get_all(const reader *root, la_posterior *p) {
         status = get_block(&r, b, p);
     H5Gclose(r.group);
     LA_TRY(status);
-    if (la_has_directions(p->curvature))
+    if (la_curvature_is_joint(p->curvature))
         LA_TRY(get_directions(root, p));
     LA_TRY(get_choice_group(root, p));
     LA_TRY(get_adue(root, p));

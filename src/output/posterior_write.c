@@ -249,7 +249,7 @@ static la_status put_all(const writer *root, const la_posterior *p) {
         status = put_block(&w, b, p);
     H5Gclose(w.group);
     LA_TRY(status);
-    if (la_has_directions(p->curvature))
+    if (la_curvature_is_joint(p->curvature))
         LA_TRY(put_directions(root, &p->directions));
     if (p->choice.guarded)
         LA_TRY(put_choice(root, &p->choice));

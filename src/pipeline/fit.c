@@ -121,9 +121,8 @@ static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
     int64_t n_ids = 0;
-    bool one_precision =
-        options->curvature == LA_CURVATURE_EXACT || options->curvature == LA_CURVATURE_LAST_LAYER;
-    if (one_precision && !la_prior_is_one(options->prior)) /* before all the work */
+    if (la_curvature_is_joint(options->curvature) &&
+        !la_prior_is_one(options->prior)) /* before all the work */
         return la_fail(err, LA_USAGE,
                        "--prior %s: --curvature %s ties all blocks together and has one precision; "
                        "expected global or a number",

@@ -302,8 +302,8 @@ static la_status open_covariances(evaluating *e, int w, la_error *err) {
         part->cov =
             la_alloc((size_t)(e->n_scales * session->batch_rows * m * m), sizeof *part->cov, err);
         LA_TRY(err->status);
-        LA_TRY(form->kind->cov_open(&part->view.model, &form->posterior, &shape, &part->covariance,
-                                    err));
+        LA_TRY(form->kind->covariance->open(&part->view.model, &form->posterior, &shape,
+                                            &part->covariance, err));
     }
     return LA_OK;
 }
@@ -337,16 +337,16 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     la_contrast_cotangents(n, to->n_classes, e->basis, e->cotangents[w]);
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
-        e->forms[i].kind->cov_batch(part->covariance, n);
+        e->forms[i].kind->covariance->batch(part->covariance, n);
         views[i] = &part->view;
         all.seconds[i] = &part->seconds;
-        visitors[i] = e->forms[i].kind->cov_visitor(part->covariance);
+        visitors[i] = e->forms[i].kind->covariance->visitor(part->covariance);
     }
     la_block_visitor visitor = {visit_all, &all};
     LA_TRY(la_run_backward(&worker->run, e->cotangents[w], &visitor, err));
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
-        LA_TRY(e->forms[i].kind->cov_read(part->covariance, part->cov, err));
+        LA_TRY(e->forms[i].kind->covariance->read(part->covariance, part->cov, err));
         for (int64_t g = 0; g < e->n_scales; g++)
             memcpy(e->cov[i] + (g * to->n + first) * m * m, part->cov + g * n * m * m,
                    (size_t)(n * m * m) * sizeof(double));
@@ -423,7 +423,7 @@ la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, co
         tell_seconds(&e, la_seconds() - start, session->workers[0].seconds_forward - forward);
     for (int i = 0; e.parts && i < n * session->n_workers; i++) {
         if (e.parts[i].covariance)
-            forms[i % n].kind->cov_close(e.parts[i].covariance);
+            forms[i % n].kind->covariance->close(e.parts[i].covariance);
         la_form_view_close(&e.parts[i].view);
         free(e.parts[i].cov);
     }

@@ -65,7 +65,7 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
                             .max_tokens = plan->batch_tokens,
                             .n_rhs = request->n_rhs,
                             .n_scales = 1};
-        plan->curvature = request->kind->cov_bytes(model, request->posterior, &cov);
+        plan->curvature = request->kind->covariance->bytes(model, request->posterior, &cov);
     }
     plan->workspace = model->be->ops->workspace(model->be, &sizes);
     plan->weights = model->be->ops->in_place ? 0 : model->weight_bytes;

@@ -189,7 +189,7 @@ void la_predictor_close(la_predictor *p) {
     for (int w = 0; w < LA_DEVICES_MAX; w++) {
         la_predictor_part *part = &p->parts[w];
         if (part->covariance)
-            p->kind->cov_close(part->covariance);
+            p->kind->covariance->close(part->covariance);
         free(part->logits);
         free(part->cotangents);
         free(part->cov);
@@ -225,7 +225,7 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
     la_worker *worker = &p->session.workers[w];
     la_predictor_part *part = &p->parts[w];
     if (part->covariance && tokens > worker->run.max_tokens) {
-        p->kind->cov_close(part->covariance); /* its room is needed for the larger run */
+        p->kind->covariance->close(part->covariance); /* its room is needed for the larger run */
         part->covariance = NULL;
     }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
@@ -237,16 +237,16 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
                           .n_rhs = p->session.n_rhs,
                           .n_scales = 1,
                           .scales = &one};
-    return p->kind->cov_open(&worker->model, &p->posterior, &shape, &part->covariance, err);
+    return p->kind->covariance->open(&worker->model, &p->posterior, &shape, &part->covariance, err);
 }
 
 static la_status covariance(la_predictor *p, int w, const la_batch *batch, la_error *err) {
     la_predictor_part *part = &p->parts[w];
     la_contrast_cotangents(batch->n_rows, p->n_classes, p->basis, part->cotangents);
-    p->kind->cov_batch(part->covariance, batch->n_rows);
-    la_block_visitor visitor = p->kind->cov_visitor(part->covariance);
+    p->kind->covariance->batch(part->covariance, batch->n_rows);
+    la_block_visitor visitor = p->kind->covariance->visitor(part->covariance);
     LA_TRY(la_run_backward(&p->session.workers[w].run, part->cotangents, &visitor, err));
-    return p->kind->cov_read(part->covariance, part->cov, err);
+    return p->kind->covariance->read(part->covariance, part->cov, err);
 }
 
 la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_error *err) {
