@@ -469,7 +469,7 @@ def rounded(value):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--only", type=lambda s: s.split(","), default=sorted(os.listdir(PARITY)))
+    ap.add_argument("--only", type=lambda s: s.split(","), default=sorted(n for n in os.listdir(PARITY) if os.path.exists(f"{PARITY}/{n}/dense.json")))
     ap.add_argument("--check", action="store_true", help="compare with the stored files instead of writing them")
     o = ap.parse_args()
     worst = 0.0

@@ -12,6 +12,7 @@ A weight W [out, in] is flattened row by row, so its Kronecker factors are in th
 """
 
 import argparse
+import contextlib
 import json
 import math
 import re
@@ -21,50 +22,13 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import qmc, norm as gaussian
 
+import strict_float64
+
 F64 = torch.float64
 MC_POINTS = 1 << 16  # scrambled Sobol points for mc_probs; the scramble is seeded
 
 
 # ---------------------------------------------------------------------------------------------------------- model
-
-
-def make_strict_float64():
-    """Replace the places where transformers falls back to float32 inside a float64 model (RMSNorm, rotary tables)."""
-    from transformers.models.llama import modeling_llama as ml
-
-    def rms_norm(self, x):
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
-
-    def rope_frequencies(config):
-        """The definition of the default and the llama3 frequencies, in float64."""
-        p = config.rope_parameters
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        freq = p["rope_theta"] ** (-torch.arange(0, dim, 2, dtype=F64) / dim)
-        if p["rope_type"] == "default":
-            return freq
-        if p["rope_type"] != "llama3":
-            raise SystemExit(f"rope type {p['rope_type']} is not in this reference")
-        factor, low, high = p["factor"], p["low_freq_factor"], p["high_freq_factor"]
-        context = p["original_max_position_embeddings"]
-        out = []
-        for f in freq.tolist():
-            wavelength = 2 * math.pi / f
-            if wavelength < context / high:
-                out.append(f)
-            elif wavelength > context / low:
-                out.append(f / factor)
-            else:
-                s = (context / wavelength - low) / (high - low)
-                out.append((1 - s) * f / factor + s * f)
-        return torch.tensor(out, dtype=F64)
-
-    def rotary(self, x, position_ids):
-        freqs = position_ids[..., None].to(F64) * rope_frequencies(self.config)
-        emb = torch.cat((freqs, freqs), dim=-1)
-        return emb.cos(), emb.sin()
-
-    ml.LlamaRMSNorm.forward = rms_norm
-    ml.LlamaRotaryEmbedding.forward = rotary
 
 
 def load_model(base, adapter, float32_islands=False):
@@ -75,13 +39,14 @@ def load_model(base, adapter, float32_islands=False):
 
     transformers.logging.set_verbosity_error()
     if not float32_islands:
-        make_strict_float64()
+        strict_float64.make_strict_float64()
     with open(os.path.join(adapter, "adapter_config.json")) as f:
         task = json.load(f)["task_type"]
-    kw = dict(dtype=F64, attn_implementation="sdpa")
+    model_type = transformers.AutoConfig.from_pretrained(base).model_type
+    kw = dict(dtype=F64, attn_implementation=strict_float64.attention_name(model_type, float32_islands))
     if task == "SEQ_CLS":
         with safe_open(os.path.join(adapter, "adapter_model.safetensors"), "pt") as s:
-            rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|score)\.weight$", k)]
+            rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|classifier\.out_proj|score)\.weight$", k)]
         if rows:
             kw["num_labels"] = rows[0]
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **kw)
@@ -91,25 +56,33 @@ def load_model(base, adapter, float32_islands=False):
         raise SystemExit(f"task type {task} is not in this reference")
     model = PeftModel.from_pretrained(model, adapter)
     model = model.double().eval()
+    if not float32_islands:
+        strict_float64.finish(model)
     for p in model.parameters():
         p.requires_grad_(False)
     return model, task
 
 
 class Block:
-    """One trained matrix: its name as laplora calls it, its module and whether it is a dense head layer."""
+    """One trained matrix: its name as laplora calls it, its module, whether it is a dense head layer and whether DoRA uses it."""
 
-    def __init__(self, name, module, head):
-        self.name, self.module, self.head = name, module, head
+    def __init__(self, name, module, head, dora=False):
+        self.name, self.module, self.head, self.dora = name, module, head, dora
         self.weight = module.weight.requires_grad_(True)
         self.bias = None
         if head and module.bias is not None:
             self.bias = module.bias.requires_grad_(True)
-        self.input = self.output = None
-        module.register_forward_hook(self.hook)
+        self.uses = []  # (input, output) of every time that this row's forward pass applied the matrix
+        module.register_forward_hook(lambda module, args, output: self.uses.append((args[0], output)))
 
-    def hook(self, module, args, output):
-        self.input, self.output = args[0], output
+    def is_table(self, use):
+        """Whether this use of the matrix is not on the row's tokens but on a fixed table, of which a row reads only some lines.
+
+        The identity by which PEFT's DoRA takes the product B A comes first and is not read at all; the relative positions of a DeBERTa
+        come after the tokens, or alone in a projection of their own."""
+        if self.dora:
+            return use == 0
+        return use > 0 or re.search(r"\.pos_(key|query)_proj\.", self.name) is not None
 
     def theta(self):
         """[out, in] or, for a head with a bias, [out, in + 1] (the bias is the weight of an input that is always 1)."""
@@ -124,7 +97,7 @@ def find_blocks(model, params):
             continue
         short = name.removeprefix("base_model.model.")
         if "lora" in params.split("+") and re.search(r"\.lora_[AB]\.default$", short):
-            blocks.append(Block(short.removesuffix(".default"), module, head=False))
+            blocks.append(Block(short.removesuffix(".default"), module, head=False, dora=model.peft_config["default"].use_dora))
         if "head" in params.split("+") and ".modules_to_save.default" in short:
             blocks.append(Block(short.replace(".modules_to_save.default", ""), module, head=True))
     if not blocks:
@@ -137,23 +110,35 @@ def read_rows(path):
         return [json.loads(line) for line in f if line.strip()]
 
 
-def run_row(model, blocks, row, task, choice_ids, check=True):
+def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
     """Logits [C], and per block: inputs a [T, in], output gradients g [C, T, out], Jacobian J [C, out, in]."""
     ids = torch.tensor([row["input_ids"]])
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    for b in blocks:
+        b.uses.clear()
+    with strict_float64.Float64Only() if strict else contextlib.nullcontext():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     logits = logits[0, -1, choice_ids] if task == "CAUSAL_LM" else logits[0]
     assert logits.dtype == F64
-    wanted = [t for b in blocks for t in (b.output, b.weight) + (() if b.bias is None else (b.bias,))]
-    per_class = []
-    for c in range(len(logits)):
-        grads = torch.autograd.grad(logits[c], wanted, retain_graph=True, allow_unused=True)
-        per_class.append([torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads)])
+    wanted = [t for b in blocks for t in [y for _, y in b.uses] + [b.weight] + ([] if b.bias is None else [b.bias])]
+    if not wanted:
+        return logits.detach(), []
+    per_class = [torch.autograd.grad(f, wanted, retain_graph=True, allow_unused=True) for f in logits]
+    per_class = [[torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads)] for grads in per_class]
     result, at = [], 0
     for b in blocks:
-        a = b.input.detach().reshape(-1, b.input.shape[-1])
-        g = torch.stack([pc[at].reshape(-1, b.output.shape[-1]) for pc in per_class])
-        jac = torch.stack([pc[at + 1] for pc in per_class])
-        at += 2
+        a, g = [], []
+        for use, (x, y) in enumerate(b.uses):
+            gradient = torch.stack([pc[at + use].reshape(-1, y.shape[-1]) for pc in per_class])
+            x = x.detach().reshape(-1, x.shape[-1])
+            if b.is_table(use):
+                read = gradient.abs().sum(dim=(0, 2)) > 0
+                x, gradient = x[read], gradient[:, read]
+            a.append(x)
+            g.append(gradient)
+        a, g = torch.cat(a), torch.cat(g, 1)
+        at += len(b.uses)
+        jac = torch.stack([pc[at] for pc in per_class])
+        at += 1
         if b.head:
             # a head layer has one token per row: the one that the logits read (every other gradient is zero)
             used = torch.nonzero(g.abs().sum(dim=(0, 2))).flatten().tolist()
@@ -327,8 +312,10 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
     model, task = load_model(base, adapter, float32_islands)
     if (task == "CAUSAL_LM") != bool(choice_ids):
         raise SystemExit("--choice-ids belongs to a causal LM, and a causal LM needs it")
-    blocks = find_blocks(model, params)
     calib, test = read_rows(calib), read_rows(test)
+    if not float32_islands:
+        run_row(model, [], test[0], task, choice_ids, strict=True)
+    blocks = find_blocks(model, params)
     result = {"task": "choice" if choice_ids else "seq", "n_classes": None, "choice_ids": choice_ids}
     for kron in ("expand", "reduce"):
         logits, part = evaluate(model, blocks, calib, test, task, choice_ids, kron)
@@ -336,6 +323,11 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
         result["logits"] = [f.tolist() for f in logits]
         result[kron] = part
     return result
+
+
+def logits_alone(base, adapter, test, choice_ids=None):
+    model, task = load_model(base, adapter)
+    return [run_row(model, [], row, task, choice_ids, strict=True)[0].tolist() for row in read_rows(test)]
 
 
 # --------------------------------------------------------------------------------------------------------- output

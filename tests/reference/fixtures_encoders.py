@@ -1,0 +1,108 @@
+"""Fixtures of encoders: BERT and what came after it."""
+
+import torch
+from peft import LoraConfig
+
+import laplace_reference as ref
+from fixture_tools import (
+    N_CALIB, N_TEST, SEQ, base_tensors, bert_config, case, expected, fresh, labels, random_rows, write_adapter, write_base, write_rows,
+)
+
+
+def bert_all_linear(folder, rnd):
+    """Every linear layer of a BERT, rsLoRA, rank and alpha patterns (the first that matches wins), trained biases."""
+    cfg = bert_config(hidden_size=30, num_attention_heads=2, num_hidden_layers=2, intermediate_size=46)
+    names = ["bad", "poor", "good", "great"]
+    cfg.update(id2label={str(i): n for i, n in enumerate(names)}, label2id={n: i for i, n in enumerate(names)})
+    model = fresh(SEQ, cfg)
+    write_base(f"{folder}/base", cfg, base_tensors(model, rnd))
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, use_rslora=True, bias="lora_only", modules_to_save=["classifier"],
+        target_modules=["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense", "bert.pooler.dense"],
+        rank_pattern={"attention.output.dense": 2, "output.dense": 5, "layer.1.attention.self.query": 1},
+        alpha_pattern={"attention.output.dense": 4, "bert.pooler.dense": 3, "layer.0.attention.self.key": 2, "output.dense": 7},
+    )
+    write_adapter(model, lora, f"{folder}/adapter", rnd, head_std=2.0)
+    for name, n in (("calib", N_CALIB), ("test", N_TEST)):
+        write_rows(f"{folder}/{name}.jsonl", random_rows(rnd, n, 97, 4))
+    return expected(folder, ["lora", "lora+head"])
+
+
+def bert_pair(folder, rnd):
+    """A bare BertModel file of the old kind (no `bert.` prefix, LayerNorm.gamma/beta, no classifier), one adapted layer, bf16 adapter."""
+    cfg = bert_config(architectures=["BertModel"], hidden_size=28, num_attention_heads=4, num_hidden_layers=3, intermediate_size=44)
+    del cfg["torch_dtype"], cfg["transformers_version"]
+    model = fresh(SEQ, cfg)
+    tensors = {k.removeprefix("bert."): v for k, v in base_tensors(model, rnd).items() if k.startswith("bert.")}
+    old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for k, v in tensors.items()}
+    assert sum(k.endswith((".gamma", ".beta")) for k in old) == 14
+    write_base(f"{folder}/base", cfg, old)
+    lora = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules=["query"], layers_to_transform=[2], modules_to_save=["classifier"])
+    write_adapter(model, lora, f"{folder}/adapter", rnd, dtype=torch.bfloat16, head_std=1.0)
+    for name, n in (("calib", N_CALIB), ("test", N_TEST)):
+        write_rows(f"{folder}/{name}.jsonl", random_rows(rnd, n, 97, 2))
+    # the renamed base tensors and the bf16 adapter must really have been read
+    loaded = dict(ref.load_model(f"{folder}/base", f"{folder}/adapter")[0].named_parameters())
+    for k, v in tensors.items():
+        p = loaded.get(f"base_model.model.bert.{k}")
+        p = loaded[f"base_model.model.bert.{k.replace('query.', 'query.base_layer.')}"] if p is None else p
+        assert torch.equal(p, v.float().double()), k
+    return expected(folder, ["lora", "lora+head", "head"])
+
+
+def bert_f16_head(folder, rnd):
+    """F16 base file; also for the parameter sets with the dense classifier."""
+    cfg = bert_config(hidden_size=30, num_attention_heads=6, num_hidden_layers=2, intermediate_size=50, torch_dtype="float16", **labels(3))
+    model = fresh(SEQ, cfg)
+    write_base(f"{folder}/base", cfg, base_tensors(model, rnd), dtype=torch.float16)
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=4, target_modules=["query", "value"], modules_to_save=["classifier"])
+    write_adapter(model, lora, f"{folder}/adapter", rnd)
+    for name, n in (("calib", N_CALIB), ("test", N_TEST)):
+        write_rows(f"{folder}/{name}.jsonl", random_rows(rnd, n, 97, 3))
+    return expected(folder, ["lora", "lora+head", "head"])
+
+
+def deberta_config(**kw):
+    cfg = dict(
+        architectures=["DebertaV2ForSequenceClassification"], model_type="deberta-v2", vocab_size=97, hidden_size=32, num_attention_heads=4,
+        num_hidden_layers=3, intermediate_size=44, hidden_act="gelu", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+        max_position_embeddings=32, max_relative_positions=-1, relative_attention=True, position_buckets=8, layer_norm_eps=1e-7,
+        pooler_dropout=0, pooler_hidden_act="gelu", pooler_hidden_size=32, pad_token_id=0, initializer_range=0.02, torch_dtype="float32",
+    )
+    cfg.update(kw)
+    return cfg
+
+
+def deberta(folder, rnd):
+    """DeBERTa v3: the query and key projections serve the relative positions too, whose table is normed; no absolute positions."""
+    cfg = deberta_config(
+        share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0, **labels(3),
+    )
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, modules_to_save=["pooler", "classifier"],
+        target_modules=["query_proj", "key_proj", "value_proj", "attention.output.dense", "output.dense"],
+    )
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(3, 24), embedding_std=0.4)
+
+
+def deberta_separate(folder, rnd):
+    """DeBERTa v2 with projections of their own for the relative positions, absolute positions and types, narrow embeddings."""
+    cfg = deberta_config(
+        share_att_key=False, pos_att_type="c2p|p2c", position_biased_input=True, type_vocab_size=2, embedding_size=20, num_hidden_layers=2,
+        pooler_hidden_act="tanh", **labels(2),
+    )
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=2, lora_alpha=4, modules_to_save=["pooler", "classifier"],
+        target_modules=["query_proj", "key_proj", "value_proj", "pos_key_proj", "pos_query_proj"],
+    )
+    return case(folder, rnd, cfg, lora, classes=2, lengths=(3, 24), embedding_std=0.4)
+
+
+EVERY = ("lora", "lora+head", "head")
+MADE = {
+    "bert-all-linear": (bert_all_linear, 101),
+    "bert-pair": (bert_pair, 102),
+    "bert-f16-head": (bert_f16_head, 105),
+    "deberta-v2": (deberta, 201),
+    "deberta-v2-separate": (deberta_separate, 202),
+}
