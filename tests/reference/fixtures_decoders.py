@@ -59,7 +59,183 @@ def llama3_scaled(folder, rnd):
     return expected(folder, ["lora", "lora+head", "head"])
 
 
+def llama_rope(folder, rnd, max_position, lengths, spelling):
+    """A choice task with scaled rotary tables; `spelling` is how the config says so."""
+    cfg = llama_config(
+        hidden_size=32, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2, intermediate_size=40, pad_token_id=0,
+        max_position_embeddings=max_position, attention_bias=False, mlp_bias=False, **spelling,
+    )
+    lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj"])
+    return case(folder, rnd, cfg, lora, choice_ids=[12, 50, 33], lengths=lengths, embedding_std=0.4)
+
+
+def llama_yarn(folder, rnd):
+    """YaRN in the v4 spelling; frequencies below, on and above the ramp."""
+    rope = dict(type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=2.0, beta_slow=0.1)
+    return llama_rope(folder, rnd, 128, (3, 28), dict(rope_theta=1000.0, rope_scaling=rope))
+
+
+def llama_yarn_mscale(folder, rnd):
+    """YaRN in the v5 spelling, its two scales of attention given, the ramp's ends not rounded to whole dimensions."""
+    rope = dict(
+        rope_type="yarn", rope_theta=500.0, factor=8.0, original_max_position_embeddings=16, beta_fast=3.0, beta_slow=0.2, mscale=0.9,
+        mscale_all_dim=0.4, truncate=False,
+    )
+    return llama_rope(folder, rnd, 128, (3, 28), dict(rope_parameters=rope))
+
+
+def llama_dynamic(folder, rnd):
+    """Dynamic NTK: the base depends on the length of the row; rows on both sides of the trained length."""
+    return llama_rope(folder, rnd, 12, (3, 28), dict(rope_theta=10000.0, rope_scaling=dict(type="dynamic", factor=2.0)))
+
+
+def llama_linear(folder, rnd):
+    """Linear scaling of the positions."""
+    return llama_rope(folder, rnd, 64, (3, 28), dict(rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.5)))
+
+
+def qwen2_window(folder, rnd):
+    """The upper two of four layers see eight tokens; v4 spelling."""
+    cfg = llama_config(
+        architectures=["Qwen2ForCausalLM"], model_type="qwen2", hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+        num_hidden_layers=4, intermediate_size=44, rms_norm_eps=1e-6, rope_theta=1000000.0, use_sliding_window=True, sliding_window=8,
+        max_window_layers=2, tie_word_embeddings=True,
+    )
+    lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+    return case(folder, rnd, cfg, lora, choice_ids=[8, 71, 30], lengths=(4, 28), embedding_std=0.2)
+
+
+def qwen2_seq(folder, rnd):
+    """Sequence classification without a pad id: the last token is read."""
+    cfg = llama_config(
+        architectures=["Qwen2ForSequenceClassification"], model_type="qwen2", hidden_size=32, num_attention_heads=4, num_key_value_heads=1,
+        num_hidden_layers=2, intermediate_size=44, rms_norm_eps=1e-6, rope_theta=10000.0, use_sliding_window=False, sliding_window=4,
+        max_window_layers=0, **labels(3),
+    )
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"], modules_to_save=["score"])
+    return case(folder, rnd, cfg, lora, EVERY, embedding_std=0.4)
+
+
+def gemma_config(**kw):
+    cfg = llama_config(
+        hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=10, intermediate_size=44, hidden_activation="gelu_pytorch_tanh",
+        rms_norm_eps=1e-6, query_pre_attn_scalar=12, sliding_window=8, pad_token_id=0, attention_bias=False, tie_word_embeddings=True,
+    )
+    del cfg["hidden_act"], cfg["pretraining_tp"]
+    cfg.update(kw)
+    return cfg
+
+
+def gemma2_seq(folder, rnd):
+    """Sequence classification: the cap of the attention scores holds, that of the logits does not; layers alternate without being named."""
+    cfg = gemma_config(
+        architectures=["Gemma2ForSequenceClassification"], model_type="gemma2", num_hidden_layers=2, attn_logit_softcapping=3.0,
+        final_logit_softcapping=2.0, rope_theta=10000.0, **labels(3),
+    )
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj"], modules_to_save=["score"])
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(4, 24))
+
+
+def gemma3(folder, rnd):
+    """Two of three layers local, each kind with its own rotary table; v5 spelling."""
+    cfg = gemma_config(
+        architectures=["Gemma3ForCausalLM"], model_type="gemma3_text", num_hidden_layers=3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters=dict(
+            full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1000000.0),
+            sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+        ),
+    )
+    lora = LoraConfig(
+        task_type="CAUSAL_LM", r=2, lora_alpha=4,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    )
+    return case(folder, rnd, cfg, lora, choice_ids=[9, 44, 61, 80], lengths=(4, 28), embedding_std=0.2)
+
+
+def gemma3_v4(folder, rnd):
+    """Gemma 3 in the v4 spelling, its scaling for the global layers alone, as a sequence classifier."""
+    cfg = gemma_config(
+        architectures=["Gemma3ForCausalLM"], model_type="gemma3_text", num_hidden_layers=4, sliding_window_pattern=3, rope_theta=500000.0,
+        rope_local_base_freq=5000.0, rope_scaling=dict(rope_type="linear", factor=4.0), **labels(3),
+    )
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj"], modules_to_save=["score"])
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(4, 28))
+
+
+def phi3_config(**kw):
+    cfg = llama_config(
+        architectures=["Phi3ForCausalLM"], model_type="phi3", hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2,
+        intermediate_size=44, pad_token_id=0, original_max_position_embeddings=64, rope_theta=10000.0, resid_pdrop=0.0, embd_pdrop=0.0,
+    )
+    del cfg["pretraining_tp"]
+    cfg.update(kw)
+    return cfg
+
+
+FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+
+
+def phi3(folder, rnd):
+    """Fused projections, all of them adapted; every layer sees eight tokens."""
+    lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=FUSED)
+    cfg = phi3_config(sliding_window=8, rope_scaling=None)
+    return case(folder, rnd, cfg, lora, choice_ids=[15, 66, 91], lengths=(4, 24), embedding_std=0.4)
+
+
+def phi3_longrope_config(**kw):
+    rope = dict(type="longrope", short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 1.5, 4.0, 9.0])
+    return phi3_config(num_attention_heads=2, num_key_value_heads=1, partial_rotary_factor=0.5, sliding_window=None, rope_scaling=rope, **kw)
+
+
+def phi3_longrope(folder, rnd):
+    """Half of every head rotated, short rows of a model stretched twofold: the short factors, and a factor of attention."""
+    cfg = phi3_longrope_config(original_max_position_embeddings=32)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=FUSED)
+    return case(folder, rnd, cfg, lora, choice_ids=[15, 66, 91], lengths=(4, 24), embedding_std=0.4)
+
+
+def phi3_longrope_long(folder, rnd):
+    """Rows on both sides of the length where the long factors begin; a sequence classifier."""
+    cfg = phi3_longrope_config(original_max_position_embeddings=12, **labels(2))
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["qkv_proj"], modules_to_save=["score"])
+    return case(folder, rnd, cfg, lora, EVERY, classes=2, lengths=(4, 24), embedding_std=0.4)
+
+
+def gpt2_seq(folder, rnd):
+    """Every Conv1D of a GPT-2, scores divided by the layer's number, a wider inner layer; the pad id decides which token is read."""
+    pad = 3
+    cfg = dict(
+        architectures=["GPT2LMHeadModel"], model_type="gpt2", vocab_size=101, n_positions=32, n_embd=30, n_layer=3, n_head=3, n_inner=44,
+        activation_function="gelu_new", layer_norm_epsilon=1e-5, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=True,
+        pad_token_id=pad, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(3),
+    )
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, fan_in_fan_out=True, target_modules=["c_attn", "c_proj", "c_fc"], modules_to_save=["score"],
+    )
+
+    def pads(calib, test):
+        test[1]["input_ids"] += [pad, pad]
+        test[4]["input_ids"][1] = pad
+
+    return case(folder, rnd, cfg, lora, EVERY, edit=pads, head_std=1.0)
+
+
+EVERY = ("lora", "lora+head", "head")
 MADE = {
     "llama-gqa": (llama_gqa, 103),
     "llama3-scaled": (llama3_scaled, 104),
+    "llama-yarn": (llama_yarn, 301),
+    "llama-yarn-mscale": (llama_yarn_mscale, 302),
+    "llama-dynamic": (llama_dynamic, 303),
+    "llama-linear": (llama_linear, 304),
+    "qwen2-window": (qwen2_window, 305),
+    "qwen2-seq": (qwen2_seq, 306),
+    "gemma2-seq": (gemma2_seq, 307),
+    "gemma3": (gemma3, 308),
+    "gemma3-v4": (gemma3_v4, 309),
+    "phi3": (phi3, 310),
+    "phi3-longrope": (phi3_longrope, 311),
+    "phi3-longrope-long": (phi3_longrope_long, 312),
+    "gpt2-seq": (gpt2_seq, 313),
 }

@@ -40,6 +40,7 @@ def main():
             result, file = expected(folder, COPIES[name], given["choice_ids"]), "expected_extra.json"
         else:
             make, seed = MADE[name]
+            os.makedirs(folder, exist_ok=True)
             for part in ("base", "adapter"):
                 shutil.rmtree(f"{folder}/{part}", ignore_errors=True)
             torch.manual_seed(seed)
