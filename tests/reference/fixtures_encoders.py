@@ -98,6 +98,75 @@ def deberta_separate(folder, rnd):
     return case(folder, rnd, cfg, lora, classes=2, lengths=(3, 24), embedding_std=0.4)
 
 
+def xlm_roberta(folder, rnd):
+    """Pad ids inside the rows: they take the position of the pad and do not count for the ones after them, yet are attended to."""
+    pad = 1
+    cfg = bert_config(
+        architectures=["XLMRobertaForMaskedLM"], model_type="xlm-roberta", hidden_size=32, num_attention_heads=4, num_hidden_layers=2,
+        intermediate_size=44, max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=pad, bos_token_id=0,
+        eos_token_id=2, **labels(3),
+    )
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["query", "value", "intermediate.dense"], modules_to_save=["classifier"],
+    )
+
+    def pads(calib, test):
+        for row in calib[::3] + test[::2]:
+            row["input_ids"][len(row["input_ids"]) // 2] = pad
+        test[1]["input_ids"] += [pad]
+
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(4, 20), edit=pads, embedding_std=0.4)
+
+
+def modernbert_mean(folder, rnd):
+    """The mean of the tokens pooled, every bias there is, a trained head with its norm; v4 spelling."""
+    cfg = dict(
+        architectures=["ModernBertForMaskedLM"], model_type="modernbert", vocab_size=97, hidden_size=32, num_attention_heads=4,
+        num_hidden_layers=3, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=True,
+        attention_bias=True, mlp_bias=True, classifier_bias=True, classifier_pooling="mean", classifier_activation="gelu",
+        global_rope_theta=160000.0, local_rope_theta=10000.0, global_attn_every_n_layers=2, local_attention=8, pad_token_id=0,
+        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(3),
+    )
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["Wqkv", "Wo", "Wi"], modules_to_save=["head", "classifier"],
+    )
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(3, 24), embedding_std=0.4, head_std=0.9)
+
+
+def all_linear(folder, rnd, cfg, r, target_modules="all-linear", **kw):
+    """Whatever PEFT makes of "all-linear"; its list names the layers of a whole trained head too, which get no LoRA."""
+    lora = LoraConfig(task_type="SEQ_CLS", r=r, lora_alpha=2 * r, target_modules=target_modules)
+    return case(folder, rnd, cfg, lora, EVERY, embedding_std=0.4, **kw)
+
+
+def electra_all_linear(folder, rnd):
+    """Every linear layer of an ELECTRA, the projection of its narrow embeddings among them."""
+    cfg = bert_config(
+        architectures=["ElectraForPreTraining"], model_type="electra", hidden_size=32, embedding_size=18, num_attention_heads=4,
+        num_hidden_layers=2, intermediate_size=40, **labels(3),
+    )
+    return all_linear(folder, rnd, cfg, 2)
+
+
+def distilbert_all_linear(folder, rnd):
+    """Every linear layer of a DistilBERT, named: PEFT refuses "all-linear", which would adapt and save pre_classifier at once."""
+    cfg = dict(
+        architectures=["DistilBertForMaskedLM"], model_type="distilbert", vocab_size=97, dim=32, hidden_dim=40, n_heads=4, n_layers=2,
+        activation="gelu", dropout=0.1, attention_dropout=0.1, max_position_embeddings=32, pad_token_id=0, sinusoidal_pos_embds=False,
+        seq_classif_dropout=0.2, torch_dtype="float32", **labels(3),
+    )
+    return all_linear(folder, rnd, cfg, 2, ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"])
+
+
+def roberta_all_linear(folder, rnd):
+    """Every linear layer of a RoBERTa."""
+    cfg = bert_config(
+        architectures=["RobertaForMaskedLM"], model_type="roberta", hidden_size=32, num_attention_heads=4, num_hidden_layers=2,
+        intermediate_size=40, max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, **labels(2),
+    )
+    return all_linear(folder, rnd, cfg, 2, classes=2)
+
+
 EVERY = ("lora", "lora+head", "head")
 MADE = {
     "bert-all-linear": (bert_all_linear, 101),
@@ -105,4 +174,9 @@ MADE = {
     "bert-f16-head": (bert_f16_head, 105),
     "deberta-v2": (deberta, 201),
     "deberta-v2-separate": (deberta_separate, 202),
+    "xlm-roberta": (xlm_roberta, 203),
+    "modernbert-mean": (modernbert_mean, 204),
+    "electra-all-linear": (electra_all_linear, 205),
+    "distilbert-all-linear": (distilbert_all_linear, 206),
+    "roberta-all-linear": (roberta_all_linear, 207),
 }
