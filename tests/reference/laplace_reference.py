@@ -64,16 +64,21 @@ def load_model(base, adapter, float32_islands=False):
 
 
 class Block:
-    """One trained matrix: its name as laplora calls it, its module, whether it is a dense head layer and whether DoRA uses it."""
+    """One trained matrix: its name as laplora calls it, whether it is a dense head layer and whether DoRA uses it."""
 
-    def __init__(self, name, module, head, dora=False):
-        self.name, self.module, self.head, self.dora = name, module, head, dora
-        self.weight = module.weight.requires_grad_(True)
-        self.bias = None
-        if head and module.bias is not None:
-            self.bias = module.bias.requires_grad_(True)
+    def __init__(self, name, weight, bias=None, head=False, dora=False):
+        self.name, self.head, self.dora = name, head, dora
+        self.weight = weight.requires_grad_(True)
+        self.bias = None if bias is None else bias.requires_grad_(True)
         self.uses = []  # (input, output) of every time that this row's forward pass applied the matrix
+
+    def watch(self, module):
         module.register_forward_hook(lambda module, args, output: self.uses.append((args[0], output)))
+        return self
+
+    def apply(self, x):
+        self.uses.append((x, x @ self.weight.T))
+        return self.uses[-1][1]
 
     def is_table(self, use):
         """Whether this use of the matrix is not on the row's tokens but on a fixed table, of which a row reads only some lines.
@@ -90,16 +95,44 @@ class Block:
         return w if self.bias is None else torch.cat((w, self.bias.detach()[:, None]), 1)
 
 
+def embedding_blocks(name, module):
+    """LoRA on an embedding: A reads the one-hot vector of the token.  A scale of the embedding holds for the product too."""
+    a = Block(f"{name}.lora_embedding_A", module.lora_embedding_A["default"])
+    b = Block(f"{name}.lora_embedding_B", module.lora_embedding_B["default"])
+    base = module.base_layer
+    scale = module.scaling["default"] * getattr(base, "scalar_embed_scale", 1.0)
+
+    def forward(ids):
+        one_hot = torch.nn.functional.one_hot(ids, base.num_embeddings).to(F64)
+        return base(ids) + b.apply(a.apply(one_hot)) * scale
+
+    module.forward = forward
+    return [a, b]
+
+
+def adalora_blocks(name, module):
+    """AdaLoRA: B diag(E) A with E held, times alpha (not alpha / r) over the rank + 1e-5."""
+    a, b = Block(f"{name}.lora_A", module.lora_A["default"]), Block(f"{name}.lora_B", module.lora_B["default"])
+    e = module.lora_E["default"].flatten()
+    scale = module.scaling["default"] / (module.ranknum["default"] + 1e-5)
+    module.forward = lambda x: module.base_layer(x) + b.apply(a.apply(x) * e) * scale
+    return [a, b]
+
+
 def find_blocks(model, params):
+    config = model.peft_config["default"]
     blocks = []
     for name, module in model.named_modules():
-        if not isinstance(module, torch.nn.Linear):
-            continue
         short = name.removeprefix("base_model.model.")
-        if "lora" in params.split("+") and re.search(r"\.lora_[AB]\.default$", short):
-            blocks.append(Block(short.removesuffix(".default"), module, head=False, dora=model.peft_config["default"].use_dora))
-        if "head" in params.split("+") and ".modules_to_save.default" in short:
-            blocks.append(Block(short.replace(".modules_to_save.default", ""), module, head=True))
+        if "lora" in params.split("+"):
+            if isinstance(module, torch.nn.Linear) and re.search(r"\.lora_[AB]\.default$", short):
+                blocks.append(Block(short.removesuffix(".default"), module.weight, dora=config.use_dora).watch(module))
+            elif "default" in getattr(module, "lora_embedding_A", {}):
+                blocks += embedding_blocks(short, module)
+            elif config.peft_type == "ADALORA" and hasattr(module, "lora_E"):
+                blocks += adalora_blocks(short, module)
+        if "head" in params.split("+") and ".modules_to_save.default" in short and isinstance(module, torch.nn.Linear):
+            blocks.append(Block(short.replace(".modules_to_save.default", ""), module.weight, module.bias, head=True).watch(module))
     if not blocks:
         raise SystemExit(f"no block for --params {params}")
     return blocks
@@ -116,7 +149,9 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
     for b in blocks:
         b.uses.clear()
     with strict_float64.Float64Only() if strict else contextlib.nullcontext():
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        # PEFT would lengthen a mask by float32 ones for the virtual tokens of a prompt
+        mask = None if model.peft_config["default"].is_prompt_learning else torch.ones_like(ids)
+        logits = model(input_ids=ids, attention_mask=mask).logits
     logits = logits[0, -1, choice_ids] if task == "CAUSAL_LM" else logits[0]
     assert logits.dtype == F64
     wanted = [t for b in blocks for t in [y for _, y in b.uses] + [b.weight] + ([] if b.bias is None else [b.bias])]
@@ -313,9 +348,9 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
     if (task == "CAUSAL_LM") != bool(choice_ids):
         raise SystemExit("--choice-ids belongs to a causal LM, and a causal LM needs it")
     calib, test = read_rows(calib), read_rows(test)
-    if not float32_islands:
-        run_row(model, [], test[0], task, choice_ids, strict=True)
+    before, _ = run_row(model, [], test[0], task, choice_ids, strict=not float32_islands)
     blocks = find_blocks(model, params)
+    torch.testing.assert_close(run_row(model, [], test[0], task, choice_ids)[0], before, rtol=1e-12, atol=1e-12)
     result = {"task": "choice" if choice_ids else "seq", "n_classes": None, "choice_ids": choice_ids}
     for kron in ("expand", "reduce"):
         logits, part = evaluate(model, blocks, calib, test, task, choice_ids, kron)

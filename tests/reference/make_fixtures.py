@@ -14,6 +14,7 @@ import shutil
 
 import torch
 
+import fixtures_adapters
 import fixtures_decoders
 import fixtures_encoders
 import laplace_reference as ref
@@ -25,7 +26,7 @@ COPIES = {
     **{name: EVERY for name in ("bert", "distilbert", "electra", "llama-seq", "modernbert", "roberta")},
     **{name: ["lora"] for name in ("dora", "gemma2", "gpt2", "llama", "llama-head", "mistral", "qwen2", "qwen3")},
 }
-MADE = {**fixtures_encoders.MADE, **fixtures_decoders.MADE}
+MADE = {**fixtures_encoders.MADE, **fixtures_decoders.MADE, **fixtures_adapters.MADE}
 
 
 def main():
