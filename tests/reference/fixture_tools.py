@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import laplace_reference as ref
 
+PARITY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "parity"))
 N_CALIB, N_TEST = 24, 10
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -201,11 +202,11 @@ SEQ, LM = transformers.AutoModelForSequenceClassification, transformers.AutoMode
 
 
 def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None, lengths=(3, 20), embedding_std=0.08, edit=None,
-         note=None, **kw):
+         note=None, prepare=None, **kw):
     """A whole fixture: base and adapter of these configurations, rows (edited by `edit(calib, test)`), and the reference's answer.
 
-    choice_ids make it a causal language model.  A note says why there are logits alone."""
-    model = fresh(LM if choice_ids else SEQ, cfg)
+    choice_ids make it a causal language model.  A note says why there are logits alone.  prepare() changes the files last."""
+    model = fresh(LM if choice_ids else SEQ, {k: v for k, v in cfg.items() if k != "quantization_config"})
     norm_mean = 0.0 if cfg["model_type"].startswith("gemma") else 1.0  # the norms of Gemma multiply by 1 + weight
     tensors = base_tensors(model, rnd, embedding_std, norm_mean)
     write_base(f"{folder}/base", cfg, tensors)
@@ -217,4 +218,6 @@ def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None
         edit(*rows)
     for name, part in zip(("calib", "test"), rows):
         write_rows(f"{folder}/{name}.jsonl", part)
+    if prepare:
+        prepare()
     return expected_logits(folder, note, choice_ids) if note else expected(folder, params, choice_ids)

@@ -8,6 +8,10 @@ dense matrix.  No eigenbasis trick, no closed form of a gradient, no batching: s
     python laplace_reference.py --base DIR --adapter DIR --calib FILE --test FILE
            [--choice-ids 3,5,7] [--params lora|lora+head|head] [--out FILE] [--check EXPECTED.json]
 
+R counts the real tokens for every adapter block, also for one that is applied to one token of a row (a pooler) or to more than the tokens
+(the projections of a DeBERTa, which the relative positions share: the lines of that table that a row reads enter the sums as its tokens
+do); reduce takes the mean over all of a row's inputs.
+
 A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G [out,out], A [in,in]).
 """
 
@@ -22,6 +26,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import qmc, norm as gaussian
 
+import dequantise
 import strict_float64
 
 F64 = torch.float64
@@ -33,10 +38,15 @@ MC_POINTS = 1 << 16  # scrambled Sobol points for mc_probs; the scramble is seed
 
 def load_model(base, adapter, float32_islands=False):
     import os
+    import tempfile
     import transformers
     from peft import PeftModel
     from safetensors import safe_open
 
+    if dequantise.is_quantised(base):
+        with tempfile.TemporaryDirectory() as plain:
+            dequantise.unpack_base(base, plain)
+            return load_model(plain, adapter, float32_islands)
     transformers.logging.set_verbosity_error()
     if not float32_islands:
         strict_float64.make_strict_float64()

@@ -3,8 +3,8 @@
 
     python make_fixtures.py [--only NAME,NAME]
 
-Seeded: the same library versions write the same bytes (dense.json, which dense_reference.py writes, is kept).  The folders in COPIES were not made here; only expected_extra.json is written
-into those.
+Seeded: the same library versions write the same bytes.  The folders in COPIES were not made here; only expected_extra.json is written
+into those.  What dense_reference.py wrote (dense.json) stays.
 """
 
 import argparse
@@ -17,16 +17,16 @@ import torch
 import fixtures_adapters
 import fixtures_decoders
 import fixtures_encoders
+import fixtures_quantised
 import laplace_reference as ref
-from fixture_tools import Random, expected
+from fixture_tools import PARITY, Random, expected
 
-PARITY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "parity")
 EVERY = ["lora", "lora+head", "head"]
 COPIES = {
     **{name: EVERY for name in ("bert", "distilbert", "electra", "llama-seq", "modernbert", "roberta")},
     **{name: ["lora"] for name in ("dora", "gemma2", "gpt2", "llama", "llama-head", "mistral", "qwen2", "qwen3")},
 }
-MADE = {**fixtures_encoders.MADE, **fixtures_decoders.MADE, **fixtures_adapters.MADE}
+MADE = {**fixtures_encoders.MADE, **fixtures_decoders.MADE, **fixtures_adapters.MADE, **fixtures_quantised.MADE}
 
 
 def main():
@@ -34,7 +34,7 @@ def main():
     ap.add_argument("--only", type=lambda s: s.split(","), default=[*MADE, *COPIES])
     o = ap.parse_args()
     for name in o.only:
-        folder = os.path.normpath(os.path.join(PARITY, name))
+        folder = os.path.join(PARITY, name)
         if name in COPIES:
             with open(f"{folder}/expected.json") as f:
                 given = json.load(f)
