@@ -156,6 +156,11 @@ def prefix_tuning(folder, rnd):
     return on_llama(folder, rnd, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4), note=VECTORS)
 
 
+def prompt_tuning_bert(folder, rnd):
+    """The trained embeddings come before the row's first token, so that the pooler reads one of them."""
+    return on_bert(folder, rnd, PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3), note=VECTORS, head_std=5.0)
+
+
 MADE = {
     "dora-bert": (dora_bert, 401),
     "dora-gpt2": (dora_gpt2, 402),
@@ -174,4 +179,5 @@ MADE = {
     "ia3-bert": (ia3_bert, 415),
     "prompt-tuning": (prompt_tuning, 416),
     "prefix-tuning": (prefix_tuning, 417),
+    "prompt-tuning-bert": (prompt_tuning_bert, 418),
 }
