@@ -79,7 +79,7 @@ static la_status cpu_sync(la_backend *be, la_error *err) {
 static size_t cpu_workspace(la_backend *be, const la_sizes *sizes) {
     (void)be;
     int64_t step;
-    size_t bytes = la_cpu_attention_bytes(sizes->max_length);
+    size_t bytes = la_cpu_attention_bytes(sizes->max_length, sizes->max_relative);
     bytes += (size_t)(sizes->max_factor * sizes->max_factor) * sizeof(float);
     if (sizes->max_weight)
         bytes += la_cpu_panel_bytes(sizes->max_weight, sizes->max_width, &step);
@@ -130,6 +130,7 @@ static const la_ops cpu_ops = {
     .gather = la_cpu_gather,
     .scatter = la_cpu_scatter,
     .segment_sum = la_cpu_segment_sum,
+    .segment_spread = la_cpu_segment_spread,
     .add = la_cpu_add,
     .append_one = la_cpu_append_one,
     .norm = la_cpu_norm,

@@ -36,12 +36,14 @@ void la_cpu_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const 
                  const la_mat *b, float beta, la_mat *c);
 /* cpu_rows.c */
 void la_cpu_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                  la_mat *y);
+                  float scale, la_mat *y);
 void la_cpu_gather(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
 void la_cpu_scatter(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_t *index,
                     bool accumulate, la_mat *y);
 void la_cpu_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
                         const int32_t *cu, bool mean, la_mat *y);
+void la_cpu_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
+                           const int32_t *cu, la_mat *y);
 void la_cpu_add(la_backend *be, const la_mat *x, la_mat *y);
 void la_cpu_append_one(la_backend *be, const la_mat *x, la_mat *y);
 /* cpu_pointwise.c */
@@ -53,10 +55,11 @@ void la_cpu_activation(la_backend *be, la_activation kind, const la_mat *x, cons
 void la_cpu_activation_backward(la_backend *be, la_activation kind, const la_mat *x,
                                 const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
                                 la_mat *dup);
-void la_cpu_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
-                   const int32_t *positions, int64_t n_rhs, int sign, la_mat *x);
+void la_cpu_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
+                   const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
+                   la_mat *x);
 /* cpu_attention.c */
-size_t la_cpu_attention_bytes(int64_t max_length);
+size_t la_cpu_attention_bytes(int64_t max_length, int64_t max_relative);
 void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
                       const la_mat *v, float *lse, la_mat *out);
 void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_mat *q,

@@ -1,8 +1,8 @@
 /* Attention over packed rows, forward and backward. Work is shared out by (row, key head): each
  * task owns its part of dk and dv, so the sums have one order whatever the number of threads. The
  * weights of a block of queries are formed in a scratch tile and never stored. */
-#include "backend/cpu.h"
 #include "backend/cpu_math.h"
+#include "backend/cpu_relative.h"
 
 #include <cblas.h>
 #include <omp.h>
@@ -10,50 +10,104 @@
 
 enum { QUERIES = 64 };
 
-/* Two tiles a thread: weights, and their cotangents. */
-size_t la_cpu_attention_bytes(int64_t max_length) {
-    return 2 * (size_t)(QUERIES * max_length) * (size_t)omp_get_max_threads() * sizeof(float);
+/* Tiles a thread has: weights, their cotangents, slopes of the softcap; behind them what relative
+ * scores need. */
+enum { TILES = 3 };
+
+static size_t floats_of_thread(int64_t max_length, int64_t max_relative) {
+    return TILES * (size_t)(QUERIES * max_length) +
+           la_cpu_relative_floats(QUERIES, max_length, max_relative);
 }
 
-static float *head_at(const la_mat *m, int64_t row, int64_t head, int64_t head_dim) {
-    return (float *)m->data + row * m->ld + head * head_dim;
+size_t la_cpu_attention_bytes(int64_t max_length, int64_t max_relative) {
+    return floats_of_thread(max_length, max_relative) * (size_t)omp_get_max_threads() *
+           sizeof(float);
 }
 
-/* p[n, keys] = softmax(scale q k^T) for n queries from q_from on. */
+/* Rows of the position tables that the longest row reaches. */
+static int64_t reached_by_longest(const la_attention *a) {
+    const la_relative *r = a->relative;
+    if (!r)
+        return 0;
+    return r->at[r->reach + a->max_length - 1] - r->at[r->reach - a->max_length + 1] + 1;
+}
+
+/* Keys of a row, [from, end). */
+typedef struct span {
+    int64_t from, end;
+} span;
+
+static span keys_of(const la_attention *a, int64_t length, int64_t place) {
+    span keys = {place - a->before, place + a->after + 1};
+    keys.from = keys.from < 0 ? 0 : keys.from;
+    keys.end = keys.end > length ? length : keys.end;
+    return keys;
+}
+
+/* A block of queries of one row, and the keys that any of them sees: places rise within a row. */
+typedef struct block {
+    int64_t q_at, n; /* first query in q */
+    int64_t k_at;    /* first key of the row in k */
+    int64_t length;  /* keys of the row */
+    span keys;
+    int64_t n_keys;
+} block;
+
+static block block_of(const la_attention *a, int64_t row, int64_t from) {
+    int64_t left = a->cu_q[row + 1] - from;
+    block b = {.q_at = from,
+               .n = left < QUERIES ? left : QUERIES,
+               .k_at = a->cu[row],
+               .length = a->cu[row + 1] - a->cu[row]};
+    b.keys.from = keys_of(a, b.length, a->q_at[from]).from;
+    b.keys.end = keys_of(a, b.length, a->q_at[from + b.n - 1]).end;
+    b.n_keys = b.keys.end - b.keys.from;
+    return b;
+}
+
+/* x -> cap tanh(x / cap), slope = 1 - tanh^2 where it is asked for */
+static void cap_scores(int64_t n, float cap, float *x, float *slope) {
+    float inverse = 1.0f / cap;
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) {
+        float t = la_tanhf(x[j] * inverse);
+        x[j] = cap * t;
+        if (slope)
+            slope[j] = 1.0f - t * t;
+    }
+}
+
+/* p[n, n_keys] = softmax of the scores of a block; slope (may be NULL): of the softcap */
 static void attention_weights(const la_attention *a, const la_mat *q, const la_mat *k,
-                              int64_t q_from, int64_t n, int64_t key_from, int64_t keys,
-                              int64_t head, int64_t kv_head, float *p) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)keys, (int)a->head_dim,
-                a->scale, head_at(q, q_from, head, a->head_dim), (int)q->ld,
-                head_at(k, key_from, kv_head, a->head_dim), (int)k->ld, 0, p, (int)keys);
-    for (int64_t i = 0; i < n; i++) {
-        float *row = p + i * keys, top = row[0], sum = 0;
-        int64_t seen = a->causal ? a->q_at[q_from + i] + 1 : keys;
+                              const block *b, int64_t head, int64_t kv_head,
+                              const la_cpu_relative *relative, float *p, float *slope) {
+    int64_t keys = b->n_keys;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)b->n, (int)keys, (int)a->head_dim,
+                a->scale, la_cpu_head_at(q, b->q_at, head, a->head_dim), (int)q->ld,
+                la_cpu_head_at(k, b->k_at + b->keys.from, kv_head, a->head_dim), (int)k->ld, 0, p,
+                (int)keys);
+    if (a->relative)
+        la_cpu_relative_add(relative, q, b->q_at, b->n, b->keys.from, keys, p);
+    if (a->softcap > 0)
+        cap_scores(b->n * keys, a->softcap, p, slope);
+    for (int64_t i = 0; i < b->n; i++) {
+        span seen = keys_of(a, b->length, a->q_at[b->q_at + i]);
+        int64_t from = seen.from - b->keys.from, end = seen.end - b->keys.from;
+        float *row = p + i * keys, top = row[from], sum = 0;
 #pragma omp simd reduction(max : top)
-        for (int64_t j = 0; j < seen; j++)
+        for (int64_t j = from; j < end; j++)
             top = row[j] > top ? row[j] : top;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < seen; j++) {
+        for (int64_t j = from; j < end; j++) {
             row[j] = la_expf(row[j] - top);
             sum += row[j];
         }
         float scale = 1.0f / sum;
-        for (int64_t j = 0; j < seen; j++)
+        for (int64_t j = from; j < end; j++)
             row[j] *= scale;
-        for (int64_t j = seen; j < keys; j++)
-            row[j] = 0;
+        memset(row, 0, (size_t)from * sizeof *row);
+        memset(row + end, 0, (size_t)(keys - end) * sizeof *row);
     }
-}
-
-/* Keys that the queries [q_from, q_from + n) of a row may see. */
-static int64_t keys_seen(const la_attention *a, int64_t row, int64_t q_from, int64_t n) {
-    int64_t keys = a->cu[row + 1] - a->cu[row];
-    if (!a->causal)
-        return keys;
-    int64_t last = 0;
-    for (int64_t i = 0; i < n; i++)
-        last = a->q_at[q_from + i] > last ? a->q_at[q_from + i] : last;
-    return last + 1;
 }
 
 void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
@@ -61,30 +115,36 @@ void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, co
     (void)lse; /* the backward forms the weights as the forward did */
     int64_t group = a->n_heads / a->n_kv_heads;
     size_t tile = (size_t)(QUERIES * a->max_length);
-    float *scratch =
-        la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION, la_cpu_attention_bytes(a->max_length));
+    int64_t reached = reached_by_longest(a);
+    size_t own = floats_of_thread(a->max_length, reached);
+    float *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
+                                        la_cpu_attention_bytes(a->max_length, reached));
     if (!scratch)
         return;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t row = 0; row < a->n_rows; row++) {
         for (int64_t head = 0; head < a->n_heads; head++) {
-            float *p = scratch + 2 * tile * (size_t)omp_get_thread_num();
+            float *p = scratch + own * (size_t)omp_get_thread_num();
             int64_t kv_head = head / group;
+            la_cpu_relative relative;
+            if (a->relative)
+                la_cpu_relative_begin(&relative, a, k, row, head, p + TILES * tile);
             for (int64_t from = a->cu_q[row]; from < a->cu_q[row + 1]; from += QUERIES) {
-                int64_t left = a->cu_q[row + 1] - from, n = left < QUERIES ? left : QUERIES;
-                int64_t keys = keys_seen(a, row, from, n);
-                attention_weights(a, q, k, from, n, a->cu[row], keys, head, kv_head, p);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)a->head_dim,
-                            (int)keys, 1, p, (int)keys,
-                            head_at(v, a->cu[row], kv_head, a->head_dim), (int)v->ld, 0,
-                            head_at(out, from, head, a->head_dim), (int)out->ld);
+                block b = block_of(a, row, from);
+                attention_weights(a, q, k, &b, head, kv_head, &relative, p, NULL);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)b.n, (int)a->head_dim,
+                            (int)b.n_keys, 1, p, (int)b.n_keys,
+                            la_cpu_head_at(v, b.k_at + b.keys.from, kv_head, a->head_dim),
+                            (int)v->ld, 0, la_cpu_head_at(out, from, head, a->head_dim),
+                            (int)out->ld);
             }
         }
     }
 }
 
-/* dp -> scale p (dp - sum_j p dp), in place */
-static void softmax_backward(int64_t n, int64_t keys, float scale, const float *p, float *dp) {
+/* dp -> scale p (dp - sum_j p dp) [slope], in place */
+static void softmax_backward(int64_t n, int64_t keys, float scale, const float *p,
+                             const float *slope, float *dp) {
     for (int64_t i = 0; i < n; i++) {
         const float *weight = p + i * keys;
         float *grad = dp + i * keys, dot = 0;
@@ -93,12 +153,14 @@ static void softmax_backward(int64_t n, int64_t keys, float scale, const float *
             dot += weight[j] * grad[j];
         for (int64_t j = 0; j < keys; j++)
             grad[j] = scale * weight[j] * (grad[j] - dot);
+        for (int64_t j = 0; slope && j < keys; j++)
+            grad[j] *= slope[i * keys + j];
     }
 }
 
 static void clear_rows(la_mat *m, int64_t from, int64_t n, int64_t head, int64_t head_dim) {
     for (int64_t t = 0; t < n; t++)
-        memset(head_at(m, from + t, head, head_dim), 0, (size_t)head_dim * sizeof(float));
+        memset(la_cpu_head_at(m, from + t, head, head_dim), 0, (size_t)head_dim * sizeof(float));
 }
 
 void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_mat *q,
@@ -109,47 +171,59 @@ void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_m
     int64_t group = a->n_heads / a->n_kv_heads, hd = a->head_dim;
     int64_t tokens = k->rows, queries = q->rows;
     size_t tile = (size_t)(QUERIES * a->max_length);
-    float *scratch =
-        la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION, la_cpu_attention_bytes(a->max_length));
+    int64_t reached = reached_by_longest(a);
+    size_t own = floats_of_thread(a->max_length, reached);
+    float *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
+                                        la_cpu_attention_bytes(a->max_length, reached));
     if (!scratch)
         return;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t row = 0; row < a->n_rows; row++) {
         for (int64_t kv = 0; kv < a->n_kv_heads; kv++) {
-            float *p = scratch + 2 * tile * (size_t)omp_get_thread_num(), *dp = p + tile;
-            int64_t key_from = a->cu[row], length = a->cu[row + 1] - key_from;
+            float *p = scratch + own * (size_t)omp_get_thread_num(), *dp = p + tile;
+            float *slope = a->softcap > 0 ? dp + tile : NULL;
+            int64_t row_at = a->cu[row], length = a->cu[row + 1] - row_at;
             for (int64_t rhs = 0; rhs < n_rhs; rhs++) {
                 if (dk)
-                    clear_rows(dk, rhs * tokens + key_from, length, kv, hd);
+                    clear_rows(dk, rhs * tokens + row_at, length, kv, hd);
                 if (dv)
-                    clear_rows(dv, rhs * tokens + key_from, length, kv, hd);
+                    clear_rows(dv, rhs * tokens + row_at, length, kv, hd);
             }
             for (int64_t head = kv * group; head < (kv + 1) * group; head++) {
+                la_cpu_relative relative;
+                if (a->relative) {
+                    la_cpu_relative_begin(&relative, a, k, row, head, p + TILES * tile);
+                    la_cpu_relative_clear(&relative, n_rhs);
+                }
                 for (int64_t from = a->cu_q[row]; from < a->cu_q[row + 1]; from += QUERIES) {
-                    int64_t left = a->cu_q[row + 1] - from, n = left < QUERIES ? left : QUERIES;
-                    int64_t keys = keys_seen(a, row, from, n);
-                    attention_weights(a, q, k, from, n, key_from, keys, head, kv, p);
+                    block b = block_of(a, row, from);
+                    int n = (int)b.n, keys = (int)b.n_keys;
+                    int64_t key_at = b.k_at + b.keys.from;
+                    attention_weights(a, q, k, &b, head, kv, &relative, p, slope);
                     for (int64_t rhs = 0; rhs < n_rhs; rhs++) {
-                        int64_t q_row = rhs * queries + from, k_row = rhs * tokens + key_from;
-                        const float *grad = head_at(g, q_row, head, hd);
+                        int64_t q_row = rhs * queries + from, k_row = rhs * tokens + key_at;
+                        const float *grad = la_cpu_head_at(g, q_row, head, hd);
                         if (dv)
-                            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)keys, (int)hd,
-                                        (int)n, 1, p, (int)keys, grad, (int)g->ld, 1,
-                                        head_at(dv, k_row, kv, hd), (int)dv->ld);
+                            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, (int)hd, n,
+                                        1, p, keys, grad, (int)g->ld, 1,
+                                        la_cpu_head_at(dv, k_row, kv, hd), (int)dv->ld);
                         if (!dq && !dk)
                             continue;
-                        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)keys,
-                                    (int)hd, 1, grad, (int)g->ld, head_at(v, key_from, kv, hd),
-                                    (int)v->ld, 0, dp, (int)keys);
-                        softmax_backward(n, keys, a->scale, p, dp);
+                        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, keys, (int)hd, 1,
+                                    grad, (int)g->ld, la_cpu_head_at(v, key_at, kv, hd), (int)v->ld,
+                                    0, dp, keys);
+                        softmax_backward(b.n, b.n_keys, a->scale, p, slope, dp);
                         if (dq)
-                            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)hd,
-                                        (int)keys, 1, dp, (int)keys, head_at(k, key_from, kv, hd),
-                                        (int)k->ld, 0, head_at(dq, q_row, head, hd), (int)dq->ld);
+                            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, (int)hd, keys,
+                                        1, dp, keys, la_cpu_head_at(k, key_at, kv, hd), (int)k->ld,
+                                        0, la_cpu_head_at(dq, q_row, head, hd), (int)dq->ld);
                         if (dk)
-                            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)keys, (int)hd,
-                                        (int)n, 1, dp, (int)keys, head_at(q, from, head, hd),
-                                        (int)q->ld, 1, head_at(dk, k_row, kv, hd), (int)dk->ld);
+                            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, (int)hd, n,
+                                        1, dp, keys, la_cpu_head_at(q, from, head, hd), (int)q->ld,
+                                        1, la_cpu_head_at(dk, k_row, kv, hd), (int)dk->ld);
+                        if (a->relative)
+                            la_cpu_relative_backward(&relative, q, from, b.n, b.keys.from, b.n_keys,
+                                                     rhs, dp, dq, q_row, dk, k_row);
                     }
                 }
             }

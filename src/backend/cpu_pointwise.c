@@ -202,10 +202,11 @@ void la_cpu_activation_backward(la_backend *be, la_activation kind, const la_mat
 }
 
 /* x[n_rhs T, heads * head_dim] in place */
-void la_cpu_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
-                   const int32_t *positions, int64_t n_rhs, int sign, la_mat *x) {
+void la_cpu_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
+                   const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
+                   la_mat *x) {
     (void)be;
-    int64_t half = head_dim / 2, tokens = x->rows / n_rhs;
+    int64_t half = rotary_dim / 2, tokens = x->rows / n_rhs;
     float direction = (float)sign;
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < x->rows; row++) {

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-/* y[T,d] = sum of table rows, all [*,d] */
+/* y[T,d] = scale times the sum of table rows, all [*,d] */
 void la_cpu_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                  la_mat *y) {
+                  float scale, la_mat *y) {
     (void)be;
     int64_t d = y->cols;
 #pragma omp parallel for schedule(static)
@@ -21,7 +21,7 @@ void la_cpu_embed(la_backend *be, int n_tables, const la_mat *tables, const int3
                 int64_t n = d - from < 256 ? d - from : 256;
                 la_dtype_to_f32(table->type, row + (size_t)from * size, n, piece);
                 for (int64_t j = 0; j < n; j++)
-                    out[from + j] += piece[j];
+                    out[from + j] += scale * piece[j];
             }
         }
     }
@@ -70,6 +70,25 @@ void la_cpu_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t 
                 float scale = 1.0f / (float)(cu[i + 1] - cu[i]);
                 for (int64_t j = 0; j < y->cols; j++)
                     out[j] *= scale;
+            }
+        }
+    }
+}
+
+/* y[n_rhs T,d] from x[n_rhs n,d] */
+void la_cpu_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
+                           const int32_t *cu, la_mat *y) {
+    (void)be;
+    int64_t tokens = y->rows / n_rhs;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t k = 0; k < n_rhs; k++) {
+        for (int64_t i = 0; i < n_rows; i++) {
+            const float *from = (const float *)x->data + (k * n_rows + i) * x->ld;
+            float scale = 1.0f / (float)(cu[i + 1] - cu[i]);
+            for (int64_t t = cu[i]; t < cu[i + 1]; t++) {
+                float *to = (float *)y->data + (k * tokens + t) * y->ld;
+                for (int64_t j = 0; j < y->cols; j++)
+                    to[j] = scale * from[j];
             }
         }
     }

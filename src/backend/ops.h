@@ -53,17 +53,34 @@ typedef struct la_norm {
     const float *weight, *bias; /* [d]; bias NULL for none */
 } la_norm;
 
-/* Rows of varying length in one pack. Queries may be a subset of a row's tokens. */
+/* Scores that also know the distance d of query and key, query's place minus key's (DeBERTa, arXiv
+ * 2006.03654, equation 4): scale (q.k + q.pos_k[at d] + k.pos_q[at d]). */
+typedef struct la_relative {
+    la_mat pos_k, pos_q; /* [P, heads * head_dim]; data NULL: the scores lack that term */
+    const int32_t *at;   /* [2 reach + 1]: at[reach + d], never falling as d grows */
+    int64_t reach;       /* at least max_length - 1 */
+    /* For the backward: a row of length L has cotangents of its own of the rows at[-(L - 1)] to
+     * at[L - 1] of pos, which begin at cu[row]. */
+    const int32_t *cu;     /* [n_rows + 1] */
+    la_mat dpos_k, dpos_q; /* [n_rhs cu[n_rows], heads * head_dim]; data NULL: not asked for */
+} la_relative;
+
+enum { LA_ATTENTION_ALL = INT32_MAX }; /* a window without an edge */
+
+/* Rows of varying length in one pack. Queries may be a subset of a row's tokens. A query at place p
+ * of its row sees the keys at p - before to p + after. */
 typedef struct la_attention {
     int64_t n_rows;
     const int32_t *cu;   /* [n_rows + 1] first key token of each row */
     const int32_t *cu_q; /* [n_rows + 1] first query of each row */
     const int32_t *q_at; /* [queries] place of a query within its row, rising within a row */
     int64_t n_heads, n_kv_heads, head_dim;
-    int64_t max_length;  /* longest row */
-    int64_t max_queries; /* of a row */
+    int64_t max_length;    /* longest row */
+    int64_t max_queries;   /* of a row */
+    int64_t before, after; /* at most LA_ATTENTION_ALL; after 0: causal */
     float scale;
-    bool causal;
+    float softcap;               /* scores become softcap tanh(score / softcap); 0: they stay */
+    const la_relative *relative; /* NULL: scores are q.k alone; else n_heads = n_kv_heads */
 } la_attention;
 
 typedef struct la_backend la_backend;
@@ -71,10 +88,11 @@ typedef struct la_backend la_backend;
 /* What the workspaces of a run depend on; 0 where something does not occur. */
 typedef struct la_sizes {
     int64_t max_rows, max_tokens, max_length, n_rhs, n_heads;
-    int64_t max_width;  /* columns of the widest activation */
-    int64_t max_factor; /* side of the largest factor that is summed */
-    int64_t max_weight; /* elements of the largest weight that is not of the activation type */
-    int64_t max_small;  /* columns of the widest adapter state that is multiplied in f32 */
+    int64_t max_width;    /* columns of the widest activation */
+    int64_t max_factor;   /* side of the largest factor that is summed */
+    int64_t max_weight;   /* elements of the largest weight that is not of the activation type */
+    int64_t max_small;    /* columns of the widest adapter state that is multiplied in f32 */
+    int64_t max_relative; /* rows of la_relative.pos_k that a row of the batch can reach */
 } la_sizes;
 
 /* A symmetric positive semi-definite matrix to decompose. */
@@ -133,9 +151,10 @@ typedef struct la_ops {
                  const la_mat *b, float beta, la_mat *c);
 
     /* ---- rows ---- */
-    /* y[T,d] = sum over tables of table[ids[t]]; a table is [rows,d] of any weight type. */
+    /* y[T,d] = scale times the sum over tables of table[ids[t]]; a table is [rows,d] of any weight
+     * type. */
     void (*embed)(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                  la_mat *y);
+                  float scale, la_mat *y);
     /* y[i] = x[index[i]]; here and in scatter and segment_sum x and y may differ in type */
     void (*gather)(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
     /* y[k T + index[i]] (+)= x[k n + i]; without accumulate y is zeroed first. n = x.rows / n_rhs.
@@ -146,6 +165,10 @@ typedef struct la_ops {
      * mean. */
     void (*segment_sum)(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
                         const int32_t *cu, bool mean, la_mat *y);
+    /* y[k T + t] = x[k n + i], divided by the length of row i, for the tokens t of row i: the
+     * backward of a mean over tokens. */
+    void (*segment_spread)(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
+                           const int32_t *cu, la_mat *y);
     /* y += x */
     void (*add)(la_backend *be, const la_mat *x, la_mat *y);
     /* y[:,0..d) = x, y[:,d] = 1 */
@@ -164,11 +187,12 @@ typedef struct la_ops {
     void (*activation_backward)(la_backend *be, la_activation kind, const la_mat *x,
                                 const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
                                 la_mat *dup);
-    /* Rotary embedding in place, first half paired with second half of each head.
-     * angles[position][head_dim/2][2]: cosine, sine. rows T or n_rhs T; sign -1 rotates back (the
-     * backward). */
-    void (*rotate)(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
-                   const int32_t *positions, int64_t n_rhs, int sign, la_mat *x);
+    /* Rotary embedding in place of the first rotary_dim columns of each head, first half paired with
+     * second half. angles[position][rotary_dim/2][2]: cosine, sine, both times a factor that some
+     * scalings have. rows T or n_rhs T; sign -1 is the transposed map (the backward). */
+    void (*rotate)(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
+                   const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
+                   la_mat *x);
 
     /* ---- attention ---- */
     /* out[Q, heads * head_dim] from q[Q,..], k[T, kv_heads * head_dim], v. lse[Q, heads]: the log

@@ -12,6 +12,7 @@
     X(gather)                                                                                      \
     X(scatter)                                                                                     \
     X(segment_sum)                                                                                 \
+    X(segment_spread)                                                                              \
     X(add)                                                                                         \
     X(append_one)                                                                                  \
     X(norm)                                                                                        \
@@ -68,8 +69,10 @@ TIMED(gemm,
       (la_backend * be, bool ta, bool tb, float alpha, const la_mat *a, const la_mat *b, float beta,
        la_mat *c),
       (be, ta, tb, alpha, a, b, beta, c))
-TIMED(embed, (la_backend * be, int n, const la_mat *tables, const int32_t *const *ids, la_mat *y),
-      (be, n, tables, ids, y))
+TIMED(embed,
+      (la_backend * be, int n, const la_mat *tables, const int32_t *const *ids, float scale,
+       la_mat *y),
+      (be, n, tables, ids, scale, y))
 TIMED(gather, (la_backend * be, const la_mat *x, const int32_t *index, la_mat *y),
       (be, x, index, y))
 TIMED(scatter,
@@ -80,6 +83,10 @@ TIMED(segment_sum,
       (la_backend * be, const la_mat *x, int64_t n_rhs, int64_t n_rows, const int32_t *cu,
        bool mean, la_mat *y),
       (be, x, n_rhs, n_rows, cu, mean, y))
+TIMED(segment_spread,
+      (la_backend * be, const la_mat *x, int64_t n_rhs, int64_t n_rows, const int32_t *cu,
+       la_mat *y),
+      (be, x, n_rhs, n_rows, cu, y))
 TIMED(add, (la_backend * be, const la_mat *x, la_mat *y), (be, x, y))
 TIMED(append_one, (la_backend * be, const la_mat *x, la_mat *y), (be, x, y))
 TIMED(norm, (la_backend * be, const la_norm *n, const la_mat *x, float *stats, la_mat *y),
@@ -96,9 +103,9 @@ TIMED(activation_backward,
        const la_mat *g, la_mat *dx, la_mat *dup),
       (be, kind, x, up, n_rhs, g, dx, dup))
 TIMED(rotate,
-      (la_backend * be, int64_t heads, int64_t head_dim, const float *angles,
+      (la_backend * be, int64_t heads, int64_t head_dim, int64_t rotary_dim, const float *angles,
        const int32_t *positions, int64_t n_rhs, int sign, la_mat *x),
-      (be, heads, head_dim, angles, positions, n_rhs, sign, x))
+      (be, heads, head_dim, rotary_dim, angles, positions, n_rhs, sign, x))
 TIMED(attention,
       (la_backend * be, const la_attention *a, const la_mat *q, const la_mat *k, const la_mat *v,
        float *lse, la_mat *out),

@@ -63,9 +63,9 @@ void la_block_forward(la_run *run, int64_t number) {
         la_linear_forward(be, &layer->linear[slot], inputs[slot], NULL, &s->site[slot],
                           outputs[slot]);
     if (arch->rotary) {
-        ops->rotate(be, config->heads, config->head_dim, run->angles,
+        ops->rotate(be, config->heads, config->head_dim, config->head_dim, run->angles,
                     pruned ? run->pooled_at : run->positions, 1, 1, &s->q);
-        ops->rotate(be, config->kv_heads, config->head_dim, run->angles, run->positions, 1, 1,
+        ops->rotate(be, config->kv_heads, config->head_dim, config->head_dim, run->angles, run->positions, 1, 1,
                     &s->k);
     }
     ops->attention(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context);
@@ -177,9 +177,9 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context, m, &d_context,
                             need_qk ? &d_q : NULL, need_qk ? &d_k : NULL, need_v ? &d_v : NULL);
     if (arch->rotary && need_qk) {
-        ops->rotate(be, config->heads, config->head_dim, run->angles,
+        ops->rotate(be, config->heads, config->head_dim, config->head_dim, run->angles,
                     pruned ? run->pooled_at : run->positions, m, -1, &d_q);
-        ops->rotate(be, config->kv_heads, config->head_dim, run->angles, run->positions, m, -1,
+        ops->rotate(be, config->kv_heads, config->head_dim, config->head_dim, run->angles, run->positions, m, -1,
                     &d_k);
     }
     /* cotangent of a: from k and v over all tokens, from q over the queries */

@@ -315,7 +315,8 @@ static void upload_batch(la_run *run, const la_batch *batch) {
         .max_length = batch->max_length,
         .max_queries = batch->max_length,
         .scale = (float)(1.0 / sqrt((double)config->head_dim)),
-        .causal = config->arch->causal,
+        .before = LA_ATTENTION_ALL,
+        .after = config->arch->causal ? 0 : LA_ATTENTION_ALL,
     };
 }
 
@@ -330,7 +331,7 @@ static void forward_embedding(la_run *run) {
         ids[n++] = run->types;
     la_mat *first = &run->layers[0].in;
     bool norm = model->embed_norm.weight != NULL;
-    be->ops->embed(be, n, model->tables, ids, norm ? &run->embedded : first);
+    be->ops->embed(be, n, model->tables, ids, 1, norm ? &run->embedded : first);
     if (norm)
         be->ops->norm(be, &model->embed_norm, &run->embedded, run->stats_embed, first);
 }

@@ -340,9 +340,9 @@ static void rotary(void **state) {
     double *gradient = differences(rotate_f64, angle, &x, T * WIDE, &g);
     la_mat mx = la_mat_f32(x.f, T, WIDE), mg = la_mat_f32(g.f, RHS * T, WIDE);
     rotate_f64(angle, x.d, want);
-    backend.ops->rotate(&backend, HEADS, HEAD, table, places, 1, 1, &mx);
+    backend.ops->rotate(&backend, HEADS, HEAD, HEAD, table, places, 1, 1, &mx);
     check_within("rotate", largest(want, x.f, T * WIDE), 1.5e-7);
-    backend.ops->rotate(&backend, HEADS, HEAD, table, places, RHS, -1, &mg);
+    backend.ops->rotate(&backend, HEADS, HEAD, HEAD, table, places, RHS, -1, &mg);
     check_within("rotate back", largest(gradient, g.f, RHS * T * WIDE), 2.1e-7);
     free(gradient);
     release(&x);
@@ -356,15 +356,48 @@ enum { ROWS = 3, TOKENS = 83 }; /* one row is longer than a tile of queries */
 typedef struct attention_context {
     const la_attention *a;
     int64_t queries;
-    const double *q, *k, *v;
-    int varied; /* 0: q, 1: k, 2: v */
+    const double *in[5]; /* q, k, v, pos_k, pos_q */
+    int varied;          /* the one that is varied */
 } attention_context;
+
+static bool is_seen(const la_attention *a, int64_t i, int64_t j) {
+    return j >= a->q_at[i] - a->before && j <= a->q_at[i] + a->after;
+}
+
+/* Row of the position tables for query i and key j of its row. */
+static const double *position(const la_attention *a, const double *table, int64_t i, int64_t j,
+                              int64_t h) {
+    const la_relative *r = a->relative;
+    return table + (r->at[r->reach + a->q_at[i] - j] * a->n_heads + h) * a->head_dim;
+}
+
+static double dot_f64(const double *x, const double *y, int64_t n) {
+    double sum = 0;
+    for (int64_t e = 0; e < n; e++)
+        sum += x[e] * y[e];
+    return sum;
+}
+
+static double score_f64(const attention_context *c, const double *const in[5], int64_t r, int64_t i,
+                        int64_t j, int64_t h) {
+    const la_attention *a = c->a;
+    int64_t hd = a->head_dim, kv = h / (a->n_heads / a->n_kv_heads);
+    const double *q = in[0] + (i * a->n_heads + h) * hd;
+    const double *k = in[1] + ((a->cu[r] + j) * a->n_kv_heads + kv) * hd;
+    double dot = dot_f64(q, k, hd);
+    if (a->relative)
+        dot += dot_f64(q, position(a, in[3], i, j, h), hd) +
+               dot_f64(k, position(a, in[4], i, j, h), hd);
+    dot *= (double)a->scale;
+    return a->softcap > 0 ? (double)a->softcap * tanh(dot / (double)a->softcap) : dot;
+}
 
 static void attention_f64(const void *user, const double *x, double *y) {
     const attention_context *c = user;
     const la_attention *a = c->a;
-    const double *q = c->varied == 0 ? x : c->q, *k = c->varied == 1 ? x : c->k;
-    const double *v = c->varied == 2 ? x : c->v;
+    const double *in[5];
+    for (int m = 0; m < 5; m++)
+        in[m] = c->varied == m ? x : c->in[m];
     int64_t hd = a->head_dim, wide = a->n_heads * hd, narrow = a->n_kv_heads * hd;
     double p[TOKENS];
     for (int64_t r = 0; r < a->n_rows; r++)
@@ -372,42 +405,51 @@ static void attention_f64(const void *user, const double *x, double *y) {
             for (int64_t i = a->cu_q[r]; i < a->cu_q[r + 1]; i++) {
                 int64_t kv = h / (a->n_heads / a->n_kv_heads), n = a->cu[r + 1] - a->cu[r];
                 double sum = 0;
-                if (a->causal)
-                    n = a->q_at[i] + 1;
-                for (int64_t j = 0; j < n; j++) {
-                    double dot = 0;
-                    for (int64_t e = 0; e < hd; e++)
-                        dot += q[i * wide + h * hd + e] * k[(a->cu[r] + j) * narrow + kv * hd + e];
-                    sum += p[j] = exp(dot * (double)a->scale);
-                }
+                for (int64_t j = 0; j < n; j++)
+                    sum += p[j] = is_seen(a, i, j) ? exp(score_f64(c, in, r, i, j, h)) : 0;
                 for (int64_t e = 0; e < hd; e++) {
                     double out = 0;
                     for (int64_t j = 0; j < n; j++)
-                        out += p[j] / sum * v[(a->cu[r] + j) * narrow + kv * hd + e];
+                        out += p[j] / sum * in[2][(a->cu[r] + j) * narrow + kv * hd + e];
                     y[i * wide + h * hd + e] = out;
                 }
             }
 }
 
-static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool pooled) {
-    static const int32_t cu[ROWS + 1] = {0, 3, 12, TOKENS}, ones[ROWS + 1] = {0, 1, 2, 3};
-    static const int32_t last[ROWS] = {2, 5, 70};
+typedef struct attention_form {
+    int64_t heads, kv_heads;
+    int64_t before, after;
+    bool pooled;
+    float softcap;
+} attention_form;
+
+static const int32_t attention_cu[ROWS + 1] = {0, 3, 12, TOKENS};
+
+static void check_attention(const attention_form *form, const la_relative *relative,
+                            const numbers *positions) {
+    static const int32_t ones[ROWS + 1] = {0, 1, 2, 3}, last[ROWS] = {2, 5, 70};
+    const int32_t *cu = attention_cu;
     int32_t at[TOKENS];
     for (int r = 0; r < ROWS; r++)
         for (int t = cu[r]; t < cu[r + 1]; t++)
             at[t] = t - cu[r];
+    bool pooled = form->pooled;
     la_attention a = {.n_rows = ROWS,
                       .cu = cu,
                       .cu_q = pooled ? ones : cu,
                       .q_at = pooled ? last : at,
-                      .n_heads = heads,
-                      .n_kv_heads = kv_heads,
+                      .n_heads = form->heads,
+                      .n_kv_heads = form->kv_heads,
                       .head_dim = 5,
                       .max_length = TOKENS,
                       .max_queries = pooled ? 1 : TOKENS,
                       .scale = 0.45f,
-                      .causal = causal};
-    int64_t queries = pooled ? ROWS : TOKENS, wide = heads * 5, narrow = kv_heads * 5;
+                      .before = form->before,
+                      .after = form->after,
+                      .softcap = form->softcap,
+                      .relative = relative};
+    int64_t heads = form->heads, queries = pooled ? ROWS : TOKENS, wide = heads * 5,
+            narrow = form->kv_heads * 5;
     numbers q = draw((size_t)(queries * wide), 1), k = draw((size_t)(TOKENS * narrow), 1);
     numbers v = draw((size_t)(TOKENS * narrow), 1), g = draw((size_t)(RHS * queries * wide), 1);
     float *out = calloc(q.n, sizeof *out), *dq = calloc(RHS * q.n, sizeof *dq);
@@ -418,7 +460,11 @@ static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool p
     la_mat mv = la_mat_f32(v.f, TOKENS, narrow), mo = la_mat_f32(out, queries, wide);
     la_mat mg = la_mat_f32(g.f, RHS * queries, wide), mdq = la_mat_f32(dq, RHS * queries, wide);
     la_mat mdk = la_mat_f32(dk, RHS * TOKENS, narrow), mdv = la_mat_f32(dv, RHS * TOKENS, narrow);
-    attention_context context = {&a, queries, q.d, k.d, v.d, 0};
+    attention_context context = {&a, queries, {q.d, k.d, v.d}, 0};
+    if (relative) {
+        context.in[3] = positions[0].d;
+        context.in[4] = positions[1].d;
+    }
     backend.ops->attention(&backend, &a, &mq, &mk, &mv, lse, &mo);
     attention_f64(&context, q.d, want);
     check_within("attention", largest(want, out, q.n), 8.9e-7);
@@ -435,6 +481,27 @@ static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool p
                      largest(gradient, got[i], RHS * inputs[i]->n), 1.3e-6);
         free(gradient);
     }
+    /* the rows' own cotangents of the tables, summed to the tables' */
+    for (int m = 0; relative && m < 2; m++) {
+        const la_mat *own = m ? &relative->dpos_q : &relative->dpos_k;
+        float *sum = calloc(RHS * positions[m].n, sizeof *sum);
+        for (int64_t rhs = 0; rhs < RHS; rhs++)
+            for (int64_t r = 0; r < ROWS; r++) {
+                int64_t lowest = relative->at[relative->reach - (cu[r + 1] - cu[r]) + 1];
+                for (int64_t b = 0; b < relative->cu[r + 1] - relative->cu[r]; b++)
+                    for (int64_t j = 0; j < wide; j++)
+                        sum[rhs * (int64_t)positions[m].n + (lowest + b) * wide + j] +=
+                            ((const float *)own
+                                 ->data)[(rhs * relative->cu[ROWS] + relative->cu[r] + b) * wide +
+                                         j];
+            }
+        context.varied = 3 + m;
+        double *gradient = differences(attention_f64, &context, &positions[m], q.n, &g);
+        check_within(m ? "attention_backward, pos_q" : "attention_backward, pos_k",
+                     largest(gradient, sum, RHS * positions[m].n), 1.3e-6);
+        free(gradient);
+        free(sum);
+    }
     /* dv alone */
     memset(dv, 0, RHS * v.n * sizeof *dv);
     backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, NULL, NULL,
@@ -448,20 +515,64 @@ static void check_attention(bool causal, int64_t heads, int64_t kv_heads, bool p
     release(&q), release(&k), release(&v), release(&g);
 }
 
+enum { ALL = LA_ATTENTION_ALL };
+
 static void attention_bidirectional(void **state) {
     (void)state;
-    check_attention(false, 2, 2, false);
+    check_attention(&(attention_form){2, 2, ALL, ALL, false, 0}, NULL, NULL);
 }
 
 static void attention_causal_grouped(void **state) {
     (void)state;
-    check_attention(true, 6, 2, false);
+    check_attention(&(attention_form){6, 2, ALL, 0, false, 0}, NULL, NULL);
 }
 
 static void attention_of_pooled_tokens(void **state) {
     (void)state;
-    check_attention(false, 4, 1, true);
-    check_attention(true, 2, 2, true);
+    check_attention(&(attention_form){4, 1, ALL, ALL, true, 0}, NULL, NULL);
+    check_attention(&(attention_form){2, 2, ALL, 0, true, 0}, NULL, NULL);
+}
+
+static void attention_in_a_window(void **state) {
+    (void)state;
+    check_attention(&(attention_form){4, 2, 5, 0, false, 0}, NULL, NULL);
+    check_attention(&(attention_form){2, 2, 4, 4, false, 0}, NULL, NULL);
+    check_attention(&(attention_form){2, 1, 7, 0, true, 0}, NULL, NULL);
+}
+
+static void attention_with_softcap(void **state) {
+    (void)state;
+    check_attention(&(attention_form){4, 2, ALL, 0, false, 1.5f}, NULL, NULL);
+    check_attention(&(attention_form){2, 2, 9, 0, false, 0.8f}, NULL, NULL);
+}
+
+/* Distances up to 6 have a row each, those beyond share: 15 rows. */
+static void attention_with_distances(void **state) {
+    (void)state;
+    enum { REACH = TOKENS, TABLE = 15, WIDTH = 2 * 5 };
+    int32_t at[2 * REACH + 1], cu[ROWS + 1] = {0};
+    for (int d = -REACH; d <= REACH; d++)
+        at[REACH + d] = 7 + (d < -6 ? -7 : d > 6 ? 7 : d);
+    for (int r = 0; r < ROWS; r++) {
+        int length = attention_cu[r + 1] - attention_cu[r];
+        cu[r + 1] = cu[r] + at[REACH + length - 1] - at[REACH - length + 1] + 1;
+    }
+    numbers positions[2] = {draw(TABLE * WIDTH, 1), draw(TABLE * WIDTH, 1)};
+    size_t count = (size_t)(RHS * cu[ROWS] * WIDTH);
+    float *own[2] = {calloc(count, sizeof(float)), calloc(count, sizeof(float))};
+    la_relative relative = {.pos_k = la_mat_f32(positions[0].f, TABLE, WIDTH),
+                            .pos_q = la_mat_f32(positions[1].f, TABLE, WIDTH),
+                            .at = at,
+                            .reach = REACH,
+                            .cu = cu,
+                            .dpos_k = la_mat_f32(own[0], RHS * cu[ROWS], WIDTH),
+                            .dpos_q = la_mat_f32(own[1], RHS * cu[ROWS], WIDTH)};
+    check_attention(&(attention_form){2, 2, ALL, ALL, false, 0}, &relative, positions);
+    check_attention(&(attention_form){2, 2, ALL, ALL, true, 0}, &relative, positions);
+    for (int m = 0; m < 2; m++) {
+        free(own[m]);
+        release(&positions[m]);
+    }
 }
 
 /* ---- rows and curvature ---- */
@@ -649,6 +760,9 @@ int main(void) {
         cmocka_unit_test(rotary),
         cmocka_unit_test(attention_bidirectional),
         cmocka_unit_test(attention_causal_grouped),
+        cmocka_unit_test(attention_in_a_window),
+        cmocka_unit_test(attention_with_softcap),
+        cmocka_unit_test(attention_with_distances),
         cmocka_unit_test(attention_of_pooled_tokens),
         cmocka_unit_test(gather_and_scatter),
         cmocka_unit_test(column_squares),

@@ -98,7 +98,8 @@ static la_attention attention_of(const batch *b) {
         .max_length = b->max_length,
         .max_queries = b->max_queries,
         .scale = (float)(b->of.sharp / sqrt((double)b->of.head_dim)),
-        .causal = b->of.causal,
+        .before = LA_ATTENTION_ALL,
+        .after = b->of.causal ? 0 : LA_ATTENTION_ALL,
     };
 }
 

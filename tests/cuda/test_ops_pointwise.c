@@ -226,7 +226,8 @@ static double rotate_case(la_dtype type, int64_t tokens, int64_t heads, int64_t 
     lay_out(pad, pad % 8);
     operand *x = changed(drawn(type, n_rhs * tokens, heads * head_dim, 1));
     while (next_run())
-        be->ops->rotate(be, heads, head_dim, data(angles), data(positions), n_rhs, sign, on(x));
+        be->ops->rotate(be, heads, head_dim, head_dim, data(angles), data(positions), n_rhs, sign,
+                        on(x));
     double worst = gap(x);
     forget();
     return worst;
@@ -258,7 +259,7 @@ static void no_rows(la_dtype type) {
         be->ops->norm_backward(be, &norm, on(x), data(stats), RHS, on(x), NULL, on(y));
         be->ops->activation(be, LA_ACT_GELU, on(x), NULL, on(y));
         be->ops->activation_backward(be, LA_ACT_GELU, on(x), NULL, RHS, on(x), on(y), NULL);
-        be->ops->rotate(be, 1, 6, data(table), data(positions), 1, 1, on(y));
+        be->ops->rotate(be, 1, 6, 6, data(table), data(positions), 1, 1, on(y));
     }
     forget();
 }

@@ -76,7 +76,7 @@ static double embed_case(la_dtype type, int64_t s, int n_tables) {
             list[i] = *on(tables[i]);
             numbers[i] = data(ids[i]);
         }
-        be->ops->embed(be, n_tables, list, numbers, on(y));
+        be->ops->embed(be, n_tables, list, numbers, 1, on(y));
     }
     double worst = gap(y);
     forget();
