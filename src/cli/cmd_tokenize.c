@@ -14,9 +14,7 @@ static int64_t default_length(const char *base) {
     la_error ignored = {0};
     if (la_config_read(base, &config, &ignored) != LA_OK)
         return 0;
-    int64_t limit = config.max_positions;
-    if (config.model_max_length && config.model_max_length < limit)
-        limit = config.model_max_length;
+    int64_t limit = la_config_default_length(&config);
     la_config_free(&config);
     return limit;
 }

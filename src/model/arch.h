@@ -5,12 +5,15 @@
 
 #include "backend/ops.h"
 
-/* The projections of a block, in the order data passes them. */
+/* The projections of a block, in the order data passes them. A fused one stands for those behind
+ * it: its rows are theirs, one after the other. */
 typedef enum la_slot {
+    LA_SLOT_QKV,
     LA_SLOT_Q,
     LA_SLOT_K,
     LA_SLOT_V,
     LA_SLOT_O,
+    LA_SLOT_GATE_UP,
     LA_SLOT_GATE,
     LA_SLOT_UP,
     LA_SLOT_DOWN,
@@ -22,18 +25,22 @@ typedef enum la_slot {
 typedef enum la_stage { LA_STAGE_QKV, LA_STAGE_O, LA_STAGE_FFN_IN, LA_STAGE_FFN_OUT } la_stage;
 la_stage la_slot_stage(la_slot slot);
 
-/* The token of a row whose state the head reads. */
+/* The state of a row that the head reads. */
 typedef enum la_pool_token {
     LA_POOL_FIRST,
     LA_POOL_LAST,
-    LA_POOL_LAST_CONTENT /* the last one that is not pad_token_id */
+    LA_POOL_LAST_CONTENT, /* the last one that is not pad_token_id */
+    LA_POOL_MEAN          /* over all tokens, behind the final norm */
 } la_pool_token;
 
 typedef struct la_head_row {
     const char *module; /* NULL ends the list */
     bool in_body;       /* the name stands behind the body's prefix */
     bool bias;
+    const char *bias_key; /* of config.json, which then decides; NULL: bias does */
     la_activation activation;
+    const char *activation_key; /* likewise */
+    const char *norm;           /* a norm behind the activation; NULL: none */
 } la_head_row;
 
 enum { LA_HEAD_LAYERS = 2 };
@@ -41,8 +48,27 @@ enum { LA_HEAD_LAYERS = 2 };
 /* Keys of config.json; NULL where the architecture has none. */
 typedef struct la_config_keys {
     const char *hidden, *layers, *heads, *kv_heads, *head_dim, *ffn, *vocab, *max_positions;
-    const char *type_vocab, *activation, *norm_eps, *attention_bias, *ffn_bias;
+    const char *type_vocab, *embedding, *activation, *norm_eps;
+    const char *attention_bias, *ffn_bias, *norm_bias;
+    const char *window;                /* tokens that a sliding layer sees */
+    const char *window_used;           /* false: it does not slide at all */
+    const char *window_from;           /* the first layer that slides */
+    const char *full_every;            /* one layer of so many does not slide */
+    const char *query_scalar;          /* scores are divided by its root, not by head_dim's */
+    const char *score_cap, *logit_cap; /* softcaps */
+    const char *local_theta, *global_theta;
+    const char *rope_layers;   /* a list: 1 where a layer rotates */
+    const char *rope_interval; /* every so many layers one does not rotate */
 } la_config_keys;
+
+/* Which layers slide, where config.json does not list layer_types. */
+typedef enum la_slide {
+    LA_SLIDE_NONE,
+    LA_SLIDE_ALL,       /* every layer, if there is a window */
+    LA_SLIDE_FROM,      /* from layer window_from on, if window_used */
+    LA_SLIDE_NOT_FIRST, /* of every full_every layers, all but the first */
+    LA_SLIDE_NOT_LAST   /* of every full_every layers, all but the last */
+} la_slide;
 
 typedef struct la_arch {
     const char *model_type;
@@ -50,19 +76,41 @@ typedef struct la_arch {
     la_config_keys keys;
     double default_eps;
     const char *default_activation;
+    int64_t default_pad; /* -1: none */
+    int64_t default_ffn; /* times hidden, where the key is absent or null; 0: it must be there */
+    int64_t default_head_dim; /* 0: hidden / heads */
+    bool default_tied; /* the head of a causal LM is the embedding unless config.json says no */
 
     la_norm_kind norm_kind;
-    bool pre_norm; /* norms before attention and FFN, and a final one; else after the sums */
+    bool norm_plus_one; /* norms multiply by 1 + weight */
+    bool pre_norm;      /* norms before attention and FFN, and a final one; else after the sums */
     bool causal;
-    bool rotary; /* else learned absolute positions */
-    bool gated;  /* FFN act(gate x) * (up x); else act(up x) */
-    bool bias;   /* projections have biases whatever the config says */
+    bool gated;      /* FFN act(gate x) * (up x); else act(up x) */
+    bool bias;       /* projections have biases, where no key of config.json decides */
+    bool qkv_bias;   /* q, k and v have, whatever the others */
+    bool transposed; /* projections are stored [in, out] */
 
+    bool rotary;                   /* else learned absolute positions, or none */
+    double theta, local_theta;     /* default bases; local: of sliding layers, 0: the same */
+    int64_t default_rope_interval; /* 0: every layer rotates */
+    la_slide slide;
+    int64_t default_window, default_full_every;
+    bool window_both; /* a window's half to either side */
+    double default_query_scalar, default_score_cap, default_logit_cap;
+
+    bool scale_embedding;    /* by the root of hidden */
+    bool position_after_pad; /* tokens but pads are numbered from pad_token_id + 1 on */
     const char *embed_tokens, *embed_positions, *embed_types, *embed_norm, *final_norm;
-    const char *norm_attention, *norm_ffn; /* with one %lld for the layer */
-    const char *linear[LA_SLOTS];          /* likewise; NULL where there is none */
+    const char *embed_project; /* embedding -> hidden, where the widths differ */
+    bool embed_project_bias;
+    const char *norm_attention, *norm_ffn;         /* with one %lld for the layer */
+    const char *norm_attention_out, *norm_ffn_out; /* of what is added to the residual */
+    const char *norm_q, *norm_k;                   /* of each head */
+    bool first_norm_absent;                        /* the first layer lacks norm_attention */
+    const char *linear[LA_SLOTS];                  /* likewise; NULL where there is none */
 
     la_pool_token classify_token;
+    const char *pooling_key; /* "cls" or "mean", in config.json */
     la_head_row classify[LA_HEAD_LAYERS + 1];
     const char *lm_head; /* NULL: no answer-token task */
 

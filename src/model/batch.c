@@ -9,6 +9,7 @@ la_status la_batch_open(int64_t max_rows, int64_t max_tokens, la_batch *batch, l
     batch->ids = la_alloc(tokens, sizeof *batch->ids, err);
     batch->types = la_alloc(tokens, sizeof *batch->types, err);
     batch->positions = la_alloc(tokens, sizeof *batch->positions, err);
+    batch->embed_at = la_alloc(tokens, sizeof *batch->embed_at, err);
     batch->cu = la_alloc(rows, sizeof *batch->cu, err);
     batch->pooled = la_alloc(rows, sizeof *batch->pooled, err);
     batch->pooled_at = la_alloc(rows, sizeof *batch->pooled_at, err);
@@ -26,6 +27,7 @@ void la_batch_free(la_batch *batch) {
     free(batch->ids);
     free(batch->types);
     free(batch->positions);
+    free(batch->embed_at);
     free(batch->cu);
     free(batch->pooled);
     free(batch->pooled_at);
@@ -46,9 +48,10 @@ la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_
     int64_t vocabulary = model->tables[0].rows;
     if (n < 1)
         return la_fail(err, LA_BAD_INPUT, "the row has no tokens");
-    if (!config->arch->rotary && n > config->max_positions)
+    int64_t most = la_config_most_tokens(config);
+    if (most && n > most)
         return la_fail(err, LA_BAD_INPUT, "the row has %lld tokens, the model at most %lld",
-                       (long long)n, (long long)config->max_positions);
+                       (long long)n, (long long)most);
     for (int64_t t = 0; t < n; t++)
         if (ids[t] < 0 || ids[t] >= vocabulary)
             return la_fail(err, LA_BAD_INPUT,
@@ -65,8 +68,11 @@ void la_batch_add(la_batch *batch, const la_model *model, const int32_t *ids, co
     if (model->pool_token == LA_POOL_LAST_CONTENT)
         while (pooled > 0 && ids[pooled] == config->pad_id)
             pooled--;
+    int32_t next = config->arch->position_after_pad ? (int32_t)config->pad_id + 1 : 0;
     for (int64_t t = 0; t < n; t++) {
         int32_t type = types ? types[t] : 0;
+        bool counted = !config->arch->position_after_pad || ids[t] != config->pad_id;
+        batch->embed_at[from + t] = counted ? next++ : (int32_t)config->pad_id;
         batch->ids[from + t] = ids[t];
         batch->types[from + t] = type < config->type_vocab ? type : 0;
         batch->positions[from + t] = (int32_t)t;

@@ -10,7 +10,8 @@
 typedef struct la_batch {
     int64_t n_rows, n_tokens, max_length;
     int64_t row_capacity, token_capacity;
-    int32_t *ids, *types, *positions; /* [n_tokens] */
+    int32_t *ids, *types, *positions; /* [n_tokens]; positions: places within the row */
+    int32_t *embed_at;                /* [n_tokens] row of the table of position embeddings */
     int32_t *cu;                      /* [n_rows + 1] first token of each row */
     int32_t *pooled;                  /* [n_rows] the token the head reads, in the pack */
     int32_t *pooled_at;               /* [n_rows] its place in its row */

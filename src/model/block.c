@@ -6,7 +6,10 @@
  *   sum = in + O attention(QKV a)        sum = in + O attention(QKV a)
  *   f   = norm_attention(sum)            f   = norm_ffn(sum)
  *   sum2 = f + FFN(f)                    sum2 = sum + FFN(f)
- *   out = norm_ffn(sum2)                 out = sum2 */
+ *   out = norm_ffn(sum2)                 out = sum2
+ *
+ * Some have more norms: of each head's q and k, and of what attention and FFN add to the residual.
+ * Fused projections give q, k, v (or gate, up) as columns of one matrix. */
 #include "model/run.h"
 
 void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
@@ -22,7 +25,10 @@ static bool is_pruned(const la_run *run, int64_t layer) {
 }
 
 static la_attention attention_of(const la_run *run, int64_t layer) {
+    const la_layer_plan *plan = &run->model->config.plan[layer];
     la_attention a = run->attention;
+    a.before = plan->before;
+    a.after = plan->after;
     if (is_pruned(run, layer)) {
         a.cu_q = run->ones;
         a.q_at = run->pooled_at;
@@ -36,10 +42,85 @@ static la_mat sized(la_mat buffer, int64_t rows, int64_t cols) {
     return la_mat_of(buffer.type, buffer.data, rows, cols);
 }
 
-void la_block_forward(la_run *run, int64_t number) {
+/* [T, heads * head_dim] as one row a head; m has no gaps between rows */
+static la_mat by_head(const la_mat *m, int64_t head_dim) {
+    return la_mat_of(m->type, m->data, m->rows * (m->cols / head_dim), head_dim);
+}
+
+static void norm_heads(la_backend *be, const la_norm *norm, int64_t head_dim, const la_mat *raw,
+                       float *stats, la_mat *normed) {
+    if (!norm->weight)
+        return;
+    la_mat from = by_head(raw, head_dim), to = by_head(normed, head_dim);
+    be->ops->norm(be, norm, &from, stats, &to);
+}
+
+/* a -> q, k, v */
+static void forward_qkv(la_run *run, int64_t number) {
     const la_model *model = run->model;
     const la_config *config = &model->config;
-    const la_arch *arch = config->arch;
+    const la_layer *layer = &model->layers[number];
+    la_layer_state *s = &run->layers[number];
+    la_backend *be = model->be;
+    const la_linear *linear = layer->linear;
+    if (linear[LA_SLOT_QKV].w.data) {
+        la_linear_forward(be, &linear[LA_SLOT_QKV], &s->a, NULL, &s->site[LA_SLOT_QKV], &s->qkv);
+        la_mat all = la_mat_columns(&s->qkv, 0, s->q.cols);
+        if (is_pruned(run, number))
+            be->ops->gather(be, &all, run->pooled, &s->q);
+    } else {
+        la_linear_forward(be, &linear[LA_SLOT_Q], &s->a_q, NULL, &s->site[LA_SLOT_Q], &s->q_raw);
+        la_linear_forward(be, &linear[LA_SLOT_K], &s->a, NULL, &s->site[LA_SLOT_K], &s->k_raw);
+        la_linear_forward(be, &linear[LA_SLOT_V], &s->a, NULL, &s->site[LA_SLOT_V], &s->v);
+        norm_heads(be, &layer->norm_q, config->head_dim, &s->q_raw, s->stats_q, &s->q);
+        norm_heads(be, &layer->norm_k, config->head_dim, &s->k_raw, s->stats_k, &s->k);
+    }
+    la_run_rotate(run, number, true, 1, 1, &s->q);
+    la_run_rotate(run, number, false, 1, 1, &s->k);
+}
+
+/* f -> act */
+static void forward_gates(la_run *run, int64_t number) {
+    const la_model *model = run->model;
+    const la_config *config = &model->config;
+    const la_linear *linear = model->layers[number].linear, *up = &linear[LA_SLOT_UP];
+    la_layer_state *s = &run->layers[number];
+    la_backend *be = model->be;
+    bool gated = config->arch->gated;
+    if (linear[LA_SLOT_GATE_UP].w.data) {
+        la_linear_forward(be, &linear[LA_SLOT_GATE_UP], &s->f, NULL, &s->site[LA_SLOT_GATE_UP],
+                          &s->gate_up);
+    } else if (!gated && !up->site) {
+        be->ops->linear_activation(be, &s->f, &up->w, up->bias.data ? &up->bias : NULL,
+                                   config->activation, &s->up, &s->act);
+        return;
+    } else {
+        la_linear_forward(be, up, &s->f, NULL, &s->site[LA_SLOT_UP], &s->up);
+        if (gated)
+            la_linear_forward(be, &linear[LA_SLOT_GATE], &s->f, NULL, &s->site[LA_SLOT_GATE],
+                              &s->gate);
+    }
+    be->ops->activation(be, config->activation, gated ? &s->gate : &s->up, gated ? &s->up : NULL,
+                        &s->act);
+}
+
+/* to = residual + norm(projection of x), the norm where there is one; between: before it */
+static void forward_residual(la_run *run, const la_linear *linear, const la_norm *norm,
+                             const la_mat *x, la_mat *state, const la_mat *residual,
+                             la_mat *between, float *stats, la_mat *to) {
+    la_backend *be = run->model->be;
+    if (!norm->weight) {
+        la_linear_forward(be, linear, x, residual, state, to);
+        return;
+    }
+    la_linear_forward(be, linear, x, NULL, state, between);
+    be->ops->norm(be, norm, between, stats, to);
+    be->ops->add(be, residual, to);
+}
+
+void la_block_forward(la_run *run, int64_t number) {
+    const la_model *model = run->model;
+    bool pre_norm = model->config.arch->pre_norm;
     const la_layer *layer = &model->layers[number];
     la_layer_state *s = &run->layers[number];
     la_backend *be = model->be;
@@ -49,45 +130,23 @@ void la_block_forward(la_run *run, int64_t number) {
     if (!pruned)
         run->last_shared = number;
 
-    if (arch->pre_norm)
+    if (pre_norm && layer->norm_attention.weight)
         ops->norm(be, &layer->norm_attention, &s->in, s->stats_a, &s->a);
     if (pruned) {
         ops->gather(be, &s->a, run->pooled, &s->a_q);
-        if (arch->pre_norm)
+        if (pre_norm)
             ops->gather(be, &s->in, run->pooled, &s->in_q);
     }
-    const la_mat *inputs[LA_SLOTS] = {
-        [LA_SLOT_Q] = &s->a_q, [LA_SLOT_K] = &s->a, [LA_SLOT_V] = &s->a};
-    la_mat *outputs[LA_SLOTS] = {[LA_SLOT_Q] = &s->q, [LA_SLOT_K] = &s->k, [LA_SLOT_V] = &s->v};
-    for (int slot = LA_SLOT_Q; slot <= LA_SLOT_V; slot++)
-        la_linear_forward(be, &layer->linear[slot], inputs[slot], NULL, &s->site[slot],
-                          outputs[slot]);
-    if (arch->rotary) {
-        ops->rotate(be, config->heads, config->head_dim, config->head_dim, run->angles,
-                    pruned ? run->pooled_at : run->positions, 1, 1, &s->q);
-        ops->rotate(be, config->kv_heads, config->head_dim, config->head_dim, run->angles, run->positions, 1, 1,
-                    &s->k);
-    }
+    forward_qkv(run, number);
     ops->attention(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context);
-    la_linear_forward(be, &layer->linear[LA_SLOT_O], &s->context, &s->in_q, &s->site[LA_SLOT_O],
-                      &s->sum);
-    ops->norm(be, arch->pre_norm ? &layer->norm_ffn : &layer->norm_attention, &s->sum, s->stats_f,
-              &s->f);
-    const la_linear *up = &layer->linear[LA_SLOT_UP];
-    if (!arch->gated && !up->site) {
-        ops->linear_activation(be, &s->f, &up->w, up->bias.data ? &up->bias : NULL,
-                               config->activation, &s->up, &s->act);
-    } else {
-        la_linear_forward(be, up, &s->f, NULL, &s->site[LA_SLOT_UP], &s->up);
-        if (arch->gated)
-            la_linear_forward(be, &layer->linear[LA_SLOT_GATE], &s->f, NULL, &s->site[LA_SLOT_GATE],
-                              &s->gate);
-        ops->activation(be, config->activation, arch->gated ? &s->gate : &s->up,
-                        arch->gated ? &s->up : NULL, &s->act);
-    }
-    la_linear_forward(be, &layer->linear[LA_SLOT_DOWN], &s->act, arch->pre_norm ? &s->sum : &s->f,
-                      &s->site[LA_SLOT_DOWN], &s->sum2);
-    if (!arch->pre_norm)
+    forward_residual(run, &layer->linear[LA_SLOT_O], &layer->norm_attention_out, &s->context,
+                     &s->site[LA_SLOT_O], &s->in_q, &s->attended, s->stats_attended, &s->sum);
+    ops->norm(be, pre_norm ? &layer->norm_ffn : &layer->norm_attention, &s->sum, s->stats_f, &s->f);
+    forward_gates(run, number);
+    forward_residual(run, &layer->linear[LA_SLOT_DOWN], &layer->norm_ffn_out, &s->act,
+                     &s->site[LA_SLOT_DOWN], pre_norm ? &s->sum : &s->f, &s->added, s->stats_added,
+                     &s->sum2);
+    if (!pre_norm)
         ops->norm(be, &layer->norm_ffn, &s->sum2, s->stats_a, &s->out);
 }
 
@@ -118,98 +177,186 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
     site->kind->backward(be, site, &pass);
 }
 
+static void norm_heads_backward(la_backend *be, const la_norm *norm, int64_t head_dim,
+                                const la_mat *raw, const float *stats, int64_t n_rhs, la_mat *d) {
+    if (!norm->weight)
+        return;
+    la_mat from = by_head(raw, head_dim), g = by_head(d, head_dim);
+    be->ops->norm_backward(be, norm, &from, stats, n_rhs, &g, NULL, &g);
+}
+
+/* Backward of one block: what its steps share. */
+typedef struct pass {
+    la_run *run;
+    const la_layer *layer;
+    la_layer_state *s;
+    int64_t number, n_rhs, in_rows, out_rows;
+    bool pruned, lowest;
+    la_stage last; /* the first stage that has a wanted block */
+    const la_block_visitor *visitor;
+} pass;
+
+/* g of what a projection added to the residual, through its norm where it has one; spare is
+ * written then */
+static la_mat residual_backward(const pass *p, const la_norm *norm, const la_mat *between,
+                                const float *stats, const la_mat *g, la_mat spare) {
+    la_backend *be = p->run->model->be;
+    if (!norm->weight)
+        return *g;
+    la_mat d = sized(spare, g->rows, g->cols);
+    be->ops->norm_backward(be, norm, between, stats, p->n_rhs, g, NULL, &d);
+    return d;
+}
+
+/* g of sum2 -> d_f, through the FFN; false: nothing below is wanted */
+static bool backward_ffn(const pass *p, const la_mat *g, la_mat *d_f) {
+    la_run *run = p->run;
+    const la_config *config = &run->model->config;
+    const la_linear *linear = p->layer->linear;
+    la_layer_state *s = p->s;
+    la_backend *be = run->model->be;
+    bool gated = config->arch->gated, fused = linear[LA_SLOT_GATE_UP].w.data != NULL;
+    la_mat d_act = sized(run->dffn, p->out_rows, config->ffn), d_gate = d_act;
+    la_mat d_up = sized(run->dup, p->out_rows, config->ffn);
+    la_mat d_gate_up = sized(run->dgate_up, p->out_rows, 2 * config->ffn);
+    if (fused) {
+        d_gate = la_mat_columns(&d_gate_up, 0, config->ffn);
+        d_up = la_mat_columns(&d_gate_up, config->ffn, config->ffn);
+    }
+    la_mat d_added =
+        residual_backward(p, &p->layer->norm_ffn_out, &s->added, s->stats_added, g, run->g2);
+    la_linear_backward(run, &linear[LA_SLOT_DOWN], &s->site[LA_SLOT_DOWN], &s->act, &s->act,
+                       p->pruned, &d_added, 0, &d_act, p->last < LA_STAGE_FFN_OUT, p->visitor);
+    if (p->last == LA_STAGE_FFN_OUT)
+        return false;
+    be->ops->activation_backward(be, config->activation, gated ? &s->gate : &s->up,
+                                 gated ? &s->up : NULL, p->n_rhs, &d_act, &d_gate,
+                                 gated ? &d_up : NULL);
+    bool more = p->last < LA_STAGE_FFN_IN;
+    if (fused) {
+        la_linear_backward(run, &linear[LA_SLOT_GATE_UP], &s->site[LA_SLOT_GATE_UP], &s->f, &s->f,
+                           p->pruned, &d_gate_up, 0, d_f, more, p->visitor);
+        return more;
+    }
+    la_linear_backward(run, &linear[LA_SLOT_UP], &s->site[LA_SLOT_UP], &s->f, &s->f, p->pruned,
+                       gated ? &d_up : &d_gate, 0, d_f, more, p->visitor);
+    if (gated)
+        la_linear_backward(run, &linear[LA_SLOT_GATE], &s->site[LA_SLOT_GATE], &s->f, &s->f,
+                           p->pruned, &d_gate, 1, d_f, more, p->visitor);
+    return more;
+}
+
+/* d_context -> d_a[n_rhs T, d], through attention and its three projections; false: nothing below
+ * is wanted */
+static bool backward_qkv(const pass *p, const la_mat *d_context, la_mat *d_a) {
+    la_run *run = p->run;
+    const la_config *config = &run->model->config;
+    const la_linear *linear = p->layer->linear;
+    la_layer_state *s = p->s;
+    la_backend *be = run->model->be;
+    const la_ops *ops = be->ops;
+    int64_t wide = s->q.cols, narrow = s->k.cols;
+    bool fused = linear[LA_SLOT_QKV].w.data != NULL, more = !p->lowest;
+    la_mat d_qkv = sized(run->dqkv, p->in_rows, wide + 2 * narrow);
+    la_mat d_q_all = la_mat_columns(&d_qkv, 0, wide);
+    la_mat d_q = fused && !p->pruned ? d_q_all : sized(run->dq, p->out_rows, wide);
+    la_mat d_k = fused ? la_mat_columns(&d_qkv, wide, narrow) : sized(run->dk, p->in_rows, narrow);
+    la_mat d_v =
+        fused ? la_mat_columns(&d_qkv, wide + narrow, narrow) : sized(run->dv, p->in_rows, narrow);
+    bool need_qk = more || fused || linear[LA_SLOT_Q].site || linear[LA_SLOT_K].site;
+    bool need_v = more || fused || linear[LA_SLOT_V].site;
+    la_attention attention = attention_of(run, p->number);
+    ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context, p->n_rhs,
+                            d_context, need_qk ? &d_q : NULL, need_qk ? &d_k : NULL,
+                            need_v ? &d_v : NULL);
+    if (need_qk) {
+        la_run_rotate(run, p->number, true, p->n_rhs, -1, &d_q);
+        la_run_rotate(run, p->number, false, p->n_rhs, -1, &d_k);
+        norm_heads_backward(be, &p->layer->norm_q, config->head_dim, &s->q_raw, s->stats_q,
+                            p->n_rhs, &d_q);
+        norm_heads_backward(be, &p->layer->norm_k, config->head_dim, &s->k_raw, s->stats_k,
+                            p->n_rhs, &d_k);
+    }
+    if (fused) {
+        if (p->pruned)
+            ops->scatter(be, &d_q, p->n_rhs, run->pooled, false, &d_q_all);
+        la_linear_backward(run, &linear[LA_SLOT_QKV], &s->site[LA_SLOT_QKV], &s->a, &s->a, false,
+                           &d_qkv, 0, d_a, more, p->visitor);
+        return more;
+    }
+    la_mat d_aq = *d_a;
+    if (need_v)
+        la_linear_backward(run, &linear[LA_SLOT_V], &s->site[LA_SLOT_V], &s->a, &s->a, false, &d_v,
+                           0, d_a, more, p->visitor);
+    if (need_qk) {
+        la_linear_backward(run, &linear[LA_SLOT_K], &s->site[LA_SLOT_K], &s->a, &s->a, false, &d_k,
+                           1, d_a, more, p->visitor);
+        /* d_context has been read: its place serves for the pooled tokens' cotangents */
+        if (p->pruned)
+            d_aq = sized(run->dctx, p->out_rows, config->hidden);
+        la_linear_backward(run, &linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q, p->pruned,
+                           &d_q, p->pruned ? 0 : 1, &d_aq, more, p->visitor);
+    }
+    if (more && p->pruned)
+        ops->scatter(be, &d_aq, p->n_rhs, run->pooled, true, d_a);
+    return more;
+}
+
 void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visitor) {
     /* only the layer's input was kept: what it computed from it is computed again */
     if (run->recompute && !is_pruned(run, number) && run->last_shared != number)
         la_block_forward(run, number);
     const la_model *model = run->model;
     const la_config *config = &model->config;
-    const la_arch *arch = config->arch;
+    bool pre_norm = config->arch->pre_norm;
     const la_layer *layer = &model->layers[number];
     la_layer_state *s = &run->layers[number];
     la_backend *be = model->be;
     const la_ops *ops = be->ops;
-    int64_t m = run->n_rhs, out_rows = m * s->q.rows, in_rows = m * s->in.rows;
-    bool pruned = is_pruned(run, number), lowest = number == model->lowest_layer;
-    la_stage last = lowest ? model->lowest_stage : LA_STAGE_QKV;
-    la_attention attention = attention_of(run, number);
-    la_mat g = sized(run->g, out_rows, config->hidden);
-    la_mat d_f = sized(run->g2, out_rows, config->hidden);
-    la_mat d_act = sized(run->dffn, out_rows, config->ffn);
-    la_mat d_up = sized(run->dup, out_rows, config->ffn);
+    int64_t m = run->n_rhs;
+    pass p = {.run = run,
+              .layer = layer,
+              .s = s,
+              .number = number,
+              .n_rhs = m,
+              .in_rows = m * s->in.rows,
+              .out_rows = m * s->q.rows,
+              .pruned = is_pruned(run, number),
+              .lowest = number == model->lowest_layer,
+              .visitor = visitor};
+    p.last = p.lowest ? model->lowest_stage : LA_STAGE_QKV;
+    la_mat g = sized(run->g, p.out_rows, config->hidden);
+    la_mat d_f = sized(run->g2, p.out_rows, config->hidden);
 
     /* g: of out -> of sum2 */
-    if (!arch->pre_norm)
+    if (!pre_norm)
         ops->norm_backward(be, &layer->norm_ffn, &s->sum2, s->stats_a, m, &g, NULL, &g);
-    la_linear_backward(run, &layer->linear[LA_SLOT_DOWN], &s->site[LA_SLOT_DOWN], &s->act, &s->act,
-                       pruned, &g, 0, &d_act, last < LA_STAGE_FFN_OUT, visitor);
-    if (last == LA_STAGE_FFN_OUT)
-        return;
-    ops->activation_backward(be, config->activation, arch->gated ? &s->gate : &s->up,
-                             arch->gated ? &s->up : NULL, m, &d_act, &d_act,
-                             arch->gated ? &d_up : NULL);
-    bool more = last < LA_STAGE_FFN_IN;
-    la_linear_backward(run, &layer->linear[LA_SLOT_UP], &s->site[LA_SLOT_UP], &s->f, &s->f, pruned,
-                       arch->gated ? &d_up : &d_act, 0, &d_f, more, visitor);
-    if (arch->gated)
-        la_linear_backward(run, &layer->linear[LA_SLOT_GATE], &s->site[LA_SLOT_GATE], &s->f, &s->f,
-                           pruned, &d_act, 1, &d_f, more, visitor);
-    if (!more)
+    if (!backward_ffn(&p, &g, &d_f))
         return;
     /* g: of sum2 -> of sum */
-    if (arch->pre_norm) {
+    if (pre_norm) {
         ops->norm_backward(be, &layer->norm_ffn, &s->sum, s->stats_f, m, &d_f, &g, &g);
     } else {
         ops->add(be, &d_f, &g);
         ops->norm_backward(be, &layer->norm_attention, &s->sum, s->stats_f, m, &g, NULL, &g);
     }
-    la_mat d_context = sized(run->dctx, out_rows, s->context.cols);
-    more = last < LA_STAGE_O;
+    la_mat d_context = sized(run->dctx, p.out_rows, s->context.cols);
+    bool more = p.last < LA_STAGE_O;
+    la_mat d_attended = residual_backward(&p, &layer->norm_attention_out, &s->attended,
+                                          s->stats_attended, &g, run->g2);
     la_linear_backward(run, &layer->linear[LA_SLOT_O], &s->site[LA_SLOT_O], &s->context,
-                       &s->context, pruned, &g, 0, &d_context, more, visitor);
-    if (!more)
+                       &s->context, p.pruned, &d_attended, 0, &d_context, more, visitor);
+    la_mat d_a = sized(run->g2, p.in_rows, config->hidden);
+    if (!more || !backward_qkv(&p, &d_context, &d_a))
         return;
-    la_mat d_q = sized(run->dq, out_rows, s->q.cols);
-    la_mat d_k = sized(run->dk, in_rows, s->k.cols);
-    la_mat d_v = sized(run->dv, in_rows, s->v.cols);
-    bool need_qk = !lowest || layer->linear[LA_SLOT_Q].site || layer->linear[LA_SLOT_K].site;
-    bool need_v = !lowest || layer->linear[LA_SLOT_V].site;
-    ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context, m, &d_context,
-                            need_qk ? &d_q : NULL, need_qk ? &d_k : NULL, need_v ? &d_v : NULL);
-    if (arch->rotary && need_qk) {
-        ops->rotate(be, config->heads, config->head_dim, config->head_dim, run->angles,
-                    pruned ? run->pooled_at : run->positions, m, -1, &d_q);
-        ops->rotate(be, config->kv_heads, config->head_dim, config->head_dim, run->angles, run->positions, m, -1,
-                    &d_k);
-    }
-    /* cotangent of a: from k and v over all tokens, from q over the queries */
-    la_mat d_a = sized(run->g2, in_rows, config->hidden);
-    la_mat d_aq = d_a;
-    more = !lowest;
-    if (need_v)
-        la_linear_backward(run, &layer->linear[LA_SLOT_V], &s->site[LA_SLOT_V], &s->a, &s->a, false,
-                           &d_v, 0, &d_a, more, visitor);
-    if (need_qk) {
-        la_linear_backward(run, &layer->linear[LA_SLOT_K], &s->site[LA_SLOT_K], &s->a, &s->a, false,
-                           &d_k, 1, &d_a, more, visitor);
-        /* d_context has been read: its place serves for the pooled tokens' cotangents */
-        if (pruned)
-            d_aq = sized(run->dctx, out_rows, config->hidden);
-        la_linear_backward(run, &layer->linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q,
-                           pruned, &d_q, pruned ? 0 : 1, &d_aq, more, visitor);
-    }
-    if (!more)
-        return;
-    if (pruned)
-        ops->scatter(be, &d_aq, m, run->pooled, true, &d_a);
     /* g: of sum -> of in; the residual of the pooled tokens goes back to their places */
     la_mat residual = g;
-    la_mat all = sized(run->g, in_rows, config->hidden);
-    if (pruned) {
-        residual = sized(run->dffn, in_rows, config->hidden);
+    la_mat all = sized(run->g, p.in_rows, config->hidden);
+    if (p.pruned) {
+        residual = sized(run->dffn, p.in_rows, config->hidden);
         ops->scatter(be, &g, m, run->pooled, false, &residual);
     }
-    if (arch->pre_norm) {
+    if (pre_norm && layer->norm_attention.weight) {
         ops->norm_backward(be, &layer->norm_attention, &s->in, s->stats_a, m, &d_a, &residual,
                            &all);
     } else {

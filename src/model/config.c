@@ -24,116 +24,232 @@ static la_status read_size(const source *from, const char *key, bool required, i
 }
 
 static la_status read_sizes(const source *from, la_config *config, la_error *err) {
-    const la_config_keys *keys = &config->arch->keys;
+    const la_arch *arch = config->arch;
+    const la_config_keys *keys = &arch->keys;
     LA_TRY(read_size(from, keys->hidden, true, &config->hidden, err));
     LA_TRY(la_json_int(from->root, from->path, keys->layers, true, 1, 4096, &config->layers, err));
     LA_TRY(read_size(from, keys->heads, true, &config->heads, err));
-    LA_TRY(read_size(from, keys->ffn, true, &config->ffn, err));
+    config->ffn = arch->default_ffn * config->hidden;
+    LA_TRY(read_size(from, keys->ffn, !arch->default_ffn, &config->ffn, err));
     LA_TRY(read_size(from, keys->vocab, true, &config->vocab, err));
     LA_TRY(read_size(from, keys->max_positions, true, &config->max_positions, err));
     LA_TRY(read_size(from, keys->type_vocab, true, &config->type_vocab, err));
+    config->embedding = config->hidden;
+    LA_TRY(read_size(from, keys->embedding, false, &config->embedding, err));
     config->kv_heads = config->heads;
     LA_TRY(read_size(from, keys->kv_heads, false, &config->kv_heads, err));
-    bool given = keys->head_dim && !json_is_null(json_object_get(from->root, keys->head_dim)) &&
-                 json_object_get(from->root, keys->head_dim);
-    if (!given && config->hidden % config->heads)
+    config->head_dim = arch->default_head_dim;
+    LA_TRY(read_size(from, keys->head_dim, false, &config->head_dim, err));
+    if (!config->head_dim && config->hidden % config->heads)
         return la_fail(err, LA_BAD_INPUT, "%s: %s %lld is not a multiple of %s %lld", from->path,
                        keys->hidden, (long long)config->hidden, keys->heads,
                        (long long)config->heads);
-    config->head_dim = config->hidden / config->heads;
-    LA_TRY(read_size(from, keys->head_dim, false, &config->head_dim, err));
+    if (!config->head_dim)
+        config->head_dim = config->hidden / config->heads;
     if (config->heads % config->kv_heads)
         return la_fail(err, LA_BAD_INPUT, "%s: %s %lld is not a multiple of %s %lld", from->path,
                        keys->heads, (long long)config->heads, keys->kv_heads,
                        (long long)config->kv_heads);
-    if (config->arch->rotary && config->head_dim % 2)
-        return la_fail(err, LA_BAD_INPUT, "%s: head size %lld, expected an even one (rotary)",
-                       from->path, (long long)config->head_dim);
     return LA_OK;
 }
 
-static la_status read_activation(const source *from, la_config *config, la_error *err) {
-    const char *name = config->arch->default_activation;
+static la_status find_activation(const source *from, const char *key, la_activation *out,
+                                 const char *fallback, la_error *err) {
+    const char *name = fallback;
     char known[256];
-    LA_TRY(la_json_text(from->root, from->path, config->arch->keys.activation, false, &name, err));
-    if (!la_activation_find(name, &config->activation))
-        return la_fail(err, LA_UNSUPPORTED, "%s: %s \"%s\" is not supported (%s are)", from->path,
-                       config->arch->keys.activation, name,
-                       la_activation_names(known, sizeof known));
-    config->norm_eps = config->arch->default_eps;
-    LA_TRY(la_json_number(from->root, from->path, config->arch->keys.norm_eps, false,
-                          &config->norm_eps, err));
-    if (!(config->norm_eps >= 0))
-        return la_fail(err, LA_BAD_INPUT, "%s: %s is negative", from->path,
-                       config->arch->keys.norm_eps);
-    config->attention_bias = config->ffn_bias = config->arch->bias;
-    if (config->arch->keys.attention_bias)
-        LA_TRY(la_json_bool(from->root, from->path, config->arch->keys.attention_bias, false,
-                            &config->attention_bias, err));
-    if (config->arch->keys.ffn_bias)
-        LA_TRY(la_json_bool(from->root, from->path, config->arch->keys.ffn_bias, false,
-                            &config->ffn_bias, err));
-    return la_json_bool(from->root, from->path, "tie_word_embeddings", false, &config->tied, err);
+    LA_TRY(la_json_text(from->root, from->path, key, false, &name, err));
+    if (!name || la_activation_find(name, out))
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED, "%s: %s \"%s\" is not supported (%s are)", from->path, key,
+                   name, la_activation_names(known, sizeof known));
 }
 
-/* v5 keeps everything in rope_parameters; v4 has rope_theta beside rope_scaling, whose kind was
- * once called "type". */
-static la_status read_rope(const source *from, la_config *config, la_error *err) {
-    la_rope *rope = &config->rope;
-    *rope = (la_rope){.theta = 10000, .original_positions = (double)config->max_positions};
-    LA_TRY(la_json_number(from->root, from->path, "rope_theta", false, &rope->theta, err));
-    const json_t *scaling = json_object_get(from->root, "rope_parameters");
-    if (!la_json_is_set(scaling))
-        scaling = json_object_get(from->root, "rope_scaling");
-    if (la_json_is_set(scaling)) {
-        const char *kind = NULL;
-        LA_TRY(la_json_text(scaling, from->path, "type", false, &kind, err));
-        LA_TRY(la_json_text(scaling, from->path, "rope_type", false, &kind, err));
-        LA_TRY(la_json_number(scaling, from->path, "rope_theta", false, &rope->theta, err));
-        if (kind && !strcmp(kind, "linear")) {
-            rope->kind = LA_ROPE_LINEAR;
-            LA_TRY(la_json_number(scaling, from->path, "factor", true, &rope->factor, err));
-        } else if (kind && !strcmp(kind, "llama3")) {
-            rope->kind = LA_ROPE_LLAMA3;
-            LA_TRY(la_json_number(scaling, from->path, "factor", true, &rope->factor, err));
-            LA_TRY(la_json_number(scaling, from->path, "low_freq_factor", true, &rope->low_factor,
-                                  err));
-            LA_TRY(la_json_number(scaling, from->path, "high_freq_factor", true, &rope->high_factor,
-                                  err));
-            LA_TRY(la_json_number(scaling, from->path, "original_max_position_embeddings", true,
-                                  &rope->original_positions, err));
-        } else if (kind && strcmp(kind, "default")) {
-            return la_fail(err, LA_UNSUPPORTED,
-                           "%s: rope type \"%s\" is not supported (default, linear, llama3 are)",
-                           from->path, kind);
-        }
-    }
-    bool sane = rope->theta > 1 && (rope->kind == LA_ROPE_DEFAULT || rope->factor > 0) &&
-                (rope->kind != LA_ROPE_LLAMA3 ||
-                 (rope->low_factor > 0 && rope->high_factor > rope->low_factor &&
-                  rope->original_positions > 0));
-    if (!sane)
-        return la_fail(err, LA_BAD_INPUT, "%s: the rotary embedding's parameters make no sense",
-                       from->path);
+static la_status read_flag(const source *from, const char *key, bool *out, la_error *err) {
+    return key ? la_json_bool(from->root, from->path, key, false, out, err) : LA_OK;
+}
+
+static la_status read_positive(const source *from, const char *key, double *out, la_error *err) {
+    if (!key)
+        return LA_OK;
+    LA_TRY(la_json_number(from->root, from->path, key, false, out, err));
+    if (!(*out >= 0) || isinf(*out))
+        return la_fail(err, LA_BAD_INPUT, "%s: %s is %g, expected a positive number", from->path,
+                       key, *out);
     return LA_OK;
 }
 
-void la_rope_frequencies(const la_config *config, double *out) {
-    const la_rope *rope = &config->rope;
-    for (int64_t i = 0; i < config->head_dim / 2; i++) {
-        double f = pow(rope->theta, -2.0 * (double)i / (double)config->head_dim);
-        if (rope->kind == LA_ROPE_LINEAR)
-            f /= rope->factor;
-        if (rope->kind == LA_ROPE_LLAMA3) {
-            /* turns made over the original context decide: few turns are slowed, many are kept,
-             * between is mixed */
-            double turns = rope->original_positions * f / (2 * M_PI);
-            double mix = (turns - rope->low_factor) / (rope->high_factor - rope->low_factor);
-            mix = mix < 0 ? 0 : mix > 1 ? 1 : mix;
-            f = (1 - mix) * f / rope->factor + mix * f;
-        }
-        out[i] = f;
+/* A softcap that is null is none. */
+static la_status read_cap(const source *from, const char *key, double *out, la_error *err) {
+    if (key && json_is_null(json_object_get(from->root, key)))
+        *out = 0;
+    return read_positive(from, key, out, err);
+}
+
+static la_status read_numerics(const source *from, la_config *config, la_error *err) {
+    const la_arch *arch = config->arch;
+    const la_config_keys *keys = &arch->keys;
+    LA_TRY(find_activation(from, keys->activation, &config->activation, arch->default_activation,
+                           err));
+    config->norm_eps = arch->default_eps;
+    LA_TRY(read_positive(from, keys->norm_eps, &config->norm_eps, err));
+    config->attention_bias = config->ffn_bias = arch->bias;
+    LA_TRY(read_flag(from, keys->attention_bias, &config->attention_bias, err));
+    LA_TRY(read_flag(from, keys->ffn_bias, &config->ffn_bias, err));
+    config->norm_bias = arch->norm_kind == LA_NORM_LAYER && !keys->norm_bias;
+    LA_TRY(read_flag(from, keys->norm_bias, &config->norm_bias, err));
+    config->tied = arch->default_tied;
+    LA_TRY(read_flag(from, "tie_word_embeddings", &config->tied, err));
+    double scalar = arch->default_query_scalar;
+    LA_TRY(read_positive(from, keys->query_scalar, &scalar, err));
+    config->score_scale = 1.0 / sqrt(scalar > 0 ? scalar : (double)config->head_dim);
+    config->score_cap = arch->default_score_cap;
+    config->logit_cap = arch->default_logit_cap;
+    LA_TRY(read_cap(from, keys->score_cap, &config->score_cap, err));
+    return read_cap(from, keys->logit_cap, &config->logit_cap, err);
+}
+
+static la_status read_head(const source *from, la_config *config, la_error *err) {
+    const la_arch *arch = config->arch;
+    for (int i = 0; arch->classify[i].module; i++) {
+        const la_head_row *row = &arch->classify[i];
+        config->head_bias[i] = row->bias;
+        config->head_activation[i] = row->activation;
+        LA_TRY(read_flag(from, row->bias_key, &config->head_bias[i], err));
+        if (row->activation_key)
+            LA_TRY(
+                find_activation(from, row->activation_key, &config->head_activation[i], NULL, err));
     }
+    const char *pooling = NULL;
+    if (!arch->pooling_key)
+        return LA_OK;
+    LA_TRY(la_json_text(from->root, from->path, arch->pooling_key, false, &pooling, err));
+    config->pool_mean = pooling && !strcmp(pooling, "mean");
+    if (pooling && !config->pool_mean && strcmp(pooling, "cls"))
+        return la_fail(err, LA_UNSUPPORTED, "%s: %s \"%s\" is not supported (cls and mean are)",
+                       from->path, arch->pooling_key, pooling);
+    return LA_OK;
+}
+
+/* ---- which layers see a window, and how they rotate ---- */
+
+static const char full[] = "full_attention", sliding[] = "sliding_attention";
+
+static la_status read_slides(const source *from, la_config *config, bool *slides, la_error *err) {
+    const la_arch *arch = config->arch;
+    const json_t *types = json_object_get(from->root, "layer_types");
+    int64_t first = config->layers, every = arch->default_full_every;
+    if (arch->slide == LA_SLIDE_NONE)
+        return LA_OK;
+    if (arch->slide == LA_SLIDE_FROM)
+        LA_TRY(la_json_int(from->root, from->path, arch->keys.window_from, false, 0, 4096, &first,
+                           err));
+    LA_TRY(read_size(from, arch->keys.full_every, false, &every, err));
+    bool listed = json_is_array(types) && arch->slide != LA_SLIDE_ALL;
+    if (listed && (int64_t)json_array_size(types) != config->layers)
+        return la_fail(err, LA_BAD_INPUT, "%s: layer_types has %zu entries, expected %lld",
+                       from->path, json_array_size(types), (long long)config->layers);
+    for (int64_t i = 0; i < config->layers; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        if (listed && (!type || (strcmp(type, full) && strcmp(type, sliding))))
+            return la_fail(err, LA_UNSUPPORTED, "%s: layer_types: \"%s\" (%s and %s are supported)",
+                           from->path, type ? type : "no text", full, sliding);
+        slides[i] = listed                              ? !strcmp(type, sliding)
+                    : arch->slide == LA_SLIDE_ALL       ? true
+                    : arch->slide == LA_SLIDE_FROM      ? i >= first
+                    : arch->slide == LA_SLIDE_NOT_FIRST ? i % every != 0
+                                                        : (i + 1) % every != 0;
+    }
+    return LA_OK;
+}
+
+/* Tokens that a sliding layer sees; 0: it sees all. */
+static la_status read_window(const source *from, const la_config *config, int64_t *window,
+                             la_error *err) {
+    const la_arch *arch = config->arch;
+    bool used = !arch->keys.window_used;
+    *window = 0;
+    LA_TRY(read_flag(from, arch->keys.window_used, &used, err));
+    if (!arch->keys.window || !used || json_is_null(json_object_get(from->root, arch->keys.window)))
+        return LA_OK;
+    *window = arch->default_window;
+    return read_size(from, arch->keys.window, false, window, err);
+}
+
+static la_status read_rotating(const source *from, la_config *config, la_error *err) {
+    const la_arch *arch = config->arch;
+    int64_t interval = arch->default_rope_interval;
+    LA_TRY(read_size(from, arch->keys.rope_interval, false, &interval, err));
+    const json_t *list =
+        arch->keys.rope_layers ? json_object_get(from->root, arch->keys.rope_layers) : NULL;
+    if (json_is_array(list) && (int64_t)json_array_size(list) < config->layers)
+        return la_fail(err, LA_BAD_INPUT, "%s: %s has %zu entries, expected %lld", from->path,
+                       arch->keys.rope_layers, json_array_size(list), (long long)config->layers);
+    for (int64_t i = 0; i < config->layers; i++) {
+        bool turns = !interval || (i + 1) % interval != 0;
+        if (json_is_array(list))
+            turns = json_integer_value(json_array_get(list, (size_t)i)) != 0;
+        if (!turns || !arch->rotary)
+            config->plan[i].rope = -1;
+    }
+    return LA_OK;
+}
+
+static la_status read_plan(const source *from, la_config *config, la_error *err) {
+    const la_arch *arch = config->arch;
+    int64_t window;
+    config->plan = la_alloc((size_t)config->layers, sizeof *config->plan, err);
+    bool *slides = la_alloc((size_t)config->layers, sizeof *slides, err);
+    la_status status = err->status;
+    if (!config->plan || !slides)
+        goto done;
+    LA_TRY_DONE(read_window(from, config, &window, err));
+    LA_TRY_DONE(read_slides(from, config, slides, err));
+    for (int64_t i = 0; i < config->layers; i++) {
+        la_layer_plan *plan = &config->plan[i];
+        plan->before = LA_ATTENTION_ALL;
+        plan->after = arch->causal ? 0 : LA_ATTENTION_ALL;
+        plan->rope = slides[i] && config->n_ropes > 1 ? 1 : 0;
+        if (slides[i] && window) {
+            plan->before = arch->window_both ? window / 2 : window - 1;
+            plan->after = arch->window_both ? window / 2 : 0;
+        }
+    }
+    LA_TRY_DONE(read_rotating(from, config, err));
+done:
+    free(slides);
+    return status;
+}
+
+/* v5 keeps everything in rope_parameters, for each kind of layer where they differ; v4 has
+ * rope_theta beside rope_scaling, and other keys for the layers that slide, which do not scale. */
+static la_status read_ropes(const source *from, la_config *config, la_error *err) {
+    const la_arch *arch = config->arch;
+    la_rope_context context = {from->root, from->path, config->head_dim, config->max_positions,
+                               arch->theta};
+    const json_t *all = json_object_get(from->root, "rope_parameters");
+    const json_t *nested[LA_ROPES] = {json_object_get(all, full), json_object_get(all, sliding)};
+    const char *keys[LA_ROPES] = {arch->keys.global_theta ? arch->keys.global_theta : "rope_theta",
+                                  arch->keys.local_theta};
+    bool by_kind = json_is_object(nested[0]) || json_is_object(nested[1]);
+    if (!by_kind) {
+        nested[0] = la_json_is_set(all) ? all : json_object_get(from->root, "rope_scaling");
+        nested[1] = NULL;
+    }
+    int n = arch->local_theta > 0 ? 2 : 1;
+    for (int i = 0; i < n; i++) {
+        context.theta = i ? arch->local_theta : arch->theta;
+        if (keys[i])
+            LA_TRY(la_json_number(from->root, from->path, keys[i], false, &context.theta, err));
+        LA_TRY(la_rope_read(&context, json_is_object(nested[i]) ? nested[i] : NULL,
+                            &config->rope[i], err));
+        config->n_ropes = i + 1;
+        if (i && config->rope[1].dim != config->rope[0].dim)
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: layers rotate different numbers of columns, %lld and %lld",
+                           from->path, (long long)config->rope[0].dim,
+                           (long long)config->rope[1].dim);
+    }
+    return LA_OK;
 }
 
 /* Names of the classes, unless they are the LABEL_0, LABEL_1 that transformers makes up. */
@@ -221,7 +337,7 @@ static la_status read_tokenizer_limit(const char *dir, la_config *config, la_err
 }
 
 la_status la_config_read(const char *dir, la_config *config, la_error *err) {
-    *config = (la_config){.pad_id = -1};
+    *config = (la_config){0};
     char path[4096];
     if ((size_t)snprintf(path, sizeof path, "%s/config.json", dir) >= sizeof path)
         return la_fail(err, LA_USAGE, "the path of the base is too long");
@@ -240,9 +356,12 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
     }
     LA_TRY_DONE(refuse_unknown(&from, config, err));
     LA_TRY_DONE(read_sizes(&from, config, err));
-    LA_TRY_DONE(read_activation(&from, config, err));
+    LA_TRY_DONE(read_numerics(&from, config, err));
+    LA_TRY_DONE(read_head(&from, config, err));
     if (config->arch->rotary)
-        LA_TRY_DONE(read_rope(&from, config, err));
+        LA_TRY_DONE(read_ropes(&from, config, err));
+    LA_TRY_DONE(read_plan(&from, config, err));
+    config->pad_id = config->arch->default_pad;
     LA_TRY_DONE(
         la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
     LA_TRY_DONE(read_labels(&from, config, err));
@@ -256,9 +375,70 @@ done:
 
 void la_config_free(la_config *config) {
     la_labels_free(&config->labels);
+    for (int i = 0; i < LA_ROPES; i++)
+        la_rope_free(&config->rope[i]);
+    free(config->plan);
+    config->plan = NULL;
+}
+
+int64_t la_config_most_tokens(const la_config *config) {
+    if (!config->arch->embed_positions)
+        return 0;
+    return config->max_positions - (config->arch->position_after_pad ? config->pad_id + 1 : 0);
+}
+
+int64_t la_config_default_length(const la_config *config) {
+    int64_t limit = la_config_most_tokens(config);
+    limit = limit ? limit : config->max_positions;
+    if (config->model_max_length && config->model_max_length < limit)
+        limit = config->model_max_length;
+    return limit;
+}
+
+/* What only later architectures have: as long as there is none of it, the digest is the one that
+ * earlier versions stored in posteriors. */
+static void digest_more(const la_config *config, la_digest *digest) {
+    const la_arch *arch = config->arch;
+    la_attention plain = {.before = LA_ATTENTION_ALL, .after = arch->causal ? 0 : LA_ATTENTION_ALL};
+    for (int64_t i = 0; i < config->layers; i++) {
+        const la_layer_plan *plan = &config->plan[i];
+        if (plan->rope == (arch->rotary ? 0 : -1) && plan->before == plain.before &&
+            plan->after == plain.after)
+            continue;
+        la_digest_add_number(digest, (double)i);
+        la_digest_add_number(digest, (double)plan->rope);
+        la_digest_add_number(digest, (double)plan->before);
+        la_digest_add_number(digest, (double)plan->after);
+    }
+    const struct {
+        double value, plain;
+    } numbers[] = {
+        {(double)config->embedding, (double)config->hidden},
+        {config->norm_bias, arch->norm_kind == LA_NORM_LAYER},
+        {config->score_scale, 1.0 / sqrt((double)config->head_dim)},
+        {config->score_cap, 0},
+        {config->logit_cap, 0},
+        {config->pool_mean, 0},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (numbers[i].value == numbers[i].plain)
+            continue;
+        la_digest_add_number(digest, (double)i);
+        la_digest_add_number(digest, numbers[i].value);
+    }
+    for (int i = 0; arch->classify[i].module; i++) {
+        if (arch->classify[i].bias_key)
+            la_digest_add_number(digest, config->head_bias[i]);
+        if (arch->classify[i].activation_key)
+            la_digest_add_number(digest, config->head_activation[i]);
+    }
+    for (int i = 0; i < config->n_ropes; i++)
+        if (i || config->rope[i].kind > LA_ROPE_LLAMA3 || config->rope[i].dim != config->head_dim)
+            la_rope_digest(&config->rope[i], digest);
 }
 
 void la_config_digest(const la_config *config, la_digest *digest) {
+    const la_rope *rope = &config->rope[0];
     const double numbers[] = {
         (double)config->hidden,
         (double)config->layers,
@@ -273,15 +453,16 @@ void la_config_digest(const la_config *config, la_digest *digest) {
         config->attention_bias,
         config->ffn_bias,
         config->tied,
-        (double)config->rope.kind,
-        config->rope.theta,
-        config->rope.factor,
-        config->rope.low_factor,
-        config->rope.high_factor,
-        config->rope.original_positions,
+        (double)rope->kind,
+        rope->theta,
+        rope->factor,
+        rope->low_factor,
+        rope->high_factor,
+        rope->original_positions,
         (double)config->pad_id,
     };
     la_digest_add_text(digest, config->arch->model_type);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         la_digest_add_number(digest, numbers[i]);
+    digest_more(config, digest);
 }

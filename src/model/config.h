@@ -6,21 +6,29 @@
 #include "base/digest.h"
 #include "input/rows.h"
 #include "model/arch.h"
+#include "model/rope.h"
 
-typedef enum la_rope_kind { LA_ROPE_DEFAULT, LA_ROPE_LINEAR, LA_ROPE_LLAMA3 } la_rope_kind;
+enum { LA_ROPES = 2 }; /* of layers that see all, and of those that slide */
 
-typedef struct la_rope {
-    la_rope_kind kind;
-    double theta, factor, low_factor, high_factor, original_positions;
-} la_rope;
+typedef struct la_layer_plan {
+    int rope;              /* which one; -1: the layer does not rotate */
+    int64_t before, after; /* window of its attention (la_attention) */
+} la_layer_plan;
 
 typedef struct la_config {
     const la_arch *arch;
     int64_t hidden, layers, heads, kv_heads, head_dim, ffn, vocab, max_positions, type_vocab;
+    int64_t embedding; /* width of the embedding tables */
     la_activation activation;
     double norm_eps;
-    bool attention_bias, ffn_bias, tied;
-    la_rope rope;
+    bool attention_bias, ffn_bias, norm_bias, tied;
+    double score_scale, score_cap, logit_cap; /* of attention; softcaps, 0: none */
+    la_rope rope[LA_ROPES];
+    int n_ropes;         /* 0: not rotary */
+    la_layer_plan *plan; /* [layers]; owned */
+    bool pool_mean;      /* the pooling key says so */
+    bool head_bias[LA_HEAD_LAYERS];
+    la_activation head_activation[LA_HEAD_LAYERS];
     int64_t pad_id;           /* -1: none */
     la_labels labels;         /* of id2label when they are real names; owned */
     int64_t model_max_length; /* of tokenizer_config.json; 0: none */
@@ -29,10 +37,10 @@ typedef struct la_config {
 /* Reads DIR/config.json. Free with la_config_free. */
 la_status la_config_read(const char *dir, la_config *config, la_error *err);
 void la_config_free(la_config *config);
+/* Tokens that rows are cut to unless told otherwise, and the most a row can have (0: no limit). */
+int64_t la_config_default_length(const la_config *config);
+int64_t la_config_most_tokens(const la_config *config);
 /* Adds what the computation depends on. */
 void la_config_digest(const la_config *config, la_digest *digest);
-
-/* inverse frequencies [head_dim / 2] of the rotary embedding. */
-void la_rope_frequencies(const la_config *config, double *out);
 
 #endif

@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@ typedef struct binder {
     const char *base_dir;
     const la_log *log;
     int64_t blocks_capacity;
-    bool *base_used; /* by tensor number */
+    bool *base_used;     /* by tensor number */
+    la_dtype table_type; /* of the last embedding table, as it is stored */
 } binder;
 
 /* ---- tensors by name ---- */
@@ -113,20 +115,37 @@ static la_status check_values(const binder *b, const la_tensor *tensor, la_error
     return b->twin ? LA_OK : la_tensor_check_finite(tensor, err);
 }
 
-/* A matrix as the backend multiplies it; of_head: the head works in f32. */
-static la_status place_matrix(binder *b, const la_tensor *tensor, bool of_head, la_mat *out,
-                              la_error *err) {
+/* The tensor's matrix the other way round; memory from the pool. */
+static const void *transpose(binder *b, const la_tensor *tensor, la_error *err) {
+    int64_t rows = tensor->shape[0], cols = tensor->shape[1];
+    size_t size = la_dtype_size(tensor->dtype);
+    char *to = la_pool_take(&b->model->pool, (size_t)tensor->count, size, err);
+    for (int64_t i = 0; to && i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            memcpy(to + (size_t)(j * rows + i) * size,
+                   (const char *)tensor->data + (size_t)(i * cols + j) * size, size);
+    return to;
+}
+
+/* A matrix as the backend multiplies it; of_head: the head works in f32. transposed: it is stored
+ * [in, out]. */
+static la_status place_matrix(binder *b, const la_tensor *tensor, bool of_head, bool transposed,
+                              la_mat *out, la_error *err) {
     la_model *model = b->model;
     LA_TRY(check_values(b, tensor, err));
+    int64_t rows = tensor->shape[transposed ? 1 : 0], cols = tensor->shape[transposed ? 0 : 1];
+    const void *data = transposed ? transpose(b, tensor, err) : tensor->data;
+    if (!data)
+        return err->status;
     la_dtype to = of_head && model->be->activation != LA_F32
                       ? LA_F32
                       : la_weight_type(model->be, tensor->dtype);
-    *out = (la_mat){NULL, tensor->shape[0], tensor->shape[1], tensor->shape[1], to};
+    *out = (la_mat){NULL, rows, cols, cols, to};
     if (to != (of_head ? LA_F32 : model->be->activation) && tensor->count > model->max_weight) {
         model->max_weight = tensor->count;
-        model->max_weight_width = tensor->shape[1];
+        model->max_weight_width = cols;
     }
-    return place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
+    return place(b, data, tensor->dtype, tensor->count, to, &out->data, err);
 }
 
 /* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
@@ -165,10 +184,31 @@ static la_status add_block(binder *b, const la_block *block, int64_t *number, la
     return LA_OK;
 }
 
-/* Attaches the adapter at module, if it has something there. input: the number of the matrix that
- * the module reads. */
-static la_status bind_site(binder *b, const char *module, bool in_body, bool of_head, int64_t input,
-                           la_linear *linear, la_error *err) {
+/* What a module is to its adapter. */
+typedef struct site_place {
+    bool in_body;
+    bool of_head;        /* computed in f32 */
+    bool per_row;        /* reads one token a row */
+    int64_t input;       /* number of the matrix that it reads */
+    const int32_t *rows; /* outputs that are computed, n_rows of them; NULL: all */
+    int64_t n_rows;
+} site_place;
+
+/* m[rows, cols] cut down to some of its rows; its memory is the pool's. */
+static la_status keep_rows(binder *b, const site_place *at, la_mat *m, la_error *err) {
+    float *kept = la_pool_take(&b->model->pool, (size_t)(at->n_rows * m->cols), sizeof *kept, err);
+    if (!kept)
+        return err->status;
+    for (int64_t i = 0; i < at->n_rows; i++)
+        memcpy(kept + i * m->cols, (const float *)m->data + at->rows[i] * m->cols,
+               (size_t)m->cols * sizeof *kept);
+    *m = la_mat_f32(kept, at->n_rows, m->cols);
+    return LA_OK;
+}
+
+/* Attaches the adapter at module, if it has something there. */
+static la_status bind_site(binder *b, const char *module, const site_place *at, la_linear *linear,
+                           la_error *err) {
     la_model *model = b->model;
     la_adapter *adapter = &model->adapter;
     la_site site = {.out = linear->w.rows, .in = linear->w.cols};
@@ -176,16 +216,20 @@ static la_status bind_site(binder *b, const char *module, bool in_body, bool of_
     int n_blocks = 0;
     bool adapted = false;
     char key[NAME_MAX_BYTES];
-    for (int bare = 0; bare <= (in_body ? 1 : 0) && !adapted; bare++) {
-        snprintf(key, sizeof key, "%s%s", in_body && !bare ? b->arch->prefix : "", module);
+    for (int bare = 0; bare <= (at->in_body ? 1 : 0) && !adapted; bare++) {
+        snprintf(key, sizeof key, "%s%s", at->in_body && !bare ? b->arch->prefix : "", module);
         LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, blocks, &n_blocks, &adapted,
                                    err));
     }
     if (!adapted)
         return LA_OK;
+    if (at->rows) {
+        LA_TRY(keep_rows(b, at, &site.b, err));
+        site.out = blocks[1].out = at->n_rows;
+    }
     for (int i = 0; i < n_blocks; i++) {
-        blocks[i].per_row = of_head; /* the head sees one token a row */
-        blocks[i].input = i ? model->n_inputs++ : input;
+        blocks[i].per_row = at->per_row;
+        blocks[i].input = i ? model->n_inputs++ : at->input;
         LA_TRY(add_block(b, &blocks[i], &site.blocks[i], err));
     }
     site.module = la_pool_text(&model->pool, key, strlen(key), err);
@@ -196,7 +240,7 @@ static la_status bind_site(binder *b, const char *module, bool in_body, bool of_
     la_mat *matrices[2] = {&kept->a, &kept->b};
     for (int i = 0; i < 2; i++) {
         la_mat *m = matrices[i];
-        m->type = of_head ? LA_F32 : model->be->activation;
+        m->type = at->of_head ? LA_F32 : model->be->activation;
         LA_TRY(place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
     }
     linear->site = kept;
@@ -214,9 +258,11 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
     const la_tensor *weight = find_parameter(b, module, in_body, "weight", &trained);
     if (!weight)
         return missing(b, module, in_body, "weight", err);
-    LA_TRY(check_shape(weight, out, in, err));
-    LA_TRY(place_matrix(b, weight, of_head, &linear->w, err));
-    LA_TRY(bind_site(b, module, in_body, of_head, input, linear, err));
+    bool transposed = b->arch->transposed && !of_head;
+    LA_TRY(check_shape(weight, transposed ? in : out, transposed ? out : in, err));
+    LA_TRY(place_matrix(b, weight, of_head, transposed, &linear->w, err));
+    site_place at = {.in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input};
+    LA_TRY(bind_site(b, module, &at, linear, err));
     const la_tensor *shift = find_parameter(b, module, in_body, "bias", &trained);
     if (bias && !shift)
         return missing(b, module, in_body, "bias", err);
@@ -236,24 +282,27 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
 }
 
 /* Layer norms of old checkpoints call weight and bias gamma and beta. */
-static la_status bind_norm(binder *b, const char *module, la_norm *norm, la_error *err) {
+static la_status bind_norm(binder *b, const char *module, bool in_body, int64_t width,
+                           la_norm *norm, la_error *err) {
     const la_config *config = &b->model->config;
     static const char *const leaves[2][2] = {{"weight", "gamma"}, {"bias", "beta"}};
     const float **places[2] = {&norm->weight, &norm->bias};
     norm->kind = b->arch->norm_kind;
     norm->eps = (float)config->norm_eps;
-    int n = b->arch->norm_kind == LA_NORM_LAYER ? 2 : 1;
+    int n = config->norm_bias ? 2 : 1;
     for (int i = 0; i < n; i++) {
         bool trained;
-        const la_tensor *tensor = find_parameter(b, module, true, leaves[i][0], &trained);
+        const la_tensor *tensor = find_parameter(b, module, in_body, leaves[i][0], &trained);
         if (!tensor)
-            tensor = find_parameter(b, module, true, leaves[i][1], &trained);
+            tensor = find_parameter(b, module, in_body, leaves[i][1], &trained);
         if (!tensor)
-            return missing(b, module, true, leaves[i][0], err);
-        const float *values = read_vector(b, tensor, config->hidden, NULL, err);
+            return missing(b, module, in_body, leaves[i][0], err);
+        float *values = read_vector(b, tensor, width, NULL, err);
         if (!values)
             return err->status;
-        LA_TRY(place(b, values, LA_F32, config->hidden, LA_F32, places[i], err));
+        for (int64_t j = 0; b->arch->norm_plus_one && j < width; j++)
+            values[j] += 1;
+        LA_TRY(place(b, values, LA_F32, width, LA_F32, places[i], err));
     }
     return LA_OK;
 }
@@ -268,10 +317,11 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
         return missing(b, module, true, "weight", err);
     if (trained && tensor->n_dims == 2)
         rows = tensor->shape[0]; /* a vocabulary that was resized is saved whole with the adapter */
-    LA_TRY(check_shape(tensor, rows, model->config.hidden, err));
+    int64_t width = model->config.embedding;
+    LA_TRY(check_shape(tensor, rows, width, err));
     la_mat *table = &model->tables[model->n_tables++];
-    *table = (la_mat){NULL, rows, model->config.hidden, model->config.hidden,
-                      la_weight_type(model->be, tensor->dtype)};
+    *table = (la_mat){NULL, rows, width, width, la_weight_type(model->be, tensor->dtype)};
+    b->table_type = tensor->dtype;
     LA_TRY(check_values(b, tensor, err));
     return place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data, err);
 }
@@ -281,14 +331,17 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
     const la_config *config = &model->config;
     la_layer *layer = &model->layers[number];
     int64_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
+    bool qkv_bias = config->attention_bias || b->arch->qkv_bias;
     const struct {
         int64_t out, in;
         bool bias;
     } shapes[LA_SLOTS] = {
-        [LA_SLOT_Q] = {q, config->hidden, config->attention_bias},
-        [LA_SLOT_K] = {kv, config->hidden, config->attention_bias},
-        [LA_SLOT_V] = {kv, config->hidden, config->attention_bias},
+        [LA_SLOT_QKV] = {q + 2 * kv, config->hidden, qkv_bias},
+        [LA_SLOT_Q] = {q, config->hidden, qkv_bias},
+        [LA_SLOT_K] = {kv, config->hidden, qkv_bias},
+        [LA_SLOT_V] = {kv, config->hidden, qkv_bias},
         [LA_SLOT_O] = {config->hidden, q, config->attention_bias},
+        [LA_SLOT_GATE_UP] = {2 * config->ffn, config->hidden, config->ffn_bias},
         [LA_SLOT_GATE] = {config->ffn, config->hidden, config->ffn_bias},
         [LA_SLOT_UP] = {config->ffn, config->hidden, config->ffn_bias},
         [LA_SLOT_DOWN] = {config->hidden, config->ffn, config->ffn_bias},
@@ -305,10 +358,26 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
                            false, inputs + la_slot_stage((la_slot)slot), &layer->linear[slot],
                            err));
     }
-    snprintf(name, sizeof name, b->arch->norm_attention, (long long)number);
-    LA_TRY(bind_norm(b, name, &layer->norm_attention, err));
-    snprintf(name, sizeof name, b->arch->norm_ffn, (long long)number);
-    return bind_norm(b, name, &layer->norm_ffn, err);
+    const struct {
+        const char *pattern;
+        int64_t width;
+        la_norm *norm;
+    } norms[] = {
+        {b->arch->norm_attention, config->hidden, &layer->norm_attention},
+        {b->arch->norm_ffn, config->hidden, &layer->norm_ffn},
+        {b->arch->norm_attention_out, config->hidden, &layer->norm_attention_out},
+        {b->arch->norm_ffn_out, config->hidden, &layer->norm_ffn_out},
+        {b->arch->norm_q, config->head_dim, &layer->norm_q},
+        {b->arch->norm_k, config->head_dim, &layer->norm_k},
+    };
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+        bool absent = !i && !number && b->arch->first_norm_absent;
+        if (!norms[i].pattern || absent)
+            continue;
+        snprintf(name, sizeof name, norms[i].pattern, (long long)number);
+        LA_TRY(bind_norm(b, name, true, norms[i].width, norms[i].norm, err));
+    }
+    return LA_OK;
 }
 
 static double square_of(const la_tensor *tensor, la_error *err) {
@@ -325,7 +394,7 @@ static double square_of(const la_tensor *tensor, la_error *err) {
 
 /* A head layer whose weights the adapter brings is a block of its own, its bias an extra input
  * of 1. */
-static la_status add_head_block(binder *b, const la_head_row *row, la_head_layer *layer,
+static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la_head_layer *layer,
                                 la_error *err) {
     la_model *model = b->model;
     bool trained;
@@ -334,12 +403,12 @@ static la_status add_head_block(binder *b, const la_head_row *row, la_head_layer
     if (!trained || layer->linear.site)
         return LA_OK;
     la_block block = {.out = weight->shape[0],
-                      .in = weight->shape[1] + (row->bias ? 1 : 0),
+                      .in = weight->shape[1] + (bias ? 1 : 0),
                       .per_row = true,
                       .is_head = true,
                       .input = model->n_inputs++,
                       .theta_square = square_of(weight, err)};
-    if (row->bias)
+    if (bias)
         block.theta_square +=
             square_of(find_parameter(b, row->module, row->in_body, "bias", &trained), err);
     char name[NAME_MAX_BYTES];
@@ -357,21 +426,25 @@ static la_status bind_classifier(binder *b, la_error *err) {
     char shape[128];
     int64_t in = model->config.hidden;
     for (const la_head_row *row = b->arch->classify; row->module; row++) {
-        la_head_layer *layer = &model->head[model->n_head++];
+        int i = model->n_head++;
+        la_head_layer *layer = &model->head[i];
+        bool has_bias = model->config.head_bias[i];
         bool last = !row[1].module, trained;
         const la_tensor *weight = find_parameter(b, row->module, row->in_body, "weight", &trained);
         if (!weight)
             return missing(b, row->module, row->in_body, "weight", err);
         int64_t out = last && weight->n_dims == 2 ? weight->shape[0] : in;
         last_weight = weight;
-        LA_TRY(bind_linear(b, row->module, row->in_body, out, in, row->bias, true,
-                           model->n_inputs++, &layer->linear, err));
-        layer->activation = row->activation;
-        LA_TRY(add_head_block(b, row, layer, err));
+        LA_TRY(bind_linear(b, row->module, row->in_body, out, in, has_bias, true, model->n_inputs++,
+                           &layer->linear, err));
+        layer->activation = model->config.head_activation[i];
+        LA_TRY(add_head_block(b, row, has_bias, layer, err));
+        if (row->norm)
+            LA_TRY(bind_norm(b, row->norm, row->in_body, out, &layer->norm, err));
         in = out;
     }
     model->n_classes = in;
-    model->pool_token = b->arch->classify_token;
+    model->pool_token = model->config.pool_mean ? LA_POOL_MEAN : b->arch->classify_token;
     if (model->pool_token == LA_POOL_LAST_CONTENT && model->config.pad_id < 0)
         model->pool_token = LA_POOL_LAST;
     if (model->n_classes < 2)
@@ -420,8 +493,12 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
                         d, rows + i * d);
     }
     la_head_layer *layer = &model->head[model->n_head++];
-    layer->linear.w = la_mat_f32(NULL, n, d);
     layer->block = -1;
+    layer->linear.w = la_mat_f32(NULL, weight->shape[0], d); /* as the adapter knows it */
+    site_place at = {
+        .of_head = true, .input = model->n_inputs++, .rows = options->choice_ids, .n_rows = n};
+    LA_TRY(bind_site(b, b->arch->lm_head, &at, &layer->linear, err));
+    layer->linear.w = la_mat_f32(NULL, n, d);
     LA_TRY(place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
     model->n_classes = n;
     model->pool_token = LA_POOL_LAST;
@@ -429,22 +506,36 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
     return LA_OK;
 }
 
+/* transformers rounds the factor to the type of the table. */
+static float embed_scale_of(const la_config *config, la_dtype type) {
+    int exponent, bits = type == LA_BF16 ? 8 : type == LA_F16 ? 11 : 24;
+    if (!config->arch->scale_embedding)
+        return 1;
+    double fraction = frexp(sqrt((double)config->hidden), &exponent);
+    return (float)ldexp(rint(ldexp(fraction, bits)), exponent - bits);
+}
+
 static la_status bind_body(binder *b, la_error *err) {
     la_model *model = b->model;
     const la_config *config = &model->config;
     const la_arch *arch = b->arch;
     LA_TRY(bind_table(b, arch->embed_tokens, config->vocab, err));
+    model->embed_scale = embed_scale_of(config, b->table_type);
     LA_TRY(bind_table(b, arch->embed_positions, config->max_positions, err));
     LA_TRY(bind_table(b, arch->embed_types, config->type_vocab, err));
     if (arch->embed_norm)
-        LA_TRY(bind_norm(b, arch->embed_norm, &model->embed_norm, err));
+        LA_TRY(bind_norm(b, arch->embed_norm, true, config->embedding, &model->embed_norm, err));
+    if (config->embedding != config->hidden)
+        LA_TRY(bind_linear(b, arch->embed_project, true, config->hidden, config->embedding,
+                           arch->embed_project_bias, false, model->n_inputs++,
+                           &model->embed_project, err));
     model->layers = la_pool_take(&model->pool, (size_t)config->layers, sizeof(la_layer), err);
     if (!model->layers)
         return err->status;
     for (int64_t i = 0; i < config->layers; i++)
         LA_TRY(bind_layer(b, i, err));
     if (arch->final_norm)
-        LA_TRY(bind_norm(b, arch->final_norm, &model->final_norm, err));
+        LA_TRY(bind_norm(b, arch->final_norm, true, config->hidden, &model->final_norm, err));
     return LA_OK;
 }
 
@@ -506,7 +597,7 @@ static la_status check_adapter_used(const binder *b, la_error *err) {
                 ending = *s;
         }
         if (strstr(entry->key, "lora_embedding_") || strstr(entry->key, "lora_magnitude") ||
-            strstr(entry->key, "trainable_tokens") || !strncmp(entry->key, "lm_head.", 8))
+            strstr(entry->key, "trainable_tokens"))
             return la_fail(err, LA_UNSUPPORTED,
                            "%s: tensor \"%s\" is of a kind of adapter that is not supported",
                            entry->tensor->file, entry->tensor->name);
@@ -541,6 +632,11 @@ static void report_base_unused(const binder *b) {
 }
 
 /* ---- which blocks, and how far down ---- */
+
+bool la_head_reads_all(const la_model *model) {
+    const la_site *site = model->n_head ? model->head[0].linear.site : NULL;
+    return site && !model->blocks[site->blocks[0]].per_row;
+}
 
 bool la_block_in(const la_model *model, int64_t block, la_params params) {
     bool is_head = model->blocks[block].is_head;
@@ -584,6 +680,9 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
             }
         }
     }
+    const la_site *project = model->embed_project.site;
+    if (project && model->blocks[project->blocks[0]].wanted)
+        model->lowest_layer = -1;
     return LA_OK;
 }
 

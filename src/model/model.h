@@ -18,14 +18,16 @@ typedef struct la_linear {
     la_site *site; /* NULL: not adapted */
 } la_linear;
 
+/* Norms that an architecture lacks have no weight. */
 typedef struct la_layer {
     la_linear linear[LA_SLOTS];
-    la_norm norm_attention, norm_ffn;
+    la_norm norm_attention, norm_ffn, norm_attention_out, norm_ffn_out, norm_q, norm_k;
 } la_layer;
 
 typedef struct la_head_layer {
     la_linear linear;
     la_activation activation;
+    la_norm norm;  /* behind the activation */
     int64_t block; /* its number where the adapter holds trained weights, else -1 */
 } la_head_layer;
 
@@ -56,7 +58,9 @@ typedef struct la_model {
 
     int n_tables; /* embedding tables: tokens, positions, types */
     la_mat tables[3];
+    float embed_scale;
     la_norm embed_norm, final_norm; /* weight NULL: none */
+    la_linear embed_project;        /* w.data NULL: none */
     la_layer *layers;
     la_head_layer head[LA_HEAD_LAYERS];
     int n_head;
@@ -64,7 +68,8 @@ typedef struct la_model {
 
     la_block *blocks; /* in the order data passes them */
     int64_t n_blocks, n_inputs;
-    int64_t lowest_layer; /* the first with a wanted block; config.layers when there is none */
+    int64_t lowest_layer; /* the first with a wanted block; config.layers when there is none, -1
+                             where the projection of the embeddings has one */
     la_stage lowest_stage;
     int64_t max_state_cols;
 
@@ -79,6 +84,9 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
 /* Puts the weights where the backend reads them. */
 la_status la_model_place(la_model *model, la_error *err);
 void la_model_close(la_model *model);
+/* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does, although
+ * only one of them reaches the logits. */
+bool la_head_reads_all(const la_model *model);
 /* Whether a trained block belongs to a set of parameters. */
 bool la_block_in(const la_model *model, int64_t block, la_params params);
 

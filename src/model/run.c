@@ -21,43 +21,86 @@ static int64_t largest(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+/* Slots that work on all tokens even where only some go on. */
+static bool sees_all(int slot) {
+    return slot == LA_SLOT_QKV || slot == LA_SLOT_K || slot == LA_SLOT_V;
+}
+
 static void layout_sites(const la_run *run, const la_layer *layer, int64_t tokens, int64_t queries,
                          la_arena *arena, la_layer_state *s) {
     for (int slot = 0; slot < LA_SLOTS; slot++) {
-        bool all = slot == LA_SLOT_K || slot == LA_SLOT_V;
         if (layer->linear[slot].site)
-            s->site[slot] =
-                take(run, arena, all ? tokens : queries, layer->linear[slot].site->state_cols);
+            s->site[slot] = take(run, arena, sees_all(slot) ? tokens : queries,
+                                 layer->linear[slot].site->state_cols);
     }
+}
+
+/* q, k and v beside each other where one projection gives them all. */
+static void layout_qkv(const la_run *run, int64_t tokens, int64_t queries, bool pruned,
+                       la_arena *arena, la_layer_state *s) {
+    const la_config *config = &run->model->config;
+    const la_arch *arch = config->arch;
+    int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
+    if (!arch->linear[LA_SLOT_QKV]) {
+        s->q = take(run, arena, queries, wide);
+        s->k = take(run, arena, tokens, narrow);
+        s->v = take(run, arena, tokens, narrow);
+        s->q_raw = arch->norm_q ? take(run, arena, queries, wide) : s->q;
+        s->k_raw = arch->norm_k ? take(run, arena, tokens, narrow) : s->k;
+        return;
+    }
+    s->qkv = take(run, arena, tokens, wide + 2 * narrow);
+    s->q = pruned ? take(run, arena, queries, wide) : la_mat_columns(&s->qkv, 0, wide);
+    s->k = la_mat_columns(&s->qkv, wide, narrow);
+    s->v = la_mat_columns(&s->qkv, wide + narrow, narrow);
+}
+
+static float *take_stats(la_arena *arena, int64_t rows) {
+    return la_arena_take(arena, (size_t)(2 * rows), sizeof(float));
 }
 
 /* Everything of a layer but its place in the residual stream. */
 static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, bool pruned,
                          la_arena *arena, la_layer_state *s) {
     const la_config *config = &run->model->config;
+    const la_arch *arch = config->arch;
     int64_t d = config->hidden, wide = config->heads * config->head_dim;
-    int64_t narrow = config->kv_heads * config->head_dim;
-    bool pre_norm = config->arch->pre_norm;
-    s->q = take(run, arena, queries, wide);
-    s->k = take(run, arena, tokens, narrow);
-    s->v = take(run, arena, tokens, narrow);
+    layout_qkv(run, tokens, queries, pruned, arena, s);
     s->context = take(run, arena, queries, wide);
     s->sum = take(run, arena, queries, d);
     s->f = take(run, arena, queries, d);
-    s->up = take(run, arena, queries, config->ffn);
-    if (config->arch->gated)
-        s->gate = take(run, arena, queries, config->ffn);
+    if (arch->linear[LA_SLOT_GATE_UP]) {
+        s->gate_up = take(run, arena, queries, 2 * config->ffn);
+        s->gate = la_mat_columns(&s->gate_up, 0, config->ffn);
+        s->up = la_mat_columns(&s->gate_up, config->ffn, config->ffn);
+    } else {
+        s->up = take(run, arena, queries, config->ffn);
+        if (arch->gated)
+            s->gate = take(run, arena, queries, config->ffn);
+    }
     s->act = take(run, arena, queries, config->ffn);
-    s->stats_a = la_arena_take(arena, (size_t)(2 * tokens), sizeof(float));
-    s->stats_f = la_arena_take(arena, (size_t)(2 * queries), sizeof(float));
+    s->stats_a = take_stats(arena, tokens);
+    s->stats_f = take_stats(arena, queries);
     s->lse = la_arena_take(arena, (size_t)(queries * config->heads), sizeof(float));
-    if (pre_norm)
+    if (arch->norm_q)
+        s->stats_q = take_stats(arena, queries * config->heads);
+    if (arch->norm_k)
+        s->stats_k = take_stats(arena, tokens * config->kv_heads);
+    if (arch->norm_attention_out) {
+        s->attended = take(run, arena, queries, d);
+        s->stats_attended = take_stats(arena, queries);
+    }
+    if (arch->norm_ffn_out) {
+        s->added = take(run, arena, queries, d);
+        s->stats_added = take_stats(arena, queries);
+    }
+    if (arch->pre_norm)
         s->a = take(run, arena, tokens, d);
-    if (!pre_norm)
+    if (!arch->pre_norm)
         s->sum2 = take(run, arena, queries, d);
     if (pruned) {
         s->a_q = take(run, arena, queries, d);
-        if (pre_norm)
+        if (arch->pre_norm)
             s->in_q = take(run, arena, queries, d);
     }
 }
@@ -87,7 +130,7 @@ static void layout_layers(la_run *run, la_arena *arena) {
         s->out = kept || pruned ? take(run, arena, queries, d) : run->stream[(i + 1) % 2];
         if (config->arch->pre_norm)
             s->sum2 = s->out;
-        else
+        if (!model->layers[i].norm_attention.weight || !config->arch->pre_norm)
             s->a = s->in;
         if (!pruned)
             s->a_q = s->a;
@@ -99,17 +142,31 @@ static void layout_layers(la_run *run, la_arena *arena) {
     }
 }
 
+/* Whether the final norm is needed over all tokens. */
+static bool needs_all(const la_run *run) {
+    return run->model->pool_token == LA_POOL_MEAN ||
+           (!run->pruned && la_head_reads_all(run->model));
+}
+
 static void layout_head(la_run *run, la_arena *arena) {
     const la_model *model = run->model;
     int64_t n = run->max_rows, d = model->config.hidden, widest = d;
     run->pooled_state = take_f32(arena, n, d);
     run->final_state = take_f32(arena, n, d);
-    run->stats_final = la_arena_take(arena, (size_t)(2 * n), sizeof(float));
+    run->stats_final = take_stats(arena, n);
+    if (needs_all(run)) {
+        run->final_all = take(run, arena, run->max_tokens, d);
+        run->stats_all = take_stats(arena, run->max_tokens);
+    }
     for (int i = 0; i < model->n_head; i++) {
         const la_head_layer *layer = &model->head[i];
         run->head_pre[i] = take_f32(arena, n, layer->linear.w.rows);
         run->head_in[i + 1] = take_f32(arena, n, layer->linear.w.rows);
         run->head_one[i] = take_f32(arena, n, layer->linear.w.cols + 1);
+        if (layer->norm.weight) {
+            run->head_act[i] = take_f32(arena, n, layer->linear.w.rows);
+            run->head_stats[i] = take_stats(arena, n);
+        }
         if (layer->linear.site)
             run->head_site[i] = take_f32(arena, n, layer->linear.site->state_cols);
         widest = largest(widest, layer->linear.w.rows);
@@ -120,6 +177,7 @@ static void layout_head(la_run *run, la_arena *arena) {
 
 static void layout_cotangents(la_run *run, la_arena *arena) {
     const la_config *config = &run->model->config;
+    const la_arch *arch = config->arch;
     int64_t rows = run->n_rhs * run->max_tokens, d = config->hidden;
     int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
     int64_t state = run->model->max_state_cols;
@@ -130,63 +188,148 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
         return;
     run->g = take(run, arena, rows, d);
     run->g2 = take(run, arena, rows, d);
+    if (arch->linear[LA_SLOT_QKV])
+        run->dqkv = take(run, arena, rows, wide + 2 * narrow);
+    else
+        run->dk = take(run, arena, rows, narrow), run->dv = take(run, arena, rows, narrow);
     run->dq = take(run, arena, rows, wide);
-    run->dk = take(run, arena, rows, narrow);
-    run->dv = take(run, arena, rows, narrow);
     run->dctx = take(run, arena, rows, largest(wide, d));
     run->dffn = take(run, arena, rows, largest(config->ffn, d));
-    run->dup = take(run, arena, rows, config->arch->gated ? config->ffn : 0);
+    if (arch->linear[LA_SLOT_GATE_UP])
+        run->dgate_up = take(run, arena, rows, 2 * config->ffn);
+    else
+        run->dup = take(run, arena, rows, arch->gated ? config->ffn : 0);
+}
+
+static bool any_by_length(const la_config *config) {
+    bool any = false;
+    for (int i = 0; i < config->n_ropes; i++)
+        any |= la_rope_by_length(&config->rope[i]);
+    return any;
 }
 
 static void layout(la_run *run, la_arena *arena) {
     size_t tokens = (size_t)run->max_tokens, rows = (size_t)run->max_rows + 1;
-    const la_config *config = &run->model->config;
+    const la_model *model = run->model;
+    const la_config *config = &model->config;
     run->ids = la_arena_take(arena, tokens, sizeof(int32_t));
     run->types = la_arena_take(arena, tokens, sizeof(int32_t));
     run->positions = la_arena_take(arena, tokens, sizeof(int32_t));
+    run->embed_at = la_arena_take(arena, tokens, sizeof(int32_t));
     run->cu = la_arena_take(arena, rows, sizeof(int32_t));
     run->pooled = la_arena_take(arena, rows, sizeof(int32_t));
     run->pooled_at = la_arena_take(arena, rows, sizeof(int32_t));
     run->ones = la_arena_take(arena, rows, sizeof(int32_t));
-    if (config->arch->rotary)
-        run->angles = la_arena_take(arena, tokens * (size_t)config->head_dim, sizeof(float));
-    run->embedded = take(run, arena, run->max_tokens, config->hidden);
-    run->stats_embed = la_arena_take(arena, 2 * tokens, sizeof(float));
+    if (any_by_length(config))
+        run->iota = la_arena_take(arena, tokens, sizeof(int32_t));
+    for (int i = 0; i < config->n_ropes; i++)
+        run->angles[i] = la_arena_take(arena, tokens * (size_t)config->rope[i].dim, sizeof(float));
+    run->embedded = take(run, arena, run->max_tokens, config->embedding);
+    run->stats_embed = take_stats(arena, run->max_tokens);
+    if (model->embed_project.w.data) {
+        run->projected = take(run, arena, run->max_tokens, config->embedding);
+        if (model->embed_project.site)
+            run->embed_site =
+                take(run, arena, run->max_tokens, model->embed_project.site->state_cols);
+    }
     layout_layers(run, arena);
     layout_head(run, arena);
     if (run->n_rhs)
         layout_cotangents(run, arena);
 }
 
-/* cosines and sines for every place a row can have */
-static la_status upload_angles(la_run *run, la_error *err) {
+/* ---- rotary angles ---- */
+
+/* cosines and sines [n][dim / 2][2] for places 0, 1, ... of a row of that length */
+static void fill_angles(const la_rope *rope, int64_t length, int64_t n, float *out) {
+    double frequency[LA_ROPE_PAIRS_MAX];
+    int64_t half = rope->dim / 2;
+    la_rope_frequencies(rope, length, frequency);
+    for (int64_t t = 0; t < n; t++) {
+        for (int64_t j = 0; j < half; j++) {
+            double angle = (double)t * frequency[j];
+            *out++ = (float)(rope->attention_factor * cos(angle));
+            *out++ = (float)(rope->attention_factor * sin(angle));
+        }
+    }
+}
+
+/* For every place that a row can have, where its length does not matter. */
+static la_status open_angles(la_run *run, la_error *err) {
     const la_config *config = &run->model->config;
     la_backend *be = run->model->be;
-    int64_t half = config->head_dim / 2;
-    size_t count = (size_t)(run->max_tokens * config->head_dim);
-    double *frequency = la_alloc((size_t)half, sizeof *frequency, err);
-    float *angles = la_alloc(count, sizeof *angles, err);
-    if (frequency && angles) {
-        la_rope_frequencies(config, frequency);
-        for (int64_t t = 0; t < run->max_tokens; t++) {
-            for (int64_t j = 0; j < half; j++) {
-                angles[(t * half + j) * 2] = (float)cos((double)t * frequency[j]);
-                angles[(t * half + j) * 2 + 1] = (float)sin((double)t * frequency[j]);
-            }
-        }
-        be->ops->upload(be, run->angles, angles, count * sizeof *angles);
+    size_t most = 0;
+    for (int i = 0; i < config->n_ropes; i++)
+        most = (size_t)largest((int64_t)most, run->max_tokens * config->rope[i].dim);
+    if (!most)
+        return LA_OK;
+    run->host_angles = la_alloc(most, sizeof *run->host_angles, err);
+    if (!run->host_angles)
+        return err->status;
+    for (int i = 0; i < config->n_ropes; i++) {
+        const la_rope *rope = &config->rope[i];
+        if (la_rope_by_length(rope))
+            continue;
+        fill_angles(rope, run->max_tokens, run->max_tokens, run->host_angles);
+        be->ops->upload(be, run->angles[i], run->host_angles,
+                        (size_t)(run->max_tokens * rope->dim) * sizeof(float));
     }
-    free(frequency);
-    free(angles);
+    if (!run->iota)
+        return LA_OK;
+    int32_t *iota = la_alloc((size_t)run->max_tokens, sizeof *iota, err);
+    for (int64_t t = 0; iota && t < run->max_tokens; t++)
+        iota[t] = (int32_t)t;
+    if (iota)
+        be->ops->upload(be, run->iota, iota, (size_t)run->max_tokens * sizeof *iota);
+    free(iota);
     return err->status;
 }
+
+/* For every token of the batch, where it does. */
+static void upload_angles(la_run *run, const la_batch *batch) {
+    const la_config *config = &run->model->config;
+    la_backend *be = run->model->be;
+    for (int i = 0; i < config->n_ropes; i++) {
+        const la_rope *rope = &config->rope[i];
+        if (!la_rope_by_length(rope))
+            continue;
+        for (int64_t r = 0; r < batch->n_rows; r++) {
+            int64_t length = batch->cu[r + 1] - batch->cu[r];
+            fill_angles(rope, length, length, run->host_angles + batch->cu[r] * rope->dim);
+        }
+        be->ops->upload(be, run->angles[i], run->host_angles,
+                        (size_t)(batch->n_tokens * rope->dim) * sizeof(float));
+    }
+}
+
+void la_run_rotate(la_run *run, int64_t layer, bool queries, int64_t n_rhs, int sign, la_mat *x) {
+    const la_config *config = &run->model->config;
+    la_backend *be = run->model->be;
+    int which = config->plan[layer].rope;
+    if (which < 0)
+        return;
+    const la_rope *rope = &config->rope[which];
+    bool pruned = queries && run->pruned && layer == config->layers - 1;
+    bool by_length = la_rope_by_length(rope);
+    const int32_t *at = pruned      ? (by_length ? run->pooled : run->pooled_at)
+                        : by_length ? run->iota
+                                    : run->positions;
+    be->ops->rotate(be, queries ? config->heads : config->kv_heads, config->head_dim, rope->dim,
+                    run->angles[which], at, n_rhs, sign, x);
+}
+
+/* ---- opening ---- */
 
 /* Projections behind the attention of the last layer see all tokens when one of them is adapted and
  * all inputs count. */
 static bool can_prune(const la_model *model, bool all_inputs) {
     const la_layer *last = &model->layers[model->config.layers - 1];
+    if (model->pool_token == LA_POOL_MEAN)
+        return false;
     if (!all_inputs)
         return true;
+    if (la_head_reads_all(model) && model->blocks[model->head[0].linear.site->blocks[0]].wanted)
+        return false;
     for (int slot = LA_SLOT_O; slot < LA_SLOTS; slot++)
         if (last->linear[slot].site && model->blocks[last->linear[slot].site->blocks[0]].wanted)
             return false;
@@ -195,13 +338,16 @@ static bool can_prune(const la_model *model, bool all_inputs) {
 
 static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *run, la_error *err) {
     bool any = shape->n_rhs > 0;
-    *run = (la_run){.model = model,
-                    .max_rows = shape->max_rows,
-                    .max_tokens = shape->max_tokens,
-                    .n_rhs = shape->n_rhs,
-                    .n_kept = any ? model->config.layers - model->lowest_layer : 0,
-                    .recompute = any && shape->recompute,
-                    .pruned = can_prune(model, shape->all_inputs)};
+    *run =
+        (la_run){.model = model,
+                 .max_rows = shape->max_rows,
+                 .max_tokens = shape->max_tokens,
+                 .n_rhs = shape->n_rhs,
+                 .n_kept = !any                      ? 0
+                           : model->lowest_layer < 0 ? model->config.layers
+                                                     : model->config.layers - model->lowest_layer,
+                 .recompute = any && shape->recompute,
+                 .pruned = can_prune(model, shape->all_inputs)};
     run->layers = la_alloc((size_t)model->config.layers, sizeof *run->layers, err);
     return err->status;
 }
@@ -231,6 +377,13 @@ la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes,
     return LA_OK;
 }
 
+static la_status open_softcap(la_run *run, la_error *err) {
+    int64_t n = run->max_rows * run->model->n_classes;
+    run->slopes = la_alloc((size_t)n, sizeof *run->slopes, err);
+    run->sloped = la_alloc((size_t)(n * largest(run->n_rhs, 1)), sizeof *run->sloped, err);
+    return err->status;
+}
+
 la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, la_error *err) {
     la_backend *be = model->be;
     LA_TRY(shape_run(model, shape, run, err));
@@ -250,7 +403,9 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
     arena = (la_arena){run->memory, 0, bytes};
     layout(run, &arena);
     la_sizes sizes = sizes_of(model, shape);
-    la_status status = model->config.arch->rotary ? upload_angles(run, err) : LA_OK;
+    la_status status = open_angles(run, err);
+    if (status == LA_OK && model->task == LA_TASK_CHOICE && model->config.logit_cap > 0)
+        status = open_softcap(run, err);
     if (status == LA_OK)
         status = be->ops->reserve(be, &sizes, err);
     if (status != LA_OK)
@@ -262,6 +417,9 @@ void la_run_close(la_run *run) {
     if (run->memory)
         run->model->be->ops->release(run->model->be, run->memory);
     free(run->layers);
+    free(run->host_angles);
+    free(run->slopes);
+    free(run->sloped);
     *run = (la_run){0};
 }
 
@@ -272,24 +430,25 @@ static void set_rows(la_run *run, const la_batch *batch) {
     int64_t tokens = batch->n_tokens, rows = batch->n_rows;
     run->n_rows = rows;
     run->n_tokens = tokens;
-    run->embedded.rows = tokens;
+    run->embedded.rows = run->projected.rows = run->embed_site.rows = run->final_all.rows = tokens;
     for (int64_t i = 0; i < model->config.layers; i++) {
         la_layer_state *s = &run->layers[i];
         int64_t queries = run->pruned && i == model->config.layers - 1 ? rows : tokens;
-        la_mat *all[] = {&s->in, &s->a, &s->k, &s->v};
-        la_mat *after[] = {&s->a_q,  &s->in_q, &s->q,   &s->context, &s->sum, &s->f,
-                           &s->gate, &s->up,   &s->act, &s->sum2,    &s->out};
+        la_mat *all[] = {&s->in, &s->a, &s->qkv, &s->k, &s->v, &s->k_raw};
+        la_mat *after[] = {&s->a_q, &s->in_q, &s->q,       &s->q_raw, &s->context,
+                           &s->sum, &s->f,    &s->gate_up, &s->gate,  &s->up,
+                           &s->act, &s->sum2, &s->out,     &s->added, &s->attended};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++)
             all[j]->rows = tokens;
         for (size_t j = 0; j < sizeof after / sizeof *after; j++)
             after[j]->rows = queries;
         for (int slot = 0; slot < LA_SLOTS; slot++)
-            s->site[slot].rows = slot == LA_SLOT_K || slot == LA_SLOT_V ? tokens : queries;
+            s->site[slot].rows = sees_all(slot) ? tokens : queries;
     }
     run->pooled_state.rows = run->final_state.rows = rows;
     for (int i = 0; i < model->n_head; i++)
-        run->head_pre[i].rows = run->head_in[i + 1].rows = run->head_one[i].rows =
-            run->head_site[i].rows = rows;
+        run->head_pre[i].rows = run->head_act[i].rows = run->head_in[i + 1].rows =
+            run->head_one[i].rows = run->head_site[i].rows = rows;
 }
 
 static void upload_batch(la_run *run, const la_batch *batch) {
@@ -300,6 +459,7 @@ static void upload_batch(la_run *run, const la_batch *batch) {
     be->ops->upload(be, run->ids, batch->ids, tokens);
     be->ops->upload(be, run->types, batch->types, tokens);
     be->ops->upload(be, run->positions, batch->positions, tokens);
+    be->ops->upload(be, run->embed_at, batch->embed_at, tokens);
     be->ops->upload(be, run->cu, batch->cu, ends);
     be->ops->upload(be, run->pooled, batch->pooled, rows);
     be->ops->upload(be, run->pooled_at, batch->pooled_at, rows);
@@ -314,10 +474,10 @@ static void upload_batch(la_run *run, const la_batch *batch) {
         .head_dim = config->head_dim,
         .max_length = batch->max_length,
         .max_queries = batch->max_length,
-        .scale = (float)(1.0 / sqrt((double)config->head_dim)),
-        .before = LA_ATTENTION_ALL,
-        .after = config->arch->causal ? 0 : LA_ATTENTION_ALL,
+        .scale = (float)config->score_scale,
+        .softcap = (float)config->score_cap,
     };
+    upload_angles(run, batch);
 }
 
 static void forward_embedding(la_run *run) {
@@ -326,36 +486,65 @@ static void forward_embedding(la_run *run) {
     const int32_t *ids[3] = {run->ids};
     int n = 1;
     if (model->config.arch->embed_positions)
-        ids[n++] = run->positions;
+        ids[n++] = run->embed_at;
     if (model->config.arch->embed_types)
         ids[n++] = run->types;
     la_mat *first = &run->layers[0].in;
-    bool norm = model->embed_norm.weight != NULL;
-    be->ops->embed(be, n, model->tables, ids, 1, norm ? &run->embedded : first);
+    bool norm = model->embed_norm.weight != NULL, project = model->embed_project.w.data != NULL;
+    la_mat *normed = project ? &run->projected : first;
+    be->ops->embed(be, n, model->tables, ids, model->embed_scale, norm ? &run->embedded : normed);
     if (norm)
-        be->ops->norm(be, &model->embed_norm, &run->embedded, run->stats_embed, first);
+        be->ops->norm(be, &model->embed_norm, &run->embedded, run->stats_embed, normed);
+    if (project)
+        la_linear_forward(be, &model->embed_project, normed, NULL, &run->embed_site, first);
+}
+
+static void forward_pooling(la_run *run) {
+    la_model *model = run->model;
+    la_backend *be = model->be;
+    la_mat *out = &run->layers[model->config.layers - 1].out;
+    bool normed = model->final_norm.weight != NULL;
+    if (needs_all(run) && normed)
+        be->ops->norm(be, &model->final_norm, out, run->stats_all, &run->final_all);
+    if (model->pool_token == LA_POOL_MEAN) {
+        be->ops->segment_sum(be, normed ? &run->final_all : out, 1, run->n_rows, run->cu, true,
+                             &run->final_state);
+        run->head_in[0] = run->final_state;
+        return;
+    }
+    /* a pruned last layer holds the pooled rows alone, one behind the other */
+    be->ops->gather(be, out, run->pruned ? run->ones : run->pooled, &run->pooled_state);
+    if (normed)
+        be->ops->norm(be, &model->final_norm, &run->pooled_state, run->stats_final,
+                      &run->final_state);
+    run->head_in[0] = normed ? run->final_state : run->pooled_state;
 }
 
 static void forward_head(la_run *run) {
     la_model *model = run->model;
     la_backend *be = model->be;
-    la_mat *out = &run->layers[model->config.layers - 1].out;
-    /* a pruned last layer holds the pooled rows alone, one behind the other */
-    be->ops->gather(be, out, run->pruned ? run->ones : run->pooled, &run->pooled_state);
-    la_mat state = run->pooled_state;
-    if (model->final_norm.weight) {
-        be->ops->norm(be, &model->final_norm, &state, run->stats_final, &run->final_state);
-        state = run->final_state;
-    }
-    run->head_in[0] = state;
+    forward_pooling(run);
     for (int i = 0; i < model->n_head; i++) {
         const la_head_layer *layer = &model->head[i];
-        bool plain = layer->activation == LA_ACT_NONE;
+        la_mat *out = &run->head_in[i + 1];
+        bool plain = layer->activation == LA_ACT_NONE, norm = layer->norm.weight != NULL;
+        la_mat *active = norm ? &run->head_act[i] : out;
         la_linear_forward(be, &layer->linear, &run->head_in[i], NULL, &run->head_site[i],
-                          plain ? &run->head_in[i + 1] : &run->head_pre[i]);
+                          plain ? active : &run->head_pre[i]);
         if (!plain)
-            be->ops->activation(be, layer->activation, &run->head_pre[i], NULL,
-                                &run->head_in[i + 1]);
+            be->ops->activation(be, layer->activation, &run->head_pre[i], NULL, active);
+        if (norm)
+            be->ops->norm(be, &layer->norm, active, run->head_stats[i], out);
+    }
+}
+
+/* logits -> cap tanh(logits / cap), leaving its slopes */
+static void cap_logits(la_run *run, size_t count, float *logits) {
+    float cap = (float)run->model->config.logit_cap;
+    for (size_t i = 0; run->slopes && i < count; i++) {
+        float t = tanhf(logits[i] / cap);
+        logits[i] = cap * t;
+        run->slopes[i] = 1 - t * t;
     }
 }
 
@@ -373,6 +562,7 @@ la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_e
     size_t count = (size_t)(out->rows * out->cols);
     be->ops->download(be, logits, out->data, count * sizeof(float));
     LA_TRY(be->ops->sync(be, err));
+    cap_logits(run, count, logits);
     for (size_t i = 0; i < count; i++) {
         if (isfinite(logits[i]))
             continue;
@@ -421,7 +611,7 @@ static void visit_head(la_run *run, int i, const la_mat *g, const la_block_visit
     visitor->visit(visitor->user, layer->block, &io);
 }
 
-/* From the logits to the pooled state; returns its cotangents [n_rhs n, d]. */
+/* From the logits to what the head reads; returns its cotangents [n_rhs n, d]. */
 static la_mat backward_head(la_run *run, const la_block_visitor *visitor) {
     la_model *model = run->model;
     la_backend *be = model->be;
@@ -430,36 +620,64 @@ static la_mat backward_head(la_run *run, const la_block_visitor *visitor) {
     la_mat g = la_mat_f32(run->head_g[0].data, rows, model->n_classes);
     for (int i = model->n_head - 1; i >= 0; i--) {
         const la_head_layer *layer = &model->head[i];
+        if (layer->norm.weight)
+            be->ops->norm_backward(be, &layer->norm, &run->head_act[i], run->head_stats[i],
+                                   run->n_rhs, &g, NULL, &g);
         if (layer->activation != LA_ACT_NONE)
             be->ops->activation_backward(be, layer->activation, &run->head_pre[i], NULL, run->n_rhs,
                                          &g, &g, NULL);
         visit_head(run, i, &g, visitor);
         la_mat dx = la_mat_f32(run->head_g[1 - at].data, rows, layer->linear.w.cols);
-        la_linear_backward(run, &layer->linear, &run->head_site[i], &run->head_in[i],
-                           &run->head_in[i], true, &g, 0, &dx, true, visitor);
+        bool all = !i && !run->pruned && la_head_reads_all(model);
+        la_linear_backward(run, &layer->linear, &run->head_site[i],
+                           all ? &run->final_all : &run->head_in[i], &run->head_in[i], true, &g, 0,
+                           &dx, true, visitor);
         g = dx;
         at = 1 - at;
     }
-    if (model->final_norm.weight)
-        be->ops->norm_backward(be, &model->final_norm, &run->pooled_state, run->stats_final,
-                               run->n_rhs, &g, NULL, &g);
     return g;
+}
+
+/* g[n_rhs n, d] of what the head reads -> run->g of the last layer's output */
+static void backward_pooling(la_run *run, la_mat *g) {
+    la_model *model = run->model;
+    la_backend *be = model->be;
+    const la_mat *out = &run->layers[model->config.layers - 1].out;
+    la_mat to = la_mat_of(run->g.type, run->g.data, run->n_rhs * out->rows, model->config.hidden);
+    bool normed = model->final_norm.weight != NULL;
+    if (model->pool_token == LA_POOL_MEAN) {
+        be->ops->segment_spread(be, g, run->n_rhs, run->n_rows, run->cu, &to);
+        if (normed)
+            be->ops->norm_backward(be, &model->final_norm, out, run->stats_all, run->n_rhs, &to,
+                                   NULL, &to);
+        return;
+    }
+    if (normed)
+        be->ops->norm_backward(be, &model->final_norm, &run->pooled_state, run->stats_final,
+                               run->n_rhs, g, NULL, g);
+    be->ops->scatter(be, g, run->n_rhs, run->pruned ? run->ones : run->pooled, false, &to);
 }
 
 la_status la_run_backward(la_run *run, const float *cotangents, const la_block_visitor *visitor,
                           la_error *err) {
     la_model *model = run->model;
     la_backend *be = model->be;
-    int64_t n = model->config.layers, m = run->n_rhs;
-    be->ops->upload(be, run->head_g[0].data, cotangents,
-                    (size_t)(m * run->n_rows * model->n_classes) * sizeof(float));
+    int64_t n = model->config.layers, m = run->n_rhs, each = run->n_rows * model->n_classes;
+    for (int64_t i = 0; run->slopes && i < m * each; i++)
+        run->sloped[i] = cotangents[i] * run->slopes[i % each];
+    be->ops->upload(be, run->head_g[0].data, run->slopes ? run->sloped : cotangents,
+                    (size_t)(m * each) * sizeof(float));
     la_mat g = backward_head(run, visitor);
     if (run->n_kept) {
-        int64_t rows = m * run->layers[n - 1].out.rows;
-        la_mat to = la_mat_of(run->g.type, run->g.data, rows, model->config.hidden);
-        be->ops->scatter(be, &g, m, run->pruned ? run->ones : run->pooled, false, &to);
-        for (int64_t i = n - 1; i >= model->lowest_layer; i--)
+        backward_pooling(run, &g);
+        for (int64_t i = n - 1; i >= 0 && i >= model->lowest_layer; i--)
             la_block_backward(run, i, visitor);
+        if (model->lowest_layer < 0) {
+            la_mat first =
+                la_mat_of(run->g.type, run->g.data, m * run->n_tokens, model->config.hidden);
+            la_linear_backward(run, &model->embed_project, &run->embed_site, &run->projected,
+                               &run->projected, false, &first, 0, NULL, false, visitor);
+        }
     }
     return be->ops->sync(be, err);
 }

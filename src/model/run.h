@@ -8,23 +8,37 @@
 #include "model/batch.h"
 #include "model/model.h"
 
+/* Columns [from, from + cols) of m. */
+static inline la_mat la_mat_columns(const la_mat *m, int64_t from, int64_t cols) {
+    la_mat view = *m;
+    view.data = (char *)m->data + (size_t)from * la_dtype_size(m->type);
+    view.cols = cols;
+    return view;
+}
+
 /* What a layer leaves for its backward. T tokens come in, Q go out (Q = T, or the pooled tokens in
  * the last layer). */
 typedef struct la_layer_state {
-    la_mat in;        /* [T, d] the residual stream */
-    la_mat a;         /* [T, d] what q, k, v read: in, or its norm */
-    la_mat a_q, in_q; /* [Q, d] the rows of a and in that go on; the same matrices where Q = T */
-    la_mat q, k, v;   /* [Q, heads * head_dim], [T, kv_heads * head_dim] */
-    la_mat context;   /* [Q, heads * head_dim] */
-    la_mat sum;       /* [Q, d] residual sum after attention */
-    la_mat f;         /* [Q, d] what the FFN reads */
-    la_mat gate, up;  /* [Q, ffn] */
-    la_mat act;       /* [Q, ffn] */
-    la_mat sum2;      /* [Q, d] residual sum after the FFN */
-    la_mat out;       /* [Q, d] */
-    float *stats_a, *stats_f; /* of the two norms */
-    float *lse;               /* [Q, heads] of attention */
-    la_mat site[LA_SLOTS];    /* adapter states */
+    la_mat in;           /* [T, d] the residual stream */
+    la_mat a;            /* [T, d] what q, k, v read: in, or its norm */
+    la_mat a_q, in_q;    /* [Q, d] the rows of a and in that go on; the same matrices where Q = T */
+    la_mat qkv;          /* [T, ..] where the projection is fused: q, k, v one beside the other */
+    la_mat q, k, v;      /* [Q, heads * head_dim], [T, kv_heads * head_dim] */
+    la_mat q_raw, k_raw; /* before their norms */
+    la_mat context;      /* [Q, heads * head_dim] */
+    la_mat attended;     /* [Q, d] what attention adds, before its norm */
+    la_mat sum;          /* [Q, d] residual sum after attention */
+    la_mat f;            /* [Q, d] what the FFN reads */
+    la_mat gate_up;      /* [Q, 2 ffn] where the projection is fused */
+    la_mat gate, up;     /* [Q, ffn] */
+    la_mat act;          /* [Q, ffn] */
+    la_mat added;        /* [Q, d] what the FFN adds, before its norm */
+    la_mat sum2;         /* [Q, d] residual sum after the FFN */
+    la_mat out;          /* [Q, d] */
+    float *stats_a, *stats_f; /* of norm_attention and norm_ffn */
+    float *stats_attended, *stats_added, *stats_q, *stats_k;
+    float *lse;            /* [Q, heads] of attention */
+    la_mat site[LA_SLOTS]; /* adapter states */
 } la_layer_state;
 
 typedef struct la_run {
@@ -38,24 +52,34 @@ typedef struct la_run {
     /* the batch at hand, on the device */
     int64_t n_rows, n_tokens;
     int64_t bad_row; /* row of the batch whose logits are not finite, or -1 */
-    int32_t *ids, *types, *positions, *cu, *pooled, *pooled_at, *ones;
-    float *angles; /* rotary, [max_length][head_dim / 2][2] */
-    int64_t angle_rows;
+    int32_t *ids, *types, *positions, *embed_at, *cu, *pooled, *pooled_at, *ones;
+    float *angles[LA_ROPES]; /* rotary, [max_tokens][rope dim / 2][2], by place in the row, or by
+                                token where frequencies depend on the row's length */
+    int32_t *iota;           /* [max_tokens] 0, 1, 2, ...; only for the latter */
+    float *host_angles;      /* likewise; owned */
     la_attention attention;
 
     la_layer_state *layers; /* those below the lowest wanted layer share memory */
     float *stats_embed;
-    la_mat embedded;  /* [T, d] before the embedding norm */
+    la_mat embedded;  /* [T, embedding] before the embedding norm */
+    la_mat projected; /* [T, embedding] before the projection to d */
+    la_mat embed_site;
     la_mat stream[2]; /* [T, d] the residual stream through layers that keep nothing */
     la_mat pooled_state, final_state; /* [n, d] before and after the final norm */
-    float *stats_final;
+    la_mat final_all;                 /* [T, d] where the head reads all tokens, or their mean */
+    float *stats_final, *stats_all;
     la_mat head_in[LA_HEAD_LAYERS + 1]; /* head_in[n_head]: the logits */
     la_mat head_pre[LA_HEAD_LAYERS];    /* before the activation */
+    la_mat head_act[LA_HEAD_LAYERS];    /* before the norm */
+    float *head_stats[LA_HEAD_LAYERS];
     la_mat head_site[LA_HEAD_LAYERS];
     la_mat head_one[LA_HEAD_LAYERS]; /* input with a 1 behind it, of trained layers with a bias */
 
     /* cotangents, [n_rhs * rows, ..] */
-    la_mat g, g2, dq, dk, dv, dctx, dffn, dup, site_g, site_all, head_g[2];
+    la_mat g, g2, dqkv, dq, dk, dv, dctx, dffn, dgate_up, dup, site_g, site_all, head_g[2];
+    /* of the logits' softcap, on the host; owned */
+    float *slopes; /* [max_rows, n_classes] */
+    float *sloped; /* [n_rhs max_rows, n_classes] cotangents times slopes */
 } la_run;
 
 /* What a run is for. */
@@ -94,6 +118,10 @@ void la_block_backward(la_run *run, int64_t layer, const la_block_visitor *visit
 /* y = x w^T + bias + residual, and what the adapter adds */
 void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                        const la_mat *residual, la_mat *state, la_mat *y);
+
+/* Rotates q (or k, or their cotangents over n_rhs right-hand sides), if the layer does; queries: the
+ * rows are the layer's queries, which are the pooled tokens where it is pruned. */
+void la_run_rotate(la_run *run, int64_t layer, bool queries, int64_t n_rhs, int sign, la_mat *x);
 
 /* dx = beta dx + g w and the adapter's share, its blocks to the visitor. x: what the projection
  * read, over all its tokens; x_at_g: the rows that have cotangents, one a row when per_row. want_dx

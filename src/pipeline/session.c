@@ -114,9 +114,7 @@ static la_status take_labels(la_session *session, const la_session_options *opti
 
 static void take_sizes(la_session *session, const la_session_options *options) {
     const la_config *config = &session->workers[0].model.config;
-    int64_t limit = config->max_positions;
-    if (config->model_max_length && config->model_max_length < limit)
-        limit = config->model_max_length;
+    int64_t limit = la_config_default_length(config);
     if (options->max_length)
         limit = options->max_length;
     session->max_length = options->run.max_length ? options->run.max_length : limit;
@@ -205,11 +203,12 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     }
     LA_TRY(open_models(session, options, &model, err));
     const la_config *config = &session->workers[0].model.config;
-    bool too_long = !config->arch->rotary && session->max_length > config->max_positions;
+    int64_t most = la_config_most_tokens(config);
+    bool too_long = most && session->max_length > most;
     /* a length from a posterior is of its own base: if this is another one, its digest will tell */
     if (too_long && run->max_length)
         return la_fail(err, LA_USAGE, "--max-length %lld: the model has %lld positions",
-                       (long long)session->max_length, (long long)config->max_positions);
+                       (long long)session->max_length, (long long)most);
     LA_TRY(make_plan(session, options, err));
     return la_workers_run(session->n_workers, place_model, session, err);
 }
