@@ -50,11 +50,12 @@ typedef struct la_config_keys {
     const char *hidden, *layers, *heads, *kv_heads, *head_dim, *ffn, *vocab, *max_positions;
     const char *type_vocab, *embedding, *activation, *norm_eps;
     const char *attention_bias, *ffn_bias, *norm_bias;
-    const char *window;                /* tokens that a sliding layer sees */
-    const char *window_used;           /* false: it does not slide at all */
-    const char *window_from;           /* the first layer that slides */
-    const char *full_every;            /* one layer of so many does not slide */
-    const char *query_scalar;          /* scores are divided by its root, not by head_dim's */
+    const char *window;       /* tokens that a sliding layer sees */
+    const char *window_used;  /* false: it does not slide at all */
+    const char *window_from;  /* the first layer that slides */
+    const char *full_every;   /* one layer of so many does not slide */
+    const char *query_scalar; /* scores are divided by its root, not by head_dim's */
+    const char *layer_scaled; /* scores are divided by the layer's number, from 1 on, too */
     const char *score_cap, *logit_cap; /* softcaps */
     const char *local_theta, *global_theta;
     const char *rope_layers;   /* a list: 1 where a layer rotates */

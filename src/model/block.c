@@ -29,6 +29,7 @@ static la_attention attention_of(const la_run *run, int64_t layer) {
     la_attention a = run->attention;
     a.before = plan->before;
     a.after = plan->after;
+    a.scale = (float)plan->score_scale;
     if (is_pruned(run, layer)) {
         a.cu_q = run->ones;
         a.q_at = run->pooled_at;

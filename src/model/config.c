@@ -204,8 +204,11 @@ static la_status read_plan(const source *from, la_config *config, la_error *err)
         goto done;
     LA_TRY_DONE(read_window(from, config, &window, err));
     LA_TRY_DONE(read_slides(from, config, slides, err));
+    bool layer_scaled = false;
+    LA_TRY_DONE(read_flag(from, arch->keys.layer_scaled, &layer_scaled, err));
     for (int64_t i = 0; i < config->layers; i++) {
         la_layer_plan *plan = &config->plan[i];
+        plan->score_scale = config->score_scale / (layer_scaled ? (double)i + 1 : 1);
         plan->before = LA_ATTENTION_ALL;
         plan->after = arch->causal ? 0 : LA_ATTENTION_ALL;
         plan->rope = slides[i] && config->n_ropes > 1 ? 1 : 0;
@@ -403,12 +406,13 @@ static void digest_more(const la_config *config, la_digest *digest) {
     for (int64_t i = 0; i < config->layers; i++) {
         const la_layer_plan *plan = &config->plan[i];
         if (plan->rope == (arch->rotary ? 0 : -1) && plan->before == plain.before &&
-            plan->after == plain.after)
+            plan->after == plain.after && plan->score_scale == config->score_scale)
             continue;
         la_digest_add_number(digest, (double)i);
         la_digest_add_number(digest, (double)plan->rope);
         la_digest_add_number(digest, (double)plan->before);
         la_digest_add_number(digest, (double)plan->after);
+        la_digest_add_number(digest, plan->score_scale);
     }
     const struct {
         double value, plain;

@@ -13,6 +13,7 @@ enum { LA_ROPES = 2 }; /* of layers that see all, and of those that slide */
 typedef struct la_layer_plan {
     int rope;              /* which one; -1: the layer does not rotate */
     int64_t before, after; /* window of its attention (la_attention) */
+    double score_scale;
 } la_layer_plan;
 
 typedef struct la_config {
@@ -22,7 +23,8 @@ typedef struct la_config {
     la_activation activation;
     double norm_eps;
     bool attention_bias, ffn_bias, norm_bias, tied;
-    double score_scale, score_cap, logit_cap; /* of attention; softcaps, 0: none */
+    double score_scale;          /* of attention, but for what layers have of their own */
+    double score_cap, logit_cap; /* softcaps, 0: none */
     la_rope rope[LA_ROPES];
     int n_ropes;         /* 0: not rotary */
     la_layer_plan *plan; /* [layers]; owned */

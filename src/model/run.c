@@ -474,7 +474,6 @@ static void upload_batch(la_run *run, const la_batch *batch) {
         .head_dim = config->head_dim,
         .max_length = batch->max_length,
         .max_queries = batch->max_length,
-        .scale = (float)config->score_scale,
         .softcap = (float)config->score_cap,
     };
     upload_angles(run, batch);

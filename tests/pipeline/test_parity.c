@@ -9,17 +9,32 @@ static const parity_limits limits = {.logits = 1.2e-5,
                                      .probabilities = 2e-2,
                                      .samples = 20000};
 
+static const parity_limits sharp = {.logits = 3e-5,
+                                    .likelihood = 1.2e-4,
+                                    .prior = 2e-4,
+                                    .covariance = 5e-4,
+                                    .trace = 9e-4,
+                                    .probabilities = 2e-2,
+                                    .samples = 20000};
+
 #define CASE(function, folder)                                                                     \
     static void function(void **state) {                                                           \
         (void)state;                                                                               \
         check_parity(folder, "cpu", NULL, &limits);                                                \
     }
 
+#define SHARP(function, folder)                                                                    \
+    static void function(void **state) {                                                           \
+        (void)state;                                                                               \
+        check_parity(folder, "cpu", NULL, &sharp);                                                 \
+    }
+
 PARITY_CASES(CASE)
+PARITY_CASES_SHARP(SHARP)
 
 #define TEST(function, folder) cmocka_unit_test(function),
 
 int main(void) {
-    const struct CMUnitTest tests[] = {PARITY_CASES(TEST)};
+    const struct CMUnitTest tests[] = {PARITY_CASES(TEST) PARITY_CASES_SHARP(TEST)};
     return cmocka_run_group_tests_name("parity", tests, NULL, NULL);
 }

@@ -18,7 +18,36 @@
     CASE(bert_pair, "bert-pair")                                                                   \
     CASE(llama_gqa, "llama-gqa")                                                                   \
     CASE(llama3_scaled, "llama3-scaled")                                                           \
-    CASE(bert_f16_head, "bert-f16-head")
+    CASE(bert_f16_head, "bert-f16-head")                                                           \
+    CASE(distilbert, "distilbert")                                                                 \
+    CASE(distilbert_all_linear, "distilbert-all-linear")                                           \
+    CASE(roberta, "roberta")                                                                       \
+    CASE(roberta_all_linear, "roberta-all-linear")                                                 \
+    CASE(xlm_roberta, "xlm-roberta")                                                               \
+    CASE(electra, "electra")                                                                       \
+    CASE(electra_all_linear, "electra-all-linear")                                                 \
+    CASE(modernbert, "modernbert")                                                                 \
+    CASE(modernbert_mean, "modernbert-mean")                                                       \
+    CASE(gpt2, "gpt2")                                                                             \
+    CASE(mistral, "mistral")                                                                       \
+    CASE(qwen2_window, "qwen2-window")                                                             \
+    CASE(qwen2_seq, "qwen2-seq")                                                                   \
+    CASE(qwen3, "qwen3")                                                                           \
+    CASE(phi3, "phi3")                                                                             \
+    CASE(phi3_longrope, "phi3-longrope")                                                           \
+    CASE(phi3_longrope_long, "phi3-longrope-long")                                                 \
+    CASE(gemma2, "gemma2")                                                                         \
+    CASE(gemma2_seq, "gemma2-seq")                                                                 \
+    CASE(gemma3, "gemma3")                                                                         \
+    CASE(gemma3_v4, "gemma3-v4")                                                                   \
+    CASE(llama_linear, "llama-linear")                                                             \
+    CASE(llama_dynamic, "llama-dynamic")                                                           \
+    CASE(llama_yarn, "llama-yarn")                                                                 \
+    CASE(llama_yarn_mscale, "llama-yarn-mscale")                                                   \
+    CASE(llama_head, "llama-head")
+
+/* Logits that differ by 10 between classes: log likelihoods are as sensitive as that. */
+#define PARITY_CASES_SHARP(CASE) CASE(qwen2, "qwen2") CASE(gpt2_seq, "gpt2-seq")
 
 /* At most four times the largest deviation observed over all cases, which is printed. */
 typedef struct parity_limits {
