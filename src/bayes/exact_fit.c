@@ -4,8 +4,9 @@
  * rows of V = diag(d)^-1/2 U^T G. With few parameters H itself is summed.
  *
  * Rows of G are held as far as memory goes. What does not fit is run again: for each part that is held
- * the rows behind it pass once, and all rows once more for V. */
-#include "bayes/curvature.h"
+ * the rows behind it pass once, and all rows once more for V. Where few of very many eigenpairs are
+ * wanted they are sketched instead (exact_sketch.h). */
+#include "bayes/exact_sketch.h"
 #include "bayes/jacobian.h"
 
 #include <math.h>
@@ -14,6 +15,7 @@
 
 enum {
     PRIMAL_MOST = 4096, /* parameters for which H itself may be summed */
+    DUAL_MOST = 4096,   /* rows of G from which few eigenpairs are sketched */
     TILE_ROWS = 1024    /* of the Gram matrix that are formed at a time */
 };
 
@@ -28,6 +30,7 @@ struct la_curvature_fit {
     la_model *model;
     la_fit_shape shape;
     la_jacobian *jacobian;
+    la_exact_sketch *sketch; /* does all the rest; NULL: not sketched */
     stage stage;
     int64_t width, rows; /* P, N m */
     int64_t *offset;     /* [n_blocks of the model] column of a block's first parameter */
@@ -67,6 +70,10 @@ static size_t fit_bytes(const la_model *model, const la_fit_shape *shape, int64_
     int64_t width = width_of(model);
     *max_factor = width <= PRIMAL_MOST ? width : 0;
     size_t batch = (size_t)(shape->max_rows * shape->n_rhs * width) * sizeof(float);
+    if (!*max_factor && la_exact_sketch_is_for(shape)) {
+        *max_factor = la_exact_sketch_width(shape->rank);
+        return la_jacobian_bytes(model, &jacobian) + la_exact_sketch_bytes(shape, width);
+    }
     return la_jacobian_bytes(model, &jacobian) + batch +
            (size_t)(*max_factor * *max_factor) * sizeof(double);
 }
@@ -87,6 +94,7 @@ static void fit_close(la_curvature_fit *fit) {
     if (!be->ops->in_place)
         release(be, fit->directions);
     la_jacobian_close(fit->jacobian);
+    la_exact_sketch_close(fit->sketch);
     free(fit->offset);
     free(fit->tile_host);
     free(fit->gram);
@@ -97,30 +105,54 @@ static double mib(double bytes) {
     return bytes / 1048576;
 }
 
-/* How many rows of G are held, from what is free beside the Gram matrix's decomposition and V. */
-static la_status plan_held(la_curvature_fit *fit, la_error *err) {
+/* Bytes of the dual form. */
+typedef struct dual_bytes {
+    double available, row, tile, directions;
+    double solve; /* the Gram matrix and its decomposition */
+} dual_bytes;
+
+static dual_bytes measure_dual(const la_curvature_fit *fit) {
     la_backend *be = fit->model->be;
     size_t available, total;
     be->ops->memory(be, &available, &total);
     int64_t m = fit->shape.n_rhs, n = fit->rows,
             rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
-    double row = (double)(m * fit->width) * sizeof(float),
-           gram = (double)n * (double)n * sizeof(double);
-    double solve = (double)be->ops->eigh_bytes(be, n, rank) + gram;
-    double directions = (double)rank * (double)fit->width * sizeof(float);
-    double tile = (double)(TILE_ROWS * n) * sizeof(float);
-    double rest = (double)available - tile - directions;
-    double least = row * (double)fit->shape.max_rows + tile + directions;
-    if (least > (double)available || solve + directions > (double)available)
+    return (dual_bytes){.available = (double)available,
+                        .row = (double)(m * fit->width) * sizeof(float),
+                        .tile = (double)(TILE_ROWS * n) * sizeof(float),
+                        .directions = (double)rank * (double)fit->width * sizeof(float),
+                        .solve = (double)be->ops->eigh_bytes(be, n, rank) +
+                                 (double)n * (double)n * sizeof(double)};
+}
+
+static double rows_that_fit(const dual_bytes *b) {
+    return HELD_SHARE * (b->available - b->tile - b->directions) / b->row;
+}
+
+/* Whether few of many eigenpairs are wanted: the sketch runs all rows three times, so that the whole
+ * matrix costs less as long as it is small and its rows are run once. */
+static bool is_sketched(const la_curvature_fit *fit) {
+    if (!la_exact_sketch_is_for(&fit->shape))
+        return false;
+    dual_bytes b = measure_dual(fit);
+    return fit->rows > DUAL_MOST || b.solve + b.directions > b.available ||
+           rows_that_fit(&b) < (double)fit->shape.n_rows;
+}
+
+/* How many rows of G are held, from what is free beside the Gram matrix's decomposition and V. */
+static la_status plan_held(la_curvature_fit *fit, la_error *err) {
+    dual_bytes b = measure_dual(fit);
+    double least = b.row * (double)fit->shape.max_rows + b.tile + b.directions;
+    if (least > b.available || b.solve + b.directions > b.available)
         return la_fail(err, LA_RESOURCE,
                        "%s: not enough memory for the exact curvature of %lld rows x %lld: Gram "
                        "matrix and its decomposition %.0f MiB, eigenvectors %.0f MiB, a batch of "
-                       "rows %.0f MiB, but %.0f MiB are free; give fewer rows, a --rank, or "
+                       "rows %.0f MiB, but %.0f MiB are free; give a --rank, fewer rows, or "
                        "--curvature kron",
-                       be->device, (long long)fit->shape.n_rows, (long long)m, mib(solve),
-                       mib(directions), mib(row * (double)fit->shape.max_rows),
-                       mib((double)available));
-    double fits = HELD_SHARE * rest / row;
+                       fit->model->be->device, (long long)fit->shape.n_rows,
+                       (long long)fit->shape.n_rhs, mib(b.solve), mib(b.directions),
+                       mib(b.row * (double)fit->shape.max_rows), mib(b.available));
+    double fits = rows_that_fit(&b);
     fit->capacity = fits >= (double)fit->shape.n_rows ? fit->shape.n_rows : (int64_t)fits;
     if (fit->capacity < fit->shape.max_rows)
         fit->capacity = fit->shape.max_rows;
@@ -134,6 +166,9 @@ static la_status open_memory(la_curvature_fit *fit, la_error *err) {
     int64_t m = fit->shape.n_rhs, held_rows;
     bool primal = fit->width <= PRIMAL_MOST && fit->width <= fit->rows;
     fit->stage = START;
+    if (!primal && is_sketched(fit))
+        return la_exact_sketch_open(fit->model, &fit->shape, fit->offset, fit->width, &fit->sketch,
+                                    err);
     if (primal) {
         held_rows = fit->shape.max_rows * m;
         fit->sum = be->ops->alloc(be, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
@@ -221,6 +256,10 @@ static void flush_batch(la_curvature_fit *fit) {
 static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
     la_backend *be = fit->model->be;
     int64_t m = fit->shape.n_rhs;
+    if (fit->sketch) {
+        la_exact_sketch_batch(fit->sketch, first, n_rows);
+        return;
+    }
     flush_batch(fit);
     fit->first = first;
     fit->n_rows = n_rows;
@@ -240,6 +279,10 @@ static void take(void *user, int64_t block, int64_t first, int64_t n_rows, int64
     int64_t column = fit->offset[block], n = n_rows * n_rhs;
     la_mat rows = la_mat_f32(outer->data, n, count);
     (void)rotated;
+    if (fit->sketch) {
+        la_exact_sketch_take(fit->sketch, block, first, n_rows, outer->data);
+        return;
+    }
     if (fit->stage == HOLD || fit->stage == PRIMAL) {
         int64_t at = first + (fit->stage == HOLD ? fit->first - fit->from : 0);
         la_mat to = {fit->held + at * n_rhs * fit->width + column, n, count, fit->width, LA_F32};
@@ -293,6 +336,19 @@ static void begin_hold(la_curvature_fit *fit, int64_t from, la_fit_pass *pass) {
     *pass = (la_fit_pass){fit->from, fit->to, true};
 }
 
+static la_status read_trace(la_backend *be, const double *matrix, int64_t n, double *trace,
+                            la_error *err) {
+    double *diagonal = la_alloc((size_t)n, sizeof *diagonal, err);
+    if (!diagonal)
+        return err->status;
+    be->ops->diagonal(be, n, matrix, diagonal);
+    *trace = 0;
+    for (int64_t i = 0; i < n; i++)
+        *trace += diagonal[i];
+    free(diagonal);
+    return LA_OK;
+}
+
 /* Decomposes `matrix` [n, n] (where sums live); keeps the eigenvalues that are more than rounding.
  * vectors[rank, n] from malloc. */
 static la_status decompose(la_curvature_fit *fit, double *matrix, int64_t n, float **vectors,
@@ -300,6 +356,7 @@ static la_status decompose(la_curvature_fit *fit, double *matrix, int64_t n, flo
     la_backend *be = fit->model->be;
     la_directions *d = &fit->posterior->directions;
     int64_t rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
+    LA_TRY(read_trace(be, matrix, n, &d->trace, err));
     *vectors = la_alloc((size_t)(rank * n), sizeof **vectors, err);
     d->values = la_pool_take(&fit->posterior->pool, (size_t)rank, sizeof *d->values, err);
     LA_TRY(err->status);
@@ -422,6 +479,11 @@ static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *po
     (void)n; /* one_device */
     *pass = (la_fit_pass){0};
     fit->posterior = posterior;
+    if (fit->sketch) {
+        if (!posterior->blocks)
+            LA_TRY(la_posterior_list_blocks(fit->model, posterior, err));
+        return la_exact_sketch_next(fit->sketch, posterior, pass, err);
+    }
     switch (fit->stage) {
     case START:
         LA_TRY(la_posterior_list_blocks(fit->model, posterior, err));

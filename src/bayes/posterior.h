@@ -31,11 +31,12 @@ typedef struct la_posterior_block {
     double prior_precision;
 } la_posterior_block;
 
-/* H over all blocks together: its rank largest eigenpairs. */
+/* H over all blocks together: its rank largest eigenpairs. Eigenvalues left out count as 0. */
 typedef struct la_directions {
     int64_t rank, width; /* width: all parameters, block by block, each laid out as in jacobian.h */
     double *values;      /* [rank], descending, > 0 */
     float *vectors;      /* [rank, width] */
+    double trace; /* of H, with what is left out; 0: not known, of a posterior that was read */
 } la_directions;
 
 typedef struct la_posterior {

@@ -200,6 +200,19 @@ static void warn_about_blocks(const fitting *f) {
                 (long long)flat, first);
 }
 
+/* What --rank left out of a curvature over all blocks. */
+static void note_cut(const fitting *f) {
+    const la_directions *d = &f->form.posterior.directions;
+    double kept = 0;
+    for (int64_t i = 0; i < d->rank; i++)
+        kept += d->values[i];
+    if (f->options->rank && d->rank && kept < (1 - 1e-6) * d->trace)
+        la_warn(&f->options->run.log,
+                "--rank: %lld directions keep %.4g %% of the curvature's trace; the rest counts as "
+                "none, here and in the log marginal likelihood",
+                (long long)d->rank, 100 * kept / d->trace);
+}
+
 /* Absolute, so that predict finds the folders from anywhere. */
 static const char *kept_path(la_pool *pool, const char *path, la_error *err) {
     char absolute[PATH_MAX];
@@ -324,6 +337,7 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     seconds[1] -= seconds[2];
     LA_TRY(la_prior_choose(&f->form.posterior, options->prior, options->prior_value, err));
     warn_about_blocks(f);
+    note_cut(f);
     LAP(3);
     LA_TRY(select_scale(f, err));
     LAP(5);

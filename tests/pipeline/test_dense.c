@@ -730,6 +730,96 @@ static void exact_of_low_rank(void **state) {
     close_table(t);
 }
 
+/* Few of many eigenpairs are sketched where the rows do not fit the memory. With every row four times G
+ * has half as many directions as the sketch may have columns. */
+enum { COPIES = 4 };
+
+typedef struct sketching {
+    table *t;
+    la_ops ops;
+    la_curvature_kind counted;
+    int64_t list[COPIES * PARITY_ROWS];
+} sketching;
+
+/* Little memory: not all rows can be held. */
+static void fit_few(sketching *s, int64_t rank, bool little, la_form *form) {
+    la_error err = {0};
+    *form = (la_form){.kind = &s->counted, .rank = rank};
+    machine.passes = 0;
+    machine.available = little ? 7 << 20 : 0;
+    if (la_forms_fit(&s->t->session, form, 1, &s->t->calib, s->list, COPIES * s->t->calib.n, &quiet,
+                     NULL, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(machine.passes, little ? 3 : 1);
+    machine.available = 0;
+    choose(form, LA_PRIOR_GLOBAL, 0);
+}
+
+static double sum_of(const la_directions *d) {
+    double sum = 0;
+    for (int64_t i = 0; i < d->rank; i++)
+        sum += d->values[i];
+    return sum;
+}
+
+static double covariance_gap(sketching *s, const la_form *a, const la_form *b) {
+    la_form both[] = {*a, *b};
+    la_evaluation e = evaluate(s->t, both, 2, &s->t->test, 1, &one);
+    double worst = matrices_gap(e.cov[0], e.cov[1], e.n, e.n_classes - 1);
+    la_evaluation_free(&e);
+    return worst;
+}
+
+static void compare_few(sketching *s, const la_form *few, const la_form *all, const char *title,
+                        double values, double evidence, double covariance, double trace) {
+    const la_posterior *p = &few->posterior, *q = &all->posterior;
+    print_message("    %s: %lld and %lld directions\n", title, (long long)p->directions.rank,
+                  (long long)q->directions.rank);
+    check_within("eigenvalues", spectrum_gap(&q->directions, &p->directions, 1), values);
+    check_within("log marginal likelihood",
+                 relative(p->log_marginal_likelihood, q->log_marginal_likelihood, 1), evidence);
+    check_within("covariance", covariance_gap(s, few, all), covariance);
+    check_within("trace", relative(p->directions.trace, q->directions.trace, 1), trace);
+}
+
+static void sketched(void **state) {
+    (void)state;
+    sketching s = {.t = open_table("llama-gqa", LA_PARAMS_LORA), .counted = la_curvature_exact};
+    la_backend *be = &s.t->session.workers[0].backend;
+    int64_t n = s.t->calib.n, directions = n * s.t->session.n_rhs;
+    la_form all, as_many, few, cut, other;
+    machine.inner = be->ops;
+    s.ops = *be->ops;
+    s.ops.memory = little_memory;
+    s.counted.fit_next = counted_next;
+    s.t->session.batch_rows = 8;
+    be->ops = &s.ops;
+    for (int64_t i = 0; i < COPIES * n; i++)
+        s.list[i] = i % n;
+    /* nothing is cut */
+    fit_few(&s, 0, false, &all);
+    fit_few(&s, directions + 2, true, &as_many);
+    compare_few(&s, &as_many, &all, "as many as there are", 9e-7, 5e-7, 1.1e-5, 2e-8);
+    check_within(
+        "trace that is lost",
+        fabs(1 - sum_of(&as_many.posterior.directions) / as_many.posterior.directions.trace),
+        4.8e-8);
+    /* the largest, beside the whole matrix's */
+    fit_few(&s, 12, false, &cut);
+    fit_few(&s, 12, true, &few);
+    assert_true(sum_of(&few.posterior.directions) < 0.999 * few.posterior.directions.trace);
+    compare_few(&s, &few, &cut, "the largest", 1e-6, 1.4e-8, 1e-4, 2e-8);
+    /* in other batches */
+    s.t->session.batch_rows = 3;
+    fit_few(&s, 12, true, &other);
+    compare_few(&s, &other, &few, "in batches of 3 rows", 1.6e-6, 2.8e-8, 6e-7, 3.6e-7);
+    la_form *forms[] = {&all, &as_many, &few, &cut, &other};
+    for (int i = 0; i < 5; i++)
+        la_forms_free(forms[i], 1);
+    be->ops = machine.inner;
+    close_table(s.t);
+}
+
 #define TEST(function, folder) cmocka_unit_test(dense_##function),
 
 int main(void) {
@@ -741,6 +831,7 @@ int main(void) {
         cmocka_unit_test(scaled_groups),
         cmocka_unit_test(saved_and_loaded),
         cmocka_unit_test(exact_of_low_rank),
+        cmocka_unit_test(sketched),
     };
     return cmocka_run_group_tests_name("dense", tests, NULL, NULL);
 }
