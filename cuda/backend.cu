@@ -319,6 +319,7 @@ static la_ops make_table(void) {
     ops.attention = la_cuda_attention;
     ops.attention_backward = la_cuda_attention_backward;
     ops.factor_add = la_cuda_factor_add;
+    ops.sketch_add = la_cuda_sketch_add;
     ops.diagonal = la_cuda_diagonal;
     ops.square_add = la_cuda_square_add;
     ops.row_outer = la_cuda_row_outer;

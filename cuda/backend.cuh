@@ -127,6 +127,8 @@ void la_cuda_attention_backward(la_backend *be, const la_attention *a, const la_
                                 la_mat *dk, la_mat *dv);
 /* curvature.cu */
 void la_cuda_factor_add(la_backend *be, double alpha, const la_mat *x, double *sum);
+void la_cuda_sketch_add(la_backend *be, double alpha, const la_mat *x, int64_t l,
+                        const double *omega, double *sum);
 void la_cuda_diagonal(la_backend *be, int64_t n, const double *sum, double *host);
 void la_cuda_square_add(la_backend *be, double alpha, const la_mat *x, double *sum);
 void la_cuda_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu_rows,

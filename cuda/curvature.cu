@@ -22,6 +22,18 @@ __global__ void add_lower(int64_t d, double alpha, const float *batch, double *s
             sum[i * d + j] += alpha * static_cast<double>(batch[i * d + j]);
 }
 
+/* wide[rows, cols] = x in f64, without gaps; grid (columns, rows) */
+template <typename T>
+__global__ void widen(const T *x, int64_t ld, int64_t rows, int64_t cols, double *wide) {
+    int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (j >= cols)
+        return;
+    for (int64_t t = blockIdx.y; t < rows; t += gridDim.y)
+        wide[t * cols + j] = static_cast<double>(la_to_float(x[t * ld + j]));
+}
+
+enum { WIDENED_ROWS = 512, WIDEN_THREADS = 128 };
+
 /* out[n] = the diagonal of sum[n,n] */
 __global__ void read_diagonal(int64_t n, const double *sum, double *out) {
     int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -240,6 +252,42 @@ void la_cuda_factor_add(la_backend *be, double alpha, const la_mat *x, double *s
     dim3 grid(la_cuda_blocks(d, 32), rows < 65535 ? rows : 65535);
     LA_LAUNCH(add_lower, grid, dim3(32, 8), 0, cu->stream, d, alpha, batch, sum);
     la_cuda_launched(cu, "add_lower");
+}
+
+/* cuBLAS sees transposes: rows of x are its columns. The workspace is made by the first batch. */
+void la_cuda_sketch_add(la_backend *be, double alpha, const la_mat *x, int64_t l,
+                        const double *omega, double *sum) {
+    la_cuda *cu = la_cuda_of(be);
+    int64_t d = x->cols;
+    double zero = 0, one = 1;
+    if (!x->rows || !d)
+        return;
+    double *wide = static_cast<double *>(la_cuda_scratch_get(
+        cu, LA_CUDA_FACTOR, static_cast<size_t>(WIDENED_ROWS * (d + l)) * sizeof(double)));
+    if (!wide)
+        return;
+    double *product = wide + WIDENED_ROWS * d;
+    int width = static_cast<int>(d), cols = static_cast<int>(l);
+    for (int64_t from = 0; from < x->rows; from += WIDENED_ROWS) {
+        int n = static_cast<int>(std::min<int64_t>(x->rows - from, WIDENED_ROWS));
+        dim3 grid(la_cuda_blocks(d, WIDEN_THREADS), static_cast<unsigned>(n));
+        if (x->type == LA_BF16)
+            LA_LAUNCH((widen<bf16>), grid, dim3(WIDEN_THREADS), 0, cu->stream,
+                      la_data<bf16>(x) + from * x->ld, x->ld, static_cast<int64_t>(n), d, wide);
+        else
+            LA_LAUNCH((widen<float>), grid, dim3(WIDEN_THREADS), 0, cu->stream,
+                      la_data<float>(x) + from * x->ld, x->ld, static_cast<int64_t>(n), d, wide);
+        if (!la_cuda_launched(cu, "widen") ||
+            !la_cuda_blas_ok(cu,
+                             cublasDgemm(cu->blas, CUBLAS_OP_N, CUBLAS_OP_N, cols, n, width, &one,
+                                         omega, cols, wide, width, &zero, product, cols),
+                             "a product with the sketch") ||
+            !la_cuda_blas_ok(cu,
+                             cublasDgemm(cu->blas, CUBLAS_OP_N, CUBLAS_OP_T, cols, width, n, &alpha,
+                                         product, cols, wide, width, &one, sum, cols),
+                             "a sum of sketches"))
+            return;
+    }
 }
 
 void la_cuda_diagonal(la_backend *be, int64_t n, const double *sum, double *host) {

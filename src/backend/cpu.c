@@ -141,6 +141,7 @@ static const la_ops cpu_ops = {
     .attention = la_cpu_attention,
     .attention_backward = la_cpu_attention_backward,
     .factor_add = la_cpu_factor_add,
+    .sketch_add = la_cpu_sketch_add,
     .diagonal = la_cpu_diagonal,
     .square_add = la_cpu_square_add,
     .row_outer = la_cpu_row_outer,

@@ -68,6 +68,8 @@ void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_m
                                la_mat *dk, la_mat *dv);
 /* cpu_curvature.c */
 void la_cpu_factor_add(la_backend *be, double alpha, const la_mat *x, double *sum);
+void la_cpu_sketch_add(la_backend *be, double alpha, const la_mat *x, int64_t l,
+                       const double *omega, double *sum);
 void la_cpu_diagonal(la_backend *be, int64_t n, const double *sum, double *host);
 void la_cpu_square_add(la_backend *be, double alpha, const la_mat *x, double *sum);
 void la_cpu_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,

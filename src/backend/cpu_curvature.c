@@ -20,6 +20,29 @@ void la_cpu_factor_add(la_backend *be, double alpha, const la_mat *x, double *su
             sum[i * d + j] += alpha * (double)batch[i * d + j];
 }
 
+/* sum[d,l] += alpha x[T,d]^T (x omega) */
+void la_cpu_sketch_add(la_backend *be, double alpha, const la_mat *x, int64_t l,
+                       const double *omega, double *sum) {
+    enum { ROWS = 256 }; /* that are widened at a time */
+    int64_t d = x->cols;
+    double *wide =
+        la_cpu_scratch_get(be, LA_SCRATCH_FACTOR, (size_t)(ROWS * (d + l)) * sizeof(double));
+    if (!wide)
+        return;
+    double *product = wide + ROWS * d;
+    for (int64_t from = 0; from < x->rows; from += ROWS) {
+        int64_t n = x->rows - from < ROWS ? x->rows - from : ROWS;
+#pragma omp parallel for schedule(static)
+        for (int64_t t = 0; t < n; t++)
+            for (int64_t j = 0; j < d; j++)
+                wide[t * d + j] = (double)((const float *)x->data)[(from + t) * x->ld + j];
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)l, (int)d, 1, wide,
+                    (int)d, omega, (int)l, 0, product, (int)l);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d, (int)l, (int)n, alpha, wide,
+                    (int)d, product, (int)l, 1, sum, (int)l);
+    }
+}
+
 void la_cpu_diagonal(la_backend *be, int64_t n, const double *sum, double *host) {
     (void)be;
     for (int64_t i = 0; i < n; i++)

@@ -210,6 +210,9 @@ typedef struct la_ops {
     /* ---- curvature ---- */
     /* sum[d,d] (f64, lower triangle) += alpha x^T x */
     void (*factor_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
+    /* sum[d,l] (f64) += alpha x^T (x omega), omega[d,l] f64 where factor sums live; all of it in f64 */
+    void (*sketch_add)(la_backend *be, double alpha, const la_mat *x, int64_t l,
+                       const double *omega, double *sum);
     /* host[n] = the diagonal of sum[n,n] */
     void (*diagonal)(la_backend *be, int64_t n, const double *sum, double *host);
     /* *sum (f64, where factor sums live) += alpha times the sum of squares of x */

@@ -6,7 +6,8 @@
 
 /* Operations that are products, and so the library's time, not ours. */
 #define PRODUCTS(X)                                                                                \
-    X(linear) X(linear_activation) X(linear_backward) X(gemm) X(factor_add) X(row_outer)
+    X(linear)                                                                                      \
+    X(linear_activation) X(linear_backward) X(gemm) X(factor_add) X(sketch_add) X(row_outer)
 #define OTHERS(X)                                                                                  \
     X(embed)                                                                                       \
     X(gather)                                                                                      \
@@ -117,6 +118,9 @@ TIMED(attention_backward,
       (be, a, q, k, v, lse, out, n_rhs, g, dq, dk, dv))
 TIMED(factor_add, (la_backend * be, double alpha, const la_mat *x, double *sum),
       (be, alpha, x, sum))
+TIMED(sketch_add,
+      (la_backend * be, double alpha, const la_mat *x, int64_t l, const double *omega, double *sum),
+      (be, alpha, x, l, omega, sum))
 TIMED(square_add, (la_backend * be, double alpha, const la_mat *x, double *sum),
       (be, alpha, x, sum))
 TIMED(column_squares, (la_backend * be, const la_mat *x, double *sum), (be, x, sum))

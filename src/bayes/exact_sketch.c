@@ -2,6 +2,7 @@
 #include "base/random.h"
 #include "bayes/jacobian.h"
 
+#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@ enum {
 #define SEED UINT64_C(0x6c61706c6f726131)
 /* Eigenvalues this small beside the largest are rounding of products in f32. */
 #define LEAST_SHARE 1e-8
-/* H Q is rounded beside its largest columns: those below this share of it are not used. */
-#define POWER_SHARE 1e-4
+/* H Q of smaller Ritz values is rounding of the larger ones. */
+#define POWER_SHARE 1e-6
 /* A Gram matrix of f32 columns says nothing of squares below the first; squares that remain below
  * the second after two rounds are columns of rounding. */
 #define CLIPPED 1e-6
@@ -264,9 +265,28 @@ static la_status turn_basis(la_exact_sketch *s, const float *turn, const float *
     return err->status;
 }
 
+/* turn [n, n] = vectors^T scaled, whose rows are scaled eigenvectors: the symmetric root, which leaves
+ * columns that are nearly orthonormal in their places. */
+static la_status make_symmetric(int64_t n, const double *squares, float *turn, la_error *err) {
+    float *scaled = la_alloc((size_t)(n * n), sizeof *scaled, err);
+    if (!scaled)
+        return err->status;
+    memcpy(scaled, turn, (size_t)(n * n) * sizeof *scaled);
+    for (int64_t i = 0; i < n; i++)
+        cblas_sscal((blasint)n, (float)pow(squares[i], -0.25), scaled + i * n, 1);
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)n, (blasint)n, 1, scaled,
+                (blasint)n, 0, turn, (blasint)n);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < i; j++)
+            turn[i * n + j] = turn[j * n + i];
+    free(scaled);
+    return LA_OK;
+}
+
 /* One round: the basis through the inverse root of its Gram matrix. *least: the smallest square that
- * was there, of the largest. */
-static la_status orthonormalise_once(la_exact_sketch *s, bool drop, double *least, la_error *err) {
+ * was there, of the largest. The first puts the columns in the order of their singular values, and
+ * the others leave it: products with G then are small where their column is, and so is rounding. */
+static la_status orthonormalise_once(la_exact_sketch *s, int round, double *least, la_error *err) {
     la_backend *be = s->model->be;
     double *squares = NULL;
     float *turn = NULL;
@@ -280,31 +300,34 @@ static la_status orthonormalise_once(la_exact_sketch *s, bool drop, double *leas
     if (status == LA_OK) {
         int64_t cols = s->cols;
         *least = squares[cols - 1] / squares[0];
-        while (drop && squares[cols - 1] <= DROPPED * squares[0])
+        while (round >= 2 && squares[cols - 1] <= DROPPED * squares[0])
             cols--;
-        for (int64_t i = 0; i < cols; i++) {
-            double floor = CLIPPED * squares[0];
-            float scale = (float)(1 / sqrt(squares[i] > floor ? squares[i] : floor));
-            for (int64_t j = 0; j < s->cols; j++)
-                turn[i * s->cols + j] *= scale;
-        }
-        status = turn_basis(s, turn, NULL, cols, err);
+        for (int64_t i = 0; i < cols; i++)
+            squares[i] = fmax(squares[i], CLIPPED * squares[0]);
+        if (round && cols == s->cols)
+            status = make_symmetric(cols, squares, turn, err);
+        else
+            for (int64_t i = 0; i < cols; i++)
+                cblas_sscal((blasint)s->cols, (float)(1 / sqrt(squares[i])), turn + i * s->cols, 1);
+        if (status == LA_OK)
+            status = turn_basis(s, turn, NULL, cols, err);
     }
     free(squares);
     free(turn);
     return status;
 }
 
-static la_status orthonormalise(la_exact_sketch *s, la_error *err) {
+/* ordered: the columns are in their order, and stay there. */
+static la_status orthonormalise(la_exact_sketch *s, bool ordered, la_error *err) {
     double least = 0;
-    for (int round = 0; round < ROUNDS && !(least > ORTHONORMAL); round++)
-        LA_TRY(orthonormalise_once(s, round >= 2, &least, err));
+    for (int round = ordered; round < ROUNDS && !(least > ORTHONORMAL); round++)
+        LA_TRY(orthonormalise_once(s, round, &least, err));
     return LA_OK;
 }
 
 static la_status begin_power(la_exact_sketch *s, la_error *err) {
     la_backend *be = s->model->be;
-    LA_TRY(orthonormalise(s, err));
+    LA_TRY(orthonormalise(s, false, err));
     s->image = take_zeros(be, s->width, s->most);
     /* batches rarely have max_rows: what they do not use is never touched */
     s->held = be->ops->alloc(be, (size_t)(s->shape.max_rows * s->shape.n_rhs * s->width) *
@@ -338,7 +361,7 @@ static la_status begin_ritz(la_exact_sketch *s, la_error *err) {
     release(be, &s->image);
     release(be, &s->held);
     LA_TRY(err->status);
-    LA_TRY(orthonormalise(s, err));
+    LA_TRY(orthonormalise(s, true, err));
     be->ops->zero(be, s->core, (size_t)(s->cols * s->cols) * sizeof *s->core);
     s->stage = RITZ;
     return LA_OK;

@@ -6,24 +6,33 @@
  *
  * where abar is the mean over a row's tokens and the right-hand sides s are the C-1 columns of S,
  * S S^T = diag(p) - p p^T. Blocks that read the same matrix share one input sum. A batch is summed
- * in f32, the batches into each other in f64. EKFAC adds a second pass over the rows, which measures
+ * in f32, the batches into each other in f64. Of a larger side from which few eigenpairs are kept only
+ * a sketch is summed (nystrom.h). EKFAC adds a second pass over the rows, which measures
  * the eigenvalues in the eigenvectors of the first. */
 #include "bayes/curvature.h"
+#include "bayes/nystrom.h"
 #include "bayes/squares.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a factor: [n, n], lower triangle, or a sketch [n, cols]. */
+typedef struct factor_sum {
+    double *sum;   /* on the device; NULL: not wanted */
+    double *trace; /* of a sketched factor, on the device */
+    int64_t n, cols;
+} factor_sum;
+
 struct la_curvature_fit {
     la_model *model;
     la_fit_shape shape;
-    bool corrected;      /* EKFAC */
-    int passes;          /* begun */
-    la_squares *squares; /* of the second pass */
-    double **inputs; /* [n_inputs] sums [n, n] on the device, lower triangle; NULL: not wanted */
-    int64_t *input_size;       /* [n_inputs] */
+    bool corrected;            /* EKFAC */
+    int passes;                /* begun */
+    la_squares *squares;       /* of the second pass */
+    factor_sum *inputs;        /* [n_inputs] */
     bool *input_done;          /* [n_inputs] in this batch */
-    double **outputs;          /* [n_blocks] */
+    factor_sum *outputs;       /* [n_blocks] */
+    double *omega;             /* of all sketches, on the device; NULL: there are none */
     float *segments;           /* workspace for row sums */
     double *cotangent_squares; /* [n_blocks] reduce: summed token by token, on the device */
 };
@@ -37,38 +46,68 @@ static double cancelled(const la_backend *be) {
     return limits[be->precision];
 }
 
+static void release(la_backend *be, double **memory) {
+    if (*memory)
+        be->ops->release(be, *memory);
+    *memory = NULL;
+}
+
+static void release_sums(la_curvature_fit *fit) {
+    la_backend *be = fit->model->be;
+    for (int64_t i = 0; fit->inputs && i < fit->model->n_inputs; i++) {
+        release(be, &fit->inputs[i].sum);
+        release(be, &fit->inputs[i].trace);
+    }
+    for (int64_t b = 0; fit->outputs && b < fit->model->n_blocks; b++) {
+        release(be, &fit->outputs[b].sum);
+        release(be, &fit->outputs[b].trace);
+    }
+    release(be, &fit->omega);
+}
+
 static void fit_close(la_curvature_fit *fit) {
     if (!fit)
         return;
     la_backend *be = fit->model->be;
-    for (int64_t i = 0; fit->inputs && i < fit->model->n_inputs; i++)
-        if (fit->inputs[i])
-            be->ops->release(be, fit->inputs[i]);
-    for (int64_t b = 0; fit->outputs && b < fit->model->n_blocks; b++)
-        if (fit->outputs[b])
-            be->ops->release(be, fit->outputs[b]);
+    release_sums(fit);
     if (fit->segments)
         be->ops->release(be, fit->segments);
     if (fit->cotangent_squares)
         be->ops->release(be, fit->cotangent_squares);
     la_squares_close(fit->squares);
     free(fit->inputs);
-    free(fit->input_size);
     free(fit->input_done);
     free(fit->outputs);
     free(fit);
 }
 
-static double *new_sum(la_backend *be, int64_t n, const char *name, la_error *err) {
-    size_t bytes = (size_t)(n * n) * sizeof(double);
-    double *sum = be->ops->alloc(be, bytes);
-    if (!sum) {
-        la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for a %lld x %lld factor of %s",
-                be->device, (double)bytes / 1048576.0, (long long)n, (long long)n, name);
-        return NULL;
-    }
-    be->ops->zero(be, sum, bytes);
-    return sum;
+/* Columns of a factor's sum; large: it is its block's larger side. */
+static int64_t columns_of(int64_t n, bool large, int64_t rank) {
+    return large && la_nystrom_is_for(n, rank) ? la_nystrom_width(rank) : n;
+}
+
+static bool is_sketch(const factor_sum *f) {
+    return f->cols != f->n;
+}
+
+static void clear(la_backend *be, const factor_sum *f) {
+    be->ops->zero(be, f->sum, (size_t)(f->n * f->cols) * sizeof *f->sum);
+    if (f->trace)
+        be->ops->zero(be, f->trace, sizeof *f->trace);
+}
+
+static la_status open_sum(la_backend *be, int64_t n, int64_t cols, const char *name, factor_sum *f,
+                          la_error *err) {
+    size_t bytes = (size_t)(n * cols) * sizeof(double);
+    *f = (factor_sum){.sum = be->ops->alloc(be, bytes), .n = n, .cols = cols};
+    if (is_sketch(f))
+        f->trace = be->ops->alloc(be, sizeof *f->trace);
+    if (!f->sum || (is_sketch(f) && !f->trace))
+        return la_fail(err, LA_RESOURCE,
+                       "out of memory on %s: %.1f MiB for a %lld x %lld factor of %s", be->device,
+                       (double)bytes / 1048576.0, (long long)n, (long long)cols, name);
+    clear(be, f);
+    return LA_OK;
 }
 
 static size_t segments_count(const la_model *model, int64_t max_rows, int64_t n_rhs) {
@@ -81,22 +120,41 @@ static size_t segments_count(const la_model *model, int64_t max_rows, int64_t n_
     return (size_t)(max_rows * (n_rhs > 1 ? n_rhs : 1) * widest);
 }
 
+/* Side of the largest factor that is sketched; 0: none. */
+static int64_t widest_sketch(const la_model *model, int64_t rank) {
+    int64_t widest = 0;
+    for (int64_t b = 0; b < model->n_blocks; b++) {
+        const la_block *block = &model->blocks[b];
+        int64_t side = block->in >= block->out ? block->in : block->out;
+        if (block->wanted && la_nystrom_is_for(side, rank) && side > widest)
+            widest = side;
+    }
+    return widest;
+}
+
 /* Blocks that read the same input share its sum. */
 static size_t fit_bytes(const la_model *model, const la_fit_shape *shape, int64_t *max_factor) {
     size_t bytes = 0;
+    int64_t widest = widest_sketch(model, shape->rank);
     *max_factor = 0;
     for (int64_t b = 0; b < model->n_blocks; b++) {
         const la_block *block = &model->blocks[b];
         if (!block->wanted)
             continue;
-        bool shared = false;
+        bool shared = false, input_is_larger = block->in >= block->out;
         for (int64_t i = 0; i < b; i++)
             shared |= model->blocks[i].wanted && model->blocks[i].input == block->input;
-        bytes += (size_t)(block->out * block->out) * sizeof(double);
-        bytes += shared ? 0 : (size_t)(block->in * block->in) * sizeof(double);
-        *max_factor = block->out > *max_factor ? block->out : *max_factor;
-        *max_factor = block->in > *max_factor ? block->in : *max_factor;
+        int64_t in = columns_of(block->in, input_is_larger, shape->rank);
+        int64_t out = columns_of(block->out, !input_is_larger, shape->rank);
+        bytes += (size_t)(block->out * out) * sizeof(double);
+        bytes += shared ? 0 : (size_t)(block->in * in) * sizeof(double);
+        if (out == block->out && out > *max_factor)
+            *max_factor = out;
+        if (in == block->in && in > *max_factor)
+            *max_factor = in;
     }
+    if (widest)
+        bytes += la_nystrom_bytes(widest, shape->rank);
     if (shape->kron == LA_KRON_REDUCE)
         bytes += segments_count(model, shape->max_rows, shape->n_rhs) * sizeof(float);
     return bytes;
@@ -112,19 +170,24 @@ static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvatu
     fit->model = model;
     fit->shape = *shape;
     fit->inputs = la_alloc(inputs, sizeof *fit->inputs, err);
-    fit->input_size = la_alloc(inputs, sizeof *fit->input_size, err);
     fit->input_done = la_alloc(inputs, sizeof *fit->input_done, err);
     fit->outputs = la_alloc(blocks, sizeof *fit->outputs, err);
     for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++) {
         const la_block *block = &model->blocks[b];
         if (!block->wanted)
             continue;
-        if (!fit->inputs[block->input])
-            fit->inputs[block->input] = new_sum(model->be, block->in, block->name, err);
-        fit->input_size[block->input] = block->in;
+        bool input_is_larger = block->in >= block->out;
+        factor_sum *input = &fit->inputs[block->input];
+        if (!input->sum)
+            open_sum(model->be, block->in, columns_of(block->in, input_is_larger, shape->rank),
+                     block->name, input, err);
         if (err->status == LA_OK)
-            fit->outputs[b] = new_sum(model->be, block->out, block->name, err);
+            open_sum(model->be, block->out, columns_of(block->out, !input_is_larger, shape->rank),
+                     block->name, &fit->outputs[b], err);
     }
+    int64_t widest = widest_sketch(model, shape->rank);
+    if (err->status == LA_OK && widest)
+        fit->omega = la_nystrom_omega(model->be, widest, shape->rank, err);
     if (err->status == LA_OK && shape->kron == LA_KRON_REDUCE) {
         size_t count = segments_count(model, shape->max_rows, shape->n_rhs);
         fit->segments = model->be->ops->alloc(model->be, count * sizeof(float));
@@ -155,6 +218,16 @@ static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
     memset(fit->input_done, 0, (size_t)fit->model->n_inputs * sizeof *fit->input_done);
 }
 
+static void add_rows(la_curvature_fit *fit, double alpha, const la_mat *x, const factor_sum *to) {
+    la_backend *be = fit->model->be;
+    if (!is_sketch(to)) {
+        be->ops->factor_add(be, alpha, x, to->sum);
+        return;
+    }
+    be->ops->sketch_add(be, alpha, x, to->cols, fit->omega, to->sum);
+    be->ops->square_add(be, alpha, x, to->trace);
+}
+
 static void visit(void *user, int64_t number, const la_block_io *io) {
     la_curvature_fit *fit = user;
     la_backend *be = fit->model->be;
@@ -167,7 +240,7 @@ static void visit(void *user, int64_t number, const la_block_io *io) {
             x = la_mat_f32(fit->segments, io->n_rows, block->in);
             be->ops->segment_sum(be, io->x, 1, io->n_rows, io->cu, true, &x);
         }
-        be->ops->factor_add(be, 1, &x, fit->inputs[block->input]);
+        add_rows(fit, 1, &x, &fit->inputs[block->input]);
     }
     la_mat g = *io->g;
     double scale = (double)io->g_scale * (double)io->g_scale;
@@ -176,7 +249,7 @@ static void visit(void *user, int64_t number, const la_block_io *io) {
         g = la_mat_f32(fit->segments, io->n_rhs * io->n_rows, block->out);
         be->ops->segment_sum(be, io->g, io->n_rhs, io->n_rows, io->cu_g, false, &g);
     }
-    be->ops->factor_add(be, scale, &g, fit->outputs[number]);
+    add_rows(fit, scale, &g, &fit->outputs[number]);
 }
 
 static la_block_visitor fit_visitor(la_curvature_fit *fit) {
@@ -201,11 +274,17 @@ static la_status merge(la_curvature_fit *const *all, int n, la_error *err) {
         if (sums[0])                                                                               \
             LA_TRY(devices[0]->ops->reduce(devices, n, sums, count, err));                         \
     } while (0)
+#define MERGE_FACTOR(factor)                                                                       \
+    do {                                                                                           \
+        MERGE(factor.sum, all[0]->factor.n *all[0]->factor.cols);                                  \
+        MERGE(factor.trace, 1);                                                                    \
+    } while (0)
     for (int64_t k = 0; k < model->n_inputs; k++)
-        MERGE(inputs[k], all[0]->input_size[k] * all[0]->input_size[k]);
+        MERGE_FACTOR(inputs[k]);
     for (int64_t b = 0; b < model->n_blocks; b++)
-        MERGE(outputs[b], model->blocks[b].out * model->blocks[b].out);
+        MERGE_FACTOR(outputs[b]);
     MERGE(cotangent_squares, model->n_blocks);
+#undef MERGE_FACTOR
 #undef MERGE
     return LA_OK;
 }
@@ -222,31 +301,46 @@ static la_status check_eigenvalues(const la_backend *be, const la_eigen *problem
                    problem->name, problem->least, top);
 }
 
-static la_status read_trace(la_backend *be, const double *sum, int64_t n, double *trace,
-                            la_error *err) {
-    double *diagonal = la_alloc((size_t)n, sizeof *diagonal, err);
+static la_status read_trace(la_backend *be, const factor_sum *f, double *trace, la_error *err) {
+    if (is_sketch(f)) {
+        be->ops->download(be, trace, f->trace, sizeof *trace);
+        return be->ops->sync(be, err);
+    }
+    double *diagonal = la_alloc((size_t)f->n, sizeof *diagonal, err);
     if (!diagonal)
         return err->status;
-    be->ops->diagonal(be, n, sum, diagonal);
+    be->ops->diagonal(be, f->n, f->sum, diagonal);
     *trace = 0;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < f->n; i++)
         *trace += diagonal[i];
     free(diagonal);
     return LA_OK;
 }
 
-/* Adds a matrix to the list of those to decompose, its eigenpairs to go to factor. */
-static la_status add_problem(la_eigen *problem, double *sum, int64_t n, int64_t rank,
-                             const char *name, la_pool *pool, la_factor *factor, la_error *err) {
+/* What is to be decomposed together. */
+typedef struct problem_list {
+    la_eigen *problems;
+    int64_t count;
+} problem_list;
+
+/* Adds a matrix to the list of those to decompose, its eigenpairs to go to factor; a sketch gives them
+ * at once. */
+static la_status add_problem(const la_curvature_fit *fit, problem_list *list, const factor_sum *of,
+                             int64_t rank, const char *name, la_pool *pool, la_factor *factor,
+                             la_error *err) {
+    int64_t n = of->n;
+    if (is_sketch(of))
+        return la_nystrom_factor(fit->model->be, name, n, rank, fit->omega, of->sum, pool, factor,
+                                 err);
     *factor = (la_factor){.n = n, .rank = rank && rank < n ? rank : n};
     factor->values = la_pool_take(pool, (size_t)factor->rank, sizeof *factor->values, err);
     factor->vectors = la_pool_take(pool, (size_t)(factor->rank * n), sizeof(float), err);
-    *problem = (la_eigen){.name = name,
-                          .n = n,
-                          .rank = factor->rank,
-                          .a = sum,
-                          .values = factor->values,
-                          .vectors = factor->vectors};
+    list->problems[list->count++] = (la_eigen){.name = name,
+                                               .n = n,
+                                               .rank = factor->rank,
+                                               .a = of->sum,
+                                               .values = factor->values,
+                                               .vectors = factor->vectors};
     return err->status;
 }
 
@@ -257,8 +351,8 @@ static la_status decompose(la_curvature_fit *fit, la_posterior *posterior, la_er
     int64_t rank = fit->shape.rank, next = 0;
     size_t inputs = (size_t)model->n_inputs, blocks = (size_t)model->n_blocks;
     la_status status = be->ops->sync(be, err);
-    la_eigen *problems = la_alloc(inputs + blocks, sizeof *problems, err);
-    int64_t *input_number = la_alloc(inputs, sizeof *input_number, err), count = 0;
+    problem_list list = {.problems = la_alloc(inputs + blocks, sizeof(la_eigen), err)};
+    int64_t *input_number = la_alloc(inputs, sizeof *input_number, err);
     double *input_trace = la_alloc(inputs, sizeof *input_trace, err);
     posterior->inputs = la_pool_take(pool, inputs, sizeof *posterior->inputs, err);
     if (err->status != LA_OK) {
@@ -276,38 +370,37 @@ static la_status decompose(la_curvature_fit *fit, la_posterior *posterior, la_er
         int64_t *number = &input_number[block->input];
         if (*number < 0) {
             *number = posterior->n_inputs++;
-            LA_TRY_DONE(
-                read_trace(be, fit->inputs[block->input], block->in, &input_trace[*number], err));
-            LA_TRY_DONE(add_problem(&problems[count++], fit->inputs[block->input], block->in,
-                                    input_is_larger ? rank : 0, block->name, pool,
-                                    &posterior->inputs[*number], err));
+            const factor_sum *input = &fit->inputs[block->input];
+            LA_TRY_DONE(read_trace(be, input, &input_trace[*number], err));
+            LA_TRY_DONE(add_problem(fit, &list, input, input_is_larger ? rank : 0, block->name,
+                                    pool, &posterior->inputs[*number], err));
         }
         double rows = (double)posterior->n_rows, tokens = (double)posterior->n_tokens;
         to->input = *number;
         to->denominator = block->is_head || fit->shape.kron == LA_KRON_REDUCE ? rows : tokens;
         to->trace_in = input_trace[*number];
-        LA_TRY_DONE(read_trace(be, fit->outputs[b], block->out, &to->trace_out, err));
+        LA_TRY_DONE(read_trace(be, &fit->outputs[b], &to->trace_out, err));
         if (fit->shape.kron == LA_KRON_REDUCE && !block->per_row) {
             double squares;
             be->ops->download(be, &squares, fit->cotangent_squares + b, sizeof squares);
             if (to->trace_out <= cancelled(be) * squares) {
-                be->ops->zero(be, fit->outputs[b],
-                              (size_t)(block->out * block->out) * sizeof(double));
+                clear(be, &fit->outputs[b]);
                 to->trace_out = 0;
             }
         }
-        LA_TRY_DONE(add_problem(&problems[count++], fit->outputs[b], block->out,
-                                input_is_larger ? 0 : rank, block->name, pool, &to->output, err));
+        LA_TRY_DONE(add_problem(fit, &list, &fit->outputs[b], input_is_larger ? 0 : rank,
+                                block->name, pool, &to->output, err));
     }
-    LA_TRY_DONE(be->ops->eigh(be, count, problems, err));
-    for (int64_t i = 0; i < count; i++) {
-        LA_TRY_DONE(check_eigenvalues(be, &problems[i], err));
-        for (int64_t j = 0; j < problems[i].rank; j++)
-            if (problems[i].values[j] < 0)
-                problems[i].values[j] = 0;
+    LA_TRY_DONE(be->ops->eigh(be, list.count, list.problems, err));
+    for (int64_t i = 0; i < list.count; i++) {
+        la_eigen *problem = &list.problems[i];
+        LA_TRY_DONE(check_eigenvalues(be, problem, err));
+        for (int64_t j = 0; j < problem->rank; j++)
+            if (problem->values[j] < 0)
+                problem->values[j] = 0;
     }
 done:
-    free(problems);
+    free(list.problems);
     free(input_number);
     free(input_trace);
     return status;
@@ -315,17 +408,7 @@ done:
 
 /* The sums have gone into their decomposition: they make room for the second pass. */
 static la_status open_squares(la_curvature_fit *fit, const la_posterior *posterior, la_error *err) {
-    la_backend *be = fit->model->be;
-    for (int64_t i = 0; i < fit->model->n_inputs; i++) {
-        if (fit->inputs[i])
-            be->ops->release(be, fit->inputs[i]);
-        fit->inputs[i] = NULL;
-    }
-    for (int64_t b = 0; b < fit->model->n_blocks; b++) {
-        if (fit->outputs[b])
-            be->ops->release(be, fit->outputs[b]);
-        fit->outputs[b] = NULL;
-    }
+    release_sums(fit);
     la_jacobian_shape shape = {.max_rows = fit->shape.max_rows,
                                .max_tokens = fit->shape.max_tokens,
                                .n_rhs = fit->shape.n_rhs,

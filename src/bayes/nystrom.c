@@ -1,0 +1,168 @@
+#include "bayes/nystrom.h"
+#include "base/random.h"
+
+#include <cblas.h>
+#include <float.h>
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OVERSAMPLING = 8,
+    WIDENED_ROWS = 512, /* at a time, at most */
+    CHEAPER =
+        4 /* a factor's side beside l: its products then cost as much, in f64, as the factor's */
+};
+
+/* Any number: the result must not depend on it by more than the sketch's error. */
+#define SEED UINT64_C(0x6c61706c6f726132)
+/* Eigenvalues this small beside the largest are rounding. */
+#define LEAST_SHARE 1e-10
+/* Of the norm of Y: no rounding is as large. */
+#define SHIFT_MOST 1e-6
+
+int64_t la_nystrom_width(int64_t rank) {
+    return 2 * rank + OVERSAMPLING;
+}
+
+bool la_nystrom_is_for(int64_t n, int64_t rank) {
+    return rank && CHEAPER * la_nystrom_width(rank) <= n;
+}
+
+size_t la_nystrom_bytes(int64_t n, int64_t rank) {
+    int64_t l = la_nystrom_width(rank);
+    return (size_t)(n * l + WIDENED_ROWS * (n + l)) * sizeof(double);
+}
+
+double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err) {
+    int64_t l = la_nystrom_width(rank);
+    size_t count = (size_t)(n * l);
+    double *host = la_alloc(count, sizeof *host, err);
+    double *omega = host ? be->ops->alloc(be, count * sizeof *omega) : NULL;
+    if (host && !omega)
+        la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for the sketch of factors",
+                be->device, (double)count * sizeof *omega / 1048576.0);
+    if (omega) {
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < n; i++)
+            la_random_normal(SEED, (uint64_t)i, 0, (size_t)l, host + i * l);
+        be->ops->upload(be, omega, host, count * sizeof *omega);
+    }
+    free(host);
+    return omega;
+}
+
+/* On the host; y and core are overwritten. */
+typedef struct sketch {
+    const char *name;
+    int64_t n, l, rank;
+    double *y, *omega;   /* [n, l] */
+    double *core, *root; /* [l, l] */
+    double *squares;     /* [l] ascending */
+    double shift;
+} sketch;
+
+static void add_shift(sketch *s, double more) {
+    cblas_daxpy((blasint)(s->n * s->l), more, s->omega, 1, s->y, 1);
+    s->shift += more;
+}
+
+/* y = (A + shift) Omega through the inverse of the Cholesky factor of Omega^T y: y y^T is then the
+ * Nystrom approximation of A + shift. The shift is what rounding may have left negative. */
+static la_status whiten(sketch *s, la_error *err) {
+    blasint n = (blasint)s->n, l = (blasint)s->l;
+    double norm = cblas_dnrm2((blasint)(s->n * s->l), s->y, 1);
+    if (!isfinite(norm))
+        return la_fail(err, LA_NUMERICAL,
+                       "%s: the sketch of its curvature factor holds NaN or infinite values",
+                       s->name);
+    double shift = DBL_EPSILON * sqrt((double)s->n) * norm;
+    for (; shift <= SHIFT_MOST * norm; shift *= 10) {
+        add_shift(s, shift - s->shift);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, l, l, n, 1, s->omega, l, s->y, l, 0,
+                    s->core, l);
+        for (int64_t i = 0; i < l; i++)
+            for (int64_t j = 0; j <= i; j++)
+                s->root[i * l + j] = (s->core[i * l + j] + s->core[j * l + i]) / 2;
+        if (LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', l, s->root, l))
+            continue;
+        cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, n, l, 1,
+                    s->root, l, s->y, l);
+        return LA_OK;
+    }
+    return la_fail(err, LA_NUMERICAL, "%s: a curvature factor is not positive semi-definite",
+                   s->name);
+}
+
+/* The factor's eigenpairs from the singular vectors of y; core's columns turn y into them. */
+static la_status solve(sketch *s, la_pool *pool, la_factor *factor, la_error *err) {
+    blasint n = (blasint)s->n, l = (blasint)s->l;
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, l, n, 1, s->y, l, 0, s->core, l);
+    /* our lower triangle is LAPACK's upper one, and its columns are our rows */
+    if (LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', l, s->core, l, s->squares))
+        return la_fail(err, LA_NUMERICAL,
+                       "%s: the eigendecomposition of its sketched curvature factor failed",
+                       s->name);
+    double top = s->squares[l - 1] - s->shift;
+    int64_t rank = s->rank;
+    while (rank > 1 && s->squares[l - rank] - s->shift <= LEAST_SHARE * top)
+        rank--;
+    *factor = (la_factor){.n = s->n, .rank = rank};
+    factor->values = la_pool_take(pool, (size_t)rank, sizeof *factor->values, err);
+    factor->vectors = la_pool_take(pool, (size_t)(rank * s->n), sizeof *factor->vectors, err);
+    LA_TRY(err->status);
+    for (int64_t i = 0; i < rank; i++) {
+        double square = s->squares[l - 1 - i], *row = s->core + (l - 1 - i) * l;
+        factor->values[i] = square > s->shift ? square - s->shift : 0;
+        cblas_dscal(l, 1 / sqrt(square), row, 1);
+    }
+    /* omega is free by now: it takes the eigenvectors, the last of them first */
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)rank, n, l, 1,
+                s->core + (l - rank) * l, l, s->y, l, 0, s->omega, n);
+    for (int64_t i = 0; i < rank; i++)
+        for (int64_t j = 0; j < s->n; j++)
+            factor->vectors[i * s->n + j] = (float)s->omega[(rank - 1 - i) * s->n + j];
+    return LA_OK;
+}
+
+/* No curvature: one direction without any. */
+static la_status flat(const sketch *s, la_pool *pool, la_factor *factor, la_error *err) {
+    *factor = (la_factor){.n = s->n, .rank = 1};
+    factor->values = la_pool_take(pool, 1, sizeof *factor->values, err);
+    factor->vectors = la_pool_take(pool, (size_t)s->n, sizeof *factor->vectors, err);
+    LA_TRY(err->status);
+    memset(factor->vectors, 0, (size_t)s->n * sizeof *factor->vectors);
+    factor->values[0] = 0;
+    factor->vectors[0] = 1;
+    return LA_OK;
+}
+
+la_status la_nystrom_factor(la_backend *be, const char *name, int64_t n, int64_t rank,
+                            const double *omega, const double *sum, la_pool *pool,
+                            la_factor *factor, la_error *err) {
+    sketch s = {.name = name, .n = n, .l = la_nystrom_width(rank), .rank = rank};
+    size_t count = (size_t)(n * s.l), core = (size_t)(s.l * s.l);
+    s.y = la_alloc(count, sizeof *s.y, err);
+    s.omega = la_alloc(count, sizeof *s.omega, err);
+    s.core = la_alloc(core, sizeof *s.core, err);
+    s.root = la_alloc(core, sizeof *s.root, err);
+    s.squares = la_alloc((size_t)s.l, sizeof *s.squares, err);
+    if (err->status == LA_OK) {
+        be->ops->download(be, s.y, sum, count * sizeof *s.y);
+        be->ops->download(be, s.omega, omega, count * sizeof *s.omega);
+        be->ops->sync(be, err);
+    }
+    if (err->status == LA_OK) {
+        if (cblas_dnrm2((blasint)count, s.y, 1) == 0)
+            flat(&s, pool, factor, err);
+        else if (whiten(&s, err) == LA_OK)
+            solve(&s, pool, factor, err);
+    }
+    free(s.y);
+    free(s.omega);
+    free(s.core);
+    free(s.root);
+    free(s.squares);
+    return err->status;
+}
