@@ -292,6 +292,32 @@ static void fit_on_several(void **state) {
     json_decref(want);
 }
 
+/* Sides of 46 are sketched where one eigenpair is kept. */
+static void sketched_on_several(void **state) {
+    (void)state;
+    static const model wide = {.name = "bert-all-linear", .options = " --rank 1"};
+    static const gap limit = {6.5e-6, 0, 8.6e-6};
+    place p = open_model(&wide);
+    gap worst = {0};
+    command done = works("", p.folder,
+                         "fit " PARTS " --out @/cpu --rank 1 --batch-tokens 60 --verbose "
+                         "--device cpu");
+    assert_non_null(strstr(done.err, "sketch_add"));
+    command_free(&done);
+    json_t *want = fit_under(&p, "LA_EMULATED_DEVICES=3", "one", "--batch-tokens 60 --device cuda");
+    json_t *got =
+        fit_under(&p, "LA_EMULATED_DEVICES=3", "several", "--batch-tokens 60 --device cuda:0,1,2");
+    check_fits("sketches of three devices", got, want);
+    json_decref(got);
+    json_decref(want);
+    char *cpu = predict(&p, "cpu", "--device cpu --samples 100");
+    char *cuda = predict(&p, "several", "--device cpu --samples 100");
+    compare_rows(cuda, cpu, &worst);
+    check_gap("sketches on cuda beside the CPU", &worst, &limit);
+    free(cpu);
+    free(cuda);
+}
+
 /* More devices than batches: some have nothing to add. */
 static void idle_devices(void **state) {
     (void)state;
@@ -559,6 +585,7 @@ int main(void) {
         ON_BERT(fit_on_several),
         ON_GQA(fit_on_several),
         ON_SEQ(fit_on_several),
+        cmocka_unit_test(sketched_on_several),
         cmocka_unit_test(idle_devices),
         cmocka_unit_test(all_devices_work),
         ON_BERT(predict_on_several),
