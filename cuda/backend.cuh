@@ -95,6 +95,8 @@ void la_cuda_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, f
                              la_mat *dx);
 void la_cuda_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
                   const la_mat *b, float beta, la_mat *c);
+/* unpack.cu: y[rows, cols], without gaps, f32 or bf16 = a packed weight */
+void la_cuda_unpack(la_cuda *cu, const la_mat *w, la_mat *y);
 /* rows.cu */
 void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
                    la_mat *y);

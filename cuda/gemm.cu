@@ -298,7 +298,10 @@ static bool as_type(la_cuda *cu, const la_mat *m, la_dtype type, la_mat *out) {
     if (!memory)
         return false;
     *out = la_mat_of(type, memory, m->rows, m->cols);
-    la_cuda_convert(cu, m, out);
+    if (m->type == LA_CODES)
+        la_cuda_unpack(cu, m, out);
+    else
+        la_cuda_convert(cu, m, out);
     return true;
 }
 

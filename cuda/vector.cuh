@@ -35,7 +35,7 @@ __device__ __forceinline__ float la_to_float(__half x) {
 }
 
 static inline size_t la_type_size(la_dtype type) {
-    return type == LA_F64 ? 8 : type == LA_F32 ? 4 : 2;
+    return type == LA_F64 ? 8 : type == LA_F32 ? 4 : type == LA_CODES ? 1 : 2;
 }
 
 /* Whether every row of the matrix can be read n neighbours at a time. NULL can. */

@@ -126,7 +126,10 @@ typedef struct la_run_options {
     int64_t batch_tokens; /* tokens that are run together; -1: as many as the free memory holds */
     const char *text_field, *pair_field, *label_field, *id_field;
     const char *labels; /* "NAME,NAME,..." in class order */
-    int profile;        /* tell the log where the time went */
+    /* "none", "nf4", "nf4-double", "fp4", "fp4-double", "int8": packs the linear layers of a base that is
+     * stored plainly, as bitsandbytes does. NULL: none; of a predictor, as the posterior was fitted */
+    const char *base_quant;
+    int profile; /* tell the log where the time went */
     la_log log;
 } la_run_options;
 

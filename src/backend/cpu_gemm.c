@@ -1,6 +1,7 @@
-/* Products with weights. Weights in f16 or bf16 are widened panel by panel (a panel stays in the
- * second-level cache), so that a checkpoint is never held twice. */
+/* Products with weights. Weights in f16, in bf16 or packed are widened panel by panel (a panel stays
+ * in the second-level cache), so that a checkpoint is never held twice. */
 #include "backend/cpu.h"
+#include "backend/quant.h"
 
 #include <cblas.h>
 #include <string.h>
@@ -31,9 +32,13 @@ static const float *weight_rows(const la_mat *w, int64_t from, int64_t n, float 
     size_t size = la_dtype_size(w->type);
     const char *data = w->data;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        la_dtype_to_f32(w->type, data + (size_t)((from + i) * w->ld) * size, w->cols,
-                        panel + i * w->cols);
+    for (int64_t i = 0; i < n; i++) {
+        if (w->type == LA_CODES)
+            la_quant_decode(w, (from + i) * w->ld, w->cols, panel + i * w->cols);
+        else
+            la_dtype_to_f32(w->type, data + (size_t)((from + i) * w->ld) * size, w->cols,
+                            panel + i * w->cols);
+    }
     return panel;
 }
 

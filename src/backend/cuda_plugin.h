@@ -15,11 +15,11 @@ typedef struct la_cuda_plugin {
     la_status (*open)(int device, la_precision precision, la_backend *backend, la_error *err);
 } la_cuda_plugin;
 
-/* Version 1, and the sizes of what crosses the border. */
+/* Version 2, and the sizes of what crosses the border. */
 #define LA_CUDA_ABI                                                                                \
     ((uint64_t)sizeof(la_ops) << 48 ^ (uint64_t)sizeof(la_backend) << 36 ^                         \
      (uint64_t)sizeof(la_sizes) << 27 ^ (uint64_t)sizeof(la_eigen) << 20 ^                         \
-     (uint64_t)sizeof(la_attention) << 12 ^ (uint64_t)sizeof(la_mat) << 4 ^ 1)
+     (uint64_t)sizeof(la_attention) << 12 ^ (uint64_t)sizeof(la_mat) << 4 ^ 2)
 
 /* The library from $LAPLORA_CUDA ("none": no library), or beside the program, or in ../lib/laplora. NULL, with the
  * reason in err, when there is none. Never unloaded. */

@@ -5,7 +5,7 @@
  * right-hand sides. Operations are eager, may be asynchronous, and do not return errors: a backend
  * keeps its first fault until `sync` hands it over. Matrices are row-major. Activations and
  * cotangents are of the backend's activation type, f32 or bf16; the head works in f32; weights may
- * be f32, f16 or bf16. */
+ * be f32, f16, bf16 or packed (quant.h). */
 #ifndef LA_BACKEND_OPS_H
 #define LA_BACKEND_OPS_H
 
@@ -14,7 +14,8 @@
 
 #include <stdbool.h>
 
-/* A view: it does not own its memory. ld: elements from one row to the next. */
+/* A view: it does not own its memory. ld: elements from one row to the next. Of type LA_CODES, data is
+ * a la_quant on the host (quant.h). */
 typedef struct la_mat {
     void *data;
     int64_t rows, cols, ld;

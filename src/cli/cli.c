@@ -74,6 +74,7 @@ int la_cli_exit(const la_error *err) {
 la_run_options la_cli_run_options(const la_cli *cli) {
     return (la_run_options){.device = cli->device,
                             .precision = cli->precision,
+                            .base_quant = cli->base_quant,
                             .threads = (int)cli->threads,
                             .max_length = cli->max_length,
                             .batch_tokens = cli->batch_tokens,

@@ -56,6 +56,7 @@ static la_status describe_base(const char *path, json_t *out, la_error *err) {
     json_object_set_new(out, "heads", json_integer(config.heads));
     json_object_set_new(out, "vocabulary", json_integer(config.vocab));
     json_object_set_new(out, "positions", json_integer(config.max_positions));
+    json_object_set_new(out, "quantised", json_string(la_base_quant_names[config.quantised]));
     json_object_set_new(out, "tokenizer", json_boolean(has_file(path, "tokenizer.json")));
     la_config_free(&config);
     return add_checkpoint(path, "model", out, err);
@@ -110,6 +111,7 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
         json_object_set_new(out, "adue", la_adue_json(&adue));
     }
     json_object_set_new(out, "base", json_string(p.base_path));
+    json_object_set_new(out, "base_quant", json_string(la_base_quant_names[p.base_quant]));
     json_object_set_new(out, "base_digest", json_string(p.base_digest));
     json_object_set_new(out, "adapter", json_string(p.adapter_path));
     json_object_set_new(out, "adapter_digest", json_string(p.adapter_digest));

@@ -21,6 +21,8 @@ typedef struct option_row {
 
 static const option_row rows[] = {
     {"base", TEXT, AT(base), 0, 0, "DIR", "folder of the Hugging Face base model"},
+    {"base-quant", TEXT, AT(base_quant), 0, 0, "KIND",
+     "pack a plain base's linear layers: nf4, nf4-double, fp4, fp4-double, int8; none"},
     {"adapter", REPEATED, AT(adapters), 0, 0, "DIR",
      "folder of the PEFT adapter; compare: several are an ensemble"},
     {"data", TEXT, AT(data), 0, 0, "FILE", "rows: .jsonl, .csv, .tsv; - is JSONL on stdin"},

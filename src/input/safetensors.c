@@ -26,6 +26,7 @@ struct la_checkpoint {
     size_t n_files, files_capacity;
     la_tensor *tensors;
     size_t n_tensors, tensors_capacity;
+    bool let_go;
 };
 
 static const struct {
@@ -56,7 +57,7 @@ static const struct {
 };
 
 size_t la_dtype_size(la_dtype dtype) {
-    static const size_t sizes[] = {4, 2, 2, 8, 0};
+    static const size_t sizes[] = {4, 2, 2, 8, 1, 0};
     return sizes[dtype];
 }
 
@@ -105,6 +106,7 @@ void la_dtype_to_f32(la_dtype dtype, const void *in, int64_t count, float *out) 
             out[i] = (float)value;
         }
         break;
+    case LA_CODES:
     case LA_DTYPE_OTHER:
         break;
     }
@@ -510,6 +512,18 @@ const la_tensor *la_checkpoint_find(const la_checkpoint *checkpoint, const char 
     return bsearch(&key, checkpoint->tensors, checkpoint->n_tensors, sizeof key, by_name);
 }
 
+void la_checkpoint_let_go(la_checkpoint *checkpoint) {
+    checkpoint->let_go = true;
+}
+
+void la_tensor_let_go(const la_tensor *tensor) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)tensor->data;
+    uintptr_t end = (from + tensor->bytes) & ~(page - 1);
+    from = (from + page - 1) & ~(page - 1);
+    if (from < end)
+        madvise((void *)from, end - from, MADV_DONTNEED);
+}
+
 size_t la_checkpoint_bytes(const la_checkpoint *checkpoint) {
     size_t bytes = 0;
     for (size_t i = 0; i < checkpoint->n_tensors; i++)
@@ -527,6 +541,8 @@ la_status la_checkpoint_digest(const la_checkpoint *checkpoint, char out[33], la
         la_digest_add_text(digest, tensor->dtype_name);
         la_digest_add(digest, tensor->shape, (size_t)tensor->n_dims * sizeof *tensor->shape);
         la_digest_add(digest, tensor->data, tensor->bytes);
+        if (checkpoint->let_go)
+            la_tensor_let_go(tensor);
     }
     la_digest_finish(digest, out);
     return LA_OK;

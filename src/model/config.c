@@ -292,14 +292,10 @@ static la_status read_labels(const source *from, la_config *config, la_error *er
 }
 
 /* What we must not pass over in silence. */
-static la_status refuse_unknown(const source *from, const la_config *config, la_error *err) {
+static la_status refuse_unknown(const source *from, la_config *config, la_error *err) {
     const json_t *quant = json_object_get(from->root, "quantization_config");
-    if (la_json_is_set(quant)) {
-        const char *method = json_string_value(json_object_get(quant, "quant_method"));
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: the base is quantised (%s); expected weights in F32, F16 or BF16",
-                       from->path, method ? method : "unknown method");
-    }
+    if (la_json_is_set(quant))
+        LA_TRY(la_quantised_config(quant, from->path, &config->quantised, err));
     const char *problem = NULL;
     LA_TRY(la_json_text(from->root, from->path, "problem_type", false, &problem, err));
     if (problem && strcmp(problem, "single_label_classification"))

@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "input/rows.h"
 #include "model/arch.h"
+#include "model/quantised.h"
 #include "model/rope.h"
 
 enum { LA_ROPES = 2 }; /* of layers that see all, and of those that slide */
@@ -34,6 +35,7 @@ typedef struct la_config {
     int64_t pad_id;           /* -1: none */
     la_labels labels;         /* of id2label when they are real names; owned */
     int64_t model_max_length; /* of tokenizer_config.json; 0: none */
+    la_base_quant quantised;  /* how the weights of linear layers are stored */
 } la_config;
 
 /* Reads DIR/config.json. Free with la_config_free. */

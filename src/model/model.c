@@ -21,6 +21,8 @@ typedef struct binder {
     la_model *model;
     const la_arch *arch;
     const la_model *twin;
+    la_packed *twin_packed; /* of the twin's packed weights, the next */
+    la_base_quant quant;
     const char *base_dir;
     const la_log *log;
     int64_t blocks_capacity;
@@ -127,16 +129,90 @@ static const void *transpose(binder *b, const la_tensor *tensor, la_error *err) 
     return to;
 }
 
-/* A matrix as the backend multiplies it; of_head: the head works in f32. transposed: it is stored
- * [in, out]. */
-static la_status place_matrix(binder *b, const la_tensor *tensor, bool of_head, bool transposed,
-                              la_mat *out, la_error *err) {
+/* A weight that is packed, or is to be: by the twin, in the checkpoint, or made here. */
+static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_error *err) {
     la_model *model = b->model;
-    LA_TRY(check_values(b, tensor, err));
-    int64_t rows = tensor->shape[transposed ? 1 : 0], cols = tensor->shape[transposed ? 0 : 1];
-    const void *data = transposed ? transpose(b, tensor, err) : tensor->data;
-    if (!data)
+    if (b->twin) {
+        *out = b->twin_packed;
+        b->twin_packed = (*out)->next;
+        return LA_OK;
+    }
+    if (la_packed_is(model->base, tensor)) {
+        LA_TRY(la_packed_read(model->base, tensor, &model->pool, out, err));
+    } else {
+        LA_TRY(check_values(b, tensor, err));
+        LA_TRY(la_packed_make(tensor, b->quant, &model->pool, out, err));
+        la_tensor_let_go(tensor);
+    }
+    if (!model->next_packed)
+        model->next_packed = &model->packed;
+    *model->next_packed = *out;
+    model->next_packed = &(*out)->next;
+    return LA_OK;
+}
+
+/* The matrix that a packed weight is. The la_quant is copied: its addresses become those of the device.
+ */
+static la_status place_packed(binder *b, const la_packed *packed, la_mat *out, la_error *err) {
+    la_model *model = b->model;
+    la_quant *quant = la_pool_take(&model->pool, 1, sizeof *quant, err);
+    if (!quant)
         return err->status;
+    *quant = packed->quant;
+    *out = la_mat_of(LA_CODES, quant, packed->rows, packed->cols);
+    if (packed->rows * packed->cols > model->max_weight) {
+        model->max_weight = packed->rows * packed->cols;
+        model->max_weight_width = packed->cols;
+    }
+    LA_TRY(place(b, quant->codes, LA_CODES, packed->bytes, LA_CODES, &quant->codes, err));
+    return place(b, quant->scale, LA_F32, packed->n_scales, LA_F32, &quant->scale, err);
+}
+
+/* The tensor with its matrix the other way round; memory from the pool. */
+static la_status transpose(binder *b, const la_tensor *tensor, la_tensor *out, la_error *err) {
+    int64_t rows = tensor->shape[0], cols = tensor->shape[1];
+    size_t size = la_dtype_size(tensor->dtype);
+    char *to = la_pool_take(&b->model->pool, (size_t)tensor->count, size, err);
+    if (!to)
+        return err->status;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            memcpy(to + (size_t)(j * rows + i) * size,
+                   (const char *)tensor->data + (size_t)(i * cols + j) * size, size);
+    *out = *tensor;
+    out->data = to;
+    out->shape[0] = cols;
+    out->shape[1] = rows;
+    return LA_OK;
+}
+
+/* A matrix [rows, cols] as the backend multiplies it. of_head: the head works in f32. transposed: it is
+ * stored [cols, rows], unless it is packed. quantise: it is one of those that --base-quant packs. */
+static la_status place_matrix(binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
+                              bool of_head, bool transposed, bool quantise, la_mat *out,
+                              la_error *err) {
+    la_model *model = b->model;
+    la_tensor turned;
+    bool stored = la_packed_is(model->base, tensor);
+    if (!stored)
+        LA_TRY(check_shape(tensor, transposed ? cols : rows, transposed ? rows : cols, err));
+    if (!stored && transposed) {
+        LA_TRY(check_values(b, tensor, err));
+        LA_TRY(transpose(b, tensor, &turned, err));
+        tensor = &turned;
+    }
+    if (stored || (quantise && b->quant)) {
+        la_packed *packed;
+        LA_TRY(pack(b, tensor, &packed, err));
+        if (packed->rows != rows || packed->cols != cols)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected [%lld, "
+                           "%lld]",
+                           tensor->file, tensor->name, (long long)packed->rows,
+                           (long long)packed->cols, (long long)rows, (long long)cols);
+        return place_packed(b, packed, out, err);
+    }
+    LA_TRY(check_values(b, tensor, err));
     la_dtype to = of_head && model->be->activation != LA_F32
                       ? LA_F32
                       : la_weight_type(model->be, tensor->dtype);
@@ -145,7 +221,7 @@ static la_status place_matrix(binder *b, const la_tensor *tensor, bool of_head, 
         model->max_weight = tensor->count;
         model->max_weight_width = cols;
     }
-    return place(b, data, tensor->dtype, tensor->count, to, &out->data, err);
+    return place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
 }
 
 /* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
@@ -251,6 +327,14 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
 
 /* ---- parts of the model ---- */
 
+/* bitsandbytes packs every linear layer but the output's, and those the adapter brings anew. */
+static bool is_output(const binder *b, const char *module) {
+    const la_head_row *last = b->arch->classify;
+    while (last->module && last[1].module)
+        last++;
+    return last->module && !strcmp(last->module, module);
+}
+
 static la_status bind_linear(binder *b, const char *module, bool in_body, int64_t out, int64_t in,
                              bool bias, bool of_head, int64_t input, la_linear *linear,
                              la_error *err) {
@@ -259,8 +343,8 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
     if (!weight)
         return missing(b, module, in_body, "weight", err);
     bool transposed = b->arch->transposed && !of_head;
-    LA_TRY(check_shape(weight, transposed ? in : out, transposed ? out : in, err));
-    LA_TRY(place_matrix(b, weight, of_head, transposed, &linear->w, err));
+    bool quantise = !trained && !(of_head && is_output(b, module));
+    LA_TRY(place_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, err));
     site_place at = {.in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input};
     LA_TRY(bind_site(b, module, &at, linear, err));
     const la_tensor *shift = find_parameter(b, module, in_body, "bias", &trained);
@@ -434,6 +518,11 @@ static la_status bind_classifier(binder *b, la_error *err) {
         if (!weight)
             return missing(b, row->module, row->in_body, "weight", err);
         int64_t out = last && weight->n_dims == 2 ? weight->shape[0] : in;
+        if (last && la_packed_is(model->base, weight)) {
+            la_packed *packed;
+            LA_TRY(la_packed_read(model->base, weight, &model->pool, &packed, err));
+            out = packed->rows;
+        }
         last_weight = weight;
         LA_TRY(bind_linear(b, row->module, row->in_body, out, in, has_bias, true, model->n_inputs++,
                            &layer->linear, err));
@@ -474,27 +563,44 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
         weight = find_parameter(b, b->arch->embed_tokens, true, "weight", &trained);
     if (!weight)
         return missing(b, b->arch->lm_head, false, "weight", err);
-    LA_TRY(la_tensor_check_float(weight, err));
-    LA_TRY(check_shape(weight, weight->shape[0], d, err));
+    la_packed *packed = NULL;
+    int64_t vocabulary = weight->shape[0];
+    if (la_packed_is(model->base, weight)) {
+        LA_TRY(la_packed_read(model->base, weight, &model->pool, &packed, err));
+        vocabulary = packed->rows;
+        if (packed->cols != d)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected %lld "
+                           "columns",
+                           weight->file, weight->name, (long long)packed->rows,
+                           (long long)packed->cols, (long long)d);
+    } else {
+        LA_TRY(la_tensor_check_float(weight, err));
+        LA_TRY(check_shape(weight, vocabulary, d, err));
+    }
     float *rows = la_pool_take(&model->pool, (size_t)(n * d), sizeof *rows, err);
     if (!rows)
         return err->status;
     for (int64_t i = 0; i < n; i++) {
         int64_t id = options->choice_ids[i];
-        if (id < 0 || id >= weight->shape[0])
+        if (id < 0 || id >= vocabulary)
             return la_fail(err, LA_BAD_INPUT, "choice id %lld, expected 0 to %lld (%s)",
-                           (long long)id, (long long)weight->shape[0] - 1, weight->name);
+                           (long long)id, (long long)vocabulary - 1, weight->name);
         for (int64_t j = 0; j < i; j++)
             if (options->choice_ids[j] == id)
                 return la_fail(err, LA_BAD_INPUT, "choice id %lld is given twice", (long long)id);
-        la_dtype_to_f32(weight->dtype,
-                        (const char *)weight->data +
-                            (size_t)(id * d) * la_dtype_size(weight->dtype),
-                        d, rows + i * d);
+        la_mat codes = packed ? la_packed_mat(packed) : (la_mat){0};
+        if (packed)
+            la_quant_decode(&codes, id * d, d, rows + i * d);
+        else
+            la_dtype_to_f32(weight->dtype,
+                            (const char *)weight->data +
+                                (size_t)(id * d) * la_dtype_size(weight->dtype),
+                            d, rows + i * d);
     }
     la_head_layer *layer = &model->head[model->n_head++];
     layer->block = -1;
-    layer->linear.w = la_mat_f32(NULL, weight->shape[0], d); /* as the adapter knows it */
+    layer->linear.w = la_mat_f32(NULL, vocabulary, d); /* as the adapter knows it */
     site_place at = {
         .of_head = true, .input = model->n_inputs++, .rows = options->choice_ids, .n_rows = n};
     LA_TRY(bind_site(b, b->arch->lm_head, &at, &layer->linear, err));
@@ -614,8 +720,12 @@ static la_status check_adapter_used(const binder *b, la_error *err) {
 
 static void report_base_unused(const binder *b) {
     /* buffers, and heads of other tasks */
-    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.",  "lm_head.",
-                                        "pooler.",      "classifier.",         "score."};
+    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.", "lm_head.",
+                                        "pooler.", "classifier.", "score.",
+                                        /* parts of packed weights */
+                                        ".absmax", ".quant_map", ".nested_absmax",
+                                        ".nested_quant_map", ".quant_state.", ".SCB",
+                                        ".weight_format"};
     int64_t count = 0;
     const char *first = NULL;
     for (int64_t i = 0; i < la_checkpoint_count(b->model->base); i++) {
@@ -686,13 +796,16 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
     return LA_OK;
 }
 
-static la_status digest_base(la_model *model, la_error *err) {
+/* A base that is packed here is another base: its name counts. */
+static la_status digest_base(la_model *model, la_base_quant quant, la_error *err) {
     char content[33];
     LA_TRY(la_checkpoint_digest(model->base, content, err));
     la_digest *digest = la_digest_new(err);
     if (!digest)
         return err->status;
     la_digest_add_text(digest, content);
+    if (quant)
+        la_digest_add_text(digest, la_base_quant_names[quant]);
     la_config_digest(&model->config, digest);
     la_digest_finish(digest, model->base_digest);
     return LA_OK;
@@ -716,6 +829,10 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
     bool classify;
     LA_TRY(la_config_read(options->base, &model->config, err));
     b->arch = model->config.arch;
+    if (options->quant && model->config.quantised)
+        return la_fail(err, LA_USAGE, "--base-quant %s: %s is quantised already (%s); leave it out",
+                       la_base_quant_names[options->quant], options->base,
+                       la_base_quant_names[model->config.quantised]);
     LA_TRY(la_adapter_open(options->adapter, &model->adapter, &options->log, err));
     LA_TRY(check_task(model, options->n_choices > 0, &classify, err));
     LA_TRY(la_checkpoint_open(options->base, "model", &model->base, err));
@@ -723,8 +840,15 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
                                 sizeof *b->base_used, err);
     if (!b->base_used)
         return err->status;
+    if (options->quant) /* only what is made of it stays */
+        la_checkpoint_let_go(model->base);
     LA_TRY(bind_body(b, err));
     LA_TRY(classify ? bind_classifier(b, err) : bind_choices(b, options, err));
+    if (model->config.quantised && !model->packed && !b->twin)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: config.json says that the base is quantised (%s), but no weight of a "
+                       "linear layer is packed",
+                       b->base_dir, la_base_quant_names[model->config.quantised]);
     LA_TRY(check_adapter_used(b, err));
     if (!b->twin)
         report_base_unused(b);
@@ -734,15 +858,19 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
         strcpy(model->adapter_digest, b->twin->adapter_digest);
         return LA_OK;
     }
-    LA_TRY(digest_base(model, err));
+    LA_TRY(digest_base(model, options->quant, err));
     return la_adapter_digest(&model->adapter, model->adapter_digest, err);
 }
 
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err) {
     *model = (la_model){.be = be};
-    binder b = {
-        .model = model, .base_dir = options->base, .log = &options->log, .twin = options->twin};
+    binder b = {.model = model,
+                .base_dir = options->base,
+                .log = &options->log,
+                .twin = options->twin,
+                .twin_packed = options->twin ? options->twin->packed : NULL,
+                .quant = options->quant};
     la_status status = open_parts(&b, options, err);
     if (status != LA_OK)
         la_model_close(model);

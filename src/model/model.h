@@ -36,6 +36,7 @@ typedef struct la_model_options {
     la_params params;
     const int32_t *choice_ids; /* answer tokens of a causal LM, in class order */
     int64_t n_choices;
+    la_base_quant quant;         /* how linear layers are packed when they are stored plainly */
     const struct la_model *twin; /* the same files, opened before for another device: checked and
                                     digested already; NULL: none */
     la_log log;
@@ -51,6 +52,7 @@ typedef struct la_model {
     la_adapter adapter;
     la_placement *placements, **next_placement; /* host arrays and who reads them, in order */
     size_t weight_bytes;                        /* of all of them, where they will be read */
+    la_packed *packed, **next_packed;           /* packed weights, in order */
     int64_t max_weight, max_weight_width; /* elements and columns of the largest weight that is not
                                              of the activation type; 0: none */
     la_task task;

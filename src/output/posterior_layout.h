@@ -11,7 +11,7 @@
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
 enum {
     LA_SCHEMA_MAJOR = 1,
-    LA_SCHEMA_MINOR = 1,
+    LA_SCHEMA_MINOR = 2,
     LA_SEAL_BYTES = 512 /* the block in front */
 };
 

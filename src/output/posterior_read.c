@@ -213,6 +213,11 @@ static la_status get_root(const reader *r, la_posterior *p) {
     LA_TRY(get_number(r, "log_likelihood", &p->log_likelihood));
     LA_TRY(get_number(r, "log_marginal_likelihood", &p->log_marginal_likelihood));
     LA_TRY(get_text(r, "base_path", pool, &p->base_path));
+    if (H5Aexists(r->group, "base_quant") > 0) {
+        int quant = 0;
+        LA_TRY(get_choice(r, "base_quant", pool, la_base_quant_names, LA_BASE_QUANTS, &quant));
+        p->base_quant = (la_base_quant)quant;
+    }
     LA_TRY(get_text(r, "adapter_path", pool, &p->adapter_path));
     LA_TRY(get_digest(r, "base_digest", pool, p->base_digest));
     LA_TRY(get_digest(r, "adapter_digest", pool, p->adapter_digest));

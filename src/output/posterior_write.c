@@ -98,6 +98,8 @@ static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_number(w, "log_likelihood", p->log_likelihood));
     LA_TRY(put_number(w, "log_marginal_likelihood", p->log_marginal_likelihood));
     LA_TRY(put_text(w, "base_path", p->base_path));
+    if (p->base_quant)
+        LA_TRY(put_text(w, "base_quant", la_base_quant_names[p->base_quant]));
     LA_TRY(put_text(w, "adapter_path", p->adapter_path));
     LA_TRY(put_text(w, "base_digest", p->base_digest));
     LA_TRY(put_text(w, "adapter_digest", p->adapter_digest));

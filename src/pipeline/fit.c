@@ -241,6 +241,7 @@ static la_status describe(fitting *f, la_error *err) {
     const la_session *session = &f->session;
     const la_model *model = &session->workers[0].model;
     p->max_length = session->max_length;
+    LA_TRY(la_base_quant_parse(f->options->run.base_quant, &p->base_quant, err));
     p->base_path = kept_path(&p->pool, f->options->base, err);
     p->adapter_path = kept_path(&p->pool, f->options->adapter, err);
     strcpy(p->base_digest, model->base_digest);

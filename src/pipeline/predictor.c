@@ -80,6 +80,14 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
         .kron = posterior->kron,
         .posterior = posterior,
     };
+    const char *quant = la_base_quant_names[posterior->base_quant];
+    if (!session.run.base_quant)
+        session.run.base_quant = quant;
+    else if (strcmp(session.run.base_quant, quant))
+        return la_fail(err, LA_MISMATCH,
+                       "%s: was fitted with --base-quant %s, not %s; leave the option out, or fit "
+                       "again",
+                       options->posterior, quant, session.run.base_quant);
     LA_TRY(check_folder("base", options->base, posterior->base_path, err));
     LA_TRY(check_folder("adapter", options->adapter, posterior->adapter_path, err));
     LA_TRY(la_session_open(&session, &p->session, err));

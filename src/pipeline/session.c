@@ -148,9 +148,9 @@ static la_status make_plan(la_session *session, const la_session_options *option
     const la_worker *first = &session->workers[0];
     if (!first->backend.ops->in_place && first->backend.precision == LA_PRECISION_F32 &&
         first->model.max_weight)
-        la_warn(&options->run.log,
-                "the base is stored in 16 bits and computed in f32; --precision bf16 is several "
-                "times as fast, and rounds to 8 bits");
+        la_warn(&options->run.log, "the base is stored in 16 bits or fewer and computed in f32; "
+                                   "--precision bf16 is several "
+                                   "times as fast, and rounds to 8 bits");
     return LA_OK;
 }
 
@@ -191,6 +191,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
                               .choice_ids = options->choice_ids,
                               .n_choices = options->n_choices,
                               .log = run->log};
+    LA_TRY(la_base_quant_parse(run->base_quant, &model.quant, err));
     if (options->choices) {
         LA_TRY(choice_tokens(session, options->choices, &model.n_choices, err));
         model.choice_ids = session->choice_ids;

@@ -44,7 +44,10 @@
     CASE(llama_dynamic, "llama-dynamic")                                                           \
     CASE(llama_yarn, "llama-yarn")                                                                 \
     CASE(llama_yarn_mscale, "llama-yarn-mscale")                                                   \
-    CASE(llama_head, "llama-head")
+    CASE(llama_head, "llama-head")                                                                 \
+    CASE(llama_nf4, "llama-nf4")                                                                   \
+    CASE(llama_int8, "llama-int8")                                                                 \
+    CASE(bert_fp4, "bert-fp4")
 
 /* Logits that differ by 10 between classes: log likelihoods are as sensitive as that. */
 #define PARITY_CASES_SHARP(CASE) CASE(qwen2, "qwen2") CASE(gpt2_seq, "gpt2-seq")

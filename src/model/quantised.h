@@ -1,0 +1,59 @@
+/* Quantised bases: weights of a checkpoint that bitsandbytes packed, and weights packed here, as it would
+ * have done, while the base is opened. */
+#ifndef LA_MODEL_QUANTISED_H
+#define LA_MODEL_QUANTISED_H
+
+#include "backend/quant.h"
+#include "base/memory.h"
+
+#include <jansson.h>
+
+/* How linear layers are packed: a base as it is stored, or what --base-quant makes of it. "double": the
+ * scales of the blocks are quantised too. */
+typedef enum la_base_quant {
+    LA_BASE_PLAIN,
+    LA_BASE_NF4,
+    LA_BASE_NF4_DOUBLE,
+    LA_BASE_FP4,
+    LA_BASE_FP4_DOUBLE,
+    LA_BASE_INT8,
+    LA_BASE_QUANTS
+} la_base_quant;
+
+extern const char *const la_base_quant_names[LA_BASE_QUANTS];
+/* LA_USAGE unless the text is one of these names; NULL is LA_BASE_PLAIN. */
+la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *err);
+
+/* From quantization_config of config.json (path: for messages). LA_UNSUPPORTED, naming the method, unless
+ * it is one of bitsandbytes. */
+la_status la_quantised_config(const json_t *config, const char *path, la_base_quant *quant,
+                              la_error *err);
+
+/* A packed weight matrix, on the host. */
+typedef struct la_packed la_packed;
+struct la_packed {
+    la_packed *next; /* for lists */
+    la_quant quant;
+    int64_t rows, cols;
+    int64_t bytes, n_scales;
+};
+
+static inline la_mat la_packed_mat(la_packed *packed) {
+    return la_mat_of(LA_CODES, &packed->quant, packed->rows, packed->cols);
+}
+
+/* Whether a weight of the checkpoint is packed. */
+bool la_packed_is(const la_checkpoint *base, const la_tensor *weight);
+/* Reads it: codes stay in the checkpoint, scales (the pool's) are computed. Every part is checked;
+ * LA_BAD_INPUT names the tensor. */
+la_status la_packed_read(const la_checkpoint *base, const la_tensor *weight, la_pool *pool,
+                         la_packed **packed, la_error *err);
+/* Packs a matrix of floating type; all is the pool's. */
+la_status la_packed_make(const la_tensor *weight, la_base_quant quant, la_pool *pool,
+                         la_packed **packed, la_error *err);
+
+/* The 256 levels of bitsandbytes' 8-bit "dynamic" type, rising: scales of double quantisation are of it.
+ */
+void la_dynamic_levels(float levels[256]);
+
+#endif
