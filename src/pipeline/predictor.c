@@ -22,6 +22,32 @@ static la_status check_digest(const char *what, const char *path, const char *fo
                    path, what, found, expected);
 }
 
+/* Whether the base will be packed as it was when the posterior was fitted. */
+static la_status check_quant(const la_predict_options *options, const la_posterior *posterior,
+                             const char *base, la_error *err) {
+    const char *asked = options->run.base_quant, *had = la_base_quant_names[posterior->base_quant];
+    la_base_quant quant;
+    LA_TRY(la_base_quant_parse(asked, &quant, err));
+    if (asked && quant != posterior->base_quant)
+        return la_fail(err, LA_MISMATCH,
+                       "%s: was fitted with --base-quant %s, not %s; leave the option out, or fit "
+                       "again",
+                       options->posterior, had, asked);
+    if (!posterior->base_quant)
+        return LA_OK;
+    la_config config;
+    LA_TRY(la_config_read(base, &config, err));
+    la_base_quant stored = config.quantised;
+    la_config_free(&config);
+    if (stored)
+        return la_fail(
+            err, LA_MISMATCH,
+            "%s: is quantised already (%s), and the posterior was fitted on a plain base "
+            "with --base-quant %s; give that one, or fit again",
+            base, la_base_quant_names[stored], had);
+    return LA_OK;
+}
+
 /* The digests agreed: what does not fit now is a damaged file. */
 static la_status check_blocks(const la_predictor *p, const char *path, la_error *err) {
     const la_model *model = &p->session.workers[0].model;
@@ -80,16 +106,10 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
         .kron = posterior->kron,
         .posterior = posterior,
     };
-    const char *quant = la_base_quant_names[posterior->base_quant];
-    if (!session.run.base_quant)
-        session.run.base_quant = quant;
-    else if (strcmp(session.run.base_quant, quant))
-        return la_fail(err, LA_MISMATCH,
-                       "%s: was fitted with --base-quant %s, not %s; leave the option out, or fit "
-                       "again",
-                       options->posterior, quant, session.run.base_quant);
     LA_TRY(check_folder("base", options->base, posterior->base_path, err));
     LA_TRY(check_folder("adapter", options->adapter, posterior->adapter_path, err));
+    LA_TRY(check_quant(options, posterior, session.base, err));
+    session.run.base_quant = la_base_quant_names[posterior->base_quant];
     LA_TRY(la_session_open(&session, &p->session, err));
     const la_model *model = &p->session.workers[0].model;
     LA_TRY(check_digest("base", session.base, model->base_digest, posterior->base_digest, err));
