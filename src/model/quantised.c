@@ -302,7 +302,7 @@ static la_status read_eight_bit(const source *from, la_pool *pool, la_packed *pa
     if (format && (format->bytes != 1 || *(const uint8_t *)format->data))
         return la_fail(from->err, LA_UNSUPPORTED,
                        "%s: tensor \"%s\": the layout of 8-bit weights is not row by row (0); save "
-                       "the base again with a bitsandbytes of 2023 or later",
+                       "the base again with a recent bitsandbytes",
                        format->file, key);
     snprintf(key, sizeof key, "%.*sSCB", (int)stem, weight->name);
     const la_tensor *scb = la_checkpoint_find(from->base, key);

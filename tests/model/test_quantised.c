@@ -1,6 +1,7 @@
 /* Packing and unpacking against what bitsandbytes stored (tests/reference/make_quantised.py): codes, scales and
  * values to the bit. Scales of double quantisation lie around a mean that bitsandbytes sums in f32, in an
  * order of its own: they may be off by the last bit, their codes may not. */
+#include "base/random.h"
 #include "model/quantised.h"
 #include "support/support.h"
 
@@ -198,12 +199,76 @@ static void whole_bases(void **state) {
     check_base("bert-fp4", "bert-fp4", LA_BASE_FP4);
 }
 
+/* Products with a packed weight of several panels against those with the numbers it stands for. */
+static void check_products(la_base_quant quant, int64_t out, int64_t in) {
+    enum { T = 3 };
+    la_backend be;
+    la_error err = {0};
+    la_pool pool = {0};
+    la_packed *packed;
+    assert_int_equal(la_backend_open_cpu(&be, &err), LA_OK);
+    int64_t n = out * in;
+    double *values = calloc((size_t)n, sizeof *values);
+    float *w = calloc((size_t)n, sizeof *w), *x = calloc((size_t)(T * in), sizeof *x);
+    float *g = calloc((size_t)(T * out), sizeof *g);
+    float *y = calloc((size_t)(2 * T * out), sizeof *y),
+          *dx = calloc((size_t)(2 * T * in), sizeof *dx);
+    la_random_normal(5, (uint64_t)in, 0, (size_t)n, values);
+    for (int64_t i = 0; i < n; i++)
+        w[i] = (float)values[i];
+    for (int64_t i = 0; i < T * in; i++)
+        x[i] = (float)values[n - 1 - i % n];
+    for (int64_t i = 0; i < T * out; i++)
+        g[i] = (float)values[i % n];
+    la_tensor tensor = {.name = "w",
+                        .file = "memory",
+                        .dtype = LA_F32,
+                        .n_dims = 2,
+                        .shape = {out, in},
+                        .count = n,
+                        .data = w};
+    assert_int_equal(la_packed_make(&tensor, quant, &pool, &packed, &err), LA_OK);
+    la_mat mats[2] = {la_packed_mat(packed), la_mat_f32(w, out, in)};
+    la_quant_decode(&mats[0], 0, n, w);
+    la_mat mx = la_mat_f32(x, T, in), mg = la_mat_f32(g, T, out);
+    for (int i = 0; i < 2; i++) {
+        la_mat my = la_mat_f32(y + i * T * out, T, out), mdx = la_mat_f32(dx + i * T * in, T, in);
+        be.ops->linear(&be, &mx, &mats[i], NULL, NULL, &my);
+        be.ops->linear_backward(&be, &mg, &mats[i], 0, &mdx);
+    }
+    double gap = 0, scale = 0;
+    for (int64_t i = 0; i < T * out; i++) {
+        gap = fmax(gap, fabs((double)y[i] - (double)y[T * out + i]));
+        scale = fmax(scale, fabs((double)y[i]));
+    }
+    check_within("y", gap / scale, 2e-6);
+    gap = scale = 0;
+    for (int64_t i = 0; i < T * in; i++) {
+        gap = fmax(gap, fabs((double)dx[i] - (double)dx[T * in + i]));
+        scale = fmax(scale, fabs((double)dx[i]));
+    }
+    check_within("dx", gap / scale, 2e-6);
+    assert_int_equal(be.ops->sync(&be, &err), LA_OK);
+    be.ops->close(&be);
+    la_pool_free(&pool);
+    free(values), free(w), free(x), free(g), free(y), free(dx);
+}
+
+static void products(void **state) {
+    (void)state;
+    check_products(LA_BASE_NF4, 75, 8193);
+    check_products(LA_BASE_FP4_DOUBLE, 70, 8194);
+    check_products(LA_BASE_INT8, 67, 9001);
+    check_products(LA_BASE_NF4_DOUBLE, 1, 33);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nf4),      cmocka_unit_test(nf4_double),
-        cmocka_unit_test(fp4),      cmocka_unit_test(fp4_double),
-        cmocka_unit_test(int8),     cmocka_unit_test(dynamic_levels),
-        cmocka_unit_test(rounding), cmocka_unit_test(whole_bases),
+        cmocka_unit_test(products),       cmocka_unit_test(nf4),
+        cmocka_unit_test(nf4_double),     cmocka_unit_test(fp4),
+        cmocka_unit_test(fp4_double),     cmocka_unit_test(int8),
+        cmocka_unit_test(dynamic_levels), cmocka_unit_test(rounding),
+        cmocka_unit_test(whole_bases),
     };
     return cmocka_run_group_tests_name("quantised", tests, open_stored, close_stored);
 }
