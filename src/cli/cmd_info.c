@@ -37,7 +37,7 @@ static la_status add_checkpoint(const char *dir, const char *stem, json_t *out, 
     LA_TRY(la_checkpoint_open(dir, stem, &checkpoint, err));
     int64_t elements = 0;
     for (int64_t i = 0; i < la_checkpoint_count(checkpoint); i++)
-        elements += la_checkpoint_at(checkpoint, i)->count;
+        elements += la_packed_parameters(checkpoint, la_checkpoint_at(checkpoint, i));
     json_object_set_new(out, "tensors", json_integer(la_checkpoint_count(checkpoint)));
     json_object_set_new(out, "parameters", json_integer(elements));
     json_object_set_new(out, "bytes", json_integer((json_int_t)la_checkpoint_bytes(checkpoint)));

@@ -249,6 +249,30 @@ bool la_packed_is(const la_checkpoint *base, const la_tensor *weight) {
            four_bit_kind(&from) >= 0;
 }
 
+int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor) {
+    static const char *const eight_bit[] = {".SCB", ".weight_format"};
+    char owner[KEY_BYTES];
+    source from = {base, tensor, NULL};
+    const char *part = strstr(tensor->name, ".weight.");
+    if (four_bit_kind(&from) >= 0) { /* the JSON alone tells an odd count */
+        state s = {0};
+        la_error ignored = {0};
+        int kind = four_bit_kind(&from);
+        la_status status = read_state(find_part(&from, state_names[kind]),
+                                      kind == LA_QUANT_NF4 ? "nf4" : "fp4", false, &s, &ignored);
+        return status == LA_OK ? s.shape[0] * s.shape[1] : 2 * (int64_t)tensor->bytes;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        size_t length = strlen(tensor->name), tail = strlen(eight_bit[i]);
+        if (length > tail && !strcmp(tensor->name + length - tail, eight_bit[i]))
+            return 0;
+    }
+    if (!part)
+        return tensor->count;
+    snprintf(owner, sizeof owner, "%.*s", (int)(part - tensor->name) + 7, tensor->name);
+    return la_checkpoint_find(base, owner) ? 0 : tensor->count;
+}
+
 static la_status check_map(const source *from, la_quant_kind kind) {
     const la_tensor *map = need_part(from, ".quant_map", "F32", LA_QUANT_LEVELS);
     if (!map)

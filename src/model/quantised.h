@@ -44,6 +44,9 @@ static inline la_mat la_packed_mat(la_packed *packed) {
 
 /* Whether a weight of the checkpoint is packed. */
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight);
+/* How many parameters a tensor of the checkpoint holds: of a packed weight those it stands for, of its other
+ * parts none. */
+int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor);
 /* Reads it: codes stay in the checkpoint, scales (the pool's) are computed. Every part is checked;
  * LA_BAD_INPUT names the tensor. */
 la_status la_packed_read(const la_checkpoint *base, const la_tensor *weight, la_pool *pool,

@@ -479,10 +479,17 @@ static void info(void **state) {
     command_free(&done);
     done = run_line(folder, "info --json @/base", NULL);
     assert_non_null(strstr(done.out, "\"quantised\":\"nf4-double\""));
+    json_t *packed = json_loads(done.out, 0, NULL);
     command_free(&done);
     done = run_line(folder, "info --json @/plain", NULL);
     assert_non_null(strstr(done.out, "\"quantised\":\"none\""));
+    json_t *plain = json_loads(done.out, 0, NULL);
     command_free(&done);
+    /* packing does not change how many parameters there are */
+    assert_true(number_at(plain, "parameters") > 60000);
+    assert_true(number_at(packed, "parameters") == number_at(plain, "parameters"));
+    json_decref(packed);
+    json_decref(plain);
 }
 
 int main(void) {

@@ -389,6 +389,25 @@ static void predict_on_several(void **state) {
     check_gap("batches of other sizes", &worst, &limit);
 }
 
+/* A base packed once serves all devices, and goes with the posterior. */
+static void packed_on_several(void **state) {
+    static const gap limit = {3.5e-7, 2e-6, 2e-6};
+    (void)state;
+    place p = open_model(&models[BERT]);
+    gap worst = {0};
+    fit_as(&p, "posterior", "--device cpu --base-quant fp4-double");
+    char *cpu = predict(&p, "posterior", "--device cpu --samples 200 --batch-tokens 20");
+    char *one = predict(&p, "posterior", "--device cuda --samples 200 --batch-tokens 20");
+    compare_rows(one, cpu, &worst);
+    check_gap("a packed base", &worst, &limit);
+    check_same("a packed base on several devices",
+               predict_under(&p, "LA_EMULATED_DEVICES=3", "posterior",
+                             "--device cuda:2,0,1 --samples 200 --batch-tokens 20"),
+               one);
+    free(cpu);
+    free(one);
+}
+
 /* Bad rows at the start, between, in a row and at the end; in batches of their own too. */
 static void bad_rows_between(void **state) {
     (void)state;
@@ -590,6 +609,7 @@ int main(void) {
         cmocka_unit_test(all_devices_work),
         ON_BERT(predict_on_several),
         ON_GQA(predict_on_several),
+        cmocka_unit_test(packed_on_several),
         cmocka_unit_test(bad_rows_between),
         ON_BERT(orders),
         ON_GQA(orders),
