@@ -4,26 +4,23 @@
     python make_quantised.py [--only NAME,NAME]
 
 llama-nf4, llama-int8, bert-fp4: a plain base is saved in `plain`, loaded by transformers with a BitsAndBytesConfig and saved again in
-`base`.  The reference runs in float64 on what bitsandbytes unpacks from it.  quantised/packed.safetensors: single matrices of awkward
+`base`.  The references run in float64 on what bitsandbytes unpacks from it (dense.json: dense_reference.py).  quantised/packed.safetensors: single matrices of awkward
 shapes with their codes, scales and unpacked values.  Seeded: the same library versions write the same bytes.
 """
 
 import argparse
-import json
 import os
 import shutil
-import tempfile
 
-import make_fixtures as mf
+import fixture_tools as mf
 import laplace_reference as ref
 
 import bitsandbytes as bnb
 import bitsandbytes.functional as F
 import torch
 import transformers
-from bitsandbytes.backends.default.ops import _dequantize_4bit_compute as portable_4bit
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 FIXTURES = os.path.join(mf.PARITY, "..")
 BIG = (270, 62)  # more than one group of scales
@@ -52,59 +49,30 @@ F.quantize_blockwise = nearest_blockwise
 
 def unpack_4bit(codes, state):
     """dequantize_4bit by the library's portable kernel: the one for the CPU is wrong for rows that do not end where blocks do."""
+    from bitsandbytes.backends.default.ops import _dequantize_4bit_compute as portable
+
     scale = state.absmax
     if state.nested:
         scale = F.dequantize_blockwise(state.absmax, state.state2) + state.offset
     level = F.get_4bit_type(state.quant_type, "cpu")
-    return portable_4bit(codes.reshape(-1), scale, level, state.blocksize, state.shape, state.dtype)
+    return portable(codes.reshape(-1), scale, level, state.blocksize, state.shape, state.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------- bases
 
 
-def unpack(tensors):
-    """The state dict with every packed weight as bitsandbytes unpacks it, in float32, and without its parts."""
-    out = {}
-    for name, t in tensors.items():
-        parts = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
-        if name.endswith(".weight") and any(k.startswith("quant_state") for k in parts):
-            out[name] = unpack_4bit(t, F.QuantState.from_dict(dict(parts), "cpu")).float()
-        elif name.endswith(".weight") and t.dtype == torch.int8:
-            out[name] = F.int8_vectorwise_dequant(t, tensors[name[: -len("weight")] + "SCB"]).float()
-        elif ".weight." not in name and not name.endswith((".SCB", ".weight_format")):
-            out[name] = t.float()
-    return out
-
-
 def quantised_base(auto, folder, config):
-    """base from plain; returns a folder with what the reference loads."""
+    """base from plain."""
     model = auto.from_pretrained(f"{folder}/plain", quantization_config=config, dtype="auto")
     model.save_pretrained(f"{folder}/base")
     generation = f"{folder}/base/generation_config.json"
     if os.path.exists(generation):
         os.remove(generation)
-    tmp = tempfile.mkdtemp()
-    with open(f"{folder}/base/config.json") as f:
-        cfg = json.load(f)
-    del cfg["quantization_config"]
-    cfg["dtype"] = "float32"
-    mf.write_json(f"{tmp}/config.json", cfg)
-    tensors = load_file(f"{folder}/base/model.safetensors")
-    plain = unpack(tensors)
-    print(f"{os.path.basename(folder)}: {sum(t.dtype in (torch.uint8, torch.int8) and k.endswith('.weight') for k, t in tensors.items())} packed weights")
-    save_file(plain, f"{tmp}/model.safetensors", metadata={"format": "pt"})
-    return tmp
 
 
-def expected(folder, base, params, choice_ids=None):
-    p = [base] + [os.path.join(folder, n) for n in ("adapter", "calib.jsonl", "test.jsonl")]
-    out = ref.reference(*p, choice_ids=choice_ids, params="lora")
-    for name in params:
-        r = ref.reference(*p, choice_ids=choice_ids, params=name)
-        out[name] = {"expand": r["expand"], "reduce": r["reduce"]}
+def expected(folder, params, choice_ids=None):
     with open(f"{folder}/expected.json", "w") as f:
-        f.write(ref.dumps(out))
-    shutil.rmtree(base)
+        f.write(ref.dumps(mf.expected(folder, params, choice_ids)))
 
 
 LLAMA = dict(
@@ -130,13 +98,15 @@ def llama_nf4(folder, rnd):
     config = transformers.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )
-    expected(folder, quantised_base(mf.LM, folder, config), [], CHOICES)
+    quantised_base(mf.LM, folder, config)
+    expected(folder, ["lora"], CHOICES)
 
 
 def llama_int8(folder, rnd):
     """The same plain base (which is left to llama-nf4) in 8 bits."""
     llama(folder, rnd)
-    expected(folder, quantised_base(mf.LM, folder, transformers.BitsAndBytesConfig(load_in_8bit=True)), [], CHOICES)
+    quantised_base(mf.LM, folder, transformers.BitsAndBytesConfig(load_in_8bit=True))
+    expected(folder, ["lora"], CHOICES)
     shutil.rmtree(f"{folder}/plain")
 
 
@@ -150,7 +120,8 @@ def bert_fp4(folder, rnd):
     for name, n in (("calib", mf.N_CALIB), ("test", mf.N_TEST)):
         mf.write_rows(f"{folder}/{name}.jsonl", mf.random_rows(rnd, n, 97, 3))
     config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False)
-    expected(folder, quantised_base(mf.SEQ, folder, config), ["lora+head"])
+    quantised_base(mf.SEQ, folder, config)
+    expected(folder, ["lora", "lora+head"])
 
 
 MADE = {"llama-nf4": (llama_nf4, 201), "llama-int8": (llama_int8, 201), "bert-fp4": (bert_fp4, 203)}
