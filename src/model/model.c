@@ -117,18 +117,6 @@ static la_status check_values(const binder *b, const la_tensor *tensor, la_error
     return b->twin ? LA_OK : la_tensor_check_finite(tensor, err);
 }
 
-/* The tensor's matrix the other way round; memory from the pool. */
-static const void *transpose(binder *b, const la_tensor *tensor, la_error *err) {
-    int64_t rows = tensor->shape[0], cols = tensor->shape[1];
-    size_t size = la_dtype_size(tensor->dtype);
-    char *to = la_pool_take(&b->model->pool, (size_t)tensor->count, size, err);
-    for (int64_t i = 0; to && i < rows; i++)
-        for (int64_t j = 0; j < cols; j++)
-            memcpy(to + (size_t)(j * rows + i) * size,
-                   (const char *)tensor->data + (size_t)(i * cols + j) * size, size);
-    return to;
-}
-
 /* A weight that is packed, or is to be: by the twin, in the checkpoint, or made here. */
 static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_error *err) {
     la_model *model = b->model;
