@@ -57,6 +57,7 @@ static la_status tokenize(const la_cli *cli, la_error *err) {
     la_tokenizer *tokenizer = NULL;
     la_row_reader *reader = NULL;
     la_output_file out = {0};
+    la_log log = la_cli_log(cli);
     la_row_fields fields = {.text = cli->text_field, .pair = cli->pair_field};
     LA_TRY(la_cli_no_operands(&la_command_tokenize, cli, err));
     LA_TRY(la_cli_require("tokenize", "base", cli->base, err));
@@ -65,7 +66,7 @@ static la_status tokenize(const la_cli *cli, la_error *err) {
     if (!options.max_length)
         options.max_length = default_length(cli->base);
     la_status status;
-    LA_TRY_DONE(la_tokenizer_open(cli->base, &tokenizer, err));
+    LA_TRY_DONE(la_tokenizer_open(cli->base, &log, &tokenizer, err));
     LA_TRY_DONE(la_row_reader_open(cli->data, &fields, &reader, err));
     LA_TRY_DONE(la_output_open(&out, cli->out, 1, err));
     LA_TRY_DONE(tokenize_rows(reader, tokenizer, &options, out.stream, err));

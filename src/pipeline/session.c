@@ -84,12 +84,13 @@ static la_status choice_tokens(la_session *session, const char *choices, int64_t
     return status;
 }
 
-static la_status open_tokenizer(la_session *session, const char *base, la_error *err) {
+static la_status open_tokenizer(la_session *session, const char *base, const la_log *log,
+                                la_error *err) {
     char path[4096];
     snprintf(path, sizeof path, "%s/tokenizer.json", base);
     if (access(path, F_OK))
         return LA_OK;
-    la_status status = la_tokenizer_open(base, &session->tokenizer, err);
+    la_status status = la_tokenizer_open(base, log, &session->tokenizer, err);
     /* rows may still carry ids: the row that has text will say that there is no tokenizer for it */
     return status;
 }
@@ -182,7 +183,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         session->workers[w].backend = backends[w];
     for (int w = 0; w < session->n_workers && run->profile; w++)
         LA_TRY(la_profile_start(&session->workers[w].backend, err));
-    LA_TRY(open_tokenizer(session, options->base, err));
+    LA_TRY(open_tokenizer(session, options->base, &run->log, err));
     if (run->labels)
         LA_TRY(la_labels_parse("--labels", run->labels, &session->labels, err));
     la_model_options model = {.base = options->base,

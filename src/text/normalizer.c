@@ -1,22 +1,9 @@
-#include "text/parts.h"
+#include "text/normalizer.h"
+#include "text/bytelevel.h"
 
 #include <string.h>
 
-static la_status pool_codes(const la_text_source *source, const char *text, size_t length,
-                            la_codes *out) {
-    la_codes codes = {0};
-    la_status status = la_codes_decode(&codes, text, length, source->err);
-    if (status == LA_OK) {
-        out->data = la_pool_take(source->pool, codes.n, sizeof *out->data, source->err);
-        out->n = codes.n;
-        if (!out->data)
-            status = source->err->status;
-        else if (codes.n)
-            memcpy(out->data, codes.data, codes.n * sizeof *out->data);
-    }
-    la_codes_free(&codes);
-    return status;
-}
+/* ---- loading ---- */
 
 static la_status load_bert(const la_text_source *source, const json_t *json,
                            la_normalizer_step *step) {
@@ -30,17 +17,29 @@ static la_status load_bert(const la_text_source *source, const json_t *json,
     return la_json_bool(json, source->path, "strip_accents", false, &step->accents, source->err);
 }
 
-static la_status load_replace(const la_text_source *source, const json_t *json,
-                              la_normalizer_step *step) {
-    const json_t *pattern = json_object_get(json_object_get(json, "pattern"), "String");
-    const json_t *content = json_object_get(json, "content");
-    if (!json_is_string(pattern) || !json_string_length(pattern) || !json_is_string(content))
-        return la_fail(source->err, LA_UNSUPPORTED,
-                       "%s: normalizer Replace: only a non-empty String pattern is supported",
-                       source->path);
-    LA_TRY(
-        pool_codes(source, json_string_value(pattern), json_string_length(pattern), &step->from));
-    return pool_codes(source, json_string_value(content), json_string_length(content), &step->to);
+static la_status load_fields(const la_text_source *source, const json_t *json,
+                             la_normalizer_step *step) {
+    switch (step->kind) {
+    case LA_NORMALIZE_BERT:
+        return load_bert(source, json, step);
+    case LA_NORMALIZE_REPLACE:
+        LA_TRY(la_source_text(source, json_object_get(json, "content"),
+                              "normalizer Replace: \"content\"", &step->content));
+        return la_pattern_load(source, "normalizer Replace", json_object_get(json, "pattern"),
+                               &step->pattern);
+    case LA_NORMALIZE_PREPEND:
+        return la_source_text(source, json_object_get(json, "prepend"),
+                              "normalizer Prepend: \"prepend\"", &step->content);
+    case LA_NORMALIZE_CHARSMAP:
+        return la_charsmap_load(source, json_object_get(json, "precompiled_charsmap"),
+                                &step->charsmap);
+    case LA_NORMALIZE_STRIP:
+        step->left = step->right = true;
+        LA_TRY(la_json_bool(json, source->path, "strip_left", false, &step->left, source->err));
+        return la_json_bool(json, source->path, "strip_right", false, &step->right, source->err);
+    default:
+        return LA_OK;
+    }
 }
 
 static la_status load_step(const la_text_source *source, const json_t *json, const char *type,
@@ -59,24 +58,19 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
         {"StripAccents", LA_NORMALIZE_STRIP_ACCENTS, 0},
         {"Strip", LA_NORMALIZE_STRIP, 0},
         {"Replace", LA_NORMALIZE_REPLACE, 0},
+        {"Prepend", LA_NORMALIZE_PREPEND, 0},
+        {"Nmt", LA_NORMALIZE_NMT, 0},
+        {"Precompiled", LA_NORMALIZE_CHARSMAP, 0},
+        {"ByteLevel", LA_NORMALIZE_BYTES, 0},
     };
-    size_t i = 0;
-    while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].type, type))
-        i++;
-    if (i == sizeof kinds / sizeof *kinds)
-        return la_fail(source->err, LA_UNSUPPORTED, "%s: normalizer \"%s\" is not supported",
-                       source->path, type);
-    *step = (la_normalizer_step){.kind = kinds[i].kind, .form = kinds[i].form};
-    if (step->kind == LA_NORMALIZE_BERT)
-        return load_bert(source, json, step);
-    if (step->kind == LA_NORMALIZE_REPLACE)
-        return load_replace(source, json, step);
-    if (step->kind == LA_NORMALIZE_STRIP) {
-        step->left = step->right = true;
-        LA_TRY(la_json_bool(json, source->path, "strip_left", false, &step->left, source->err));
-        return la_json_bool(json, source->path, "strip_right", false, &step->right, source->err);
-    }
-    return LA_OK;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i].type, type)) {
+            step->kind = kinds[i].kind;
+            step->form = kinds[i].form;
+            return load_fields(source, json, step);
+        }
+    return la_fail(source->err, LA_UNSUPPORTED, "%s: normalizer \"%s\" is not supported",
+                   source->path, type);
 }
 
 /* Sequences may be nested: count, then fill. */
@@ -88,10 +82,10 @@ static la_status load_steps(const la_text_source *source, const json_t *json, in
         return la_fail(source->err, LA_BAD_INPUT, "%s: normalizers are nested too deep",
                        source->path);
     if (strcmp(type, "Sequence")) {
-        if (!count_only)
-            LA_TRY(load_step(source, json, type, &out->steps[out->n_steps]));
+        /* counted first: what a step holds is freed whether or not all of it could be loaded */
+        la_normalizer_step *step = count_only ? NULL : &out->steps[out->n_steps];
         out->n_steps++;
-        return LA_OK;
+        return step ? load_step(source, json, type, step) : LA_OK;
     }
     const json_t *list = json_object_get(json, "normalizers");
     size_t i;
@@ -106,138 +100,224 @@ static la_status load_steps(const la_text_source *source, const json_t *json, in
 }
 
 la_status la_normalizer_load(const la_text_source *source, const json_t *json, la_normalizer *out) {
-    *out = (la_normalizer){0};
     if (!json || json_is_null(json))
         return LA_OK;
-    LA_TRY(load_steps(source, json, 0, out, true));
-    out->steps = la_pool_take(source->pool, (size_t)out->n_steps, sizeof *out->steps, source->err);
-    if (!out->steps)
-        return source->err->status;
-    out->n_steps = 0;
-    return load_steps(source, json, 0, out, false);
+    la_normalizer count = {0};
+    LA_TRY(load_steps(source, json, 0, &count, true));
+    out->steps = la_pool_take(source->pool, (size_t)count.n_steps, sizeof *out->steps, source->err);
+    return out->steps ? load_steps(source, json, 0, out, false) : source->err->status;
 }
 
-/* ---- application ---- */
-
-static la_status lower(la_codes *text, la_codes *spare, la_error *err) {
-    spare->n = 0;
-    for (size_t i = 0; i < text->n; i++)
-        LA_TRY(la_codes_push_lower(spare, text->data[i], err));
-    la_codes swap = *text;
-    *text = *spare;
-    *spare = swap;
-    return LA_OK;
+void la_normalizer_free(la_normalizer *normalizer) {
+    for (int i = 0; i < normalizer->n_steps; i++)
+        la_pattern_free(&normalizer->steps[i].pattern);
+    la_text_free(&normalizer->spare);
+    la_cuts_free(&normalizer->cuts);
+    *normalizer = (la_normalizer){0};
 }
 
-static void remove_if(la_codes *text, bool (*test)(int32_t)) {
-    size_t n = 0;
-    for (size_t i = 0; i < text->n; i++)
-        if (!test(text->data[i]))
-            text->data[n++] = text->data[i];
-    text->n = n;
-}
+/* ---- application: each from text to out; lead as in the header ---- */
 
-static la_status normal_form(la_form form, la_codes *text, la_codes *spare, la_error *err) {
-    LA_TRY(la_codes_normal_form(form, text, spare, err));
-    la_codes swap = *text;
-    *text = *spare;
-    *spare = swap;
-    return LA_OK;
-}
+typedef int32_t (*rewrite)(int32_t code); /* -1: drop */
 
-static void clean(la_codes *text) {
-    size_t n = 0;
-    for (size_t i = 0; i < text->n; i++) {
-        int32_t code = text->data[i];
-        if (!code || code == 0xfffd || la_is_control(code))
-            continue;
-        text->data[n++] = la_is_white_space(code) ? ' ' : code;
+static la_status map(rewrite rewriter, const la_text *text, la_text *out, size_t *lead,
+                     la_error *err) {
+    size_t new_lead = SIZE_MAX;
+    LA_TRY(la_grow(&out->data, &out->capacity, text->n, 1, err));
+    for (size_t at = 0; at < text->n;) {
+        if (at >= *lead && new_lead == SIZE_MAX)
+            new_lead = out->n;
+        int32_t code = rewriter(la_utf8_next(text->data, &at));
+        if (code >= 0)
+            LA_TRY(la_text_push(out, code, err));
     }
-    text->n = n;
+    *lead = new_lead == SIZE_MAX ? out->n : new_lead;
+    return LA_OK;
 }
 
-static la_status space_ideographs(la_codes *text, la_codes *spare, la_error *err) {
-    spare->n = 0;
-    for (size_t i = 0; i < text->n; i++) {
-        bool apart = la_is_ideograph(text->data[i]);
+static int32_t clean_one(int32_t code) {
+    if (!code || code == 0xfffd || la_is_control(code))
+        return -1;
+    return la_is_white_space(code) ? ' ' : code;
+}
+
+static int32_t drop_mark(int32_t code) {
+    return la_is_mark(code) ? -1 : code;
+}
+
+static int32_t drop_nonspacing_mark(int32_t code) {
+    return la_is_nonspacing_mark(code) ? -1 : code;
+}
+
+/* What sentencepiece's nmt rules do to control characters and spaces. */
+static int32_t nmt_one(int32_t code) {
+    if ((code >= 1 && code <= 8) || code == 0x0b || (code >= 0x0e && code <= 0x1f) ||
+        code == 0x7f || code == 0x8f || code == 0x9f)
+        return -1;
+    bool space = code == 9 || code == 10 || code == 12 || code == 13 || code == 0x1680 ||
+                 (code >= 0x200b && code <= 0x200f) || code == 0x2028 || code == 0x2029 ||
+                 code == 0x2581 || code == 0xfeff || code == 0xfffd;
+    return space ? ' ' : code;
+}
+
+static la_status lower(const la_text *text, la_text *out, size_t *lead, la_error *err) {
+    size_t new_lead = SIZE_MAX;
+    LA_TRY(la_grow(&out->data, &out->capacity, text->n, 1, err));
+    for (size_t at = 0; at < text->n;) {
+        if (at >= *lead && new_lead == SIZE_MAX)
+            new_lead = out->n;
+        LA_TRY(la_text_push_lower(out, la_utf8_next(text->data, &at), err));
+    }
+    *lead = new_lead == SIZE_MAX ? out->n : new_lead;
+    return LA_OK;
+}
+
+static la_status space_ideographs(const la_text *text, la_text *out, size_t *lead, la_error *err) {
+    size_t new_lead = SIZE_MAX;
+    for (size_t at = 0; at < text->n;) {
+        if (at >= *lead && new_lead == SIZE_MAX)
+            new_lead = out->n;
+        int32_t code = la_utf8_next(text->data, &at);
+        bool apart = code >= 0x3400 && la_is_ideograph(code);
         if (apart)
-            LA_TRY(la_codes_push(spare, ' ', err));
-        LA_TRY(la_codes_push(spare, text->data[i], err));
+            LA_TRY(la_text_push(out, ' ', err));
+        LA_TRY(la_text_push(out, code, err));
         if (apart)
-            LA_TRY(la_codes_push(spare, ' ', err));
+            LA_TRY(la_text_push(out, ' ', err));
     }
-    la_codes swap = *text;
-    *text = *spare;
-    *spare = swap;
+    *lead = new_lead == SIZE_MAX ? out->n : new_lead;
     return LA_OK;
 }
 
-static la_status apply_bert(const la_normalizer_step *step, la_codes *text, la_codes *spare,
-                            la_error *err) {
-    if (step->clean)
-        clean(text);
-    if (step->ideographs)
-        LA_TRY(space_ideographs(text, spare, err));
-    if (step->accents) {
-        LA_TRY(normal_form(LA_FORM_NFD, text, spare, err));
-        remove_if(text, la_is_nonspacing_mark);
-    }
-    return step->lower ? lower(text, spare, err) : LA_OK;
+static la_status normal_form(la_form form, const la_text *text, la_text *out, size_t *lead,
+                             la_error *err) {
+    LA_TRY(la_normal_form(form, text->data, text->n, out, err));
+    /* what came of the first character, at least its beginning */
+    if (*lead)
+        *lead = out->n ? la_utf8_size(out->data[0]) : 0;
+    return LA_OK;
 }
 
-static la_status replace(const la_normalizer_step *step, la_codes *text, la_codes *spare,
-                         la_error *err) {
-    spare->n = 0;
-    for (size_t i = 0; i < text->n;) {
-        bool match = text->n - i >= step->from.n &&
-                     !memcmp(text->data + i, step->from.data, step->from.n * sizeof(int32_t));
-        if (match)
-            LA_TRY(la_codes_append(spare, step->to.data, step->to.n, err));
+static la_status replace(la_normalizer *normalizer, const la_normalizer_step *step,
+                         const la_text *text, la_text *out, size_t *lead, la_error *err) {
+    la_cuts *cuts = &normalizer->cuts;
+    size_t new_lead = SIZE_MAX;
+    LA_TRY(la_pattern_cut(&step->pattern, text->data, text->n, cuts, err));
+    for (size_t i = 0; i < cuts->n; i++) {
+        const la_cut *cut = &cuts->data[i];
+        /* a replacement stands where the last character of the match stood */
+        size_t place =
+            cut->match && cut->to > cut->from ? la_utf8_last(text->data, cut->to) : cut->from;
+        if (new_lead == SIZE_MAX && place >= *lead)
+            new_lead = out->n;
+        else if (new_lead == SIZE_MAX && !cut->match && cut->to > *lead)
+            new_lead = out->n + (*lead - cut->from);
+        if (cut->match)
+            LA_TRY(la_text_append(out, step->content.data, step->content.n, err));
         else
-            LA_TRY(la_codes_push(spare, text->data[i], err));
-        i += match ? step->from.n : 1;
+            LA_TRY(la_text_append(out, text->data + cut->from, cut->to - cut->from, err));
     }
-    la_codes swap = *text;
-    *text = *spare;
-    *spare = swap;
+    *lead = new_lead == SIZE_MAX ? out->n : new_lead;
     return LA_OK;
 }
 
-static void strip(const la_normalizer_step *step, la_codes *text) {
-    size_t from = 0, to = text->n;
-    while (step->left && from < to && la_is_white_space(text->data[from]))
-        from++;
-    while (step->right && to > from && la_is_white_space(text->data[to - 1]))
-        to--;
-    if (from)
-        memmove(text->data, text->data + from, (to - from) * sizeof *text->data);
-    text->n = to - from;
+static la_status prepend(const la_normalizer_step *step, const la_text *text, la_text *out,
+                         size_t *lead, la_error *err) {
+    if (text->n)
+        LA_TRY(la_text_append(out, step->content.data, step->content.n, err));
+    if (text->n && *lead)
+        *lead += step->content.n;
+    return la_text_append(out, text->data, text->n, err);
 }
 
-la_status la_normalizer_apply(const la_normalizer *normalizer, la_codes *text, la_codes *spare,
-                              la_error *err) {
-    for (int i = 0; i < normalizer->n_steps; i++) {
-        const la_normalizer_step *step = &normalizer->steps[i];
-        switch (step->kind) {
-        case LA_NORMALIZE_BERT:
-            LA_TRY(apply_bert(step, text, spare, err));
+static void strip(const la_normalizer_step *step, la_text *text, size_t *lead) {
+    size_t from = 0, to = text->n;
+    for (size_t next = 0; step->left && from < to; from = next)
+        if (!la_is_white_space(la_utf8_next(text->data, &next)))
             break;
-        case LA_NORMALIZE_FORM:
-            LA_TRY(normal_form(step->form, text, spare, err));
+    while (step->right && to > from) {
+        size_t last = la_utf8_last(text->data, to), next = last;
+        if (!la_is_white_space(la_utf8_next(text->data, &next)))
             break;
-        case LA_NORMALIZE_LOWER:
-            LA_TRY(lower(text, spare, err));
-            break;
-        case LA_NORMALIZE_STRIP_ACCENTS:
-            remove_if(text, la_is_mark);
-            break;
-        case LA_NORMALIZE_STRIP:
-            strip(step, text);
-            break;
-        case LA_NORMALIZE_REPLACE:
-            LA_TRY(replace(step, text, spare, err));
-            break;
-        }
+        to = last;
     }
+    if (from)
+        memmove(text->data, text->data + from, to - from);
+    text->n = to - from;
+    *lead = *lead > from ? *lead - from : 0;
+    if (*lead > text->n)
+        *lead = text->n;
+}
+
+/* One pass from text to spare, which then is the text. */
+#define PASS(call)                                                                                 \
+    do {                                                                                           \
+        spare->n = 0;                                                                              \
+        LA_TRY(call);                                                                              \
+        la_text_swap(text, spare);                                                                 \
+    } while (0)
+
+static la_status apply_bert(const la_normalizer_step *step, la_text *text, la_text *spare,
+                            size_t *lead, la_error *err) {
+    if (step->clean)
+        PASS(map(clean_one, text, spare, lead, err));
+    bool ascii = la_utf8_is_ascii(text->data, text->n);
+    if (step->ideographs && !ascii)
+        PASS(space_ideographs(text, spare, lead, err));
+    if (step->accents && !ascii) {
+        PASS(normal_form(LA_FORM_NFD, text, spare, lead, err));
+        PASS(map(drop_nonspacing_mark, text, spare, lead, err));
+    }
+    if (step->lower)
+        PASS(lower(text, spare, lead, err));
+    return LA_OK;
+}
+
+static la_status apply_step(la_normalizer *normalizer, const la_normalizer_step *step,
+                            la_text *text, size_t *lead, la_error *err) {
+    la_text *spare = &normalizer->spare;
+    switch (step->kind) {
+    case LA_NORMALIZE_BERT:
+        return apply_bert(step, text, spare, lead, err);
+    case LA_NORMALIZE_FORM:
+        if (!la_is_normal(step->form, text->data, text->n))
+            PASS(normal_form(step->form, text, spare, lead, err));
+        break;
+    case LA_NORMALIZE_LOWER:
+        PASS(lower(text, spare, lead, err));
+        break;
+    case LA_NORMALIZE_STRIP_ACCENTS:
+        PASS(map(drop_mark, text, spare, lead, err));
+        break;
+    case LA_NORMALIZE_STRIP:
+        strip(step, text, lead);
+        break;
+    case LA_NORMALIZE_REPLACE:
+        PASS(replace(normalizer, step, text, spare, lead, err));
+        break;
+    case LA_NORMALIZE_PREPEND:
+        PASS(prepend(step, text, spare, lead, err));
+        break;
+    case LA_NORMALIZE_NMT:
+        PASS(map(nmt_one, text, spare, lead, err));
+        break;
+    case LA_NORMALIZE_CHARSMAP:
+        PASS(la_charsmap_apply(&step->charsmap, text->data, text->n, spare, lead, err));
+        break;
+    case LA_NORMALIZE_BYTES:
+        spare->n = 0;
+        if (*lead)
+            LA_TRY(la_bytelevel_append(spare, text->data, *lead, err));
+        *lead = spare->n;
+        PASS(la_bytelevel_append(spare, text->data, text->n, err));
+        break;
+    }
+    return LA_OK;
+}
+
+la_status la_normalizer_apply(la_normalizer *normalizer, la_text *text, size_t *lead,
+                              la_error *err) {
+    for (int i = 0; i < normalizer->n_steps; i++)
+        LA_TRY(apply_step(normalizer, &normalizer->steps[i], text, lead, err));
     return LA_OK;
 }

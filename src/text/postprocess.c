@@ -1,4 +1,4 @@
-#include "text/parts.h"
+#include "text/postprocess.h"
 
 #include <string.h>
 
@@ -65,24 +65,93 @@ static la_status load_template(const la_text_source *source, const json_t *json,
     return LA_OK;
 }
 
+static la_status load_templates(const la_text_source *source, const json_t *json,
+                                la_postprocess *out) {
+    out->n_single = out->n_pair = 0;
+    LA_TRY(load_template(source, json, "single", out->single, &out->n_single));
+    return load_template(source, json, "pair", out->pair, &out->n_pair);
+}
+
+static la_status special_id(const la_text_source *source, const json_t *json, const char *key,
+                            la_template_piece *piece) {
+    const json_t *id = json_array_get(json_object_get(json, key), 1);
+    if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= INT32_MAX)
+        return la_fail(source->err, LA_BAD_INPUT, "%s: post_processor: \"%s\" is no [token, id]",
+                       source->path, key);
+    *piece = (la_template_piece){.sequence = -1, .n_ids = 1};
+    return one_id(source, json_integer_value(id), &piece->ids);
+}
+
 /* [CLS] A [SEP] and [CLS] A [SEP] B [SEP] */
 static la_status load_bert(const la_text_source *source, const json_t *json, la_postprocess *out) {
-    const json_t *cls = json_array_get(json_object_get(json, "cls"), 1);
-    const json_t *sep = json_array_get(json_object_get(json, "sep"), 1);
-    if (!json_is_integer(cls) || !json_is_integer(sep))
-        return la_fail(source->err, LA_BAD_INPUT,
-                       "%s: post_processor: \"cls\" and \"sep\" must be [token, id]", source->path);
-    la_template_piece first = {.sequence = -1, .n_ids = 1}, end = first;
-    LA_TRY(one_id(source, json_integer_value(cls), &first.ids));
-    LA_TRY(one_id(source, json_integer_value(sep), &end.ids));
-    la_template_piece a = {.sequence = 0}, b = {.sequence = 1, .type = 1}, end_b = end;
-    end_b.type = 1;
-    const la_template_piece pieces[] = {first, a, end, b, end_b};
+    la_template_piece cls, sep, a = {.sequence = 0}, b = {.sequence = 1, .type = 1};
+    LA_TRY(special_id(source, json, "cls", &cls));
+    LA_TRY(special_id(source, json, "sep", &sep));
+    la_template_piece last = sep;
+    last.type = 1;
+    const la_template_piece pieces[] = {cls, a, sep, b, last};
     memcpy(out->single, pieces, 3 * sizeof *pieces);
     memcpy(out->pair, pieces, sizeof pieces);
     out->n_single = 3;
     out->n_pair = 5;
     return LA_OK;
+}
+
+/* <s> A </s> and <s> A </s></s> B </s>, all of one type */
+static la_status load_roberta(const la_text_source *source, const json_t *json,
+                              la_postprocess *out) {
+    la_template_piece cls, sep, a = {.sequence = 0}, b = {.sequence = 1};
+    LA_TRY(special_id(source, json, "cls", &cls));
+    LA_TRY(special_id(source, json, "sep", &sep));
+    const la_template_piece pieces[] = {cls, a, sep, sep, b, sep};
+    memcpy(out->single, pieces, 3 * sizeof *pieces);
+    memcpy(out->pair, pieces, sizeof pieces);
+    out->n_single = 3;
+    out->n_pair = 6;
+    return LA_OK;
+}
+
+/* *loaded: a part before this one has said where the tokens go */
+static la_status load_part(const la_text_source *source, const json_t *json, int depth,
+                           bool *loaded, la_postprocess *out) {
+    const char *type = NULL;
+    LA_TRY(la_json_text(json, source->path, "type", true, &type, source->err));
+    if (!strcmp(type, "ByteLevel")) /* offsets only */
+        return LA_OK;
+    if (!strcmp(type, "Sequence")) {
+        const json_t *list = json_object_get(json, "processors");
+        size_t i;
+        json_t *item;
+        if (!json_is_array(list) || depth > 16)
+            return la_fail(source->err, LA_BAD_INPUT,
+                           "%s: post_processor Sequence: \"processors\" is %s, expected an array "
+                           "(nested 16 deep at most)",
+                           source->path, la_json_kind(list));
+        json_array_foreach(list, i, item) {
+            LA_TRY(load_part(source, item, depth + 1, loaded, out));
+        }
+        return LA_OK;
+    }
+    static const struct {
+        const char *type;
+        la_status (*load)(const la_text_source *source, const json_t *json, la_postprocess *out);
+    } kinds[] = {
+        {"TemplateProcessing", load_templates},
+        {"BertProcessing", load_bert},
+        {"RobertaProcessing", load_roberta},
+    };
+    size_t i = 0;
+    while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].type, type))
+        i++;
+    if (i == sizeof kinds / sizeof *kinds)
+        return la_fail(source->err, LA_UNSUPPORTED, "%s: post-processor \"%s\" is not supported",
+                       source->path, type);
+    if (*loaded)
+        return la_fail(source->err, LA_UNSUPPORTED,
+                       "%s: post-processor \"%s\" after another that adds tokens is not supported",
+                       source->path, type);
+    *loaded = true;
+    return kinds[i].load(source, json, out);
 }
 
 la_status la_postprocess_load(const la_text_source *source, const json_t *json,
@@ -91,18 +160,8 @@ la_status la_postprocess_load(const la_text_source *source, const json_t *json,
                             .pair = {{.sequence = 0}, {.sequence = 1, .type = 1}},
                             .n_single = 1,
                             .n_pair = 2};
-    if (!json || json_is_null(json))
-        return LA_OK;
-    const char *type = NULL;
-    LA_TRY(la_json_text(json, source->path, "type", true, &type, source->err));
-    if (!strcmp(type, "BertProcessing"))
-        return load_bert(source, json, out);
-    if (strcmp(type, "TemplateProcessing"))
-        return la_fail(source->err, LA_UNSUPPORTED, "%s: post-processor \"%s\" is not supported",
-                       source->path, type);
-    out->n_single = out->n_pair = 0;
-    LA_TRY(load_template(source, json, "single", out->single, &out->n_single));
-    return load_template(source, json, "pair", out->pair, &out->n_pair);
+    bool loaded = false;
+    return !json || json_is_null(json) ? LA_OK : load_part(source, json, 0, &loaded, out);
 }
 
 int64_t la_postprocess_added(const la_template_piece *pieces, int n_pieces) {

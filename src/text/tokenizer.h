@@ -9,8 +9,10 @@
 
 typedef struct la_tokenizer la_tokenizer;
 
-/* Reads DIR/tokenizer.json. Free with la_tokenizer_close. */
-la_status la_tokenizer_open(const char *dir, la_tokenizer **tokenizer, la_error *err);
+/* Reads DIR/tokenizer.json. Where DIR/tokenizer_config.json names a class for which transformers 5
+ * would not go by the file, log (may be NULL) is told. Free with la_tokenizer_close. */
+la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **tokenizer,
+                            la_error *err);
 void la_tokenizer_close(la_tokenizer *tokenizer);
 /* Digest of the file, 32 hex digits. */
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer);

@@ -1,28 +1,16 @@
-/* Code points: buffers, UTF-8, character classes as the `tokenizers` library means them (tables:
- * utf8proc). */
+/* Character classes and normal forms as the `tokenizers` library means them (tables: utf8proc,
+ * corrected by unicode_age). */
 #ifndef LA_TEXT_UNICODE_H
 #define LA_TEXT_UNICODE_H
 
-#include "base/error.h"
-
-#include <stdbool.h>
-
-typedef struct la_codes {
-    int32_t *data;
-    size_t n, capacity;
-} la_codes;
-
-void la_codes_free(la_codes *codes);
-la_status la_codes_push(la_codes *codes, int32_t code, la_error *err);
-la_status la_codes_append(la_codes *codes, const int32_t *data, size_t n, la_error *err);
-/* Replaces the contents by the code points of text; LA_BAD_INPUT when it is not valid UTF-8. */
-la_status la_codes_decode(la_codes *codes, const char *text, size_t length, la_error *err);
-/* Bytes written, at most 4. */
-size_t la_code_encode(int32_t code, char *out);
+#include "text/utf8.h"
 
 typedef enum la_form { LA_FORM_NFC, LA_FORM_NFD, LA_FORM_NFKC, LA_FORM_NFKD } la_form;
-/* out = the normal form of in */
-la_status la_codes_normal_form(la_form form, const la_codes *in, la_codes *out, la_error *err);
+/* Appends the normal form of n bytes to out. */
+la_status la_normal_form(la_form form, const char *text, size_t n, la_text *out, la_error *err);
+/* True when every character of text is its own normal form and stays it beside any other: nothing
+ * to do. May say false of such a text. */
+bool la_is_normal(la_form form, const char *text, size_t n);
 
 /* The Unicode property White_Space. */
 bool la_is_white_space(int32_t code);
@@ -41,6 +29,15 @@ bool la_is_control(int32_t code);
 /* Ideographs that BERT sets apart. */
 bool la_is_ideograph(int32_t code);
 /* Appends the lower case of one character (up to two). */
-la_status la_codes_push_lower(la_codes *codes, int32_t code, la_error *err);
+la_status la_text_push_lower(la_text *text, int32_t code, la_error *err);
+
+/* What the patterns of byte-level tokenizers tell apart: \p{L}, \p{N}, \s, the rest. */
+typedef enum la_pattern_class {
+    LA_CLASS_OTHER,
+    LA_CLASS_LETTER,
+    LA_CLASS_NUMBER,
+    LA_CLASS_SPACE
+} la_pattern_class;
+la_pattern_class la_classify(int32_t code);
 
 #endif

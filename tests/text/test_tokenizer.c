@@ -37,7 +37,7 @@ static void check_variant(const char *name) {
     la_tokenizer *tokenizer;
     la_error err = {0};
     snprintf(path, sizeof path, "tokenizer/%s", name);
-    if (la_tokenizer_open(fixture(path), &tokenizer, &err) != LA_OK)
+    if (la_tokenizer_open(fixture(path), NULL, &tokenizer, &err) != LA_OK)
         fail_msg("%s", err.message);
     snprintf(path, sizeof path, "tokenizer/%s/%s.jsonl", name, name);
     FILE *file = fopen(fixture(path), "r");
@@ -80,16 +80,17 @@ VARIANT(small_words, "smallmax")
 static void unsupported_parts(void **state) {
     (void)state;
     static const char *const documents[][2] = {
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "BPE"},
-        {"{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}"
-         "}",
-         "Nmt"},
-        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{"
-         "\"a\":0}}}",
-         "Metaspace"},
-        {"{\"post_processor\":{\"type\":\"RobertaProcessing\"},\"model\":{\"type\":\"WordPiece\","
+        {"{\"model\":{\"type\":\"Markov\",\"vocab\":{},\"merges\":[]}}", "Markov"},
+        {"{\"normalizer\":{\"type\":\"Rot13\"},\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":"
+         "0}"
+         "}}",
+         "Rot13"},
+        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"WordPiece\","
          "\"vocab\":{\"a\":0}}}",
-         "RobertaProcessing"},
+         "UnicodeScripts"},
+        {"{\"post_processor\":{\"type\":\"Postscript\"},\"model\":{\"type\":\"WordPiece\","
+         "\"vocab\":{\"a\":0}}}",
+         "Postscript"},
     };
     for (size_t i = 0; i < sizeof documents / sizeof *documents; i++) {
         la_tokenizer *tokenizer;
@@ -98,7 +99,7 @@ static void unsupported_parts(void **state) {
         char folder[4096];
         write_file(path, documents[i][0], strlen(documents[i][0]));
         snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
-        assert_int_equal(la_tokenizer_open(folder, &tokenizer, &err), LA_UNSUPPORTED);
+        assert_int_equal(la_tokenizer_open(folder, NULL, &tokenizer, &err), LA_UNSUPPORTED);
         assert_non_null(strstr(err.message, documents[i][1]));
         assert_non_null(strstr(err.message, "tokenizer.json"));
     }
@@ -108,7 +109,8 @@ static void left_truncation_keeps_the_end(void **state) {
     (void)state;
     la_tokenizer *tokenizer;
     la_error err = {0};
-    assert_int_equal(la_tokenizer_open(fixture("tokenizer/uncased"), &tokenizer, &err), LA_OK);
+    assert_int_equal(la_tokenizer_open(fixture("tokenizer/uncased"), NULL, &tokenizer, &err),
+                     LA_OK);
     la_encoding whole = {0}, cut = {0};
     const char *text = "one two three four five six seven eight nine ten";
     la_encode_options all = {.max_length = 1000}, left = {.max_length = 6, .truncate_left = true};
@@ -136,7 +138,8 @@ static void invalid_utf8_is_refused(void **state) {
     la_error err = {0};
     la_encoding out = {0};
     la_encode_options options = {0};
-    assert_int_equal(la_tokenizer_open(fixture("tokenizer/uncased"), &tokenizer, &err), LA_OK);
+    assert_int_equal(la_tokenizer_open(fixture("tokenizer/uncased"), NULL, &tokenizer, &err),
+                     LA_OK);
     static const char *const texts[] = {"a\xff", "\xc3", "\xed\xa0\x80", "\xf5\x80\x80\x80"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         err = (la_error){0};

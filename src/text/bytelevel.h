@@ -1,0 +1,11 @@
+/* Bytes as characters that can be seen, the way of GPT-2: each byte is a letter or sign of its
+ * own, so that any text is made of 256 characters. */
+#ifndef LA_TEXT_BYTELEVEL_H
+#define LA_TEXT_BYTELEVEL_H
+
+#include "text/utf8.h"
+
+/* Appends the n bytes of text, each as its character. */
+la_status la_bytelevel_append(la_text *out, const char *text, size_t n, la_error *err);
+
+#endif

@@ -1,0 +1,24 @@
+/* A tokenizer.json being loaded: where messages point and where loaded things live. Only src/text
+ * includes this and the headers of the parts. */
+#ifndef LA_TEXT_SOURCE_H
+#define LA_TEXT_SOURCE_H
+
+#include "base/memory.h"
+#include "input/json.h"
+#include "text/utf8.h"
+
+typedef struct la_text_source {
+    const char *path;
+    la_pool *pool; /* what is loaded lives here, unless a part says otherwise */
+    la_error *err;
+} la_text_source;
+
+/* A string of JSON as a buffer; memory from the pool. */
+la_status la_source_text(const la_text_source *source, const json_t *json, const char *what,
+                         la_text *out);
+/* object[key] must be one of names (NULL ends them); *out is its index, or keeps its value when
+ * the key is absent. part names the object in messages. */
+la_status la_source_choice(const la_text_source *source, const json_t *object, const char *part,
+                           const char *key, const char *const *names, int *out);
+
+#endif
