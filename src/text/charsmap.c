@@ -1,4 +1,6 @@
 #include "text/charsmap.h"
+#include "text/unicode.h"
+#include "text/unicode_age.h"
 
 #include <string.h>
 #include <utf8proc.h>
@@ -121,7 +123,13 @@ static size_t cluster_end(const char *text, size_t n, size_t from) {
         size_t next = at;
         utf8proc_int32_t code = la_utf8_next(text, &next);
         bool simple = code < 0x300 && last < 0x300 && code != '\n' && code != 0xad && last != 0xad;
-        if (simple || utf8proc_grapheme_break_stateful(last, code, &state))
+        if (simple)
+            break;
+        bool together = !utf8proc_grapheme_break_stateful(last, code, &state);
+        /* nothing is of one cluster with a control character */
+        if (!together && !la_is_control(last) && last >= ' ')
+            together = la_age_correct(LA_AGE_EXTENDS, code, together);
+        if (!together)
             break;
         last = code;
         at = next;

@@ -33,7 +33,7 @@ static la_status compile(const la_text_source *source, const char *part, const l
     if (!context)
         return la_fail(source->err, LA_RESOURCE, "no memory for a pattern");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    regex->code = pcre2_compile((PCRE2_SPTR)pattern->data, pattern->n,
+    regex->code = pcre2_compile((PCRE2_SPTR)(pattern->data ? pattern->data : ""), pattern->n,
                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
                                 &code, &where, context);
     pcre2_compile_context_free(context);

@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* \s of the library is White_Space, and \w has marks: PCRE2 means other sets by them. */
+/* What stays different: where case does not matter, the library also matches one character with
+ * several (the sharp s with ss), which PCRE2 does not do.
+ *
+ * \s of the library is White_Space, and \w has marks: PCRE2 means other sets by them. */
 static const char SPACES[] =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"
     "\\x{205f}\\x{3000}";

@@ -107,6 +107,13 @@ static const la_range more_barrier[] = {
     {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae},
     {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
 static const la_range less_barrier[] = {{0, -1}};
+static const la_range more_extends[] = {
+    {0x897, 0x897},     {0x1acf, 0x1add},   {0x1ae0, 0x1aeb},   {0x10d69, 0x10d6d},
+    {0x10efa, 0x10efc}, {0x113b8, 0x113c0}, {0x113c2, 0x113c2}, {0x113c5, 0x113c5},
+    {0x113c7, 0x113ca}, {0x113cc, 0x113d0}, {0x113d2, 0x113d2}, {0x113e1, 0x113e2},
+    {0x11b60, 0x11b67}, {0x11f5a, 0x11f5a}, {0x1611e, 0x1612f}, {0x1e5ee, 0x1e5ef},
+    {0x1e6e3, 0x1e6e3}, {0x1e6e6, 0x1e6e6}, {0x1e6ee, 0x1e6ef}, {0x1e6f5, 0x1e6f5}};
+static const la_range less_extends[] = {{0, -1}};
 static const struct {
     int32_t upper, lower;
 } lowers[] = {{0x1c89, 0x1c8a},   {0xa7cb, 0x264},    {0xa7cc, 0xa7cd},   {0xa7ce, 0xa7cf},
@@ -140,6 +147,7 @@ static const struct {
     [LA_AGE_LETTER] = {more_letter, less_letter, COUNT(more_letter), COUNT(less_letter)},
     [LA_AGE_NUMBER] = {more_number, less_number, COUNT(more_number), COUNT(less_number)},
     [LA_AGE_BARRIER] = {more_barrier, less_barrier, COUNT(more_barrier), COUNT(less_barrier)},
+    [LA_AGE_EXTENDS] = {more_extends, less_extends, COUNT(more_extends), COUNT(less_extends)},
 };
 
 static bool within(const la_range *ranges, size_t n, int32_t code) {

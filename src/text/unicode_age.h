@@ -16,7 +16,8 @@ typedef enum la_age_class {
     LA_AGE_MARK,        /* StripAccents */
     LA_AGE_LETTER,      /* \p{L} of patterns */
     LA_AGE_NUMBER,      /* \p{N} of patterns */
-    LA_AGE_BARRIER      /* left alone by the normal forms: unassigned in their tables */
+    LA_AGE_BARRIER,     /* left alone by the normal forms: unassigned in their tables */
+    LA_AGE_EXTENDS      /* of one grapheme cluster with a letter before it */
 } la_age_class;
 
 /* here: what utf8proc says. */

@@ -11,12 +11,15 @@ the classes of its regular expressions of Unicode 16, lower case of Unicode 17. 
 package and to utf8proc (through ctypes); what differs is written as ranges.
 """
 
+import base64
 import ctypes
 import sys
 import unicodedata
 
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
+
+import tokenizer_parts
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 LIB = ctypes.CDLL("libutf8proc.so.2")
@@ -89,6 +92,13 @@ def barriers():
     return found
 
 
+def joins():
+    """Characters that are of one grapheme cluster with an a before them: found by a charsmap of that letter alone,
+    which replaces short clusters as a whole."""
+    charsmap = normalizers.Precompiled(base64.b64decode(tokenizer_parts.charsmap({"a": "a"})))
+    return {c for c in CODES if charsmap.normalize_str("a" + chr(c)) == "a"}
+
+
 def ranges(codes):
     out = []
     for c in sorted(codes):
@@ -119,6 +129,7 @@ def main():
         ("LETTER", matches(r"\p{L}"), category("L")),
         ("NUMBER", matches(r"\p{N}"), category("N")),
         ("BARRIER", barriers(), set()),
+        ("EXTENDS", joins(), {c for c in CODES if not LIB.utf8proc_grapheme_break(ord("a"), c)}),
     ]
     print("/* Characters that the `tokenizers` package (%s) has in other classes than utf8proc (Unicode %s).\n"
           " * Written by tests/generate/unicode_age.py. */" % (
