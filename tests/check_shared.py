@@ -1,6 +1,7 @@
 """Compares what tests/check_shared produced with the reference values in ../shared. Prints every figure."""
 import json
 import math
+import pathlib
 import sys
 
 shared, work = sys.argv[1:3]
@@ -19,10 +20,11 @@ def lines(path):
     return [json.loads(line) for line in open(path, encoding="utf-8")]
 
 
-want = lines(f"{shared}/tokenizers/wordpiece-minilm.jsonl")
-got = lines(f"{work}/ids.jsonl")
-same = sum(a["ids"] == b["ids"] for a, b in zip(got, want)) if len(got) == len(want) else 0
-check("tokenizer lines with identical ids", same, len(want), 0)
+for cases in sorted(pathlib.Path(shared, "tokenizers").glob("*.jsonl")):
+    want = lines(cases)
+    got = lines(f"{work}/ids-{cases.name}")
+    same = sum(a["ids"] == b["ids"] for a, b in zip(got, want)) if len(got) == len(want) else 0
+    check(f"{cases.stem}: lines with identical ids", same, len(want), 0)
 
 expected = json.load(open(f"{shared}/checkpoints/minilm-sst2/expected.json"))
 expand = expected["expand"]

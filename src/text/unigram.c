@@ -13,8 +13,15 @@ static const double UNKNOWN_PENALTY = 10;
  * always the nearest double: between equal sums the last bit decides. The digits are those of the
  * shortest text that gives the number, which is what files are written with. */
 static double read_as_library(double value) {
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    /* digits that a double holds exactly: the quotient is the nearest double after all */
+    for (int i = 0; i < 16 && fabs(value) * powers[i] < 0x1p53; i++)
+        if (nearbyint(value * powers[i]) / powers[i] == value)
+            return value;
     char text[64];
-    int precision = 15;
+    int precision = 16;
     do
         snprintf(text, sizeof text, "%.*e", precision - 1, value);
     while (strtod(text, NULL) != value && ++precision <= 17);
@@ -32,9 +39,6 @@ static double read_as_library(double value) {
         digits[--n] = 0;
         exponent++;
     }
-    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     if (exponent > 0 || exponent < -22)
         return value;
     double whole = (double)strtoull(digits, NULL, 10) / powers[-exponent];
