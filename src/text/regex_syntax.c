@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* What stays different: where case does not matter, the library also matches one character with
- * several (the sharp s with ss), which PCRE2 does not do.
+ * several (the sharp s with ss), which PCRE2 does not do; and \p{C}, \p{Cn} and negated properties
+ * inside of a class go by the Unicode version of PCRE2.
  *
  * \s of the library is White_Space, and \w has marks: PCRE2 means other sets by them. */
 static const char SPACES[] =
@@ -117,9 +118,7 @@ static la_status put_named_property(translation *t, bool negated) {
             strcpy(name, long_names[i][1]);
     snprintf(spaced, sizeof spaced, " %s ", name);
     bool category = strstr(categories, spaced);
-    const char *more = category               ? la_age_property(name, strlen(name))
-                       : !strcmp(name, "Han") ? "\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"
-                                              : "";
+    const char *more = la_age_property(name, strlen(name));
     if (!t->in_class)
         LA_TRY(put(t, negated ? "[^" : "["));
     LA_TRY(put(t, t->in_class && negated ? "\\P{" : "\\p{"));

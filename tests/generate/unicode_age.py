@@ -187,9 +187,15 @@ def regex_table():
     """What PCRE2 with Unicode 14 does not have; a class may name it twice."""
     print("\n/* For patterns: since Unicode 14. */")
     print("static const struct { const char *property, *more; } properties[] = {")
-    for name in ("L", "N", "M", "P", "S", "Lu", "Ll", "Lm", "Lo", "Mn", "Mc", "Nd", "Po", "So"):
+    names = ("L N M P S Z Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Han Hiragana Katakana "
+             "Cyrillic Arabic Latin Greek Hangul Devanagari Bengali Hebrew Thai Common Inherited")
+    for name in names.split():
         known = {c for c in CODES if unicodedata.category(chr(c)).startswith(name)}
+        if len(name) > 2:
+            known = {c for c in CODES if unicodedata.category(chr(c)) != "Cn"}
         more = matches(r"\p{%s}" % name) - known
+        if not more:
+            continue
         text = "".join(r"\\x{%x}" % a if a == b else r"\\x{%x}-\\x{%x}" % (a, b) for a, b in ranges(more))
         print('{"%s", "%s"},' % (name, text))
     print("""};
