@@ -1,3 +1,4 @@
+#include "model/leftover.h"
 #include "model/model.h"
 
 #include <math.h>
@@ -633,102 +634,6 @@ static la_status bind_body(binder *b, la_error *err) {
     return LA_OK;
 }
 
-/* ---- what is left over ---- */
-
-static size_t edit_distance(const char *a, const char *b) {
-    enum { MOST = 256 };
-    size_t row[MOST + 1], n = strlen(b) < MOST ? strlen(b) : MOST;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        size_t corner = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            size_t up = row[j + 1], best = corner + (a[i] != b[j]);
-            best = up + 1 < best ? up + 1 : best;
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            corner = up;
-            row[j + 1] = best;
-        }
-    }
-    return row[n];
-}
-
-/* The module of the architecture whose name is nearest to a stray key. */
-static void nearest_module(const binder *b, const char *key, char *out, size_t size) {
-    size_t best = SIZE_MAX;
-    char name[NAME_MAX_BYTES], pattern[NAME_MAX_BYTES];
-    *out = 0;
-    for (int64_t i = 0; i < b->model->config.layers; i++) {
-        for (int slot = 0; slot < LA_SLOTS; slot++) {
-            if (!b->arch->linear[slot])
-                continue;
-            snprintf(pattern, sizeof pattern, "%s%s", b->arch->prefix, b->arch->linear[slot]);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-            snprintf(name, sizeof name, pattern, (long long)i);
-#pragma GCC diagnostic pop
-            size_t distance = edit_distance(key, name);
-            if (distance < best) {
-                best = distance;
-                snprintf(out, size, "%s", name);
-            }
-        }
-    }
-}
-
-/* A tensor of the adapter that found no place would be silently left out of the model: refuse. */
-static la_status check_adapter_used(const binder *b, la_error *err) {
-    const la_adapter *adapter = &b->model->adapter;
-    for (int64_t i = 0; i < adapter->n_entries; i++) {
-        const la_adapter_entry *entry = &adapter->entries[i];
-        if (entry->used)
-            continue;
-        const char *ending = NULL;
-        for (const char *const *s = adapter->kind->suffixes; *s; s++) {
-            size_t length = strlen(entry->key), tail = strlen(*s);
-            if (length > tail && !strcmp(entry->key + length - tail, *s))
-                ending = *s;
-        }
-        if (strstr(entry->key, "lora_embedding_") || strstr(entry->key, "lora_magnitude") ||
-            strstr(entry->key, "trainable_tokens"))
-            return la_fail(err, LA_UNSUPPORTED,
-                           "%s: tensor \"%s\" is of a kind of adapter that is not supported",
-                           entry->tensor->file, entry->tensor->name);
-        char module[NAME_MAX_BYTES], nearest[NAME_MAX_BYTES];
-        size_t length = strlen(entry->key) - (ending ? strlen(ending) + 1 : 0);
-        snprintf(module, sizeof module, "%.*s", (int)(length < 400 ? length : 400), entry->key);
-        nearest_module(b, module, nearest, sizeof nearest);
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" belongs to no module of this base; the nearest is \"%s\"",
-                       entry->tensor->file, entry->tensor->name, nearest);
-    }
-    return LA_OK;
-}
-
-static void report_base_unused(const binder *b) {
-    /* buffers, and heads of other tasks */
-    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.", "lm_head.",
-                                        "pooler.", "classifier.", "score.",
-                                        /* parts of packed weights */
-                                        ".absmax", ".quant_map", ".nested_absmax",
-                                        ".nested_quant_map", ".quant_state.", ".SCB",
-                                        ".weight_format"};
-    int64_t count = 0;
-    const char *first = NULL;
-    for (int64_t i = 0; i < la_checkpoint_count(b->model->base); i++) {
-        const char *name = la_checkpoint_at(b->model->base, i)->name;
-        bool expected = b->base_used[i];
-        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-            expected |= strstr(name, known[k]) != NULL;
-        if (!expected && !count++)
-            first = name;
-    }
-    if (count)
-        la_warn(b->log, "%lld tensors of the base are not used, the first is \"%s\"",
-                (long long)count, first);
-}
-
 /* ---- which blocks, and how far down ---- */
 
 bool la_head_reads_all(const la_model *model) {
@@ -837,9 +742,9 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
                        "%s: config.json says that the base is quantised (%s), but no weight of a "
                        "linear layer is packed",
                        b->base_dir, la_base_quant_names[model->config.quantised]);
-    LA_TRY(check_adapter_used(b, err));
+    LA_TRY(la_leftover_check(b->model, err));
     if (!b->twin)
-        report_base_unused(b);
+        la_leftover_report(b->model, b->base_used, b->log);
     LA_TRY(select_blocks(b, options->params, err));
     if (b->twin) {
         strcpy(model->base_digest, b->twin->base_digest);
