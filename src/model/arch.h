@@ -12,6 +12,8 @@ typedef enum la_slot {
     LA_SLOT_Q,
     LA_SLOT_K,
     LA_SLOT_V,
+    LA_SLOT_POS_K, /* of the table of distances, where those of q and k do not serve for it */
+    LA_SLOT_POS_Q,
     LA_SLOT_O,
     LA_SLOT_GATE_UP,
     LA_SLOT_GATE,
@@ -58,6 +60,8 @@ typedef struct la_config_keys {
     const char *layer_scaled; /* scores are divided by the layer's number, from 1 on, too */
     const char *score_cap, *logit_cap; /* softcaps */
     const char *local_theta, *global_theta;
+    const char *distances;     /* true: scores know distances, and the keys of la_distances count */
+    const char *use_positions; /* false: no table of positions */
     const char *rope_layers;   /* a list: 1 where a layer rotates */
     const char *rope_interval; /* every so many layers one does not rotate */
 } la_config_keys;
@@ -102,7 +106,9 @@ typedef struct la_arch {
     bool scale_embedding;    /* by the root of hidden */
     bool position_after_pad; /* tokens but pads are numbered from pad_token_id + 1 on */
     const char *embed_tokens, *embed_positions, *embed_types, *embed_norm, *final_norm;
-    const char *embed_project; /* embedding -> hidden, where the widths differ */
+    const char *distance_table, *norm_distances; /* lines of distances, and their norm */
+    bool norm_after_project;                     /* embed_norm stands behind embed_project */
+    const char *embed_project;                   /* embedding -> hidden, where the widths differ */
     bool embed_project_bias;
     const char *norm_attention, *norm_ffn;         /* with one %lld for the layer */
     const char *norm_attention_out, *norm_ffn_out; /* of what is added to the residual */

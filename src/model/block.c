@@ -139,6 +139,8 @@ void la_block_forward(la_run *run, int64_t number) {
             ops->gather(be, &s->in, run->pooled, &s->in_q);
     }
     forward_qkv(run, number);
+    la_relative_forward(run, number);
+    la_relative_attend(run, number, false, &attention);
     ops->attention(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context);
     forward_residual(run, &layer->linear[LA_SLOT_O], &layer->norm_attention_out, &s->context,
                      &s->site[LA_SLOT_O], &s->in_q, &s->attended, s->stats_attended, &s->sum);
@@ -152,8 +154,8 @@ void la_block_forward(la_run *run, int64_t number) {
 }
 
 void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *state, const la_mat *x,
-                        const la_mat *x_at_g, bool per_row, const la_mat *g, float beta, la_mat *dx,
-                        bool want_dx, const la_block_visitor *visitor) {
+                        const la_mat *x_at_g, const int32_t *cu, bool per_row, const la_mat *g,
+                        float beta, la_mat *dx, bool want_dx, const la_block_visitor *visitor) {
     la_backend *be = run->model->be;
     if (want_dx)
         be->ops->linear_backward(be, g, &linear->w, beta, dx);
@@ -163,10 +165,10 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
     bool wanted = run->model->blocks[site->blocks[0]].wanted;
     la_site_pass pass = {
         .io = {.x = x,
-               .cu = per_row && x == x_at_g ? run->ones : run->cu,
+               .cu = per_row && x == x_at_g ? run->ones : cu,
                .x_at_g = x_at_g,
                .g = g,
-               .cu_g = per_row ? run->ones : run->cu,
+               .cu_g = per_row ? run->ones : cu,
                .n_rows = run->n_rows,
                .n_rhs = run->n_rhs},
         .state = state,
@@ -227,7 +229,8 @@ static bool backward_ffn(const pass *p, const la_mat *g, la_mat *d_f) {
     la_mat d_added =
         residual_backward(p, &p->layer->norm_ffn_out, &s->added, s->stats_added, g, run->g2);
     la_linear_backward(run, &linear[LA_SLOT_DOWN], &s->site[LA_SLOT_DOWN], &s->act, &s->act,
-                       p->pruned, &d_added, 0, &d_act, p->last < LA_STAGE_FFN_OUT, p->visitor);
+                       run->cu, p->pruned, &d_added, 0, &d_act, p->last < LA_STAGE_FFN_OUT,
+                       p->visitor);
     if (p->last == LA_STAGE_FFN_OUT)
         return false;
     be->ops->activation_backward(be, config->activation, gated ? &s->gate : &s->up,
@@ -236,15 +239,22 @@ static bool backward_ffn(const pass *p, const la_mat *g, la_mat *d_f) {
     bool more = p->last < LA_STAGE_FFN_IN;
     if (fused) {
         la_linear_backward(run, &linear[LA_SLOT_GATE_UP], &s->site[LA_SLOT_GATE_UP], &s->f, &s->f,
-                           p->pruned, &d_gate_up, 0, d_f, more, p->visitor);
+                           run->cu, p->pruned, &d_gate_up, 0, d_f, more, p->visitor);
         return more;
     }
-    la_linear_backward(run, &linear[LA_SLOT_UP], &s->site[LA_SLOT_UP], &s->f, &s->f, p->pruned,
-                       gated ? &d_up : &d_gate, 0, d_f, more, p->visitor);
+    la_linear_backward(run, &linear[LA_SLOT_UP], &s->site[LA_SLOT_UP], &s->f, &s->f, run->cu,
+                       p->pruned, gated ? &d_up : &d_gate, 0, d_f, more, p->visitor);
     if (gated)
         la_linear_backward(run, &linear[LA_SLOT_GATE], &s->site[LA_SLOT_GATE], &s->f, &s->f,
-                           p->pruned, &d_gate, 1, d_f, more, p->visitor);
+                           run->cu, p->pruned, &d_gate, 1, d_f, more, p->visitor);
     return more;
+}
+
+/* Whether the projection of k (or q) serves for the lines of distances as well: its blocks are then
+ * visited with them. */
+static bool reads_lines(const pass *p, bool of_key) {
+    const la_distances *d = &p->run->model->config.distances;
+    return d->span && d->shared && (of_key ? d->c2p : d->p2c);
 }
 
 /* d_context -> d_a[n_rhs T, d], through attention and its three projections; false: nothing below
@@ -264,9 +274,11 @@ static bool backward_qkv(const pass *p, const la_mat *d_context, la_mat *d_a) {
     la_mat d_k = fused ? la_mat_columns(&d_qkv, wide, narrow) : sized(run->dk, p->in_rows, narrow);
     la_mat d_v =
         fused ? la_mat_columns(&d_qkv, wide + narrow, narrow) : sized(run->dv, p->in_rows, narrow);
-    bool need_qk = more || fused || linear[LA_SLOT_Q].site || linear[LA_SLOT_K].site;
+    bool lines = la_relative_adapted(run, p->number);
+    bool need_qk = more || fused || lines || linear[LA_SLOT_Q].site || linear[LA_SLOT_K].site;
     bool need_v = more || fused || linear[LA_SLOT_V].site;
     la_attention attention = attention_of(run, p->number);
+    la_relative_attend(run, p->number, true, &attention);
     ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context, p->n_rhs,
                             d_context, need_qk ? &d_q : NULL, need_qk ? &d_k : NULL,
                             need_v ? &d_v : NULL);
@@ -281,22 +293,26 @@ static bool backward_qkv(const pass *p, const la_mat *d_context, la_mat *d_a) {
     if (fused) {
         if (p->pruned)
             ops->scatter(be, &d_q, p->n_rhs, run->pooled, false, &d_q_all);
-        la_linear_backward(run, &linear[LA_SLOT_QKV], &s->site[LA_SLOT_QKV], &s->a, &s->a, false,
-                           &d_qkv, 0, d_a, more, p->visitor);
+        la_linear_backward(run, &linear[LA_SLOT_QKV], &s->site[LA_SLOT_QKV], &s->a, &s->a, run->cu,
+                           false, &d_qkv, 0, d_a, more, p->visitor);
         return more;
     }
+    /* blocks that read lines of distances see them beside the tokens; the rest is as for all */
+    if (lines)
+        la_relative_backward(run, p->number, &d_q, &d_k, p->visitor);
     la_mat d_aq = *d_a;
     if (need_v)
-        la_linear_backward(run, &linear[LA_SLOT_V], &s->site[LA_SLOT_V], &s->a, &s->a, false, &d_v,
-                           0, d_a, more, p->visitor);
+        la_linear_backward(run, &linear[LA_SLOT_V], &s->site[LA_SLOT_V], &s->a, &s->a, run->cu,
+                           false, &d_v, 0, d_a, more, p->visitor);
     if (need_qk) {
-        la_linear_backward(run, &linear[LA_SLOT_K], &s->site[LA_SLOT_K], &s->a, &s->a, false, &d_k,
-                           1, d_a, more, p->visitor);
+        la_linear_backward(run, &linear[LA_SLOT_K], &s->site[LA_SLOT_K], &s->a, &s->a, run->cu,
+                           false, &d_k, 1, d_a, more, reads_lines(p, true) ? NULL : p->visitor);
         /* d_context has been read: its place serves for the pooled tokens' cotangents */
         if (p->pruned)
             d_aq = sized(run->dctx, p->out_rows, config->hidden);
-        la_linear_backward(run, &linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q, p->pruned,
-                           &d_q, p->pruned ? 0 : 1, &d_aq, more, p->visitor);
+        la_linear_backward(run, &linear[LA_SLOT_Q], &s->site[LA_SLOT_Q], &s->a, &s->a_q, run->cu,
+                           p->pruned, &d_q, p->pruned ? 0 : 1, &d_aq, more,
+                           reads_lines(p, false) ? NULL : p->visitor);
     }
     if (more && p->pruned)
         ops->scatter(be, &d_aq, p->n_rhs, run->pooled, true, d_a);
@@ -346,7 +362,7 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     la_mat d_attended = residual_backward(&p, &layer->norm_attention_out, &s->attended,
                                           s->stats_attended, &g, run->g2);
     la_linear_backward(run, &layer->linear[LA_SLOT_O], &s->site[LA_SLOT_O], &s->context,
-                       &s->context, p.pruned, &d_attended, 0, &d_context, more, visitor);
+                       &s->context, run->cu, p.pruned, &d_attended, 0, &d_context, more, visitor);
     la_mat d_a = sized(run->g2, p.in_rows, config->hidden);
     if (!more || !backward_qkv(&p, &d_context, &d_a))
         return;

@@ -33,7 +33,16 @@ static la_status read_sizes(const source *from, la_config *config, la_error *err
     LA_TRY(read_size(from, keys->ffn, !arch->default_ffn, &config->ffn, err));
     LA_TRY(read_size(from, keys->vocab, true, &config->vocab, err));
     LA_TRY(read_size(from, keys->max_positions, true, &config->max_positions, err));
-    LA_TRY(read_size(from, keys->type_vocab, true, &config->type_vocab, err));
+    config->has_types = arch->embed_types != NULL;
+    config->has_positions = arch->embed_positions != NULL;
+    if (keys->type_vocab)
+        LA_TRY(la_json_int(from->root, from->path, keys->type_vocab, true, 0, SIZE_MAX_OF_MODEL,
+                           &config->type_vocab, err));
+    if (!config->type_vocab)
+        config->has_types = false;
+    if (keys->use_positions)
+        LA_TRY(la_json_bool(from->root, from->path, keys->use_positions, false,
+                            &config->has_positions, err));
     config->embedding = config->hidden;
     LA_TRY(read_size(from, keys->embedding, false, &config->embedding, err));
     config->kv_heads = config->heads;
@@ -127,6 +136,55 @@ static la_status read_head(const source *from, la_config *config, la_error *err)
     if (pooling && !config->pool_mean && strcmp(pooling, "cls"))
         return la_fail(err, LA_UNSUPPORTED, "%s: %s \"%s\" is not supported (cls and mean are)",
                        from->path, arch->pooling_key, pooling);
+    return LA_OK;
+}
+
+/* ---- scores that know distances ---- */
+
+/* A list of names, or one text with bars between them: is one of them name? */
+static bool lists(const json_t *value, const char *name) {
+    size_t n = strlen(name), i;
+    json_t *entry;
+    json_array_foreach((json_t *)(uintptr_t)value, i, entry) {
+        if (json_string_value(entry) && !strcasecmp(json_string_value(entry), name))
+            return true;
+    }
+    for (const char *at = json_string_value(value); at && *at; at += *at == '|') {
+        size_t length = strcspn(at, "|");
+        if (length == n && !strncasecmp(at, name, n))
+            return true;
+        at += length;
+    }
+    return false;
+}
+
+/* DeBERTa's keys; arXiv 2006.03654, and 2111.09543 for the shared projections. */
+static la_status read_distances(const source *from, la_config *config, la_error *err) {
+    la_distances *d = &config->distances;
+    bool used = false;
+    int64_t buckets = -1, most = -1;
+    if (!config->arch->keys.distances)
+        return LA_OK;
+    LA_TRY(read_flag(from, config->arch->keys.distances, &used, err));
+    const json_t *terms = json_object_get(from->root, "pos_att_type");
+    d->c2p = lists(terms, "c2p");
+    d->p2c = lists(terms, "p2c");
+    config->score_scale /= sqrt(1.0 + d->c2p + d->p2c);
+    if (!used)
+        return LA_OK;
+    LA_TRY(la_json_int(from->root, from->path, "position_buckets", false, -1, SIZE_MAX_OF_MODEL,
+                       &buckets, err));
+    LA_TRY(la_json_int(from->root, from->path, "max_relative_positions", false, -1,
+                       SIZE_MAX_OF_MODEL, &most, err));
+    LA_TRY(read_flag(from, "share_att_key", &d->shared, err));
+    d->norm = lists(json_object_get(from->root, "norm_rel_ebd"), "layer_norm");
+    d->most = most < 1 ? config->max_positions : most;
+    d->buckets = buckets > 0 ? buckets : 0;
+    d->span = d->buckets ? d->buckets : d->most;
+    if (d->buckets && (d->buckets < 4 || d->most - 1 <= d->buckets / 2))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: position_buckets %lld with distances up to %lld make no sense",
+                       from->path, (long long)d->buckets, (long long)d->most);
     return LA_OK;
 }
 
@@ -357,6 +415,7 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
     LA_TRY_DONE(read_sizes(&from, config, err));
     LA_TRY_DONE(read_numerics(&from, config, err));
     LA_TRY_DONE(read_head(&from, config, err));
+    LA_TRY_DONE(read_distances(&from, config, err));
     if (config->arch->rotary)
         LA_TRY_DONE(read_ropes(&from, config, err));
     LA_TRY_DONE(read_plan(&from, config, err));
@@ -381,7 +440,7 @@ void la_config_free(la_config *config) {
 }
 
 int64_t la_config_most_tokens(const la_config *config) {
-    if (!config->arch->embed_positions)
+    if (!config->has_positions)
         return 0;
     return config->max_positions - (config->arch->position_after_pad ? config->pad_id + 1 : 0);
 }
@@ -431,6 +490,13 @@ static void digest_more(const la_config *config, la_digest *digest) {
             la_digest_add_number(digest, config->head_bias[i]);
         if (arch->classify[i].activation_key)
             la_digest_add_number(digest, config->head_activation[i]);
+    }
+    const la_distances *d = &config->distances;
+    if (d->span) {
+        const double distances[] = {(double)d->span, (double)d->buckets, (double)d->most, d->c2p,
+                                    d->p2c,          d->shared,          d->norm};
+        for (size_t i = 0; i < sizeof distances / sizeof *distances; i++)
+            la_digest_add_number(digest, distances[i]);
     }
     for (int i = 0; i < config->n_ropes; i++)
         if (i || config->rope[i].kind > LA_ROPE_LLAMA3 || config->rope[i].dim != config->head_dim)

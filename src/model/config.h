@@ -17,6 +17,16 @@ typedef struct la_layer_plan {
     double score_scale;
 } la_layer_plan;
 
+/* Scores that know the distance of query and key (la_relative). */
+typedef struct la_distances {
+    int64_t span;    /* half the lines of the table; 0: scores do not know distances */
+    int64_t buckets; /* distances share lines; 0: each has its own */
+    int64_t most;    /* distance at which the buckets end */
+    bool c2p, p2c;   /* terms: query with line, key with line */
+    bool shared;     /* lines are projected as tokens are */
+    bool norm;       /* lines are normed */
+} la_distances;
+
 typedef struct la_config {
     const la_arch *arch;
     int64_t hidden, layers, heads, kv_heads, head_dim, ffn, vocab, max_positions, type_vocab;
@@ -29,7 +39,9 @@ typedef struct la_config {
     la_rope rope[LA_ROPES];
     int n_ropes;         /* 0: not rotary */
     la_layer_plan *plan; /* [layers]; owned */
-    bool pool_mean;      /* the pooling key says so */
+    la_distances distances;
+    bool has_positions, has_types; /* tables of them */
+    bool pool_mean;                /* the pooling key says so */
     bool head_bias[LA_HEAD_LAYERS];
     la_activation head_activation[LA_HEAD_LAYERS];
     int64_t pad_id;           /* -1: none */

@@ -413,23 +413,33 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
         [LA_SLOT_Q] = {q, config->hidden, qkv_bias},
         [LA_SLOT_K] = {kv, config->hidden, qkv_bias},
         [LA_SLOT_V] = {kv, config->hidden, qkv_bias},
+        [LA_SLOT_POS_K] = {kv, config->hidden, qkv_bias},
+        [LA_SLOT_POS_Q] = {q, config->hidden, qkv_bias},
         [LA_SLOT_O] = {config->hidden, q, config->attention_bias},
         [LA_SLOT_GATE_UP] = {2 * config->ffn, config->hidden, config->ffn_bias},
         [LA_SLOT_GATE] = {config->ffn, config->hidden, config->ffn_bias},
         [LA_SLOT_UP] = {config->ffn, config->hidden, config->ffn_bias},
         [LA_SLOT_DOWN] = {config->hidden, config->ffn, config->ffn_bias},
     };
-    /* one input number for each stage: its projections read the same matrix */
-    int64_t inputs = model->n_inputs;
-    model->n_inputs += LA_STAGE_FFN_OUT + 1;
+    /* one input number for each stage: its projections read the same matrix, unless they read the
+     * lines of distances, or these too */
+    int64_t inputs = model->n_inputs, lines = inputs + LA_STAGE_FFN_OUT + 1;
+    model->n_inputs = lines + 1;
     char name[NAME_MAX_BYTES];
     for (int slot = 0; slot < LA_SLOTS; slot++) {
-        if (!b->arch->linear[slot])
+        const la_distances *distances = &config->distances;
+        bool pos_k = slot == LA_SLOT_POS_K, pos_q = slot == LA_SLOT_POS_Q;
+        bool own_lines = distances->span && !distances->shared;
+        if (!b->arch->linear[slot] || (pos_k && !(own_lines && distances->c2p)) ||
+            (pos_q && !(own_lines && distances->p2c)))
             continue;
+        bool reads_lines = pos_k || pos_q ||
+                           (slot == LA_SLOT_K && distances->shared && distances->c2p) ||
+                           (slot == LA_SLOT_Q && distances->shared && distances->p2c);
         snprintf(name, sizeof name, b->arch->linear[slot], (long long)number);
         LA_TRY(bind_linear(b, name, true, shapes[slot].out, shapes[slot].in, shapes[slot].bias,
-                           false, inputs + la_slot_stage((la_slot)slot), &layer->linear[slot],
-                           err));
+                           false, reads_lines ? lines : inputs + la_slot_stage((la_slot)slot),
+                           &layer->linear[slot], err));
     }
     const struct {
         const char *pattern;
@@ -610,16 +620,40 @@ static float embed_scale_of(const la_config *config, la_dtype type) {
     return (float)ldexp(rint(ldexp(fraction, bits)), exponent - bits);
 }
 
+static la_status bind_distances(binder *b, la_error *err) {
+    la_model *model = b->model;
+    const la_config *config = &model->config;
+    int64_t lines = 2 * config->distances.span, d = config->hidden;
+    bool trained;
+    const la_tensor *tensor = find_parameter(b, b->arch->distance_table, true, "weight", &trained);
+    if (!tensor)
+        return missing(b, b->arch->distance_table, true, "weight", err);
+    LA_TRY(check_shape(tensor, lines, d, err));
+    LA_TRY(check_values(b, tensor, err));
+    la_mat *table = &model->distance_table;
+    *table = (la_mat){NULL, lines, d, d, la_weight_type(model->be, tensor->dtype)};
+    LA_TRY(place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data, err));
+    if (!config->distances.norm)
+        return LA_OK;
+    return bind_norm(b, b->arch->norm_distances, true, d, &model->norm_distances, err);
+}
+
 static la_status bind_body(binder *b, la_error *err) {
     la_model *model = b->model;
     const la_config *config = &model->config;
     const la_arch *arch = b->arch;
     LA_TRY(bind_table(b, arch->embed_tokens, config->vocab, err));
     model->embed_scale = embed_scale_of(config, b->table_type);
-    LA_TRY(bind_table(b, arch->embed_positions, config->max_positions, err));
-    LA_TRY(bind_table(b, arch->embed_types, config->type_vocab, err));
+    if (config->has_positions)
+        LA_TRY(bind_table(b, arch->embed_positions, config->max_positions, err));
+    if (config->has_types)
+        LA_TRY(bind_table(b, arch->embed_types, config->type_vocab, err));
+    if (config->distances.span)
+        LA_TRY(bind_distances(b, err));
     if (arch->embed_norm)
-        LA_TRY(bind_norm(b, arch->embed_norm, true, config->embedding, &model->embed_norm, err));
+        LA_TRY(bind_norm(b, arch->embed_norm, true,
+                         arch->norm_after_project ? config->hidden : config->embedding,
+                         &model->embed_norm, err));
     if (config->embedding != config->hidden)
         LA_TRY(bind_linear(b, arch->embed_project, true, config->hidden, config->embedding,
                            arch->embed_project_bias, false, model->n_inputs++,

@@ -58,6 +58,8 @@ typedef struct la_model {
     la_task task;
     la_pool_token pool_token;
 
+    la_mat distance_table; /* [lines, d]; data NULL: none */
+    la_norm norm_distances;
     int n_tables; /* embedding tables: tokens, positions, types */
     la_mat tables[3];
     float embed_scale;

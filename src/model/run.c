@@ -66,6 +66,11 @@ static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, boo
     const la_arch *arch = config->arch;
     int64_t d = config->hidden, wide = config->heads * config->head_dim;
     layout_qkv(run, tokens, queries, pruned, arena, s);
+    int64_t lines = la_relative_lines(config, run->max_tokens);
+    if (config->distances.c2p && lines)
+        s->pos_k = take(run, arena, lines, wide);
+    if (config->distances.p2c && lines)
+        s->pos_q = take(run, arena, lines, wide);
     s->context = take(run, arena, queries, wide);
     s->sum = take(run, arena, queries, d);
     s->f = take(run, arena, queries, d);
@@ -182,8 +187,9 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
     int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
     int64_t state = run->model->max_state_cols;
     /* these two serve the head's sites as well */
-    run->site_g = take_f32(arena, rows, state);
-    run->site_all = take_f32(arena, run->max_tokens, state);
+    int64_t all = la_run_most_inputs(run->model, run->max_tokens);
+    run->site_g = take_f32(arena, run->n_rhs * all, state);
+    run->site_all = take_f32(arena, all, state);
     if (!run->n_kept)
         return;
     run->g = take(run, arena, rows, d);
@@ -224,7 +230,8 @@ static void layout(la_run *run, la_arena *arena) {
         run->iota = la_arena_take(arena, tokens, sizeof(int32_t));
     for (int i = 0; i < config->n_ropes; i++)
         run->angles[i] = la_arena_take(arena, tokens * (size_t)config->rope[i].dim, sizeof(float));
-    run->embedded = take(run, arena, run->max_tokens, config->embedding);
+    run->embedded = take(run, arena, run->max_tokens, largest(config->embedding, config->hidden));
+    run->embedded.cols = run->embedded.ld = config->embedding;
     run->stats_embed = take_stats(arena, run->max_tokens);
     if (model->embed_project.w.data) {
         run->projected = take(run, arena, run->max_tokens, config->embedding);
@@ -232,6 +239,7 @@ static void layout(la_run *run, la_arena *arena) {
             run->embed_site =
                 take(run, arena, run->max_tokens, model->embed_project.site->state_cols);
     }
+    la_relative_layout(run, arena);
     layout_layers(run, arena);
     layout_head(run, arena);
     if (run->n_rhs)
@@ -322,9 +330,9 @@ void la_run_rotate(la_run *run, int64_t layer, bool queries, int64_t n_rhs, int 
 
 /* Projections behind the attention of the last layer see all tokens when one of them is adapted and
  * all inputs count. */
-static bool can_prune(const la_model *model, bool all_inputs) {
+static bool can_prune(const la_model *model, bool all_inputs, bool forward_only) {
     const la_layer *last = &model->layers[model->config.layers - 1];
-    if (model->pool_token == LA_POOL_MEAN)
+    if (model->pool_token == LA_POOL_MEAN || (model->config.distances.span && !forward_only))
         return false;
     if (!all_inputs)
         return true;
@@ -347,21 +355,27 @@ static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *r
                            : model->lowest_layer < 0 ? model->config.layers
                                                      : model->config.layers - model->lowest_layer,
                  .recompute = any && shape->recompute,
-                 .pruned = can_prune(model, shape->all_inputs)};
+                 .pruned = can_prune(model, shape->all_inputs, !any)};
     run->layers = la_alloc((size_t)model->config.layers, sizeof *run->layers, err);
     return err->status;
+}
+
+/* A row reads fewer lines than twice its tokens. */
+int64_t la_run_most_inputs(const la_model *model, int64_t tokens) {
+    return model->config.distances.span ? 3 * tokens : tokens;
 }
 
 static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
     const la_config *config = &model->config;
     return (la_sizes){.max_rows = shape->max_rows,
-                      .max_tokens = shape->max_tokens,
+                      .max_tokens = la_run_most_inputs(model, shape->max_tokens),
                       .max_length = shape->max_tokens,
                       .n_rhs = shape->n_rhs,
                       .n_heads = config->heads,
                       .max_width = largest(config->ffn, config->hidden),
                       .max_factor = shape->max_factor,
                       .max_weight = model->max_weight,
+                      .max_relative = la_relative_lines(config, shape->max_tokens),
                       .max_small = model->be->activation == LA_F32 ? 0 : model->max_state_cols};
 }
 
@@ -404,6 +418,8 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
     layout(run, &arena);
     la_sizes sizes = sizes_of(model, shape);
     la_status status = open_angles(run, err);
+    if (status == LA_OK)
+        status = la_relative_open(run, err);
     if (status == LA_OK && model->task == LA_TASK_CHOICE && model->config.logit_cap > 0)
         status = open_softcap(run, err);
     if (status == LA_OK)
@@ -417,6 +433,7 @@ void la_run_close(la_run *run) {
     if (run->memory)
         run->model->be->ops->release(run->model->be, run->memory);
     free(run->layers);
+    la_relative_close(run);
     free(run->host_angles);
     free(run->slopes);
     free(run->sloped);
@@ -477,6 +494,7 @@ static void upload_batch(la_run *run, const la_batch *batch) {
         .softcap = (float)config->score_cap,
     };
     upload_angles(run, batch);
+    la_relative_upload(run, batch);
 }
 
 static void forward_embedding(la_run *run) {
@@ -484,13 +502,21 @@ static void forward_embedding(la_run *run) {
     la_backend *be = model->be;
     const int32_t *ids[3] = {run->ids};
     int n = 1;
-    if (model->config.arch->embed_positions)
+    if (model->config.has_positions)
         ids[n++] = run->embed_at;
-    if (model->config.arch->embed_types)
+    if (model->config.has_types)
         ids[n++] = run->types;
     la_mat *first = &run->layers[0].in;
     bool norm = model->embed_norm.weight != NULL, project = model->embed_project.w.data != NULL;
     la_mat *normed = project ? &run->projected : first;
+    if (project && norm && model->config.arch->norm_after_project) {
+        la_mat wide = la_mat_of(first->type, run->embedded.data, first->rows, first->cols);
+        be->ops->embed(be, n, model->tables, ids, model->embed_scale, &run->projected);
+        la_linear_forward(be, &model->embed_project, &run->projected, NULL, &run->embed_site,
+                          &wide);
+        be->ops->norm(be, &model->embed_norm, &wide, run->stats_embed, first);
+        return;
+    }
     be->ops->embed(be, n, model->tables, ids, model->embed_scale, norm ? &run->embedded : normed);
     if (norm)
         be->ops->norm(be, &model->embed_norm, &run->embedded, run->stats_embed, normed);
@@ -629,8 +655,8 @@ static la_mat backward_head(la_run *run, const la_block_visitor *visitor) {
         la_mat dx = la_mat_f32(run->head_g[1 - at].data, rows, layer->linear.w.cols);
         bool all = !i && !run->pruned && la_head_reads_all(model);
         la_linear_backward(run, &layer->linear, &run->head_site[i],
-                           all ? &run->final_all : &run->head_in[i], &run->head_in[i], true, &g, 0,
-                           &dx, true, visitor);
+                           all ? &run->final_all : &run->head_in[i], &run->head_in[i], run->cu,
+                           true, &g, 0, &dx, true, visitor);
         g = dx;
         at = 1 - at;
     }
@@ -675,7 +701,7 @@ la_status la_run_backward(la_run *run, const float *cotangents, const la_block_v
             la_mat first =
                 la_mat_of(run->g.type, run->g.data, m * run->n_tokens, model->config.hidden);
             la_linear_backward(run, &model->embed_project, &run->embed_site, &run->projected,
-                               &run->projected, false, &first, 0, NULL, false, visitor);
+                               &run->projected, run->cu, false, &first, 0, NULL, false, visitor);
         }
     }
     return be->ops->sync(be, err);

@@ -7,6 +7,7 @@
 
 #include "model/batch.h"
 #include "model/model.h"
+#include "model/relative.h"
 
 /* Columns [from, from + cols) of m. */
 static inline la_mat la_mat_columns(const la_mat *m, int64_t from, int64_t cols) {
@@ -18,7 +19,7 @@ static inline la_mat la_mat_columns(const la_mat *m, int64_t from, int64_t cols)
 
 /* What a layer leaves for its backward. T tokens come in, Q go out (Q = T, or the pooled tokens in
  * the last layer). */
-typedef struct la_layer_state {
+struct la_layer_state {
     la_mat in;           /* [T, d] the residual stream */
     la_mat a;            /* [T, d] what q, k, v read: in, or its norm */
     la_mat a_q, in_q;    /* [Q, d] the rows of a and in that go on; the same matrices where Q = T */
@@ -38,10 +39,11 @@ typedef struct la_layer_state {
     float *stats_a, *stats_f; /* of norm_attention and norm_ffn */
     float *stats_attended, *stats_added, *stats_q, *stats_k;
     float *lse;            /* [Q, heads] of attention */
+    la_mat pos_k, pos_q;   /* [lines, heads * head_dim] of the table of distances */
     la_mat site[LA_SLOTS]; /* adapter states */
-} la_layer_state;
+};
 
-typedef struct la_run {
+struct la_run {
     la_model *model;
     int64_t max_tokens, max_rows, n_rhs;
     bool pruned;         /* the last layer works on the pooled tokens only */
@@ -58,6 +60,7 @@ typedef struct la_run {
     int32_t *iota;           /* [max_tokens] 0, 1, 2, ...; only for the latter */
     float *host_angles;      /* likewise; owned */
     la_attention attention;
+    la_run_relative relative;
 
     la_layer_state *layers; /* those below the lowest wanted layer share memory */
     float *stats_embed;
@@ -80,7 +83,7 @@ typedef struct la_run {
     /* of the logits' softcap, on the host; owned */
     float *slopes; /* [max_rows, n_classes] */
     float *sloped; /* [n_rhs max_rows, n_classes] cotangents times slopes */
-} la_run;
+};
 
 /* What a run is for. */
 typedef struct la_run_shape {
@@ -95,6 +98,8 @@ typedef struct la_run_shape {
 /* Bytes of activations that such a run takes on the device, and what workspaces depend on. */
 la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
                       la_error *err);
+/* Rows that a block's input can have in a batch of so many tokens. */
+int64_t la_run_most_inputs(const la_model *model, int64_t tokens);
 /* Free with la_run_close. */
 la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, la_error *err);
 void la_run_close(la_run *run);
@@ -124,10 +129,10 @@ void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
 void la_run_rotate(la_run *run, int64_t layer, bool queries, int64_t n_rhs, int sign, la_mat *x);
 
 /* dx = beta dx + g w and the adapter's share, its blocks to the visitor. x: what the projection
- * read, over all its tokens; x_at_g: the rows that have cotangents, one a row when per_row. want_dx
- * false: only the blocks. */
+ * read, over all its tokens, those of row r from cu[r] on; x_at_g: the rows that have cotangents,
+ * one a row when per_row. want_dx false: only the blocks. */
 void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *state, const la_mat *x,
-                        const la_mat *x_at_g, bool per_row, const la_mat *g, float beta, la_mat *dx,
-                        bool want_dx, const la_block_visitor *visitor);
+                        const la_mat *x_at_g, const int32_t *cu, bool per_row, const la_mat *g,
+                        float beta, la_mat *dx, bool want_dx, const la_block_visitor *visitor);
 
 #endif

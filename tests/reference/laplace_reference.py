@@ -9,8 +9,8 @@ dense matrix.  No eigenbasis trick, no closed form of a gradient, no batching: s
            [--choice-ids 3,5,7] [--params lora|lora+head|head] [--out FILE] [--check EXPECTED.json]
 
 R counts the real tokens for every adapter block, also for one that is applied to one token of a row (a pooler) or to more than the tokens
-(the projections of a DeBERTa, which the relative positions share: the lines of that table that a row reads enter the sums as its tokens
-do); reduce takes the mean over all of a row's inputs.
+(the projections of a DeBERTa, which the relative positions share: the lines of that table between a row's extreme distances enter the
+sums as its tokens do); reduce takes the mean over all of a row's inputs.
 
 A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G [out,out], A [in,in]).
 """
@@ -153,6 +153,19 @@ def read_rows(path):
         return [json.loads(line) for line in f if line.strip()]
 
 
+def lines_read(config, length):
+    """The lines of a DeBERTa's table between the extreme distances of a row, whether or not the logits read all of them."""
+    from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+    most = config.max_relative_positions if config.max_relative_positions >= 1 else config.max_position_embeddings
+    span = config.position_buckets if config.position_buckets > 0 else most
+    ends = torch.tensor([1 - length, length - 1])
+    if config.position_buckets > 0:
+        ends = make_log_bucket_position(ends, config.position_buckets, most).long()
+    first, last = (ends + span).clamp(0, 2 * span - 1).tolist()
+    return slice(first, last + 1)
+
+
 def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
     """Logits [C], and per block: inputs a [T, in], output gradients g [C, T, out], Jacobian J [C, out, in]."""
     ids = torch.tensor([row["input_ids"]])
@@ -176,7 +189,10 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
             gradient = torch.stack([pc[at + use].reshape(-1, y.shape[-1]) for pc in per_class])
             x = x.detach().reshape(-1, x.shape[-1])
             if b.is_table(use):
-                read = gradient.abs().sum(dim=(0, 2)) > 0
+                read = lines_read(model.config, len(row["input_ids"])) if gradient.abs().sum() > 0 else slice(0)
+                unread = gradient.abs().sum(dim=(0, 2))
+                unread[read] = 0
+                assert (unread == 0).all()
                 x, gradient = x[read], gradient[:, read]
             a.append(x)
             g.append(gradient)

@@ -44,6 +44,8 @@
     CASE(llama_dynamic, "llama-dynamic")                                                           \
     CASE(llama_yarn, "llama-yarn")                                                                 \
     CASE(llama_yarn_mscale, "llama-yarn-mscale")                                                   \
+    CASE(deberta_v2, "deberta-v2")                                                                 \
+    CASE(deberta_v2_separate, "deberta-v2-separate")                                               \
     CASE(llama_head, "llama-head")                                                                 \
     CASE(llama_nf4, "llama-nf4")                                                                   \
     CASE(llama_int8, "llama-int8")                                                                 \
