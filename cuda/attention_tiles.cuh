@@ -138,14 +138,22 @@ template <> struct la_tiles<float> {
     }
 };
 
+/* Columns of a head that a warp can hold sums of. */
+enum { COLUMNS_MOST = 128 };
+
 /* Sizes that follow. A block takes ROWS rows (queries, or keys in the backward of k and v), 16 a
- * warp, against SPAN at a time of the other kind. */
+ * warp, against SPAN at a time of the other kind. Wider heads than COLUMNS_MOST are shared out among
+ * PARTS blocks, each of which forms all weights and sums its columns; they have fewer warps, for
+ * lack of shared memory, and in f32 one span of the other kind's matrices at a time. */
 template <typename T, int HD> struct la_shape {
-    static constexpr int WARPS = la_tiles<T>::WARPS, THREADS = WARPS * LA_WARP;
+    static constexpr bool WIDE = HD > COLUMNS_MOST, ONE_SPAN = WIDE && sizeof(T) == 4;
+    static constexpr int WARPS = la_tiles<T>::WARPS / (WIDE ? 2 : 1), THREADS = WARPS * LA_WARP;
     static constexpr int ROWS = WARPS * SIDE;
     static constexpr int LD = HD + la_tiles<T>::PAD;           /* of tiles */
     static constexpr int WEIGHTS_LD = SPAN + la_tiles<T>::PAD; /* of strips of weights */
-    static constexpr int FRAGMENTS = HD / SIDE;                /* of [16, HD] */
+    static constexpr int COLUMNS = WIDE ? COLUMNS_MOST : HD;   /* of sums */
+    static constexpr int PARTS = HD / COLUMNS;
+    static constexpr int FRAGMENTS = COLUMNS / SIDE; /* of [16, COLUMNS] */
 };
 
 /* Shared memory of a block. Every part starts at a multiple of 32 bytes, as wmma asks of its
@@ -154,14 +162,18 @@ template <typename T, int HD> struct la_shared {
     typedef la_shape<T, HD> shape;
     T rows_a[shape::ROWS * shape::LD]; /* the block's rows: of q, or of k */
     T span_a[SPAN * shape::LD];        /* what they meet: of k and v, or of q and g */
-    T span_b[SPAN * shape::LD];
+    T span_other[shape::ONE_SPAN ? 32 / sizeof(T) : SPAN * shape::LD];
     float strip[shape::WARPS][SIDE * STRIP_LD];
     T weights[shape::WARPS][SIDE * shape::WEIGHTS_LD];
+
+    __device__ __forceinline__ T *span_b(void) {
+        return shape::ONE_SPAN ? span_a : span_other;
+    }
 };
 template <typename T, int HD> struct la_shared_backward : la_shared<T, HD> {
     T rows_b[la_shape<T, HD>::ROWS * la_shape<T, HD>::LD]; /* of g, or of v */
     float lse[SPAN], delta[SPAN];                          /* of the queries in the span */
-    int last_seen[SPAN];                                   /* by them: -1 where there is no query */
+    int place[SPAN];                                       /* theirs */
 };
 
 /* It lies within dynamic shared memory, which is aligned to half of what wmma asks for. */
@@ -267,25 +279,27 @@ __device__ __forceinline__ void la_strip_product(float *strip, const T *a, const
     __syncwarp();
 }
 
-/* sum[16, HD] += x b[32, HD], where every lane has its half row of x[16, 32]. The way is through
- * weights, free afterwards. */
+/* sum[16, COLUMNS] += x b[32, COLUMNS], where every lane has its half row of x[16, 32]. The way is
+ * through weights, free afterwards. */
 template <typename T, int HD>
-__device__ __forceinline__ void la_strip_add(typename la_tiles<T>::sums (&sum)[HD / SIDE],
-                                             T *weights, const float (&x)[HALF], const T *b) {
+__device__ __forceinline__ void
+la_strip_add(typename la_tiles<T>::sums (&sum)[la_shape<T, HD>::FRAGMENTS], T *weights,
+             const float (&x)[HALF], const T *b) {
     constexpr int LD = la_shape<T, HD>::LD, WEIGHTS_LD = la_shape<T, HD>::WEIGHTS_LD;
     la_store_half(weights + la_strip_row() * WEIGHTS_LD + la_strip_column(), x, HALF, true);
     __syncwarp();
-    la_tiles<T>::template product<SPAN, HD, false>(sum, weights, WEIGHTS_LD, b, LD);
+    la_tiles<T>::template product<SPAN, la_shape<T, HD>::COLUMNS, false>(sum, weights, WEIGHTS_LD,
+                                                                         b, LD);
     __syncwarp();
 }
 
-/* to[0..head_dim) = factor times this lane's row of sum[16, HD], where inside. */
+/* to[0..columns) = factor times this lane's row of sum[16, COLUMNS], where inside. */
 template <typename T, int HD>
 __device__ __forceinline__ void
-la_store_rows(float *strip, const typename la_tiles<T>::sums (&sum)[HD / SIDE], float factor, T *to,
-              bool inside, int head_dim, bool packed) {
+la_store_rows(float *strip, const typename la_tiles<T>::sums (&sum)[la_shape<T, HD>::FRAGMENTS],
+              float factor, T *to, bool inside, int columns, bool packed) {
     LA_UNROLL
-    for (int first = 0; first < HD; first += SPAN) {
+    for (int first = 0; first < la_shape<T, HD>::COLUMNS; first += SPAN) {
         la_tiles<T>::store(strip, sum[first / SIDE]);
         la_tiles<T>::store(strip + SIDE, sum[first / SIDE + 1]);
         __syncwarp();
@@ -297,7 +311,7 @@ la_store_rows(float *strip, const typename la_tiles<T>::sums (&sum)[HD / SIDE], 
             x[j] *= factor;
         int col = first + la_strip_column();
         if (inside)
-            la_store_half(to + col, x, head_dim - col, packed);
+            la_store_half(to + col, x, columns - col, packed);
     }
 }
 

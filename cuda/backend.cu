@@ -141,6 +141,9 @@ static void scratch_sizes(const la_sizes *sizes, size_t bytes[LA_CUDA_SCRATCHES]
         bytes[LA_CUDA_DRAWS] = la_cuda_draws_bytes(sizes->max_rows, sizes->n_rhs + 1);
     bytes[LA_CUDA_DELTA] =
         static_cast<size_t>(sizes->n_rhs * sizes->max_tokens * sizes->n_heads) * sizeof(float);
+    bytes[LA_CUDA_RELATIVE] =
+        static_cast<size_t>(3 * sizes->max_tokens * sizes->n_heads * sizes->max_relative) *
+        sizeof(float);
 }
 
 static size_t cuda_workspace(la_backend *be, const la_sizes *sizes) {
@@ -166,6 +169,7 @@ static la_status cuda_reserve(la_backend *be, const la_sizes *sizes, la_error *e
     la_cuda *cu = la_cuda_of(be);
     size_t bytes[LA_CUDA_SCRATCHES];
     scratch_sizes(sizes, bytes);
+    cu->max_relative = sizes->max_relative;
     for (int i = 0; i < LA_CUDA_SCRATCHES; i++)
         if (bytes[i])
             la_cuda_scratch_get(cu, static_cast<la_cuda_scratch_kind>(i), bytes[i]);
@@ -309,6 +313,7 @@ static la_ops make_table(void) {
     ops.gather = la_cuda_gather;
     ops.scatter = la_cuda_scatter;
     ops.segment_sum = la_cuda_segment_sum;
+    ops.segment_spread = la_cuda_segment_spread;
     ops.add = la_cuda_add;
     ops.append_one = la_cuda_append_one;
     ops.norm = la_cuda_norm;

@@ -37,11 +37,12 @@ enum {
 
 /* Device memory that grows at need and is kept. */
 typedef enum la_cuda_scratch_kind {
-    LA_CUDA_WIDEN,  /* a weight or a factor of a product in another type */
-    LA_CUDA_FACTOR, /* f32 [d, d] of a batch */
-    LA_CUDA_DELTA,  /* f32 [n_rhs, Q, heads] of attention's backward */
-    LA_CUDA_RAW,    /* weights on their way to another type */
-    LA_CUDA_DRAWS,  /* Monte Carlo */
+    LA_CUDA_WIDEN,    /* a weight or a factor of a product in another type */
+    LA_CUDA_FACTOR,   /* f32 [d, d] of a batch */
+    LA_CUDA_DELTA,    /* f32 [n_rhs, Q, heads] of attention's backward */
+    LA_CUDA_RELATIVE, /* f32 [3, tokens, heads, reached]: scores that know distances */
+    LA_CUDA_RAW,      /* weights on their way to another type */
+    LA_CUDA_DRAWS,    /* Monte Carlo */
     LA_CUDA_SCRATCHES
 } la_cuda_scratch_kind;
 
@@ -57,6 +58,7 @@ typedef struct la_cuda {
     la_gemm_cache *gemms;
     void *scratch[LA_CUDA_SCRATCHES];
     size_t scratch_bytes[LA_CUDA_SCRATCHES];
+    int64_t max_relative; /* as reserved; 0: a row may reach all of the position tables */
     /* copies from the host */
     unsigned char *stage[LA_STAGES];
     cudaEvent_t stage_free[LA_STAGES];
@@ -99,12 +101,14 @@ void la_cuda_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const
 void la_cuda_unpack(la_cuda *cu, const la_mat *w, la_mat *y);
 /* rows.cu */
 void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                   la_mat *y);
+                   float scale, la_mat *y);
 void la_cuda_gather(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
 void la_cuda_scatter(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_t *index,
                      bool accumulate, la_mat *y);
 void la_cuda_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
                          const int32_t *cu_rows, bool mean, la_mat *y);
+void la_cuda_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
+                            const int32_t *cu_rows, la_mat *y);
 void la_cuda_add(la_backend *be, const la_mat *x, la_mat *y);
 void la_cuda_append_one(la_backend *be, const la_mat *x, la_mat *y);
 /* y = x in the type of y; x may be f32, f16 or bf16, y f32 or bf16 */
@@ -118,8 +122,9 @@ void la_cuda_activation(la_backend *be, la_activation kind, const la_mat *x, con
 void la_cuda_activation_backward(la_backend *be, la_activation kind, const la_mat *x,
                                  const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
                                  la_mat *dup);
-void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
-                    const int32_t *positions, int64_t n_rhs, int sign, la_mat *x);
+void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
+                    const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
+                    la_mat *x);
 /* attention.cu */
 void la_cuda_attention(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
                        const la_mat *v, float *lse, la_mat *out);

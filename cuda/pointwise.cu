@@ -211,9 +211,10 @@ __global__ void act_backward_rows(activation_argument a) {
 
 /* ---- rotary embedding ---- */
 
-/* x[n_rhs T, heads * head_dim] in place; a thread N pairs of a head */
+/* x[n_rhs T, heads * head_dim] in place, the first 2 pairs columns of each head; a thread N pairs of
+ * a head */
 template <typename T, int N>
-__global__ void rotate_rows(int64_t n_heads, int64_t pairs, const float *angles,
+__global__ void rotate_rows(int64_t n_heads, int64_t head_dim, int64_t pairs, const float *angles,
                             const int32_t *positions, int64_t tokens, float direction, int64_t rows,
                             T *x, int64_t ld) {
     int64_t at = la_first_col(N);
@@ -222,7 +223,7 @@ __global__ void rotate_rows(int64_t n_heads, int64_t pairs, const float *angles,
     int64_t h = at / pairs, j = at % pairs;
     for (int64_t row = la_first_row(); row < rows; row += la_row_step()) {
         const float *angle = angles + (positions[row % tokens] * pairs + j) * 2;
-        T *head = x + row * ld + h * 2 * pairs + j;
+        T *head = x + row * ld + h * head_dim + j;
         float a[N], b[N], turn[2 * N]; /* cosine, sine, cosine, ... */
         la_load<2 * N>(angle, turn);
         la_load<N>(head, a);
@@ -360,17 +361,19 @@ void la_cuda_activation_backward(la_backend *be, la_activation kind, const la_ma
 #undef LAUNCH
 }
 
-void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, const float *angles,
-                    const int32_t *positions, int64_t n_rhs, int sign, la_mat *x) {
+void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
+                    const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
+                    la_mat *x) {
     la_cuda *cu = la_cuda_of(be);
-    int64_t pairs = head_dim / 2;
+    int64_t pairs = rotary_dim / 2;
     if (!x->rows || !pairs)
         return;
     /* a table of angles is an allocation of its own, or a piece of an arena: 64-byte aligned */
-    bool wide = pairs % la_wide(x->type) == 0 && la_all_wide(x->type, {x});
+    int64_t width = la_wide(x->type);
+    bool wide = pairs % width == 0 && head_dim % width == 0 && la_all_wide(x->type, {x});
 #define LAUNCH(T, N)                                                                               \
     LA_LAUNCH((rotate_rows<T, N>), la_rows_grid(x->rows, n_heads *pairs, N), la_rows_block(), 0,   \
-              cu->stream, n_heads, pairs, angles, positions, x->rows / n_rhs,                      \
+              cu->stream, n_heads, head_dim, pairs, angles, positions, x->rows / n_rhs,            \
               static_cast<float>(sign), x->rows, la_data<T>(x), x->ld)
     LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH

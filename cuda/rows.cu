@@ -31,9 +31,10 @@ __device__ __forceinline__ void load_as(la_dtype type, const void *data, int64_t
     }
 }
 
-/* y[T,d] = sum of rows of tables [*,d] */
+/* y[T,d] = scale times the sum of rows of tables [*,d] */
 template <typename T, int N>
-__global__ void embed_rows(tables_argument tables, int64_t rows, int64_t cols, T *y, int64_t ld) {
+__global__ void embed_rows(tables_argument tables, float scale, int64_t rows, int64_t cols, T *y,
+                           int64_t ld) {
     int64_t j = la_first_col(N);
     if (j >= cols)
         return;
@@ -43,7 +44,7 @@ __global__ void embed_rows(tables_argument tables, int64_t rows, int64_t cols, T
             load_as<N>(tables.type[i], tables.data[i], tables.ids[i][t] * tables.ld[i] + j, value);
 #pragma unroll
             for (int k = 0; k < N; k++)
-                sum[k] += value[k];
+                sum[k] += scale * value[k];
         }
         la_store<N>(y + t * ld + j, sum);
     }
@@ -92,6 +93,22 @@ __global__ void sum_segments(const X *x, int64_t ld_x, int64_t tokens, int64_t c
         if (mean)
             sum *= 1.0f / static_cast<float>(to - from);
         y[(k * n + i) * ld_y + j] = la_from_float<Y>(sum);
+    }
+}
+
+/* y[k T + t] = x[k n + i] / length of row i, for its tokens t; grid as above */
+template <typename X, typename Y>
+__global__ void spread_segments(const X *x, int64_t ld_x, int64_t tokens, int64_t cols,
+                                const int32_t *cu, int64_t n, Y *y, int64_t ld_y) {
+    int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, k = blockIdx.z;
+    if (j >= cols)
+        return;
+    for (int64_t i = blockIdx.y; i < n; i += gridDim.y) {
+        int32_t from = cu[i], to = cu[i + 1];
+        Y value = la_from_float<Y>(1.0f / static_cast<float>(to - from) *
+                                   la_to_float(x[(k * n + i) * ld_x + j]));
+        for (int32_t t = from; t < to; t++)
+            y[(k * tokens + t) * ld_y + j] = value;
     }
 }
 
@@ -173,6 +190,16 @@ void segments(la_cuda *cu, const la_mat *x, int64_t n_rhs, int64_t n_rows, const
     la_cuda_launched(cu, "sum_segments");
 }
 
+template <typename X, typename Y>
+void spread(la_cuda *cu, const la_mat *x, int64_t n_rhs, int64_t n_rows, const int32_t *cu_rows,
+            la_mat *y) {
+    dim3 grid(la_cuda_blocks(y->cols, 128), static_cast<unsigned>(n_rows < 65535 ? n_rows : 65535),
+              static_cast<unsigned>(n_rhs));
+    LA_LAUNCH((spread_segments<X, Y>), grid, dim3(128), 0, cu->stream, la_data<X>(x), x->ld,
+              y->rows / n_rhs, y->cols, cu_rows, n_rows, la_data<Y>(y), y->ld);
+    la_cuda_launched(cu, "spread_segments");
+}
+
 } // namespace
 
 /* Calls function<X, Y>(...) by the types of the two matrices. */
@@ -189,7 +216,7 @@ void segments(la_cuda *cu, const la_mat *x, int64_t n_rhs, int64_t n_rows, const
     } while (0)
 
 void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                   la_mat *y) {
+                   float scale, la_mat *y) {
     la_cuda *cu = la_cuda_of(be);
     tables_argument argument = {};
     argument.count = n_tables;
@@ -206,7 +233,7 @@ void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int
         wide = wide && la_has_width(&tables[i], la_wide(y->type));
 #define LAUNCH(T, N)                                                                               \
     LA_LAUNCH((embed_rows<T, N>), la_rows_grid(y->rows, y->cols, N), la_rows_block(), 0,           \
-              cu->stream, argument, y->rows, y->cols, la_data<T>(y), y->ld)
+              cu->stream, argument, scale, y->rows, y->cols, la_data<T>(y), y->ld)
     LA_BY_TYPE(y->type, wide, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "embed_rows");
@@ -240,6 +267,13 @@ void la_cuda_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t
     la_cuda *cu = la_cuda_of(be);
     if (n_rows && y->cols)
         BY_TYPES(segments, x, y, cu, x, n_rhs, n_rows, cu_rows, mean, y);
+}
+
+void la_cuda_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
+                            const int32_t *cu_rows, la_mat *y) {
+    la_cuda *cu = la_cuda_of(be);
+    if (n_rows && y->cols)
+        BY_TYPES(spread, x, y, cu, x, n_rhs, n_rows, cu_rows, y);
 }
 
 void la_cuda_add(la_backend *be, const la_mat *x, la_mat *y) {
