@@ -3,11 +3,12 @@
  * Largest gaps observed, emulated (tf32 is as f32). Sharp: scores of 100 and more, whose rounding
  * the exponential magnifies.
  *
- *                          f32      sharp    bf16     sharp
- *   attention              5.0e-7   4.0e-6   3.3e-3   2.0e-3
- *   attention_backward q   1.4e-6   7.8e-6   5.5e-3   8.5e-3
- *                      k   6.4e-7   6.6e-6   5.5e-3   1.3e-2
- *                      v   5.1e-7   1.9e-6   3.8e-3   3.4e-3 */
+ *                                   f32      sharp    bf16     sharp
+ *   attention                       5.8e-7   4.0e-6   3.7e-3   2.3e-3
+ *   attention_backward q            1.7e-6   7.8e-6   5.9e-3   8.5e-3
+ *                      k            1.3e-6   6.6e-6   5.5e-3   1.3e-2
+ *                      v            5.4e-7   2.1e-6   4.1e-3   3.4e-3
+ *                      distances    1.2e-6   5.7e-6   6.0e-3   8.8e-3 */
 #include "cuda/compare.h"
 
 #include <math.h>
@@ -67,7 +68,7 @@ static const attention_case cases[] = {
     /* windows: narrower and wider than a tile, on one side and on both */
     {8, 2, 1, 0, 5, 0, EVERY, 1, 0, NEITHER},
     {64, 2, 2, 0, 40, 40, EVERY, 1, 0, NEITHER},
-    {20, 2, 2, 0, 0, 0, EVERY, 1, 0, NEITHER},
+    {20, 2, 2, 0, 1, 0, EVERY, 1, 0, NEITHER},
     {32, 2, 1, 0, 3, 17, EVERY, 1, 0, NEITHER},
     {5, 2, 2, 0, 0, ALL, EVERY, 1, 0, NEITHER},
     {20, 4, 2, 0, 9, 4, ONE, 1, 0, NEITHER},
@@ -133,6 +134,12 @@ static void open_relative(batch *b, const lengths *rows) {
     b->at = ints(2 * REACH + 1, at);
     b->cu_relative = ints(rows->n + 1, cu);
     b->reached = cu[rows->n];
+    /* reserved for what these rows reach, or not at all */
+    int64_t most = rows_reached(b->max_length);
+    assert_in_range(most, 1, TABLE);
+    la_sizes sizes = {.max_relative = b->of.heads % 2 ? 0 : most};
+    la_error err = {0};
+    assert_int_equal(device.ops->reserve(&device, &sizes, &err), LA_OK);
 }
 
 static la_mat mat_or_none(operand *o) {
@@ -292,11 +299,12 @@ static void attention_backward(la_dtype type) {
     check("attention_backward, q", type, gaps[0].dq, (limits){5e-6, 5e-6, 2e-2});
     check("attention_backward, k", type, gaps[0].dk, (limits){2.5e-6, 2.5e-6, 2e-2});
     check("attention_backward, v", type, gaps[0].dv, (limits){2e-6, 2e-6, 8e-3});
-    check("attention_backward, distances", type, gaps[0].dpos, (limits){5e-6, 5e-6, 2e-2});
+    check("attention_backward, distances", type, gaps[0].dpos, (limits){4.5e-6, 4.5e-6, 2e-2});
     check("attention_backward, q, sharp", type, gaps[1].dq, (limits){3e-5, 3e-5, 3e-2});
     check("attention_backward, k, sharp", type, gaps[1].dk, (limits){2.6e-5, 2.6e-5, 4e-2});
     check("attention_backward, v, sharp", type, gaps[1].dv, (limits){7e-6, 7e-6, 1.2e-2});
-    check("attention_backward, distances, sharp", type, gaps[1].dpos, (limits){3e-5, 3e-5, 3e-2});
+    check("attention_backward, distances, sharp", type, gaps[1].dpos,
+          (limits){2.2e-5, 2.2e-5, 3e-2});
 }
 
 /* ---- independence of rows ---- */

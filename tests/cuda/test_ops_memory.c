@@ -170,6 +170,14 @@ static void sizes_of_memory(la_dtype type) {
     sizes.max_factor = 5;
     assert_int_equal(device.ops->reserve(&device, &sizes, &err), LA_OK);
     check_add(type);
+    /* tables of scores that know distances: a number for each token, head and row reached */
+    bytes = device.ops->workspace(&device, &sizes);
+    sizes.max_relative = 90;
+    size_t with = device.ops->workspace(&device, &sizes);
+    assert_true(with - bytes >= (size_t)(2 * 130 * 4 * 90) * sizeof(float));
+    assert_int_equal(device.ops->reserve(&device, &sizes, &err), LA_OK);
+    check_add(type);
+    sizes.max_relative = 0;
     /* one that cannot be had is told here, and once */
     sizes.max_factor = 1 << 24;
     assert_int_equal(device.ops->reserve(&device, &sizes, &err), LA_RESOURCE);

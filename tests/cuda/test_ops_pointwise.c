@@ -22,13 +22,13 @@
 
 enum { RHS = 3 };
 
-/* The widest rows are more than a block's registers hold. */
+/* The widest rows are more than a block's registers hold; the last one is columns of a wider matrix. */
 static const struct {
     int64_t rows, cols, pad, offset;
 } shapes[] = {
     {7, 5, 0, 0},   {7, 13, 3, 1},   {37, 33, 7, 0},  {130, 72, 0, 0},
     {37, 72, 8, 0}, {7, 257, 2, 3},  {37, 64, 0, 0},  {37, 256, 0, 8},
-    {5, 768, 0, 0}, {2, 5120, 0, 0}, {1, 9001, 0, 0},
+    {5, 768, 0, 0}, {2, 5120, 0, 0}, {1, 9001, 0, 0}, {37, 64, 128, 64},
 };
 
 /* ---- norms ---- */
@@ -206,10 +206,10 @@ static void activation_tails(la_dtype type) {
 /* ---- rotary embedding ---- */
 
 static double rotate_case(la_dtype type, int64_t tokens, int64_t heads, int64_t head_dim,
-                          int64_t n_rhs, int sign, int64_t pad) {
+                          int64_t rotary_dim, int64_t n_rhs, int sign, int64_t pad) {
     enum { PLACES = 50 };
-    int64_t half = head_dim / 2;
-    double *values = normal(PLACES * head_dim);
+    int64_t half = rotary_dim / 2;
+    double *values = normal(PLACES * rotary_dim);
     int32_t *at = calloc((size_t)tokens, sizeof *at);
     assert_non_null(at);
     for (int64_t p = 0; p < PLACES; p++)
@@ -220,13 +220,13 @@ static double rotate_case(la_dtype type, int64_t tokens, int64_t heads, int64_t 
         }
     for (int64_t t = 0; t < tokens; t++)
         at[t] = (int32_t)((t * t + 3) % PLACES);
-    operand *angles = dense(LA_F32, PLACES, head_dim, values), *positions = ints(tokens, at);
+    operand *angles = dense(LA_F32, PLACES, rotary_dim, values), *positions = ints(tokens, at);
     free(values);
     free(at);
     lay_out(pad, pad % 8);
     operand *x = changed(drawn(type, n_rhs * tokens, heads * head_dim, 1));
     while (next_run())
-        be->ops->rotate(be, heads, head_dim, head_dim, data(angles), data(positions), n_rhs, sign,
+        be->ops->rotate(be, heads, head_dim, rotary_dim, data(angles), data(positions), n_rhs, sign,
                         on(x));
     double worst = gap(x);
     forget();
@@ -234,13 +234,18 @@ static double rotate_case(la_dtype type, int64_t tokens, int64_t heads, int64_t 
 }
 
 static void rotate(la_dtype type) {
-    static const int64_t head_dims[] = {2, 6, 20, 32, 64, 72, 128};
+    /* columns of a head, and those that turn */
+    static const int64_t heads[][2] = {{2, 2},   {6, 6},   {20, 20},   {32, 32},
+                                       {64, 64}, {72, 72}, {128, 128}, {256, 256},
+                                       {6, 2},   {80, 32}, {128, 96},  {100, 16}};
+    static const int64_t pads[] = {0, 3, 64};
     double worst = 0;
-    for (int64_t d = 0; d < COUNT(head_dims); d++)
-        for (int64_t pad = 0; pad < 4; pad += 3)
+    for (int64_t d = 0; d < COUNT(heads); d++)
+        for (int64_t p = 0; p < COUNT(pads); p++)
             for (int sign = -1; sign <= 1; sign += 2) {
-                worst = larger(worst, rotate_case(type, 37, 3, head_dims[d], 1, sign, pad));
-                worst = larger(worst, rotate_case(type, 7, 2, head_dims[d], RHS, sign, pad));
+                int64_t dim = heads[d][0], turns = heads[d][1];
+                worst = larger(worst, rotate_case(type, 37, 3, dim, turns, 1, sign, pads[p]));
+                worst = larger(worst, rotate_case(type, 7, 2, dim, turns, RHS, sign, pads[p]));
             }
     check("rotate", type, worst, (limits){2e-7, 2e-7, 4e-3});
 }

@@ -24,13 +24,13 @@
 enum { RHS = 3 };
 
 /* Multiples of nothing, and of what tensor cores and vector loads like; rows between which there is
- * a gap, and that begin anywhere. */
+ * a gap, and that begin anywhere; columns of a wider matrix. */
 static const struct {
     int64_t rows, in, out, pad, offset;
 } shapes[] = {
-    {1, 5, 257, 0, 0},   {7, 13, 11, 3, 1},    {37, 33, 9, 7, 0},  {37, 72, 33, 1, 3},
-    {130, 33, 72, 5, 1}, {37, 257, 130, 0, 0}, {64, 64, 64, 0, 0}, {37, 64, 256, 8, 0},
-    {7, 256, 64, 16, 8}, {130, 72, 8, 0, 0},
+    {1, 5, 257, 0, 0},   {7, 13, 11, 3, 1},    {37, 33, 9, 7, 0},     {37, 72, 33, 1, 3},
+    {130, 33, 72, 5, 1}, {37, 257, 130, 0, 0}, {64, 64, 64, 0, 0},    {37, 64, 256, 8, 0},
+    {7, 256, 64, 16, 8}, {130, 72, 8, 0, 0},   {37, 64, 64, 128, 64},
 };
 
 /* What weights may be stored in: bf16 activations have bf16 weights. */
