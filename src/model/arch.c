@@ -60,7 +60,7 @@
 /* Gemma's: norms by 1 + weight, scaled embeddings, an explicit head size */
 #define GEMMA_BODY                                                                                 \
     LLAMA_BODY, .default_activation = "gelu_pytorch_tanh", .norm_plus_one = true,                  \
-                .scale_embedding = true, .default_tied = true, .default_head_dim = 256
+                .scale_embedding = true, .default_tied = true
 #define GEMMA_NORMS                                                                                \
     .norm_attention_out = "layers.%lld.post_attention_layernorm",                                  \
     .norm_ffn = "layers.%lld.pre_feedforward_layernorm",                                           \
@@ -281,7 +281,7 @@ static const la_arch archs[] = {
         .linear = {LLAMA_LINEAR},
         .norm_q = "layers.%lld.self_attn.q_norm",
         .norm_k = "layers.%lld.self_attn.k_norm",
-        .default_head_dim = 128,
+        .sizes = {.head_dim = 128},
         .slide = LA_SLIDE_FROM,
     },
     {
@@ -313,6 +313,7 @@ static const la_arch archs[] = {
         .model_type = "gemma",
         .keys = {LLAMA_KEYS, .activation = "hidden_activation", .attention_bias = "attention_bias"},
         GEMMA_BODY,
+        .sizes = {.head_dim = 256},
         .theta = 1e4,
         LLAMA_NORM_FFN,
         .linear = {LLAMA_LINEAR},
@@ -321,6 +322,7 @@ static const la_arch archs[] = {
         .model_type = "gemma2",
         .keys = {GEMMA_KEYS},
         GEMMA_BODY,
+        .sizes = {.head_dim = 256},
         .theta = 1e4,
         GEMMA_NORMS,
         .linear = {LLAMA_LINEAR},
@@ -337,6 +339,8 @@ static const la_arch archs[] = {
         .keys = {GEMMA_KEYS, .full_every = "sliding_window_pattern",
                  .local_theta = "rope_local_base_freq", .global_theta = "rope_theta"},
         GEMMA_BODY,
+        .sizes =
+            {.heads = 8, .kv_heads = 4, .head_dim = 256, .vocab = 262208, .max_positions = 131072},
         GEMMA_NORMS,
         .linear = {LLAMA_LINEAR},
         .norm_q = "layers.%lld.self_attn.q_norm",

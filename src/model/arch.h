@@ -75,15 +75,20 @@ typedef enum la_slide {
     LA_SLIDE_NOT_LAST   /* of every full_every layers, all but the last */
 } la_slide;
 
+/* What a class takes where config.json lacks the key; 0: the key must be there. */
+typedef struct la_size_defaults {
+    int64_t heads, kv_heads, head_dim, vocab, max_positions;
+} la_size_defaults;
+
 typedef struct la_arch {
     const char *model_type;
     const char *prefix; /* of the body's tensors; checkpoints of the bare body lack it */
     la_config_keys keys;
     double default_eps;
     const char *default_activation;
-    int64_t default_pad; /* -1: none */
-    int64_t default_ffn; /* times hidden, where the key is absent or null; 0: it must be there */
-    int64_t default_head_dim; /* 0: hidden / heads */
+    int64_t default_pad;    /* -1: none */
+    int64_t default_ffn;    /* times hidden, where the key is absent or null; 0: it must be there */
+    la_size_defaults sizes; /* head_dim 0: hidden / heads; kv_heads 0: heads */
     bool default_tied; /* the head of a causal LM is the embedding unless config.json says no */
 
     la_norm_kind norm_kind;

@@ -28,11 +28,15 @@ static la_status read_sizes(const source *from, la_config *config, la_error *err
     const la_config_keys *keys = &arch->keys;
     LA_TRY(read_size(from, keys->hidden, true, &config->hidden, err));
     LA_TRY(la_json_int(from->root, from->path, keys->layers, true, 1, 4096, &config->layers, err));
-    LA_TRY(read_size(from, keys->heads, true, &config->heads, err));
+    config->heads = arch->sizes.heads;
+    config->vocab = arch->sizes.vocab;
+    config->max_positions = arch->sizes.max_positions;
+    LA_TRY(read_size(from, keys->heads, !arch->sizes.heads, &config->heads, err));
     config->ffn = arch->default_ffn * config->hidden;
     LA_TRY(read_size(from, keys->ffn, !arch->default_ffn, &config->ffn, err));
-    LA_TRY(read_size(from, keys->vocab, true, &config->vocab, err));
-    LA_TRY(read_size(from, keys->max_positions, true, &config->max_positions, err));
+    LA_TRY(read_size(from, keys->vocab, !arch->sizes.vocab, &config->vocab, err));
+    LA_TRY(read_size(from, keys->max_positions, !arch->sizes.max_positions, &config->max_positions,
+                     err));
     config->has_types = arch->embed_types != NULL;
     config->has_positions = arch->embed_positions != NULL;
     if (keys->type_vocab)
@@ -45,9 +49,11 @@ static la_status read_sizes(const source *from, la_config *config, la_error *err
                             &config->has_positions, err));
     config->embedding = config->hidden;
     LA_TRY(read_size(from, keys->embedding, false, &config->embedding, err));
-    config->kv_heads = config->heads;
+    config->kv_heads = arch->sizes.kv_heads ? arch->sizes.kv_heads : config->heads;
+    if (keys->kv_heads && json_is_null(json_object_get(from->root, keys->kv_heads)))
+        config->kv_heads = config->heads;
     LA_TRY(read_size(from, keys->kv_heads, false, &config->kv_heads, err));
-    config->head_dim = arch->default_head_dim;
+    config->head_dim = arch->sizes.head_dim;
     LA_TRY(read_size(from, keys->head_dim, false, &config->head_dim, err));
     if (!config->head_dim && config->hidden % config->heads)
         return la_fail(err, LA_BAD_INPUT, "%s: %s %lld is not a multiple of %s %lld", from->path,
@@ -94,7 +100,8 @@ static la_status read_cap(const source *from, const char *key, double *out, la_e
     return read_positive(from, key, out, err);
 }
 
-static la_status read_numerics(const source *from, la_config *config, la_error *err) {
+static la_status read_numerics(const source *from, const source *whole, la_config *config,
+                               la_error *err) {
     const la_arch *arch = config->arch;
     const la_config_keys *keys = &arch->keys;
     LA_TRY(find_activation(from, keys->activation, &config->activation, arch->default_activation,
@@ -107,6 +114,8 @@ static la_status read_numerics(const source *from, la_config *config, la_error *
     config->norm_bias = arch->norm_kind == LA_NORM_LAYER && !keys->norm_bias;
     LA_TRY(read_flag(from, keys->norm_bias, &config->norm_bias, err));
     config->tied = arch->default_tied;
+    if (config->wrapped)
+        LA_TRY(read_flag(whole, "tie_word_embeddings", &config->tied, err));
     LA_TRY(read_flag(from, "tie_word_embeddings", &config->tied, err));
     double scalar = arch->default_query_scalar;
     LA_TRY(read_positive(from, keys->query_scalar, &scalar, err));
@@ -400,20 +409,30 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
         return la_fail(err, LA_USAGE, "the path of the base is too long");
     json_t *root;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &root, err));
-    source from = {root, path};
+    source whole = {root, path}, from = whole;
     la_status status = LA_OK;
     const char *type = NULL;
     char known[512];
     LA_TRY_DONE(la_json_text(root, path, "model_type", true, &type, err));
     config->arch = la_arch_find(type);
+    /* a model of text and images, say: its text part is a model of ours */
+    const json_t *text = json_object_get(root, "text_config");
+    if (!config->arch && json_is_object(text)) {
+        LA_TRY_DONE(la_json_text(text, path, "model_type", true, &type, err));
+        config->arch = la_arch_find(type);
+        config->wrapped = true;
+        from.root = text;
+    }
     if (!config->arch) {
         status = la_fail(err, LA_UNSUPPORTED, "%s: model_type \"%s\" is not supported (%s are)",
                          path, type, la_arch_names(known, sizeof known));
         goto done;
     }
-    LA_TRY_DONE(refuse_unknown(&from, config, err));
+    LA_TRY_DONE(refuse_unknown(&whole, config, err));
+    if (config->wrapped)
+        LA_TRY_DONE(refuse_unknown(&from, config, err));
     LA_TRY_DONE(read_sizes(&from, config, err));
-    LA_TRY_DONE(read_numerics(&from, config, err));
+    LA_TRY_DONE(read_numerics(&from, &whole, config, err));
     LA_TRY_DONE(read_head(&from, config, err));
     LA_TRY_DONE(read_distances(&from, config, err));
     if (config->arch->rotary)
@@ -422,7 +441,9 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
     config->pad_id = config->arch->default_pad;
     LA_TRY_DONE(
         la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
-    LA_TRY_DONE(read_labels(&from, config, err));
+    LA_TRY_DONE(
+        la_json_int(from.root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
+    LA_TRY_DONE(read_labels(&whole, config, err));
     LA_TRY_DONE(read_tokenizer_limit(dir, config, err));
 done:
     json_decref(root);

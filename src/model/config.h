@@ -41,6 +41,7 @@ typedef struct la_config {
     la_layer_plan *plan; /* [layers]; owned */
     la_distances distances;
     bool has_positions, has_types; /* tables of them */
+    bool wrapped;                  /* the text part of a model of several kinds of input */
     bool pool_mean;                /* the pooling key says so */
     bool head_bias[LA_HEAD_LAYERS];
     la_activation head_activation[LA_HEAD_LAYERS];

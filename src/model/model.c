@@ -33,15 +33,30 @@ typedef struct binder {
 
 /* ---- tensors by name ---- */
 
+/* The i-th name that a module can have: that of its class, that of a checkpoint of the bare body,
+ * those inside a model of several kinds of input. */
+static bool spell(const binder *b, int i, bool in_body, const char *module, char *key,
+                  size_t size) {
+    const char *const prefixes[] = {in_body ? b->arch->prefix : "", "",
+                                    in_body ? "model.language_model." : "language_model.",
+                                    "language_model.model."};
+    int own = in_body ? 2 : 1, wrapped = in_body ? 2 : 1;
+    int at = i < own ? i : i - own + 2;
+    if (i >= own + (b->model->config.wrapped ? wrapped : 0))
+        return false;
+    snprintf(key, size, "%s%s", prefixes[at], module);
+    return true;
+}
+
 /* A parameter: the adapter's replacement, or the base's, under the body's prefix or without it.
  * NULL: nowhere. */
 static const la_tensor *find_parameter(binder *b, const char *module, bool in_body,
                                        const char *leaf, bool *from_adapter) {
     la_model *model = b->model;
     const la_tensor *trained = NULL, *frozen = NULL;
-    char key[NAME_MAX_BYTES];
-    for (int bare = 0; bare <= (in_body ? 1 : 0); bare++) {
-        snprintf(key, sizeof key, "%s%s.%s", in_body && !bare ? b->arch->prefix : "", module, leaf);
+    char key[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
+    for (int i = 0; spell(b, i, in_body, module, name, sizeof name); i++) {
+        snprintf(key, sizeof key, "%s.%s", name, leaf);
         la_adapter_entry *entry = la_adapter_find(&model->adapter, key);
         if (entry && !trained)
             trained = entry->tensor;
@@ -281,8 +296,7 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
     int n_blocks = 0;
     bool adapted = false;
     char key[NAME_MAX_BYTES];
-    for (int bare = 0; bare <= (at->in_body ? 1 : 0) && !adapted; bare++) {
-        snprintf(key, sizeof key, "%s%s", at->in_body && !bare ? b->arch->prefix : "", module);
+    for (int i = 0; !adapted && spell(b, i, at->in_body, module, key, sizeof key); i++) {
         LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, blocks, &n_blocks, &adapted,
                                    err));
     }

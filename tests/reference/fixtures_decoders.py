@@ -1,7 +1,12 @@
 """Fixtures of decoders."""
 
+import json
+import os
+import shutil
+
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
 import laplace_reference as ref
 from fixture_tools import (
@@ -153,6 +158,25 @@ def gemma3(folder, rnd):
     return case(folder, rnd, cfg, lora, choice_ids=[9, 44, 61, 80], lengths=(4, 28), embedding_std=0.2)
 
 
+def gemma3_wrapped(folder, rnd):
+    """The case gemma3 as the text part of a model that reads images too: other names, the same numbers."""
+    plain = f"{folder}/../gemma3"
+    with open(f"{plain}/base/config.json") as f:
+        text = json.load(f)
+    cfg = dict(architectures=["Gemma3ForConditionalGeneration"], model_type="gemma3", text_config=text, tie_word_embeddings=True)
+    tensors = load_file(f"{plain}/base/model.safetensors")
+    write_base(f"{folder}/base", cfg, {f"language_model.{k}": v for k, v in tensors.items()})
+    os.makedirs(f"{folder}/adapter")
+    shutil.copy(f"{plain}/adapter/adapter_config.json", f"{folder}/adapter")
+    tensors = load_file(f"{plain}/adapter/adapter_model.safetensors")
+    renamed = {k.replace("model.model.layers", "model.model.language_model.layers"): v for k, v in tensors.items()}
+    save_file(renamed, f"{folder}/adapter/adapter_model.safetensors", metadata={"format": "pt"})
+    for name in ("calib", "test"):
+        shutil.copy(f"{plain}/{name}.jsonl", folder)
+    with open(f"{plain}/expected.json") as f:
+        return json.loads(f.read().replace("model.layers.", "model.language_model.layers."))
+
+
 def gemma3_v4(folder, rnd):
     """Gemma 3 in the v4 spelling, its scaling for the global layers alone, as a sequence classifier."""
     cfg = gemma_config(
@@ -233,6 +257,7 @@ MADE = {
     "qwen2-seq": (qwen2_seq, 306),
     "gemma2-seq": (gemma2_seq, 307),
     "gemma3": (gemma3, 308),
+    "gemma3-wrapped": (gemma3_wrapped, 0),
     "gemma3-v4": (gemma3_v4, 309),
     "phi3": (phi3, 310),
     "phi3-longrope": (phi3_longrope, 311),

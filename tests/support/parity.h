@@ -39,6 +39,7 @@
     CASE(gemma2, "gemma2")                                                                         \
     CASE(gemma2_seq, "gemma2-seq")                                                                 \
     CASE(gemma3, "gemma3")                                                                         \
+    CASE(gemma3_wrapped, "gemma3-wrapped")                                                         \
     CASE(gemma3_v4, "gemma3-v4")                                                                   \
     CASE(llama_linear, "llama-linear")                                                             \
     CASE(llama_dynamic, "llama-dynamic")                                                           \
