@@ -684,6 +684,11 @@ static la_status bind_body(binder *b, la_error *err) {
 
 /* ---- which blocks, and how far down ---- */
 
+/* A row reads fewer lines than twice its tokens. */
+int64_t la_model_most_inputs(const la_model *model, int64_t tokens) {
+    return model->config.distances.span ? 3 * tokens : tokens;
+}
+
 bool la_head_reads_all(const la_model *model) {
     const la_site *site = model->n_head ? model->head[0].linear.site : NULL;
     return site && !model->blocks[site->blocks[0]].per_row;

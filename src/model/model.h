@@ -88,6 +88,8 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
 /* Puts the weights where the backend reads them. */
 la_status la_model_place(la_model *model, la_error *err);
 void la_model_close(la_model *model);
+/* Rows that a block's input can have in a batch of so many tokens. */
+int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
 /* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does, although
  * only one of them reaches the logits. */
 bool la_head_reads_all(const la_model *model);

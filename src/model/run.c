@@ -187,7 +187,7 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
     int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
     int64_t state = run->model->max_state_cols;
     /* these two serve the head's sites as well */
-    int64_t all = la_run_most_inputs(run->model, run->max_tokens);
+    int64_t all = la_model_most_inputs(run->model, run->max_tokens);
     run->site_g = take_f32(arena, run->n_rhs * all, state);
     run->site_all = take_f32(arena, all, state);
     if (!run->n_kept)
@@ -360,15 +360,10 @@ static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *r
     return err->status;
 }
 
-/* A row reads fewer lines than twice its tokens. */
-int64_t la_run_most_inputs(const la_model *model, int64_t tokens) {
-    return model->config.distances.span ? 3 * tokens : tokens;
-}
-
 static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
     const la_config *config = &model->config;
     return (la_sizes){.max_rows = shape->max_rows,
-                      .max_tokens = la_run_most_inputs(model, shape->max_tokens),
+                      .max_tokens = la_model_most_inputs(model, shape->max_tokens),
                       .max_length = shape->max_tokens,
                       .n_rhs = shape->n_rhs,
                       .n_heads = config->heads,

@@ -98,8 +98,6 @@ typedef struct la_run_shape {
 /* Bytes of activations that such a run takes on the device, and what workspaces depend on. */
 la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
                       la_error *err);
-/* Rows that a block's input can have in a batch of so many tokens. */
-int64_t la_run_most_inputs(const la_model *model, int64_t tokens);
 /* Free with la_run_close. */
 la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, la_error *err);
 void la_run_close(la_run *run);

@@ -106,7 +106,11 @@ static double prob_gap(const la_prediction *a, const la_prediction *b, int64_t c
     return gap;
 }
 
-static void check_invariance(const char *name) {
+typedef struct invariance_limits {
+    double covariance, probabilities, evidence;
+} invariance_limits;
+
+static void check_invariance(const char *name, const invariance_limits *limits) {
     model m = open_model(name);
     rows *a = read_rows(m.test), *b = read_rows(m.test), *reversed = read_rows(m.test);
     la_fit_summary *one = fit(&m, (la_fit_options){.prior = LA_PRIOR_GLOBAL});
@@ -149,25 +153,40 @@ static void check_invariance(const char *name) {
             evidence = fmax(evidence, relative(two->prior_precision, one->prior_precision, 1));
             la_fit_summary_free(two);
         }
-    check_within("covariance, relative", cov, 4e-6);
-    check_within("probabilities, same draw", probs, 6.8e-7);
-    check_within("evidence and prior, relative", evidence, 7e-6);
+    check_within("covariance, relative", cov, limits->covariance);
+    check_within("probabilities, same draw", probs, limits->probabilities);
+    check_within("evidence and prior, relative", evidence, limits->evidence);
     la_fit_summary_free(one);
     free(a), free(b), free(reversed);
 }
 
+static const invariance_limits plain_limits = {4e-6, 6.8e-7, 7e-6};
+/* logits of ten and more: rounding weighs more */
+static const invariance_limits large_limits = {5e-5, 4e-6, 5e-6};
+
 static void invariance_encoder(void **state) {
     (void)state;
-    check_invariance("bert-all-linear");
+    check_invariance("bert-all-linear", &plain_limits);
 }
 
 static void invariance_decoder(void **state) {
     (void)state;
-    check_invariance("llama-gqa");
+    check_invariance("llama-gqa", &plain_limits);
 }
 
 /* A row's answer does not change when the same rows come again, or another seed is not asked for.
  */
+/* windows, fused projections, frequencies by length, distances, pooling by mean */
+static void invariance_others(void **state) {
+    (void)state;
+    static const char *const names[] = {"deberta-v2",         "modernbert-mean", "gemma2-seq",
+                                        "phi3-longrope-long", "gemma3-v4",       "roberta"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        printf("    %s\n", names[i]);
+        check_invariance(names[i], &large_limits);
+    }
+}
+
 static void same_seed_same_bytes(void **state) {
     (void)state;
     model m = open_model("bert");
@@ -426,7 +445,7 @@ static void check_recompute(const char *name, la_params params) {
     shape.recompute = true;
     assert_int_equal(la_run_plan(&session.workers[0].model, &shape, &again_bytes, &sizes, &err),
                      LA_OK);
-    assert_true(bound->config.layers == 3 && again_bytes < kept_bytes);
+    assert_true(bound->config.layers >= 3 && again_bytes < kept_bytes);
     sums kept = factor_sums(&session, &batch, true, false);
     sums again = factor_sums(&session, &batch, true, true);
     int compared = 0;
@@ -453,17 +472,21 @@ static void recompute_decoder(void **state) {
     check_recompute("llama-seq", LA_PARAMS_LORA_HEAD);
 }
 
+static void recompute_others(void **state) {
+    (void)state;
+    check_recompute("deberta-v2", LA_PARAMS_LORA_HEAD);
+    check_recompute("modernbert", LA_PARAMS_LORA_HEAD);
+    check_recompute("gemma3-v4", LA_PARAMS_LORA_HEAD);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(invariance_encoder),
-        cmocka_unit_test(invariance_decoder),
-        cmocka_unit_test(same_seed_same_bytes),
-        cmocka_unit_test(calibration_order),
-        cmocka_unit_test(kronecker_is_dense_for_one_token),
-        cmocka_unit_test(low_rank),
-        cmocka_unit_test(contrasts_equal_classes),
-        cmocka_unit_test(recompute_encoder),
-        cmocka_unit_test(recompute_decoder),
+        cmocka_unit_test(invariance_encoder), cmocka_unit_test(invariance_decoder),
+        cmocka_unit_test(invariance_others),  cmocka_unit_test(same_seed_same_bytes),
+        cmocka_unit_test(calibration_order),  cmocka_unit_test(kronecker_is_dense_for_one_token),
+        cmocka_unit_test(low_rank),           cmocka_unit_test(contrasts_equal_classes),
+        cmocka_unit_test(recompute_encoder),  cmocka_unit_test(recompute_decoder),
+        cmocka_unit_test(recompute_others),
     };
     return cmocka_run_group_tests_name("identities", tests, NULL, NULL);
 }
