@@ -54,7 +54,7 @@ typedef struct la_norm {
     const float *weight, *bias; /* [d]; bias NULL for none */
 } la_norm;
 
-/* Scores that also know the distance d of query and key, query's place minus key's (DeBERTa, arXiv
+/* Scores that also know the distance d of query and key, query's place minus key's (arXiv
  * 2006.03654, equation 4): scale (q.k + q.pos_k[at d] + k.pos_q[at d]). */
 typedef struct la_relative {
     la_mat pos_k, pos_q; /* [P, heads * head_dim]; data NULL: the scores lack that term */

@@ -132,7 +132,7 @@ typedef struct la_arch {
 
 /* NULL when there is no such row. */
 const la_arch *la_arch_find(const char *model_type);
-/* "bert, llama", for messages. */
+/* "one, another", for messages. */
 const char *la_arch_names(char *buffer, size_t size);
 /* Activation by its name in config files; false when unknown. */
 bool la_activation_find(const char *name, la_activation *out);

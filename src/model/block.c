@@ -1,7 +1,7 @@
 /* One transformer block, forward and backward through activations. The architecture's flags choose
  * where norms and gates are; nothing here knows an architecture by name.
  *
- *   post-norm (BERT)                     pre-norm (Llama)
+ *   post-norm                            pre-norm
  *   a   = in                             a   = norm_attention(in)
  *   sum = in + O attention(QKV a)        sum = in + O attention(QKV a)
  *   f   = norm_attention(sum)            f   = norm_ffn(sum)

@@ -167,7 +167,7 @@ static bool lists(const json_t *value, const char *name) {
     return false;
 }
 
-/* DeBERTa's keys; arXiv 2006.03654, and 2111.09543 for the shared projections. */
+/* Keys of arXiv 2006.03654's authors, and of 2111.09543 for the shared projections. */
 static la_status read_distances(const source *from, la_config *config, la_error *err) {
     la_distances *d = &config->distances;
     bool used = false;

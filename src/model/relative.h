@@ -1,4 +1,4 @@
-/* Attention that knows distances (DeBERTa, arXiv 2006.03654): what a run keeps for it. A table has
+/* Attention that knows distances (arXiv 2006.03654): what a run keeps for it. A table has
  * one line for each distance (or bucket of distances); projections of it, shared with those of the
  * tokens or their own, meet queries and keys. A row reads the lines between its extreme distances:
  * to an adapter of these projections they are inputs as its tokens are. */

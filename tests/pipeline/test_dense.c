@@ -141,7 +141,7 @@ static void check_dense(const char *name) {
         check_dense(folder);                                                                       \
     }
 
-PARITY_CASES(CASE)
+PARITY_CASES_DENSE(CASE)
 #undef CASE
 
 /* ---- several structures at once, in the library ---- */
@@ -334,7 +334,7 @@ static void check_leverage(const char *name) {
 static void leverages(void **state) {
     (void)state;
 #define CASE(function, folder) folder,
-    static const char *const cases[] = {PARITY_CASES(CASE)};
+    static const char *const cases[] = {PARITY_CASES_DENSE(CASE)};
 #undef CASE
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_leverage(cases[i]);
@@ -824,7 +824,7 @@ static void sketched(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        PARITY_CASES(TEST) cmocka_unit_test(leverages),
+        PARITY_CASES_DENSE(TEST) cmocka_unit_test(leverages),
         cmocka_unit_test(held_in_parts),
         cmocka_unit_test(primal_is_dual),
         cmocka_unit_test(several_scales),

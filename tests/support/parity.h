@@ -11,14 +11,8 @@
 
 /* Every case, as CASE(function name, folder). */
 #define PARITY_CASES(CASE)                                                                         \
-    CASE(bert, "bert")                                                                             \
-    CASE(llama, "llama")                                                                           \
-    CASE(llama_seq, "llama-seq")                                                                   \
-    CASE(bert_all_linear, "bert-all-linear")                                                       \
-    CASE(bert_pair, "bert-pair")                                                                   \
-    CASE(llama_gqa, "llama-gqa")                                                                   \
-    CASE(llama3_scaled, "llama3-scaled")                                                           \
-    CASE(bert_f16_head, "bert-f16-head")                                                           \
+    PARITY_CASES_DENSE(CASE)                                                                       \
+    CASE(llama_head, "llama-head")                                                                 \
     CASE(distilbert, "distilbert")                                                                 \
     CASE(distilbert_all_linear, "distilbert-all-linear")                                           \
     CASE(roberta, "roberta")                                                                       \
@@ -46,8 +40,18 @@
     CASE(llama_yarn, "llama-yarn")                                                                 \
     CASE(llama_yarn_mscale, "llama-yarn-mscale")                                                   \
     CASE(deberta_v2, "deberta-v2")                                                                 \
-    CASE(deberta_v2_separate, "deberta-v2-separate")                                               \
-    CASE(llama_head, "llama-head")                                                                 \
+    CASE(deberta_v2_separate, "deberta-v2-separate")
+
+/* Those that have dense.json as well. */
+#define PARITY_CASES_DENSE(CASE)                                                                   \
+    CASE(bert, "bert")                                                                             \
+    CASE(llama, "llama")                                                                           \
+    CASE(llama_seq, "llama-seq")                                                                   \
+    CASE(bert_all_linear, "bert-all-linear")                                                       \
+    CASE(bert_pair, "bert-pair")                                                                   \
+    CASE(llama_gqa, "llama-gqa")                                                                   \
+    CASE(llama3_scaled, "llama3-scaled")                                                           \
+    CASE(bert_f16_head, "bert-f16-head")                                                           \
     CASE(llama_nf4, "llama-nf4")                                                                   \
     CASE(llama_int8, "llama-int8")                                                                 \
     CASE(bert_fp4, "bert-fp4")
