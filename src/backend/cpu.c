@@ -135,6 +135,7 @@ static const la_ops cpu_ops = {
     .append_one = la_cpu_append_one,
     .norm = la_cpu_norm,
     .norm_backward = la_cpu_norm_backward,
+    .scale_columns = la_cpu_scale_columns,
     .activation = la_cpu_activation,
     .activation_backward = la_cpu_activation_backward,
     .rotate = la_cpu_rotate,

@@ -66,6 +66,30 @@ void la_cpu_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, 
     }
 }
 
+void la_cpu_scale_columns(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
+                          const la_mat *residual, la_mat *y) {
+    (void)be;
+    int64_t d = x->cols;
+    const float *shift = bias ? bias->data : NULL;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < x->rows; t++) {
+        const float *in = (const float *)x->data + t * x->ld;
+        const float *add = residual ? (const float *)residual->data + t * residual->ld : NULL;
+        float *out = (float *)y->data + t * y->ld;
+        if (shift && add) {
+            for (int64_t j = 0; j < d; j++)
+                out[j] = c[j] * in[j] + shift[j] + add[j];
+        } else if (shift || add) {
+            const float *one = shift ? shift : add;
+            for (int64_t j = 0; j < d; j++)
+                out[j] = c[j] * in[j] + one[j];
+        } else {
+            for (int64_t j = 0; j < d; j++)
+                out[j] = c[j] * in[j];
+        }
+    }
+}
+
 /* ---- activations: value and derivative ---- */
 
 #define SQRT_HALF 0.70710678f

@@ -181,6 +181,10 @@ typedef struct la_ops {
     /* dx[n_rhs T,d] = d norm / dx ^T g + residual; residual may be NULL; dx may be g or residual */
     void (*norm_backward)(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
                           int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx);
+    /* y[R,d] = c[d] x[R,d] + bias[1,d] + residual[R,d]; bias (of the type of y) and residual may be
+     * NULL; y may be x or residual */
+    void (*scale_columns)(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
+                          const la_mat *residual, la_mat *y);
     /* y = act(x), or act(x) * up */
     void (*activation)(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,
                        la_mat *y);

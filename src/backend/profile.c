@@ -18,6 +18,7 @@
     X(append_one)                                                                                  \
     X(norm)                                                                                        \
     X(norm_backward)                                                                               \
+    X(scale_columns)                                                                               \
     X(activation)                                                                                  \
     X(activation_backward)                                                                         \
     X(rotate)                                                                                      \
@@ -96,6 +97,10 @@ TIMED(norm_backward,
       (la_backend * be, const la_norm *n, const la_mat *x, const float *stats, int64_t n_rhs,
        const la_mat *g, const la_mat *residual, la_mat *dx),
       (be, n, x, stats, n_rhs, g, residual, dx))
+TIMED(scale_columns,
+      (la_backend * be, const la_mat *x, const float *c, const la_mat *bias, const la_mat *residual,
+       la_mat *y),
+      (be, x, c, bias, residual, y))
 TIMED(activation,
       (la_backend * be, la_activation kind, const la_mat *x, const la_mat *up, la_mat *y),
       (be, kind, x, up, y))

@@ -8,7 +8,8 @@
 
 enum { CONFIG_BYTES_MAX = 64 << 20 };
 
-static const la_adapter_kind *const kinds[] = {&la_adapter_lora};
+static const la_adapter_kind *const kinds[] = {&la_adapter_lora, &la_adapter_adalora,
+                                               &la_adapter_ia3};
 
 /* Drops the first occurrence of piece from text. */
 static void cut(char *text, const char *piece, const char *instead) {
@@ -32,6 +33,9 @@ static char *normal_key(la_adapter *adapter, const char *name, la_error *err) {
     cut(key, ".modules_to_save.default.", ".");
     cut(key, ".modules_to_save.", ".");
     cut(key, ".default.", ".");
+    size_t length = strlen(key), tail = strlen(".default");
+    if (length > tail && !strcmp(key + length - tail, ".default"))
+        key[length - tail] = 0;
     return key;
 }
 
@@ -80,8 +84,12 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
         if (!strcmp(kinds[i]->peft_type, type))
             adapter->kind = kinds[i];
     if (!adapter->kind)
-        return la_fail(err, LA_UNSUPPORTED, "%s: peft_type \"%s\" is not supported (LORA is)", path,
-                       type);
+        return la_fail(
+            err, LA_UNSUPPORTED,
+            "%s: peft_type \"%s\" is not supported (LORA, ADALORA and IA3 are); train one "
+            "of these: merge_and_unload() would give a base without an adapter to be "
+            "uncertain about",
+            path, type);
     LA_TRY(la_json_text(adapter->config, path, "task_type", false, &adapter->task_type, err));
     return adapter->kind->check(adapter, log, err);
 }
@@ -123,11 +131,56 @@ la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key) {
     return found;
 }
 
+const la_tensor *la_adapter_tensor(la_adapter *adapter, const char *module, const char *suffix,
+                                   const char **key) {
+    char text[1024];
+    snprintf(text, sizeof text, "%s.%s", module, suffix);
+    la_adapter_entry *entry = la_adapter_find(adapter, text);
+    if (entry && key)
+        *key = entry->key;
+    return entry ? entry->tensor : NULL;
+}
+
+float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square, la_error *err) {
+    float *values = la_pool_take(pool, (size_t)tensor->count, sizeof *values, err);
+    if (!values)
+        return NULL;
+    la_dtype_to_f32(tensor->dtype, tensor->data, tensor->count, values);
+    *square = 0;
+    for (int64_t i = 0; i < tensor->count; i++)
+        *square += (double)values[i] * (double)values[i];
+    return values;
+}
+
+static bool is_listed(const char *const *list, const char *key) {
+    for (; *list; list++)
+        if (!strcmp(*list, key))
+            return true;
+    return false;
+}
+
+la_status la_adapter_check_keys(const la_adapter *adapter, const char *const *known,
+                                const char *const *more, la_error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(adapter->config, key, value) {
+        if (la_json_is_set(value) && !is_listed(known, key) && !is_listed(more, key))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: \"%s\" is set; this variant of %s is not supported; train without "
+                           "it: merge_and_unload() would give a base without an adapter to be "
+                           "uncertain about",
+                           adapter->config_path, key, adapter->kind->peft_type);
+    }
+    return LA_OK;
+}
+
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
     /* only keys that change the numbers: a re-saved configuration is still the same adapter */
     static const char *const keys[] = {
         "peft_type",     "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern",
         "fan_in_fan_out"};
+    /* of variants that came later: adapters without them keep their digest */
+    static const char *const later[] = {"use_dora", "init_r"};
     char content[33];
     LA_TRY(la_checkpoint_digest(adapter->file, content, err));
     la_digest *digest = la_digest_new(err);
@@ -140,6 +193,16 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
             la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
         la_digest_add_text(digest, keys[i]);
         la_digest_add_text(digest, text ? text : "");
+        free(text);
+    }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
+        const json_t *value = json_object_get(adapter->config, later[i]);
+        char *text =
+            la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        if (text) {
+            la_digest_add_text(digest, later[i]);
+            la_digest_add_text(digest, text);
+        }
         free(text);
     }
     la_digest_finish(digest, out);

@@ -1,9 +1,9 @@
 /* Adapter folders of PEFT: configuration, tensors, and the kinds of adapter.
  *
- * A kind is attached to a site (one projection). It adds to the projection's output, sends
- * cotangents back, and exposes its trained matrices as blocks: linear maps with an input x and an
- * output cotangent g. Curvature and predictive see only blocks. A new kind is one file and one row
- * of the table in adapter.c. */
+ * A kind is attached to a site (one projection). It computes the projection with what it changes of
+ * it, sends cotangents back, and exposes its trained matrices as blocks: linear maps with an input x
+ * and an output cotangent g. Curvature and predictive see only blocks. A new kind is one file and one
+ * row of the table in adapter.c. */
 #ifndef LA_MODEL_ADAPTER_H
 #define LA_MODEL_ADAPTER_H
 
@@ -43,18 +43,35 @@ typedef struct la_block_visitor {
 
 typedef struct la_adapter_kind la_adapter_kind;
 
+enum { LA_SITE_BLOCKS = 2 };
+
 /* An adapted projection. Owned by the model. */
 typedef struct la_site {
     const la_adapter_kind *kind;
     const char *module;
     int64_t out, in;
-    int64_t state_cols; /* floats a token that forward leaves for backward */
-    int64_t blocks[2];  /* numbers in the model's list */
+    int64_t state_cols;             /* floats a token that forward leaves for backward */
+    int64_t blocks[LA_SITE_BLOCKS]; /* numbers in the model's list; -1: no such block */
     /* LoRA: y += scale B (A x) */
     la_mat a, b; /* [r, in], [out, r] */
     float scale;
     const float *bias; /* on the host: what it adds to the projection's bias; NULL: nothing */
+    /* DoRA: (W x + scale B A x) times this, column by column, before bias and residual; NULL: not.
+     * Until la_dora_finish these are the trained magnitudes. */
+    const float *out_scale; /* [out] */
+    /* AdaLoRA: A x times this, column by column; NULL: not */
+    const float *state_scale; /* [r] */
+    /* IA3: output (with the bias) or input times this, column by column; data NULL: not */
+    la_mat vector; /* [out, 1] or [in, 1], f32 */
+    bool scales_input;
 } la_site;
+
+/* A projection: y = x w^T + bias, and what an adapter makes of it. */
+typedef struct la_linear {
+    la_mat w;      /* [out, in]; data NULL where the architecture has no such projection */
+    la_mat bias;   /* [1, out]; data NULL: none */
+    la_site *site; /* NULL: not adapted */
+} la_linear;
 
 /* Backward at a site. */
 typedef struct la_site_pass {
@@ -62,7 +79,9 @@ typedef struct la_site_pass {
     const la_mat *state; /* [Q, state_cols], of the tokens in x_at_g */
     la_mat state_all;    /* workspace [T, state_cols] */
     la_mat state_g;      /* workspace [n_rhs Q, state_cols] */
-    la_mat *dx;          /* [n_rhs Q, in], added to; NULL when not asked for */
+    la_mat scaled_g;     /* workspace [n_rhs Q, out]; only where the site has out_scale */
+    float beta;          /* 0 or 1 */
+    la_mat *dx;          /* [n_rhs Q, in] = beta dx + the projection's; NULL when not asked for */
     const la_block_visitor *visitor;
 } la_site_pass;
 
@@ -88,24 +107,34 @@ struct la_adapter_kind {
     /* Refuses what the configuration asks and this kind does not do. */
     la_status (*check)(const la_adapter *adapter, const la_log *log, la_error *err);
     /* Fills *site and *blocks (name, sizes, norm) from the tensors at module; *adapted is false
-     * when there are none. Memory from pool; n_blocks of at most 2. */
+     * when there are none. Memory from pool. */
     la_status (*bind)(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err);
-    /* y += adapter(x), leaving state[T, state_cols] */
-    void (*forward)(la_backend *be, const la_site *site, const la_mat *x, la_mat *state, la_mat *y);
-    void (*backward)(la_backend *be, const la_site *site, const la_site_pass *pass);
+                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted, la_error *err);
+    /* y = adapted projection of x + residual (may be NULL), leaving state[T, state_cols] */
+    void (*forward)(la_backend *be, const la_linear *linear, const la_mat *x,
+                    const la_mat *residual, la_mat *state, la_mat *y);
+    void (*backward)(la_backend *be, const la_linear *linear, const la_site_pass *pass);
     /* Suffixes of tensor keys that belong to this kind, NULL-terminated: for messages about stray
      * tensors. */
     const char *const *suffixes;
 };
 
-extern const la_adapter_kind la_adapter_lora;
+extern const la_adapter_kind la_adapter_lora, la_adapter_adalora, la_adapter_ia3;
 
 /* Reads DIR/adapter_config.json and DIR/adapter_model.safetensors. Free with la_adapter_close. */
 la_status la_adapter_open(const char *dir, la_adapter *adapter, const la_log *log, la_error *err);
 void la_adapter_close(la_adapter *adapter);
 /* The entry KEY, marked as used; NULL when there is none. */
 la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key);
+/* The tensor MODULE.SUFFIX; NULL when there is none. *key (may be NULL) is its entry's. */
+const la_tensor *la_adapter_tensor(la_adapter *adapter, const char *module, const char *suffix,
+                                   const char **key);
+/* f32 copy of a tensor in the pool, and the sum of its squares; NULL: no memory. */
+float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square, la_error *err);
+/* LA_UNSUPPORTED, naming it, for a configuration key that is set and in neither list (each ends with
+ * NULL). */
+la_status la_adapter_check_keys(const la_adapter *adapter, const char *const *known,
+                                const char *const *more, la_error *err);
 /* Adds tensors and what the forward pass depends on. */
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err);
 

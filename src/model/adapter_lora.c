@@ -1,10 +1,14 @@
 /* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks
  * (arXiv 2308.13111, section 3):
  *   A: input x,   cotangent scale B^T g
- *   B: input A x, cotangent scale g */
+ *   B: input A x, cotangent scale g
+ * DoRA (arXiv 2402.09353): y = c (W x + scale B (A x)) with c = magnitude / norm of the rows of
+ * W + scale B A, held constant when the gradient is taken (section 4.3 there): the same blocks, with
+ * c g for g. A network drawn from the posterior keeps c too. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "input/json.h"
-#include "model/adapter.h"
+#include "model/adapter_lora.h"
+#include "model/dora.h"
 
 #include <math.h>
 #include <pcre2.h>
@@ -45,26 +49,15 @@ static const char *const harmless[] = {
     "task_type",
     "use_rslora",
     "velora_config",
+    NULL,
 };
 
 /* Inits that subtract the first adapter from the base: the adapter only fits that other base. */
 static const char *const altering_inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
 
-static bool is_harmless(const char *key) {
-    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
-        if (!strcmp(harmless[i], key))
-            return true;
-    return false;
-}
-
-static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
-    const char *path = adapter->config_path, *key;
-    json_t *value;
-    json_object_foreach(adapter->config, key, value) {
-        if (!is_harmless(key) && la_json_is_set(value))
-            return la_fail(err, LA_UNSUPPORTED,
-                           "%s: \"%s\" is set; this variant of LoRA is not supported", path, key);
-    }
+la_status la_lora_check(const la_adapter *adapter, const char *const *more, la_error *err) {
+    const char *path = adapter->config_path;
+    LA_TRY(la_adapter_check_keys(adapter, harmless, more, err));
     const json_t *init = json_object_get(adapter->config, "init_lora_weights");
     for (size_t i = 0; i < sizeof altering_inits / sizeof *altering_inits; i++) {
         const char *name = json_string_value(init);
@@ -74,6 +67,13 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
                            "save_pretrained(path_initial_model_for_weight_conversion=...)",
                            path, name);
     }
+    return LA_OK;
+}
+
+static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
+    static const char *const more[] = {"use_dora", NULL};
+    const char *path = adapter->config_path;
+    LA_TRY(la_lora_check(adapter, more, err));
     int64_t r = 0;
     double alpha = 0;
     LA_TRY(la_json_int(adapter->config, path, "r", true, 1, 1 << 20, &r, err));
@@ -139,28 +139,6 @@ static la_status check_matrix(const la_tensor *tensor, la_error *err) {
                    tensor->file, tensor->name, la_tensor_shape_text(tensor, shape, sizeof shape));
 }
 
-/* f32 copy of a tensor, and the sum of its squares. */
-static float *widen(la_pool *pool, const la_tensor *tensor, double *square, la_error *err) {
-    float *values = la_pool_take(pool, (size_t)tensor->count, sizeof *values, err);
-    if (!values)
-        return NULL;
-    la_dtype_to_f32(tensor->dtype, tensor->data, tensor->count, values);
-    *square = 0;
-    for (int64_t i = 0; i < tensor->count; i++)
-        *square += (double)values[i] * (double)values[i];
-    return values;
-}
-
-static const la_tensor *tensor_of(la_adapter *adapter, const char *module, const char *suffix,
-                                  const char **key) {
-    char text[1024];
-    snprintf(text, sizeof text, "%s.%s", module, suffix);
-    la_adapter_entry *entry = la_adapter_find(adapter, text);
-    if (entry && key)
-        *key = entry->key;
-    return entry ? entry->tensor : NULL;
-}
-
 static la_status bind_scale(const la_adapter *adapter, const char *module, int64_t rank,
                             float *scale, la_error *err) {
     double r = 0, alpha = 0;
@@ -191,11 +169,13 @@ static char *block_name(la_pool *pool, const char *key, la_error *err) {
     return la_pool_text(pool, key, length, err);
 }
 
-static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err) {
+la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
+                       const char *const suffixes[2], la_site *site,
+                       la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
+                       la_error *err) {
     const char *a_key = NULL, *b_key = NULL;
-    const la_tensor *a = tensor_of(adapter, module, "lora_A.weight", &a_key);
-    const la_tensor *b = tensor_of(adapter, module, "lora_B.weight", &b_key);
+    const la_tensor *a = la_adapter_tensor(adapter, module, suffixes[0], &a_key);
+    const la_tensor *b = la_adapter_tensor(adapter, module, suffixes[1], &b_key);
     *adapted = a || b;
     if (!*adapted)
         return LA_OK;
@@ -213,11 +193,9 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
                        la_tensor_shape_text(b, right, sizeof right), (long long)site->out,
                        (long long)site->in);
     int64_t r = a->shape[0];
-    LA_TRY(bind_scale(adapter, module, r, &site->scale, err));
-    site->kind = &la_adapter_lora;
     site->state_cols = r;
-    float *a_values = widen(pool, a, &blocks[0].theta_square, err);
-    float *b_values = widen(pool, b, &blocks[1].theta_square, err);
+    float *a_values = la_adapter_values(pool, a, &blocks[0].theta_square, err);
+    float *b_values = la_adapter_values(pool, b, &blocks[1].theta_square, err);
     blocks[0].name = block_name(pool, a_key, err);
     blocks[1].name = block_name(pool, b_key, err);
     if (!a_values || !b_values || !blocks[0].name || !blocks[1].name)
@@ -228,43 +206,87 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     *n_blocks = 2;
     site->a = la_mat_f32(a_values, r, site->in);
     site->b = la_mat_f32(b_values, site->out, r);
-    const la_tensor *bias = tensor_of(adapter, module, "lora_B.bias", NULL);
-    if (bias) {
-        double square;
-        if (bias->count != site->out)
-            return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
-                           bias->file, bias->name, (long long)bias->count, (long long)site->out);
-        float *values = widen(pool, bias, &square, err);
-        if (!values)
-            return err->status;
-        for (int64_t i = 0; i < site->out; i++)
-            values[i] *= site->scale;
-        site->bias = values;
-    }
     return LA_OK;
 }
 
-/* x[T,in] -> state[T,r] = x A^T, y[T,out] += scale state B^T */
-static void forward(la_backend *be, const la_site *site, const la_mat *x, la_mat *state,
-                    la_mat *y) {
-    be->ops->gemm(be, false, true, 1, x, &site->a, 0, state);
-    be->ops->gemm(be, false, true, site->scale, state, &site->b, 1, y);
+/* A bias behind B is scaled as B is. */
+static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                           la_error *err) {
+    const la_tensor *bias = la_adapter_tensor(adapter, module, "lora_B.bias", NULL);
+    double square;
+    if (!bias)
+        return LA_OK;
+    if (site->out_scale)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\" is a bias behind DoRA, which PEFT does not have either",
+                       bias->file, bias->name);
+    if (bias->count != site->out)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
+                       bias->file, bias->name, (long long)bias->count, (long long)site->out);
+    float *values = la_adapter_values(pool, bias, &square, err);
+    if (!values)
+        return err->status;
+    for (int64_t i = 0; i < site->out; i++)
+        values[i] *= site->scale;
+    site->bias = values;
+    return LA_OK;
 }
 
-static void backward(la_backend *be, const la_site *site, const la_site_pass *pass) {
-    const la_block_io *io = &pass->io;
-    la_mat ga = pass->state_g, all = pass->state_all;
+static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
+                      la_error *err) {
+    static const char *const pair[2] = {"lora_A.weight", "lora_B.weight"};
+    LA_TRY(la_lora_bind(adapter, pool, module, pair, site, blocks, n_blocks, adapted, err));
+    if (!*adapted)
+        return LA_OK;
+    site->kind = &la_adapter_lora;
+    LA_TRY(bind_scale(adapter, module, site->a.rows, &site->scale, err));
+    LA_TRY(la_dora_bind(adapter, pool, module, site, err));
+    return bind_bias(adapter, pool, module, site, err);
+}
+
+/* state[T,r] = x A^T, its columns scaled where they are */
+static void reduce(la_backend *be, const la_site *site, const la_mat *x, la_mat *state) {
+    be->ops->gemm(be, false, true, 1, x, &site->a, 0, state);
+    if (site->state_scale)
+        be->ops->scale_columns(be, state, site->state_scale, NULL, NULL, state);
+}
+
+void la_lora_forward(la_backend *be, const la_linear *linear, const la_mat *x,
+                     const la_mat *residual, la_mat *state, la_mat *y) {
+    const la_site *site = linear->site;
+    const la_mat *bias = linear->bias.data ? &linear->bias : NULL;
+    bool scaled = site->out_scale != NULL;
+    be->ops->linear(be, x, &linear->w, scaled ? NULL : bias, scaled ? NULL : residual, y);
+    reduce(be, site, x, state);
+    be->ops->gemm(be, false, true, site->scale, state, &site->b, 1, y);
+    if (scaled)
+        be->ops->scale_columns(be, y, site->out_scale, bias, residual, y);
+}
+
+void la_lora_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
+    const la_site *site = linear->site;
+    la_block_io io = pass->io;
+    la_mat ga = pass->state_g, all = pass->state_all, scaled = pass->scaled_g;
+    if (site->out_scale) {
+        be->ops->scale_columns(be, io.g, site->out_scale, NULL, NULL, &scaled);
+        io.g = &scaled;
+    }
+    if (pass->dx)
+        be->ops->linear_backward(be, io.g, &linear->w, pass->beta, pass->dx);
     /* ga[n_rhs Q, r] = scale g B */
-    be->ops->gemm(be, false, false, site->scale, io->g, &site->b, 0, &ga);
+    be->ops->gemm(be, false, false, site->scale, io.g, &site->b, 0, &ga);
+    if (site->state_scale)
+        be->ops->scale_columns(be, &ga, site->state_scale, NULL, NULL, &ga);
     if (pass->visitor) {
-        la_block_io a = *io, b = *io;
+        la_block_io a = io, b = io;
         a.g = &ga;
         a.g_scale = 1;
         pass->visitor->visit(pass->visitor->user, site->blocks[0], &a);
         b.x_at_g = pass->state;
         b.x = pass->state;
-        if (io->x != io->x_at_g) {
-            be->ops->gemm(be, false, true, 1, io->x, &site->a, 0, &all);
+        if (io.x != io.x_at_g) {
+            reduce(be, site, io.x, &all);
             b.x = &all;
         }
         b.g_scale = site->scale;
@@ -274,13 +296,14 @@ static void backward(la_backend *be, const la_site *site, const la_site_pass *pa
         be->ops->gemm(be, false, false, 1, &ga, &site->a, 1, pass->dx);
 }
 
-static const char *const suffixes[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias", NULL};
+static const char *const suffixes[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias",
+                                       "lora_magnitude_vector", NULL};
 
 const la_adapter_kind la_adapter_lora = {
     .peft_type = "LORA",
     .check = check,
     .bind = bind,
-    .forward = forward,
-    .backward = backward,
+    .forward = la_lora_forward,
+    .backward = la_lora_backward,
     .suffixes = suffixes,
 };

@@ -14,9 +14,10 @@
 
 void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                        const la_mat *residual, la_mat *state, la_mat *y) {
-    be->ops->linear(be, x, &linear->w, linear->bias.data ? &linear->bias : NULL, residual, y);
     if (linear->site)
-        linear->site->kind->forward(be, linear->site, x, state, y);
+        linear->site->kind->forward(be, linear, x, residual, state, y);
+    else
+        be->ops->linear(be, x, &linear->w, linear->bias.data ? &linear->bias : NULL, residual, y);
 }
 
 /* The last layer's queries, and all that follows them, are needed for the pooled tokens only. */
@@ -157,11 +158,12 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
                         const la_mat *x_at_g, const int32_t *cu, bool per_row, const la_mat *g,
                         float beta, la_mat *dx, bool want_dx, const la_block_visitor *visitor) {
     la_backend *be = run->model->be;
-    if (want_dx)
-        be->ops->linear_backward(be, g, &linear->w, beta, dx);
     const la_site *site = linear->site;
-    if (!site)
+    if (!site) {
+        if (want_dx)
+            be->ops->linear_backward(be, g, &linear->w, beta, dx);
         return;
+    }
     bool wanted = run->model->blocks[site->blocks[0]].wanted;
     la_site_pass pass = {
         .io = {.x = x,
@@ -174,10 +176,12 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
         .state = state,
         .state_all = la_mat_of(x->type, run->site_all.data, x->rows, site->state_cols),
         .state_g = la_mat_of(g->type, run->site_g.data, g->rows, site->state_cols),
+        .scaled_g = la_mat_of(g->type, run->scaled_g.data, g->rows, g->cols),
+        .beta = beta,
         .dx = want_dx ? dx : NULL,
         .visitor = wanted ? visitor : NULL,
     };
-    site->kind->backward(be, site, &pass);
+    site->kind->backward(be, linear, &pass);
 }
 
 static void norm_heads_backward(la_backend *be, const la_norm *norm, int64_t head_dim,

@@ -1,3 +1,4 @@
+#include "model/dora.h"
 #include "model/leftover.h"
 #include "model/model.h"
 
@@ -270,6 +271,7 @@ typedef struct site_place {
     bool of_head;        /* computed in f32 */
     bool per_row;        /* reads one token a row */
     int64_t input;       /* number of the matrix that it reads */
+    const la_mat *w;     /* its weight as it lies on the host, of the rows that are computed */
     const int32_t *rows; /* outputs that are computed, n_rows of them; NULL: all */
     int64_t n_rows;
 } site_place;
@@ -286,13 +288,54 @@ static la_status keep_rows(binder *b, const site_place *at, la_mat *m, la_error 
     return LA_OK;
 }
 
+/* Cuts the site down to the outputs that are computed. */
+static la_status keep_outputs(binder *b, const site_place *at, la_site *site,
+                              la_block blocks[LA_SITE_BLOCKS], la_error *err) {
+    la_mat scale = la_mat_f32((void *)(uintptr_t)site->out_scale, site->out, 1);
+    la_mat bias = la_mat_f32((void *)(uintptr_t)site->bias, site->out, 1);
+    site->out = at->n_rows;
+    if (site->b.data) {
+        LA_TRY(keep_rows(b, at, &site->b, err));
+        blocks[1].out = at->n_rows;
+    }
+    if (site->vector.data && !site->scales_input) {
+        LA_TRY(keep_rows(b, at, &site->vector, err));
+        blocks[0].out = site->state_cols = at->n_rows;
+    }
+    if (scale.data)
+        LA_TRY(keep_rows(b, at, &scale, err));
+    if (bias.data)
+        LA_TRY(keep_rows(b, at, &bias, err));
+    site->out_scale = scale.data;
+    site->bias = bias.data;
+    return LA_OK;
+}
+
+/* Notes what of a site the backend will read. */
+static la_status place_site(binder *b, const site_place *at, la_site *site, la_error *err) {
+    la_mat *matrices[] = {&site->a, &site->b, &site->vector};
+    const float **vectors[] = {&site->out_scale, &site->state_scale};
+    int64_t lengths[] = {site->out, site->a.rows};
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        la_mat *m = matrices[i];
+        if (!m->data)
+            continue;
+        m->type = at->of_head || m == &site->vector ? LA_F32 : b->model->be->activation;
+        LA_TRY(place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+    }
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
+        if (*vectors[i])
+            LA_TRY(place(b, *vectors[i], LA_F32, lengths[i], LA_F32, vectors[i], err));
+    return LA_OK;
+}
+
 /* Attaches the adapter at module, if it has something there. */
 static la_status bind_site(binder *b, const char *module, const site_place *at, la_linear *linear,
                            la_error *err) {
     la_model *model = b->model;
     la_adapter *adapter = &model->adapter;
-    la_site site = {.out = linear->w.rows, .in = linear->w.cols};
-    la_block blocks[2] = {0};
+    la_site site = {.out = linear->w.rows, .in = linear->w.cols, .blocks = {-1, -1}};
+    la_block blocks[LA_SITE_BLOCKS] = {0};
     int n_blocks = 0;
     bool adapted = false;
     char key[NAME_MAX_BYTES];
@@ -302,30 +345,27 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
     }
     if (!adapted)
         return LA_OK;
-    if (at->rows) {
-        LA_TRY(keep_rows(b, at, &site.b, err));
-        site.out = blocks[1].out = at->n_rows;
-    }
+    if (at->rows)
+        LA_TRY(keep_outputs(b, at, &site, blocks, err));
     for (int i = 0; i < n_blocks; i++) {
         blocks[i].per_row = at->per_row;
-        blocks[i].input = i ? model->n_inputs++ : at->input;
+        blocks[i].input = i || site.vector.data ? model->n_inputs++ : at->input;
         LA_TRY(add_block(b, &blocks[i], &site.blocks[i], err));
     }
     site.module = la_pool_text(&model->pool, key, strlen(key), err);
     la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!site.module || !kept)
         return err->status;
-    *kept = site;
-    la_mat *matrices[2] = {&kept->a, &kept->b};
-    for (int i = 0; i < 2; i++) {
-        la_mat *m = matrices[i];
-        m->type = at->of_head ? LA_F32 : model->be->activation;
-        LA_TRY(place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+    if (site.out_scale) {
+        LA_TRY(la_dora_finish(at->w, &model->pool, &site, err));
+        if (site.out > model->max_scaled_cols)
+            model->max_scaled_cols = site.out;
     }
+    *kept = site;
     linear->site = kept;
     if (site.state_cols > model->max_state_cols)
         model->max_state_cols = site.state_cols;
-    return LA_OK;
+    return place_site(b, at, kept, err);
 }
 
 /* ---- parts of the model ---- */
@@ -348,7 +388,11 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
     bool transposed = b->arch->transposed && !of_head;
     bool quantise = !trained && !(of_head && is_output(b, module));
     LA_TRY(place_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, err));
-    site_place at = {.in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input};
+    la_mat stored = linear->w;
+    if (stored.type != LA_CODES)
+        stored.type = weight->dtype;
+    site_place at = {
+        .in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input, .w = &stored};
     LA_TRY(bind_site(b, module, &at, linear, err));
     const la_tensor *shift = find_parameter(b, module, in_body, "bias", &trained);
     if (bias && !shift)
@@ -614,11 +658,20 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
     la_head_layer *layer = &model->head[model->n_head++];
     layer->block = -1;
     layer->linear.w = la_mat_f32(NULL, vocabulary, d); /* as the adapter knows it */
-    site_place at = {
-        .of_head = true, .input = model->n_inputs++, .rows = options->choice_ids, .n_rows = n};
+    la_mat stored = la_mat_f32(rows, n, d);
+    site_place at = {.of_head = true,
+                     .input = model->n_inputs++,
+                     .rows = options->choice_ids,
+                     .n_rows = n,
+                     .w = &stored};
     LA_TRY(bind_site(b, b->arch->lm_head, &at, &layer->linear, err));
     layer->linear.w = la_mat_f32(NULL, n, d);
     LA_TRY(place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
+    const la_site *site = layer->linear.site;
+    if (site && site->bias) {
+        layer->linear.bias = la_mat_f32(NULL, 1, n);
+        LA_TRY(place(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
+    }
     model->n_classes = n;
     model->pool_token = LA_POOL_LAST;
     model->task = LA_TASK_CHOICE;

@@ -11,13 +11,6 @@ typedef enum la_task {
     LA_TASK_CHOICE    /* a causal LM: the logits of the answer tokens at the last position */
 } la_task;
 
-/* A projection: y = x w^T + bias, and what an adapter adds. */
-typedef struct la_linear {
-    la_mat w;      /* [out, in]; data NULL where the architecture has no such projection */
-    la_mat bias;   /* [1, out]; data NULL: none */
-    la_site *site; /* NULL: not adapted */
-} la_linear;
-
 /* Norms that an architecture lacks have no weight. */
 typedef struct la_layer {
     la_linear linear[LA_SLOTS];
@@ -76,6 +69,7 @@ typedef struct la_model {
                              where the projection of the embeddings has one */
     la_stage lowest_stage;
     int64_t max_state_cols;
+    int64_t max_scaled_cols; /* outputs of the widest projection with out_scale; 0: none */
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
 } la_model;

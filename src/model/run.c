@@ -186,10 +186,12 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
     int64_t rows = run->n_rhs * run->max_tokens, d = config->hidden;
     int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
     int64_t state = run->model->max_state_cols;
-    /* these two serve the head's sites as well */
+    /* these serve the head's sites as well */
     int64_t all = la_model_most_inputs(run->model, run->max_tokens);
     run->site_g = take_f32(arena, run->n_rhs * all, state);
     run->site_all = take_f32(arena, all, state);
+    if (run->model->max_scaled_cols)
+        run->scaled_g = take_f32(arena, run->n_rhs * all, run->model->max_scaled_cols);
     if (!run->n_kept)
         return;
     run->g = take(run, arena, rows, d);

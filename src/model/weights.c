@@ -21,7 +21,7 @@ struct la_weights {
 static bool find_at(la_linear *linear, int64_t block, place *p) {
     la_site *site = linear->site;
     if (site && site->blocks[0] == block)
-        p->weight = &site->a;
+        p->weight = site->vector.data ? &site->vector : &site->a;
     else if (site && site->blocks[1] == block)
         p->weight = &site->b;
     return p->weight != NULL;

@@ -137,13 +137,13 @@ VECTORS = "The trained vectors are no plain linear map; the logits alone are giv
 def ia3_llama(folder, rnd):
     """IA3: outputs of key and value, inputs of the second feed-forward layer."""
     config = IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])
-    return on_llama(folder, rnd, config, note=VECTORS)
+    return on_llama(folder, rnd, config)
 
 
 def ia3_bert(folder, rnd):
     """IA3 where the scaled outputs have a bias, which is scaled too."""
     config = IA3Config(task_type="SEQ_CLS", target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"])
-    return on_bert(folder, rnd, config, note=VECTORS)
+    return on_bert(folder, rnd, config)
 
 
 def prompt_tuning(folder, rnd):

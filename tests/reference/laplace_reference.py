@@ -129,6 +129,19 @@ def adalora_blocks(name, module):
     return [a, b]
 
 
+def ia3_block(name, module):
+    """IA3: the vector is a column whose input is 1 at every token; it multiplies the outputs (bias too) or, of a feed-forward layer, the
+    inputs."""
+    vector = Block(f"{name}.ia3_l", module.ia3_l["default"].detach().reshape(-1, 1).clone())
+
+    def forward(x):
+        factor = vector.apply(torch.ones(*x.shape[:-1], 1, dtype=F64))
+        return module.base_layer(x * factor) if module.is_feedforward else module.base_layer(x) * factor
+
+    module.forward = forward
+    return [vector]
+
+
 def find_blocks(model, params):
     config = model.peft_config["default"]
     blocks = []
@@ -136,11 +149,13 @@ def find_blocks(model, params):
         short = name.removeprefix("base_model.model.")
         if "lora" in params.split("+"):
             if isinstance(module, torch.nn.Linear) and re.search(r"\.lora_[AB]\.default$", short):
-                blocks.append(Block(short.removesuffix(".default"), module.weight, dora=config.use_dora).watch(module))
+                blocks.append(Block(short.removesuffix(".default"), module.weight, dora=getattr(config, "use_dora", False)).watch(module))
             elif "default" in getattr(module, "lora_embedding_A", {}):
                 blocks += embedding_blocks(short, module)
             elif config.peft_type == "ADALORA" and hasattr(module, "lora_E"):
                 blocks += adalora_blocks(short, module)
+            elif config.peft_type == "IA3" and hasattr(module, "ia3_l"):
+                blocks += ia3_block(short, module)
         if "head" in params.split("+") and ".modules_to_save.default" in short and isinstance(module, torch.nn.Linear):
             blocks.append(Block(short.replace(".modules_to_save.default", ""), module.weight, module.bias, head=True).watch(module))
     if not blocks:

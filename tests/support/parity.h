@@ -55,7 +55,15 @@
     CASE(bert_f16_head, "bert-f16-head")                                                           \
     CASE(llama_nf4, "llama-nf4")                                                                   \
     CASE(llama_int8, "llama-int8")                                                                 \
-    CASE(bert_fp4, "bert-fp4")
+    CASE(bert_fp4, "bert-fp4")                                                                     \
+    CASE(dora, "dora")                                                                             \
+    CASE(dora_bert, "dora-bert")                                                                   \
+    CASE(dora_gpt2, "dora-gpt2")                                                                   \
+    CASE(adalora, "adalora")                                                                       \
+    CASE(adalora_pruned, "adalora-pruned")                                                         \
+    CASE(lora_bias, "lora-bias")                                                                   \
+    CASE(ia3_llama, "ia3-llama")                                                                   \
+    CASE(ia3_bert, "ia3-bert")
 
 /* Logits that differ by 10 between classes: log likelihoods are as sensitive as that. */
 #define PARITY_CASES_SHARP(CASE) CASE(qwen2, "qwen2") CASE(gpt2_seq, "gpt2-seq")

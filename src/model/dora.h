@@ -1,0 +1,15 @@
+/* DoRA (arXiv 2402.09353): rows of W + scale B A take the norms that were trained. */
+#ifndef LA_MODEL_DORA_H
+#define LA_MODEL_DORA_H
+
+#include "model/adapter.h"
+
+/* Reads the trained magnitudes of module into the site where the configuration says use_dora. */
+la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                       la_error *err);
+/* Magnitudes become magnitude / norm of the row of W + scale B A. w: the frozen weight on the host, of
+ * any type, row i of it for row i of the site's b; the site's a and b are on the host too. Norms are
+ * computed in f64, row by row. */
+la_status la_dora_finish(const la_mat *w, la_pool *pool, la_site *site, la_error *err);
+
+#endif
