@@ -58,6 +58,7 @@ typedef struct la_posterior {
     la_adue adue;       /* the error head; weight NULL: none. Not la_adue_free's: the pool's */
     /* what it belongs to */
     const char *base_path, *adapter_path;
+    const char *adapter_name; /* which of several at that path; NULL: it was not said */
     la_base_quant base_quant; /* how the base was packed when it was opened */
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
     char tokenizer_digest[LA_DIGEST_TEXT]; /* "" when the rows carried token ids */

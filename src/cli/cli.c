@@ -75,6 +75,7 @@ la_run_options la_cli_run_options(const la_cli *cli) {
     return (la_run_options){.device = cli->device,
                             .precision = cli->precision,
                             .base_quant = cli->base_quant,
+                            .adapter_name = cli->adapter_name,
                             .threads = (int)cli->threads,
                             .max_length = cli->max_length,
                             .batch_tokens = cli->batch_tokens,

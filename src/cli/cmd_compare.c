@@ -73,7 +73,8 @@ const la_command la_command_compare = {
     .name = "compare",
     .summary = "Laplace and its rivals on the same rows, in one table",
     .usage = "--base DIR --adapter DIR --calib FILE --test FILE [--val FILE] [OPTION]...",
-    .options = "base base-quant adapter calib test val ood methods curvature kron samples choices "
+    .options = "base base-quant adapter adapter-name calib test val ood methods curvature kron "
+               "samples choices "
                "choice-ids "
                "template format out device threads precision seed max-length batch-tokens "
                "text-field pair-field label-field id-field labels json quiet verbose",

@@ -194,10 +194,10 @@ const la_command la_command_fit = {
     .name = "fit",
     .summary = "curvature and prior of an adapter -> posterior file",
     .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
-    .options =
-        "base base-quant adapter data out curvature kron prior select val heldout adue rank params "
-        "choices choice-ids template device threads precision seed max-length batch-tokens "
-        "text-field pair-field label-field "
-        "id-field labels json quiet verbose",
+    .options = "base base-quant adapter adapter-name data out curvature kron prior select val "
+               "heldout adue rank params "
+               "choices choice-ids template device threads precision seed max-length batch-tokens "
+               "text-field pair-field label-field "
+               "id-field labels json quiet verbose",
     .run = run,
 };

@@ -64,15 +64,11 @@ static la_status describe_base(const char *path, json_t *out, la_error *err) {
 
 static la_status describe_adapter(const char *path, const la_log *log, json_t *out, la_error *err) {
     la_adapter adapter;
-    LA_TRY(la_adapter_open(path, &adapter, log, err));
-    static const char *const keys[] = {"peft_type",
-                                       "task_type",
-                                       "r",
-                                       "lora_alpha",
-                                       "use_rslora",
-                                       "target_modules",
-                                       "modules_to_save",
-                                       "base_model_name_or_path"};
+    LA_TRY(la_adapter_open(path, NULL, &adapter, log, err));
+    static const char *const keys[] = {
+        "peft_type",      "task_type",       "r",
+        "lora_alpha",     "use_rslora",      "use_dora",
+        "target_modules", "modules_to_save", "base_model_name_or_path"};
     json_object_set_new(out, "kind", json_string("adapter"));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         json_t *value = json_object_get(adapter.config, keys[i]);
@@ -114,6 +110,8 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
     json_object_set_new(out, "base_quant", json_string(la_base_quant_names[p.base_quant]));
     json_object_set_new(out, "base_digest", json_string(p.base_digest));
     json_object_set_new(out, "adapter", json_string(p.adapter_path));
+    if (p.adapter_name)
+        json_object_set_new(out, "adapter_name", json_string(p.adapter_name));
     json_object_set_new(out, "adapter_digest", json_string(p.adapter_digest));
     json_object_set_new(out, "tokenizer_digest", json_string(p.tokenizer_digest));
     json_object_set_new(out, "data_digest", json_string(p.data_digest));

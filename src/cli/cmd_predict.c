@@ -77,9 +77,9 @@ const la_command la_command_predict = {
     .name = "predict",
     .summary = "answers with confidence from a posterior",
     .usage = "--posterior POSTERIOR.h5 --data FILE [--out FILE.jsonl] [OPTION]...",
-    .options =
-        "posterior data out base base-quant adapter samples predictive emit stdin skip-bad device "
-        "threads precision seed max-length batch-tokens text-field pair-field label-field "
-        "id-field labels json quiet verbose",
+    .options = "posterior data out base base-quant adapter adapter-name samples predictive emit "
+               "stdin skip-bad device "
+               "threads precision seed max-length batch-tokens text-field pair-field label-field "
+               "id-field labels json quiet verbose",
     .run = run,
 };

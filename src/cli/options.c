@@ -25,6 +25,8 @@ static const option_row rows[] = {
      "pack a plain base's linear layers: nf4, nf4-double, fp4, fp4-double, int8; none"},
     {"adapter", REPEATED, AT(adapters), 0, 0, "DIR",
      "folder of the PEFT adapter; compare: several are an ensemble"},
+    {"adapter-name", TEXT, AT(adapter_name), 0, 0, "NAME",
+     "which adapter, where the folder holds several"},
     {"data", TEXT, AT(data), 0, 0, "FILE", "rows: .jsonl, .csv, .tsv; - is JSONL on stdin"},
     {"calib", TEXT, AT(calib), 0, 0, "FILE", "labelled rows that the curvature is of"},
     {"test", TEXT, AT(test), 0, 0, "FILE", "labelled rows that the table is of"},

@@ -21,7 +21,7 @@ typedef struct la_texts {
  * meaning. */
 typedef struct la_cli {
     const char *base, *adapter, *data, *out, *posterior;
-    const char *base_quant;
+    const char *base_quant, *adapter_name;
     const char *device, *precision, *text_field, *pair_field, *label_field, *id_field, *labels;
     la_texts adapters; /* adapter is the last of them */
     const char *calib, *test, *ood, *methods;

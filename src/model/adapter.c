@@ -1,5 +1,6 @@
 #include "model/adapter.h"
 #include "input/json.h"
+#include "model/adapter_names.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,41 +12,20 @@ enum { CONFIG_BYTES_MAX = 64 << 20 };
 static const la_adapter_kind *const kinds[] = {&la_adapter_lora, &la_adapter_adalora,
                                                &la_adapter_ia3};
 
-/* Drops the first occurrence of piece from text. */
-static void cut(char *text, const char *piece, const char *instead) {
-    char *at = strstr(text, piece);
-    if (!at)
-        return;
-    size_t with = strlen(instead);
-    memmove(at + with, at + strlen(piece), strlen(at + strlen(piece)) + 1);
-    memcpy(at, instead, with);
-}
-
-/* Key as the base model's modules are named. Saved by save_pretrained or as a raw state dict, the
- * same comes out. */
-static char *normal_key(la_adapter *adapter, const char *name, la_error *err) {
-    char *key = la_pool_text(&adapter->pool, name, strlen(name), err);
-    if (!key)
-        return NULL;
-    if (!strncmp(key, "base_model.model.", 17))
-        memmove(key, key + 17, strlen(key + 17) + 1);
-    cut(key, ".base_layer.", ".");
-    cut(key, ".modules_to_save.default.", ".");
-    cut(key, ".modules_to_save.", ".");
-    cut(key, ".default.", ".");
-    size_t length = strlen(key), tail = strlen(".default");
-    if (length > tail && !strcmp(key + length - tail, ".default"))
-        key[length - tail] = 0;
-    return key;
-}
-
 static int by_key(const void *a, const void *b) {
     const la_adapter_entry *x = a, *y = b;
     int order = strcmp(x->key, y->key);
     return order ? order : strcmp(x->tensor->name, y->tensor->name);
 }
 
-static la_status read_entries(la_adapter *adapter, la_error *err) {
+/* Keys as the base model's modules are named: saved by save_pretrained or as a raw state dict, the
+ * same comes out. */
+static la_status read_entries(la_adapter *adapter, const char *name, bool in_folder,
+                              la_error *err) {
+    la_adapter_names names;
+    LA_TRY(la_adapter_names_read(adapter->file, name, in_folder, &adapter->pool, &names, err));
+    if (names.n > 1)
+        adapter->name = la_pool_text(&adapter->pool, names.wanted, strlen(names.wanted), err);
     int64_t n = la_checkpoint_count(adapter->file);
     adapter->entries = la_pool_take(&adapter->pool, (size_t)n, sizeof *adapter->entries, err);
     if (!adapter->entries)
@@ -57,9 +37,12 @@ static la_status read_entries(la_adapter *adapter, la_error *err) {
             continue;
         LA_TRY(la_tensor_check_float(tensor, err));
         LA_TRY(la_tensor_check_finite(tensor, err));
-        char *key = normal_key(adapter, tensor->name, err);
+        if (la_adapter_names_other(&names, tensor->name))
+            continue;
+        char *key = la_pool_text(&adapter->pool, tensor->name, strlen(tensor->name), err);
         if (!key)
             return err->status;
+        la_adapter_names_strip(&names, key);
         adapter->entries[adapter->n_entries++] = (la_adapter_entry){key, tensor, false};
     }
     qsort(adapter->entries, (size_t)adapter->n_entries, sizeof *adapter->entries, by_key);
@@ -94,13 +77,17 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
     return adapter->kind->check(adapter, log, err);
 }
 
-la_status la_adapter_open(const char *dir, la_adapter *adapter, const la_log *log, la_error *err) {
+la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
+                          la_error *err) {
     *adapter = (la_adapter){0};
-    la_status status = read_config(dir, adapter, log, err);
+    const char *folder = dir;
+    la_status status = la_adapter_folder(dir, name, &adapter->pool, &folder, err);
     if (status == LA_OK)
-        status = la_checkpoint_open(dir, "adapter_model", &adapter->file, err);
+        status = read_config(folder, adapter, log, err);
     if (status == LA_OK)
-        status = read_entries(adapter, err);
+        status = la_checkpoint_open(folder, "adapter_model", &adapter->file, err);
+    if (status == LA_OK)
+        status = read_entries(adapter, name, folder != dir, err);
     if (status != LA_OK)
         la_adapter_close(adapter);
     return status;
@@ -204,6 +191,10 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
             la_digest_add_text(digest, text);
         }
         free(text);
+    }
+    if (adapter->name) {
+        la_digest_add_text(digest, "adapter_name");
+        la_digest_add_text(digest, adapter->name);
     }
     la_digest_finish(digest, out);
     return LA_OK;

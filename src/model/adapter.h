@@ -100,6 +100,7 @@ typedef struct la_adapter {
     la_adapter_entry *entries; /* sorted by key */
     int64_t n_entries;
     const char *task_type; /* NULL when not stored */
+    const char *name;      /* which of several in the file; NULL where there is but one */
 } la_adapter;
 
 struct la_adapter_kind {
@@ -121,8 +122,11 @@ struct la_adapter_kind {
 
 extern const la_adapter_kind la_adapter_lora, la_adapter_adalora, la_adapter_ia3;
 
-/* Reads DIR/adapter_config.json and DIR/adapter_model.safetensors. Free with la_adapter_close. */
-la_status la_adapter_open(const char *dir, la_adapter *adapter, const la_log *log, la_error *err);
+/* Reads adapter_config.json and adapter_model.safetensors of DIR, or of DIR/NAME where that holds an
+ * adapter. name: which of several is meant; NULL: the only one, or "default". Free with
+ * la_adapter_close. */
+la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
+                          la_error *err);
 void la_adapter_close(la_adapter *adapter);
 /* The entry KEY, marked as used; NULL when there is none. */
 la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key);

@@ -56,7 +56,8 @@ static double norm_of(const la_site *site, const float *w, const float *b, doubl
     return sqrt(square);
 }
 
-la_status la_dora_finish(const la_mat *w, la_pool *pool, la_site *site, la_error *err) {
+la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *pool, la_site *site,
+                         la_error *err) {
     int64_t out = site->b.rows, bad = -1;
     bool short_of_memory = false;
     float *scale = la_pool_take(pool, (size_t)out, sizeof *scale, err);
@@ -87,9 +88,9 @@ la_status la_dora_finish(const la_mat *w, la_pool *pool, la_site *site, la_error
             bad = i;
     if (bad >= 0)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: row %lld of the weight with its adapter has norm 0, which DoRA divides "
-                       "by; is this the base it was trained on?",
-                       site->module, (long long)bad);
+                       "%s: %s: row %lld of the weight with its adapter has norm 0, which DoRA "
+                       "divides by; is this the base it was trained on?",
+                       adapter->config_path, site->module, (long long)bad);
     site->out_scale = scale;
     return LA_OK;
 }

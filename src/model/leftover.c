@@ -60,11 +60,13 @@ la_status la_leftover_check(const la_model *model, la_error *err) {
             if (length > tail && !strcmp(entry->key + length - tail, *s))
                 ending = *s;
         }
-        if (strstr(entry->key, "lora_embedding_") || strstr(entry->key, "lora_magnitude") ||
+        if (strstr(entry->key, "lora_embedding_") || strstr(entry->key, "lora_magnitude_vector") ||
             strstr(entry->key, "trainable_tokens"))
-            return la_fail(err, LA_UNSUPPORTED,
-                           "%s: tensor \"%s\" is of a kind of adapter that is not supported",
-                           entry->tensor->file, entry->tensor->name);
+            return la_fail(
+                err, LA_UNSUPPORTED,
+                "%s: tensor \"%s\" is of a kind of adapter that is not supported, or that "
+                "adapter_config.json does not say",
+                entry->tensor->file, entry->tensor->name);
         char module[NAME_MAX_BYTES], nearest[NAME_MAX_BYTES];
         size_t length = strlen(entry->key) - (ending ? strlen(ending) + 1 : 0);
         snprintf(module, sizeof module, "%.*s", (int)(length < 400 ? length : 400), entry->key);

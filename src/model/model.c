@@ -357,7 +357,7 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
     if (!site.module || !kept)
         return err->status;
     if (site.out_scale) {
-        LA_TRY(la_dora_finish(at->w, &model->pool, &site, err));
+        LA_TRY(la_dora_finish(adapter, at->w, &model->pool, &site, err));
         if (site.out > model->max_scaled_cols)
             model->max_scaled_cols = site.out;
     }
@@ -832,7 +832,8 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
         return la_fail(err, LA_USAGE, "--base-quant %s: %s is quantised already (%s); leave it out",
                        la_base_quant_names[options->quant], options->base,
                        la_base_quant_names[model->config.quantised]);
-    LA_TRY(la_adapter_open(options->adapter, &model->adapter, &options->log, err));
+    LA_TRY(la_adapter_open(options->adapter, options->adapter_name, &model->adapter, &options->log,
+                           err));
     LA_TRY(check_task(model, options->n_choices > 0, &classify, err));
     LA_TRY(la_checkpoint_open(options->base, "model", &model->base, err));
     b->base_used = la_pool_take(&model->pool, (size_t)la_checkpoint_count(model->base) + 1,

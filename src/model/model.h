@@ -26,6 +26,7 @@ typedef struct la_head_layer {
 
 typedef struct la_model_options {
     const char *base, *adapter;
+    const char *adapter_name; /* which of several; NULL: the only one, or "default" */
     la_params params;
     const int32_t *choice_ids; /* answer tokens of a causal LM, in class order */
     int64_t n_choices;

@@ -219,6 +219,8 @@ static la_status get_root(const reader *r, la_posterior *p) {
         p->base_quant = (la_base_quant)quant;
     }
     LA_TRY(get_text(r, "adapter_path", pool, &p->adapter_path));
+    if (H5Aexists(r->group, "adapter_name") > 0)
+        LA_TRY(get_text(r, "adapter_name", pool, &p->adapter_name));
     LA_TRY(get_digest(r, "base_digest", pool, p->base_digest));
     LA_TRY(get_digest(r, "adapter_digest", pool, p->adapter_digest));
     LA_TRY(get_digest(r, "tokenizer_digest", pool, p->tokenizer_digest));

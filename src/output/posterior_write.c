@@ -101,6 +101,8 @@ static la_status put_root(const writer *w, const la_posterior *p) {
     if (p->base_quant)
         LA_TRY(put_text(w, "base_quant", la_base_quant_names[p->base_quant]));
     LA_TRY(put_text(w, "adapter_path", p->adapter_path));
+    if (p->adapter_name)
+        LA_TRY(put_text(w, "adapter_name", p->adapter_name));
     LA_TRY(put_text(w, "base_digest", p->base_digest));
     LA_TRY(put_text(w, "adapter_digest", p->adapter_digest));
     LA_TRY(put_text(w, "tokenizer_digest", p->tokenizer_digest));

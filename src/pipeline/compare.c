@@ -128,6 +128,10 @@ static la_status check_possible(const comparing *c, la_error *err) {
     if (listed(o->methods, "last-layer") && !has_trained_last_layer(model))
         return la_fail(err, LA_BAD_INPUT,
                        "--methods last-layer: the adapter holds no trained head (modules_to_save)");
+    if (listed(o->methods, "tfb") && !la_tfb_possible(model))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--methods tfb: is for LoRA, and %s has peft_type \"%s\"",
+                       model->adapter.config_path, model->adapter.kind->peft_type);
     return LA_OK;
 }
 
@@ -614,7 +618,7 @@ static la_status add_networks(comparing *c, la_error *err) {
                             .n_adapters = o->n_adapters,
                             .choice_ids = c->session.choice_ids,
                             .n_choices = c->session.choice_ids ? c->on_test.n_classes : 0};
-    if (wanted(c, "tfb"))
+    if (wanted(c, "tfb") && la_tfb_possible(&c->session.workers[0].model))
         LA_TRY(add_tfb(c, err));
     if (wanted(c, "ensemble") && o->n_adapters > 1) {
         la_comparison_row *row = new_row(c, "ensemble");

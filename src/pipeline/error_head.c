@@ -20,21 +20,56 @@ static la_status read_matrix(la_backend *be, const la_mat *m, float **out, la_er
     return err->status;
 }
 
-/* weight[out, in] += scale B A of an adapter on the layer. */
-static la_status add_adapter(la_backend *be, const la_site *site, float *weight, la_error *err) {
-    float *a = NULL, *b = NULL;
-    la_status status = read_matrix(be, &site->a, &a, err);
-    if (status == LA_OK)
-        status = read_matrix(be, &site->b, &b, err);
-    for (int64_t i = 0; i < site->out && status == LA_OK; i++)
+/* What an adapter changes of a layer, on the host; NULL: not that. */
+typedef struct change {
+    float *a, *b, *state_scale, *out_scale, *vector;
+} change;
+
+static la_status read_vector(la_backend *be, const float *values, int64_t n, float **out,
+                             la_error *err) {
+    la_mat m = la_mat_f32((void *)(uintptr_t)values, 1, n);
+    return read_matrix(be, &m, out, err);
+}
+
+static la_status read_change(la_backend *be, const la_site *site, change *c, la_error *err) {
+    LA_TRY(read_matrix(be, &site->a, &c->a, err));
+    LA_TRY(read_matrix(be, &site->b, &c->b, err));
+    LA_TRY(read_vector(be, site->state_scale, site->a.rows, &c->state_scale, err));
+    LA_TRY(read_vector(be, site->out_scale, site->out, &c->out_scale, err));
+    return read_matrix(be, &site->vector, &c->vector, err);
+}
+
+/* Element i, j of the product B A of an adapter, with what lies between. */
+static double product(const la_site *site, const change *c, int64_t i, int64_t j) {
+    double sum = 0;
+    for (int64_t k = 0; c->a && k < site->a.rows; k++)
+        sum += (double)c->b[i * site->a.rows + k] *
+               (c->state_scale ? (double)c->state_scale[k] : 1) * (double)c->a[k * site->in + j];
+    return sum;
+}
+
+/* weight[out, in] and bias[out] (NULL: none) become those of the layer with its adapter. */
+static la_status add_adapter(la_backend *be, const la_site *site, float *weight, float *bias,
+                             la_error *err) {
+    change c = {0};
+    la_status status = read_change(be, site, &c, err);
+    for (int64_t i = 0; i < site->out && status == LA_OK; i++) {
+        float of_row = c.out_scale ? c.out_scale[i] : 1;
+        bool vector_of_row = c.vector && !site->scales_input;
+        if (vector_of_row)
+            of_row = c.vector[i];
+        if (vector_of_row && bias)
+            bias[i] *= of_row;
         for (int64_t j = 0; j < site->in; j++) {
-            double sum = 0;
-            for (int64_t k = 0; k < site->a.rows; k++)
-                sum += (double)b[i * site->a.rows + k] * (double)a[k * site->in + j];
-            weight[i * site->in + j] += site->scale * (float)sum;
+            float *w = &weight[i * site->in + j];
+            *w = of_row * (*w + site->scale * (float)product(site, &c, i, j));
+            if (c.vector && site->scales_input)
+                *w *= c.vector[j];
         }
-    free(a);
-    free(b);
+    }
+    float *parts[] = {c.a, c.b, c.state_scale, c.out_scale, c.vector};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        free(parts[i]);
     return status;
 }
 
@@ -45,7 +80,7 @@ static la_status read_last_layer(la_session *session, float **weight, float **bi
     const la_linear *last = &model->head[model->n_head - 1].linear;
     LA_TRY(read_matrix(model->be, &last->w, weight, err));
     LA_TRY(read_matrix(model->be, &last->bias, bias, err));
-    return last->site ? add_adapter(model->be, last->site, *weight, err) : LA_OK;
+    return last->site ? add_adapter(model->be, last->site, *weight, *bias, err) : LA_OK;
 }
 
 /* Every fifth row behind the others: states[n, width] and labels[n] in that order; returns how many

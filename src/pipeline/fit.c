@@ -244,6 +244,9 @@ static la_status describe(fitting *f, la_error *err) {
     LA_TRY(la_base_quant_parse(f->options->run.base_quant, &p->base_quant, err));
     p->base_path = kept_path(&p->pool, f->options->base, err);
     p->adapter_path = kept_path(&p->pool, f->options->adapter, err);
+    const char *name = f->options->run.adapter_name;
+    if (name)
+        p->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);
     strcpy(p->base_digest, model->base_digest);
     strcpy(p->adapter_digest, model->adapter_digest);
     if (f->rows.n_text)

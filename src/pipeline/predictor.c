@@ -110,6 +110,8 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
     LA_TRY(check_folder("adapter", options->adapter, posterior->adapter_path, err));
     LA_TRY(check_quant(options, posterior, session.base, err));
     session.run.base_quant = la_base_quant_names[posterior->base_quant];
+    if (!session.run.adapter_name)
+        session.run.adapter_name = posterior->adapter_name;
     LA_TRY(la_session_open(&session, &p->session, err));
     const la_model *model = &p->session.workers[0].model;
     LA_TRY(check_digest("base", session.base, model->base_digest, posterior->base_digest, err));

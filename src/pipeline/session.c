@@ -188,6 +188,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         LA_TRY(la_labels_parse("--labels", run->labels, &session->labels, err));
     la_model_options model = {.base = options->base,
                               .adapter = options->adapter,
+                              .adapter_name = run->adapter_name,
                               .params = options->params,
                               .choice_ids = options->choice_ids,
                               .n_choices = options->n_choices,

@@ -35,6 +35,10 @@ typedef struct tfb {
 
 /* ---- opening ---- */
 
+bool la_tfb_possible(const la_model *model) {
+    return model->adapter.kind == &la_adapter_lora;
+}
+
 /* Notes a projection's site; its blocks begin at offset[block] of a network. */
 static void add_site(tfb *t, const la_linear *linear, const int64_t *offset, int64_t *n_values) {
     const la_site *site = linear->site;

@@ -297,6 +297,12 @@ static const form forms[] = {
      0.1},
     {"last-layer", "bert", LA_CURVATURE_LAST_LAYER, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
     {"f16 head", "bert-f16-head", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_HEAD, 0, 0.1},
+    {"DoRA", "dora-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"AdaLoRA", "adalora", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"IA3", "ia3-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"IA3, ekfac", "ia3-bert", LA_CURVATURE_EKFAC, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
+    {"IA3, diag", "ia3-bert", LA_CURVATURE_DIAG, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"IA3, exact", "ia3-bert", LA_CURVATURE_EXACT, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
 };
 
 static void check_form(const form *f, double lambda, bool curved, excess *worst) {
