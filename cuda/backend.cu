@@ -318,6 +318,7 @@ static la_ops make_table(void) {
     ops.append_one = la_cuda_append_one;
     ops.norm = la_cuda_norm;
     ops.norm_backward = la_cuda_norm_backward;
+    ops.scale_columns = la_cuda_scale_columns;
     ops.activation = la_cuda_activation;
     ops.activation_backward = la_cuda_activation_backward;
     ops.rotate = la_cuda_rotate;

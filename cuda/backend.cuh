@@ -117,6 +117,8 @@ void la_cuda_convert(la_cuda *cu, const la_mat *x, la_mat *y);
 void la_cuda_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y);
 void la_cuda_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
                            int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx);
+void la_cuda_scale_columns(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
+                           const la_mat *residual, la_mat *y);
 void la_cuda_activation(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,
                         la_mat *y);
 void la_cuda_activation_backward(la_backend *be, la_activation kind, const la_mat *x,

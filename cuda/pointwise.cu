@@ -105,6 +105,30 @@ template <typename T, int N> __global__ void norm_backward_rows(norm_backward_ar
     }
 }
 
+/* y[R,d] = c x + bias + residual, column by column; each element is read before it is written: y may
+ * be x or residual */
+template <typename T, int N>
+__global__ void scale_column_rows(const T *x, int64_t ld_x, const float *c, const T *bias,
+                                  const T *residual, int64_t ld_residual, int64_t rows,
+                                  int64_t cols, T *y, int64_t ld_y) {
+    int64_t j = la_first_col(N);
+    if (j >= cols)
+        return;
+    float factor[N], shift[N] = {}, value[N], add[N] = {};
+    la_load<N>(c + j, factor);
+    if (bias)
+        la_load<N>(bias + j, shift);
+    for (int64_t t = la_first_row(); t < rows; t += la_row_step()) {
+        la_load<N>(x + t * ld_x + j, value);
+        if (residual)
+            la_load<N>(residual + t * ld_residual + j, add);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            value[i] = factor[i] * value[i] + shift[i] + add[i];
+        la_store<N>(y + t * ld_y + j, value);
+    }
+}
+
 /* ---- activations: value and derivative ---- */
 
 #define SQRT_HALF 0.70710678f
@@ -313,6 +337,23 @@ void la_cuda_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x,
     LA_BY_TYPE(x->type, wide, LAUNCH);
 #undef LAUNCH
     la_cuda_launched(cu, "norm_backward_rows");
+}
+
+void la_cuda_scale_columns(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
+                           const la_mat *residual, la_mat *y) {
+    la_cuda *cu = la_cuda_of(be);
+    if (!x->rows || !x->cols)
+        return;
+    bool aligned =
+        reinterpret_cast<uintptr_t>(c) % (static_cast<size_t>(la_wide(x->type)) * sizeof *c) == 0;
+    bool wide = aligned && la_all_wide(x->type, {x, bias, residual, y});
+#define LAUNCH(T, N)                                                                               \
+    LA_LAUNCH((scale_column_rows<T, N>), la_rows_grid(x->rows, x->cols, N), la_rows_block(), 0,    \
+              cu->stream, la_data<T>(x), x->ld, c, la_data<T>(bias), la_data<T>(residual),         \
+              la_ld(residual), x->rows, x->cols, la_data<T>(y), y->ld)
+    LA_BY_TYPE(x->type, wide, LAUNCH);
+#undef LAUNCH
+    la_cuda_launched(cu, "scale_column_rows");
 }
 
 void la_cuda_activation(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,

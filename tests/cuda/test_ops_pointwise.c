@@ -10,6 +10,7 @@
  *        1 / deviations      2.1e-7   3.7e-7   (1.8e-6, 3.1e-6)
  *        far from 0          2.9e-5   3.3e-3   (1.3e-4)
  *   norm_backward            3.1e-7   3.5e-3   (1.3e-6)
+ *   scale_columns            0        3.7e-3
  *   activation               2.0e-7   3.5e-3
  *              tails         2.4e-7   3.3e-3
  *   activation_backward      1.9e-6   3.9e-3
@@ -122,6 +123,45 @@ static void norm_backward(la_dtype type) {
                     larger(worst, norm_backward_case(type, s, kind, n_rhs, with_residual, place));
             }
     check("norm_backward", type, worst, (limits){4e-6, 4e-6, 4e-3});
+}
+
+/* ---- columns times a number each ---- */
+
+enum {
+    COLUMNS_ALONE,
+    COLUMNS_BIAS,
+    COLUMNS_RESIDUAL,
+    COLUMNS_BOTH,
+    COLUMNS_ON_X,
+    COLUMNS_ON_RESIDUAL
+};
+
+static double scale_columns_case(la_dtype type, int64_t s, int which) {
+    int64_t rows = shapes[s].rows, cols = shapes[s].cols;
+    bool with_bias = which == COLUMNS_BIAS || which == COLUMNS_BOTH;
+    operand *c = drawn(LA_F32, 1, cols, 1), *bias = with_bias ? drawn(type, 1, cols, 1) : NULL;
+    lay_out(shapes[s].pad, shapes[s].offset);
+    operand *x = drawn(type, rows, cols, 1);
+    operand *residual =
+        which == COLUMNS_RESIDUAL || which == COLUMNS_BOTH || which == COLUMNS_ON_RESIDUAL
+            ? drawn(type, rows, cols, 1)
+            : NULL;
+    operand *y = which == COLUMNS_ON_X          ? changed(x)
+                 : which == COLUMNS_ON_RESIDUAL ? changed(residual)
+                                                : result(type, rows, cols);
+    while (next_run())
+        be->ops->scale_columns(be, on(x), data(c), on(bias), on(residual), on(y));
+    double worst = gap(y);
+    forget();
+    return worst;
+}
+
+static void scale_columns(la_dtype type) {
+    double worst = 0;
+    for (int64_t s = 0; s < COUNT(shapes); s++)
+        for (int which = COLUMNS_ALONE; which <= COLUMNS_ON_RESIDUAL; which++)
+            worst = larger(worst, scale_columns_case(type, s, which));
+    check("scale_columns", type, worst, (limits){2e-7, 2e-7, 4e-3});
 }
 
 /* ---- activations ---- */
@@ -262,6 +302,7 @@ static void no_rows(la_dtype type) {
         la_norm norm = {LA_NORM_LAYER, 1e-5f, data(weight), NULL};
         be->ops->norm(be, &norm, on(x), data(stats), on(y));
         be->ops->norm_backward(be, &norm, on(x), data(stats), RHS, on(x), NULL, on(y));
+        be->ops->scale_columns(be, on(x), data(weight), NULL, NULL, on(y));
         be->ops->activation(be, LA_ACT_GELU, on(x), NULL, on(y));
         be->ops->activation_backward(be, LA_ACT_GELU, on(x), NULL, RHS, on(x), on(y), NULL);
         be->ops->rotate(be, 1, 6, 6, data(table), data(positions), 1, 1, on(y));
@@ -273,6 +314,7 @@ int main(void) {
     static const op_test tests[] = {
         {"norm", norm, EACH_AND_HEAD},
         {"norm_backward", norm_backward, EACH_AND_HEAD},
+        {"scale_columns", scale_columns, EACH_AND_HEAD},
         {"activation", activation, EACH_AND_HEAD},
         {"activation_backward", activation_backward, EACH_AND_HEAD},
         {"activation_tails", activation_tails, EACH_AND_HEAD},

@@ -228,6 +228,16 @@ static void append_one(la_dtype type) {
         assert_true(got(y, shapes[s].rows - 1, shapes[s].cols) == 1);
         forget();
     }
+    /* behind nothing: a column of ones */
+    operand *nothing = drawn(type, 130, 3, 1), *ones = result(type, 130, 1);
+    while (next_run()) {
+        la_mat x = *on(nothing);
+        x.cols = 0;
+        be->ops->append_one(be, &x, on(ones));
+    }
+    worst = larger(worst, gap(ones));
+    assert_true(got(ones, 129, 0) == 1);
+    forget();
     check("append_one", type, worst, (limits){0, 0, 0});
 }
 
