@@ -203,6 +203,33 @@ static void check_norm(la_norm_kind kind) {
         release(all[i]);
 }
 
+/* with and without bias and residual, on x and on the residual */
+static void scaled_columns(void **state) {
+    (void)state;
+    numbers x = draw(T * D, 1), c = draw(D, 1), bias = draw(D, 1), residual = draw(T * D, 1);
+    double want[T * D];
+    float y[T * D];
+    for (int which = 0; which < 6; which++) {
+        bool with_bias = which & 1, with_residual = which >= 2;
+        la_mat mx = la_mat_f32(x.f, T, D), mb = la_mat_f32(bias.f, 1, D);
+        la_mat mr = la_mat_f32(residual.f, T, D), my = la_mat_f32(y, T, D);
+        float *to = which == 4 ? residual.f : which == 5 ? x.f : y;
+        my.data = to;
+        for (size_t i = 0; i < T * D; i++)
+            want[i] = x.d[i] * c.d[i % D] + (with_bias ? bias.d[i % D] : 0) +
+                      (with_residual ? residual.d[i] : 0);
+        if (which == 5) /* its residual was overwritten */
+            for (size_t i = 0; i < T * D; i++)
+                residual.f[i] = (float)residual.d[i];
+        backend.ops->scale_columns(&backend, &mx, c.f, with_bias ? &mb : NULL,
+                                   with_residual ? &mr : NULL, &my);
+        check_within("scale_columns", largest(want, to, T * D), 4e-7);
+    }
+    numbers *all[] = {&x, &c, &bias, &residual};
+    for (size_t i = 0; i < 4; i++)
+        release(all[i]);
+}
+
 static void layer_norm(void **state) {
     (void)state;
     check_norm(LA_NORM_LAYER);
@@ -755,6 +782,7 @@ int main(void) {
         cmocka_unit_test(linear_bf16_weights),
         cmocka_unit_test(layer_norm),
         cmocka_unit_test(rms_norm),
+        cmocka_unit_test(scaled_columns),
         cmocka_unit_test(activations),
         cmocka_unit_test(activation_tails),
         cmocka_unit_test(rotary),
