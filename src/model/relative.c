@@ -67,9 +67,7 @@ void la_relative_layout(la_run *run, la_arena *arena) {
     r->dpos_k = take_mat(run, arena, m * lines, wide);
     r->dpos_q = take_mat(run, arena, m * lines, wide);
     r->state_all = take_mat(run, arena, all, state);
-    if (!config->distances.shared)
-        return;
-    r->x_all = take_mat(run, arena, all, d);
+    r->x_all = take_mat(run, arena, config->distances.shared ? all : 0, d);
     r->g_all = take_mat(run, arena, m * all, wide);
 }
 
@@ -210,6 +208,16 @@ void la_relative_attend(la_run *run, int64_t layer, bool backward, la_attention 
     a->relative = &r->form;
 }
 
+/* What the adapter's forward leaves, for any kind of it; what else it computes is not needed. */
+static la_mat state_of(la_run *run, const la_linear *linear, const la_mat *x) {
+    la_run_relative *r = &run->relative;
+    la_mat state =
+        la_mat_of(r->state_all.type, r->state_all.data, x->rows, linear->site->state_cols);
+    la_mat unused = la_mat_of(r->g_all.type, r->g_all.data, x->rows, linear->w.rows);
+    la_linear_forward(run->model->be, linear, x, NULL, &state, &unused);
+    return state;
+}
+
 /* A projection that tokens and lines share: both are put together, row by row. */
 static void visit_shared(la_run *run, const la_linear *linear, const la_mat *x, const la_mat *g,
                          const la_mat *dpos, const la_block_visitor *visitor) {
@@ -218,12 +226,11 @@ static void visit_shared(la_run *run, const la_linear *linear, const la_mat *x, 
     int64_t all = run->n_tokens + r->n_lines;
     la_mat x_all = la_mat_of(r->x_all.type, r->x_all.data, all, x->cols);
     la_mat g_all = la_mat_of(r->g_all.type, r->g_all.data, run->n_rhs * all, g->cols);
-    la_mat state = la_mat_of(r->state_all.type, r->state_all.data, all, linear->site->state_cols);
     be->ops->scatter(be, x, 1, r->token_at, false, &x_all);
     be->ops->scatter(be, &r->x_lines, 1, r->line_at, true, &x_all);
+    la_mat state = state_of(run, linear, &x_all);
     be->ops->scatter(be, g, run->n_rhs, r->token_at, false, &g_all);
     be->ops->scatter(be, dpos, run->n_rhs, r->line_at, true, &g_all);
-    be->ops->gemm(be, false, true, 1, &x_all, &linear->site->a, 0, &state);
     la_linear_backward(run, linear, &state, &x_all, &x_all, r->cu_all, false, &g_all, 0, NULL,
                        false, visitor);
 }
@@ -231,10 +238,7 @@ static void visit_shared(la_run *run, const la_linear *linear, const la_mat *x, 
 static void visit_lines(la_run *run, const la_linear *linear, const la_mat *dpos,
                         const la_block_visitor *visitor) {
     la_run_relative *r = &run->relative;
-    la_backend *be = run->model->be;
-    la_mat state =
-        la_mat_of(r->state_all.type, r->state_all.data, r->n_lines, linear->site->state_cols);
-    be->ops->gemm(be, false, true, 1, &r->x_lines, &linear->site->a, 0, &state);
+    la_mat state = state_of(run, linear, &r->x_lines);
     la_linear_backward(run, linear, &state, &r->x_lines, &r->x_lines, r->cu, false, dpos, 0, NULL,
                        false, visitor);
 }
