@@ -51,13 +51,13 @@ static workspaces workspaces_of(const la_model *model, const la_jacobian_shape *
         small = least > small ? least : small;
         outer = block->out * block->in > outer ? block->out * block->in : outer;
     }
+    int64_t tokens = shape->max_tokens + shape->max_rows * model->prompt.n;
     int64_t row = outer * shape->n_rhs, all = row * shape->max_rows;
-    return (workspaces){
-        .small = small,
-        .s = (size_t)(la_model_most_inputs(model, shape->max_tokens) * shape->n_rhs * small),
-        .outer = (size_t)(all < chunk   ? all
-                          : row > chunk ? row
-                                        : chunk)};
+    return (workspaces){.small = small,
+                        .s = (size_t)(la_model_most_inputs(model, tokens) * shape->n_rhs * small),
+                        .outer = (size_t)(all < chunk   ? all
+                                          : row > chunk ? row
+                                                        : chunk)};
 }
 
 size_t la_jacobian_bytes(const la_model *model, const la_jacobian_shape *shape) {

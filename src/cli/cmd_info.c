@@ -74,8 +74,11 @@ static la_status describe_adapter(const char *path, const la_log *log, json_t *o
         json_t *value = json_object_get(adapter.config, keys[i]);
         json_object_set(out, keys[i], value ? value : json_null());
     }
+    if (!adapter.kind->peft_type)
+        json_object_set(out, "config", json_object_get(adapter.config, "config"));
+    const char *name = adapter.kind->peft_type ? "adapter_model" : "adapter";
     la_adapter_close(&adapter);
-    return add_checkpoint(path, "adapter_model", out, err);
+    return add_checkpoint(path, name, out, err);
 }
 
 static la_status describe_posterior(const char *path, json_t *out, la_error *err) {

@@ -9,8 +9,9 @@
 
 enum { CONFIG_BYTES_MAX = 64 << 20 };
 
-static const la_adapter_kind *const kinds[] = {&la_adapter_lora, &la_adapter_adalora,
-                                               &la_adapter_ia3};
+static const la_adapter_kind *const kinds[] = {
+    &la_adapter_lora, &la_adapter_adalora, &la_adapter_ia3, &la_adapter_prompt, &la_adapter_prefix,
+};
 
 static int by_key(const void *a, const void *b) {
     const la_adapter_entry *x = a, *y = b;
@@ -19,7 +20,39 @@ static int by_key(const void *a, const void *b) {
 }
 
 /* Keys as the base model's modules are named: saved by save_pretrained or as a raw state dict, the
- * same comes out. */
+ * same comes out. Those of the `adapters` library are so already. */
+static char *normal_key(la_adapter *adapter, const la_adapter_names *names, const char *name,
+                        la_error *err) {
+    static const char wrapper[] = "base_model.";
+    char *key = la_pool_text(&adapter->pool, name, strlen(name), err);
+    size_t length = sizeof wrapper - 1;
+    if (!key || !adapter->kind->peft_type)
+        return key;
+    if (adapter->kind->prompt && !strncmp(key, wrapper, length))
+        memmove(key, key + length, strlen(key + length) + 1);
+    la_adapter_names_strip(names, key);
+    return key;
+}
+
+static la_status add_entries(la_adapter *adapter, const la_checkpoint *file,
+                             const la_adapter_names *names, la_error *err) {
+    for (int64_t i = 0; i < la_checkpoint_count(file); i++) {
+        const la_tensor *tensor = la_checkpoint_at(file, i);
+        /* the frozen copy that PEFT keeps beside a trained module */
+        if (strstr(tensor->name, ".original_module."))
+            continue;
+        LA_TRY(la_tensor_check_float(tensor, err));
+        LA_TRY(la_tensor_check_finite(tensor, err));
+        if (la_adapter_names_other(names, tensor->name))
+            continue;
+        char *key = normal_key(adapter, names, tensor->name, err);
+        if (!key)
+            return err->status;
+        adapter->entries[adapter->n_entries++] = (la_adapter_entry){key, tensor, false};
+    }
+    return LA_OK;
+}
+
 static la_status read_entries(la_adapter *adapter, const char *name, bool in_folder,
                               la_error *err) {
     la_adapter_names names;
@@ -27,24 +60,13 @@ static la_status read_entries(la_adapter *adapter, const char *name, bool in_fol
     if (names.n > 1)
         adapter->name = la_pool_text(&adapter->pool, names.wanted, strlen(names.wanted), err);
     int64_t n = la_checkpoint_count(adapter->file);
+    n += adapter->head ? la_checkpoint_count(adapter->head) : 0;
     adapter->entries = la_pool_take(&adapter->pool, (size_t)n, sizeof *adapter->entries, err);
     if (!adapter->entries)
         return err->status;
-    for (int64_t i = 0; i < n; i++) {
-        const la_tensor *tensor = la_checkpoint_at(adapter->file, i);
-        /* the frozen copy that PEFT keeps beside a trained module */
-        if (strstr(tensor->name, ".original_module."))
-            continue;
-        LA_TRY(la_tensor_check_float(tensor, err));
-        LA_TRY(la_tensor_check_finite(tensor, err));
-        if (la_adapter_names_other(&names, tensor->name))
-            continue;
-        char *key = la_pool_text(&adapter->pool, tensor->name, strlen(tensor->name), err);
-        if (!key)
-            return err->status;
-        la_adapter_names_strip(&names, key);
-        adapter->entries[adapter->n_entries++] = (la_adapter_entry){key, tensor, false};
-    }
+    LA_TRY(add_entries(adapter, adapter->file, &names, err));
+    if (adapter->head)
+        LA_TRY(add_entries(adapter, adapter->head, &names, err));
     qsort(adapter->entries, (size_t)adapter->n_entries, sizeof *adapter->entries, by_key);
     return LA_OK;
 }
@@ -59,9 +81,10 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
     adapter->config_path = path;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &adapter->config, err));
     const char *type = NULL;
-    if (json_is_object(json_object_get(adapter->config, "config")))
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: is a folder of the `adapters` library, expected one of PEFT", path);
+    if (json_is_object(json_object_get(adapter->config, "config"))) {
+        adapter->kind = &la_adapter_bottleneck;
+        return adapter->kind->check(adapter, log, err);
+    }
     LA_TRY(la_json_text(adapter->config, path, "peft_type", true, &type, err));
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(kinds[i]->peft_type, type))
@@ -69,12 +92,42 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
     if (!adapter->kind)
         return la_fail(
             err, LA_UNSUPPORTED,
-            "%s: peft_type \"%s\" is not supported (LORA, ADALORA and IA3 are); train one "
-            "of these: merge_and_unload() would give a base without an adapter to be "
-            "uncertain about",
+            "%s: peft_type \"%s\" is not supported (LORA, ADALORA, IA3, PROMPT_TUNING and "
+            "PREFIX_TUNING are); train one of these: merge_and_unload() would give a base without "
+            "an adapter to be uncertain about",
             path, type);
     LA_TRY(la_json_text(adapter->config, path, "task_type", false, &adapter->task_type, err));
     return adapter->kind->check(adapter, log, err);
+}
+
+/* The library's default is a pickle. */
+static la_status check_pickle(const char *dir, la_error *err) {
+    char safe[4096], pickle[4096];
+    snprintf(safe, sizeof safe, "%s/adapter.safetensors", dir);
+    snprintf(pickle, sizeof pickle, "%s/pytorch_adapter.bin", dir);
+    if (!access(safe, F_OK) || access(pickle, F_OK))
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED,
+                   "%s: is a pickle, which can run code and is not read; save the adapter with "
+                   "use_safetensors=True",
+                   pickle);
+}
+
+/* A head of a static model; those of AutoAdapterModel are modules of their own. */
+static la_status open_head(const char *dir, la_adapter *adapter, la_error *err) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/model_head.safetensors", dir);
+    if (access(path, F_OK))
+        return LA_OK;
+    LA_TRY(la_checkpoint_open(dir, "model_head", &adapter->head, err));
+    for (int64_t i = 0; i < la_checkpoint_count(adapter->head); i++)
+        if (!strncmp(la_checkpoint_at(adapter->head, i)->name, "heads.", 6))
+            return la_fail(
+                err, LA_UNSUPPORTED,
+                "%s: holds a flexible head (\"%s\"), which is not supported; the head of "
+                "a static model is",
+                path, la_checkpoint_at(adapter->head, i)->name);
+    return LA_OK;
 }
 
 la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
@@ -84,8 +137,14 @@ la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter
     la_status status = la_adapter_folder(dir, name, &adapter->pool, &folder, err);
     if (status == LA_OK)
         status = read_config(folder, adapter, log, err);
+    bool of_peft = status != LA_OK || adapter->kind->peft_type;
+    if (status == LA_OK && !of_peft)
+        status = check_pickle(folder, err);
     if (status == LA_OK)
-        status = la_checkpoint_open(folder, "adapter_model", &adapter->file, err);
+        status =
+            la_checkpoint_open(folder, of_peft ? "adapter_model" : "adapter", &adapter->file, err);
+    if (status == LA_OK && !of_peft)
+        status = open_head(folder, adapter, err);
     if (status == LA_OK)
         status = read_entries(adapter, name, folder != dir, err);
     if (status != LA_OK)
@@ -95,6 +154,7 @@ la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter
 
 void la_adapter_close(la_adapter *adapter) {
     la_checkpoint_close(adapter->file);
+    la_checkpoint_close(adapter->head);
     json_decref(adapter->config);
     la_pool_free(&adapter->pool);
     *adapter = (la_adapter){0};
@@ -196,6 +256,24 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
         la_digest_add_text(digest, "adapter_name");
         la_digest_add_text(digest, adapter->name);
     }
+    if (!adapter->kind->peft_type) {
+        char *text =
+            json_dumps(json_object_get(adapter->config, "config"), JSON_COMPACT | JSON_SORT_KEYS);
+        la_digest_add_text(digest, text ? text : "");
+        free(text);
+    }
+    if (adapter->head) {
+        la_status status = la_checkpoint_digest(adapter->head, content, err);
+        la_digest_add_text(digest, status == LA_OK ? content : "");
+    }
+    /* only where it is set: adapters without keep the digest that posteriors hold */
+    const json_t *tokens = json_object_get(adapter->config, "trainable_token_indices");
+    if (la_json_is_set(tokens)) {
+        char *text = json_dumps(tokens, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+        la_digest_add_text(digest, "trainable_token_indices");
+        la_digest_add_text(digest, text ? text : "");
+        free(text);
+    }
     la_digest_finish(digest, out);
-    return LA_OK;
+    return err->status;
 }

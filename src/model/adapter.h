@@ -1,4 +1,4 @@
-/* Adapter folders of PEFT: configuration, tensors, and the kinds of adapter.
+/* Adapter folders of PEFT and of the `adapters` library: configuration, tensors, and the kinds of adapter.
  *
  * A kind is attached to a site (one projection). It computes the projection with what it changes of
  * it, sends cotangents back, and exposes its trained matrices as blocks: linear maps with an input x
@@ -22,7 +22,8 @@ typedef struct la_block {
     int64_t input;       /* blocks with the same number read the same x */
     bool per_row;        /* sees one token a row (pooled state), not all */
     bool is_head;
-    bool wanted; /* part of the posterior */
+    int64_t n_virtual; /* tokens that it sees in every row, whatever its length; 0: the row's */
+    bool wanted;       /* part of the posterior */
 } la_block;
 
 /* What a block saw in a batch. */
@@ -94,6 +95,7 @@ typedef struct la_adapter_entry {
 typedef struct la_adapter {
     la_pool pool;
     la_checkpoint *file;
+    la_checkpoint *head; /* of the `adapters` library, which keeps it apart; NULL: none */
     json_t *config;
     const char *config_path;
     const la_adapter_kind *kind;
@@ -104,7 +106,8 @@ typedef struct la_adapter {
 } la_adapter;
 
 struct la_adapter_kind {
-    const char *peft_type;
+    const char *peft_type; /* NULL: of the `adapters` library */
+    bool prompt; /* virtual tokens, in no module; keys of trained modules lack one "model." */
     /* Refuses what the configuration asks and this kind does not do. */
     la_status (*check)(const la_adapter *adapter, const la_log *log, la_error *err);
     /* Fills *site and *blocks (name, sizes, norm) from the tensors at module; *adapted is false
@@ -120,7 +123,8 @@ struct la_adapter_kind {
     const char *const *suffixes;
 };
 
-extern const la_adapter_kind la_adapter_lora, la_adapter_adalora, la_adapter_ia3;
+extern const la_adapter_kind la_adapter_lora, la_adapter_adalora, la_adapter_ia3, la_adapter_prompt,
+    la_adapter_prefix, la_adapter_bottleneck;
 
 /* Reads adapter_config.json and adapter_model.safetensors of DIR, or of DIR/NAME where that holds an
  * adapter. name: which of several is meant; NULL: the only one, or "default". Free with

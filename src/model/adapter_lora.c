@@ -47,6 +47,7 @@ static const char *const harmless[] = {
     "runtime_config",
     "target_modules",
     "task_type",
+    "trainable_token_indices",
     "use_rslora",
     "velora_config",
     NULL,
@@ -129,7 +130,7 @@ static la_status pattern_value(const la_adapter *adapter, const char *key, const
     return LA_OK;
 }
 
-static la_status check_matrix(const la_tensor *tensor, la_error *err) {
+la_status la_adapter_check_matrix(const la_tensor *tensor, la_error *err) {
     char shape[128];
     if (tensor->n_dims == 2 && tensor->count > 0)
         return LA_OK;
@@ -139,8 +140,8 @@ static la_status check_matrix(const la_tensor *tensor, la_error *err) {
                    tensor->file, tensor->name, la_tensor_shape_text(tensor, shape, sizeof shape));
 }
 
-static la_status bind_scale(const la_adapter *adapter, const char *module, int64_t rank,
-                            float *scale, la_error *err) {
+la_status la_lora_scale(const la_adapter *adapter, const char *module, int64_t rank, float *scale,
+                        la_error *err) {
     double r = 0, alpha = 0;
     bool root = false;
     const char *path = adapter->config_path;
@@ -162,7 +163,7 @@ static la_status bind_scale(const la_adapter *adapter, const char *module, int64
     return LA_OK;
 }
 
-static char *block_name(la_pool *pool, const char *key, la_error *err) {
+char *la_adapter_block_name(la_pool *pool, const char *key, la_error *err) {
     size_t length = strlen(key), tail = strlen(".weight");
     if (length > tail && !strcmp(key + length - tail, ".weight"))
         length -= tail;
@@ -182,8 +183,8 @@ la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
     if (!a || !b)
         return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
                        (a ? a : b)->file, (a ? a : b)->name, a ? "lora_B" : "lora_A");
-    LA_TRY(check_matrix(a, err));
-    LA_TRY(check_matrix(b, err));
+    LA_TRY(la_adapter_check_matrix(a, err));
+    LA_TRY(la_adapter_check_matrix(b, err));
     char left[128], right[128];
     if (a->shape[0] != b->shape[1] || a->shape[1] != site->in || b->shape[0] != site->out)
         return la_fail(err, LA_BAD_INPUT,
@@ -196,8 +197,8 @@ la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
     site->state_cols = r;
     float *a_values = la_adapter_values(pool, a, &blocks[0].theta_square, err);
     float *b_values = la_adapter_values(pool, b, &blocks[1].theta_square, err);
-    blocks[0].name = block_name(pool, a_key, err);
-    blocks[1].name = block_name(pool, b_key, err);
+    blocks[0].name = la_adapter_block_name(pool, a_key, err);
+    blocks[1].name = la_adapter_block_name(pool, b_key, err);
     if (!a_values || !b_values || !blocks[0].name || !blocks[1].name)
         return err->status;
     blocks[0].out = blocks[1].in = r;
@@ -240,7 +241,7 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     if (!*adapted)
         return LA_OK;
     site->kind = &la_adapter_lora;
-    LA_TRY(bind_scale(adapter, module, site->a.rows, &site->scale, err));
+    LA_TRY(la_lora_scale(adapter, module, site->a.rows, &site->scale, err));
     LA_TRY(la_dora_bind(adapter, pool, module, site, err));
     return bind_bias(adapter, pool, module, site, err);
 }
@@ -296,8 +297,9 @@ void la_lora_backward(la_backend *be, const la_linear *linear, const la_site_pas
         be->ops->gemm(be, false, false, 1, &ga, &site->a, 1, pass->dx);
 }
 
-static const char *const suffixes[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias",
-                                       "lora_magnitude_vector", NULL};
+static const char *const suffixes[] = {
+    "lora_A.weight",    "lora_B.weight",    "lora_B.bias", "lora_magnitude_vector",
+    "lora_embedding_A", "lora_embedding_B", NULL};
 
 const la_adapter_kind la_adapter_lora = {
     .peft_type = "LORA",

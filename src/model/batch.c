@@ -1,4 +1,5 @@
 #include "model/batch.h"
+#include "model/prompt.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,11 +45,10 @@ bool la_batch_fits(const la_batch *batch, int64_t n) {
 }
 
 la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_error *err) {
-    const la_config *config = &model->config;
     int64_t vocabulary = model->tables[0].rows;
     if (n < 1)
         return la_fail(err, LA_BAD_INPUT, "the row has no tokens");
-    int64_t most = la_config_most_tokens(config);
+    int64_t most = la_prompt_most_tokens(model);
     if (most && n > most)
         return la_fail(err, LA_BAD_INPUT, "the row has %lld tokens, the model at most %lld",
                        (long long)n, (long long)most);

@@ -120,6 +120,25 @@ static void forward_residual(la_run *run, const la_linear *linear, const la_norm
     be->ops->add(be, residual, to);
 }
 
+/* The same with a bottleneck adapter behind attention (place 0) or FFN (1), which reads one of its
+ * parts. */
+static void forward_bottleneck(la_run *run, int64_t number, int place, const la_mat *x,
+                               const la_mat *residual, la_mat *to) {
+    const la_layer *layer = &run->model->layers[number];
+    const la_bottleneck *e = layer->bottleneck[place];
+    la_layer_state *s = &run->layers[number];
+    la_bottleneck_state *state = &s->bottleneck[place];
+    la_backend *be = run->model->be;
+    la_slot slot = place ? LA_SLOT_DOWN : LA_SLOT_O;
+    la_mat spare = run->spare;
+    spare.rows = to->rows;
+    la_linear_forward(be, &layer->linear[slot], x,
+                      e->input == LA_BOTTLENECK_ADDED ? NULL : residual, &s->site[slot],
+                      e->input == LA_BOTTLENECK_NORMED ? &state->before : to);
+    la_bottleneck_forward(be, e, place ? &layer->norm_ffn : &layer->norm_attention, residual, state,
+                          &spare, to);
+}
+
 void la_block_forward(la_run *run, int64_t number) {
     const la_model *model = run->model;
     bool pre_norm = model->config.arch->pre_norm;
@@ -142,14 +161,27 @@ void la_block_forward(la_run *run, int64_t number) {
     forward_qkv(run, number);
     la_relative_forward(run, number);
     la_relative_attend(run, number, false, &attention);
-    ops->attention(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context);
-    forward_residual(run, &layer->linear[LA_SLOT_O], &layer->norm_attention_out, &s->context,
-                     &s->site[LA_SLOT_O], &s->in_q, &s->attended, s->stats_attended, &s->sum);
+    const la_mat *k = &s->k, *v = &s->v;
+    if (model->prompt.of_layers) {
+        la_prompt_extend(model, &run->prompt, number, 0, &s->k, &s->k_all);
+        la_prompt_extend(model, &run->prompt, number, 1, &s->v, &s->v_all);
+        k = &s->k_all;
+        v = &s->v_all;
+    }
+    ops->attention(be, &attention, &s->q, k, v, s->lse, &s->context);
+    if (layer->bottleneck[0])
+        forward_bottleneck(run, number, 0, &s->context, &s->in_q, &s->sum);
+    else
+        forward_residual(run, &layer->linear[LA_SLOT_O], &layer->norm_attention_out, &s->context,
+                         &s->site[LA_SLOT_O], &s->in_q, &s->attended, s->stats_attended, &s->sum);
     ops->norm(be, pre_norm ? &layer->norm_ffn : &layer->norm_attention, &s->sum, s->stats_f, &s->f);
     forward_gates(run, number);
-    forward_residual(run, &layer->linear[LA_SLOT_DOWN], &layer->norm_ffn_out, &s->act,
-                     &s->site[LA_SLOT_DOWN], pre_norm ? &s->sum : &s->f, &s->added, s->stats_added,
-                     &s->sum2);
+    if (layer->bottleneck[1])
+        forward_bottleneck(run, number, 1, &s->act, pre_norm ? &s->sum : &s->f, &s->sum2);
+    else
+        forward_residual(run, &layer->linear[LA_SLOT_DOWN], &layer->norm_ffn_out, &s->act,
+                         &s->site[LA_SLOT_DOWN], pre_norm ? &s->sum : &s->f, &s->added,
+                         s->stats_added, &s->sum2);
     if (!pre_norm)
         ops->norm(be, &layer->norm_ffn, &s->sum2, s->stats_a, &s->out);
 }
@@ -215,8 +247,41 @@ static la_mat residual_backward(const pass *p, const la_norm *norm, const la_mat
     return d;
 }
 
+/* g of a sum with a bottleneck adapter: *added becomes that of what attention or FFN adds. Of
+ * RESIDUAL, what is left for the residual comes back in *later, else *later has no data. */
+static void backward_bottleneck(const pass *p, int place, la_mat *g, la_mat *added, la_mat *later) {
+    la_run *run = p->run;
+    const la_bottleneck *e = p->layer->bottleneck[place];
+    la_backend *be = run->model->be;
+    *added = *g;
+    *later = (la_mat){0};
+    if (!e)
+        return;
+    bool wanted = run->model->blocks[e->blocks[0]].wanted;
+    la_bottleneck_pass step = {
+        .io = {.cu = p->pruned ? run->ones : run->cu,
+               .g = g,
+               .cu_g = p->pruned ? run->ones : run->cu,
+               .n_rows = run->n_rows,
+               .n_rhs = p->n_rhs},
+        .norm = place ? &p->layer->norm_ffn : &p->layer->norm_attention,
+        .narrow = la_mat_of(g->type, run->site_g.data, g->rows, e->down.rows),
+        .visitor = wanted ? p->visitor : NULL,
+    };
+    la_mat dz = sized(run->bottleneck_g, g->rows, g->cols);
+    la_bottleneck_backward(be, e, &p->s->bottleneck[place], &step, &dz);
+    if (e->input == LA_BOTTLENECK_ADDED) {
+        be->ops->add(be, g, &dz);
+        *added = dz;
+    } else if (e->input == LA_BOTTLENECK_RESIDUAL) {
+        *later = dz;
+    } else {
+        be->ops->add(be, &dz, g);
+    }
+}
+
 /* g of sum2 -> d_f, through the FFN; false: nothing below is wanted */
-static bool backward_ffn(const pass *p, const la_mat *g, la_mat *d_f) {
+static bool backward_ffn(const pass *p, la_mat *g, la_mat *d_f) {
     la_run *run = p->run;
     const la_config *config = &run->model->config;
     const la_linear *linear = p->layer->linear;
@@ -230,11 +295,15 @@ static bool backward_ffn(const pass *p, const la_mat *g, la_mat *d_f) {
         d_gate = la_mat_columns(&d_gate_up, 0, config->ffn);
         d_up = la_mat_columns(&d_gate_up, config->ffn, config->ffn);
     }
+    la_mat direct, later;
+    backward_bottleneck(p, 1, g, &direct, &later);
     la_mat d_added =
-        residual_backward(p, &p->layer->norm_ffn_out, &s->added, s->stats_added, g, run->g2);
+        residual_backward(p, &p->layer->norm_ffn_out, &s->added, s->stats_added, &direct, run->g2);
     la_linear_backward(run, &linear[LA_SLOT_DOWN], &s->site[LA_SLOT_DOWN], &s->act, &s->act,
                        run->cu, p->pruned, &d_added, 0, &d_act, p->last < LA_STAGE_FFN_OUT,
                        p->visitor);
+    if (later.data)
+        be->ops->add(be, &later, g);
     if (p->last == LA_STAGE_FFN_OUT)
         return false;
     be->ops->activation_backward(be, config->activation, gated ? &s->gate : &s->up,
@@ -261,6 +330,30 @@ static bool reads_lines(const pass *p, bool of_key) {
     return d->span && d->shared && (of_key ? d->c2p : d->p2c);
 }
 
+static void backward_attention(const pass *p, const la_mat *k, const la_mat *v,
+                               const la_mat *d_context, la_mat *d_q, la_mat *d_k, la_mat *d_v) {
+    la_backend *be = p->run->model->be;
+    const la_layer_state *s = p->s;
+    la_attention attention = attention_of(p->run, p->number);
+    la_relative_attend(p->run, p->number, true, &attention);
+    be->ops->attention_backward(be, &attention, &s->q, k, v, s->lse, &s->context, p->n_rhs,
+                                d_context, d_q, d_k, d_v);
+}
+
+/* The same where keys and values of a prefix come before the row's own. */
+static void prefix_backward(const pass *p, const la_mat *d_context, la_mat *d_q, la_mat *d_k,
+                            la_mat *d_v) {
+    la_run *run = p->run;
+    la_prompt_run *prompt = &run->prompt;
+    const la_model *model = run->model;
+    la_mat q = sized(run->dq, p->out_rows, p->s->q.cols);
+    la_mat k = sized(prompt->dk, p->n_rhs * prompt->n_keys, p->s->k.cols);
+    la_mat v = sized(prompt->dv, p->n_rhs * prompt->n_keys, p->s->k.cols);
+    backward_attention(p, &p->s->k_all, &p->s->v_all, d_context, d_q ? d_q : &q, &k, &v);
+    la_prompt_extend_backward(model, prompt, p->number, 0, p->n_rhs, &k, d_k, p->visitor);
+    la_prompt_extend_backward(model, prompt, p->number, 1, p->n_rhs, &v, d_v, p->visitor);
+}
+
 /* d_context -> d_a[n_rhs T, d], through attention and its three projections; false: nothing below
  * is wanted */
 static bool backward_qkv(const pass *p, const la_mat *d_context, la_mat *d_a) {
@@ -281,11 +374,12 @@ static bool backward_qkv(const pass *p, const la_mat *d_context, la_mat *d_a) {
     bool lines = la_relative_adapted(run, p->number);
     bool need_qk = more || fused || lines || linear[LA_SLOT_Q].site || linear[LA_SLOT_K].site;
     bool need_v = more || fused || linear[LA_SLOT_V].site;
-    la_attention attention = attention_of(run, p->number);
-    la_relative_attend(run, p->number, true, &attention);
-    ops->attention_backward(be, &attention, &s->q, &s->k, &s->v, s->lse, &s->context, p->n_rhs,
-                            d_context, need_qk ? &d_q : NULL, need_qk ? &d_k : NULL,
-                            need_v ? &d_v : NULL);
+    if (run->model->prompt.of_layers)
+        prefix_backward(p, d_context, need_qk ? &d_q : NULL, need_qk ? &d_k : NULL,
+                        need_v ? &d_v : NULL);
+    else
+        backward_attention(p, &s->k, &s->v, d_context, need_qk ? &d_q : NULL, need_qk ? &d_k : NULL,
+                           need_v ? &d_v : NULL);
     if (need_qk) {
         la_run_rotate(run, p->number, true, p->n_rhs, -1, &d_q);
         la_run_rotate(run, p->number, false, p->n_rhs, -1, &d_k);
@@ -363,10 +457,14 @@ void la_block_backward(la_run *run, int64_t number, const la_block_visitor *visi
     }
     la_mat d_context = sized(run->dctx, p.out_rows, s->context.cols);
     bool more = p.last < LA_STAGE_O;
+    la_mat direct, later;
+    backward_bottleneck(&p, 0, &g, &direct, &later);
     la_mat d_attended = residual_backward(&p, &layer->norm_attention_out, &s->attended,
-                                          s->stats_attended, &g, run->g2);
+                                          s->stats_attended, &direct, run->g2);
     la_linear_backward(run, &layer->linear[LA_SLOT_O], &s->site[LA_SLOT_O], &s->context,
                        &s->context, run->cu, p.pruned, &d_attended, 0, &d_context, more, visitor);
+    if (later.data)
+        ops->add(be, &later, &g);
     la_mat d_a = sized(run->g2, p.in_rows, config->hidden);
     if (!more || !backward_qkv(&p, &d_context, &d_a))
         return;

@@ -60,8 +60,7 @@ la_status la_leftover_check(const la_model *model, la_error *err) {
             if (length > tail && !strcmp(entry->key + length - tail, *s))
                 ending = *s;
         }
-        if (strstr(entry->key, "lora_embedding_") || strstr(entry->key, "lora_magnitude_vector") ||
-            strstr(entry->key, "trainable_tokens"))
+        if (strstr(entry->key, "lora_magnitude_vector"))
             return la_fail(
                 err, LA_UNSUPPORTED,
                 "%s: tensor \"%s\" is of a kind of adapter that is not supported, or that "

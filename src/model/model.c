@@ -1,13 +1,11 @@
+#include "model/binder.h"
 #include "model/dora.h"
 #include "model/leftover.h"
-#include "model/model.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { NAME_MAX_BYTES = 512 };
 
 /* slot is the address of a data pointer, of whatever type. Until la_model_place it holds the host
  * array itself; it stays so where that can be read. */
@@ -19,18 +17,7 @@ struct la_placement {
     bool copied;
 };
 
-typedef struct binder {
-    la_model *model;
-    const la_arch *arch;
-    const la_model *twin;
-    la_packed *twin_packed; /* of the twin's packed weights, the next */
-    la_base_quant quant;
-    const char *base_dir;
-    const la_log *log;
-    int64_t blocks_capacity;
-    bool *base_used;     /* by tensor number */
-    la_dtype table_type; /* of the last embedding table, as it is stored */
-} binder;
+typedef la_binder binder;
 
 /* ---- tensors by name ---- */
 
@@ -96,10 +83,8 @@ static void slot_set(void *slot, const void *value) {
     memcpy(slot, &value, sizeof value);
 }
 
-/* The pointer at slot will be to count numbers of type to, made of the host's of type from. Slot and
- * host array stay where they are as long as the model. */
-static la_status place(binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
-                       void *slot, la_error *err) {
+la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
+                          void *slot, la_error *err) {
     la_model *model = b->model;
     la_placement *note = la_pool_take(&model->pool, 1, sizeof *note, err);
     if (!note)
@@ -169,8 +154,8 @@ static la_status place_packed(binder *b, const la_packed *packed, la_mat *out, l
         model->max_weight = packed->rows * packed->cols;
         model->max_weight_width = packed->cols;
     }
-    LA_TRY(place(b, quant->codes, LA_CODES, packed->bytes, LA_CODES, &quant->codes, err));
-    return place(b, quant->scale, LA_F32, packed->n_scales, LA_F32, &quant->scale, err);
+    LA_TRY(la_binder_place(b, quant->codes, LA_CODES, packed->bytes, LA_CODES, &quant->codes, err));
+    return la_binder_place(b, quant->scale, LA_F32, packed->n_scales, LA_F32, &quant->scale, err);
 }
 
 /* The tensor with its matrix the other way round; memory from the pool. */
@@ -226,7 +211,7 @@ static la_status place_matrix(binder *b, const la_tensor *tensor, int64_t rows, 
         model->max_weight = tensor->count;
         model->max_weight_width = cols;
     }
-    return place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
+    return la_binder_place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
 }
 
 /* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
@@ -248,7 +233,7 @@ static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const f
 
 /* ---- blocks ---- */
 
-static la_status add_block(binder *b, const la_block *block, int64_t *number, la_error *err) {
+la_status la_binder_add_block(la_binder *b, const la_block *block, int64_t *number, la_error *err) {
     la_model *model = b->model;
     if (model->n_blocks == b->blocks_capacity) {
         int64_t capacity = b->blocks_capacity * 2 + 16;
@@ -321,11 +306,11 @@ static la_status place_site(binder *b, const site_place *at, la_site *site, la_e
         if (!m->data)
             continue;
         m->type = at->of_head || m == &site->vector ? LA_F32 : b->model->be->activation;
-        LA_TRY(place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+        LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
     }
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
         if (*vectors[i])
-            LA_TRY(place(b, *vectors[i], LA_F32, lengths[i], LA_F32, vectors[i], err));
+            LA_TRY(la_binder_place(b, *vectors[i], LA_F32, lengths[i], LA_F32, vectors[i], err));
     return LA_OK;
 }
 
@@ -350,7 +335,7 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
     for (int i = 0; i < n_blocks; i++) {
         blocks[i].per_row = at->per_row;
         blocks[i].input = i || site.vector.data ? model->n_inputs++ : at->input;
-        LA_TRY(add_block(b, &blocks[i], &site.blocks[i], err));
+        LA_TRY(la_binder_add_block(b, &blocks[i], &site.blocks[i], err));
     }
     site.module = la_pool_text(&model->pool, key, strlen(key), err);
     la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
@@ -409,7 +394,7 @@ static la_status bind_linear(binder *b, const char *module, bool in_body, int64_
         return err->status;
     la_dtype type = of_head ? LA_F32 : b->model->be->activation;
     linear->bias = la_mat_of(type, NULL, 1, out);
-    return place(b, values, LA_F32, out, type, &linear->bias.data, err);
+    return la_binder_place(b, values, LA_F32, out, type, &linear->bias.data, err);
 }
 
 /* Layer norms of old checkpoints call weight and bias gamma and beta. */
@@ -433,7 +418,7 @@ static la_status bind_norm(binder *b, const char *module, bool in_body, int64_t 
             return err->status;
         for (int64_t j = 0; b->arch->norm_plus_one && j < width; j++)
             values[j] += 1;
-        LA_TRY(place(b, values, LA_F32, width, LA_F32, places[i], err));
+        LA_TRY(la_binder_place(b, values, LA_F32, width, LA_F32, places[i], err));
     }
     return LA_OK;
 }
@@ -454,7 +439,18 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     *table = (la_mat){NULL, rows, width, width, la_weight_type(model->be, tensor->dtype)};
     b->table_type = tensor->dtype;
     LA_TRY(check_values(b, tensor, err));
-    return place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data, err);
+    la_token_rows replaced;
+    la_tensor edited = *tensor;
+    LA_TRY(la_binder_token_rows(b, module, true, rows, width, &replaced, err));
+    if (replaced.values) {
+        LA_TRY(la_binder_replace_rows(b, &replaced, tensor, &edited, err));
+        tensor = &edited;
+    }
+    if (model->n_tables == 1)
+        b->token_rows = replaced;
+    LA_TRY(la_binder_place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data,
+                           err));
+    return la_binder_embedding(b, module, model->n_inputs++, err);
 }
 
 static la_status bind_layer(binder *b, int64_t number, la_error *err) {
@@ -518,7 +514,7 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
         snprintf(name, sizeof name, norms[i].pattern, (long long)number);
         LA_TRY(bind_norm(b, name, true, norms[i].width, norms[i].norm, err));
     }
-    return LA_OK;
+    return la_binder_bottlenecks(b, number, err);
 }
 
 static double square_of(const la_tensor *tensor, la_error *err) {
@@ -558,7 +554,7 @@ static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la
     block.name = la_pool_text(&model->pool, name, (size_t)length, err);
     if (!block.name || err->status != LA_OK)
         return err->status;
-    return add_block(b, &block, &layer->block, err);
+    return la_binder_add_block(b, &block, &layer->block, err);
 }
 
 static la_status bind_classifier(binder *b, la_error *err) {
@@ -603,6 +599,37 @@ static la_status bind_classifier(binder *b, la_error *err) {
     return LA_OK;
 }
 
+/* Whether modules_to_save names the embedding: PEFT trains a copy of it then. */
+static bool embedding_is_copied(const binder *b) {
+    const json_t *list = json_object_get(b->model->adapter.config, "modules_to_save");
+    size_t tail = strlen(b->arch->embed_tokens);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        size_t length = name ? strlen(name) : 0;
+        const char *last = strrchr(b->arch->embed_tokens, '.');
+        last = last ? last + 1 : b->arch->embed_tokens;
+        if (name && (!strcmp(name, last) ||
+                     (length >= tail && !strcmp(name + length - tail, b->arch->embed_tokens))))
+            return true;
+    }
+    return false;
+}
+
+/* The embedding as a head that is tied to it reads it: the one that the base holds where the adapter
+ * trained a copy, else the adapter's, of a vocabulary that was resized. */
+static const la_tensor *find_tied(binder *b) {
+    bool trained;
+    const la_tensor *weight = find_parameter(b, b->arch->embed_tokens, true, "weight", &trained);
+    char key[NAME_MAX_BYTES];
+    const la_tensor *frozen = NULL;
+    for (int bare = 0; bare <= 1 && !frozen; bare++) {
+        snprintf(key, sizeof key, "%s%s.weight", bare ? "" : b->arch->prefix,
+                 b->arch->embed_tokens);
+        frozen = la_checkpoint_find(b->model->base, key);
+    }
+    return trained && frozen && embedding_is_copied(b) ? frozen : weight;
+}
+
 /* The head of a causal LM, cut down to the rows of the answer tokens. */
 static la_status bind_choices(binder *b, const la_model_options *options, la_error *err) {
     la_model *model = b->model;
@@ -615,9 +642,10 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
                        "a causal LM needs at least two answer tokens: give --choices \"A,B,C,D\" "
                        "or --choice-ids 319,350");
     bool trained;
+    la_token_rows replaced = {0};
     const la_tensor *weight = find_parameter(b, b->arch->lm_head, false, "weight", &trained);
     if (!weight && model->config.tied)
-        weight = find_parameter(b, b->arch->embed_tokens, true, "weight", &trained);
+        weight = find_tied(b);
     if (!weight)
         return missing(b, b->arch->lm_head, false, "weight", err);
     la_packed *packed = NULL;
@@ -635,6 +663,9 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
         LA_TRY(la_tensor_check_float(weight, err));
         LA_TRY(check_shape(weight, vocabulary, d, err));
     }
+    LA_TRY(la_binder_token_rows(b, b->arch->lm_head, false, vocabulary, d, &replaced, err));
+    if (!replaced.values && model->config.tied)
+        replaced = b->token_rows;
     float *rows = la_pool_take(&model->pool, (size_t)(n * d), sizeof *rows, err);
     if (!rows)
         return err->status;
@@ -654,6 +685,7 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
                             (const char *)weight->data +
                                 (size_t)(id * d) * la_dtype_size(weight->dtype),
                             d, rows + i * d);
+        la_token_rows_read(&replaced, id, d, rows + i * d);
     }
     la_head_layer *layer = &model->head[model->n_head++];
     layer->block = -1;
@@ -666,11 +698,11 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
                      .w = &stored};
     LA_TRY(bind_site(b, b->arch->lm_head, &at, &layer->linear, err));
     layer->linear.w = la_mat_f32(NULL, n, d);
-    LA_TRY(place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
+    LA_TRY(la_binder_place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
     const la_site *site = layer->linear.site;
     if (site && site->bias) {
         layer->linear.bias = la_mat_f32(NULL, 1, n);
-        LA_TRY(place(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
+        LA_TRY(la_binder_place(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
     }
     model->n_classes = n;
     model->pool_token = LA_POOL_LAST;
@@ -699,7 +731,8 @@ static la_status bind_distances(binder *b, la_error *err) {
     LA_TRY(check_values(b, tensor, err));
     la_mat *table = &model->distance_table;
     *table = (la_mat){NULL, lines, d, d, la_weight_type(model->be, tensor->dtype)};
-    LA_TRY(place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data, err));
+    LA_TRY(la_binder_place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data,
+                           err));
     if (!config->distances.norm)
         return LA_OK;
     return bind_norm(b, b->arch->norm_distances, true, d, &model->norm_distances, err);
@@ -711,10 +744,13 @@ static la_status bind_body(binder *b, la_error *err) {
     const la_arch *arch = b->arch;
     LA_TRY(bind_table(b, arch->embed_tokens, config->vocab, err));
     model->embed_scale = embed_scale_of(config, b->table_type);
+    if (model->embedding[0])
+        model->embedding[0]->scale *= model->embed_scale;
     if (config->has_positions)
         LA_TRY(bind_table(b, arch->embed_positions, config->max_positions, err));
     if (config->has_types)
         LA_TRY(bind_table(b, arch->embed_types, config->type_vocab, err));
+    LA_TRY(la_binder_prompt(b, err));
     if (config->distances.span)
         LA_TRY(bind_distances(b, err));
     if (arch->embed_norm)
@@ -762,6 +798,15 @@ bool la_block_in(const la_model *model, int64_t block, la_params params) {
     return false;
 }
 
+static void select_prompt(la_model *model) {
+    if (!model->prompt.of_layers) {
+        model->embedding_wanted = true;
+        return;
+    }
+    model->lowest_layer = 0;
+    model->lowest_stage = LA_STAGE_QKV;
+}
+
 static la_status select_blocks(binder *b, la_params params, la_error *err) {
     la_model *model = b->model;
     int64_t lora = 0, head = 0, wanted = 0;
@@ -781,6 +826,13 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
                        "--params: the adapter holds no trained head (modules_to_save)");
     model->lowest_layer = model->config.layers;
     for (int64_t i = model->config.layers - 1; i >= 0; i--) {
+        for (int place = 1; place >= 0; place--) {
+            const la_bottleneck *e = model->layers[i].bottleneck[place];
+            if (!e || !model->blocks[e->blocks[0]].wanted)
+                continue;
+            model->lowest_layer = i;
+            model->lowest_stage = place ? LA_STAGE_FFN_OUT : LA_STAGE_O;
+        }
         for (int slot = LA_SLOTS - 1; slot >= 0; slot--) {
             const la_site *site = model->layers[i].linear[slot].site;
             if (site && model->blocks[site->blocks[0]].wanted) {
@@ -789,8 +841,13 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
             }
         }
     }
+    if (model->prompt.n && model->blocks[model->prompt.parts[0].block].wanted)
+        select_prompt(model);
     const la_site *project = model->embed_project.site;
-    if (project && model->blocks[project->blocks[0]].wanted)
+    for (int i = 0; i < model->n_tables; i++)
+        if (model->embedding[i] && model->blocks[model->embedding[i]->blocks[1]].wanted)
+            model->embedding_wanted = true;
+    if (model->embedding_wanted || (project && model->blocks[project->blocks[0]].wanted))
         model->lowest_layer = -1;
     return LA_OK;
 }
@@ -849,6 +906,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
                        "%s: config.json says that the base is quantised (%s), but no weight of a "
                        "linear layer is packed",
                        b->base_dir, la_base_quant_names[model->config.quantised]);
+    LA_TRY(la_token_rows_check(&model->adapter, b->n_token_rows, err));
     LA_TRY(la_leftover_check(b->model, err));
     if (!b->twin)
         la_leftover_report(b->model, b->base_used, b->log);

@@ -4,7 +4,9 @@
 #define LA_MODEL_MODEL_H
 
 #include "model/adapter.h"
+#include "model/bottleneck.h"
 #include "model/config.h"
+#include "model/embedding.h"
 
 typedef enum la_task {
     LA_TASK_CLASSIFY, /* a classification head */
@@ -15,6 +17,7 @@ typedef enum la_task {
 typedef struct la_layer {
     la_linear linear[LA_SLOTS];
     la_norm norm_attention, norm_ffn, norm_attention_out, norm_ffn_out, norm_q, norm_k;
+    la_bottleneck *bottleneck[2]; /* behind attention and FFN; NULL: none */
 } la_layer;
 
 typedef struct la_head_layer {
@@ -36,6 +39,18 @@ typedef struct la_model_options {
     la_log log;
 } la_model_options;
 
+/* Virtual tokens: embeddings before those of every row, or keys and values before those of every
+ * row in every layer. */
+typedef struct la_prompt {
+    int64_t n;      /* 0: none */
+    bool of_layers; /* keys and values */
+    int64_t n_parts;
+    struct la_prompt_part {
+        la_mat table;  /* [n, width] */
+        int64_t block; /* [width, n]: its input is the unit vector of the virtual token */
+    } * parts;         /* embeddings; or key and value of layer 0, of layer 1, ... */
+} la_prompt;
+
 typedef struct la_placement la_placement;
 
 typedef struct la_model {
@@ -56,6 +71,8 @@ typedef struct la_model {
     la_norm norm_distances;
     int n_tables; /* embedding tables: tokens, positions, types */
     la_mat tables[3];
+    la_embedding *embedding[3]; /* LoRA on them; NULL: none */
+    la_prompt prompt;
     float embed_scale;
     la_norm embed_norm, final_norm; /* weight NULL: none */
     la_linear embed_project;        /* w.data NULL: none */
@@ -67,10 +84,12 @@ typedef struct la_model {
     la_block *blocks; /* in the order data passes them */
     int64_t n_blocks, n_inputs;
     int64_t lowest_layer; /* the first with a wanted block; config.layers when there is none, -1
-                             where the projection of the embeddings has one */
+                             where the embeddings or their projection have one */
+    bool embedding_wanted;
     la_stage lowest_stage;
     int64_t max_state_cols;
     int64_t max_scaled_cols; /* outputs of the widest projection with out_scale; 0: none */
+    int64_t max_bottleneck;  /* r of the widest bottleneck; 0: none */
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
 } la_model;

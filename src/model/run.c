@@ -17,6 +17,10 @@ static la_mat take_f32(la_arena *arena, int64_t rows, int64_t cols) {
     return la_mat_f32(la_arena_take(arena, (size_t)(rows * cols), sizeof(float)), rows, cols);
 }
 
+static float *take_stats(la_arena *arena, int64_t rows) {
+    return la_arena_take(arena, (size_t)(2 * rows), sizeof(float));
+}
+
 static int64_t largest(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
@@ -32,6 +36,25 @@ static void layout_sites(const la_run *run, const la_layer *layer, int64_t token
         if (layer->linear[slot].site)
             s->site[slot] = take(run, arena, sees_all(slot) ? tokens : queries,
                                  layer->linear[slot].site->state_cols);
+    }
+}
+
+static void layout_bottlenecks(const la_run *run, const la_layer *layer, int64_t queries,
+                               la_arena *arena, la_layer_state *s) {
+    int64_t d = run->model->config.hidden;
+    for (int place = 0; place < 2; place++) {
+        const la_bottleneck *e = layer->bottleneck[place];
+        la_bottleneck_state *to = &s->bottleneck[place];
+        if (!e)
+            continue;
+        to->z = take(run, arena, queries, d + 1);
+        to->pre = take(run, arena, queries, e->down.rows);
+        to->act = take(run, arena, queries, e->up.cols);
+        to->narrow = take(run, arena, queries, e->down.rows);
+        if (e->input != LA_BOTTLENECK_NORMED)
+            continue;
+        to->before = take(run, arena, queries, d);
+        to->stats = take_stats(arena, queries);
     }
 }
 
@@ -55,10 +78,6 @@ static void layout_qkv(const la_run *run, int64_t tokens, int64_t queries, bool 
     s->v = la_mat_columns(&s->qkv, wide + narrow, narrow);
 }
 
-static float *take_stats(la_arena *arena, int64_t rows) {
-    return la_arena_take(arena, (size_t)(2 * rows), sizeof(float));
-}
-
 /* Everything of a layer but its place in the residual stream. */
 static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, bool pruned,
                          la_arena *arena, la_layer_state *s) {
@@ -71,6 +90,10 @@ static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, boo
         s->pos_k = take(run, arena, lines, wide);
     if (config->distances.p2c && lines)
         s->pos_q = take(run, arena, lines, wide);
+    if (run->model->prompt.of_layers) {
+        s->k_all = take(run, arena, run->max_packed, config->kv_heads * config->head_dim);
+        s->v_all = take(run, arena, run->max_packed, config->kv_heads * config->head_dim);
+    }
     s->context = take(run, arena, queries, wide);
     s->sum = take(run, arena, queries, d);
     s->f = take(run, arena, queries, d);
@@ -115,10 +138,12 @@ static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, boo
 static void layout_layers(la_run *run, la_arena *arena) {
     const la_model *model = run->model;
     const la_config *config = &model->config;
-    int64_t tokens = run->max_tokens, d = config->hidden, n = config->layers;
+    int64_t tokens = run->max_packed, d = config->hidden, n = config->layers;
     la_layer_state shared = {0};
     run->stream[0] = take(run, arena, tokens, d);
     run->stream[1] = take(run, arena, tokens, d);
+    if (model->max_bottleneck)
+        run->spare = take(run, arena, tokens, d);
     if (run->n_kept < n || run->recompute)
         layout_layer(run, tokens, tokens, false, arena, &shared);
     la_mat in = run->stream[0];
@@ -131,6 +156,7 @@ static void layout_layers(la_run *run, la_arena *arena) {
         if (own)
             layout_layer(run, tokens, queries, pruned, arena, s);
         layout_sites(run, &model->layers[i], tokens, queries, arena, s);
+        layout_bottlenecks(run, &model->layers[i], queries, arena, s);
         s->in = in;
         s->out = kept || pruned ? take(run, arena, queries, d) : run->stream[(i + 1) % 2];
         if (config->arch->pre_norm)
@@ -160,8 +186,8 @@ static void layout_head(la_run *run, la_arena *arena) {
     run->final_state = take_f32(arena, n, d);
     run->stats_final = take_stats(arena, n);
     if (needs_all(run)) {
-        run->final_all = take(run, arena, run->max_tokens, d);
-        run->stats_all = take_stats(arena, run->max_tokens);
+        run->final_all = take(run, arena, run->max_packed, d);
+        run->stats_all = take_stats(arena, run->max_packed);
     }
     for (int i = 0; i < model->n_head; i++) {
         const la_head_layer *layer = &model->head[i];
@@ -183,11 +209,11 @@ static void layout_head(la_run *run, la_arena *arena) {
 static void layout_cotangents(la_run *run, la_arena *arena) {
     const la_config *config = &run->model->config;
     const la_arch *arch = config->arch;
-    int64_t rows = run->n_rhs * run->max_tokens, d = config->hidden;
+    int64_t rows = run->n_rhs * run->max_packed, d = largest(config->hidden, config->embedding);
     int64_t wide = config->heads * config->head_dim, narrow = config->kv_heads * config->head_dim;
     int64_t state = run->model->max_state_cols;
     /* these serve the head's sites as well */
-    int64_t all = la_model_most_inputs(run->model, run->max_tokens);
+    int64_t all = la_model_most_inputs(run->model, run->max_packed);
     run->site_g = take_f32(arena, run->n_rhs * all, state);
     run->site_all = take_f32(arena, all, state);
     if (run->model->max_scaled_cols)
@@ -196,6 +222,8 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
         return;
     run->g = take(run, arena, rows, d);
     run->g2 = take(run, arena, rows, d);
+    if (run->model->max_bottleneck)
+        run->bottleneck_g = take(run, arena, rows, d);
     if (arch->linear[LA_SLOT_QKV])
         run->dqkv = take(run, arena, rows, wide + 2 * narrow);
     else
@@ -209,6 +237,40 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
         run->dup = take(run, arena, rows, arch->gated ? config->ffn : 0);
 }
 
+/* Columns of the widest one-hot input that backward needs; 0: none. */
+static int64_t one_hot_columns(const la_run *run) {
+    const la_model *model = run->model;
+    int64_t widest = 0;
+    for (int i = 0; run->n_rhs && model->embedding_wanted && i < model->n_tables; i++)
+        if (model->embedding[i] && model->embedding[i]->blocks[0] >= 0)
+            widest = largest(widest, model->tables[i].rows);
+    return widest;
+}
+
+static void layout_embedding(la_run *run, la_arena *arena) {
+    const la_model *model = run->model;
+    const la_config *config = &model->config;
+    int64_t tokens = run->max_packed, wide = one_hot_columns(run);
+    run->embedded = take(run, arena, tokens, largest(config->embedding, config->hidden));
+    run->embedded.cols = run->embedded.ld = config->embedding;
+    run->stats_embed = take_stats(arena, tokens);
+    if (model->embed_project.w.data) {
+        run->projected = take(run, arena, tokens, config->embedding);
+        if (model->embed_project.site)
+            run->embed_site = take(run, arena, tokens, model->embed_project.site->state_cols);
+    }
+    for (int i = 0; i < model->n_tables; i++)
+        if (model->embedding[i])
+            run->table_state[i] = take(run, arena, tokens, model->embedding[i]->b.cols);
+    if (!wide)
+        return;
+    run->one_hot = take_f32(arena, tokens, wide);
+    for (int i = 0; i < model->n_tables; i++)
+        if (model->embedding[i])
+            run->one_at[i] = la_arena_take(arena, (size_t)tokens, sizeof(int32_t));
+    run->column = la_arena_take(arena, (size_t)tokens, sizeof(float));
+}
+
 static bool any_by_length(const la_config *config) {
     bool any = false;
     for (int i = 0; i < config->n_ropes; i++)
@@ -217,7 +279,7 @@ static bool any_by_length(const la_config *config) {
 }
 
 static void layout(la_run *run, la_arena *arena) {
-    size_t tokens = (size_t)run->max_tokens, rows = (size_t)run->max_rows + 1;
+    size_t tokens = (size_t)run->max_packed, rows = (size_t)run->max_rows + 1;
     const la_model *model = run->model;
     const la_config *config = &model->config;
     run->ids = la_arena_take(arena, tokens, sizeof(int32_t));
@@ -232,16 +294,9 @@ static void layout(la_run *run, la_arena *arena) {
         run->iota = la_arena_take(arena, tokens, sizeof(int32_t));
     for (int i = 0; i < config->n_ropes; i++)
         run->angles[i] = la_arena_take(arena, tokens * (size_t)config->rope[i].dim, sizeof(float));
-    run->embedded = take(run, arena, run->max_tokens, largest(config->embedding, config->hidden));
-    run->embedded.cols = run->embedded.ld = config->embedding;
-    run->stats_embed = take_stats(arena, run->max_tokens);
-    if (model->embed_project.w.data) {
-        run->projected = take(run, arena, run->max_tokens, config->embedding);
-        if (model->embed_project.site)
-            run->embed_site =
-                take(run, arena, run->max_tokens, model->embed_project.site->state_cols);
-    }
     la_relative_layout(run, arena);
+    la_prompt_layout(model, run->max_rows, run->max_tokens, run->n_rhs, arena, &run->prompt);
+    layout_embedding(run, arena);
     layout_layers(run, arena);
     layout_head(run, arena);
     if (run->n_rhs)
@@ -250,14 +305,14 @@ static void layout(la_run *run, la_arena *arena) {
 
 /* ---- rotary angles ---- */
 
-/* cosines and sines [n][dim / 2][2] for places 0, 1, ... of a row of that length */
-static void fill_angles(const la_rope *rope, int64_t length, int64_t n, float *out) {
+/* cosines and sines [n][dim / 2][2] for places first, first + 1, ... of a row of that length */
+static void fill_angles(const la_rope *rope, int64_t length, int64_t first, int64_t n, float *out) {
     double frequency[LA_ROPE_PAIRS_MAX];
     int64_t half = rope->dim / 2;
     la_rope_frequencies(rope, length, frequency);
     for (int64_t t = 0; t < n; t++) {
         for (int64_t j = 0; j < half; j++) {
-            double angle = (double)t * frequency[j];
+            double angle = (double)(first + t) * frequency[j];
             *out++ = (float)(rope->attention_factor * cos(angle));
             *out++ = (float)(rope->attention_factor * sin(angle));
         }
@@ -270,7 +325,7 @@ static la_status open_angles(la_run *run, la_error *err) {
     la_backend *be = run->model->be;
     size_t most = 0;
     for (int i = 0; i < config->n_ropes; i++)
-        most = (size_t)largest((int64_t)most, run->max_tokens * config->rope[i].dim);
+        most = (size_t)largest((int64_t)most, run->max_packed * config->rope[i].dim);
     if (!most)
         return LA_OK;
     run->host_angles = la_alloc(most, sizeof *run->host_angles, err);
@@ -280,17 +335,17 @@ static la_status open_angles(la_run *run, la_error *err) {
         const la_rope *rope = &config->rope[i];
         if (la_rope_by_length(rope))
             continue;
-        fill_angles(rope, run->max_tokens, run->max_tokens, run->host_angles);
+        fill_angles(rope, run->max_packed, 0, run->max_packed, run->host_angles);
         be->ops->upload(be, run->angles[i], run->host_angles,
-                        (size_t)(run->max_tokens * rope->dim) * sizeof(float));
+                        (size_t)(run->max_packed * rope->dim) * sizeof(float));
     }
     if (!run->iota)
         return LA_OK;
-    int32_t *iota = la_alloc((size_t)run->max_tokens, sizeof *iota, err);
-    for (int64_t t = 0; iota && t < run->max_tokens; t++)
+    int32_t *iota = la_alloc((size_t)run->max_packed, sizeof *iota, err);
+    for (int64_t t = 0; iota && t < run->max_packed; t++)
         iota[t] = (int32_t)t;
     if (iota)
-        be->ops->upload(be, run->iota, iota, (size_t)run->max_tokens * sizeof *iota);
+        be->ops->upload(be, run->iota, iota, (size_t)run->max_packed * sizeof *iota);
     free(iota);
     return err->status;
 }
@@ -304,8 +359,8 @@ static void upload_angles(la_run *run, const la_batch *batch) {
         if (!la_rope_by_length(rope))
             continue;
         for (int64_t r = 0; r < batch->n_rows; r++) {
-            int64_t length = batch->cu[r + 1] - batch->cu[r];
-            fill_angles(rope, length, length, run->host_angles + batch->cu[r] * rope->dim);
+            int64_t n = batch->cu[r + 1] - batch->cu[r], first = batch->positions[batch->cu[r]];
+            fill_angles(rope, first + n, first, n, run->host_angles + batch->cu[r] * rope->dim);
         }
         be->ops->upload(be, run->angles[i], run->host_angles,
                         (size_t)(batch->n_tokens * rope->dim) * sizeof(float));
@@ -330,6 +385,21 @@ void la_run_rotate(la_run *run, int64_t layer, bool queries, int64_t n_rhs, int 
 
 /* ---- opening ---- */
 
+static la_status open_one_hot(la_run *run, la_error *err) {
+    if (!run->column)
+        return LA_OK;
+    la_backend *be = run->model->be;
+    size_t tokens = (size_t)run->max_packed;
+    float *ones = la_alloc(tokens, sizeof *ones, err);
+    run->host_one_at = la_alloc(tokens, sizeof *run->host_one_at, err);
+    for (size_t t = 0; ones && t < tokens; t++)
+        ones[t] = 1;
+    if (err->status == LA_OK)
+        be->ops->upload(be, run->column, ones, tokens * sizeof *ones);
+    free(ones);
+    return err->status;
+}
+
 /* Projections behind the attention of the last layer see all tokens when one of them is adapted and
  * all inputs count. */
 static bool can_prune(const la_model *model, bool all_inputs, bool forward_only) {
@@ -340,6 +410,9 @@ static bool can_prune(const la_model *model, bool all_inputs, bool forward_only)
         return true;
     if (la_head_reads_all(model) && model->blocks[model->head[0].linear.site->blocks[0]].wanted)
         return false;
+    for (int place = 0; place < 2; place++)
+        if (last->bottleneck[place] && model->blocks[last->bottleneck[place]->blocks[0]].wanted)
+            return false;
     for (int slot = LA_SLOT_O; slot < LA_SLOTS; slot++)
         if (last->linear[slot].site && model->blocks[last->linear[slot].site->blocks[0]].wanted)
             return false;
@@ -352,6 +425,7 @@ static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *r
         (la_run){.model = model,
                  .max_rows = shape->max_rows,
                  .max_tokens = shape->max_tokens,
+                 .max_packed = la_prompt_tokens(model, shape->max_rows, shape->max_tokens),
                  .n_rhs = shape->n_rhs,
                  .n_kept = !any                      ? 0
                            : model->lowest_layer < 0 ? model->config.layers
@@ -364,16 +438,20 @@ static la_status shape_run(la_model *model, const la_run_shape *shape, la_run *r
 
 static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
     const la_config *config = &model->config;
+    int64_t tokens = la_prompt_tokens(model, shape->max_rows, shape->max_tokens);
+    int64_t small = model->max_state_cols;
+    if (model->prompt.n) /* the smaller side of its blocks may be that of the cotangents */
+        small = largest(small, model->prompt.parts[0].table.cols);
     return (la_sizes){.max_rows = shape->max_rows,
-                      .max_tokens = la_model_most_inputs(model, shape->max_tokens),
-                      .max_length = shape->max_tokens,
+                      .max_tokens = la_model_most_inputs(model, tokens),
+                      .max_length = tokens,
                       .n_rhs = shape->n_rhs,
                       .n_heads = config->heads,
                       .max_width = largest(config->ffn, config->hidden),
                       .max_factor = shape->max_factor,
                       .max_weight = model->max_weight,
                       .max_relative = la_relative_lines(config, shape->max_tokens),
-                      .max_small = model->be->activation == LA_F32 ? 0 : model->max_state_cols};
+                      .max_small = model->be->activation == LA_F32 ? 0 : small};
 }
 
 la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
@@ -417,6 +495,10 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
     la_status status = open_angles(run, err);
     if (status == LA_OK)
         status = la_relative_open(run, err);
+    if (status == LA_OK)
+        status = open_one_hot(run, err);
+    if (status == LA_OK)
+        status = la_prompt_open(model, run->max_rows, run->max_tokens, &run->prompt, err);
     if (status == LA_OK && model->task == LA_TASK_CHOICE && model->config.logit_cap > 0)
         status = open_softcap(run, err);
     if (status == LA_OK)
@@ -432,6 +514,8 @@ void la_run_close(la_run *run) {
     free(run->layers);
     la_relative_close(run);
     free(run->host_angles);
+    free(run->host_one_at);
+    la_prompt_close(&run->prompt);
     free(run->slopes);
     free(run->sloped);
     *run = (la_run){0};
@@ -445,6 +529,8 @@ static void set_rows(la_run *run, const la_batch *batch) {
     run->n_rows = rows;
     run->n_tokens = tokens;
     run->embedded.rows = run->projected.rows = run->embed_site.rows = run->final_all.rows = tokens;
+    for (int i = 0; i < 3; i++)
+        run->table_state[i].rows = tokens;
     for (int64_t i = 0; i < model->config.layers; i++) {
         la_layer_state *s = &run->layers[i];
         int64_t queries = run->pruned && i == model->config.layers - 1 ? rows : tokens;
@@ -454,15 +540,47 @@ static void set_rows(la_run *run, const la_batch *batch) {
                            &s->act, &s->sum2, &s->out,     &s->added, &s->attended};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++)
             all[j]->rows = tokens;
+        s->k_all.rows = s->v_all.rows = run->prompt.n_keys;
         for (size_t j = 0; j < sizeof after / sizeof *after; j++)
             after[j]->rows = queries;
         for (int slot = 0; slot < LA_SLOTS; slot++)
             s->site[slot].rows = sees_all(slot) ? tokens : queries;
+        for (int place = 0; place < 2; place++) {
+            la_bottleneck_state *e = &s->bottleneck[place];
+            e->before.rows = e->z.rows = e->pre.rows = e->act.rows = e->narrow.rows = queries;
+        }
     }
     run->pooled_state.rows = run->final_state.rows = rows;
     for (int i = 0; i < model->n_head; i++)
         run->head_pre[i].rows = run->head_act[i].rows = run->head_in[i + 1].rows =
             run->head_one[i].rows = run->head_site[i].rows = rows;
+}
+
+/* What each embedding table is asked for, in the order of the tables; returns how many there are. */
+static int table_ids(const la_config *config, const int32_t *tokens, const int32_t *positions,
+                     const int32_t *types, const int32_t *ids[3]) {
+    int n = 0;
+    ids[n++] = tokens;
+    if (config->has_positions)
+        ids[n++] = positions;
+    if (config->has_types)
+        ids[n++] = types;
+    return n;
+}
+
+/* Where the ones of the tables' one-hot inputs [T, rows] are. */
+static void upload_ones(la_run *run, const la_batch *batch) {
+    const la_model *model = run->model;
+    const int32_t *ids[3];
+    int n = table_ids(&model->config, batch->ids, batch->embed_at, batch->types, ids);
+    for (int i = 0; run->host_one_at && i < n; i++) {
+        if (!run->one_at[i])
+            continue;
+        for (int64_t t = 0; t < batch->n_tokens; t++)
+            run->host_one_at[t] = (int32_t)(t * model->tables[i].rows) + ids[i][t];
+        model->be->ops->upload(model->be, run->one_at[i], run->host_one_at,
+                               (size_t)batch->n_tokens * sizeof(int32_t));
+    }
 }
 
 static void upload_batch(la_run *run, const la_batch *batch) {
@@ -490,31 +608,38 @@ static void upload_batch(la_run *run, const la_batch *batch) {
         .max_queries = batch->max_length,
         .softcap = (float)config->score_cap,
     };
+    if (run->model->prompt.of_layers) {
+        run->attention.cu = run->prompt.key_cu;
+        run->attention.max_length += run->model->prompt.n;
+    }
     upload_angles(run, batch);
     la_relative_upload(run, batch);
+    upload_ones(run, batch);
 }
 
 static void forward_embedding(la_run *run) {
     la_model *model = run->model;
     la_backend *be = model->be;
-    const int32_t *ids[3] = {run->ids};
-    int n = 1;
-    if (model->config.has_positions)
-        ids[n++] = run->embed_at;
-    if (model->config.has_types)
-        ids[n++] = run->types;
+    const int32_t *ids[3];
+    int n = table_ids(&model->config, run->ids, run->embed_at, run->types, ids);
     la_mat *first = &run->layers[0].in;
     bool norm = model->embed_norm.weight != NULL, project = model->embed_project.w.data != NULL;
     la_mat *normed = project ? &run->projected : first;
-    if (project && norm && model->config.arch->norm_after_project) {
+    bool late = norm && project && model->config.arch->norm_after_project;
+    la_mat *sum = norm && !late ? &run->embedded : normed;
+    if (model->prompt.n && !model->prompt.of_layers)
+        la_prompt_embed(model, ids, &run->prompt, sum);
+    else
+        be->ops->embed(be, n, model->tables, ids, model->embed_scale, sum);
+    for (int i = 0; i < n; i++)
+        if (model->embedding[i])
+            la_embedding_forward(be, model->embedding[i], ids[i], &run->table_state[i], sum);
+    if (late) {
         la_mat wide = la_mat_of(first->type, run->embedded.data, first->rows, first->cols);
-        be->ops->embed(be, n, model->tables, ids, model->embed_scale, &run->projected);
-        la_linear_forward(be, &model->embed_project, &run->projected, NULL, &run->embed_site,
-                          &wide);
+        la_linear_forward(be, &model->embed_project, normed, NULL, &run->embed_site, &wide);
         be->ops->norm(be, &model->embed_norm, &wide, run->stats_embed, first);
         return;
     }
-    be->ops->embed(be, n, model->tables, ids, model->embed_scale, norm ? &run->embedded : normed);
     if (norm)
         be->ops->norm(be, &model->embed_norm, &run->embedded, run->stats_embed, normed);
     if (project)
@@ -574,6 +699,7 @@ la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_e
     la_model *model = run->model;
     la_backend *be = model->be;
     run->bad_row = -1;
+    batch = la_prompt_pack(model, batch, &run->prompt);
     set_rows(run, batch);
     upload_batch(run, batch);
     forward_embedding(run);
@@ -680,6 +806,44 @@ static void backward_pooling(la_run *run, la_mat *g) {
     be->ops->scatter(be, g, run->n_rhs, run->pruned ? run->ones : run->pooled, false, &to);
 }
 
+/* run->g of the first layer's input -> the blocks of the embeddings */
+static void backward_embedding(la_run *run, const la_block_visitor *visitor) {
+    la_model *model = run->model;
+    la_backend *be = model->be;
+    int64_t m = run->n_rhs, tokens = run->n_tokens;
+    la_mat g = la_mat_of(run->g.type, run->g.data, m * tokens, model->config.hidden);
+    bool more = model->embedding_wanted;
+    if (model->embed_project.w.data) {
+        la_mat dx = la_mat_of(run->g.type, run->g2.data, m * tokens, model->config.embedding);
+        la_linear_backward(run, &model->embed_project, &run->embed_site, &run->projected,
+                           &run->projected, run->cu, false, &g, 0, &dx, more, visitor);
+        g = dx;
+    }
+    if (!more)
+        return;
+    if (model->embed_norm.weight)
+        be->ops->norm_backward(be, &model->embed_norm, &run->embedded, run->stats_embed, m, &g,
+                               NULL, &g);
+    if (model->prompt.n)
+        la_prompt_embed_backward(model, &run->prompt, m, &g, visitor);
+    for (int i = 0; i < model->n_tables; i++) {
+        const la_embedding *e = model->embedding[i];
+        if (!e)
+            continue;
+        la_mat ones = la_mat_f32(run->column, tokens, 1);
+        la_embedding_pass pass = {
+            .io = {.cu = run->cu, .g = &g, .cu_g = run->cu, .n_rows = run->n_rows, .n_rhs = m},
+            .state = &run->table_state[i],
+            .state_g = la_mat_of(g.type, run->site_g.data, g.rows, e->b.cols),
+            .one_hot = la_mat_f32(run->one_hot.data, tokens, model->tables[i].rows),
+            .one_at = run->one_at[i],
+            .ones = &ones,
+            .visitor = visitor,
+        };
+        la_embedding_backward(be, e, &pass);
+    }
+}
+
 la_status la_run_backward(la_run *run, const float *cotangents, const la_block_visitor *visitor,
                           la_error *err) {
     la_model *model = run->model;
@@ -694,12 +858,8 @@ la_status la_run_backward(la_run *run, const float *cotangents, const la_block_v
         backward_pooling(run, &g);
         for (int64_t i = n - 1; i >= 0 && i >= model->lowest_layer; i--)
             la_block_backward(run, i, visitor);
-        if (model->lowest_layer < 0) {
-            la_mat first =
-                la_mat_of(run->g.type, run->g.data, m * run->n_tokens, model->config.hidden);
-            la_linear_backward(run, &model->embed_project, &run->embed_site, &run->projected,
-                               &run->projected, run->cu, false, &first, 0, NULL, false, visitor);
-        }
+        if (model->lowest_layer < 0)
+            backward_embedding(run, visitor);
     }
     return be->ops->sync(be, err);
 }

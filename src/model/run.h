@@ -7,6 +7,7 @@
 
 #include "model/batch.h"
 #include "model/model.h"
+#include "model/prompt.h"
 #include "model/relative.h"
 
 /* Columns [from, from + cols) of m. */
@@ -26,6 +27,7 @@ struct la_layer_state {
     la_mat qkv;          /* [T, ..] where the projection is fused: q, k, v one beside the other */
     la_mat q, k, v;      /* [Q, heads * head_dim], [T, kv_heads * head_dim] */
     la_mat q_raw, k_raw; /* before their norms */
+    la_mat k_all, v_all; /* [keys, ..] of a prefix and the row, one after the other */
     la_mat context;      /* [Q, heads * head_dim] */
     la_mat attended;     /* [Q, d] what attention adds, before its norm */
     la_mat sum;          /* [Q, d] residual sum after attention */
@@ -41,11 +43,14 @@ struct la_layer_state {
     float *lse;            /* [Q, heads] of attention */
     la_mat pos_k, pos_q;   /* [lines, heads * head_dim] of the table of distances */
     la_mat site[LA_SLOTS]; /* adapter states */
+    la_bottleneck_state bottleneck[2];
 };
 
 struct la_run {
     la_model *model;
     int64_t max_tokens, max_rows, n_rhs;
+    int64_t max_packed; /* with virtual tokens among them */
+    la_prompt_run prompt;
     bool pruned;         /* the last layer works on the pooled tokens only */
     bool recompute;      /* layers keep their input alone; backward computes the rest again */
     int64_t n_kept;      /* layers that keep their state (or input) for backward: the last n_kept */
@@ -59,6 +64,7 @@ struct la_run {
                                 token where frequencies depend on the row's length */
     int32_t *iota;           /* [max_tokens] 0, 1, 2, ...; only for the latter */
     float *host_angles;      /* likewise; owned */
+    int32_t *host_one_at;    /* [max_tokens]; owned; NULL where nothing is one-hot */
     la_attention attention;
     la_run_relative relative;
 
@@ -67,7 +73,12 @@ struct la_run {
     la_mat embedded;  /* [T, embedding] before the embedding norm */
     la_mat projected; /* [T, embedding] before the projection to d */
     la_mat embed_site;
-    la_mat stream[2]; /* [T, d] the residual stream through layers that keep nothing */
+    la_mat table_state[3]; /* [T, r] of LoRA on the tables */
+    la_mat one_hot;        /* [T, rows] input of its A, of one table after the other */
+    int32_t *one_at[3];    /* [T] where its ones are, of each table */
+    float *column;         /* [T] ones */
+    la_mat spare;          /* [T, d] of bottleneck adapters */
+    la_mat stream[2];      /* [T, d] the residual stream through layers that keep nothing */
     la_mat pooled_state, final_state; /* [n, d] before and after the final norm */
     la_mat final_all;                 /* [T, d] where the head reads all tokens, or their mean */
     float *stats_final, *stats_all;
@@ -79,8 +90,8 @@ struct la_run {
     la_mat head_one[LA_HEAD_LAYERS]; /* input with a 1 behind it, of trained layers with a bias */
 
     /* cotangents, [n_rhs * rows, ..] */
-    la_mat g, g2, dqkv, dq, dk, dv, dctx, dffn, dgate_up, dup, site_g, site_all, scaled_g,
-        head_g[2];
+    la_mat bottleneck_g, g, g2, dqkv, dq, dk, dv, dctx, dffn, dgate_up, dup, site_g, site_all,
+        scaled_g, head_g[2];
     /* of the logits' softcap, on the host; owned */
     float *slopes; /* [max_rows, n_classes] */
     float *sloped; /* [n_rhs max_rows, n_classes] cotangents times slopes */

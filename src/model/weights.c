@@ -9,6 +9,7 @@ typedef struct place {
     la_mat map_weight, map_bias; /* what they are of the MAP network */
     la_mat own_weight, own_bias; /* memory of our own */
     int64_t out, in;
+    bool turned; /* the matrix lies [in, out] */
 } place;
 
 struct la_weights {
@@ -27,7 +28,39 @@ static bool find_at(la_linear *linear, int64_t block, place *p) {
     return p->weight != NULL;
 }
 
+static bool find_embedding(la_model *model, int64_t block, place *p) {
+    for (int64_t i = 0; i < model->prompt.n_parts; i++) {
+        if (model->prompt.parts[i].block != block)
+            continue;
+        p->turned = true;
+        p->weight = &model->prompt.parts[i].table;
+        return true;
+    }
+    for (int i = 0; i < model->n_tables; i++) {
+        la_embedding *e = model->embedding[i];
+        if (!e || (e->blocks[0] != block && e->blocks[1] != block))
+            continue;
+        p->turned = e->blocks[0] == block;
+        p->weight = p->turned ? &e->a : &e->b;
+        return true;
+    }
+    return false;
+}
+
+static bool find_bottleneck(la_model *model, int64_t block, place *p) {
+    for (int64_t i = 0; i < 2 * model->config.layers; i++) {
+        la_bottleneck *e = model->layers[i / 2].bottleneck[i % 2];
+        if (!e || (e->blocks[0] != block && e->blocks[1] != block))
+            continue;
+        p->weight = e->blocks[0] == block ? &e->down : &e->up;
+        return true;
+    }
+    return false;
+}
+
 static bool find(la_model *model, int64_t block, place *p) {
+    if (find_embedding(model, block, p) || find_bottleneck(model, block, p))
+        return true;
     for (int64_t i = 0; i < model->config.layers; i++)
         for (int slot = 0; slot < LA_SLOTS; slot++)
             if (find_at(&model->layers[i].linear[slot], block, p))
@@ -134,10 +167,24 @@ static la_status read_matrix(la_weights *w, const la_mat *matrix, int64_t ld, fl
     return LA_OK;
 }
 
+/* matrix [in, out] to theta [out, in] */
+static la_status read_turned(la_weights *w, const place *p, float *theta, la_error *err) {
+    float *rows = la_alloc((size_t)(p->out * p->in), sizeof *rows, err);
+    la_status status = rows ? read_matrix(w, &p->map_weight, p->out, rows, err) : err->status;
+    for (int64_t i = 0; i < p->out && status == LA_OK; i++)
+        for (int64_t j = 0; j < p->in; j++)
+            theta[i * p->in + j] = rows[j * p->out + i];
+    free(rows);
+    return status;
+}
+
 la_status la_weights_read(la_weights *w, float *theta, la_error *err) {
     for (int64_t i = 0; i < w->n; i++) {
         const place *p = &w->places[i];
-        LA_TRY(read_matrix(w, &p->map_weight, p->in, theta, err));
+        if (p->turned)
+            LA_TRY(read_turned(w, p, theta, err));
+        else
+            LA_TRY(read_matrix(w, &p->map_weight, p->in, theta, err));
         if (p->bias) {
             la_mat column = p->map_bias; /* [1, out] as [out, 1] */
             column.rows = p->out;
@@ -176,10 +223,30 @@ static void put_matrix(la_weights *w, const float *theta, int64_t ld, const la_m
                        (size_t)(rows * cols) * la_dtype_size(matrix->type));
 }
 
+/* theta [cols, rows] to matrix [rows, cols] */
+static void put_turned(la_weights *w, const float *theta, const la_mat *matrix) {
+    int64_t rows = matrix->rows, cols = matrix->cols;
+    float *wide = w->stage;
+    uint16_t *narrow = w->stage;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            float value = theta[j * rows + i];
+            if (matrix->type == LA_BF16)
+                narrow[i * cols + j] = round_bf16(value);
+            else
+                wide[i * cols + j] = value;
+        }
+    w->be->ops->upload(w->be, matrix->data, w->stage,
+                       (size_t)(rows * cols) * la_dtype_size(matrix->type));
+}
+
 void la_weights_put(la_weights *w, const float *theta) {
     for (int64_t i = 0; i < w->n; i++) {
         const place *p = &w->places[i];
-        put_matrix(w, theta, p->in, &p->own_weight);
+        if (p->turned)
+            put_turned(w, theta, &p->own_weight);
+        else
+            put_matrix(w, theta, p->in, &p->own_weight);
         *p->weight = p->own_weight;
         if (p->bias) {
             la_mat column = la_mat_of(p->own_bias.type, p->own_bias.data, p->out, 1);

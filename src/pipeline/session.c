@@ -116,6 +116,8 @@ static la_status take_labels(la_session *session, const la_session_options *opti
 static void take_sizes(la_session *session, const la_session_options *options) {
     const la_config *config = &session->workers[0].model.config;
     int64_t limit = la_config_default_length(config);
+    int64_t most = la_prompt_most_tokens(&session->workers[0].model);
+    limit = most && most < limit ? most : limit;
     if (options->max_length)
         limit = options->max_length;
     session->max_length = options->run.max_length ? options->run.max_length : limit;
@@ -205,8 +207,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         memcpy(session->choice_ids, options->choice_ids, bytes);
     }
     LA_TRY(open_models(session, options, &model, err));
-    const la_config *config = &session->workers[0].model.config;
-    int64_t most = la_config_most_tokens(config);
+    int64_t most = la_prompt_most_tokens(&session->workers[0].model);
     bool too_long = most && session->max_length > most;
     /* a length from a posterior is of its own base: if this is another one, its digest will tell */
     if (too_long && run->max_length)

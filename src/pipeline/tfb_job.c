@@ -36,7 +36,15 @@ typedef struct tfb {
 /* ---- opening ---- */
 
 bool la_tfb_possible(const la_model *model) {
-    return model->adapter.kind == &la_adapter_lora;
+    if (model->adapter.kind != &la_adapter_lora)
+        return false;
+    bool any = false;
+    for (int64_t i = 0; i < model->config.layers; i++)
+        for (int slot = 0; slot < LA_SLOTS; slot++)
+            any |= model->layers[i].linear[slot].site != NULL;
+    for (int i = 0; i < model->n_head; i++)
+        any |= model->head[i].linear.site != NULL;
+    return any;
 }
 
 /* Notes a projection's site; its blocks begin at offset[block] of a network. */

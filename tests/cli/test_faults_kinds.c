@@ -23,7 +23,7 @@
 
 #define TYPE(type)                                                                                 \
     {                                                                                              \
-        "peft_type " type, 4, {IN_PEFT, "\"" type "\"", "LORA, ADALORA and IA3", WAY_OUT}, NULL,   \
+        "peft_type " type, 4, {IN_PEFT, "\"" type "\"", "LORA, ADALORA, IA3", WAY_OUT}, NULL,      \
             set_key, PEFT, .a = "peft_type", .b = "\"" type "\""                                   \
     }
 

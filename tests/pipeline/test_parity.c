@@ -11,7 +11,7 @@ static const parity_limits limits = {.logits = 1.2e-5,
 
 static const parity_limits sharp = {.logits = 3e-5,
                                     .likelihood = 1.2e-4,
-                                    .prior = 2e-4,
+                                    .prior = 4e-4,
                                     .covariance = 5e-4,
                                     .trace = 9e-4,
                                     .probabilities = 2e-2,

@@ -202,16 +202,20 @@ SEQ, LM = transformers.AutoModelForSequenceClassification, transformers.AutoMode
 
 
 def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None, lengths=(3, 20), embedding_std=0.08, edit=None,
-         note=None, prepare=None, **kw):
+         note=None, prepare=None, write=None, **kw):
     """A whole fixture: base and adapter of these configurations, rows (edited by `edit(calib, test)`), and the reference's answer.
 
-    choice_ids make it a causal language model.  A note says why there are logits alone.  prepare() changes the files last."""
+    choice_ids make it a causal language model.  A note says why there are logits alone.  prepare() changes the files last.
+    write(folder, model, rnd) writes an adapter that is not PEFT's."""
     model = fresh(LM if choice_ids else SEQ, {k: v for k, v in cfg.items() if k != "quantization_config"})
     norm_mean = 0.0 if cfg["model_type"].startswith("gemma") else 1.0  # the norms of Gemma multiply by 1 + weight
     tensors = base_tensors(model, rnd, embedding_std, norm_mean)
     write_base(f"{folder}/base", cfg, tensors)
     model.load_state_dict(tensors, strict=False)  # DoRA starts from the base's norms, and some adapters hold a copy of the embedding
-    write_adapter(model, adapter, f"{folder}/adapter", rnd, **kw)
+    if write:
+        write(f"{folder}/adapter", model, rnd)
+    else:
+        write_adapter(model, adapter, f"{folder}/adapter", rnd, **kw)
     classes = len(choice_ids) if choice_ids else classes
     rows = [random_rows(rnd, n, cfg["vocab_size"], classes, *lengths) for n in (N_CALIB, N_TEST)]
     if edit:

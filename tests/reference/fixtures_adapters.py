@@ -2,6 +2,7 @@
 
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
+import bottlenecks
 from fixture_tools import bert_config, case, labels, llama_config
 
 EVERY = ("lora", "lora+head", "head")
@@ -82,6 +83,12 @@ def tied_both(folder, rnd):
     return on_llama(folder, rnd, lora, small_llama(tie_word_embeddings=True))
 
 
+def trained_embedding_tied(folder, rnd):
+    """A whole trained embedding where the output layer is tied: PEFT trains a copy, and the output layer keeps the first one."""
+    lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["v_proj"], modules_to_save=["embed_tokens"])
+    return on_llama(folder, rnd, lora, small_llama(tie_word_embeddings=True))
+
+
 SPECIAL = [7, 40, 63]
 
 
@@ -148,17 +155,45 @@ def ia3_bert(folder, rnd):
 
 def prompt_tuning(folder, rnd):
     """Five trained embeddings before the row's."""
-    return on_llama(folder, rnd, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5), note=VECTORS)
+    return on_llama(folder, rnd, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5))
 
 
 def prefix_tuning(folder, rnd):
     """Four trained keys and values before every layer's own."""
-    return on_llama(folder, rnd, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4), note=VECTORS)
+    return on_llama(folder, rnd, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
 
 
 def prompt_tuning_bert(folder, rnd):
     """The trained embeddings come before the row's first token, so that the pooler reads one of them."""
-    return on_bert(folder, rnd, PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3), note=VECTORS, head_std=5.0)
+    return on_bert(folder, rnd, PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3), head_std=5.0)
+
+
+# ------------------------------------------------------------------------------------------ of the `adapters` library
+
+
+def houlsby_bert(folder, rnd):
+    """Adapters behind attention and FFN that read what is added to the residual; a head of its own."""
+    return on_bert(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, non_linearity="swish"))
+
+
+def pfeiffer_bert(folder, rnd):
+    """Adapters that read the normed sum; the norm is taken again behind them."""
+    return on_bert(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, original_ln_before=True))
+
+
+def parallel_bert(folder, rnd):
+    """Adapters that read the residual; a folder without a version, whose gelu is the tanh approximation."""
+    return on_bert(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, version=None, is_parallel=True, scaling=2.0, non_linearity="gelu"))
+
+
+def pfeiffer_llama(folder, rnd):
+    """Adapters that read the sum, behind the FFN alone."""
+    return on_llama(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, original_ln_before=True, mh_adapter=False))
+
+
+def parallel_llama(folder, rnd):
+    """Adapters that read the residual stream before the norm."""
+    return on_llama(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, is_parallel=True, scaling=4.0))
 
 
 MADE = {
@@ -180,4 +215,10 @@ MADE = {
     "prompt-tuning": (prompt_tuning, 416),
     "prefix-tuning": (prefix_tuning, 417),
     "prompt-tuning-bert": (prompt_tuning_bert, 418),
+    "trained-embedding-tied": (trained_embedding_tied, 419),
+    "houlsby-bert": (houlsby_bert, 420),
+    "pfeiffer-bert": (pfeiffer_bert, 421),
+    "parallel-bert": (parallel_bert, 422),
+    "pfeiffer-llama": (pfeiffer_llama, 423),
+    "parallel-llama": (parallel_llama, 424),
 }

@@ -12,6 +12,9 @@ R counts the real tokens for every adapter block, also for one that is applied t
 (the projections of a DeBERTa, which the relative positions share: the lines of that table between a row's extreme distances enter the
 sums as its tokens do); reduce takes the mean over all of a row's inputs.
 
+Virtual tokens (prompt tuning; the keys and the values of every layer in prefix tuning) are a matrix [d, n] that is applied to the n unit
+vectors in every row: the output of token j is its embedding.  Their R counts these: n for every row.
+
 A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G [out,out], A [in,in]).
 """
 
@@ -26,6 +29,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import qmc, norm as gaussian
 
+import bottlenecks
 import dequantise
 import strict_float64
 
@@ -50,12 +54,14 @@ def load_model(base, adapter, float32_islands=False):
     transformers.logging.set_verbosity_error()
     if not float32_islands:
         strict_float64.make_strict_float64()
+    plain = bottlenecks.is_bottleneck(adapter)
     with open(os.path.join(adapter, "adapter_config.json")) as f:
-        task = json.load(f)["task_type"]
+        stored = json.load(f)
+    task = stored["task_type"] if not plain else "SEQ_CLS" if "SequenceClassification" in stored["model_class"] else "CAUSAL_LM"
     model_type = transformers.AutoConfig.from_pretrained(base).model_type
     kw = dict(dtype=F64, attn_implementation=strict_float64.attention_name(model_type, float32_islands))
     if task == "SEQ_CLS":
-        with safe_open(os.path.join(adapter, "adapter_model.safetensors"), "pt") as s:
+        with safe_open(os.path.join(adapter, "model_head.safetensors" if plain else "adapter_model.safetensors"), "pt") as s:
             rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|classifier\.out_proj|score)\.weight$", k)]
         if rows:
             kw["num_labels"] = rows[0]
@@ -64,7 +70,7 @@ def load_model(base, adapter, float32_islands=False):
         model = transformers.AutoModelForCausalLM.from_pretrained(base, **kw)
     else:
         raise SystemExit(f"task type {task} is not in this reference")
-    model = PeftModel.from_pretrained(model, adapter)
+    model = bottlenecks.attach(model, adapter) if plain else PeftModel.from_pretrained(model, adapter)
     model = model.double().eval()
     if not float32_islands:
         strict_float64.finish(model)
@@ -74,10 +80,11 @@ def load_model(base, adapter, float32_islands=False):
 
 
 class Block:
-    """One trained matrix: its name as laplora calls it, whether it is a dense head layer and whether DoRA uses it."""
+    """One trained matrix: its name as laplora calls it, whether it is a dense head layer, whether DoRA uses it, and to how many virtual
+    tokens it is applied in a row."""
 
-    def __init__(self, name, weight, bias=None, head=False, dora=False):
-        self.name, self.head, self.dora = name, head, dora
+    def __init__(self, name, weight, bias=None, head=False, dora=False, virtual=0):
+        self.name, self.head, self.dora, self.virtual = name, head, dora, virtual
         self.weight = weight.requires_grad_(True)
         self.bias = None if bias is None else bias.requires_grad_(True)
         self.uses = []  # (input, output) of every time that this row's forward pass applied the matrix
@@ -100,7 +107,7 @@ class Block:
         return use > 0 or re.search(r"\.pos_(key|query)_proj\.", self.name) is not None
 
     def theta(self):
-        """[out, in] or, for a head with a bias, [out, in + 1] (the bias is the weight of an input that is always 1)."""
+        """[out, in] or, with a bias, [out, in + 1] (the bias is the weight of an input that is always 1)."""
         w = self.weight.detach()
         return w if self.bias is None else torch.cat((w, self.bias.detach()[:, None]), 1)
 
@@ -142,11 +149,42 @@ def ia3_block(name, module):
     return [vector]
 
 
-def find_blocks(model, params):
-    config = model.peft_config["default"]
+def prompt_blocks(model, config):
+    """Prompt and prefix tuning: the columns of the stored table [n, ..] are one block, or a key and a value for every layer."""
+    encoder = model.prompt_encoder["default"]
+    table = encoder.embedding.weight.detach()
+    n = len(table)
+    config.inference_mode = False  # else PEFT takes the table past its module
+    if config.peft_type == "PROMPT_TUNING":
+        names, parts = ["prompt_embeddings"], [table]
+    else:
+        names = [f"prompt_embeddings.{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
+        parts = table.chunk(len(names), 1)
+    blocks = [Block(name, part.T.clone(), virtual=n) for name, part in zip(names, parts)]
+    encoder.forward = lambda tokens: torch.cat([b.apply(torch.eye(n, dtype=F64)) for b in blocks], 1)[None]
+    return blocks
+
+
+def bottleneck_blocks(model, params):
+    """Down and up with their biases; the head where the adapter's folder has one."""
     blocks = []
+    if "lora" in params.split("+"):
+        for place, adapter in model.bottlenecks.items():
+            for part in ("adapter_down", "adapter_up"):
+                module = getattr(adapter, part)
+                blocks.append(Block(f"{place.replace('/', '.')}.{part}", module.weight, module.bias).watch(module))
+    if "head" in params.split("+"):
+        blocks += [Block(name, module.weight, module.bias, head=True).watch(module) for name, module in model.trained_head.items()]
+    return blocks
+
+
+def find_blocks(model, params):
+    if hasattr(model, "bottlenecks"):
+        return bottleneck_blocks(model, params)
+    config = model.peft_config["default"]
+    blocks = [*prompt_blocks(model, config)] if config.is_prompt_learning and "lora" in params.split("+") else []
     for name, module in model.named_modules():
-        short = name.removeprefix("base_model.model.")
+        short = name.removeprefix("base_model." if config.is_prompt_learning else "base_model.model.")
         if "lora" in params.split("+"):
             if isinstance(module, torch.nn.Linear) and re.search(r"\.lora_[AB]\.default$", short):
                 blocks.append(Block(short.removesuffix(".default"), module.weight, dora=getattr(config, "use_dora", False)).watch(module))
@@ -220,10 +258,10 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
             used = torch.nonzero(g.abs().sum(dim=(0, 2))).flatten().tolist()
             assert len(used) == 1, f"{b.name}: the logits read {len(used)} positions"
             a, g = a[used], g[:, used]
-            if b.bias is not None:
-                a = torch.cat((a, torch.ones(1, 1, dtype=F64)), 1)
-                jac = torch.cat((jac, torch.stack([pc[at] for pc in per_class])[:, :, None]), 2)
-                at += 1
+        if b.bias is not None:
+            a = torch.cat((a, torch.ones(len(a), 1, dtype=F64)), 1)
+            jac = torch.cat((jac, torch.stack([pc[at] for pc in per_class])[:, :, None]), 2)
+            at += 1
         if check:  # the two routes to the Jacobian (hooks, parameter gradient) agree
             torch.testing.assert_close(torch.einsum("cto,ti->coi", g, a), jac, rtol=1e-9, atol=1e-11)
         result.append((a, g, jac))
@@ -260,7 +298,9 @@ def curvature(model, blocks, rows, task, choice_ids, kron):
                 acc[1] = acc[1] + torch.einsum("so,sp->op", total, total)
     dense = []
     for b, (a, g) in zip(blocks, sums):
-        count = n_tokens if kron == "expand" and not b.head else len(rows)
+        count = len(rows) * b.virtual if b.virtual else n_tokens
+        if kron == "reduce" or b.head:
+            count = len(rows)
         dense.append(torch.kron(g.contiguous(), a.contiguous()) / count)
     traces = [(torch.trace(a).item(), torch.trace(g).item()) for a, g in sums]
     return dense, traces, n_tokens, log_likelihood

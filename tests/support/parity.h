@@ -63,10 +63,27 @@
     CASE(adalora_pruned, "adalora-pruned")                                                         \
     CASE(lora_bias, "lora-bias")                                                                   \
     CASE(ia3_llama, "ia3-llama")                                                                   \
-    CASE(ia3_bert, "ia3-bert")
+    CASE(ia3_bert, "ia3-bert")                                                                     \
+    CASE(bias_all, "bias-all")                                                                     \
+    CASE(lora_tied_head, "lora-tied-head")                                                         \
+    CASE(lora_tied_both, "lora-tied-both")                                                         \
+    CASE(lora_embedding_llama, "lora-embedding-llama")                                             \
+    CASE(lora_embedding_bert, "lora-embedding-bert")                                               \
+    CASE(lora_embedding_gemma3, "lora-embedding-gemma3")                                           \
+    CASE(trainable_tokens, "trainable-tokens")                                                     \
+    CASE(trainable_tokens_tied, "trainable-tokens-tied")                                           \
+    CASE(trained_embedding_tied, "trained-embedding-tied")                                         \
+    CASE(prompt_tuning, "prompt-tuning")                                                           \
+    CASE(prefix_tuning, "prefix-tuning")                                                           \
+    CASE(houlsby_bert, "houlsby-bert")                                                             \
+    CASE(pfeiffer_bert, "pfeiffer-bert")                                                           \
+    CASE(parallel_bert, "parallel-bert")                                                           \
+    CASE(pfeiffer_llama, "pfeiffer-llama")                                                         \
+    CASE(parallel_llama, "parallel-llama")
 
 /* Logits that differ by 10 between classes: log likelihoods are as sensitive as that. */
-#define PARITY_CASES_SHARP(CASE) CASE(qwen2, "qwen2") CASE(gpt2_seq, "gpt2-seq")
+#define PARITY_CASES_SHARP(CASE)                                                                   \
+    CASE(qwen2, "qwen2") CASE(gpt2_seq, "gpt2-seq") CASE(prompt_tuning_bert, "prompt-tuning-bert")
 
 /* At most four times the largest deviation observed over all cases, which is printed. */
 typedef struct parity_limits {

@@ -1,0 +1,95 @@
+/* Bottleneck adapters, where the `adapters` library hangs them: in the module that holds the norm behind
+ * attention or FFN (BERT and its kin), or in modules of the layer (all others). */
+#include "model/binder.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* "encoder.layer.0.attention.output" of "encoder.layer.%lld.attention.output.LayerNorm" */
+static void parent_of(const char *pattern, int64_t layer, char *out, size_t size) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(out, size, pattern, (long long)layer);
+#pragma GCC diagnostic pop
+    char *last = strrchr(out, '.');
+    if (last)
+        *last = 0;
+}
+
+/* Candidate number of the module's name; false: there is no such one. */
+static bool candidate(const la_binder *b, int64_t layer, int place, int number, char *out,
+                      size_t size) {
+    static const char *const modules[] = {"attention_adapters", "output_adapters"};
+    const la_arch *arch = b->arch;
+    const char *norm = place ? arch->norm_ffn : arch->norm_attention;
+    char name[NAME_MAX_BYTES];
+    if (number == 0 && !arch->pre_norm && norm) {
+        parent_of(norm, layer, name, sizeof name);
+        snprintf(out, size, "%s%s", arch->prefix, name);
+        return true;
+    }
+    const char *up = arch->linear[LA_SLOT_DOWN], *end = strstr(up, "%lld");
+    if (number != 1 || !end)
+        return false;
+    snprintf(out, size, "%s%.*s%lld.%s", arch->prefix, (int)(end - up), up, (long long)layer,
+             modules[place]);
+    return true;
+}
+
+static la_status check_place(const la_binder *b, const la_layer *layer, const char *module,
+                             la_error *err) {
+    if (!layer->norm_attention_out.weight && !layer->norm_ffn_out.weight)
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED,
+                   "%s: %s: bottleneck adapters of model_type \"%s\" are not supported",
+                   b->model->adapter.config_path, module, b->arch->model_type);
+}
+
+static la_status bind_place(la_binder *b, int64_t number, int place, la_error *err) {
+    la_model *model = b->model;
+    la_layer *layer = &model->layers[number];
+    la_bottleneck e = {0};
+    la_block blocks[2] = {0};
+    bool adapted = false;
+    char module[2 * NAME_MAX_BYTES];
+    if (!la_bottleneck_expected(&model->adapter, number, place))
+        return LA_OK;
+    for (int i = 0; i < 2 && !adapted; i++)
+        if (candidate(b, number, place, i, module, sizeof module))
+            LA_TRY(la_bottleneck_bind(&model->adapter, &model->pool, module, model->config.hidden,
+                                      !b->arch->pre_norm, &e, blocks, &adapted, err));
+    if (!adapted)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: layer %lld has an adapter behind its %s by the configuration, but the "
+                       "weights hold none",
+                       model->adapter.config_path, (long long)number,
+                       place ? "FFN (output_adapter)" : "attention (mh_adapter)");
+    LA_TRY(check_place(b, layer, module, err));
+    la_bottleneck *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
+    if (!kept)
+        return err->status;
+    for (int i = 0; i < 2; i++) {
+        blocks[i].input = model->n_inputs++;
+        LA_TRY(la_binder_add_block(b, &blocks[i], &e.blocks[i], err));
+    }
+    *kept = e;
+    layer->bottleneck[place] = kept;
+    la_mat *matrices[2] = {&kept->down, &kept->up};
+    for (int i = 0; i < 2; i++) {
+        la_mat *m = matrices[i];
+        m->type = model->be->activation;
+        LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+    }
+    if (kept->down.rows > model->max_bottleneck)
+        model->max_bottleneck = kept->down.rows;
+    if (kept->up.cols > model->max_state_cols)
+        model->max_state_cols = kept->up.cols;
+    return LA_OK;
+}
+
+la_status la_binder_bottlenecks(la_binder *b, int64_t layer, la_error *err) {
+    if (b->model->adapter.kind != &la_adapter_bottleneck)
+        return LA_OK;
+    LA_TRY(bind_place(b, layer, 0, err));
+    return bind_place(b, layer, 1, err);
+}

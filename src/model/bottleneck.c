@@ -1,0 +1,244 @@
+#include "model/bottleneck.h"
+#include "input/json.h"
+#include "model/adapter_lora.h"
+#include "model/arch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- configuration ---- */
+
+/* Keys of BnConfig that must not be set. */
+static const char *const unsupported[] = {"ln_before",   "ln_after",    "use_gating",
+                                          "phm_layer",   "inv_adapter", "cross_adapter",
+                                          "architecture"};
+
+static const json_t *inner(const la_adapter *adapter) {
+    return json_object_get(adapter->config, "config");
+}
+
+static la_status read_scale(const la_adapter *adapter, float *scale, la_error *err) {
+    const json_t *value = json_object_get(inner(adapter), "scaling");
+    double number = value && json_is_number(value) ? json_number_value(value) : 1;
+    if (value && !json_is_number(value))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: scaling is %s; a scaling that is learned is not supported",
+                       adapter->config_path, la_json_kind(value));
+    *scale = (float)number;
+    if (!isfinite(*scale))
+        return la_fail(err, LA_BAD_INPUT, "%s: scaling is %g, expected a finite number",
+                       adapter->config_path, number);
+    return LA_OK;
+}
+
+static la_status read_activation(const la_adapter *adapter, la_activation *out, la_error *err) {
+    const char *path = adapter->config_path, *name = NULL;
+    char lower[32], known[512];
+    LA_TRY(la_json_text(inner(adapter), path, "non_linearity", true, &name, err));
+    size_t n = strlen(name) < sizeof lower - 1 ? strlen(name) : sizeof lower - 1;
+    for (size_t i = 0; i < n; i++)
+        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
+    lower[n] = 0;
+    /* folders without a version are of the days when gelu was the tanh approximation */
+    bool old = !json_object_get(adapter->config, "version");
+    const char *meant = lower;
+    if (old && !strcmp(lower, "gelu"))
+        meant = "gelu_new";
+    else if (old && !strcmp(lower, "gelu_orig"))
+        meant = "gelu";
+    if (la_activation_find(meant, out))
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED, "%s: non_linearity \"%s\" is not supported (%s are)", path,
+                   name, la_activation_names(known, sizeof known));
+}
+
+static la_status read_input(const la_adapter *adapter, bool post_norm, la_bottleneck_input *out,
+                            la_error *err) {
+    const json_t *config = inner(adapter);
+    const char *path = adapter->config_path;
+    bool parallel = false, before = false, after = true;
+    LA_TRY(la_json_bool(config, path, "is_parallel", false, &parallel, err));
+    LA_TRY(la_json_bool(config, path, "original_ln_before", false, &before, err));
+    LA_TRY(la_json_bool(config, path, "original_ln_after", false, &after, err));
+    const json_t *residual = json_object_get(config, "residual_before_ln");
+    if (!after)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: original_ln_after is false; this variant is not supported", path);
+    if (!parallel && before && residual && !json_is_true(residual))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: residual_before_ln is not true; this variant is not supported", path);
+    *out = parallel    ? LA_BOTTLENECK_RESIDUAL
+           : !before   ? LA_BOTTLENECK_ADDED
+           : post_norm ? LA_BOTTLENECK_NORMED
+                       : LA_BOTTLENECK_SUM;
+    return LA_OK;
+}
+
+static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
+    la_activation activation;
+    la_bottleneck_input input;
+    float scale;
+    (void)log;
+    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
+        if (la_json_is_set(json_object_get(inner(adapter), unsupported[i])))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: \"%s\" is set; this kind of adapter of the `adapters` library is "
+                           "not supported",
+                           adapter->config_path, unsupported[i]);
+    LA_TRY(read_scale(adapter, &scale, err));
+    LA_TRY(read_activation(adapter, &activation, err));
+    return read_input(adapter, true, &input, err);
+}
+
+/* ---- tensors ---- */
+
+/* weight and bias as one matrix [out, in + 1] */
+static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *module, int64_t out,
+                            int64_t in, la_mat *m, la_block *block, bool *there, la_error *err) {
+    char text[128];
+    const la_tensor *weight = la_adapter_tensor(adapter, module, "weight", NULL);
+    const la_tensor *bias = la_adapter_tensor(adapter, module, "bias", NULL);
+    *there = weight || bias;
+    if (!*there)
+        return LA_OK;
+    if (!weight || !bias)
+        return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
+                       (weight ? weight : bias)->file, (weight ? weight : bias)->name,
+                       weight ? "bias" : "weight");
+    LA_TRY(la_adapter_check_matrix(weight, err));
+    out = out ? out : weight->shape[0];
+    if (weight->shape[0] != out || weight->shape[1] != in)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld, %lld]",
+                       weight->file, weight->name, la_tensor_shape_text(weight, text, sizeof text),
+                       (long long)out, (long long)in);
+    if (bias->n_dims != 1 || bias->shape[0] != out)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld]",
+                       bias->file, bias->name, la_tensor_shape_text(bias, text, sizeof text),
+                       (long long)out);
+    double of_bias;
+    float *values = la_adapter_values(pool, weight, &block->theta_square, err);
+    float *shift = la_adapter_values(pool, bias, &of_bias, err);
+    float *both = la_pool_take(pool, (size_t)(out * (in + 1)), sizeof *both, err);
+    if (err->status != LA_OK)
+        return err->status;
+    for (int64_t i = 0; i < out; i++) {
+        memcpy(both + i * (in + 1), values + i * in, (size_t)in * sizeof *both);
+        both[i * (in + 1) + in] = shift[i];
+    }
+    block->theta_square += of_bias;
+    block->out = out;
+    block->in = in + 1;
+    *m = la_mat_f32(both, out, in + 1);
+    return LA_OK;
+}
+
+bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int place) {
+    const json_t *config = inner(adapter), *left = json_object_get(config, "leave_out");
+    for (size_t i = 0; i < json_array_size(left); i++)
+        if (json_integer_value(json_array_get(left, i)) == layer)
+            return false;
+    return json_is_true(json_object_get(config, place ? "output_adapter" : "mh_adapter"));
+}
+
+la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t d,
+                             bool post_norm, la_bottleneck *e, la_block blocks[2], bool *adapted,
+                             la_error *err) {
+    static const char *const parts[] = {"adapter_down", "adapter_up"};
+    const char *name = NULL;
+    char key[1024];
+    bool down, up;
+    LA_TRY(la_json_text(adapter->config, adapter->config_path, "name", true, &name, err));
+    snprintf(key, sizeof key, "%s.adapters.%s.adapter_down.0", module, name);
+    LA_TRY(bind_dense(adapter, pool, key, 0, d, &e->down, &blocks[0], &down, err));
+    snprintf(key, sizeof key, "%s.adapters.%s.adapter_up", module, name);
+    LA_TRY(
+        bind_dense(adapter, pool, key, d, down ? e->down.rows : 0, &e->up, &blocks[1], &up, err));
+    *adapted = down || up;
+    if (!*adapted)
+        return LA_OK;
+    if (!down || !up)
+        return la_fail(err, LA_BAD_INPUT, "%s: %s has %s and no %s", adapter->config_path, module,
+                       parts[up], parts[down]);
+    for (int i = 0; i < 2; i++) {
+        int length = snprintf(key, sizeof key, "%s.%s", module, parts[i]);
+        blocks[i].name = la_pool_text(pool, key, (size_t)length, err);
+    }
+    LA_TRY(err->status);
+    LA_TRY(read_scale(adapter, &e->scale, err));
+    LA_TRY(read_activation(adapter, &e->activation, err));
+    return read_input(adapter, post_norm, &e->input, err);
+}
+
+/* ---- passes ---- */
+
+static la_mat without_bias(const la_mat *m) {
+    la_mat view = *m;
+    view.cols--;
+    return view;
+}
+
+void la_bottleneck_forward(la_backend *be, const la_bottleneck *e, const la_norm *norm,
+                           const la_mat *residual, la_bottleneck_state *s, la_mat *spare,
+                           la_mat *sum) {
+    const la_ops *ops = be->ops;
+    if (e->input == LA_BOTTLENECK_NORMED) {
+        ops->norm(be, norm, &s->before, s->stats, spare);
+        ops->append_one(be, spare, &s->z);
+    } else {
+        ops->append_one(be, e->input == LA_BOTTLENECK_RESIDUAL ? residual : sum, &s->z);
+    }
+    ops->gemm(be, false, true, 1, &s->z, &e->down, 0, &s->pre);
+    ops->activation(be, e->activation, &s->pre, NULL, &s->narrow);
+    ops->append_one(be, &s->narrow, &s->act);
+    bool alone = e->input == LA_BOTTLENECK_NORMED;
+    ops->gemm(be, false, true, e->scale, &s->act, &e->up, alone ? 0 : 1, sum);
+    if (alone)
+        ops->add(be, &s->before, sum);
+    else if (e->input == LA_BOTTLENECK_ADDED)
+        ops->add(be, residual, sum);
+}
+
+void la_bottleneck_backward(la_backend *be, const la_bottleneck *e, const la_bottleneck_state *s,
+                            const la_bottleneck_pass *pass, la_mat *dz) {
+    const la_ops *ops = be->ops;
+    const la_block_visitor *visitor = pass->visitor;
+    la_mat d = pass->narrow, up = without_bias(&e->up), down = without_bias(&e->down);
+    la_block_io io = pass->io;
+    if (visitor) {
+        io.x = io.x_at_g = &s->act;
+        io.g_scale = e->scale;
+        visitor->visit(visitor->user, e->blocks[1], &io);
+    }
+    ops->gemm(be, false, false, e->scale, pass->io.g, &up, 0, &d);
+    ops->activation_backward(be, e->activation, &s->pre, NULL, pass->io.n_rhs, &d, &d, NULL);
+    if (visitor) {
+        io.x = io.x_at_g = &s->z;
+        io.g = &d;
+        io.g_scale = 1;
+        visitor->visit(visitor->user, e->blocks[0], &io);
+    }
+    ops->gemm(be, false, false, 1, &d, &down, 0, dz);
+    if (e->input == LA_BOTTLENECK_NORMED)
+        ops->norm_backward(be, pass->norm, &s->before, s->stats, pass->io.n_rhs, dz, NULL, dz);
+}
+
+/* ---- the kind ---- */
+
+static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err) {
+    (void)adapter;
+    (void)pool;
+    (void)module;
+    (void)site;
+    (void)blocks;
+    (void)n_blocks;
+    (void)err;
+    *adapted = false;
+    return LA_OK;
+}
+
+static const char *const suffixes[] = {"adapter_down.0.weight", "adapter_down.0.bias",
+                                       "adapter_up.weight", "adapter_up.bias", NULL};
+
+const la_adapter_kind la_adapter_bottleneck = {.check = check, .bind = bind, .suffixes = suffixes};

@@ -1,0 +1,151 @@
+#include "model/token_rows.h"
+#include "backend/quant.h"
+#include "input/json.h"
+#include "model/adapter_lora.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char key_name[] = "trainable_token_indices";
+
+static const json_t *setting(const la_adapter *adapter) {
+    const json_t *value = json_object_get(adapter->config, key_name);
+    return la_json_is_set(value) ? value : NULL;
+}
+
+/* PEFT's rule for names of modules: all of it, or what stands behind a dot. */
+static bool names(const char *name, const char *module) {
+    size_t length = strlen(name), all = strlen(module);
+    if (length > all || strcmp(module + all - length, name))
+        return false;
+    return length == all || module[all - length - 1] == '.';
+}
+
+static const json_t *list_of(const la_adapter *adapter, const char *module, bool main) {
+    const json_t *value = setting(adapter);
+    const char *name;
+    json_t *list;
+    if (!json_is_object(value))
+        return main ? value : NULL;
+    json_object_foreach((json_t *)(uintptr_t)value, name, list) {
+        if (names(name, module))
+            return list;
+    }
+    return NULL;
+}
+
+static la_status read_list(la_adapter *adapter, const json_t *list, int64_t rows,
+                           la_token_rows *out, la_error *err) {
+    const char *path = adapter->config_path;
+    if (!json_is_array(list))
+        return la_fail(err, LA_BAD_INPUT, "%s: %s is %s, expected a list of token ids", path,
+                       key_name, la_json_kind(list));
+    out->n = (int64_t)json_array_size(list);
+    int64_t *index = la_pool_take(&adapter->pool, (size_t)out->n, sizeof *index, err);
+    if (!index)
+        return err->status;
+    for (int64_t i = 0; i < out->n; i++) {
+        const json_t *id = json_array_get(list, (size_t)i);
+        if (!json_is_integer(id))
+            return la_fail(err, LA_BAD_INPUT, "%s: %s holds %s, expected token ids", path, key_name,
+                           la_json_kind(id));
+        index[i] = json_integer_value(id);
+        if (index[i] < 0 || index[i] >= rows)
+            return la_fail(err, LA_BAD_INPUT, "%s: %s holds %lld, expected 0 to %lld", path,
+                           key_name, (long long)index[i], (long long)rows - 1);
+    }
+    out->index = index;
+    return LA_OK;
+}
+
+la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main, int64_t rows,
+                             int64_t width, la_token_rows *out, la_error *err) {
+    char shape[128];
+    *out = (la_token_rows){0};
+    const json_t *list = list_of(adapter, module, main);
+    const la_tensor *values =
+        la_adapter_tensor(adapter, module, "token_adapter.trainable_tokens_delta", NULL);
+    if (!values)
+        return LA_OK;
+    if (!list)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" is there, but %s of %s lists no rows",
+                       values->file, values->name, key_name, adapter->config_path);
+    LA_TRY(read_list(adapter, list, rows, out, err));
+    if (values->n_dims != 2 || values->shape[0] != out->n || values->shape[1] != width)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" has shape %s, expected [%lld, %lld] (%s)", values->file,
+                       values->name, la_tensor_shape_text(values, shape, sizeof shape),
+                       (long long)out->n, (long long)width, key_name);
+    out->values = values;
+    return LA_OK;
+}
+
+la_status la_token_rows_check(const la_adapter *adapter, int64_t found, la_error *err) {
+    const json_t *value = setting(adapter);
+    int64_t named = json_is_object(value) ? (int64_t)json_object_size(value) : value ? 1 : 0;
+    if (found >= named)
+        return LA_OK;
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: %s names rows of %lld modules; the weights hold trainable_tokens_delta of "
+                   "%lld that this base has",
+                   adapter->config_path, key_name, (long long)named, (long long)found);
+}
+
+/* Of a number that f16 holds exactly. */
+static uint16_t half_bits(float value) {
+    float size = fabsf(value);
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    int exponent;
+    if (isinf(size))
+        return sign | 0x7c00;
+    float fraction = frexpf(size, &exponent);
+    if (exponent < -13) /* subnormal, in steps of 2^-24 */
+        return (uint16_t)(sign | (uint16_t)ldexpf(size, 24));
+    return (uint16_t)(sign | ((exponent + 14) << 10) | ((uint16_t)ldexpf(fraction, 11) & 0x3ff));
+}
+
+static void store(float value, la_dtype type, char *to) {
+    float rounded = type == LA_F16 || type == LA_BF16 ? la_quant_round(type, value) : value;
+    double wide = (double)rounded;
+    uint32_t bits;
+    uint16_t half;
+    memcpy(&bits, &rounded, sizeof bits);
+    switch (type) {
+    case LA_F16:
+        half = half_bits(rounded);
+        memcpy(to, &half, sizeof half);
+        break;
+    case LA_BF16:
+        half = (uint16_t)(bits >> 16);
+        memcpy(to, &half, sizeof half);
+        break;
+    case LA_F64:
+        memcpy(to, &wide, sizeof wide);
+        break;
+    default:
+        memcpy(to, &rounded, sizeof rounded);
+    }
+}
+
+static float value_at(const la_token_rows *rows, int64_t at) {
+    const la_tensor *t = rows->values;
+    float value;
+    la_dtype_to_f32(t->dtype, (const char *)t->data + (size_t)at * la_dtype_size(t->dtype), 1,
+                    &value);
+    return value;
+}
+
+void la_token_rows_put(const la_token_rows *rows, int64_t width, la_dtype type, void *matrix) {
+    size_t size = la_dtype_size(type);
+    for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t j = 0; j < width; j++)
+            store(value_at(rows, i * width + j), type,
+                  (char *)matrix + (size_t)(rows->index[i] * width + j) * size);
+}
+
+void la_token_rows_read(const la_token_rows *rows, int64_t id, int64_t width, float *to) {
+    for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t j = 0; rows->index[i] == id && j < width; j++)
+            to[j] = value_at(rows, i * width + j);
+}
