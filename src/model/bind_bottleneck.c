@@ -1,5 +1,5 @@
 /* Bottleneck adapters, where the `adapters` library hangs them: in the module that holds the norm behind
- * attention or FFN (BERT and its kin), or in modules of the layer (all others). */
+ * attention or FFN, or in modules of the layer (all others). */
 #include "model/binder.h"
 
 #include <stdio.h>
