@@ -98,6 +98,7 @@ typedef struct la_candidate {
     double prior_scale, temperature;
     double nll, accuracy;
     double gap, gap_error; /* nll less the best candidate's, and the standard error of that */
+    double noise_variance; /* of a regression, whose accuracy is NaN; 0: of classes */
 } la_candidate;
 
 typedef struct la_choice {
@@ -153,6 +154,7 @@ typedef struct la_fit_options {
     const char *choices;    /* causal LM: "A,B,C,D" */
     const char *choice_ids; /* causal LM: "319,350" */
     const char *template_path;
+    double noise; /* regression: the variance of the noise; 0: by log marginal likelihood */
 } la_fit_options;
 
 typedef struct la_block_summary {
@@ -173,6 +175,7 @@ typedef struct la_adue_summary {
 typedef struct la_fit_summary {
     int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
     double log_likelihood, log_marginal_likelihood;
+    double noise_variance; /* of a regression; 0: of classes */
     la_curvature curvature;
     la_prior_kind prior;
     double prior_precision; /* global or fixed */
@@ -228,6 +231,12 @@ typedef struct la_prediction {
     double mutual_information; /* NaN where the predictive does not define it (probit) */
     double adue; /* of the posterior's error head, 0 to 1: larger is more likely wrong, whatever the
                     predictive; NaN where it has none */
+    /* Of a regression, which has variance[1] = model_variance + noise_variance, logits[1], logit_cov[1]
+     * and these; all else is NaN. */
+    double mean, map_mean; /* they differ under LA_PREDICT_WEIGHTS alone */
+    double model_variance, noise_variance;
+    double
+        map_variance; /* of the MAP model: that of the noise, unless held-out rows chose another */
 } la_prediction;
 
 /* *predictor is set on success; free with la_predictor_close. */
@@ -235,6 +244,8 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
                             la_error *err);
 void la_predictor_close(la_predictor *predictor);
 int64_t la_predictor_classes(const la_predictor *predictor);
+/* Whether answers are numbers, not classes: the model has one output (la_predictor_classes is 1). */
+int la_predictor_regresses(const la_predictor *predictor);
 /* NULL when the classes have no names. Valid until la_predictor_close. */
 const char *la_predictor_label(const la_predictor *predictor, int64_t label);
 /* Answers n rows; out[i] belongs to in[i] and does not depend on the other rows. */

@@ -134,13 +134,14 @@ static const float *draw_block(const la_draw *d, int64_t number, int64_t b, floa
 static void take_off_directions(la_draw *d, double lambda) {
     const la_directions *v = &d->posterior->directions;
     float *z = d->work;
+    double scale = la_curvature_scale(d->posterior);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < v->rank; i++) {
         const float *direction = v->vectors + i * v->width;
         double sum = 0;
         for (int64_t j = 0; j < v->width; j++)
             sum += (double)direction[j] * (double)z[j];
-        d->along[i] = sum * (1 - sqrt(lambda / (v->values[i] + lambda)));
+        d->along[i] = sum * (1 - sqrt(lambda / (scale * v->values[i] + lambda)));
     }
 #pragma omp parallel for schedule(static)
     for (int64_t from = 0; from < v->width; from += CHUNK) {

@@ -167,7 +167,7 @@ static void finish_row(const la_covariance *c, int64_t row, double lambda, doubl
     int64_t m = c->n_rhs;
     const double *d = c->posterior->directions.values, *squares = c->squares_host + row * m * m;
     const float *z = c->z_host + row * m * c->rank;
-    double all = 0, rest = 0;
+    double all = 0, rest = 0, scale = la_curvature_scale(c->posterior);
     for (int64_t k = 0; k < m; k++) {
         const float *zk = z + k * c->rank;
         double left = squares[k * m + k];
@@ -184,7 +184,7 @@ static void finish_row(const la_covariance *c, int64_t row, double lambda, doubl
             for (int64_t i = 0; i < c->rank; i++) {
                 double product = (double)zk[i] * (double)zl[i];
                 left -= inside ? 0 : product;
-                sum += product / (d[i] + lambda);
+                sum += product / (scale * d[i] + lambda);
             }
             if (k == l && left < 0)
                 left = 0;

@@ -49,7 +49,8 @@ la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_
                          .row = block->spectrum ? NULL : small->values,
                          .col = block->spectrum ? NULL : big->values,
                          .values = block->spectrum,
-                         .scale = block->spectrum ? 1 : 1 / block->denominator};
+                         .scale = la_curvature_scale(posterior) *
+                                  (block->spectrum ? 1 : 1 / block->denominator)};
 }
 
 int64_t la_posterior_width(const la_posterior *posterior) {

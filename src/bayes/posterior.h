@@ -50,6 +50,10 @@ typedef struct la_posterior {
     la_factor *inputs;
     la_directions directions; /* of the exact kinds; rank 0: none */
     int64_t n_rows, n_tokens, n_classes;
+    /* Of a regression; 0: of classes. All that is kept of H is of noise 1: H itself is that over the
+     * noise variance (la_curvature_scale). */
+    double noise_variance;
+    double square_error; /* sum over the calibration rows; only while fitting */
     double log_likelihood, log_marginal_likelihood;
     la_prior_kind prior;
     double prior_precision; /* global or fixed */
@@ -88,8 +92,8 @@ void la_posterior_free(la_posterior *posterior);
 /* The posterior gets a copy of the error head. */
 la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err);
 
-/* The eigenvalues of H, of a block or of all of it: values[i, j], or row[i] col[j] scale, where row
- * NULL stands for ones. A view of the posterior. */
+/* The eigenvalues of H, of a block or of all of it: scale values[i, j], or row[i] col[j] scale, where
+ * row NULL stands for ones. A view of the posterior. */
 typedef struct la_spectrum {
     int64_t rows, cols;
     const double *row, *col;
@@ -99,8 +103,12 @@ typedef struct la_spectrum {
 
 static inline double la_spectrum_at(const la_spectrum *s, int64_t i, int64_t j) {
     if (s->values)
-        return (double)s->values[i * s->cols + j];
+        return s->scale * (double)s->values[i * s->cols + j];
     return (s->row ? s->row[i] : 1) * s->scale * s->col[j];
+}
+/* What the kept factors, spectra and directions are multiplied by to be those of H. */
+static inline double la_curvature_scale(const la_posterior *posterior) {
+    return posterior->noise_variance > 0 ? 1 / posterior->noise_variance : 1;
 }
 /* Smaller side first. Of a posterior that is not exact. */
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block);
@@ -120,5 +128,15 @@ bool la_block_is_flat(const la_posterior *posterior, const la_posterior_block *b
 la_status la_prior_choose(la_posterior *posterior, la_prior_kind kind, double value, la_error *err);
 /* Multiplies every precision; the log marginal likelihood follows. */
 la_status la_prior_scale(la_posterior *posterior, double scale, la_error *err);
+
+/* ---- noise.c ---- */
+
+/* la_prior_choose for a regression, together with the noise variance: `noise`, or where that is 0 the
+ * one that maximises the log marginal likelihood with the prior's precisions. From square_error and the
+ * eigenvalues alone; sets the log likelihood too. LA_NUMERICAL when the model is exact on all rows. */
+la_status la_noise_choose(la_posterior *posterior, la_prior_kind kind, double value, double noise,
+                          la_error *err);
+/* Another noise variance, and every precision times prior_scale; the likelihoods follow. */
+la_status la_noise_set(la_posterior *posterior, double noise, double prior_scale, la_error *err);
 
 #endif

@@ -6,6 +6,8 @@
 
 void la_contrast_basis(int64_t n_classes, double *basis) {
     int64_t m = n_classes - 1;
+    if (n_classes == 1)
+        *basis = 1;
     for (int64_t k = 0; k < m; k++) {
         double before = (double)(k + 1), scale = 1 / sqrt(before * (before + 1));
         for (int64_t c = 0; c < n_classes; c++)
@@ -26,6 +28,8 @@ static void softmax(int64_t n, const double *logits, double *probs) {
 void la_fisher_factor(int64_t n_classes, const float *logits, double *factor) {
     int64_t m = n_classes - 1, top = 0;
     double sum = 0;
+    if (n_classes == 1)
+        *factor = 1;
     for (int64_t c = 1; c < n_classes; c++)
         top = logits[c] > logits[top] ? c : top;
     /* exponentials of halves: sqrt(p) without underflow of p itself */
@@ -141,6 +145,12 @@ static void draw(int64_t n_classes, const double *centre, const double *spread,
 void la_predict_network(int64_t n_classes, const float *logits, const float *map,
                         double temperature, double *workspace, double *sums) {
     double *p = workspace, *at_map = workspace + n_classes, *squares = sums + n_classes + 1;
+    if (n_classes == 1) {
+        double moved = (double)*logits - (double)*map;
+        sums[0] += moved;
+        *squares += moved * moved;
+        return;
+    }
     for (int64_t c = 0; c < n_classes; c++) {
         p[c] = (double)logits[c] / temperature;
         at_map[c] = (double)map[c] / temperature;
@@ -332,4 +342,24 @@ void la_predict_restore(int64_t n_classes, const float *logits, double temperatu
     softmax(n_classes, out->map_probs, out->map_probs);
     for (int64_t i = 0; i < n_classes * n_classes; i++)
         out->logit_cov[i] *= temperature * temperature;
+}
+
+void la_predict_regression(la_predictive kind, float output, const double *cov, const double *drawn,
+                           double noise_variance, double map_variance, la_prediction *out) {
+    double moved = kind == LA_PREDICT_WEIGHTS ? drawn[0] : 0, model = 0;
+    if (kind == LA_PREDICT_WEIGHTS)
+        model = drawn[2] - moved * moved;
+    else if (la_predict_needs_cov(kind))
+        model = *cov;
+    /* rounding; a NaN stays one */
+    model = model < 0 ? 0 : model;
+    out->mean = (double)output + moved;
+    out->map_mean = *out->logits = (double)output;
+    out->model_variance = *out->logit_cov = model;
+    out->noise_variance = kind == LA_PREDICT_MAP ? map_variance : noise_variance;
+    out->map_variance = map_variance;
+    *out->variance = model + out->noise_variance;
+    *out->probs = *out->map_probs = NAN;
+    out->confidence = out->entropy = out->mutual_information = out->adue = NAN;
+    out->prediction = 0;
 }

@@ -6,13 +6,19 @@
 
 #include <stdbool.h>
 
+/* Directions of the logits that a prediction reads: C - 1, as softmax does not see a common shift; the
+ * one output of a regression is a direction of its own. */
+static inline int64_t la_contrasts(int64_t n_classes) {
+    return n_classes > 1 ? n_classes - 1 : 1;
+}
+
 /* basis[C, C-1]: orthonormal columns orthogonal to the vector of ones (Helmert's). Softmax sees
- * nothing else. */
+ * nothing else. [1, 1]: 1 for one output. */
 void la_contrast_basis(int64_t n_classes, double *basis);
 
 /* factor[C, C-1] with factor factor^T = diag(p) - p p^T, the softmax Fisher, for p =
  * softmax(logits): exact, no sampling. columns 2.. of the Householder reflection that takes e_1 to
- * sqrt(p), scaled by sqrt(p). */
+ * sqrt(p), scaled by sqrt(p). [1, 1]: 1 for one output, the Gaussian's of noise 1. */
 void la_fisher_factor(int64_t n_classes, const float *logits, double *factor);
 
 /* log softmax(logits)[label] */
@@ -44,7 +50,7 @@ void la_predict_restore(int64_t n_classes, const float *logits, double temperatu
                         la_prediction *out);
 
 /* Adds a sampled network's word on a row to sums[2C+1]: softmax(f / T), its entropy, and (softmax(f /
- * T) - softmax(map / T))^2. Over the number of networks the sums are `drawn` of la_predict_row.
+ * T) - softmax(map / T))^2; of a regression f - map, 0 and (f - map)^2. Over the number of networks the sums are `drawn` of la_predict_row.
  * logits[C] are f, map[C] the MAP network's; workspace: 2 C doubles. */
 void la_predict_network(int64_t n_classes, const float *logits, const float *map,
                         double temperature, double *workspace, double *sums);
@@ -56,5 +62,11 @@ void la_predict_network(int64_t n_classes, const float *logits, const float *map
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     const double *drawn, double *workspace, la_prediction *out);
+
+/* The answer of a regression: a Gaussian about the mean, whose variance is the model's, J cov J^T, and
+ * the noise's. kind: MC (nothing is drawn), WEIGHTS or MAP, which has no variance of the model's. cov:
+ * of the output; drawn: as of la_predict_row; map_variance: the noise's under MAP. */
+void la_predict_regression(la_predictive kind, float output, const double *cov, const double *drawn,
+                           double noise_variance, double map_variance, la_prediction *out);
 
 #endif

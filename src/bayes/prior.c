@@ -163,7 +163,7 @@ static la_status list_units(const la_posterior *posterior, la_prior_kind kind, u
                               .spectrum = {.rows = 1,
                                            .cols = posterior->directions.rank,
                                            .col = posterior->directions.values,
-                                           .scale = 1}};
+                                           .scale = la_curvature_scale(posterior)}};
         for (int64_t b = 0; b < posterior->n_blocks; b++)
             all->list[0].theta_square += posterior->blocks[b].theta_square;
         return LA_OK;

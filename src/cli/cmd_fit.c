@@ -28,6 +28,16 @@ static la_status read_prior(const char *text, la_fit_options *options, la_error 
     return LA_OK;
 }
 
+static la_status read_noise(const char *text, double *noise, la_error *err) {
+    char *end;
+    if (!text)
+        return LA_OK;
+    *noise = strtod(text, &end);
+    if (end == text || *end || !(*noise > 0) || *noise > 1e300)
+        return la_fail(err, LA_USAGE, "--noise \"%s\": expected a positive variance", text);
+    return LA_OK;
+}
+
 static la_status read_rank(const char *text, int64_t *rank, la_error *err) {
     *rank = 0;
     if (!text || !strcmp(text, "full"))
@@ -53,7 +63,7 @@ static json_t *summary_json(const la_fit_summary *s) {
     }
     bool one = la_prior_is_one(s->prior);
     json_t *value = one ? json_real(s->prior_precision) : json_null();
-    return json_pack(
+    json_t *root = json_pack(
         "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:{s:s,s:o,s:o},s:o,s:s,s:o,s:o,s:{s:f,s:f,s:f,s:f,s:f,s:"
         "f,"
         "s:f},s:s,s:s,s:i}",
@@ -67,6 +77,9 @@ static json_t *summary_json(const la_fit_summary *s) {
         s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
         "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
         s->device, "precision", s->precision, "threads", s->threads);
+    if (s->noise_variance > 0)
+        json_object_set_new(root, "noise_variance", json_real(s->noise_variance));
+    return root;
 }
 
 static la_status print_json(const la_fit_summary *s, la_error *err) {
@@ -90,12 +103,16 @@ static void print_choice(const la_choice *choice) {
                     choice->candidates[k].nll);
     const la_candidate *c = &choice->candidates[choice->method];
     fprintf(stderr, "\nchosen: %s", la_method_names[choice->method]);
+    if (c->noise_variance > 0)
+        fprintf(stderr, ", noise variance %.4g", c->noise_variance);
     if (choice->method != LA_METHOD_MAP && choice->method != LA_METHOD_TEMPERATURE)
         fprintf(stderr, ", prior x %.3g", c->prior_scale);
     if (c->temperature != 1)
         fprintf(stderr, ", T %.3g", c->temperature);
-    fprintf(stderr, " (accuracy %.4f, MAP %.4f)\n", c->accuracy,
-            choice->candidates[LA_METHOD_MAP].accuracy);
+    if (!(c->noise_variance > 0))
+        fprintf(stderr, " (accuracy %.4f, MAP %.4f)", c->accuracy,
+                choice->candidates[LA_METHOD_MAP].accuracy);
+    fputc('\n', stderr);
 }
 
 static void print_adue(const la_fit_summary *s) {
@@ -110,12 +127,16 @@ static void print_adue(const la_fit_summary *s) {
 }
 
 static void print_text(const la_fit_summary *s, const char *out) {
+    char task[64] = "a regression";
+    if (!(s->noise_variance > 0))
+        snprintf(task, sizeof task, "%lld classes", (long long)s->n_classes);
     fprintf(stderr,
-            "%s: %lld blocks, %lld parameters, from %lld rows (%lld tokens, %lld classes)\n"
+            "%s: %lld blocks, %lld parameters, from %lld rows (%lld tokens, %s)\n"
             "log likelihood %.2f, log marginal likelihood %.2f, ",
             out, (long long)s->n_blocks, (long long)s->n_parameters, (long long)s->n_rows,
-            (long long)s->n_tokens, (long long)s->n_classes, s->log_likelihood,
-            s->log_marginal_likelihood);
+            (long long)s->n_tokens, task, s->log_likelihood, s->log_marginal_likelihood);
+    if (s->noise_variance > 0)
+        fprintf(stderr, "noise variance %.4g, ", s->noise_variance);
     double least = s->blocks[0].prior_precision, most = least;
     for (int64_t b = 1; b < s->n_blocks; b++) {
         double value = s->blocks[b].prior_precision;
@@ -172,6 +193,7 @@ static la_status fit(const la_cli *cli, la_error *err) {
     options.heldout = cli->heldout;
     options.adue = cli->adue;
     LA_TRY(read_rank(cli->rank, &options.rank, err));
+    LA_TRY(read_noise(cli->noise, &options.noise, err));
     la_fit_summary *summary;
     LA_TRY(la_fit(&options, &summary, err));
     la_cli_progress_end();
@@ -194,8 +216,8 @@ const la_command la_command_fit = {
     .name = "fit",
     .summary = "curvature and prior of an adapter -> posterior file",
     .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
-    .options = "base base-quant adapter adapter-name data out curvature kron prior select val "
-               "heldout adue rank params "
+    .options = "base base-quant adapter adapter-name data out curvature kron prior noise select "
+               "val heldout adue rank params "
                "choices choice-ids template device threads precision seed max-length batch-tokens "
                "text-field pair-field label-field "
                "id-field labels json quiet verbose",

@@ -101,6 +101,10 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
     json_object_set_new(out, "n_rows", json_integer(p.n_rows));
     json_object_set_new(out, "n_tokens", json_integer(p.n_tokens));
     json_object_set_new(out, "n_classes", json_integer(p.n_classes));
+    if (p.noise_variance > 0) {
+        json_object_set_new(out, "task", json_string("regression"));
+        json_object_set_new(out, "noise_variance", json_real(p.noise_variance));
+    }
     json_object_set_new(out, "log_likelihood", json_real(p.log_likelihood));
     json_object_set_new(out, "log_marginal_likelihood", json_real(p.log_marginal_likelihood));
     if (p.choice.guarded)
@@ -127,6 +131,8 @@ static la_status describe_predictions(const char *path, json_t *out, la_error *e
     la_predictions p;
     LA_TRY(la_predictions_read(path, &p, err));
     json_object_set_new(out, "kind", json_string("predictions"));
+    if (p.regression)
+        json_object_set_new(out, "task", json_string("regression"));
     json_object_set_new(out, "confidence_kind", json_string(p.confidence_kind));
     json_object_set_new(out, "n_labelled", json_integer(p.n));
     json_object_set_new(out, "n_unlabelled", json_integer(p.n_unlabelled));

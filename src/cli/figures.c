@@ -13,10 +13,17 @@ json_t *la_choice_json(const la_choice *choice) {
         const la_candidate *c = &choice->candidates[k];
         if (!isfinite(c->nll)) /* no setting of it was admitted */
             continue;
-        json_object_set_new(candidates, la_method_names[k],
-                            json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
-                                      c->accuracy, "prior_scale", c->prior_scale, "temperature",
-                                      c->temperature, "gap", c->gap, "gap_error", c->gap_error));
+        if (c->noise_variance > 0)
+            json_object_set_new(candidates, la_method_names[k],
+                                json_pack("{s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "prior_scale",
+                                          c->prior_scale, "noise_variance", c->noise_variance,
+                                          "gap", c->gap, "gap_error", c->gap_error));
+        else
+            json_object_set_new(candidates, la_method_names[k],
+                                json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
+                                          c->accuracy, "prior_scale", c->prior_scale, "temperature",
+                                          c->temperature, "gap", c->gap, "gap_error",
+                                          c->gap_error));
     }
     const la_candidate *chosen = &choice->candidates[choice->method];
     out = json_pack("{s:s,s:s,s:I,s:f,s:f,s:o}", "method", la_method_names[choice->method], "by",

@@ -39,6 +39,8 @@ static const option_row rows[] = {
      "kron (default), ekfac, diag, exact, last-layer"},
     {"kron", TEXT, AT(kron), 0, 0, "KIND", "expand (default) or reduce"},
     {"prior", TEXT, AT(prior), 0, 0, "KIND", "module (default), global, layer, kind, or a number"},
+    {"noise", TEXT, AT(noise), 0, 0, "VARIANCE",
+     "regression: of the noise; default: by marginal likelihood"},
     {"select", TEXT, AT(select), 0, 0, "KIND",
      "val, cross, marglik or none; default: by the rows there are"},
     {"val", TEXT, AT(val), 0, 0, "FILE",
@@ -52,7 +54,8 @@ static const option_row rows[] = {
     {"choice-ids", TEXT, AT(choice_ids), 0, 0, "N,N,..", "answer tokens of a causal LM, as ids"},
     {"template", TEXT, AT(template_path), 0, 0, "FILE", "prompt with {field} placeholders"},
     {"samples", NUMBER, AT(samples), 0, 100000000, "N",
-     "Monte Carlo samples (default 1000; networks of weights: 20); 0: closed form only"},
+     "Monte Carlo samples (default 1000; networks of weights: 20); 0: closed form only, as a "
+     "regression always is"},
     {"predictive", TEXT, AT(predictive), 0, 0, "KIND",
      "what fit chose (default), mc, probit, bridge, weights, temperature, map"},
     {"emit", TEXT, AT(emit), 0, 0, "LIST", "also write logits, cov"},

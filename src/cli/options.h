@@ -27,7 +27,8 @@ typedef struct la_cli {
     const char *calib, *test, *ood, *methods;
     const char *select, *val;
     bool heldout, adue;
-    const char *curvature, *kron, *prior, *rank, *params, *choices, *choice_ids, *template_path;
+    const char *curvature, *kron, *prior, *noise, *rank, *params, *choices, *choice_ids,
+        *template_path;
     const char *predictive, *emit, *format, *baseline;
     int64_t threads, max_length, batch_tokens, samples, seed, min_samples;
     bool json, quiet, verbose, use_stdin, skip_bad, help;

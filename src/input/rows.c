@@ -3,6 +3,7 @@
 #include "base/threads.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -545,5 +546,33 @@ la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: label %lld, expected 0 to %lld", reader->name,
                        (long long)row->line, (long long)number, (long long)n_classes - 1);
     *label = number;
+    return LA_OK;
+}
+
+la_status la_row_target(const la_row_reader *reader, const la_row *row, double *target,
+                        la_error *err) {
+    const json_t *value = row->label;
+    *target = NAN;
+    if (!value || json_is_null(value))
+        return LA_OK;
+    if (!json_is_string(value) && !json_is_number(value))
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected a number", reader->name,
+                       (long long)row->line, la_json_kind(value));
+    if (json_is_number(value)) {
+        *target = json_number_value(value);
+        return LA_OK;
+    }
+    const char *text = json_string_value(value);
+    char *end;
+    if (!*text)
+        return LA_OK;
+    *target = strtod(text, &end);
+    /* strtod would also take blanks, hexadecimal numbers, nan and inf */
+    bool plain = strspn(text, "+-.0123456789eE") == json_string_length(value);
+    if (*end || end == text || !plain || !isfinite(*target))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: label \"%s\" is no finite number, which the label of a regression "
+                       "has to be",
+                       reader->name, (long long)row->line, text);
     return LA_OK;
 }

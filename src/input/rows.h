@@ -56,5 +56,9 @@ const char *la_row_reader_name(const la_row_reader *reader);
  * absent). */
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
                        int64_t n_classes, int64_t *label, la_error *err);
+/* Label of a row for a regression: a finite number, or a string that is one. NaN when the row has none
+ * (null, "" or absent). */
+la_status la_row_target(const la_row_reader *reader, const la_row *row, double *target,
+                        la_error *err);
 
 #endif

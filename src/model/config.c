@@ -365,10 +365,14 @@ static la_status refuse_unknown(const source *from, la_config *config, la_error 
         LA_TRY(la_quantised_config(quant, from->path, &config->quantised, err));
     const char *problem = NULL;
     LA_TRY(la_json_text(from->root, from->path, "problem_type", false, &problem, err));
-    if (problem && strcmp(problem, "single_label_classification"))
+    if (problem && !strcmp(problem, "single_label_classification"))
+        config->problem = LA_PROBLEM_CLASSES;
+    else if (problem && !strcmp(problem, "regression"))
+        config->problem = LA_PROBLEM_REGRESSION;
+    else if (problem)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: problem_type \"%s\" is not supported, expected "
-                       "single_label_classification",
+                       "single_label_classification or regression",
                        from->path, problem);
     for (size_t i = 0; i < sizeof config->arch->fixed / sizeof *config->arch->fixed; i++) {
         const char *key = config->arch->fixed[i][0], *only = config->arch->fixed[i][1];

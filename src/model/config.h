@@ -27,6 +27,13 @@ typedef struct la_distances {
     bool norm;       /* lines are normed */
 } la_distances;
 
+/* problem_type: without one, the number of outputs tells. */
+typedef enum la_problem {
+    LA_PROBLEM_OPEN,
+    LA_PROBLEM_CLASSES,   /* single_label_classification */
+    LA_PROBLEM_REGRESSION /* regression */
+} la_problem;
+
 typedef struct la_config {
     const la_arch *arch;
     int64_t hidden, layers, heads, kv_heads, head_dim, ffn, vocab, max_positions, type_vocab;
@@ -47,6 +54,7 @@ typedef struct la_config {
     la_activation head_activation[LA_HEAD_LAYERS];
     int64_t pad_id;           /* -1: none */
     la_labels labels;         /* of id2label when they are real names; owned */
+    la_problem problem;       /* what the head was trained for */
     int64_t model_max_length; /* of tokenizer_config.json; 0: none */
     la_base_quant quantised;  /* how the weights of linear layers are stored */
 } la_config;

@@ -589,13 +589,18 @@ static la_status bind_classifier(binder *b, la_error *err) {
     model->pool_token = model->config.pool_mean ? LA_POOL_MEAN : b->arch->classify_token;
     if (model->pool_token == LA_POOL_LAST_CONTENT && model->config.pad_id < 0)
         model->pool_token = LA_POOL_LAST;
-    if (model->n_classes < 2)
-        return la_fail(
-            err, LA_UNSUPPORTED,
-            "%s: tensor \"%s\" has shape %s; a head of fewer than 2 classes (regression) "
-            "is not supported",
-            last_weight->file, last_weight->name,
-            la_tensor_shape_text(last_weight, shape, sizeof shape));
+    if (model->n_classes == 1)
+        model->task = LA_TASK_REGRESS;
+    bool regression = model->task == LA_TASK_REGRESS;
+    if (model->n_classes < 1 ||
+        model->config.problem == (regression ? LA_PROBLEM_CLASSES : LA_PROBLEM_REGRESSION))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\" has shape %s, which is not supported for problem_type "
+                       "%s, expected %s",
+                       last_weight->file, last_weight->name,
+                       la_tensor_shape_text(last_weight, shape, sizeof shape),
+                       regression ? "single_label_classification" : "regression",
+                       regression ? "2 classes or more" : "one output");
     return LA_OK;
 }
 

@@ -1,6 +1,7 @@
 #include "output/gates.h"
 #include "base/memory.h"
 #include "input/json.h"
+#include "output/regression_metrics.h"
 
 #include <errno.h>
 #include <float.h>
@@ -11,16 +12,25 @@
 
 enum { BASELINE_BYTES_MAX = 64 << 20, NUMBER_TEXT = 32 };
 
+static const la_metric_set *const sets[] = {&la_class_metrics, &la_regression_metrics};
 static const char *const option_names[] = {"--max", "--min", "--max-regression"};
 
-static la_status unknown_metric(const char *option, const char *text, int length, la_error *err) {
-    char known[256];
+enum { NAMES_TEXT = 256 };
+
+static void list_names(const la_metric_set *set, char out[NAMES_TEXT]) {
     size_t used = 0;
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", m ? ", " : "",
-                                 la_metric_table[m].name);
-    return la_fail(err, LA_USAGE, "%s %s: there is no metric \"%.*s\"; expected one of %s", option,
-                   text, length, text, known);
+    for (int m = 0; m < set->n; m++)
+        used += (size_t)snprintf(out + used, NAMES_TEXT - used, "%s%s", m ? ", " : "",
+                                 set->list[m].name);
+}
+
+static la_status unknown_metric(const char *option, const char *text, int length, la_error *err) {
+    char known[NAMES_TEXT], of_numbers[NAMES_TEXT];
+    list_names(&la_class_metrics, known);
+    list_names(&la_regression_metrics, of_numbers);
+    return la_fail(err, LA_USAGE,
+                   "%s %s: there is no metric \"%.*s\"; expected one of %s; of a regression, %s",
+                   option, text, length, text, known, of_numbers);
 }
 
 static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate, la_error *err) {
@@ -30,8 +40,12 @@ static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate,
         return la_fail(err, LA_USAGE, "%s %s: expected METRIC=NUMBER", option_names[kind], text);
     int length = (int)(equals - text);
     snprintf(name, sizeof name, "%.*s", length, text);
-    *gate = (la_gate){.metric = la_metric_find(name), .kind = kind, .baseline = NAN};
-    if (gate->metric < 0)
+    *gate = (la_gate){.metric = LA_GATE_ROWS, .kind = kind, .baseline = NAN};
+    for (size_t s = 0; s < sizeof sets / sizeof *sets && !gate->info; s++) {
+        int metric = la_metric_find_in(sets[s], name);
+        gate->info = metric < 0 ? NULL : &sets[s]->list[metric];
+    }
+    if (!gate->info)
         return unknown_metric(option_names[kind], text, length, err);
     gate->bound = strtod(equals + 1, &end);
     /* strtod would also take leading blanks, nan and inf */
@@ -78,8 +92,25 @@ done:
     return status;
 }
 
-static la_status read_metrics(const json_t *root, const char *path, int64_t n_classes,
-                              double value[LA_METRIC_COUNT], la_error *err) {
+la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_error *err) {
+    char known[NAMES_TEXT];
+    for (la_gate *gate = gates; gate < gates + n; gate++) {
+        if (!gate->info)
+            continue;
+        gate->metric = la_metric_find_in(set, gate->info->name);
+        list_names(set, known);
+        if (gate->metric < 0)
+            return la_fail(err, LA_USAGE,
+                           "%s %s: the predictions are of %s, which have no such metric; expected "
+                           "one of %s",
+                           option_names[gate->kind], gate->info->name, set->rows, known);
+        gate->info = &set->list[gate->metric];
+    }
+    return LA_OK;
+}
+
+static la_status read_metrics(const json_t *root, const char *path, const la_metric_set *set,
+                              int64_t n_classes, double value[LA_METRIC_COUNT], la_error *err) {
     const char *schema = NULL;
     int64_t classes = n_classes;
     LA_TRY(la_json_text(root, path, "schema", true, &schema, err));
@@ -97,24 +128,24 @@ static la_status read_metrics(const json_t *root, const char *path, int64_t n_cl
     if (!json_is_object(metrics))
         return la_fail(err, LA_BAD_INPUT, "%s: key \"metrics\" is %s, expected an object", path,
                        la_json_kind(metrics));
-    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+    for (int m = 0; m < set->n; m++) {
         value[m] = NAN;
-        LA_TRY(la_json_number(metrics, path, la_metric_table[m].name, false, &value[m], err));
+        LA_TRY(la_json_number(metrics, path, set->list[m].name, false, &value[m], err));
     }
     return LA_OK;
 }
 
-la_status la_baseline_read(const char *path, int64_t n_classes, double value[LA_METRIC_COUNT],
-                           la_error *err) {
+la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
+                           double value[LA_METRIC_COUNT], la_error *err) {
     json_t *root;
     LA_TRY(la_json_load(path, BASELINE_BYTES_MAX, &root, err));
-    la_status status = read_metrics(root, path, n_classes, value, err);
+    la_status status = read_metrics(root, path, set, n_classes, value, err);
     json_decref(root);
     return status;
 }
 
-static double worse_by(int metric, double value, double baseline) {
-    int direction = la_metric_table[metric].direction;
+static double worse_by(const la_metric_info *info, double value, double baseline) {
+    int direction = info->direction;
     /* adding zero makes -0 a plain 0 */
     return direction ? direction * (baseline - value) + 0.0 : fabs(value - baseline);
 }
@@ -137,7 +168,7 @@ int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_
         gate->value = counts_rows ? (double)n_rows : value[gate->metric];
         if (gate->kind == LA_GATE_MAX_REGRESSION) {
             gate->baseline = baseline ? baseline[gate->metric] : NAN;
-            gate->worse = worse_by(gate->metric, gate->value, gate->baseline);
+            gate->worse = worse_by(gate->info, gate->value, gate->baseline);
         }
         gate->pass = judge(gate);
         failed += !gate->pass;
@@ -146,7 +177,7 @@ int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_
 }
 
 const char *la_gate_metric_name(const la_gate *gate) {
-    return gate->metric == LA_GATE_ROWS ? "n" : la_metric_table[gate->metric].name;
+    return gate->info ? gate->info->name : "n";
 }
 
 const char *la_gate_kind_name(const la_gate *gate) {
@@ -168,7 +199,7 @@ void la_gate_condition(const la_gate *gate, char out[LA_GATE_TEXT]) {
     if (gate->kind != LA_GATE_MAX_REGRESSION)
         snprintf(out, LA_GATE_TEXT, "%s %s %.15g", name,
                  gate->kind == LA_GATE_MAX ? "<=" : ">=", gate->bound);
-    else if (la_metric_table[gate->metric].direction)
+    else if (gate->info->direction)
         snprintf(out, LA_GATE_TEXT, "%s worse than the baseline by at most %.15g", name,
                  gate->bound);
     else
@@ -179,7 +210,7 @@ void la_gate_condition(const la_gate *gate, char out[LA_GATE_TEXT]) {
 static void regression_outcome(const la_gate *gate, char out[LA_GATE_TEXT]) {
     char value[NUMBER_TEXT], baseline[NUMBER_TEXT], worse[NUMBER_TEXT], bound[NUMBER_TEXT];
     const char *name = la_gate_metric_name(gate);
-    bool directed = la_metric_table[gate->metric].direction != 0;
+    bool directed = gate->info->direction != 0;
     show_pair(gate->value, gate->baseline, value, baseline);
     show_pair(gate->worse, gate->bound, worse, bound);
     if (isnan(gate->baseline))

@@ -20,7 +20,8 @@ typedef enum la_gate_kind { LA_GATE_MAX, LA_GATE_MIN, LA_GATE_MAX_REGRESSION } l
 enum { LA_GATE_ROWS = -1, LA_GATE_TEXT = 160 };
 
 typedef struct la_gate {
-    int metric; /* la_metric, or LA_GATE_ROWS: the number of rows */
+    const la_metric_info *info; /* NULL: the number of rows */
+    int metric; /* its number in the task's set, or LA_GATE_ROWS: the number of rows */
     la_gate_kind kind;
     double bound;
     double value; /* of the metric; NaN: undefined */
@@ -30,14 +31,17 @@ typedef struct la_gate {
     bool pass;
 } la_gate;
 
-/* Checks the options and lists the gates, not yet judged: LA_USAGE for an unknown metric, a
+/* Checks the options and lists the gates, not yet judged: LA_USAGE for a metric that no task has, a
  * malformed limit, or a regression without a baseline. The caller frees *gates. */
 la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n, la_error *err);
 
+/* LA_USAGE for a gate on a metric that the task of the predictions lacks. */
+la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_error *err);
+
 /* Reads the metrics of a report in JSON; NaN where it has none. LA_BAD_INPUT when the file is no
  * such report or one of another number of classes. */
-la_status la_baseline_read(const char *path, int64_t n_classes, double value[LA_METRIC_COUNT],
-                           la_error *err);
+la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
+                           double value[LA_METRIC_COUNT], la_error *err);
 
 /* Fills value, baseline, worse and pass; baseline NULL when there is none. Returns how many fail.
  */

@@ -1,11 +1,10 @@
 #include "output/metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/threads.h"
+#include "output/bootstrap.h"
 
 #include <float.h>
 #include <math.h>
-#include <omp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +18,18 @@ const la_metric_info la_metric_table[LA_METRIC_COUNT] = {
     [LA_METRIC_FPR95] = {"fpr95", -1},      [LA_METRIC_CONFIDENCE] = {"confidence", 0},
 };
 
-int la_metric_find(const char *name) {
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
-        if (!strcmp(la_metric_table[m].name, name))
+const la_metric_set la_class_metrics = {
+    .rows = "classes", .list = la_metric_table, .n = LA_METRIC_COUNT};
+
+int la_metric_find_in(const la_metric_set *set, const char *name) {
+    for (int m = 0; m < set->n; m++)
+        if (!strcmp(set->list[m].name, name))
             return m;
     return -1;
+}
+
+int la_metric_find(const char *name) {
+    return la_metric_find_in(&la_class_metrics, name);
 }
 
 /* What the metrics need of a row. Small: every resample walks over all of them. */
@@ -260,70 +266,28 @@ la_status la_metrics_compute(int64_t n, int64_t n_classes, const double *probs,
     return LA_OK;
 }
 
-static int compare_numbers(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
+/* What all resamples share. */
+typedef struct ranked {
+    const scored_row *rows;
+    int64_t n;
+} ranked;
 
-/* Linear between the two neighbours, as numpy.percentile. */
-static double quantile(const double *sorted, int64_t n, double share) {
-    double at = share * (double)(n - 1);
-    int64_t below = (int64_t)at;
-    if (below >= n - 1)
-        return sorted[n - 1];
-    return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
+static void measure(void *user, int thread, const uint32_t *count, double *values) {
+    const ranked *all = user;
+    tally bins[LA_METRIC_BINS];
+    (void)thread;
+    compute_all(all->rows, count, all->n, values, bins);
 }
 
 la_status la_metrics_intervals(int64_t n, int64_t n_classes, const double *probs,
                                const int64_t *labels, int64_t resamples, uint64_t seed,
                                la_interval *intervals, la_error *err) {
-    la_status status = LA_OK;
-    scored_row *rows = NULL;
-    double *values = NULL, *column = NULL;
-    uint32_t *counts = NULL;
-    int threads = omp_get_max_threads();
-    if (threads > resamples)
-        threads = resamples > 0 ? (int)resamples : 1;
-    LA_TRY_DONE(rank_rows(n, n_classes, probs, labels, &rows, err));
-    values = la_alloc((size_t)resamples, LA_METRIC_COUNT * sizeof *values, err);
-    column = la_alloc((size_t)resamples, sizeof *column, err);
-    counts = la_alloc((size_t)threads * (size_t)n, sizeof *counts, err);
-    if (!values || !column || !counts) {
-        status = err->status;
-        goto done;
-    }
-#pragma omp parallel num_threads(threads)
-    {
-        uint32_t *count = counts + (size_t)la_thread_number() * (size_t)n;
-        tally bins[LA_METRIC_BINS];
-#pragma omp for schedule(static)
-        for (int64_t r = 0; r < resamples; r++) {
-            if (la_interrupted())
-                continue;
-            memset(count, 0, (size_t)n * sizeof *count);
-            for (int64_t i = 0; i < n; i++)
-                count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
-            compute_all(rows, count, n, values + r * LA_METRIC_COUNT, bins);
-        }
-    }
-    LA_TRY_DONE(la_check_interrupt(err));
-    for (int m = 0; m < LA_METRIC_COUNT; m++) {
-        int64_t defined = 0;
-        for (int64_t r = 0; r < resamples; r++)
-            if (!isnan(values[r * LA_METRIC_COUNT + m]))
-                column[defined++] = values[r * LA_METRIC_COUNT + m];
-        intervals[m] = (la_interval){NAN, NAN};
-        if (!defined)
-            continue;
-        qsort(column, (size_t)defined, sizeof *column, compare_numbers);
-        intervals[m] =
-            (la_interval){quantile(column, defined, 0.025), quantile(column, defined, 0.975)};
-    }
-done:
+    scored_row *rows;
+    LA_TRY(rank_rows(n, n_classes, probs, labels, &rows, err));
+    ranked all = {rows, n};
+    la_status status =
+        la_bootstrap(n, LA_METRIC_COUNT, resamples, seed, measure, &all, intervals, err);
     free(rows);
-    free(values);
-    free(column);
-    free(counts);
     return status;
 }
 

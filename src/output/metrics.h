@@ -33,6 +33,17 @@ typedef struct la_metric_info {
 
 extern const la_metric_info la_metric_table[LA_METRIC_COUNT];
 
+/* The metrics of a task, by number. No task has more than LA_METRIC_COUNT. */
+typedef struct la_metric_set {
+    const char *rows; /* what its predictions are of, for messages */
+    const la_metric_info *list;
+    int n;
+} la_metric_set;
+
+extern const la_metric_set la_class_metrics; /* la_metric_table */
+
+/* The number of that name, or -1. */
+int la_metric_find_in(const la_metric_set *set, const char *name);
 /* The la_metric of that name, or -1. */
 int la_metric_find(const char *name);
 

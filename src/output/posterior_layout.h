@@ -8,10 +8,11 @@
 #include <hdf5.h>
 #include <stdbool.h>
 
+#define LA_TASK_REGRESSION "regression" /* the task attribute; without one: classes */
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
 enum {
     LA_SCHEMA_MAJOR = 1,
-    LA_SCHEMA_MINOR = 2,
+    LA_SCHEMA_MINOR = 3,
     LA_SEAL_BYTES = 512 /* the block in front */
 };
 

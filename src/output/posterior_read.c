@@ -168,6 +168,21 @@ static la_status get_factor(const reader *r, const char *prefix, int64_t n, la_p
     return get_floats(r, name, factor->rank, n, pool, &factor->vectors);
 }
 
+/* Without the attribute, classes: schema 1.2 had nothing else. */
+static la_status get_task(const reader *r, la_posterior *p) {
+    const char *task = NULL;
+    if (H5Aexists(r->group, "task") <= 0)
+        return get_int(r, "n_classes", 2, 1 << 20, &p->n_classes);
+    LA_TRY(get_text(r, "task", &p->pool, &task));
+    if (strcmp(task, LA_TASK_REGRESSION))
+        return la_fail(r->err, LA_UNSUPPORTED,
+                       "%s: is of task \"%s\", which this laplora does not know; update it",
+                       r->path, task);
+    LA_TRY(get_int(r, "n_classes", 1, 1, &p->n_classes));
+    LA_TRY(get_number(r, "noise_variance", &p->noise_variance));
+    return p->noise_variance > 0 ? LA_OK : bad(r, "noise_variance", "is not positive");
+}
+
 static la_status get_root(const reader *r, la_posterior *p) {
     la_pool *pool = &p->pool;
     const char *format = NULL;
@@ -207,7 +222,7 @@ static la_status get_root(const reader *r, la_posterior *p) {
     LA_TRY(get_int(r, "rank", 0, SIDE_MAX, &p->rank_asked));
     LA_TRY(get_int(r, "n_rows", 1, INT64_MAX, &p->n_rows));
     LA_TRY(get_int(r, "n_tokens", 1, INT64_MAX, &p->n_tokens));
-    LA_TRY(get_int(r, "n_classes", 2, 1 << 20, &p->n_classes));
+    LA_TRY(get_task(r, p));
     LA_TRY(get_int(r, "n_blocks", 1, BLOCKS_MAX, &p->n_blocks));
     LA_TRY(get_int(r, "n_inputs", la_has_factors(p->curvature), BLOCKS_MAX, &p->n_inputs));
     LA_TRY(get_number(r, "log_likelihood", &p->log_likelihood));
@@ -337,15 +352,23 @@ static la_status get_choice_group(const reader *root, la_posterior *p) {
         if (H5Lexists(r.group, la_method_names[k], H5P_DEFAULT) <= 0)
             continue;
         LA_TRY_DONE(get_group(&r, la_method_names[k], &one.group));
+        bool regression = p->noise_variance > 0;
         for (int i = 0; i < LA_CANDIDATE_FIGURES && status == LA_OK; i++)
-            status = get_number(&one, la_candidate_figures[i], numbers[i]);
+            if (!regression || numbers[i] != &c->accuracy)
+                status = get_number(&one, la_candidate_figures[i], numbers[i]);
+        if (regression && status == LA_OK)
+            status = get_number(&one, "noise_variance", &c->noise_variance);
+        if (regression && status == LA_OK && !(c->noise_variance > 0))
+            status = bad(&one, "noise_variance", "is not positive");
         H5Gclose(one.group);
         if (status == LA_OK && !(c->temperature > 0))
             status = bad(&r, la_method_names[k], "has a temperature that is not positive");
         if (status != LA_OK)
             goto done;
     }
-    if (!isfinite(choice->candidates[method].nll))
+    /* a regression's MAP model has a noise variance of its own there */
+    if (!isfinite(choice->candidates[method].nll) ||
+        (p->noise_variance > 0 && !isfinite(choice->candidates[LA_METHOD_MAP].nll)))
         status = bad(&r, "method", "names a candidate that is missing");
 done:
     H5Gclose(r.group);

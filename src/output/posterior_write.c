@@ -83,6 +83,8 @@ static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_int(w, "schema_major", LA_SCHEMA_MAJOR));
     LA_TRY(put_int(w, "schema_minor", LA_SCHEMA_MINOR));
     LA_TRY(put_text(w, "tool_version", LAPLORA_VERSION));
+    if (p->noise_variance > 0)
+        LA_TRY(put_text(w, "task", LA_TASK_REGRESSION));
     LA_TRY(put_text(w, "curvature", la_curvature_names[p->curvature]));
     LA_TRY(put_text(w, "kron", la_kron_names[p->kron]));
     LA_TRY(put_text(w, "params", la_params_names[p->params]));
@@ -93,6 +95,8 @@ static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_int(w, "n_rows", p->n_rows));
     LA_TRY(put_int(w, "n_tokens", p->n_tokens));
     LA_TRY(put_int(w, "n_classes", p->n_classes));
+    if (p->noise_variance > 0)
+        LA_TRY(put_number(w, "noise_variance", p->noise_variance));
     LA_TRY(put_int(w, "n_blocks", p->n_blocks));
     LA_TRY(put_int(w, "n_inputs", p->n_inputs));
     LA_TRY(put_number(w, "log_likelihood", p->log_likelihood));
@@ -180,7 +184,10 @@ static la_status put_choice(const writer *root, const la_choice *choice) {
         const double numbers[] = {c->prior_scale, c->temperature, c->nll,
                                   c->accuracy,    c->gap,         c->gap_error};
         for (int i = 0; i < LA_CANDIDATE_FIGURES && status == LA_OK; i++)
-            status = put_number(&one, la_candidate_figures[i], numbers[i]);
+            if (!isnan(numbers[i])) /* a regression has no accuracy */
+                status = put_number(&one, la_candidate_figures[i], numbers[i]);
+        if (c->noise_variance > 0 && status == LA_OK)
+            status = put_number(&one, "noise_variance", c->noise_variance);
         H5Gclose(one.group);
         if (status != LA_OK)
             goto done;

@@ -3,6 +3,7 @@
 #include "base/threads.h"
 #include "input/json.h"
 #include "output/escape.h"
+#include "output/gaussian_rows.h"
 
 #include <errno.h>
 #include <math.h>
@@ -67,6 +68,8 @@ static la_status check_variance(const la_prediction_row *row, la_error *err) {
 static la_status check_row(const la_prediction_row *row, la_error *err) {
     const la_prediction *p = row->prediction;
     int64_t n = row->n_classes;
+    if (row->regression)
+        return la_gaussian_row_check(row, err);
     LA_TRY(check_distribution(row, "probs", p->probs, err));
     if (p->map_probs)
         LA_TRY(check_distribution(row, "map_probs", p->map_probs, err));
@@ -132,7 +135,7 @@ static void write_json_text(FILE *stream, const char *json) {
         fputc(*json == '\n' || *json == '\r' ? ' ' : *json, stream);
 }
 
-static la_status write_prediction(FILE *stream, const la_prediction_row *row, la_error *err) {
+static la_status write_classes(FILE *stream, const la_prediction_row *row, la_error *err) {
     const la_prediction *p = row->prediction;
     int64_t n = row->n_classes;
     fprintf(stream, ",\"prediction\":%d,\"prediction_label\":", p->prediction);
@@ -156,6 +159,16 @@ static la_status write_prediction(FILE *stream, const la_prediction_row *row, la
         fputs("null", stream);
     if (!isnan(p->adue))
         write_field(stream, "adue", p->adue);
+    return LA_OK;
+}
+
+static la_status write_prediction(FILE *stream, const la_prediction_row *row, la_error *err) {
+    const la_prediction *p = row->prediction;
+    int64_t n = row->n_classes;
+    if (row->regression)
+        la_gaussian_row_write(stream, p);
+    else
+        LA_TRY(write_classes(stream, row, err));
     fputs(",\"confidence_kind\":", stream);
     LA_TRY(write_string(stream, row->confidence_kind, err));
     if (row->emit_logits) {
@@ -184,7 +197,9 @@ la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_err
             fputs(",\"id\":", stream);
             write_json_text(stream, row->id_json);
         }
-        if (row->label >= 0)
+        if (row->regression && !isnan(row->target))
+            la_gaussian_label_write(stream, row->target);
+        else if (!row->regression && row->label >= 0)
             fprintf(stream, ",\"label\":%lld", (long long)row->label);
         LA_TRY(write_prediction(stream, row, err));
     }
@@ -306,6 +321,29 @@ static la_status take_kind(row_reader *reader, const json_t *row, la_error *err)
     return LA_OK;
 }
 
+static la_status take_gaussian(row_reader *reader, const json_t *row, la_error *err) {
+    la_predictions *out = reader->out;
+    char place[512];
+    la_gaussian own, map;
+    size_t n = (size_t)out->n;
+    reader->n_rows++;
+    out->regression = true;
+    out->n_classes = 1;
+    snprintf(place, sizeof place, "%.400s:%lld", reader->name, (long long)reader->line);
+    LA_TRY(la_gaussian_row_read(row, place, &own, &map, err));
+    LA_TRY(take_kind(reader, row, err));
+    LA_TRY(la_grow(&out->gaussians, &reader->probs_capacity, n + 1, sizeof own, err));
+    LA_TRY(la_grow(&out->map_gaussians, &reader->map_capacity, n + 1, sizeof map, err));
+    out->n_without_map += isnan(map.variance);
+    out->gaussians[n] = own;
+    out->map_gaussians[n] = map;
+    if (isnan(own.label))
+        out->n_unlabelled++;
+    else
+        out->n++;
+    return LA_OK;
+}
+
 static la_status take_row(row_reader *reader, const json_t *row, la_error *err) {
     la_predictions *out = reader->out;
     const json_t *error = json_object_get(row, "error"), *probs = json_object_get(row, "probs");
@@ -315,6 +353,13 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
         out->n_errors++;
         return LA_OK;
     }
+    if (!probs && la_gaussian_row_is(row) && (out->regression || !reader->n_rows))
+        return take_gaussian(reader, row, err);
+    if (out->regression)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: is no row of a regression, as those before it are; expected "
+                       "\"prediction\" and \"variance\", numbers, and no \"probs\"",
+                       reader->name, (long long)reader->line);
     if (!probs)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: no field \"probs\"; expected rows as laplora predict writes them",
@@ -393,7 +438,9 @@ static la_status read_rows(row_reader *reader, la_error *err) {
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);
     if (reader->out->n_without_map || !reader->out->n) {
         free(reader->out->map_probs);
+        free(reader->out->map_gaussians);
         reader->out->map_probs = NULL;
+        reader->out->map_gaussians = NULL;
     }
     return LA_OK;
 }
@@ -429,5 +476,7 @@ void la_predictions_free(la_predictions *predictions) {
     free(predictions->probs);
     free(predictions->map_probs);
     free(predictions->labels);
+    free(predictions->gaussians);
+    free(predictions->map_gaussians);
     *predictions = (la_predictions){0};
 }

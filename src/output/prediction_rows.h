@@ -4,6 +4,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "output/regression_metrics.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,8 @@ typedef struct la_prediction_row {
     int64_t index;
     const char *id_json; /* JSON text, or NULL */
     int64_t label;       /* -1: none */
+    bool regression;     /* the label is target, and NaN: none */
+    double target;
     const la_prediction *prediction;
     int64_t n_classes;
     const char *const *labels; /* class names, or NULL: a class is named by its number */
@@ -31,6 +34,9 @@ typedef struct la_predictions {
     double *probs;        /* n x n_classes */
     double *map_probs;    /* likewise; NULL unless every predicted row has them */
     int64_t *labels;
+    /* of a regression (n_classes 1), in place of those: [n], and likewise of the MAP model */
+    bool regression;
+    la_gaussian *gaussians, *map_gaussians;
     int64_t n_errors, n_unlabelled, n_without_map;
     /* "" when no row says, "mixed" when rows differ; letters, digits, "._+-?" */
     char confidence_kind[LA_CONFIDENCE_KIND_MAX];

@@ -1,5 +1,6 @@
 #include "output/report.h"
 #include "output/escape.h"
+#include "output/regression_metrics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -35,17 +36,33 @@ static void make_title(const char *kind, char title[LA_REPORT_TITLE]) {
         *title = (char)(*title - 'a' + 'A');
 }
 
+/* Of the resamples, some may define what the rows themselves do not. */
+static void drop_undefined(la_report *report) {
+    for (int m = 0; m < report->set->n; m++)
+        if (isnan(report->metrics.value[m]))
+            report->intervals[m] = (la_interval){NAN, NAN};
+}
+
+static la_status compute_regression(const la_predictions *p, la_report *report, la_error *err) {
+    LA_TRY(la_regression_compute(p->n, p->gaussians, report->metrics.value, err));
+    if (report->has_map)
+        LA_TRY(la_regression_compute(p->n, p->map_gaussians, report->map.value, err));
+    LA_TRY(la_regression_intervals(p->n, p->gaussians, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
+                                   report->intervals, err));
+    drop_undefined(report);
+    return LA_OK;
+}
+
 static la_status compute(const la_predictions *predictions, la_report *report, la_error *err) {
     const la_predictions *p = predictions;
+    if (report->regression)
+        return compute_regression(p, report, err);
     LA_TRY(la_metrics_compute(p->n, p->n_classes, p->probs, p->labels, &report->metrics, err));
     if (report->has_map)
         LA_TRY(la_metrics_compute(p->n, p->n_classes, p->map_probs, p->labels, &report->map, err));
     LA_TRY(la_metrics_intervals(p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
                                 LA_REPORT_SEED, report->intervals, err));
-    /* of the resamples, some may define what the rows themselves do not */
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
-        if (isnan(report->metrics.value[m]))
-            report->intervals[m] = (la_interval){NAN, NAN};
+    drop_undefined(report);
     return LA_OK;
 }
 
@@ -54,12 +71,14 @@ la_status la_report_build(const char *file, const la_predictions *predictions, c
     const la_predictions *p = predictions;
     double value[LA_METRIC_COUNT];
     la_status status = LA_OK;
-    *report = (la_report){.n = p->n,
+    *report = (la_report){.set = p->regression ? &la_regression_metrics : &la_class_metrics,
+                          .regression = p->regression,
+                          .n = p->n,
                           .n_classes = p->n_classes,
                           .n_errors = p->n_errors,
                           .n_unlabelled = p->n_unlabelled,
                           .n_without_map = p->n_without_map,
-                          .has_map = p->map_probs != NULL,
+                          .has_map = p->map_probs || p->map_gaussians,
                           .gates = gates,
                           .n_gates = n_gates};
     memcpy(report->digest, p->digest, sizeof report->digest);
@@ -69,16 +88,18 @@ la_status la_report_build(const char *file, const la_predictions *predictions, c
     if (!p->n) {
         status = la_fail(err, LA_BAD_INPUT,
                          "%s: no row to measure: %lld without a label, %lld with an error; "
-                         "expected rows with \"label\" and \"probs\"",
-                         file, (long long)p->n_unlabelled, (long long)p->n_errors);
+                         "expected rows with \"label\" and \"%s\"",
+                         file, (long long)p->n_unlabelled, (long long)p->n_errors,
+                         p->regression ? "variance" : "probs");
         goto done;
     }
+    LA_TRY_DONE(la_gates_bind(gates, n_gates, report->set, err));
     report->file = la_text_clean(file, true, err);
     if (baseline)
         report->baseline = la_text_clean(baseline, true, err);
     LA_TRY_DONE(err->status);
     if (baseline)
-        LA_TRY_DONE(la_baseline_read(baseline, p->n_classes, value, err));
+        LA_TRY_DONE(la_baseline_read(baseline, report->set, p->n_classes, value, err));
     LA_TRY_DONE(compute(predictions, report, err));
     report->n_failed =
         la_gates_judge(gates, n_gates, p->n, report->metrics.value, baseline ? value : NULL);
@@ -116,7 +137,7 @@ void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]) {
 
 int la_report_compare(const la_report *report, int metric) {
     double own = report->metrics.value[metric], map = report->map.value[metric];
-    int direction = la_metric_table[metric].direction;
+    int direction = report->set->list[metric].direction;
     char own_text[LA_METRIC_TEXT], map_text[LA_METRIC_TEXT];
     if (!report->show_map || !direction || isnan(own) || isnan(map))
         return 2;
@@ -141,8 +162,11 @@ const char *la_report_better(const la_report *report, int metric) {
 }
 
 void la_report_summary(const la_report *report, char out[128]) {
-    snprintf(out, 128, "%lld row%s, %lld classes, confidence: %s", (long long)report->n,
-             report->n == 1 ? "" : "s", (long long)report->n_classes,
+    char task[64] = "a regression";
+    if (!report->regression)
+        snprintf(task, sizeof task, "%lld classes", (long long)report->n_classes);
+    snprintf(out, 128, "%lld row%s, %s, confidence: %s", (long long)report->n,
+             report->n == 1 ? "" : "s", task,
              *report->confidence_kind ? report->confidence_kind : "kind not given");
 }
 
@@ -155,6 +179,7 @@ void la_report_left_out(const la_report *report, char out[192]) {
         used += (size_t)snprintf(out + used, 192 - used, "%s%lld with an error", used ? ", " : "",
                                  (long long)report->n_errors);
     if (!report->has_map)
-        snprintf(out + used, 192 - used, "%sMAP (%lld rows have no map_probs)", used ? ", " : "",
-                 (long long)report->n_without_map);
+        snprintf(out + used, 192 - used, "%sMAP (%lld rows have no %s)", used ? ", " : "",
+                 (long long)report->n_without_map,
+                 report->regression ? "noise_variance" : "map_probs");
 }

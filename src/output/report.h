@@ -14,6 +14,8 @@ typedef struct la_report {
     char confidence_kind[LA_CONFIDENCE_KIND_MAX]; /* "" when the rows do not say */
     char title[LA_REPORT_TITLE]; /* of the model in tables, from its kind: "laplace-mc" is "Laplace"
                                   */
+    const la_metric_set *set;    /* of the task */
+    bool regression;             /* metrics has no bins */
     int64_t n, n_classes, n_errors, n_unlabelled, n_without_map;
     la_metrics metrics, map;
     bool has_map;

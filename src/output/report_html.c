@@ -92,9 +92,9 @@ static void write_table(const la_report *report, FILE *stream) {
     la_xml_write(stream, report->title);
     fprintf(stream, "</th><th>95 %% interval</th>%s</tr></thead>\n<tbody>\n",
             report->show_map ? "<th>better</th>" : "");
-    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+    for (int m = 0; m < report->set->n; m++) {
         char text[LA_METRIC_TEXT], interval[LA_INTERVAL_TEXT];
-        fprintf(stream, "<tr><td>%s</td>", la_metric_table[m].name);
+        fprintf(stream, "<tr><td>%s</td>", report->set->list[m].name);
         if (report->show_map) {
             la_metric_show(report->map.value[m], text);
             write_cell("number", text, stream);
@@ -129,6 +129,17 @@ static void write_gates(const la_report *report, FILE *stream) {
     fputs("</tbody>\n</table>\n", stream);
 }
 
+static void write_reliability(const la_report *report, FILE *stream) {
+    fputs("<h2>Reliability</h2>\n<p>Bars: accuracy of the rows in a bin; lines: their mean "
+          "confidence; between them, the gap. A calibrated model follows the diagonal.</p>\n"
+          "<div class=\"plots\">\n",
+          stream);
+    write_plot(report->title, &report->metrics, stream);
+    if (report->show_map)
+        write_plot("MAP", &report->map, stream);
+    fputs("</div>\n", stream);
+}
+
 la_status la_report_html(const la_report *report, const la_report_style *style, FILE *stream,
                          la_error *err) {
     char summary[128], left_out[192];
@@ -153,15 +164,10 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     fputs("</p>\n", stream);
     write_gates(report, stream);
     write_table(report, stream);
-    fputs("<h2>Reliability</h2>\n<p>Bars: accuracy of the rows in a bin; lines: their mean "
-          "confidence; between them, the gap. A calibrated model follows the diagonal.</p>\n"
-          "<div class=\"plots\">\n",
-          stream);
-    write_plot(report->title, &report->metrics, stream);
-    if (report->show_map)
-        write_plot("MAP", &report->map, stream);
+    if (!report->regression)
+        write_reliability(report, stream);
     fprintf(stream,
-            "</div>\n<p>laplora " LAPLORA_VERSION
+            "<p>laplora " LAPLORA_VERSION
             "; predictions xxh3 %s; intervals: %d bootstrap resamples.</p>\n</body>\n</html>\n",
             report->digest, LA_REPORT_RESAMPLES);
     return LA_OK;

@@ -9,23 +9,22 @@ static json_t *number_or_null(double value) {
     return isnan(value) ? json_null() : json_real(value);
 }
 
-static json_t *metrics_object(const la_metrics *metrics) {
+static json_t *metrics_object(const la_metric_set *set, const la_metrics *metrics) {
     json_t *object = json_object();
     int bad = 0;
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
-        bad |=
-            json_object_set_new(object, la_metric_table[m].name, number_or_null(metrics->value[m]));
+    for (int m = 0; m < set->n; m++)
+        bad |= json_object_set_new(object, set->list[m].name, number_or_null(metrics->value[m]));
     if (!bad)
         return object;
     json_decref(object);
     return NULL;
 }
 
-static json_t *intervals_object(const la_interval *intervals) {
+static json_t *intervals_object(const la_metric_set *set, const la_interval *intervals) {
     json_t *object = json_object();
     int bad = 0;
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
-        bad |= json_object_set_new(object, la_metric_table[m].name,
+    for (int m = 0; m < set->n; m++)
+        bad |= json_object_set_new(object, set->list[m].name,
                                    isnan(intervals[m].lo)
                                        ? json_null()
                                        : json_pack("[f, f]", intervals[m].lo, intervals[m].hi));
@@ -97,12 +96,16 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     (void)style;
     json_t *root = json_pack("{s:s, s:I, s:I}", "schema", "laplora.report/1", "n",
                              (json_int_t)report->n, "n_classes", (json_int_t)report->n_classes);
+    const la_metric_set *set = report->set;
     int bad = !root;
-    bad |= json_object_set_new(root, "metrics", metrics_object(&report->metrics));
+    if (report->regression)
+        bad |= json_object_set_new(root, "task", json_string("regression"));
+    bad |= json_object_set_new(root, "metrics", metrics_object(set, &report->metrics));
     bad |= json_object_set_new(root, "map_metrics",
-                               report->has_map ? metrics_object(&report->map) : json_object());
-    bad |= json_object_set_new(root, "ci", intervals_object(report->intervals));
-    bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
+                               report->has_map ? metrics_object(set, &report->map) : json_object());
+    bad |= json_object_set_new(root, "ci", intervals_object(set, report->intervals));
+    if (!report->regression)
+        bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));
     /* json_dumps would lose keys when memory runs out just then */

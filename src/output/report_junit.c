@@ -8,10 +8,10 @@ static void write_properties(const la_report *report, FILE *stream) {
     fputs("    <properties>\n      <property name=\"predictions\" value=\"", stream);
     la_xml_write(stream, report->file);
     fprintf(stream, "\"/>\n      <property name=\"n\" value=\"%lld\"/>\n", (long long)report->n);
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
+    for (int m = 0; m < report->set->n; m++)
         if (!isnan(report->metrics.value[m]))
             fprintf(stream, "      <property name=\"%s\" value=\"%.17g\"/>\n",
-                    la_metric_table[m].name, report->metrics.value[m]);
+                    report->set->list[m].name, report->metrics.value[m]);
     fputs("    </properties>\n", stream);
 }
 

@@ -13,7 +13,7 @@ static void write_metric(FILE *stream, const la_report *report, int metric) {
     char own[LA_METRIC_TEXT], map[LA_METRIC_TEXT], interval[LA_INTERVAL_TEXT];
     la_metric_show(report->metrics.value[metric], own);
     la_interval_show(&report->intervals[metric], interval);
-    fprintf(stream, "| `%s` | ", la_metric_table[metric].name);
+    fprintf(stream, "| `%s` | ", report->set->list[metric].name);
     if (report->show_map) {
         la_metric_show(report->map.value[metric], map);
         fprintf(stream, "%s | ", map);
@@ -40,7 +40,7 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
                 report->title);
     else
         fprintf(stream, "| metric | %s | 95 %% interval |\n|---|---:|---|\n", report->title);
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
+    for (int m = 0; m < report->set->n; m++)
         write_metric(stream, report, m);
     if (!report->n_gates)
         return LA_OK;

@@ -61,12 +61,12 @@ static void write_metrics(const la_report *report, const la_report_style *style,
     fputc('\n', stream);
     paint(style, stream, BOLD, line);
     fputc('\n', stream);
-    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+    for (int m = 0; m < report->set->n; m++) {
         char own[LA_METRIC_TEXT], map[LA_METRIC_TEXT], interval[LA_INTERVAL_TEXT];
         int better = la_report_compare(report, m);
         la_metric_show(report->metrics.value[m], own);
         la_interval_show(&report->intervals[m], interval);
-        fprintf(stream, "%-12s ", la_metric_table[m].name);
+        fprintf(stream, "%-12s ", report->set->list[m].name);
         if (report->show_map) {
             la_metric_show(report->map.value[m], map);
             fprintf(stream, "%10s ", map);
@@ -160,7 +160,8 @@ la_status la_report_text(const la_report *report, const la_report_style *style, 
     (void)err;
     write_header(report, style, stream);
     write_metrics(report, style, stream);
-    write_reliability(report, style, stream);
+    if (!report->regression)
+        write_reliability(report, style, stream);
     write_gates(report, style, stream);
     return LA_OK;
 }

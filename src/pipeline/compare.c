@@ -117,6 +117,11 @@ static la_status check_possible(const comparing *c, la_error *err) {
     static const char *const by_held_out[] = {"temperature", "vector", "guard"};
     const la_compare_options *o = c->options;
     const la_model *model = &c->session.workers[0].model;
+    if (model->task == LA_TASK_REGRESS)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: has one output (a regression); compare is of classifiers, take fit, "
+                       "predict and report",
+                       *o->adapters);
     if (!o->methods)
         return LA_OK;
     for (int i = 0; i < 3; i++)

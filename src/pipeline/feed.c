@@ -1,6 +1,7 @@
 #include "pipeline/feed.h"
 #include "base/digest.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,7 +92,9 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     la_row row;
     la_feed_item *item = &feed->held_item;
     la_status status = la_row_reader_next(feed->reader, &row, more, err);
-    *item = (la_feed_item){.index = row.index, .line = row.line, .label = -1, .slot = -1};
+    bool regression = feed->model->task == LA_TASK_REGRESS;
+    *item = (la_feed_item){
+        .index = row.index, .line = row.line, .label = -1, .target = NAN, .slot = -1};
     if (status == LA_OK && !*more)
         return LA_OK;
     if (status == LA_OK && row.id && !json_is_null(row.id)) {
@@ -99,10 +102,12 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         if (!item->id)
             status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
     }
-    if (status == LA_OK && !feed->options.ignore_labels)
+    if (status == LA_OK && regression && !feed->options.ignore_labels)
+        status = la_row_target(feed->reader, &row, &item->target, err);
+    if (status == LA_OK && !regression && !feed->options.ignore_labels)
         status = la_row_label(feed->reader, &row, feed->labels, feed->model->n_classes,
                               &item->label, err);
-    if (status == LA_OK && feed->options.need_label && item->label < 0)
+    if (status == LA_OK && feed->options.need_label && item->label < 0 && isnan(item->target))
         status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label (field \"%s\")",
                          la_row_reader_name(feed->reader), (long long)row.line,
                          feed->options.label_field ? feed->options.label_field : "label");

@@ -21,6 +21,7 @@ typedef struct la_feed_options {
 /* A row of the input; slot is its place in the batch, -1 when it could not be used. */
 typedef struct la_feed_item {
     int64_t index, line, label, slot;
+    double target; /* of a regression, whose label is -1; NaN: none */
     char *id;      /* JSON text, or NULL; owned by the feed */
     char *error;   /* with slot -1; owned by the feed */
     uint64_t hash; /* of the token ids */

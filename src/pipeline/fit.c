@@ -63,12 +63,13 @@ static la_status resolve_selection(fitting *f, la_error *err) {
 
 static la_status select_scale(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
+    la_guard how = {.noise_given = f->options->noise > 0, .log = log};
     f->form.posterior.temperature = 1;
     switch (f->select) {
     case LA_SELECT_VAL:
-        return la_guard_val(&f->session, &f->form, &f->held, log, err);
+        return la_guard_val(&f->session, &f->form, &f->held, &how, err);
     case LA_SELECT_CROSS:
-        return la_guard_cross(&f->session, &f->form, &f->rows, log, err);
+        return la_guard_cross(&f->session, &f->form, &f->rows, &how, err);
     case LA_SELECT_MARGLIK:
         return la_guard_signs(&f->session, &f->form, &f->rows, log, err);
     case LA_SELECT_AUTO:
@@ -110,6 +111,27 @@ static la_status fit_adue(fitting *f, la_error *err) {
     return status;
 }
 
+static bool is_regression(const fitting *f) {
+    return f->session.workers[0].model.task == LA_TASK_REGRESS;
+}
+
+/* What only one of the tasks can do. */
+static la_status check_task(const fitting *f, la_error *err) {
+    const la_fit_options *options = f->options;
+    if (!is_regression(f))
+        return options->noise > 0
+                   ? la_fail(err, LA_USAGE,
+                             "--noise is of regressions; this model has %lld outputs",
+                             (long long)f->session.workers[0].model.n_classes)
+                   : LA_OK;
+    if (options->adue)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--adue: %s has one output (a regression), whose answers are not right or "
+                       "wrong",
+                       options->adapter);
+    return LA_OK;
+}
+
 /* Of the prior, that rows are looked at under when the curvature is there. */
 static int64_t scales_of(la_select_kind select) {
     if (select == LA_SELECT_VAL || select == LA_SELECT_CROSS)
@@ -148,6 +170,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);
+    LA_TRY(check_task(f, err));
     if (options->template_path)
         LA_TRY(la_template_read(options->template_path, &f->prompt, err));
     LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
@@ -173,7 +196,7 @@ static void warn_about_rows(const fitting *f) {
     if (rows->n_truncated)
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
                 (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
-    for (int64_t c = 0; c < classes; c++) {
+    for (int64_t c = 0; c < classes && !rows->targets; c++) {
         bool seen = false;
         for (int64_t i = 0; i < rows->n && !seen; i++)
             seen = rows->labels[i] == c;
@@ -228,7 +251,7 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
         return err->status;
     for (int64_t i = 0; i < rows->n; i++) {
         int64_t from = rows->start[i], length = rows->start[i + 1] - from;
-        la_digest_add_number(digest, (double)rows->labels[i]);
+        la_digest_add_number(digest, rows->targets ? rows->targets[i] : (double)rows->labels[i]);
         la_digest_add_number(digest, (double)length);
         la_digest_add(digest, rows->ids + from, (size_t)length * sizeof *rows->ids);
     }
@@ -279,6 +302,7 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                           .n_truncated = f->rows.n_truncated,
                           .log_likelihood = p->log_likelihood,
                           .log_marginal_likelihood = p->log_marginal_likelihood,
+                          .noise_variance = p->noise_variance,
                           .curvature = p->curvature,
                           .prior = p->prior,
                           .prior_precision = p->prior_precision,
@@ -305,7 +329,7 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                                           .out = block->out,
                                           .in = block->in,
                                           .trace_in = block->trace_in,
-                                          .trace_out = block->trace_out,
+                                          .trace_out = la_curvature_scale(p) * block->trace_out,
                                           .prior_precision = block->prior_precision};
         s->n_parameters += block->out * block->in;
     }
@@ -339,7 +363,10 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(1);
     seconds[2] = f->form.seconds_decompose;
     seconds[1] -= seconds[2];
-    LA_TRY(la_prior_choose(&f->form.posterior, options->prior, options->prior_value, err));
+    LA_TRY(is_regression(f)
+               ? la_noise_choose(&f->form.posterior, options->prior, options->prior_value,
+                                 options->noise, err)
+               : la_prior_choose(&f->form.posterior, options->prior, options->prior_value, err));
     warn_about_blocks(f);
     note_cut(f);
     LAP(3);

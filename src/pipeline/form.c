@@ -74,7 +74,7 @@ typedef struct fitting {
 
 /* cotangents[(k n + i), c] = S_i[c, k] */
 static void fisher_cotangents(const fitting *f, int worker, int64_t n, const float *logits) {
-    int64_t classes = f->session->workers[0].model.n_classes, m = classes - 1;
+    int64_t classes = f->session->workers[0].model.n_classes, m = la_contrasts(classes);
     double *factor = f->factors[worker];
     float *cotangents = f->cotangents[worker];
     for (int64_t i = 0; i < n; i++) {
@@ -117,13 +117,14 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
     la_session *session = f->session;
     size_t rows = (size_t)session->batch_rows;
     size_t classes = (size_t)session->workers[0].model.n_classes;
+    size_t columns = (size_t)session->n_rhs;
     f->parts = la_alloc((size_t)(f->n * session->n_workers), sizeof *f->parts, err);
     f->passes = la_alloc((size_t)f->n, sizeof *f->passes, err);
     f->active = la_alloc((size_t)f->n, sizeof *f->active, err);
     LA_TRY(err->status);
     for (int w = 0; w < session->n_workers; w++) {
-        f->cotangents[w] = la_alloc(rows * classes * (classes - 1), sizeof(float), err);
-        f->factors[w] = la_alloc(classes * (classes - 1), sizeof(double), err);
+        f->cotangents[w] = la_alloc(rows * classes * columns, sizeof(float), err);
+        f->factors[w] = la_alloc(classes * columns, sizeof(double), err);
         LA_TRY(err->status);
     }
     for (int i = 0; i < f->n; i++) {
@@ -237,12 +238,20 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
     }
     while (more)
         LA_TRY(run_pass(f, set, list, log, &more, err));
-    double likelihood = 0;
-    for (int64_t i = 0; i < f->count; i++)
-        likelihood +=
-            la_log_likelihood(classes, f->logits + i * classes, set->labels[la_row_at(list, i)]);
-    for (int i = 0; i < f->n; i++)
+    double likelihood = 0, square_error = 0;
+    for (int64_t i = 0; i < f->count; i++) {
+        int64_t row = la_row_at(list, i);
+        if (set->targets) {
+            double miss = (double)f->logits[i] - set->targets[row];
+            square_error += miss * miss;
+        } else {
+            likelihood += la_log_likelihood(classes, f->logits + i * classes, set->labels[row]);
+        }
+    }
+    for (int i = 0; i < f->n; i++) {
         f->forms[i].posterior.log_likelihood = likelihood;
+        f->forms[i].posterior.square_error = square_error;
+    }
     return LA_OK;
 }
 
@@ -310,7 +319,7 @@ static la_status open_covariances(evaluating *e, int w, la_error *err) {
 
 /* Every row gets the contrasts as cotangents; softmax sees nothing else. */
 void la_contrast_cotangents(int64_t n, int64_t classes, const double *basis, float *cotangents) {
-    int64_t m = classes - 1;
+    int64_t m = la_contrasts(classes);
     for (int64_t k = 0; k < m; k++)
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < classes; j++)
@@ -322,7 +331,7 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     evaluating *e = user;
     la_worker *worker = &e->session->workers[w];
     la_evaluation *to = e->to;
-    int64_t n = batch->n_rows, m = to->n_classes - 1;
+    int64_t n = batch->n_rows, m = la_contrasts(to->n_classes);
     const la_form_view *views[FORMS_MOST];
     la_block_visitor visitors[FORMS_MOST];
     fan all = {.n = e->n, .views = views, .visitors = visitors};
@@ -359,7 +368,7 @@ static la_status open_evaluation(evaluating *e, bool states, la_error *err) {
     la_evaluation *to = e->to;
     la_session *session = e->session;
     const la_model *model = &session->workers[0].model;
-    size_t n = (size_t)to->n, c = (size_t)to->n_classes, m = c - 1;
+    size_t n = (size_t)to->n, c = (size_t)to->n_classes, m = (size_t)la_contrasts(to->n_classes);
     size_t each = (size_t)e->n_scales * n * m * m;
     to->logits = la_alloc(n * c, sizeof *to->logits, err);
     if (states) {

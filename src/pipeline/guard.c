@@ -1,5 +1,6 @@
 #include "pipeline/guard.h"
 #include "bayes/predictive.h"
+#include "bayes/regression_selection.h"
 #include "bayes/selection.h"
 
 #include <math.h>
@@ -15,6 +16,14 @@ enum {
 
 /* ---- choosing ---- */
 
+static void warn_few(const la_choice *choice, const la_log *log) {
+    if (choice->n < FEW_ROWS)
+        la_warn(log, "only %lld held-out rows: the choice of prior and %s is mostly noise",
+                (long long)choice->n,
+                choice->candidates[LA_METHOD_MAP].noise_variance > 0 ? "noise variance"
+                                                                     : "temperature");
+}
+
 /* The chosen scale goes into the prior precisions. Where Laplace was not chosen its best form is
  * kept, for who asks for it by name. */
 static la_status apply(la_form *form, const la_choice *choice, const la_log *log, la_error *err) {
@@ -22,16 +31,45 @@ static la_status apply(la_form *form, const la_choice *choice, const la_log *log
     const la_candidate *c = &choice->candidates[la_choice_laplace(choice)];
     p->choice = *choice;
     p->temperature = c->temperature;
-    if (choice->n < FEW_ROWS)
-        la_warn(log, "only %lld held-out rows: the choice of prior and temperature is mostly noise",
-                (long long)choice->n);
+    warn_few(choice, log);
     return la_prior_scale(p, c->prior_scale, err);
+}
+
+/* The guard of a regression. */
+static la_status choose_regression(la_form *form, const la_row_set *set, const int64_t *list,
+                                   const la_evaluation *e, const double *scales, const double *cov,
+                                   const la_guard *how, bool cross, la_error *err) {
+    la_posterior *p = &form->posterior;
+    la_choice choice;
+    double *targets = la_alloc((size_t)e->n, sizeof *targets, err);
+    if (!targets)
+        return err->status;
+    for (int64_t i = 0; i < e->n; i++)
+        targets[i] = set->targets[la_row_at(list, i)];
+    la_held_out_numbers rows = {.n = e->n,
+                                .n_scales = LA_SELECTION_SCALES,
+                                .outputs = e->logits,
+                                .targets = targets,
+                                .scales = scales,
+                                .cov = cov,
+                                .noise_variance = p->noise_variance,
+                                .noise_given = how->noise_given};
+    la_status status = la_select_regression(&rows, &choice, err);
+    free(targets);
+    LA_TRY(status);
+    choice.cross = cross;
+    p->choice = choice;
+    warn_few(&choice, how->log);
+    const la_candidate *c = &choice.candidates[LA_METHOD_LAPLACE];
+    return la_noise_set(p, c->noise_variance, c->prior_scale, err);
 }
 
 static la_status choose(la_form *form, const la_row_set *set, const int64_t *list,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
-                        const la_log *log, la_error *err) {
+                        const la_guard *how, la_error *err) {
     la_choice choice;
+    if (set->targets)
+        return choose_regression(form, set, list, e, scales, cov, how, cross, err);
     int64_t *labels = la_alloc((size_t)e->n, sizeof *labels, err);
     uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
     la_status status = err->status;
@@ -51,20 +89,20 @@ static la_status choose(la_form *form, const la_row_set *set, const int64_t *lis
         status = la_select(&rows, &choice, err);
     choice.cross = cross;
     if (status == LA_OK)
-        status = apply(form, &choice, log, err);
+        status = apply(form, &choice, how->log, err);
     free(labels);
     free(streams);
     return status;
 }
 
 la_status la_guard_val(la_session *session, la_form *form, const la_row_set *held,
-                       const la_log *log, la_error *err) {
+                       const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];
     la_evaluation e;
     la_selection_scales(scales);
     LA_TRY(la_forms_evaluate(session, form, 1, held, NULL, held->n, LA_SELECTION_SCALES, scales,
-                             false, log, &e, err));
-    la_status status = choose(form, held, NULL, &e, scales, e.cov[0], false, log, err);
+                             false, how->log, &e, err));
+    la_status status = choose(form, held, NULL, &e, scales, e.cov[0], false, how, err);
     la_evaluation_free(&e);
     return status;
 }
@@ -131,6 +169,7 @@ static la_status run_fold(la_session *session, const la_form *form, const la_row
     la_status status = la_forms_fit(session, &part, 1, rows, others, count, log, NULL, err);
     for (int64_t b = 0; b < part.posterior.n_blocks; b++)
         part.posterior.blocks[b].prior_precision = form->posterior.blocks[b].prior_precision;
+    part.posterior.noise_variance = form->posterior.noise_variance;
     if (status == LA_OK)
         status = la_forms_evaluate(session, &part, 1, rows, list + from, to - from,
                                    LA_SELECTION_SCALES, fold_scales, false, log, &e, err);
@@ -147,9 +186,10 @@ static la_status run_fold(la_session *session, const la_form *form, const la_row
 }
 
 la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *rows,
-                         const la_log *log, la_error *err) {
+                         const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];
-    size_t n = (size_t)rows->n, m = (size_t)session->n_rhs, classes = m + 1;
+    size_t n = (size_t)rows->n, m = (size_t)session->n_rhs;
+    size_t classes = (size_t)session->workers[0].model.n_classes;
     int64_t starts[FOLDS + 1];
     int64_t *list = la_alloc(n, sizeof *list, err), *others = la_alloc(n, sizeof *others, err);
     float *logits = la_alloc(n * classes, sizeof *logits, err);
@@ -159,11 +199,11 @@ la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *r
     if (status == LA_OK)
         status = fold_rows(rows, list, starts, err);
     for (int k = 0; k < FOLDS && status == LA_OK; k++)
-        status = run_fold(session, form, rows, list, starts[k], starts[k + 1], scales, log, others,
-                          logits, cov, err);
+        status = run_fold(session, form, rows, list, starts[k], starts[k + 1], scales, how->log,
+                          others, logits, cov, err);
     if (status == LA_OK) {
         la_evaluation all = {.n = rows->n, .n_classes = (int64_t)classes, .logits = logits};
-        status = choose(form, rows, list, &all, scales, cov, true, log, err);
+        status = choose(form, rows, list, &all, scales, cov, true, how, err);
     }
     free(list);
     free(others);
@@ -260,8 +300,9 @@ static la_status measure(const la_row_set *rows, const int64_t *list, const la_e
 static double variance_ratio(const la_posterior *p) {
     double sum = 0, count = (double)la_posterior_width(p);
     if (p->directions.rank) {
+        double scale = la_curvature_scale(p) / p->blocks[0].prior_precision;
         for (int64_t i = 0; i < p->directions.rank; i++)
-            sum += 1 / (1 + p->directions.values[i] / p->blocks[0].prior_precision);
+            sum += 1 / (1 + scale * p->directions.values[i]);
         return (sum + count - (double)p->directions.rank) / count;
     }
     for (int64_t b = 0; b < p->n_blocks; b++) {
@@ -278,6 +319,28 @@ static double variance_ratio(const la_posterior *p) {
  * that is sound takes some of it away. More than this is too much. */
 #define USUAL_GAP 0.15
 #define HIGH_LEVERAGE 2.0
+
+static void warn_leverage(double leverage, const la_log *log) {
+    if (leverage > HIGH_LEVERAGE)
+        la_warn(
+            log,
+            "a calibration row has leverage %.3g, where the exact curvature has at most 1: this "
+            "curvature misplaces what the rows say (--curvature ekfac or exact do less of it)",
+            leverage);
+}
+
+static void tell_regression(const la_form *form, const la_evaluation *e, const la_log *log) {
+    double noise = form->posterior.noise_variance, mean = 0, most = 0;
+    for (int64_t i = 0; i < e->n; i++) {
+        mean += e->cov[0][i] / (double)e->n;
+        most = e->cov[0][i] > most ? e->cov[0][i] : most;
+    }
+    la_warn(log,
+            "on %lld calibration rows: variance of the model %.3g, of the noise %.3g, largest "
+            "leverage %.3g, posterior over prior variance %.3f",
+            (long long)e->n, mean, noise, most / noise, variance_ratio(&form->posterior));
+    warn_leverage(most / noise, log);
+}
 
 la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,
                          const la_log *log, la_error *err) {
@@ -297,11 +360,16 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     la_status status =
         la_forms_evaluate(session, form, 1, rows, list, n, 1, &one, false, log, &e, err);
     if (status == LA_OK) {
-        status = measure(rows, list, &e, &s, err);
+        if (rows->targets)
+            tell_regression(form, &e, log);
+        else
+            status = measure(rows, list, &e, &s, err);
         la_evaluation_free(&e);
     }
     free(list);
     LA_TRY(status);
+    if (rows->targets)
+        return LA_OK;
     la_warn(log,
             "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "
             "leverage %.3g, posterior over prior variance %.3f",
@@ -314,11 +382,6 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
             "calibration rows; a larger --prior, or held-out rows to choose it by, would cure "
             "this",
             s.accuracy - s.confidence);
-    if (s.leverage > HIGH_LEVERAGE)
-        la_warn(
-            log,
-            "a calibration row has leverage %.3g, where the exact curvature has at most 1: this "
-            "curvature misplaces what the rows say (--curvature ekfac or exact do less of it)",
-            s.leverage);
+    warn_leverage(s.leverage, log);
     return LA_OK;
 }

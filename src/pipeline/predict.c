@@ -22,7 +22,9 @@ typedef struct file_run {
     double *answer_memory;
 } file_run;
 
-static const char *kind_name(la_predictive kind) {
+static const char *kind_name(la_predictive kind, bool regression) {
+    if (regression && kind == LA_PREDICT_MC)
+        return "laplace-gaussian";
     static const char *const names[] = {
         "laplace-mc",  "laplace-probit", "laplace-bridge", "map", "laplace-scalar-probit",
         "temperature", "laplace-weights"};
@@ -45,10 +47,12 @@ static la_status write_items(const file_run *run, const la_feed_batch *batch, la
         la_prediction_row row = {.index = item->index,
                                  .id_json = item->id,
                                  .label = item->label,
+                                 .regression = p->regression,
+                                 .target = item->target,
                                  .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
                                  .n_classes = p->n_classes,
                                  .labels = (const char *const *)p->session.labels.names,
-                                 .confidence_kind = kind_name(p->predictive),
+                                 .confidence_kind = kind_name(p->predictive, p->regression),
                                  .emit_logits = job->emit_logits,
                                  .emit_cov = job->emit_cov,
                                  .error = item->error};

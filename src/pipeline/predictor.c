@@ -64,7 +64,8 @@ static la_status check_blocks(const la_predictor *p, const char *path, la_error 
                            (long long)model->blocks[b].in);
         next++;
     }
-    if (next != p->posterior.n_blocks || model->n_classes != p->posterior.n_classes)
+    if (next != p->posterior.n_blocks || model->n_classes != p->posterior.n_classes ||
+        (model->task == LA_TASK_REGRESS) != p->regression)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: n_blocks and n_classes are %lld and %lld, the model's %lld and %lld; "
                        "it is damaged",
@@ -124,7 +125,8 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
 }
 
 static la_status allocate(la_predictor *p, la_error *err) {
-    size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes, m = c - 1;
+    size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes;
+    size_t m = (size_t)la_contrasts(p->n_classes);
     for (int w = 0; w < p->session.n_workers; w++) {
         la_predictor_part *part = &p->parts[w];
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
@@ -136,7 +138,8 @@ static la_status allocate(la_predictor *p, la_error *err) {
                 la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
         if (p->predictive == LA_PREDICT_WEIGHTS)
             part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
-        if (p->predictive != LA_PREDICT_MC || !p->session.workers[w].backend.ops->monte_carlo)
+        if (p->predictive != LA_PREDICT_MC || p->regression ||
+            !p->session.workers[w].backend.ops->monte_carlo)
             continue;
         part->centre = la_alloc(rows * c, sizeof *part->centre, err);
         part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);
@@ -153,6 +156,24 @@ static la_status allocate(la_predictor *p, la_error *err) {
                            &p->sampler, err);
 }
 
+/* The predictive of a regression is a Gaussian: nothing is drawn for it. */
+static la_status resolve_regression(la_predictor *p, const la_predict_options *options,
+                                    la_error *err) {
+    const la_choice *choice = &p->posterior.choice;
+    if (p->predictive == LA_PREDICT_STORED)
+        p->predictive =
+            choice->guarded && choice->method == LA_METHOD_MAP ? LA_PREDICT_MAP : LA_PREDICT_MC;
+    p->map_variance = choice->guarded ? choice->candidates[LA_METHOD_MAP].noise_variance
+                                      : p->posterior.noise_variance;
+    if (p->predictive == LA_PREDICT_MC || p->predictive == LA_PREDICT_MAP ||
+        p->predictive == LA_PREDICT_WEIGHTS)
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED,
+                   "%s: is of a regression, whose --predictive is mc (a Gaussian in closed form), "
+                   "weights or map; the others are of probabilities of classes",
+                   options->posterior);
+}
+
 /* What the posterior says where the caller leaves it to it, and the temperature that goes with it. */
 static la_status resolve_predictive(la_predictor *p, const la_predict_options *options,
                                     la_error *err) {
@@ -160,9 +181,12 @@ static la_status resolve_predictive(la_predictor *p, const la_predict_options *o
                                                         LA_PREDICT_MC,  LA_PREDICT_SCALAR,
                                                         LA_PREDICT_MC,  LA_PREDICT_SCALAR};
     const la_choice *choice = &p->posterior.choice;
+    p->regression = p->posterior.noise_variance > 0;
+    if (p->regression)
+        LA_TRY(resolve_regression(p, options, err));
     if (p->predictive == LA_PREDICT_STORED)
         p->predictive = choice->guarded ? of_method[choice->method] : LA_PREDICT_MC;
-    if (p->predictive == LA_PREDICT_MC && p->samples == 0)
+    if (p->predictive == LA_PREDICT_MC && p->samples == 0 && !p->regression)
         p->predictive = LA_PREDICT_PROBIT;
     if (p->predictive == LA_PREDICT_WEIGHTS && p->samples == 0)
         return la_fail(err, LA_USAGE,
@@ -242,6 +266,10 @@ int64_t la_predictor_classes(const la_predictor *predictor) {
     return predictor->n_classes;
 }
 
+int la_predictor_regresses(const la_predictor *predictor) {
+    return predictor->regression;
+}
+
 const char *la_predictor_label(const la_predictor *predictor, int64_t label) {
     const la_labels *labels = &predictor->session.labels;
     return labels->names && label >= 0 && label < labels->count ? labels->names[label] : NULL;
@@ -305,7 +333,7 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
 static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logits,
                            const uint64_t *hashes) {
     la_backend *be = &p->session.workers[w].backend;
-    int64_t c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
+    int64_t c = p->n_classes, m = la_contrasts(c), slice = la_predict_workspace(c);
     la_predictor_part *part = &p->parts[w];
     if (p->predictive != LA_PREDICT_MC || !part->drawn)
         return false;
@@ -321,7 +349,7 @@ static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logit
 /* Logits and covariance of the batch divided by the temperature; returns the logits. */
 static const float *temper(const la_predictor *p, int w, int64_t n) {
     const la_predictor_part *part = &p->parts[w];
-    int64_t c = p->n_classes, m = c - 1;
+    int64_t c = p->n_classes, m = la_contrasts(c);
     if (p->temperature == 1)
         return part->logits;
     for (int64_t i = 0; i < n * c; i++)
@@ -333,8 +361,16 @@ static const float *temper(const la_predictor *p, int w, int64_t n) {
 
 void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
                          la_prediction *out) {
-    int64_t n = batch->n_rows, c = p->n_classes, m = c - 1, slice = la_predict_workspace(c);
+    int64_t n = batch->n_rows, c = p->n_classes, m = la_contrasts(c);
+    int64_t slice = la_predict_workspace(c);
     const la_predictor_part *part = &p->parts[w];
+    if (p->regression) {
+        for (int64_t i = 0; i < n; i++)
+            la_predict_regression(p->predictive, part->logits[i], part->cov + i,
+                                  part->drawn ? part->drawn + 3 * i : NULL,
+                                  p->posterior.noise_variance, p->map_variance, &out[i]);
+        return;
+    }
     const la_adue *head = &p->posterior.adue;
     const float *logits = temper(p, w, n);
     bool is_drawn = p->sampler || draw_on_device(p, w, n, logits, hashes);

@@ -9,7 +9,7 @@
 typedef struct la_predictor_part {
     la_covariance *covariance;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
-    double *cov;                /* [rows, C-1, C-1] */
+    double *cov;                /* [rows, m, m] of the m = la_contrasts(C) */
     float *tempered;            /* [rows, C] logits over the temperature */
     float *states;              /* [rows, width] what the error head reads; NULL: there is none */
     /* where the device draws: [rows, C], [rows, C, C-1]; else NULL */
@@ -25,6 +25,8 @@ struct la_predictor {
     la_sampler *sampler;                     /* NULL: no networks are sampled */
     la_template *prompt;
     la_predictive predictive;
+    bool regression;
+    double map_variance; /* of a regression without a covariance */
     int64_t samples, n_classes;
     uint64_t seed;
     double temperature;        /* divides logits before softmax; 1: none */

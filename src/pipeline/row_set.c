@@ -9,6 +9,7 @@ void la_row_set_free(la_row_set *set) {
     free(set->ids);
     free(set->types);
     free(set->labels);
+    free(set->targets);
     free(set->lines);
     free(set->hashes);
     free(set->name);
@@ -22,11 +23,13 @@ void la_row_set_free(la_row_set *set) {
         LA_TRY(la_grow(&set->array, &grown, needed, sizeof *set->array, err));                     \
     } while (0)
 
-static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, la_error *err) {
+static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, bool targets, la_error *err) {
     size_t need_rows = (size_t)(set->n + rows) + 1, need_tokens = (size_t)(set->n_tokens + tokens);
     size_t grown;
     if (need_rows > set->row_capacity) {
         GROW(labels, set->row_capacity, need_rows);
+        if (targets)
+            GROW(targets, set->row_capacity, need_rows);
         GROW(lines, set->row_capacity, need_rows);
         GROW(hashes, set->row_capacity, need_rows);
         GROW(start, set->row_capacity, need_rows);
@@ -40,9 +43,9 @@ static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, la_error *e
     return LA_OK;
 }
 
-static la_status keep(la_row_set *set, const la_feed_batch *from, la_error *err) {
+static la_status keep(la_row_set *set, const la_feed_batch *from, bool targets, la_error *err) {
     const la_batch *batch = &from->batch;
-    LA_TRY(grow(set, from->n_items, batch->n_tokens, err));
+    LA_TRY(grow(set, from->n_items, batch->n_tokens, targets, err));
     for (int64_t j = 0; j < from->n_items; j++) {
         const la_feed_item *item = &from->items[j];
         int64_t at = batch->cu[item->slot], length = batch->cu[item->slot + 1] - at;
@@ -51,6 +54,8 @@ static la_status keep(la_row_set *set, const la_feed_batch *from, la_error *err)
         memcpy(set->types + set->n_tokens, batch->types + at, bytes);
         set->start[set->n] = set->n_tokens;
         set->labels[set->n] = item->label;
+        if (targets)
+            set->targets[set->n] = item->target;
         set->lines[set->n] = item->line;
         set->hashes[set->n] = item->hash;
         set->longest = length > set->longest ? length : set->longest;
@@ -70,7 +75,7 @@ static la_status read_all(la_row_set *set, la_feed *feed, const la_row_reader *r
             status = la_feed_next(feed, &batch, err);
         if (status != LA_OK || !batch.n_items)
             break;
-        status = keep(set, &batch, err);
+        status = keep(set, &batch, feed->model->task == LA_TASK_REGRESS, err);
         if (log->progress)
             log->progress(log->user, "read", set->n, la_row_reader_fraction(reader));
     }

@@ -9,6 +9,7 @@ typedef struct la_row_set {
     int64_t *start;       /* [n + 1] first token of each row */
     int32_t *ids, *types; /* [n_tokens] */
     int64_t *labels;      /* [n] */
+    double *targets;      /* [n] labels of a regression; NULL: of classes */
     int64_t *lines;       /* [n] of the file, for messages */
     uint64_t *hashes;     /* [n] of the token ids */
     char *name;           /* of the file */

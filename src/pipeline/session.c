@@ -1,6 +1,7 @@
 #include "pipeline/session.h"
 #include "backend/profile.h"
 #include "base/threads.h"
+#include "bayes/predictive.h"
 #include "input/json.h"
 
 #include <stdio.h>
@@ -99,6 +100,12 @@ static la_status take_labels(la_session *session, const la_session_options *opti
                              la_error *err) {
     const la_config *config = &session->workers[0].model.config;
     int64_t n = session->workers[0].model.n_classes;
+    if (session->workers[0].model.task == LA_TASK_REGRESS)
+        return session->labels.names
+                   ? la_fail(err, LA_USAGE,
+                             "--labels: the model has one output (a regression), whose labels are "
+                             "numbers without names")
+                   : LA_OK;
     if (session->labels.names && session->labels.count != n)
         return la_fail(err, LA_BAD_INPUT,
                        "--labels or --choices gives %lld names, the model has %lld classes",
@@ -121,7 +128,7 @@ static void take_sizes(la_session *session, const la_session_options *options) {
     if (options->max_length)
         limit = options->max_length;
     session->max_length = options->run.max_length ? options->run.max_length : limit;
-    session->n_rhs = options->forward_only ? 0 : session->workers[0].model.n_classes - 1;
+    session->n_rhs = options->forward_only ? 0 : la_contrasts(session->workers[0].model.n_classes);
     session->all_inputs = options->all_inputs;
 }
 

@@ -141,6 +141,31 @@ def expected(folder, params, choice_ids=None):
     return out
 
 
+def expected_regression(folder, params):
+    """As expected, for one output."""
+    out = None
+    for name in params:
+        r = ref.reference(*inputs(folder), params=name)
+        out = out or {k: r[k] for k in ("task", "n_classes", "logits")}
+        out[name] = {k: part for k, part in r.items() if isinstance(part, dict)}
+        joint = r["expand"]["joint"]["global"]
+        print(f"{os.path.basename(folder)} {name}: outputs std {torch.tensor(out['logits']).std():.2f}, noise variance "
+              f"{joint['noise_variance']:.4f}, of the model {min(joint['model_variances']):.4f} to {max(joint['model_variances']):.4f}", flush=True)
+    return out
+
+
+def real_labels(folder, rnd, noise=0.6):
+    """Labels of a regression: the model's outputs and noise.  One of them is an integer, one a string."""
+    model, task = ref.load_model(f"{folder}/base", f"{folder}/adapter")
+    for name in ("calib", "test"):
+        rows = ref.read_rows(f"{folder}/{name}.jsonl")
+        for row in rows:
+            row["label"] = round(ref.run_row(model, [], row, task, None)[0].item() + noise * rnd.normal((), 1).item(), 4)
+        rows[1]["label"] = round(rows[1]["label"])
+        rows[2]["label"] = str(rows[2]["label"])
+        write_rows(f"{folder}/{name}.jsonl", rows)
+
+
 def expected_logits(folder, note, choice_ids=None):
     """For what is trained without being a plain linear map: the logits alone."""
     logits = ref.logits_alone(*inputs(folder)[:2], inputs(folder)[3], choice_ids)
@@ -224,4 +249,6 @@ def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None
         write_rows(f"{folder}/{name}.jsonl", part)
     if prepare:
         prepare()
-    return expected_logits(folder, note, choice_ids) if note else expected(folder, params, choice_ids)
+    if note:
+        return expected_logits(folder, note, choice_ids)
+    return expected_regression(folder, params) if classes == 1 else expected(folder, params, choice_ids)

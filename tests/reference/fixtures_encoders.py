@@ -5,7 +5,7 @@ from peft import LoraConfig
 
 import laplace_reference as ref
 from fixture_tools import (
-    N_CALIB, N_TEST, SEQ, base_tensors, bert_config, case, expected, fresh, labels, random_rows, write_adapter, write_base, write_rows,
+    N_CALIB, N_TEST, SEQ, base_tensors, bert_config, case, expected, fresh, labels, random_rows, real_labels, write_adapter, write_base, write_rows,
 )
 
 
@@ -167,6 +167,29 @@ def roberta_all_linear(folder, rnd):
     return all_linear(folder, rnd, cfg, 2, classes=2)
 
 
+def bert_regression(folder, rnd):
+    """One output, as num_labels 1 makes it, and labels that are numbers."""
+    cfg = bert_config(
+        hidden_size=30, num_attention_heads=2, num_hidden_layers=2, intermediate_size=46, problem_type="regression", **labels(1),
+    )
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["query", "value"], modules_to_save=["classifier"])
+    return case(folder, rnd, cfg, lora, EVERY, classes=1, embedding_std=0.4, prepare=lambda: real_labels(folder, rnd))
+
+
+def roberta_regression(folder, rnd):
+    """Without a problem_type, which the one output then tells; a head of two layers."""
+    cfg = bert_config(
+        architectures=["RobertaForMaskedLM"], model_type="roberta", hidden_size=32, num_attention_heads=4, num_hidden_layers=2,
+        intermediate_size=40, max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, **labels(1),
+    )
+    lora = LoraConfig(
+        task_type="SEQ_CLS", r=2, lora_alpha=4, target_modules=["query", "value", "intermediate.dense"], modules_to_save=["classifier"],
+    )
+    return case(
+        folder, rnd, cfg, lora, EVERY, classes=1, embedding_std=0.4, head_std=0.15, prepare=lambda: real_labels(folder, rnd, 0.3),
+    )
+
+
 EVERY = ("lora", "lora+head", "head")
 MADE = {
     "bert-all-linear": (bert_all_linear, 101),
@@ -179,4 +202,6 @@ MADE = {
     "electra-all-linear": (electra_all_linear, 205),
     "distilbert-all-linear": (distilbert_all_linear, 206),
     "roberta-all-linear": (roberta_all_linear, 207),
+    "bert-regression": (bert_regression, 208),
+    "roberta-regression": (roberta_regression, 209),
 }

@@ -26,7 +26,7 @@ import re
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, root
 from scipy.stats import qmc, norm as gaussian
 
 import bottlenecks
@@ -277,16 +277,20 @@ def sqrt_lambda(p):
     return (torch.eye(c, dtype=F64) - p[:, None] @ torch.ones(1, c, dtype=F64)) @ torch.diag(p.sqrt())
 
 
-def curvature(model, blocks, rows, task, choice_ids, kron):
+def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
     sums = [[0.0, 0.0] for _ in blocks]
     n_tokens, log_likelihood = 0, 0.0
     for row in rows:
-        logits, quantities = run_row(model, blocks, row, task, choice_ids)
-        p = torch.softmax(logits, 0)
-        log_likelihood += torch.log_softmax(logits, 0)[row["label"]].item()
+        logits, quantities = run(model, blocks, row, task, choice_ids)
         n_tokens += len(row["input_ids"])
-        s = sqrt_lambda(p)
-        torch.testing.assert_close(s @ s.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12, atol=1e-14)
+        if len(logits) == 1:  # a regression: the curvature of noise variance 1, and the sum of squared errors
+            log_likelihood += (logits[0].item() - float(row["label"])) ** 2
+            s = torch.ones(1, 1, dtype=F64)
+        else:
+            p = torch.softmax(logits, 0)
+            log_likelihood += torch.log_softmax(logits, 0)[row["label"]].item()
+            s = sqrt_lambda(p)
+            torch.testing.assert_close(s @ s.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12, atol=1e-14)
         for acc, (a, g, _) in zip(sums, quantities):
             gs = torch.einsum("cto,cs->sto", g, s)
             if kron == "expand":
@@ -424,6 +428,125 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
     }
 
 
+# ----------------------------------------------------------------------------------------------------- regression
+
+
+NOISE = 0.5  # a noise variance that is given
+
+
+def best_noise_and_precisions(spectra, theta_sq, square_error, count):
+    """Noise variance and precisions (one a spectrum) at the joint maximum of the evidence: the root of its whole gradient.
+
+    The evidence is concave in the logarithms of all of them."""
+
+    def gradient(u):
+        noise, lams = math.exp(u[0]), np.exp(u[1:])
+        shares = [float(np.sum(h / (h + noise * l))) for h, l in zip(spectra, lams)]
+        by_noise = -count / 2 + square_error / (2 * noise) + sum(shares) / 2
+        return np.array([by_noise, *((s - l * t) / 2 for s, l, t in zip(shares, lams, theta_sq))])
+
+    start = np.log(np.array([square_error / count, *(1.0 for _ in spectra)]))
+    # Levenberg-Marquardt from afar, then Powell's method to the last digits
+    near = root(gradient, start, method="lm", options={"xtol": 1e-13, "ftol": 1e-13}).x
+    found = root(gradient, near, method="hybr", options={"xtol": 1e-15}).x
+    assert np.abs(gradient(found)).max() < 1e-9, gradient(found)
+    return math.exp(found[0]), np.exp(found[1:]).tolist()
+
+
+def regression_figures(dense, theta_sq, names, square_error, count, jacobians):
+    """With the Gaussian likelihood H of noise variance s is H of noise 1 over s.  Evidence and variances of the test rows at a given noise
+    and at the noise that is chosen together with the prior, for precision 1, a global prior, and one a unit (a block, or all of them)."""
+    spectra = [torch.linalg.eigvalsh(h).numpy().clip(min=0.0) for h in dense]
+    n, every = len(dense), np.concatenate(spectra)
+
+    def likelihood(noise):
+        return -count / 2 * math.log(2 * math.pi * noise) - square_error / (2 * noise)
+
+    def at(noise, lams):
+        evidence = likelihood(noise) - sum(penalty(h / noise, t, l) for h, t, l in zip(dense, theta_sq, lams))
+        inverses = [torch.linalg.inv(h / noise + l * torch.eye(len(h), dtype=F64)) for h, l in zip(dense, lams)]
+        return evidence, [sum((j @ inv @ j).item() for j, inv in zip(row, inverses)) for row in jacobians]
+
+    def answer(noise, lams):
+        evidence, variances = at(noise, lams)
+        return {
+            "noise_variance": noise,
+            "log_likelihood": likelihood(noise),
+            "log_marginal_likelihood": evidence,
+            "prior_precisions": dict(zip(names, lams)),
+            "model_variances": variances,
+        }
+
+    one = best_precision([every / NOISE], sum(theta_sq))
+    noise, (best,) = best_noise_and_precisions([every], [sum(theta_sq)], square_error, count)
+    noise_at_1 = brentq(
+        lambda s: -count / 2 + square_error / (2 * s) + 0.5 * float(np.sum(every / (every + s))),
+        square_error / count / 2, 1e6, xtol=1e-15, rtol=1e-14,
+    )
+    given = {"fixed": answer(NOISE, [1.0] * n), "global": answer(NOISE, [one] * n)}
+    joint = {"fixed": answer(noise_at_1, [1.0] * n), "global": answer(noise, [best] * n)}
+    if n > 1:
+        given["module"] = answer(NOISE, [best_precision([s / NOISE], t) for s, t in zip(spectra, theta_sq)])
+        joint["module"] = answer(*best_noise_and_precisions(spectra, theta_sq, square_error, count))
+    for kind, found in joint.items():  # maxima: a small step of any of the numbers is worse
+        lams = list(found["prior_precisions"].values())
+        for step in (0.99, 1.01):
+            assert at(found["noise_variance"] * step, lams)[0] < found["log_marginal_likelihood"]
+            if kind != "fixed":
+                assert at(found["noise_variance"], [l * step for l in lams])[0] < found["log_marginal_likelihood"]
+    return {"given": given, "joint": joint}
+
+
+def ekfac_block(rows, k):
+    """H of a block in the eigenvectors of its two factors, its eigenvalues measured there."""
+    a_sum = sum(q[k][0].T @ q[k][0] for _, q in rows)
+    g_sum = sum(q[k][1][0].T @ q[k][1][0] for _, q in rows)
+    u_in, u_out = torch.linalg.eigh(a_sum)[1], torch.linalg.eigh(g_sum)[1]
+    h = sum((u_out.T @ q[k][2][0] @ u_in).pow(2) for _, q in rows).flatten()
+    basis = torch.kron(u_out.contiguous(), u_in.contiguous())
+    return basis @ torch.diag(h) @ basis.T
+
+
+def remembering(every):
+    """run_row that runs a row once, for all blocks of `every` or the last of them."""
+    found = {}
+
+    def run(model, blocks, row, task, choice_ids):
+        if id(row) not in found:
+            found[id(row)] = run_row(model, every, row, task, choice_ids)
+        logits, quantities = found[id(row)]
+        return logits, quantities[-len(blocks):]
+
+    return run
+
+
+def evaluate_regression(model, blocks, calib, test, task, structure, run):
+    """structure: expand, reduce, ekfac, diag, exact (all blocks are one unit), or last-layer (exact, of the last block alone)."""
+    if structure == "last-layer":
+        blocks, structure = blocks[-1:], "exact"
+    kron = structure if structure in ("expand", "reduce") else "expand"
+    dense, traces, n_tokens, square_error = curvature(model, blocks, calib, task, None, kron, run)
+    theta_sq = [b.theta().pow(2).sum().item() for b in blocks]
+    names = [b.name for b in blocks]
+    rows, tested = ([run(model, blocks, row, task, None) for row in part] for part in (calib, test))
+    jacobians = [[j.reshape(-1) for _, _, j in quantities] for _, quantities in tested]
+    own = [[j.reshape(-1) for _, _, j in quantities] for _, quantities in rows]
+    if structure == "ekfac":
+        dense = [ekfac_block(rows, k) for k in range(len(blocks))]
+    elif structure == "diag":
+        dense = [torch.diag(sum(j[k].pow(2) for j in own)) for k in range(len(blocks))]
+    elif structure == "exact":
+        dense, theta_sq, names = [sum(torch.outer(torch.cat(j), torch.cat(j)) for j in own)], [sum(theta_sq)], ["all"]
+        jacobians = [[torch.cat(j)] for j in jacobians]
+    return [f for f, _ in tested], {
+        "n_tokens": n_tokens,
+        "n_modules": len(blocks),
+        "square_error": square_error,
+        "blocks": [{"name": b.name, "trace_in": a, "trace_out": g} for b, (a, g) in zip(blocks, traces)],
+        **regression_figures(dense, theta_sq, names, square_error, len(calib), jacobians),
+    }
+
+
 def reference(base, adapter, calib, test, choice_ids=None, params="lora", float32_islands=False):
     model, task = load_model(base, adapter, float32_islands)
     if (task == "CAUSAL_LM") != bool(choice_ids):
@@ -433,8 +556,14 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
     blocks = find_blocks(model, params)
     torch.testing.assert_close(run_row(model, [], test[0], task, choice_ids)[0], before, rtol=1e-12, atol=1e-12)
     result = {"task": "choice" if choice_ids else "seq", "n_classes": None, "choice_ids": choice_ids}
-    for kron in ("expand", "reduce"):
-        logits, part = evaluate(model, blocks, calib, test, task, choice_ids, kron)
+    regression, run = len(before) == 1, remembering(blocks)
+    more = {"lora": ("ekfac", "diag", "exact"), "head": ("last-layer",)} if regression else {}
+    for kron in ("expand", "reduce", *more.get(params, ())):
+        if regression:
+            result["task"] = "regression"
+            logits, part = evaluate_regression(model, blocks, calib, test, task, kron, run)
+        else:
+            logits, part = evaluate(model, blocks, calib, test, task, choice_ids, kron)
         result["n_classes"] = len(logits[0])
         result["logits"] = [f.tolist() for f in logits]
         result[kron] = part

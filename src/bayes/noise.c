@@ -1,0 +1,112 @@
+/* The noise variance s of a regression by the log marginal likelihood, together with the prior's
+ * precisions. With h the eigenvalues of H for noise 1, E the sum of squared errors of N rows:
+ *
+ *   L = -N/2 log(2 pi s) - E / (2 s) - sum_units [ lambda/2 |theta|^2 + 1/2 sum log(1 + h / (s lambda)) ]
+ *
+ * L is concave in log s and all log lambda together (log(1 + exp) is convex): there is one maximum. It is
+ * where the slope of the profile over the lambdas, which falls, is zero:
+ *
+ *   dL/dlog s = -N/2 + E / (2 s) + 1/2 sum h / (h + s lambda)
+ *
+ * Its root is not below E / N, where the last term alone is left. */
+#include "bayes/posterior.h"
+
+#include <float.h>
+#include <math.h>
+
+/* Adds up h / (h + s lambda). */
+static double share(const la_spectrum *s, double lambda) {
+    double sum = 0;
+    for (int64_t i = 0; i < s->rows; i++)
+        for (int64_t j = 0; j < s->cols; j++) {
+            double x = la_spectrum_at(s, i, j) / lambda;
+            sum += x / (1 + x);
+        }
+    return sum;
+}
+
+/* Parameters that the rows determine: the trace of H (H + lambda I)^-1. */
+static double effective(const la_posterior *p) {
+    double sum = 0;
+    if (p->directions.rank) {
+        la_spectrum all = {.rows = 1,
+                           .cols = p->directions.rank,
+                           .col = p->directions.values,
+                           .scale = la_curvature_scale(p)};
+        return share(&all, p->blocks[0].prior_precision);
+    }
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        la_spectrum s = la_block_spectrum(p, &p->blocks[b]);
+        sum += share(&s, p->blocks[b].prior_precision);
+    }
+    return sum;
+}
+
+static void set_noise(la_posterior *p, double noise) {
+    p->noise_variance = noise;
+    p->log_likelihood =
+        -0.5 * ((double)p->n_rows * log(2 * M_PI * noise) + p->square_error / noise);
+}
+
+la_status la_noise_set(la_posterior *posterior, double noise, double prior_scale, la_error *err) {
+    set_noise(posterior, noise);
+    return la_prior_scale(posterior, prior_scale, err);
+}
+
+/* The prior at a noise variance; *slope of the profile. */
+static la_status at_noise(la_posterior *p, la_prior_kind kind, double value, double noise,
+                          double *slope, la_error *err) {
+    set_noise(p, noise);
+    LA_TRY(la_prior_choose(p, kind, value, err));
+    *slope = 0.5 * (p->square_error / noise - (double)p->n_rows + effective(p));
+    return LA_OK;
+}
+
+/* Regula falsi in u = log s, the end that stays halved (Illinois). */
+static la_status find_root(la_posterior *p, la_prior_kind kind, double value, la_error *err) {
+    enum { STEPS = 200 };
+    double low = log(p->square_error / (double)p->n_rows), high = low, below, above, slope;
+    LA_TRY(at_noise(p, kind, value, exp(low), &below, err));
+    above = below;
+    for (int step = 0; above > 0 && step < STEPS; step++) {
+        low = high;
+        below = above;
+        high += 1;
+        LA_TRY(at_noise(p, kind, value, exp(high), &above, err));
+    }
+    for (int step = 0, side = 0; above < 0 && step < STEPS; step++) {
+        double at = (low * above - high * below) / (above - below);
+        if (!(at > low && at < high))
+            at = 0.5 * (low + high);
+        LA_TRY(at_noise(p, kind, value, exp(at), &slope, err));
+        if (fabs(slope) <= 4 * DBL_EPSILON * (double)p->n_rows || high - low < 1e-14)
+            return LA_OK;
+        if (slope > 0) {
+            above *= side > 0 ? 0.5 : 1;
+            low = at;
+            below = slope;
+            side = 1;
+        } else {
+            below *= side < 0 ? 0.5 : 1;
+            high = at;
+            above = slope;
+            side = -1;
+        }
+    }
+    return LA_OK;
+}
+
+la_status la_noise_choose(la_posterior *posterior, la_prior_kind kind, double value, double noise,
+                          la_error *err) {
+    double slope;
+    if (!isfinite(posterior->square_error))
+        return la_fail(err, LA_NUMERICAL, "the sum of squared errors is not finite");
+    if (noise > 0)
+        return at_noise(posterior, kind, value, noise, &slope, err);
+    if (!(posterior->square_error > 0))
+        return la_fail(err, LA_NUMERICAL,
+                       "the model is exact on all %lld rows: the log marginal likelihood has no "
+                       "maximum over the noise variance; give --noise VARIANCE",
+                       (long long)posterior->n_rows);
+    return find_root(posterior, kind, value, err);
+}

@@ -1,0 +1,292 @@
+/* The metrics of a regression against the independent reference
+ * (tests/reference/regression_metrics_reference.py), the bootstrap against resampling done the long way,
+ * and the report of prediction rows. */
+#include "support/support.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "output/regression_metrics.h"
+#include "pipeline/report_job.h"
+
+/* relative; 1.1e-15 was observed */
+static const double TOLERANCE = 4e-15;
+
+static la_gaussian *rows_of(const json_t *list, int64_t *n) {
+    size_t i;
+    const json_t *row;
+    *n = (int64_t)json_array_size(list);
+    la_gaussian *rows = calloc((size_t)*n, sizeof *rows);
+    json_array_foreach(list, i, row) rows[i] =
+        (la_gaussian){.label = number_at(row, "label"),
+                      .mean = number_at(row, "prediction"),
+                      .variance = number_at(row, "variance")};
+    return rows;
+}
+
+static double deviation(double found, const json_t *expected) {
+    if (json_is_null(expected) || isnan(found))
+        return json_is_null(expected) && isnan(found) ? 0 : INFINITY;
+    return fabs(found - json_number_value(expected)) / fabs(json_number_value(expected));
+}
+
+static void reference_cases(void **state) {
+    json_t *cases = load_json(fixture("metrics/regression_cases.json")), *one;
+    double worst = 0;
+    size_t i;
+    (void)state;
+    assert_int_equal(json_array_size(cases), 9);
+    json_array_foreach(cases, i, one) {
+        int64_t n;
+        double value[LA_REGRESSION_METRICS];
+        la_error err = {0};
+        la_gaussian *rows = rows_of(at(one, "rows"), &n);
+        const char *name = json_string_value(at(one, "name"));
+        assert_int_equal(json_object_size(at(one, "metrics")), LA_REGRESSION_METRICS);
+        assert_int_equal(la_regression_compute(n, rows, value, &err), LA_OK);
+        for (int m = 0; m < la_regression_metrics.n; m++) {
+            const json_t *want =
+                json_object_get(at(one, "metrics"), la_regression_metrics.list[m].name);
+            assert_non_null(want);
+            double off = deviation(value[m], want);
+            if (off > TOLERANCE)
+                print_message("%s: %s is off by %g\n", name, la_regression_metrics.list[m].name,
+                              off);
+            worst = fmax(worst, off);
+        }
+        free(rows);
+    }
+    json_decref(cases);
+    check_within("relative deviation from the reference", worst, TOLERANCE);
+}
+
+static void no_rows(void **state) {
+    double value[LA_REGRESSION_METRICS];
+    la_interval intervals[LA_REGRESSION_METRICS];
+    la_error err = {0};
+    (void)state;
+    assert_int_equal(la_regression_compute(0, NULL, value, &err), LA_BAD_INPUT);
+    err = (la_error){0};
+    assert_int_equal(la_regression_intervals(0, NULL, 10, 1, intervals, &err), LA_BAD_INPUT);
+}
+
+enum { ROWS = 40, RESAMPLES = 60 };
+
+static int compare_numbers(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Every resample written out as rows, ties and all. */
+static void bootstrap_the_long_way(void **state) {
+    la_gaussian rows[ROWS], drawn[ROWS];
+    la_interval found[LA_REGRESSION_METRICS], four[LA_REGRESSION_METRICS];
+    double values[LA_REGRESSION_METRICS][RESAMPLES], value[LA_REGRESSION_METRICS], worst = 0;
+    la_error err = {0};
+    (void)state;
+    for (int64_t i = 0; i < ROWS; i++) {
+        double number = (double)la_random_below(3, 1, (uint64_t)i, 9);
+        rows[i] = (la_gaussian){.label = number,
+                                .mean = number + (double)la_random_below(3, 2, (uint64_t)i, 5) - 2,
+                                .variance = 0.5 + 0.1 * (double)i};
+    }
+    for (int r = 0; r < RESAMPLES; r++) {
+        for (int64_t i = 0; i < ROWS; i++)
+            drawn[i] = rows[la_random_below(5, (uint64_t)r, (uint64_t)i, ROWS)];
+        assert_int_equal(la_regression_compute(ROWS, drawn, value, &err), LA_OK);
+        for (int m = 0; m < LA_REGRESSION_METRICS; m++)
+            values[m][r] = value[m];
+    }
+    omp_set_num_threads(1);
+    assert_int_equal(la_regression_intervals(ROWS, rows, RESAMPLES, 5, found, &err), LA_OK);
+    omp_set_num_threads(4);
+    assert_int_equal(la_regression_intervals(ROWS, rows, RESAMPLES, 5, four, &err), LA_OK);
+    assert_memory_equal(found, four, sizeof found);
+    for (int m = 0; m < LA_REGRESSION_METRICS; m++) {
+        const double ends[] = {found[m].lo, found[m].hi}, shares[] = {0.025, 0.975};
+        qsort(values[m], RESAMPLES, sizeof values[m][0], compare_numbers);
+        for (int end = 0; end < 2; end++) {
+            double place = shares[end] * (RESAMPLES - 1);
+            int below = (int)place;
+            double want =
+                values[m][below] + (place - below) * (values[m][below + 1] - values[m][below]);
+            worst = fmax(worst, relative(ends[end], want, 1e-12));
+        }
+    }
+    check_within("bootstrap against written-out resamples", worst, 1.2e-15);
+}
+
+/* ---- reports ---- */
+
+static const char three_rows[] =
+    "{\"index\":0,\"label\":1,\"prediction\":1.5,\"variance\":0.5,\"noise_variance\":0.25,"
+    "\"confidence_kind\":\"laplace-gaussian\"}\n"
+    "{\"index\":1,\"label\":-2.5,\"prediction\":-2,\"variance\":0.5,\"noise_variance\":0.25,"
+    "\"confidence_kind\":\"laplace-gaussian\"}\n"
+    "{\"index\":2,\"prediction\":4,\"variance\":1,\"noise_variance\":0.25,"
+    "\"confidence_kind\":\"laplace-gaussian\"}\n"
+    "{\"index\":3,\"label\":0.25,\"prediction\":0.25,\"variance\":1.5,\"map_variance\":0.5,"
+    "\"noise_variance\":0.25,\"map_prediction\":0.75,\"confidence_kind\":\"laplace-gaussian\"}\n";
+
+static la_status write_report(const char *rows, const char *format, la_gate_options gates,
+                              char **out, int *failed, la_error *err) {
+    const char *from = scratch("rows.jsonl"), *to = scratch("report");
+    size_t length;
+    write_file(from, rows, strlen(rows));
+    la_report_options options = {.predictions = from, .format = format, .out = to, .gates = gates};
+    *err = (la_error){0};
+    la_status status = la_report_run(&options, failed, err);
+    *out = status == LA_OK ? read_file(to, &length) : NULL;
+    return status;
+}
+
+static void report_json(void **state) {
+    static const char *const max[] = {"nll=0.5", "coverage_90=1"}, *const min[] = {"pearson=0.9"};
+    char *text;
+    int failed;
+    la_error err;
+    (void)state;
+    la_gate_options gates = {.max = max, .n_max = 2, .min = min, .n_min = 1};
+    assert_int_equal(write_report(three_rows, "json", gates, &text, &failed, &err), LA_OK);
+    json_t *root = json_loads(text, 0, NULL);
+    assert_int_equal(failed, 1);
+    assert_string_equal(json_string_value(at(root, "task")), "regression");
+    assert_int_equal((int)number_at(root, "n"), 3);
+    assert_null(json_object_get(root, "bins"));
+    assert_int_equal(json_object_size(at(root, "metrics")), LA_REGRESSION_METRICS);
+    assert_int_equal(json_object_size(at(root, "ci")), LA_REGRESSION_METRICS);
+    double nll = 0.5 * log(2 * M_PI) + (log(0.5) + log(1.5) / 2 + 0.5) / 3;
+    /* rows 0 and 1 miss by 0.5 under 0.25, row 3 by 0.5 under 0.5 */
+    double map_nll = 0.5 * log(2 * M_PI) + (log(0.25) + log(0.5) / 2 + 1 + 0.25) / 3;
+    assert_true(relative(number_at(root, "metrics/nll"), nll, 1) < 1e-15);
+    assert_true(relative(number_at(root, "map_metrics/nll"), map_nll, 1) < 1e-15);
+    assert_true(relative(number_at(root, "map_metrics/mae"), 0.5, 1) < 1e-15);
+    assert_true(relative(number_at(root, "metrics/mae"), 1 / 3.0, 1) < 1e-15);
+    assert_true(number_at(root, "provenance/n_unlabelled") == 1);
+    json_decref(root);
+    free(text);
+}
+
+static void report_forms(void **state) {
+    static const char *const max[] = {"crps=9"};
+    static const struct {
+        const char *format, *pieces[4];
+    } forms[] = {
+        {"text",
+         {"3 rows, a regression, confidence: laplace-gaussian", "coverage_90", "PASS  crps"}},
+        {"markdown", {"| `spearman` | ", "| `crps <= 9` |", "a regression"}},
+        {"html", {"<td>sharpness</td>", "a regression", "crps &lt;= 9"}},
+        {"junit", {"<property name=\"rmse\" value=\"", "name=\"crps &lt;= 9\" time=\"0\"/>"}},
+    };
+    (void)state;
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        char *text;
+        int failed;
+        la_error err;
+        la_gate_options gates = {.max = max, .n_max = 1};
+        assert_int_equal(write_report(three_rows, forms[f].format, gates, &text, &failed, &err),
+                         LA_OK);
+        for (int i = 0; forms[f].pieces[i]; i++)
+            if (!strstr(text, forms[f].pieces[i]))
+                fail_msg("%s: no \"%s\" in %s", forms[f].format, forms[f].pieces[i], text);
+        assert_null(strstr(text, "eliability"));
+        assert_null(strstr(text, "accuracy"));
+        free(text);
+    }
+}
+
+/* A metric of one task is no metric of the other. */
+static void gates_of_the_other_task(void **state) {
+    static const char *const ece[] = {"ece=1"}, *const rmse[] = {"rmse=1"};
+    char *text;
+    int failed;
+    la_error err;
+    (void)state;
+    la_gate_options gates = {.max = ece, .n_max = 1};
+    assert_int_equal(write_report(three_rows, "json", gates, &text, &failed, &err), LA_USAGE);
+    assert_non_null(strstr(err.message, "--max ece"));
+    assert_non_null(strstr(err.message, "rmse, mae"));
+    gates.max = rmse;
+    assert_int_equal(write_report("{\"index\":0,\"label\":1,\"probs\":[0.5,0.5]}\n", "json", gates,
+                                  &text, &failed, &err),
+                     LA_USAGE);
+    assert_non_null(strstr(err.message, "--max rmse"));
+    assert_non_null(strstr(err.message, "of classes"));
+}
+
+static void regression_against_a_baseline(void **state) {
+    static const char *const limit[] = {"rmse=0.1", "crps=0"};
+    const char *baseline = scratch("baseline.json");
+    char *text;
+    int failed;
+    la_error err;
+    (void)state;
+    assert_int_equal(write_report(three_rows, "json", (la_gate_options){0}, &text, &failed, &err),
+                     LA_OK);
+    write_file(baseline, text, strlen(text));
+    free(text);
+    /* every miss is twice as large */
+    static const char worse[] = "{\"label\":1,\"prediction\":2,\"variance\":0.5}\n"
+                                "{\"label\":-2.5,\"prediction\":-1.5,\"variance\":0.5}\n"
+                                "{\"label\":0.25,\"prediction\":0.25,\"variance\":1.5}\n";
+    la_gate_options gates = {.baseline = baseline, .max_regression = limit, .n_max_regression = 2};
+    assert_int_equal(write_report(three_rows, "json", gates, &text, &failed, &err), LA_OK);
+    assert_int_equal(failed, 0);
+    free(text);
+    assert_int_equal(write_report(worse, "json", gates, &text, &failed, &err), LA_OK);
+    assert_int_equal(failed, 2);
+    json_t *root = json_loads(text, 0, NULL);
+    assert_int_equal(json_object_size(at(root, "map_metrics")), 0);
+    json_decref(root);
+    free(text);
+    assert_int_equal(write_report("{\"label\":1,\"probs\":[0.5,0.5]}\n", "json",
+                                  (la_gate_options){.baseline = baseline}, &text, &failed, &err),
+                     LA_BAD_INPUT);
+}
+
+static void bad_rows(void **state) {
+#define GOOD_ROW "{\"label\":1,\"prediction\":2,\"variance\":0.5}\n"
+    static const struct {
+        const char *rows, *pieces[2];
+    } bad[] = {
+        {GOOD_ROW "{\"label\":1,\"prediction\":2,\"variance\":0}\n", {":2", "variance"}},
+        {GOOD_ROW "{\"label\":1,\"prediction\":2,\"variance\":-1}\n", {":2", "-1"}},
+        {GOOD_ROW "{\"label\":1,\"prediction\":\"2\",\"variance\":1}\n", {":2", "prediction"}},
+        {GOOD_ROW "{\"label\":\"1\",\"prediction\":2,\"variance\":1}\n", {":2", "label"}},
+        {GOOD_ROW "{\"label\":1,\"probs\":[0.5,0.5]}\n", {":2", "regression"}},
+        {GOOD_ROW "{\"label\":1,\"prediction\":2}\n", {":2", "variance"}},
+        {GOOD_ROW "{\"label\":1,\"prediction\":2,\"variance\":1,\"noise_variance\":0}\n",
+         {":2", "noise_variance"}},
+        {"{\"label\":1,\"probs\":[0.5,0.5]}\n" GOOD_ROW, {":2", "probs"}},
+        {"{\"prediction\":2,\"variance\":1}\n", {"no row to measure", "variance"}},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *text;
+        int failed;
+        la_error err;
+        assert_int_equal(
+            write_report(bad[i].rows, "json", (la_gate_options){0}, &text, &failed, &err),
+            LA_BAD_INPUT);
+        for (int k = 0; k < 2; k++)
+            if (!strstr(err.message, bad[i].pieces[k]))
+                fail_msg("no \"%s\" in: %s", bad[i].pieces[k], err.message);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reference_cases),
+        cmocka_unit_test(no_rows),
+        cmocka_unit_test(bootstrap_the_long_way),
+        cmocka_unit_test(report_json),
+        cmocka_unit_test(report_forms),
+        cmocka_unit_test(gates_of_the_other_task),
+        cmocka_unit_test(regression_against_a_baseline),
+        cmocka_unit_test(bad_rows),
+    };
+    return cmocka_run_group_tests_name("regression metrics", tests, NULL, NULL);
+}
