@@ -24,7 +24,7 @@ def pack(folder, dtype, kind, double, blocksize, skipped):
     save_file({k: out[k].contiguous() for k in sorted(out)}, path, metadata={"format": "pt"})
 
 
-def llama(folder, rnd, kind, dtype, double, blocksize=64, skipped=()):
+def llama(folder, rnd, kind, dtype, double, blocksize=64, skipped=(), dora=False):
     names = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
     quantisation = dict(
         quant_method="bitsandbytes", load_in_4bit=True, load_in_8bit=False, bnb_4bit_quant_type=kind, bnb_4bit_use_double_quant=double,
@@ -35,7 +35,7 @@ def llama(folder, rnd, kind, dtype, double, blocksize=64, skipped=()):
         attention_bias=False, mlp_bias=False, tie_word_embeddings=True, torch_dtype=names[dtype], rope_theta=10000.0,
         quantization_config=quantisation,
     )
-    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, use_dora=dora, target_modules=["q_proj", "v_proj", "down_proj"])
     return case(
         folder, rnd, cfg, lora, choice_ids=[12, 50, 33], embedding_std=0.3, prepare=lambda: pack(folder, dtype, kind, double, blocksize, skipped)
     )
@@ -51,4 +51,9 @@ def fp4_double(folder, rnd):
     return llama(folder, rnd, "fp4", torch.bfloat16, True, 128, ["lm_head", "up_proj"])
 
 
-MADE = {"llama-nf4-single": (nf4_single, 501), "llama-fp4-double": (fp4_double, 502)}
+def dora_nf4(folder, rnd):
+    """DoRA on a packed base: the norms are of the weights that the codes stand for."""
+    return llama(folder, rnd, "nf4", torch.float32, False, dora=True)
+
+
+MADE = {"llama-nf4-single": (nf4_single, 501), "llama-fp4-double": (fp4_double, 502), "dora-nf4": (dora_nf4, 503)}

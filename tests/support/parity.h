@@ -59,6 +59,7 @@
     CASE(dora, "dora")                                                                             \
     CASE(dora_bert, "dora-bert")                                                                   \
     CASE(dora_gpt2, "dora-gpt2")                                                                   \
+    CASE(dora_nf4, "dora-nf4")                                                                     \
     CASE(adalora, "adalora")                                                                       \
     CASE(adalora_pruned, "adalora-pruned")                                                         \
     CASE(lora_bias, "lora-bias")                                                                   \
