@@ -69,6 +69,8 @@ typedef enum la_params {
     LA_PARAMS_LORA,
     LA_PARAMS_LORA_HEAD,
     LA_PARAMS_HEAD,
+    LA_PARAMS_LORA_MAGNITUDE, /* DoRA's magnitudes too */
+    LA_PARAMS_LORA_MAGNITUDE_HEAD,
     LA_PARAMS_LAST /* the head's last layer */
 } la_params;
 typedef enum la_predictive {

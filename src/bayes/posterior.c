@@ -6,7 +6,8 @@ const char *const la_curvature_names[LA_CURVATURES] = {"kron", "ekfac", "diag", 
                                                        "last-layer"};
 const char *const la_kron_names[LA_KRONS] = {"expand", "reduce"};
 const char *const la_prior_names[LA_PRIORS] = {"global", "module", "fixed", "layer", "kind"};
-const char *const la_params_names[LA_PARAM_SETS] = {"lora", "lora+head", "head", "last"};
+const char *const la_params_names[LA_PARAM_SETS] = {
+    "lora", "lora+head", "head", "lora+magnitude", "lora+magnitude+head", "last"};
 const char *const la_method_names[LA_METHODS] = {"map",
                                                  "temperature",
                                                  "laplace",

@@ -179,7 +179,7 @@ static la_status fit(const la_cli *cli, la_error *err) {
     LA_TRY(la_cli_choice("curvature", cli->curvature, la_curvature_names, LA_CURVATURES, &curvature,
                          err));
     LA_TRY(la_cli_choice("kron", cli->kron, la_kron_names, LA_KRONS, &kron, err));
-    LA_TRY(la_cli_choice("params", cli->params, la_params_names, 3, &params, err));
+    LA_TRY(la_cli_choice("params", cli->params, la_params_names, LA_PARAMS_LAST, &params, err));
     options.kron = (la_kron)kron;
     options.params = (la_params)params;
     options.curvature = (la_curvature)curvature;

@@ -221,6 +221,15 @@ la_status la_adapter_check_keys(const la_adapter *adapter, const char *const *kn
     return LA_OK;
 }
 
+void la_site_ones(la_backend *be, const la_site_pass *pass, la_mat *ones, la_mat *fewer) {
+    la_mat nothing = *pass->io.x; /* one behind nothing */
+    nothing.cols = 0;
+    *ones = la_mat_of(nothing.type, pass->state_all.data, nothing.rows, 1);
+    be->ops->append_one(be, &nothing, ones);
+    *fewer = *ones;
+    fewer->rows = pass->io.x_at_g->rows;
+}
+
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
     /* only keys that change the numbers: a re-saved configuration is still the same adapter */
     static const char *const keys[] = {

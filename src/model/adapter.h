@@ -23,6 +23,7 @@ typedef struct la_block {
     bool per_row;        /* sees one token a row (pooled state), not all */
     bool is_head;
     int64_t n_virtual; /* tokens that it sees in every row, whatever its length; 0: the row's */
+    bool is_magnitude; /* DoRA's */
     bool wanted;       /* part of the posterior */
 } la_block;
 
@@ -44,7 +45,7 @@ typedef struct la_block_visitor {
 
 typedef struct la_adapter_kind la_adapter_kind;
 
-enum { LA_SITE_BLOCKS = 2 };
+enum { LA_SITE_BLOCKS = 3 };
 
 /* An adapted projection. Owned by the model. */
 typedef struct la_site {
@@ -57,9 +58,11 @@ typedef struct la_site {
     la_mat a, b; /* [r, in], [out, r] */
     float scale;
     const float *bias; /* on the host: what it adds to the projection's bias; NULL: nothing */
-    /* DoRA: (W x + scale B A x) times this, column by column, before bias and residual; NULL: not.
-     * Until la_dora_finish these are the trained magnitudes. */
-    const float *out_scale; /* [out] */
+    /* DoRA: (W x + scale B A x) times out_scale, column by column, before bias and residual. Where the
+     * magnitudes are wanted as a block, forward keeps the product over norms, and multiplies by them. */
+    const float *out_scale, *inverse_norm; /* [out] magnitude / norm, 1 / norm; NULL: not */
+    la_mat magnitude;                      /* [out, 1], f32; data NULL: not */
+    bool keeps_product;
     /* AdaLoRA: A x times this, column by column; NULL: not */
     const float *state_scale; /* [r] */
     /* IA3: output (with the bias) or input times this, column by column; data NULL: not */
@@ -143,6 +146,9 @@ float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square,
  * NULL). */
 la_status la_adapter_check_keys(const la_adapter *adapter, const char *const *known,
                                 const char *const *more, la_error *err);
+/* Inputs of blocks that are vectors: a column of ones for x, in state_all, and as much of it as x_at_g
+ * has rows. */
+void la_site_ones(la_backend *be, const la_site_pass *pass, la_mat *ones, la_mat *fewer);
 /* Adds tensors and what the forward pass depends on. */
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err);
 

@@ -75,12 +75,8 @@ static void forward(la_backend *be, const la_linear *linear, const la_mat *x,
 
 static void visit(la_backend *be, const la_site *site, const la_site_pass *pass, const la_mat *g) {
     la_block_io io = pass->io;
-    /* a column of ones: one behind nothing */
-    la_mat nothing = *io.x;
-    nothing.cols = 0;
-    la_mat ones = la_mat_of(io.x->type, pass->state_all.data, io.x->rows, 1), fewer = ones;
-    be->ops->append_one(be, &nothing, &ones);
-    fewer.rows = io.x_at_g->rows;
+    la_mat ones, fewer;
+    la_site_ones(be, pass, &ones, &fewer);
     io.x_at_g = io.x == io.x_at_g ? &ones : &fewer;
     io.x = &ones;
     io.g = g;

@@ -4,7 +4,8 @@
  *   B: input A x, cotangent scale g
  * DoRA (arXiv 2402.09353): y = c (W x + scale B (A x)) with c = magnitude / norm of the rows of
  * W + scale B A, held constant when the gradient is taken (section 4.3 there): the same blocks, with
- * c g for g. A network drawn from the posterior keeps c too. */
+ * c g for g. A network drawn from the posterior keeps the norms too. With the magnitudes as a block:
+ *   magnitude: input 1, cotangent g o (W x + scale B (A x)) / norm */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "input/json.h"
 #include "model/adapter_lora.h"
@@ -217,7 +218,7 @@ static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *modul
     double square;
     if (!bias)
         return LA_OK;
-    if (site->out_scale)
+    if (site->magnitude.data)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: tensor \"%s\" is a bias behind DoRA, which PEFT does not have either",
                        bias->file, bias->name);
@@ -242,7 +243,7 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
         return LA_OK;
     site->kind = &la_adapter_lora;
     LA_TRY(la_lora_scale(adapter, module, site->a.rows, &site->scale, err));
-    LA_TRY(la_dora_bind(adapter, pool, module, site, err));
+    LA_TRY(la_dora_bind(adapter, pool, module, site, &blocks[2], n_blocks, err));
     return bind_bias(adapter, pool, module, site, err);
 }
 
@@ -253,22 +254,55 @@ static void reduce(la_backend *be, const la_site *site, const la_mat *x, la_mat 
         be->ops->scale_columns(be, state, site->state_scale, NULL, NULL, state);
 }
 
+/* Of a site that keeps its product, the state is two matrices, one behind the other. */
+static la_mat product_of(const la_site *site, const la_mat *state) {
+    return la_mat_of(state->type, state->data, state->rows, site->out);
+}
+static la_mat reduced_of(const la_site *site, const la_mat *state) {
+    if (!site->keeps_product)
+        return *state;
+    size_t before = (size_t)(state->rows * site->out) * la_dtype_size(state->type);
+    return la_mat_of(state->type, (char *)state->data + before, state->rows, site->a.rows);
+}
+
 void la_lora_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                      const la_mat *residual, la_mat *state, la_mat *y) {
     const la_site *site = linear->site;
     const la_mat *bias = linear->bias.data ? &linear->bias : NULL;
     bool scaled = site->out_scale != NULL;
-    be->ops->linear(be, x, &linear->w, scaled ? NULL : bias, scaled ? NULL : residual, y);
-    reduce(be, site, x, state);
-    be->ops->gemm(be, false, true, site->scale, state, &site->b, 1, y);
-    if (scaled)
+    la_mat small = reduced_of(site, state);
+    la_mat sum = site->keeps_product ? product_of(site, state) : *y;
+    be->ops->linear(be, x, &linear->w, scaled ? NULL : bias, scaled ? NULL : residual, &sum);
+    reduce(be, site, x, &small);
+    be->ops->gemm(be, false, true, site->scale, &small, &site->b, 1, &sum);
+    if (site->keeps_product) {
+        be->ops->scale_columns(be, &sum, site->inverse_norm, NULL, NULL, &sum);
+        be->ops->scale_columns(be, &sum, site->magnitude.data, bias, residual, y);
+    } else if (scaled)
         be->ops->scale_columns(be, y, site->out_scale, bias, residual, y);
+}
+
+static void visit_magnitude(la_backend *be, const la_site *site, const la_site_pass *pass) {
+    la_mat z = product_of(site, pass->state), g = product_of(site, &pass->state_g), ones, fewer;
+    la_block_io io = pass->io;
+    /* g o z */
+    be->ops->activation_backward(be, LA_ACT_NONE, &z, &z, io.n_rhs, io.g, &g, NULL);
+    la_site_ones(be, pass, &ones, &fewer);
+    io.x_at_g = io.x == io.x_at_g ? &ones : &fewer;
+    io.x = &ones;
+    io.g = &g;
+    io.g_scale = 1;
+    pass->visitor->visit(pass->visitor->user, site->blocks[2], &io);
 }
 
 void la_lora_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
     const la_site *site = linear->site;
     la_block_io io = pass->io;
-    la_mat ga = pass->state_g, all = pass->state_all, scaled = pass->scaled_g;
+    la_mat ga = reduced_of(site, &pass->state_g), small = reduced_of(site, pass->state);
+    la_mat all = la_mat_of(io.x->type, pass->state_all.data, io.x->rows, site->a.rows);
+    la_mat scaled = pass->scaled_g;
+    if (site->keeps_product && pass->visitor)
+        visit_magnitude(be, site, pass);
     if (site->out_scale) {
         be->ops->scale_columns(be, io.g, site->out_scale, NULL, NULL, &scaled);
         io.g = &scaled;
@@ -284,8 +318,8 @@ void la_lora_backward(la_backend *be, const la_linear *linear, const la_site_pas
         a.g = &ga;
         a.g_scale = 1;
         pass->visitor->visit(pass->visitor->user, site->blocks[0], &a);
-        b.x_at_g = pass->state;
-        b.x = pass->state;
+        b.x_at_g = &small;
+        b.x = &small;
         if (io.x != io.x_at_g) {
             reduce(be, site, io.x, &all);
             b.x = &all;

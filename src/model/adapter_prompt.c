@@ -24,7 +24,8 @@ static la_status check_prefix(const la_adapter *adapter, const la_log *log, la_e
 }
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err) {
+                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
+                      la_error *err) {
     (void)adapter;
     (void)pool;
     (void)module;

@@ -226,7 +226,8 @@ void la_bottleneck_backward(la_backend *be, const la_bottleneck *e, const la_bot
 /* ---- the kind ---- */
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[2], int *n_blocks, bool *adapted, la_error *err) {
+                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
+                      la_error *err) {
     (void)adapter;
     (void)pool;
     (void)module;

@@ -3,12 +3,12 @@
 #include "input/json.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                       la_error *err) {
+                       la_block *block, int *n_blocks, la_error *err) {
     bool used = false;
-    double square;
     LA_TRY(la_json_bool(adapter->config, adapter->config_path, "use_dora", false, &used, err));
     if (!used)
         return LA_OK;
@@ -22,7 +22,15 @@ la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, l
     if (m->count != site->out)
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
                        m->file, m->name, (long long)m->count, (long long)site->out);
-    site->out_scale = la_adapter_values(pool, m, &square, err);
+    site->magnitude =
+        la_mat_f32(la_adapter_values(pool, m, &block->theta_square, err), site->out, 1);
+    block->out = site->out;
+    block->in = 1;
+    block->is_magnitude = true;
+    char name[1024];
+    int length = snprintf(name, sizeof name, "%s.lora_magnitude_vector", module);
+    block->name = la_pool_text(pool, name, (size_t)length, err);
+    ++*n_blocks;
     return err->status;
 }
 
@@ -60,8 +68,10 @@ la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *po
                          la_error *err) {
     int64_t out = site->b.rows, bad = -1;
     bool short_of_memory = false;
+    const float *magnitude = site->magnitude.data;
     float *scale = la_pool_take(pool, (size_t)out, sizeof *scale, err);
-    if (!scale)
+    float *inverse = la_pool_take(pool, (size_t)out, sizeof *inverse, err);
+    if (!scale || !inverse)
         return err->status;
 #pragma omp parallel
     {
@@ -74,7 +84,8 @@ la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *po
                 continue;
             read_row(w, i, row);
             double norm = norm_of(site, row, (const float *)site->b.data + i * site->b.cols, sum);
-            scale[i] = (float)((double)site->out_scale[i] / norm);
+            scale[i] = (float)((double)magnitude[i] / norm);
+            inverse[i] = (float)(1 / norm);
         }
 #pragma omp critical
         short_of_memory |= !able;
@@ -84,7 +95,7 @@ la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *po
     if (short_of_memory)
         return la_fail(err, LA_RESOURCE, "out of memory for the norms of %s", site->module);
     for (int64_t i = out - 1; i >= 0; i--)
-        if (!isfinite(scale[i]))
+        if (!isfinite(inverse[i]))
             bad = i;
     if (bad >= 0)
         return la_fail(err, LA_BAD_INPUT,
@@ -92,5 +103,6 @@ la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *po
                        "divides by; is this the base it was trained on?",
                        adapter->config_path, site->module, (long long)bad);
     site->out_scale = scale;
+    site->inverse_norm = inverse;
     return LA_OK;
 }

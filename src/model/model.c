@@ -276,7 +276,6 @@ static la_status keep_rows(binder *b, const site_place *at, la_mat *m, la_error 
 /* Cuts the site down to the outputs that are computed. */
 static la_status keep_outputs(binder *b, const site_place *at, la_site *site,
                               la_block blocks[LA_SITE_BLOCKS], la_error *err) {
-    la_mat scale = la_mat_f32((void *)(uintptr_t)site->out_scale, site->out, 1);
     la_mat bias = la_mat_f32((void *)(uintptr_t)site->bias, site->out, 1);
     site->out = at->n_rows;
     if (site->b.data) {
@@ -287,25 +286,26 @@ static la_status keep_outputs(binder *b, const site_place *at, la_site *site,
         LA_TRY(keep_rows(b, at, &site->vector, err));
         blocks[0].out = site->state_cols = at->n_rows;
     }
-    if (scale.data)
-        LA_TRY(keep_rows(b, at, &scale, err));
+    if (site->magnitude.data) {
+        LA_TRY(keep_rows(b, at, &site->magnitude, err));
+        blocks[2].out = at->n_rows;
+    }
     if (bias.data)
         LA_TRY(keep_rows(b, at, &bias, err));
-    site->out_scale = scale.data;
     site->bias = bias.data;
     return LA_OK;
 }
 
 /* Notes what of a site the backend will read. */
 static la_status place_site(binder *b, const site_place *at, la_site *site, la_error *err) {
-    la_mat *matrices[] = {&site->a, &site->b, &site->vector};
-    const float **vectors[] = {&site->out_scale, &site->state_scale};
-    int64_t lengths[] = {site->out, site->a.rows};
+    la_mat *matrices[] = {&site->a, &site->b, &site->vector, &site->magnitude};
+    const float **vectors[] = {&site->out_scale, &site->inverse_norm, &site->state_scale};
+    int64_t lengths[] = {site->out, site->out, site->a.rows};
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
         la_mat *m = matrices[i];
         if (!m->data)
             continue;
-        m->type = at->of_head || m == &site->vector ? LA_F32 : b->model->be->activation;
+        m->type = at->of_head || i > 1 ? LA_F32 : b->model->be->activation;
         LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
     }
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
@@ -319,7 +319,7 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
                            la_error *err) {
     la_model *model = b->model;
     la_adapter *adapter = &model->adapter;
-    la_site site = {.out = linear->w.rows, .in = linear->w.cols, .blocks = {-1, -1}};
+    la_site site = {.out = linear->w.rows, .in = linear->w.cols, .blocks = {-1, -1, -1}};
     la_block blocks[LA_SITE_BLOCKS] = {0};
     int n_blocks = 0;
     bool adapted = false;
@@ -341,7 +341,7 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
     la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!site.module || !kept)
         return err->status;
-    if (site.out_scale) {
+    if (site.magnitude.data) {
         LA_TRY(la_dora_finish(adapter, at->w, &model->pool, &site, err));
         if (site.out > model->max_scaled_cols)
             model->max_scaled_cols = site.out;
@@ -789,11 +789,15 @@ bool la_head_reads_all(const la_model *model) {
 }
 
 bool la_block_in(const la_model *model, int64_t block, la_params params) {
-    bool is_head = model->blocks[block].is_head;
+    bool is_head = model->blocks[block].is_head, is_magnitude = model->blocks[block].is_magnitude;
     switch (params) {
     case LA_PARAMS_LORA:
-        return !is_head;
+        return !is_head && !is_magnitude;
     case LA_PARAMS_LORA_HEAD:
+        return !is_magnitude;
+    case LA_PARAMS_LORA_MAGNITUDE:
+        return !is_head;
+    case LA_PARAMS_LORA_MAGNITUDE_HEAD:
         return true;
     case LA_PARAMS_HEAD:
         return is_head;
@@ -812,21 +816,53 @@ static void select_prompt(la_model *model) {
     model->lowest_stage = LA_STAGE_QKV;
 }
 
+static int64_t count_sites(const la_model *model) {
+    return model->config.layers * LA_SLOTS + model->n_head + 1;
+}
+
+static la_site *site_at(const la_model *model, int64_t i) {
+    int64_t slots = model->config.layers * LA_SLOTS;
+    if (i < slots)
+        return model->layers[i / LA_SLOTS].linear[i % LA_SLOTS].site;
+    return i < slots + model->n_head ? model->head[i - slots].linear.site
+                                     : model->embed_project.site;
+}
+
+/* The site's forward leaves what its magnitudes multiply. */
+static void keep_product(la_model *model, la_site *site) {
+    if (!site || !site->magnitude.data)
+        return;
+    site->keeps_product = true;
+    site->state_cols += site->out;
+    if (site->state_cols > model->max_state_cols)
+        model->max_state_cols = site->state_cols;
+}
+
 static la_status select_blocks(binder *b, la_params params, la_error *err) {
     la_model *model = b->model;
-    int64_t lora = 0, head = 0, wanted = 0;
-    bool of_lora = params == LA_PARAMS_LORA || params == LA_PARAMS_LORA_HEAD;
+    int64_t lora = 0, head = 0, magnitudes = 0, wanted = 0;
+    bool of_head = params != LA_PARAMS_LORA && params != LA_PARAMS_LORA_MAGNITUDE;
+    bool of_magnitude =
+        params == LA_PARAMS_LORA_MAGNITUDE || params == LA_PARAMS_LORA_MAGNITUDE_HEAD;
+    bool of_lora = of_magnitude || params == LA_PARAMS_LORA || params == LA_PARAMS_LORA_HEAD;
     for (int64_t i = 0; i < model->n_blocks; i++) {
         la_block *block = &model->blocks[i];
         block->wanted = la_block_in(model, i, params);
         lora += !block->is_head;
         head += block->is_head;
+        magnitudes += block->is_magnitude;
         wanted += block->wanted;
     }
     if (!lora && of_lora)
         return la_fail(err, LA_BAD_INPUT, "%s: holds no adapter weights for this base",
                        model->adapter.config_path);
-    if (!wanted || (!head && params != LA_PARAMS_LORA))
+    if (!magnitudes && of_magnitude)
+        return la_fail(err, LA_BAD_INPUT,
+                       "--params: %s does not say use_dora, the adapter holds no magnitudes",
+                       model->adapter.config_path);
+    for (int64_t i = 0; of_magnitude && i < count_sites(model); i++)
+        keep_product(model, site_at(model, i));
+    if (!wanted || (!head && of_head))
         return la_fail(err, LA_BAD_INPUT,
                        "--params: the adapter holds no trained head (modules_to_save)");
     model->lowest_layer = model->config.layers;

@@ -25,6 +25,8 @@ static bool find_at(la_linear *linear, int64_t block, place *p) {
         p->weight = site->vector.data ? &site->vector : &site->a;
     else if (site && site->blocks[1] == block)
         p->weight = &site->b;
+    else if (site && site->blocks[2] == block)
+        p->weight = &site->magnitude;
     return p->weight != NULL;
 }
 

@@ -304,6 +304,8 @@ static const form forms[] = {
     {"bottleneck", "parallel-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
     {"f16 head", "bert-f16-head", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_HEAD, 0, 0.1},
     {"DoRA", "dora-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"DoRA, magnitudes, head", "dora-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND,
+     LA_PARAMS_LORA_MAGNITUDE_HEAD, 0, 0.1},
     {"AdaLoRA", "adalora", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
     {"IA3", "ia3-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
     {"IA3, ekfac", "ia3-bert", LA_CURVATURE_EKFAC, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},

@@ -6,6 +6,7 @@ import bottlenecks
 from fixture_tools import bert_config, case, labels, llama_config
 
 EVERY = ("lora", "lora+head", "head")
+MAGNITUDES = ("lora+magnitude", "lora+magnitude+head")
 CHOICES = [12, 50, 33]
 LENGTHS = (4, 20)
 
@@ -41,13 +42,13 @@ def on_llama(folder, rnd, config, cfg=None, **kw):
 
 def dora_bert(folder, rnd):
     """DoRA with biases in the base layers; the norm of the columns is held when the gradient is taken."""
-    return on_bert(folder, rnd, LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, use_dora=True, target_modules=["query", "output.dense"]))
+    return on_bert(folder, rnd, LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, use_dora=True, target_modules=["query", "output.dense"]), EVERY + MAGNITUDES)
 
 
 def dora_gpt2(folder, rnd):
     """DoRA on a Conv1D, whose weight lies transposed."""
     lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, use_dora=True, fan_in_fan_out=True, target_modules=["c_attn", "c_fc"])
-    return case(folder, rnd, small_gpt2(), lora, choice_ids=CHOICES, lengths=LENGTHS, embedding_std=0.4)
+    return case(folder, rnd, small_gpt2(), lora, ("lora", "lora+magnitude"), choice_ids=CHOICES, lengths=LENGTHS, embedding_std=0.4)
 
 
 def embedding_llama(folder, rnd):

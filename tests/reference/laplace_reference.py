@@ -149,6 +149,25 @@ def ia3_block(name, module):
     return [vector]
 
 
+def magnitude_blocks(name, module):
+    """DoRA with its magnitudes as one more block: their input is 1 at every token, and they multiply the product over the norms, which are
+    held."""
+    a, b = module.lora_A["default"], module.lora_B["default"]
+    base, scale = module.base_layer, module.scaling["default"]
+    blocks = [Block(f"{name}.lora_A", a.weight), Block(f"{name}.lora_B", b.weight)]
+    vector = Block(f"{name}.lora_magnitude_vector", module.lora_magnitude_vector["default"].weight.detach().reshape(-1, 1).clone())
+    weight = base.weight.T if module.fan_in_fan_out else base.weight
+    norm = (weight + scale * b.weight @ a.weight).norm(dim=1).detach()
+
+    def forward(x):
+        product = (x @ weight.T + scale * blocks[1].apply(blocks[0].apply(x))) / norm
+        y = product * vector.apply(torch.ones(*x.shape[:-1], 1, dtype=F64))
+        return y if base.bias is None else y + base.bias
+
+    module.forward = forward
+    return [*blocks, vector]
+
+
 def prompt_blocks(model, config):
     """Prompt and prefix tuning: the columns of the stored table [n, ..] are one block, or a key and a value for every layer."""
     encoder = model.prompt_encoder["default"]
@@ -186,7 +205,10 @@ def find_blocks(model, params):
     for name, module in model.named_modules():
         short = name.removeprefix("base_model." if config.is_prompt_learning else "base_model.model.")
         if "lora" in params.split("+"):
-            if isinstance(module, torch.nn.Linear) and re.search(r"\.lora_[AB]\.default$", short):
+            if "magnitude" in params.split("+"):
+                if "default" in getattr(module, "lora_magnitude_vector", {}):
+                    blocks += magnitude_blocks(short, module)
+            elif isinstance(module, torch.nn.Linear) and re.search(r"\.lora_[AB]\.default$", short):
                 blocks.append(Block(short.removesuffix(".default"), module.weight, dora=getattr(config, "use_dora", False)).watch(module))
             elif "default" in getattr(module, "lora_embedding_A", {}):
                 blocks += embedding_blocks(short, module)
@@ -613,7 +635,7 @@ def main():
     ap.add_argument("--calib", required=True)
     ap.add_argument("--test", required=True)
     ap.add_argument("--choice-ids", type=lambda s: [int(x) for x in s.split(",")])
-    ap.add_argument("--params", choices=["lora", "lora+head", "head"], default="lora")
+    ap.add_argument("--params", choices=["lora", "lora+head", "head", "lora+magnitude", "lora+magnitude+head"], default="lora")
     ap.add_argument("--out", help="write here instead of to stdout")
     ap.add_argument("--check", metavar="EXPECTED.json", help="compare with this file (its part for --params); takes its choice_ids too")
     ap.add_argument("--float32-islands", action="store_true", help="keep transformers' own float32 RMSNorm and rotary tables")
@@ -623,7 +645,7 @@ def main():
         with open(o.check) as f:
             expected = json.load(f)
         o.choice_ids = o.choice_ids or expected["choice_ids"]
-        others = {k: expected.pop(k) for k in ("lora+head", "head") if k in expected}
+        others = {k: expected.pop(k) for k in ("lora+head", "head", "lora+magnitude", "lora+magnitude+head") if k in expected}
         if o.params != "lora":  # what belongs to the other parameter sets lies below their own name
             expected.update(others[o.params])
     torch.manual_seed(0)

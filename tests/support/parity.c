@@ -291,10 +291,11 @@ void check_parity(const char *name, const char *device, const char *precision,
         .device = device, .precision = precision, .batch_tokens = limits->batch_tokens};
     parity_case s = parity_open(name);
     parity_inputs in = parity_read_inputs(s.test);
-    static const char *const sets[] = {NULL, "lora+head", "head"};
+    static const char *const sets[] = {NULL, "lora+head", "head", "lora+magnitude",
+                                       "lora+magnitude+head"};
     total = (deviations){0};
     worst_mc = 0;
-    for (int set = 0; set < (brief ? 1 : 3); set++) {
+    for (int set = 0; set < (brief ? 1 : 5); set++) {
         const json_t *root = s.expected, *extra = s.extra ? s.extra : s.expected;
         if (set) {
             root = at(extra, sets[set]);
