@@ -41,21 +41,7 @@
     CASE(llama_yarn, "llama-yarn")                                                                 \
     CASE(llama_yarn_mscale, "llama-yarn-mscale")                                                   \
     CASE(deberta_v2, "deberta-v2")                                                                 \
-    CASE(deberta_v2_separate, "deberta-v2-separate")
-
-/* Those that have dense.json as well. */
-#define PARITY_CASES_DENSE(CASE)                                                                   \
-    CASE(bert, "bert")                                                                             \
-    CASE(llama, "llama")                                                                           \
-    CASE(llama_seq, "llama-seq")                                                                   \
-    CASE(bert_all_linear, "bert-all-linear")                                                       \
-    CASE(bert_pair, "bert-pair")                                                                   \
-    CASE(llama_gqa, "llama-gqa")                                                                   \
-    CASE(llama3_scaled, "llama3-scaled")                                                           \
-    CASE(bert_f16_head, "bert-f16-head")                                                           \
-    CASE(llama_nf4, "llama-nf4")                                                                   \
-    CASE(llama_int8, "llama-int8")                                                                 \
-    CASE(bert_fp4, "bert-fp4")                                                                     \
+    CASE(deberta_v2_separate, "deberta-v2-separate")                                               \
     CASE(dora, "dora")                                                                             \
     CASE(dora_bert, "dora-bert")                                                                   \
     CASE(dora_gpt2, "dora-gpt2")                                                                   \
@@ -81,6 +67,20 @@
     CASE(parallel_bert, "parallel-bert")                                                           \
     CASE(pfeiffer_llama, "pfeiffer-llama")                                                         \
     CASE(parallel_llama, "parallel-llama")
+
+/* Those that have dense.json as well. */
+#define PARITY_CASES_DENSE(CASE)                                                                   \
+    CASE(bert, "bert")                                                                             \
+    CASE(llama, "llama")                                                                           \
+    CASE(llama_seq, "llama-seq")                                                                   \
+    CASE(bert_all_linear, "bert-all-linear")                                                       \
+    CASE(bert_pair, "bert-pair")                                                                   \
+    CASE(llama_gqa, "llama-gqa")                                                                   \
+    CASE(llama3_scaled, "llama3-scaled")                                                           \
+    CASE(bert_f16_head, "bert-f16-head")                                                           \
+    CASE(llama_nf4, "llama-nf4")                                                                   \
+    CASE(llama_int8, "llama-int8")                                                                 \
+    CASE(bert_fp4, "bert-fp4")
 
 /* Logits that differ by 10 between classes: log likelihoods are as sensitive as that. */
 #define PARITY_CASES_SHARP(CASE)                                                                   \
