@@ -131,6 +131,27 @@ def gemma_config(**kw):
     return cfg
 
 
+def gemma(folder, rnd):
+    """The first Gemma: no windows and no caps, and the gelu of its config is the tanh approximation whatever it says."""
+    cfg = gemma_config(architectures=["GemmaForCausalLM"], model_type="gemma", num_hidden_layers=2, hidden_act="gelu", rope_theta=10000.0)
+    for key in ("query_pre_attn_scalar", "sliding_window", "hidden_activation"):
+        del cfg[key]
+    lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"])
+    return case(folder, rnd, cfg, lora, choice_ids=[9, 44, 61], embedding_std=0.2)
+
+
+def smollm3(folder, rnd):
+    """Every second layer does not rotate."""
+    cfg = llama_config(
+        architectures=["SmolLM3ForCausalLM"], model_type="smollm3", hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+        num_hidden_layers=4, intermediate_size=44, no_rope_layer_interval=2, use_sliding_window=False, tie_word_embeddings=True,
+        rope_theta=10000.0, pad_token_id=0,
+    )
+    del cfg["pretraining_tp"]
+    lora = LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj"])
+    return case(folder, rnd, cfg, lora, choice_ids=[15, 66, 91], embedding_std=0.2)
+
+
 def gemma2_seq(folder, rnd):
     """Sequence classification: the cap of the attention scores holds, that of the logits does not; layers alternate without being named."""
     cfg = gemma_config(
@@ -259,6 +280,8 @@ MADE = {
     "gemma3": (gemma3, 308),
     "gemma3-wrapped": (gemma3_wrapped, 0),
     "gemma3-v4": (gemma3_v4, 309),
+    "gemma": (gemma, 320),
+    "smollm3": (smollm3, 321),
     "phi3": (phi3, 310),
     "phi3-longrope": (phi3_longrope, 311),
     "phi3-longrope-long": (phi3_longrope_long, 312),

@@ -31,6 +31,10 @@
     CASE(phi3, "phi3")                                                                             \
     CASE(phi3_longrope, "phi3-longrope")                                                           \
     CASE(phi3_longrope_long, "phi3-longrope-long")                                                 \
+    CASE(gemma, "gemma")                                                                           \
+    CASE(smollm3, "smollm3")                                                                       \
+    CASE(llama_nf4_single, "llama-nf4-single")                                                     \
+    CASE(llama_fp4_double, "llama-fp4-double")                                                     \
     CASE(gemma2, "gemma2")                                                                         \
     CASE(gemma2_seq, "gemma2-seq")                                                                 \
     CASE(gemma3, "gemma3")                                                                         \
