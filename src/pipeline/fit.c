@@ -118,6 +118,8 @@ static bool is_regression(const fitting *f) {
 /* What only one of the tasks can do. */
 static la_status check_task(const fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
+    if (!(options->noise >= 0) || isinf(options->noise))
+        return la_fail(err, LA_USAGE, "--noise %g: expected a positive variance", options->noise);
     if (!is_regression(f))
         return options->noise > 0
                    ? la_fail(err, LA_USAGE,
