@@ -218,6 +218,8 @@ typedef struct la_input {
     size_t pair_length;
     const int32_t *ids;
     int64_t n_ids;
+    int64_t
+        place; /* of the token to be classified, where the adapter classifies tokens: ids then */
 } la_input;
 
 /* The answer to a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by

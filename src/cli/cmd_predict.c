@@ -35,6 +35,7 @@ static la_status predict(const la_cli *cli, la_error *err) {
                           .data = cli->use_stdin ? "-" : cli->data,
                           .out = cli->out,
                           .skip_bad = cli->skip_bad,
+                          .flat = cli->flat,
                           .lines = cli->use_stdin};
     la_predict_summary summary;
     int predictive;
@@ -78,7 +79,7 @@ const la_command la_command_predict = {
     .summary = "answers with confidence from a posterior",
     .usage = "--posterior POSTERIOR.h5 --data FILE [--out FILE.jsonl] [OPTION]...",
     .options = "posterior data out base base-quant adapter adapter-name samples predictive emit "
-               "stdin skip-bad device "
+               "flat stdin skip-bad device "
                "threads precision seed max-length batch-tokens text-field pair-field label-field "
                "id-field labels json quiet verbose",
     .run = run,

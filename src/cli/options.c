@@ -61,6 +61,7 @@ static const option_row rows[] = {
      "what fit chose (default), mc, probit, bridge, weights, temperature, map"},
     {"emit", TEXT, AT(emit), 0, 0, "LIST", "also write logits, cov"},
     {"stdin", FLAG, AT(use_stdin), 0, 0, NULL, "a line in, a line out, flushed"},
+    {"flat", FLAG, AT(flat), 0, 0, NULL, "a line a classified token, not one a row"},
     {"skip-bad", FLAG, AT(skip_bad), 0, 0, NULL, "write an error for a bad row and go on"},
     {"format", TEXT, AT(format), 0, 0, "KIND", "text (default), json, markdown, html, junit"},
     {"max", REPEATED, AT(max), 0, 0, "METRIC=X", "fail (exit 1) when the metric is above X"},

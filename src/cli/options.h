@@ -31,7 +31,7 @@ typedef struct la_cli {
         *template_path;
     const char *predictive, *emit, *format, *baseline;
     int64_t threads, max_length, batch_tokens, samples, seed, min_samples;
-    bool json, quiet, verbose, use_stdin, skip_bad, help;
+    bool json, quiet, verbose, use_stdin, skip_bad, flat, help;
     la_texts max, min, max_regression;
     const char *operands[8];
     int n_operands;

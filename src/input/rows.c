@@ -343,9 +343,13 @@ static la_status find_text(const la_row_reader *reader, const la_row *row, const
     if (!value && (required || wanted)) {
         char columns[400];
         list_columns(reader->row, columns, sizeof columns);
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: no field %s%s%s; the row has: %s", reader->name,
-                       (long long)row->line, wanted ? "\"" : "with the text (text, sentence, ...)",
-                       wanted ? wanted : "", wanted ? "\"" : "", columns);
+        bool words =
+            json_object_get(reader->row, "tokens") || json_object_get(reader->row, "words");
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: no field %s%s%s; %sthe row has: %s",
+                       reader->name, (long long)row->line,
+                       wanted ? "\"" : "with the text (text, sentence, ...)", wanted ? wanted : "",
+                       wanted ? "\"" : "",
+                       words ? "words are for adapters that classify tokens; " : "", columns);
     }
     if (!value || (!required && json_is_null(value)))
         return LA_OK;
@@ -413,9 +417,12 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
     const la_row_fields *fields = &reader->fields;
     row->label = json_object_get(reader->row, fields->label ? fields->label : "label");
     row->id = json_object_get(reader->row, fields->id ? fields->id : "id");
+    row->object = reader->row;
     const json_t *ids = json_object_get(reader->row, "input_ids");
     if (ids && !json_is_null(ids))
         return take_ids(reader, row, ids, err);
+    if (fields->tagged)
+        return LA_OK;
     if (fields->prompt) {
         char where[512];
         snprintf(where, sizeof where, "%s:%lld", reader->name, (long long)row->line);
@@ -506,6 +513,10 @@ double la_row_reader_fraction(const la_row_reader *reader) {
 
 const char *la_row_reader_name(const la_row_reader *reader) {
     return reader->name;
+}
+
+void la_row_columns(const la_row *row, char *out, size_t size) {
+    list_columns(row->object, out, size);
 }
 
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,

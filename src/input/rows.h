@@ -23,6 +23,7 @@ typedef struct la_row_fields {
     const char *text, *pair, *label, *id; /* NULL: the usual names */
     const la_template *prompt;            /* NULL: none */
     bool plain_lines;                     /* a line that is no JSON object is a text */
+    bool tagged; /* the row is words and tags (input/tags.h): no text is looked for */
 } la_row_fields;
 
 /* A row as read. Everything is owned by the reader and valid until the next call. */
@@ -33,8 +34,9 @@ typedef struct la_row {
     size_t text_length, pair_length;
     const int32_t *ids; /* token ids to be used as they are, instead of text */
     int64_t n_ids;
-    const json_t *label; /* NULL: none */
-    const json_t *id;    /* NULL: none */
+    const json_t *label;  /* NULL: none */
+    const json_t *id;     /* NULL: none */
+    const json_t *object; /* all fields of the row */
 } la_row;
 
 typedef struct la_row_reader la_row_reader;
@@ -51,6 +53,9 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
 double la_row_reader_fraction(const la_row_reader *reader);
 /* Name for messages. */
 const char *la_row_reader_name(const la_row_reader *reader);
+
+/* "text, label", the fields of a row, for messages. */
+void la_row_columns(const la_row *row, char *out, size_t size);
 
 /* Class of a row: an integer, or a name of labels. -1 when the row has no label (null, "", -1 or
  * absent). */

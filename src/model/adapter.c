@@ -283,6 +283,9 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
         la_digest_add_text(digest, text ? text : "");
         free(text);
     }
+    /* the same head, on every token */
+    if (adapter->task_type && !strcmp(adapter->task_type, "TOKEN_CLS"))
+        la_digest_add_text(digest, adapter->task_type);
     la_digest_finish(digest, out);
     return err->status;
 }

@@ -5,6 +5,9 @@
 
 /* ---- what rows share ---- */
 
+/* The head of token classification is one layer on every state. */
+#define TAGS .tags = {{.module = "classifier", .bias = true}}
+
 /* BERT's body, under the names that its descendants kept */
 #define BERT_KEYS                                                                                  \
     .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads",        \
@@ -23,7 +26,7 @@
                [LA_SLOT_O] = "encoder.layer.%lld.attention.output.dense",                          \
                [LA_SLOT_UP] = "encoder.layer.%lld.intermediate.dense",                             \
                [LA_SLOT_DOWN] = "encoder.layer.%lld.output.dense"},                                \
-    .classify_token = LA_POOL_FIRST,                                                               \
+    .classify_token = LA_POOL_FIRST, TAGS,                                                         \
     .fixed = {{"position_embedding_type", "absolute"}, {"is_decoder", "false"}}
 #define ROBERTA(type, body)                                                                        \
     {                                                                                              \
@@ -69,6 +72,16 @@
     LLAMA_KEYS, .activation = "hidden_activation", .attention_bias = "attention_bias",             \
                 .window = "sliding_window", .query_scalar = "query_pre_attn_scalar",               \
                 .score_cap = "attn_logit_softcapping", .logit_cap = "final_logit_softcapping"
+
+#define MODERNBERT_HEAD                                                                            \
+    {.module = "head.dense",                                                                       \
+     .bias_key = "classifier_bias",                                                                \
+     .activation = LA_ACT_GELU,                                                                    \
+     .activation_key = "classifier_activation",                                                    \
+     .norm = "head.norm"},                                                                         \
+    {                                                                                              \
+        .module = "classifier", .bias = true                                                       \
+    }
 
 static const la_arch archs[] = {
     {
@@ -121,6 +134,7 @@ static const la_arch archs[] = {
                    [LA_SLOT_UP] = "encoder.layer.%lld.intermediate.dense",
                    [LA_SLOT_DOWN] = "encoder.layer.%lld.output.dense"},
         .classify_token = LA_POOL_FIRST,
+        TAGS,
         .classify = {{.module = "pooler.dense",
                       .bias = true,
                       .activation = LA_ACT_GELU,
@@ -154,6 +168,7 @@ static const la_arch archs[] = {
                    [LA_SLOT_UP] = "transformer.layer.%lld.ffn.lin1",
                    [LA_SLOT_DOWN] = "transformer.layer.%lld.ffn.lin2"},
         .classify_token = LA_POOL_FIRST,
+        TAGS,
         .classify = {{.module = "pre_classifier", .bias = true, .activation = LA_ACT_RELU},
                      {.module = "classifier", .bias = true}},
     },
@@ -201,12 +216,8 @@ static const la_arch archs[] = {
         .fixed = {{"rope_scaling", "null"}},
         .classify_token = LA_POOL_FIRST,
         .pooling_key = "classifier_pooling",
-        .classify = {{.module = "head.dense",
-                      .bias_key = "classifier_bias",
-                      .activation = LA_ACT_GELU,
-                      .activation_key = "classifier_activation",
-                      .norm = "head.norm"},
-                     {.module = "classifier", .bias = true}},
+        .classify = {MODERNBERT_HEAD},
+        .tags = {MODERNBERT_HEAD},
     },
     {
         .model_type = "gpt2",

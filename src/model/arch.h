@@ -32,7 +32,8 @@ typedef enum la_pool_token {
     LA_POOL_FIRST,
     LA_POOL_LAST,
     LA_POOL_LAST_CONTENT, /* the last one that is not pad_token_id */
-    LA_POOL_MEAN          /* over all tokens, behind the final norm */
+    LA_POOL_MEAN,         /* over all tokens, behind the final norm */
+    LA_POOL_PLACE         /* the one that the row names */
 } la_pool_token;
 
 typedef struct la_head_row {
@@ -124,7 +125,8 @@ typedef struct la_arch {
     la_pool_token classify_token;
     const char *pooling_key; /* "cls" or "mean", in config.json */
     la_head_row classify[LA_HEAD_LAYERS + 1];
-    const char *lm_head; /* NULL: no answer-token task */
+    la_head_row tags[LA_HEAD_LAYERS + 1]; /* of every token; empty: no such task */
+    const char *lm_head;                  /* NULL: no answer-token task */
 
     /* keys that change the computation in ways we do not have: {key, value it may hold as text} */
     const char *fixed[6][2];

@@ -10,6 +10,8 @@ enum { NAME_MAX_BYTES = 512 };
 typedef struct la_binder {
     la_model *model;
     const la_arch *arch;
+    const la_head_row *head; /* that of the task; of a causal LM the one it does without */
+    const la_head_form *head_form;
     const la_model *twin;
     la_packed *twin_packed; /* of the twin's packed weights, the next */
     la_base_quant quant;

@@ -126,17 +126,22 @@ static la_status read_numerics(const source *from, const source *whole, la_confi
     return read_cap(from, keys->logit_cap, &config->logit_cap, err);
 }
 
-static la_status read_head(const source *from, la_config *config, la_error *err) {
-    const la_arch *arch = config->arch;
-    for (int i = 0; arch->classify[i].module; i++) {
-        const la_head_row *row = &arch->classify[i];
-        config->head_bias[i] = row->bias;
-        config->head_activation[i] = row->activation;
-        LA_TRY(read_flag(from, row->bias_key, &config->head_bias[i], err));
-        if (row->activation_key)
-            LA_TRY(
-                find_activation(from, row->activation_key, &config->head_activation[i], NULL, err));
+static la_status read_head(const source *from, const la_head_row *rows, la_head_form *form,
+                           la_error *err) {
+    for (int i = 0; rows[i].module; i++) {
+        form->bias[i] = rows[i].bias;
+        form->activation[i] = rows[i].activation;
+        LA_TRY(read_flag(from, rows[i].bias_key, &form->bias[i], err));
+        if (rows[i].activation_key)
+            LA_TRY(find_activation(from, rows[i].activation_key, &form->activation[i], NULL, err));
     }
+    return LA_OK;
+}
+
+static la_status read_heads(const source *from, la_config *config, la_error *err) {
+    const la_arch *arch = config->arch;
+    LA_TRY(read_head(from, arch->classify, &config->classify, err));
+    LA_TRY(read_head(from, arch->tags, &config->tags, err));
     const char *pooling = NULL;
     if (!arch->pooling_key)
         return LA_OK;
@@ -437,7 +442,7 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
         LA_TRY_DONE(refuse_unknown(&from, config, err));
     LA_TRY_DONE(read_sizes(&from, config, err));
     LA_TRY_DONE(read_numerics(&from, &whole, config, err));
-    LA_TRY_DONE(read_head(&from, config, err));
+    LA_TRY_DONE(read_heads(&from, config, err));
     LA_TRY_DONE(read_distances(&from, config, err));
     if (config->arch->rotary)
         LA_TRY_DONE(read_ropes(&from, config, err));
@@ -512,9 +517,9 @@ static void digest_more(const la_config *config, la_digest *digest) {
     }
     for (int i = 0; arch->classify[i].module; i++) {
         if (arch->classify[i].bias_key)
-            la_digest_add_number(digest, config->head_bias[i]);
+            la_digest_add_number(digest, config->classify.bias[i]);
         if (arch->classify[i].activation_key)
-            la_digest_add_number(digest, config->head_activation[i]);
+            la_digest_add_number(digest, config->classify.activation[i]);
     }
     const la_distances *d = &config->distances;
     if (d->span) {

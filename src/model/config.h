@@ -34,6 +34,12 @@ typedef enum la_problem {
     LA_PROBLEM_REGRESSION /* regression */
 } la_problem;
 
+/* What config.json decides about the layers of a head. */
+typedef struct la_head_form {
+    bool bias[LA_HEAD_LAYERS];
+    la_activation activation[LA_HEAD_LAYERS];
+} la_head_form;
+
 typedef struct la_config {
     const la_arch *arch;
     int64_t hidden, layers, heads, kv_heads, head_dim, ffn, vocab, max_positions, type_vocab;
@@ -50,13 +56,12 @@ typedef struct la_config {
     bool has_positions, has_types; /* tables of them */
     bool wrapped;                  /* the text part of a model of several kinds of input */
     bool pool_mean;                /* the pooling key says so */
-    bool head_bias[LA_HEAD_LAYERS];
-    la_activation head_activation[LA_HEAD_LAYERS];
-    int64_t pad_id;           /* -1: none */
-    la_labels labels;         /* of id2label when they are real names; owned */
-    la_problem problem;       /* what the head was trained for */
-    int64_t model_max_length; /* of tokenizer_config.json; 0: none */
-    la_base_quant quantised;  /* how the weights of linear layers are stored */
+    la_head_form classify, tags;   /* the architecture's heads, as config.json has them */
+    int64_t pad_id;                /* -1: none */
+    la_labels labels;              /* of id2label when they are real names; owned */
+    la_problem problem;            /* what the head was trained for */
+    int64_t model_max_length;      /* of tokenizer_config.json; 0: none */
+    la_base_quant quantised;       /* how the weights of linear layers are stored */
 } la_config;
 
 /* Reads DIR/config.json. Free with la_config_free. */

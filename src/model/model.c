@@ -61,7 +61,7 @@ static la_status missing(const binder *b, const char *module, bool in_body, cons
                          la_error *err) {
     const la_adapter *adapter = &b->model->adapter;
     const char *prefix = in_body ? b->arch->prefix : "";
-    for (const la_head_row *row = b->arch->classify; row->module; row++)
+    for (const la_head_row *row = b->head; row->module; row++)
         if (!strcmp(row->module, module))
             return la_fail(
                 err, LA_BAD_INPUT,
@@ -357,7 +357,7 @@ static la_status bind_site(binder *b, const char *module, const site_place *at, 
 
 /* bitsandbytes packs every linear layer but the output's, and those the adapter brings anew. */
 static bool is_output(const binder *b, const char *module) {
-    const la_head_row *last = b->arch->classify;
+    const la_head_row *last = b->head;
     while (last->module && last[1].module)
         last++;
     return last->module && !strcmp(last->module, module);
@@ -557,15 +557,28 @@ static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la
     return la_binder_add_block(b, &block, &layer->block, err);
 }
 
+/* A head on every token knows no problem_type: its outputs are classes. */
+static la_status finish_tags(la_model *model, const la_tensor *weight, la_error *err) {
+    char shape[128];
+    model->pool_token = LA_POOL_PLACE;
+    if (model->n_classes < 2)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\" has shape %s, which is not supported for task_type "
+                       "TOKEN_CLS, expected 2 classes or more",
+                       weight->file, weight->name,
+                       la_tensor_shape_text(weight, shape, sizeof shape));
+    return LA_OK;
+}
+
 static la_status bind_classifier(binder *b, la_error *err) {
     la_model *model = b->model;
     const la_tensor *last_weight = NULL;
     char shape[128];
     int64_t in = model->config.hidden;
-    for (const la_head_row *row = b->arch->classify; row->module; row++) {
+    for (const la_head_row *row = b->head; row->module; row++) {
         int i = model->n_head++;
         la_head_layer *layer = &model->head[i];
-        bool has_bias = model->config.head_bias[i];
+        bool has_bias = b->head_form->bias[i];
         bool last = !row[1].module, trained;
         const la_tensor *weight = find_parameter(b, row->module, row->in_body, "weight", &trained);
         if (!weight)
@@ -579,7 +592,7 @@ static la_status bind_classifier(binder *b, la_error *err) {
         last_weight = weight;
         LA_TRY(bind_linear(b, row->module, row->in_body, out, in, has_bias, true, model->n_inputs++,
                            &layer->linear, err));
-        layer->activation = model->config.head_activation[i];
+        layer->activation = b->head_form->activation[i];
         LA_TRY(add_head_block(b, row, has_bias, layer, err));
         if (row->norm)
             LA_TRY(bind_norm(b, row->norm, row->in_body, out, &layer->norm, err));
@@ -589,6 +602,8 @@ static la_status bind_classifier(binder *b, la_error *err) {
     model->pool_token = model->config.pool_mean ? LA_POOL_MEAN : b->arch->classify_token;
     if (model->pool_token == LA_POOL_LAST_CONTENT && model->config.pad_id < 0)
         model->pool_token = LA_POOL_LAST;
+    if (model->task == LA_TASK_TAG)
+        return finish_tags(model, last_weight, err);
     if (model->n_classes == 1)
         model->task = LA_TASK_REGRESS;
     bool regression = model->task == LA_TASK_REGRESS;
@@ -711,7 +726,6 @@ static la_status bind_choices(binder *b, const la_model_options *options, la_err
     }
     model->n_classes = n;
     model->pool_token = LA_POOL_LAST;
-    model->task = LA_TASK_CHOICE;
     return LA_OK;
 }
 
@@ -908,14 +922,27 @@ static la_status digest_base(la_model *model, la_base_quant quant, la_error *err
     return LA_OK;
 }
 
-static la_status check_task(const la_model *model, bool choices, bool *classify, la_error *err) {
+static la_status find_task(binder *b, bool choices, la_error *err) {
+    static const char *const names[] = {"SEQ_CLS", "CAUSAL_LM", "TOKEN_CLS"};
+    la_model *model = b->model;
     const char *task = model->adapter.task_type;
-    *classify = task ? !strcmp(task, "SEQ_CLS") : !choices;
-    if (task && !*classify && strcmp(task, "CAUSAL_LM"))
+    int kind = choices ? LA_TASK_CHOICE : LA_TASK_CLASSIFY;
+    for (kind = task ? 0 : kind; task && kind < 3 && strcmp(task, names[kind]); kind++)
+        ;
+    if (kind == 3)
+        return la_fail(
+            err, LA_UNSUPPORTED,
+            "%s: task_type \"%s\" is not supported (SEQ_CLS, TOKEN_CLS and CAUSAL_LM are)",
+            model->adapter.config_path, task);
+    model->task = (la_task)kind;
+    bool tags = kind == LA_TASK_TAG;
+    b->head = tags ? b->arch->tags : b->arch->classify;
+    b->head_form = tags ? &model->config.tags : &model->config.classify;
+    if (!b->head->module && kind != LA_TASK_CHOICE)
         return la_fail(err, LA_UNSUPPORTED,
-                       "%s: task_type \"%s\" is not supported (SEQ_CLS and CAUSAL_LM are)",
-                       model->adapter.config_path, task);
-    if (*classify && choices)
+                       "%s: task_type \"%s\" is not supported for model_type \"%s\"",
+                       model->adapter.config_path, task, b->arch->model_type);
+    if (kind != LA_TASK_CHOICE && choices)
         return la_fail(err, LA_USAGE,
                        "--choices is for causal LMs; this adapter has a classification head");
     return LA_OK;
@@ -923,7 +950,6 @@ static la_status check_task(const la_model *model, bool choices, bool *classify,
 
 static la_status open_parts(binder *b, const la_model_options *options, la_error *err) {
     la_model *model = b->model;
-    bool classify;
     LA_TRY(la_config_read(options->base, &model->config, err));
     b->arch = model->config.arch;
     if (options->quant && model->config.quantised)
@@ -932,7 +958,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
                        la_base_quant_names[model->config.quantised]);
     LA_TRY(la_adapter_open(options->adapter, options->adapter_name, &model->adapter, &options->log,
                            err));
-    LA_TRY(check_task(model, options->n_choices > 0, &classify, err));
+    LA_TRY(find_task(b, options->n_choices > 0, err));
     LA_TRY(la_checkpoint_open(options->base, "model", &model->base, err));
     b->base_used = la_pool_take(&model->pool, (size_t)la_checkpoint_count(model->base) + 1,
                                 sizeof *b->base_used, err);
@@ -941,7 +967,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
     if (options->quant) /* only what is made of it stays */
         la_checkpoint_let_go(model->base);
     LA_TRY(bind_body(b, err));
-    LA_TRY(classify ? bind_classifier(b, err) : bind_choices(b, options, err));
+    LA_TRY(model->task == LA_TASK_CHOICE ? bind_choices(b, options, err) : bind_classifier(b, err));
     if (model->config.quantised && !model->packed && !b->twin)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: config.json says that the base is quantised (%s), but no weight of a "

@@ -11,6 +11,7 @@
 typedef enum la_task {
     LA_TASK_CLASSIFY, /* a classification head */
     LA_TASK_CHOICE,   /* a causal LM: the logits of the answer tokens at the last position */
+    LA_TASK_TAG,      /* a classification head on every token: one of them is a row of its own */
     LA_TASK_REGRESS   /* a classification head of one output, which is the mean of a Gaussian */
 } la_task;
 

@@ -122,7 +122,9 @@ static void pack_among(const la_model *model, const la_batch *batch, la_batch *t
     for (int64_t r = 0; r < batch->n_rows; r++) {
         int64_t from = batch->cu[r], length = batch->cu[r + 1] - from;
         to->cu[r] = (int32_t)at;
-        to->pooled_at[r] = model->pool_token == LA_POOL_FIRST ? 0 : (int32_t)(n + length - 1);
+        to->pooled_at[r] = model->pool_token == LA_POOL_FIRST   ? 0
+                           : model->pool_token == LA_POOL_PLACE ? (int32_t)n + batch->pooled_at[r]
+                                                                : (int32_t)(n + length - 1);
         to->pooled[r] = (int32_t)at + to->pooled_at[r];
         for (int64_t t = 0; t < n + length; t++, at++) {
             to->positions[at] = (int32_t)t;

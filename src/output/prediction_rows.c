@@ -185,25 +185,75 @@ static la_status write_prediction(FILE *stream, const la_prediction_row *row, la
     return LA_OK;
 }
 
-la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_error *err) {
-    if (!row->error)
-        LA_TRY(check_row(row, err));
+static void write_id(FILE *stream, const la_prediction_row *row) {
+    if (!row->id_json)
+        return;
+    fputs(",\"id\":", stream);
+    write_json_text(stream, row->id_json);
+}
+
+static void write_label(FILE *stream, const la_prediction_row *row) {
+    if (row->regression && !isnan(row->target))
+        la_gaussian_label_write(stream, row->target);
+    else if (!row->regression && row->label >= 0)
+        fprintf(stream, ",\"label\":%lld", (long long)row->label);
+}
+
+static void write_word(FILE *stream, const la_token_place *place) {
+    if (place->word >= 0)
+        fprintf(stream, "\"word\":%lld,", (long long)place->word);
+    fprintf(stream, "\"token\":%lld", (long long)place->token);
+}
+
+static la_status write_nested(FILE *stream, const la_prediction_row *row, la_error *err) {
+    const la_token_place *place = row->place;
+    if (place->first) {
+        fprintf(stream, "{\"index\":%lld", (long long)row->index);
+        write_id(stream, row);
+        fputs(",\"tokens\":[", stream);
+    }
+    if (place->token >= 0) {
+        fputs(place->first ? "{" : ",{", stream);
+        write_word(stream, place);
+        write_label(stream, row);
+        LA_TRY(write_prediction(stream, row, err));
+        fputc('}', stream);
+    }
+    if (place->last)
+        fputs("]}\n", stream);
+    return LA_OK;
+}
+
+static la_status write_line(FILE *stream, const la_prediction_row *row, la_error *err) {
+    const la_token_place *place = row->place;
     fprintf(stream, "{\"index\":%lld", (long long)row->index);
+    if (place && !place->nested)
+        fprintf(stream, ",\"row\":%lld", (long long)place->row);
     if (row->error) {
         fputs(",\"error\":", stream);
         LA_TRY(write_string(stream, row->error, err));
     } else {
-        if (row->id_json) {
-            fputs(",\"id\":", stream);
-            write_json_text(stream, row->id_json);
+        if (place) {
+            fputc(',', stream);
+            write_word(stream, place);
         }
-        if (row->regression && !isnan(row->target))
-            la_gaussian_label_write(stream, row->target);
-        else if (!row->regression && row->label >= 0)
-            fprintf(stream, ",\"label\":%lld", (long long)row->label);
+        write_id(stream, row);
+        write_label(stream, row);
         LA_TRY(write_prediction(stream, row, err));
     }
     fputs("}\n", stream);
+    return LA_OK;
+}
+
+la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_error *err) {
+    const la_token_place *place = row->place;
+    bool empty = place && place->token < 0;
+    if (!row->error && !empty)
+        LA_TRY(check_row(row, err));
+    if (place && place->nested && !row->error)
+        LA_TRY(write_nested(stream, row, err));
+    else if (row->error || !empty)
+        LA_TRY(write_line(stream, row, err));
     if (ferror(stream))
         return la_fail(err, LA_RESOURCE, "predictions: cannot write: %s", la_errno_text(errno));
     return LA_OK;
@@ -221,6 +271,7 @@ typedef struct row_reader {
     la_predictions *out;
     size_t probs_capacity, map_capacity, labels_capacity;
     int64_t n_rows, n_kinds; /* rows that are predictions; those that say their kind */
+    int64_t n_lists;         /* lines that are lists of them */
 } row_reader;
 
 /* Reads the next line and counts it into the digest. *more: whether there was one. */
@@ -344,22 +395,12 @@ static la_status take_gaussian(row_reader *reader, const json_t *row, la_error *
     return LA_OK;
 }
 
-static la_status take_row(row_reader *reader, const json_t *row, la_error *err) {
+/* A prediction: a line, or an entry of a line's tokens. */
+static la_status take_prediction(row_reader *reader, const json_t *row, la_error *err) {
     la_predictions *out = reader->out;
-    const json_t *error = json_object_get(row, "error"), *probs = json_object_get(row, "probs");
+    const json_t *probs = json_object_get(row, "probs");
     const json_t *map = json_object_get(row, "map_probs");
     int64_t label;
-    if (error && !json_is_null(error)) {
-        out->n_errors++;
-        return LA_OK;
-    }
-    if (!probs && la_gaussian_row_is(row) && (out->regression || !reader->n_rows))
-        return take_gaussian(reader, row, err);
-    if (out->regression)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: is no row of a regression, as those before it are; expected "
-                       "\"prediction\" and \"variance\", numbers, and no \"probs\"",
-                       reader->name, (long long)reader->line);
     if (!probs)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: no field \"probs\"; expected rows as laplora predict writes them",
@@ -392,6 +433,37 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
         out->n_unlabelled++;
     else
         out->n++;
+    return LA_OK;
+}
+
+static la_status take_row(row_reader *reader, const json_t *row, la_error *err) {
+    const json_t *tokens = json_object_get(row, "tokens"), *error = json_object_get(row, "error");
+    bool probs = json_object_get(row, "probs") != NULL, first = !reader->n_rows && !reader->n_lists;
+    size_t i;
+    json_t *entry;
+    if (error && !json_is_null(error)) {
+        reader->out->n_errors++;
+        return LA_OK;
+    }
+    if (!probs && la_gaussian_row_is(row) && (reader->out->regression || first))
+        return take_gaussian(reader, row, err);
+    if (reader->out->regression)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: is no row of a regression, as those before it are; expected "
+                       "\"prediction\" and \"variance\", numbers, and no \"probs\"",
+                       reader->name, (long long)reader->line);
+    if (!tokens || probs)
+        return take_prediction(reader, row, err);
+    if (!json_is_array(tokens))
+        return bad_field(reader, "tokens", "", tokens, "a list of predictions", err);
+    reader->n_lists++;
+    json_array_foreach(tokens, i, entry) {
+        char place[32];
+        snprintf(place, sizeof place, "[%zu]", i);
+        if (!json_is_object(entry))
+            return bad_field(reader, "tokens", place, entry, "a prediction", err);
+        LA_TRY(take_prediction(reader, entry, err));
+    }
     return LA_OK;
 }
 
@@ -434,7 +506,7 @@ static la_status read_rows(row_reader *reader, la_error *err) {
         if (reader->line % 1024 == 0)
             LA_TRY(la_check_interrupt(err));
     }
-    if (!reader->n_rows && !reader->out->n_errors)
+    if (!reader->n_rows && !reader->out->n_errors && !reader->n_lists)
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);
     if (reader->out->n_without_map || !reader->out->n) {
         free(reader->out->map_probs);

@@ -9,6 +9,15 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+/* Which token of an input row a prediction is of. */
+typedef struct la_token_place {
+    bool nested;      /* the row's predictions are one line, else each is one of its own */
+    bool first, last; /* of the row's predictions */
+    int64_t row;
+    int64_t token; /* its place; -1: the row has no predictions */
+    int64_t word;  /* -1: of none */
+} la_token_place;
+
 typedef struct la_prediction_row {
     int64_t index;
     const char *id_json; /* JSON text, or NULL */
@@ -20,11 +29,13 @@ typedef struct la_prediction_row {
     const char *const *labels; /* class names, or NULL: a class is named by its number */
     const char *confidence_kind;
     bool emit_logits, emit_cov;
-    const char *error; /* not NULL: why there is no prediction; only index is used besides */
+    const char
+        *error; /* not NULL: why there is no prediction; only index and place are used besides */
+    const la_token_place *place; /* NULL: of the whole row */
 } la_prediction_row;
 
-/* Writes one line. LA_NUMERICAL, and nothing written, when a number is not finite or probs are no
- * distribution. */
+/* Writes one line, or of a nested one the part of this prediction. LA_NUMERICAL, and nothing
+ * written, when a number is not finite or probs are no distribution. */
 la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_error *err);
 
 enum { LA_CONFIDENCE_KIND_MAX = 32 };

@@ -250,7 +250,7 @@ static la_status choose(comparing *c, la_error *err) {
                             .n_scales = LA_SELECTION_SCALES,
                             .logits = e->logits,
                             .labels = c->val.labels,
-                            .streams = c->val.hashes,
+                            .streams = c->val.streams,
                             .scales = scales,
                             .cov = e->cov[i]};
         LA_TRY(la_select(&rows, &c->choices[i], err));
@@ -506,7 +506,7 @@ static la_status answer(const comparing *c, const laplace *how, const la_row_set
         for (int64_t k = 0; k < m * m; k++)
             cov[k] = e->cov[how->form][(how->scale * e->n + i) * m * m + k] / square;
         la_predict_row(how->kind, classes, logits, c->basis, cov, c->options->samples,
-                       c->options->seed, rows->hashes[i], NULL, workspace, &out);
+                       c->options->seed, rows->streams[i], NULL, workspace, &out);
         to->scores[i] = out.mutual_information;
     }
     free(memory);

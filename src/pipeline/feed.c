@@ -6,11 +6,13 @@
 #include <string.h>
 
 void la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
-                  const la_labels *labels, const la_feed_options *options, la_feed *feed) {
+                  const la_labels *labels, const la_row_fields *fields,
+                  const la_feed_options *options, la_feed *feed) {
     *feed = (la_feed){.reader = reader,
                       .tokenizer = tokenizer,
                       .model = model,
                       .labels = labels,
+                      .fields = fields,
                       .options = *options};
 }
 
@@ -43,6 +45,9 @@ void la_feed_close(la_feed *feed) {
     if (feed->held)
         clear_item(&feed->held_item);
     la_encoding_free(&feed->encoding);
+    la_tags_free(&feed->tags);
+    free(feed->words);
+    free(feed->units);
     *feed = (la_feed){0};
 }
 
@@ -62,6 +67,36 @@ la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_
     return err->status;
 }
 
+uint64_t la_feed_stream(const la_model *model, const int32_t *ids, int64_t n, int64_t place) {
+    uint64_t keys[2] = {la_hash64(ids, (size_t)n * sizeof *ids), (uint64_t)place};
+    return model->pool_token == LA_POOL_PLACE ? la_hash64(keys, sizeof keys) : keys[0];
+}
+
+void la_feed_tell_lost(int64_t n_lost, int64_t max_length, const la_log *log) {
+    if (n_lost)
+        la_warn(log,
+                "%lld words have no token left (rows are cut to %lld tokens, or the tokenizer "
+                "makes nothing of the word) and are left out",
+                (long long)n_lost, (long long)max_length);
+}
+
+static bool tags(const la_feed *feed) {
+    return feed->model->task == LA_TASK_TAG;
+}
+
+/* ---- a row's tokens ---- */
+
+static la_status encode_words(la_feed *feed, const la_encode_options *options, la_error *err) {
+    size_t n = (size_t)feed->tags.n;
+    LA_TRY(la_grow(&feed->words, &feed->words_capacity, n, sizeof *feed->words, err));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *word = json_array_get(feed->tags.words, i);
+        feed->words[i] = (la_word){json_string_value(word), json_string_length(word), -1};
+    }
+    return la_tokenizer_encode_words(feed->tokenizer, feed->words, feed->tags.n, options,
+                                     &feed->encoding, err);
+}
+
 static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
     if (row->ids) {
         feed->held_ids = row->ids;
@@ -76,8 +111,10 @@ static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
                        la_row_reader_name(feed->reader), (long long)row->line);
     la_encode_options options = {.max_length = feed->options.max_length,
                                  .truncate_left = feed->options.truncate_left};
-    la_status status = la_tokenizer_encode(feed->tokenizer, row->text, row->text_length, row->pair,
-                                           row->pair_length, &options, &feed->encoding, err);
+    la_status status =
+        tags(feed) ? encode_words(feed, &options, err)
+                   : la_tokenizer_encode(feed->tokenizer, row->text, row->text_length, row->pair,
+                                         row->pair_length, &options, &feed->encoding, err);
     if (status != LA_OK)
         return at_line(feed, row->line, err);
     feed->held_ids = feed->encoding.ids;
@@ -88,13 +125,82 @@ static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
     return LA_OK;
 }
 
+/* The tokens of the held row that are classified: every word's first, or where the row has ids the
+ * tagged ones, or all when it has no tags. Where labels are needed, those that have one. */
+static la_status take_units(la_feed *feed, la_error *err) {
+    const la_tags *from = &feed->tags;
+    LA_TRY(la_grow(&feed->units, &feed->units_capacity, (size_t)from->n, sizeof *feed->units, err));
+    feed->n_units = feed->next_unit = 0;
+    for (int64_t i = 0; i < from->n; i++) {
+        bool wanted =
+            from->labels[i] >= 0 || (!feed->options.need_label && (from->words || !from->tagged));
+        int64_t place = from->words ? feed->words[i].place : i;
+        feed->n_lost += wanted && place < 0;
+        if (wanted && place >= 0)
+            feed->units[feed->n_units++] =
+                (la_feed_unit){place, from->words ? i : -1, from->labels[i]};
+    }
+    return LA_OK;
+}
+
+/* The held item becomes that of the row's next unit. */
+static void next_item(la_feed *feed) {
+    la_feed_item *item = &feed->held_item;
+    int64_t at = feed->next_unit++;
+    item->first = at == 0;
+    item->last = feed->next_unit >= feed->n_units;
+    item->place = item->word = -1;
+    if (at >= feed->n_units)
+        return;
+    item->place = feed->units[at].place;
+    item->word = feed->units[at].word;
+    item->label = feed->units[at].label;
+    item->stream = la_feed_stream(feed->model, feed->held_ids, feed->held_n, item->place);
+}
+
+/* ---- rows ---- */
+
+static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
+    const la_feed_options *options = &feed->options;
+    int64_t classes = feed->model->n_classes, *label = &feed->held_item.label;
+    if (tags(feed)) {
+        LA_TRY(la_tags_read(feed->reader, row, feed->fields, feed->labels, classes,
+                            !options->ignore_labels, &feed->tags, err));
+        if (options->need_label && !feed->tags.tagged)
+            return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no tags (field \"%s\")",
+                           la_row_reader_name(feed->reader), (long long)row->line,
+                           options->label_field ? options->label_field
+                                                : "tags\", \"ner_tags\" or \"labels");
+        return LA_OK;
+    }
+    double *target = &feed->held_item.target;
+    if (!options->ignore_labels && feed->model->task == LA_TASK_REGRESS)
+        LA_TRY(la_row_target(feed->reader, row, target, err));
+    else if (!options->ignore_labels)
+        LA_TRY(la_row_label(feed->reader, row, feed->labels, classes, label, err));
+    if (options->need_label && *label < 0 && isnan(*target))
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label (field \"%s\")%s",
+                       la_row_reader_name(feed->reader), (long long)row->line,
+                       options->label_field ? options->label_field : "label",
+                       json_object_get(row->object, "labels")
+                           ? "; \"labels\" are for adapters that classify tokens, this one "
+                             "classifies rows"
+                           : "");
+    return LA_OK;
+}
+
 static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     la_row row;
     la_feed_item *item = &feed->held_item;
     la_status status = la_row_reader_next(feed->reader, &row, more, err);
-    bool regression = feed->model->task == LA_TASK_REGRESS;
-    *item = (la_feed_item){
-        .index = row.index, .line = row.line, .label = -1, .target = NAN, .slot = -1};
+    *item = (la_feed_item){.index = row.index,
+                           .line = row.line,
+                           .label = -1,
+                           .target = NAN,
+                           .slot = -1,
+                           .word = -1,
+                           .first = true,
+                           .last = true};
     if (status == LA_OK && !*more)
         return LA_OK;
     if (status == LA_OK && row.id && !json_is_null(row.id)) {
@@ -102,21 +208,20 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         if (!item->id)
             status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
     }
-    if (status == LA_OK && regression && !feed->options.ignore_labels)
-        status = la_row_target(feed->reader, &row, &item->target, err);
-    if (status == LA_OK && !regression && !feed->options.ignore_labels)
-        status = la_row_label(feed->reader, &row, feed->labels, feed->model->n_classes,
-                              &item->label, err);
-    if (status == LA_OK && feed->options.need_label && item->label < 0 && isnan(item->target))
-        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label (field \"%s\")",
-                         la_row_reader_name(feed->reader), (long long)row.line,
-                         feed->options.label_field ? feed->options.label_field : "label");
+    if (status == LA_OK)
+        status = read_labels(feed, &row, err);
     if (status == LA_OK)
         status = take_tokens(feed, &row, err);
     if (status == LA_OK && la_row_check(feed->model, feed->held_ids, feed->held_n, err) != LA_OK)
         status = at_line(feed, row.line, err);
+    if (status == LA_OK && tags(feed))
+        status = take_units(feed, err);
     if (status == LA_OK) {
-        item->hash = la_hash64(feed->held_ids, (size_t)feed->held_n * sizeof *feed->held_ids);
+        item->hash = item->stream =
+            la_hash64(feed->held_ids, (size_t)feed->held_n * sizeof *feed->held_ids);
+        if (tags(feed))
+            next_item(feed);
+        feed->n_rows++;
     } else if (status == LA_BAD_INPUT && *more && feed->options.skip_bad) {
         item->error = la_alloc(strlen(err->message) + 1, 1, err);
         if (!item->error)
@@ -132,10 +237,31 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     return LA_OK;
 }
 
+/* After an item of the held row went into a batch: the next one, which has a copy of the id. */
+static la_status hold_next(la_feed *feed, la_error *err) {
+    la_feed_item *item = &feed->held_item;
+    const char *id = item->id;
+    feed->held = !item->last;
+    if (item->last) {
+        *item = (la_feed_item){0};
+        return LA_OK;
+    }
+    item->id = NULL;
+    if (id) {
+        item->id = la_alloc(strlen(id) + 1, 1, err);
+        if (!item->id)
+            return err->status;
+        strcpy(item->id, id);
+    }
+    next_item(feed);
+    return LA_OK;
+}
+
 static la_status place_row(la_feed *feed, la_feed_batch *to, bool *placed, la_error *err) {
     la_feed_item *item = &feed->held_item;
     *placed = true;
-    if (!item->error) {
+    item->slot = -1;
+    if (!item->error && item->place >= 0) {
         if (feed->held_n > to->batch.token_capacity && !to->batch.n_rows) {
             /* a row that is longer than a batch gets room of its own, once */
             la_batch_free(&to->batch);
@@ -149,16 +275,14 @@ static la_status place_row(la_feed *feed, la_feed_batch *to, bool *placed, la_er
             return LA_OK;
         }
         item->slot = to->batch.n_rows;
-        la_batch_add(&to->batch, feed->model, feed->held_ids, feed->held_types, feed->held_n);
-        feed->n_rows++;
+        la_batch_add(&to->batch, feed->model, feed->held_ids, feed->held_types, feed->held_n,
+                     item->place);
         feed->n_tokens += feed->held_n;
     }
     LA_TRY(
         la_grow(&to->items, &to->items_capacity, (size_t)to->n_items + 1, sizeof *to->items, err));
     to->items[to->n_items++] = *item;
-    feed->held = false;
-    *item = (la_feed_item){0};
-    return LA_OK;
+    return hold_next(feed, err);
 }
 
 la_status la_feed_next(la_feed *feed, la_feed_batch *to, la_error *err) {
@@ -170,7 +294,7 @@ la_status la_feed_next(la_feed *feed, la_feed_batch *to, la_error *err) {
         if (!more)
             break;
         LA_TRY(place_row(feed, to, &placed, err));
-        if (!placed)
+        if (!placed || (feed->options.row_at_a_time && !feed->held))
             break;
     }
     return LA_OK;

@@ -175,11 +175,18 @@ static la_status open_fitting(fitting *f, la_error *err) {
     LA_TRY(check_task(f, err));
     if (options->template_path)
         LA_TRY(la_template_read(options->template_path, &f->prompt, err));
+    if (f->prompt && f->session.workers[0].model.task == LA_TASK_TAG)
+        return la_fail(err, LA_USAGE,
+                       "--template: the adapter classifies tokens, whose rows are lists of words");
     LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
                            &f->rows, err));
     if (f->select == LA_SELECT_VAL || (options->adue && options->val))
         LA_TRY(la_row_set_read(&f->session, &options->run, options->val, f->prompt, "held-out",
                                &f->held, err));
+    if (options->adue && !f->held.n && f->session.workers[0].model.task == LA_TASK_TAG)
+        return la_fail(err, LA_USAGE,
+                       "--adue needs --val FILE where tokens are classified: tokens of one row "
+                       "must not both train and validate");
     if (options->adue && !f->held.n && f->rows.n < LA_ADUE_VALIDATION_SHARE)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: %lld rows are too few to train an error head on without --val, "
@@ -198,6 +205,7 @@ static void warn_about_rows(const fitting *f) {
     if (rows->n_truncated)
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
                 (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
+    la_feed_tell_lost(rows->n_lost, f->session.max_length, log);
     for (int64_t c = 0; c < classes && !rows->targets; c++) {
         bool seen = false;
         for (int64_t i = 0; i < rows->n && !seen; i++)
@@ -252,9 +260,11 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
     if (!digest)
         return err->status;
     for (int64_t i = 0; i < rows->n; i++) {
-        int64_t from = rows->start[i], length = rows->start[i + 1] - from;
+        int64_t from = rows->start[i], length = rows->length[i];
         la_digest_add_number(digest, rows->targets ? rows->targets[i] : (double)rows->labels[i]);
         la_digest_add_number(digest, (double)length);
+        if (rows->place[i])
+            la_digest_add_number(digest, (double)rows->place[i]);
         la_digest_add(digest, rows->ids + from, (size_t)length * sizeof *rows->ids);
     }
     la_digest_finish(digest, out);

@@ -224,7 +224,7 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
     bool more = true;
     LA_TRY(open_fitting(f, set, err));
     for (int64_t i = 0; i < f->count; i++)
-        tokens += set->start[la_row_at(list, i) + 1] - set->start[la_row_at(list, i)];
+        tokens += set->length[la_row_at(list, i)];
     for (int i = 0; i < f->n; i++) {
         la_posterior *p = &f->forms[i].posterior;
         p->curvature = f->forms[i].kind->curvature;

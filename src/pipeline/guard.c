@@ -75,7 +75,7 @@ static la_status choose(la_form *form, const la_row_set *set, const int64_t *lis
     la_status status = err->status;
     for (int64_t i = 0; i < e->n && status == LA_OK; i++) {
         labels[i] = set->labels[la_row_at(list, i)];
-        streams[i] = set->hashes[la_row_at(list, i)];
+        streams[i] = set->streams[la_row_at(list, i)];
     }
     la_held_out rows = {.n = e->n,
                         .n_classes = e->n_classes,
@@ -280,7 +280,7 @@ static la_status measure(const la_row_set *rows, const int64_t *list, const la_e
         double at = leverage(c, e->logits + i * c, basis, cov, w);
         out->leverage = at > out->leverage ? at : out->leverage;
         la_predict_row(LA_PREDICT_MC, c, e->logits + i * c, basis, cov, SIGN_SAMPLES, 0,
-                       rows->hashes[row], NULL, w, &answer);
+                       rows->streams[row], NULL, w, &answer);
         double top = 0;
         int64_t best = 0;
         for (int64_t k = 0; k < c; k++)

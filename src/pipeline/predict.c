@@ -15,8 +15,10 @@ typedef struct file_run {
     la_predictor *predictor;
     la_row_reader *reader;
     la_feed feed;
+    la_row_fields fields;
     la_feed_batch batches[LA_DEVICES_MAX]; /* one a worker */
     la_output_file out;
+    int64_t n_written;
     uint64_t *hashes;
     la_prediction *answers; /* of a batch */
     double *answer_memory;
@@ -38,13 +40,20 @@ static la_status write_failed(const la_predict_job *job, la_error *err) {
     return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
 }
 
-static la_status write_items(const file_run *run, const la_feed_batch *batch, la_error *err) {
+static la_status write_items(file_run *run, const la_feed_batch *batch, la_error *err) {
     const la_predict_job *job = run->job;
     const la_predictor *p = run->predictor;
     FILE *stream = run->out.stream;
+    bool tags = p->session.workers[0].model.task == LA_TASK_TAG, flat = tags && job->flat;
     for (int64_t j = 0; j < batch->n_items; j++) {
         const la_feed_item *item = &batch->items[j];
-        la_prediction_row row = {.index = item->index,
+        la_token_place place = {.nested = !flat,
+                                .first = item->first,
+                                .last = item->last,
+                                .row = item->index,
+                                .token = item->place,
+                                .word = item->word};
+        la_prediction_row row = {.index = flat ? run->n_written : item->index,
                                  .id_json = item->id,
                                  .label = item->label,
                                  .regression = p->regression,
@@ -55,11 +64,13 @@ static la_status write_items(const file_run *run, const la_feed_batch *batch, la
                                  .confidence_kind = kind_name(p->predictive, p->regression),
                                  .emit_logits = job->emit_logits,
                                  .emit_cov = job->emit_cov,
-                                 .error = item->error};
+                                 .error = item->error,
+                                 .place = tags ? &place : NULL};
         la_status status = la_prediction_write(stream, &row, err);
         if (status == LA_RESOURCE && ferror(stream))
             return write_failed(job, err);
         LA_TRY(status);
+        run->n_written += item->slot >= 0 || item->error;
     }
     return job->lines && fflush(stream) ? write_failed(job, err) : LA_OK;
 }
@@ -76,7 +87,7 @@ static la_status answer_batch(file_run *run, int w, la_error *err) {
     const la_feed_batch *batch = &run->batches[w];
     for (int64_t j = 0; j < batch->n_items; j++)
         if (batch->items[j].slot >= 0)
-            run->hashes[batch->items[j].slot] = batch->items[j].hash;
+            run->hashes[batch->items[j].slot] = batch->items[j].stream;
     la_predictor_answer(run->predictor, w, &batch->batch, run->hashes, run->answers);
     return write_items(run, batch, err);
 }
@@ -109,14 +120,24 @@ static la_status open_run(file_run *run, la_error *err) {
     LA_TRY(la_output_check(job->out, err));
     LA_TRY(la_predictor_open(&job->options, &run->predictor, err));
     const la_session *session = &run->predictor->session;
-    la_row_fields fields = {options->text_field, options->pair_field,    options->label_field,
-                            options->id_field,   run->predictor->prompt, job->lines};
-    LA_TRY(la_row_reader_open(job->data, &fields, &run->reader, err));
-    la_feed_options feed = la_session_feed(session, false, job->skip_bad);
-    if (job->lines)
-        feed.batch_rows = 1;
     const la_model *model = &session->workers[0].model;
-    la_feed_open(run->reader, session->tokenizer, model, &session->labels, &feed, &run->feed);
+    if (job->flat && model->task != LA_TASK_TAG)
+        return la_fail(err, LA_USAGE,
+                       "--flat is for adapters that classify tokens; this one classifies rows");
+    run->fields = (la_row_fields){.text = options->text_field,
+                                  .pair = options->pair_field,
+                                  .label = options->label_field,
+                                  .id = options->id_field,
+                                  .prompt = run->predictor->prompt,
+                                  .plain_lines = job->lines,
+                                  .tagged = model->task == LA_TASK_TAG};
+    LA_TRY(la_row_reader_open(job->data, &run->fields, &run->reader, err));
+    la_feed_options feed = la_session_feed(session, false, job->skip_bad);
+    if (job->lines && model->task != LA_TASK_TAG)
+        feed.batch_rows = 1;
+    feed.row_at_a_time = job->lines;
+    la_feed_open(run->reader, session->tokenizer, model, &session->labels, &run->fields, &feed,
+                 &run->feed);
     for (int w = 0; w < session->n_workers; w++)
         LA_TRY(la_feed_batch_open(&run->feed, &run->batches[w], err));
     run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
@@ -154,6 +175,7 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
         la_warn(&run->job->options.run.log,
                 "%lld rows are longer than %lld tokens and were truncated",
                 (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
+    la_feed_tell_lost(feed->n_lost, run->predictor->session.max_length, &run->job->options.run.log);
     LA_TRY(la_output_commit(&run->out, err));
     summary->seconds_rows = la_seconds() - start;
     la_session_profile(&run->predictor->session, summary->seconds_rows, &run->job->options.run.log);

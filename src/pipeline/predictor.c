@@ -410,6 +410,11 @@ static la_status add_input(la_predictor *p, const la_input *in, la_encoding *enc
                            pending *waiting, la_prediction *out, la_error *err) {
     const int32_t *ids = in->ids, *types = NULL;
     int64_t n = in->n_ids;
+    const la_model *model = &p->session.workers[0].model;
+    if (model->task == LA_TASK_TAG && !(ids && in->place >= 0 && in->place < n))
+        return la_fail(
+            err, LA_USAGE,
+            "the adapter classifies tokens: a row needs token ids and a place among them");
     if (!ids) {
         la_encode_options options = {.max_length = p->session.max_length,
                                      .truncate_left =
@@ -430,8 +435,8 @@ static la_status add_input(la_predictor *p, const la_input *in, la_encoding *enc
             LA_TRY(la_batch_open(p->session.batch_rows, n, &waiting->batch, err));
         }
     }
-    waiting->hashes[waiting->batch.n_rows] = la_hash64(ids, (size_t)n * sizeof *ids);
-    la_batch_add(&waiting->batch, &p->session.workers[0].model, ids, types, n);
+    waiting->hashes[waiting->batch.n_rows] = la_feed_stream(model, ids, n, in->place);
+    la_batch_add(&waiting->batch, model, ids, types, n, in->place);
     return LA_OK;
 }
 

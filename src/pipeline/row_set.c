@@ -6,12 +6,15 @@
 
 void la_row_set_free(la_row_set *set) {
     free(set->start);
+    free(set->length);
+    free(set->place);
     free(set->ids);
     free(set->types);
     free(set->labels);
     free(set->targets);
     free(set->lines);
     free(set->hashes);
+    free(set->streams);
     free(set->name);
     *set = (la_row_set){0};
 }
@@ -32,6 +35,9 @@ static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, bool target
             GROW(targets, set->row_capacity, need_rows);
         GROW(lines, set->row_capacity, need_rows);
         GROW(hashes, set->row_capacity, need_rows);
+        GROW(streams, set->row_capacity, need_rows);
+        GROW(length, set->row_capacity, need_rows);
+        GROW(place, set->row_capacity, need_rows);
         GROW(start, set->row_capacity, need_rows);
         set->row_capacity = grown;
     }
@@ -48,19 +54,25 @@ static la_status keep(la_row_set *set, const la_feed_batch *from, bool targets, 
     LA_TRY(grow(set, from->n_items, batch->n_tokens, targets, err));
     for (int64_t j = 0; j < from->n_items; j++) {
         const la_feed_item *item = &from->items[j];
+        if (item->slot < 0) /* none of the row's tokens is classified */
+            continue;
         int64_t at = batch->cu[item->slot], length = batch->cu[item->slot + 1] - at;
         size_t bytes = (size_t)length * sizeof *set->ids;
-        memcpy(set->ids + set->n_tokens, batch->ids + at, bytes);
-        memcpy(set->types + set->n_tokens, batch->types + at, bytes);
-        set->start[set->n] = set->n_tokens;
+        if (item->first) {
+            memcpy(set->ids + set->n_tokens, batch->ids + at, bytes);
+            memcpy(set->types + set->n_tokens, batch->types + at, bytes);
+            set->n_tokens += length;
+        }
+        set->start[set->n] = set->n_tokens - length;
+        set->length[set->n] = length;
+        set->place[set->n] = item->place;
         set->labels[set->n] = item->label;
         if (targets)
             set->targets[set->n] = item->target;
         set->lines[set->n] = item->line;
         set->hashes[set->n] = item->hash;
+        set->streams[set->n++] = item->stream;
         set->longest = length > set->longest ? length : set->longest;
-        set->n_tokens += length;
-        set->start[++set->n] = set->n_tokens;
     }
     return LA_OK;
 }
@@ -83,6 +95,10 @@ static la_status read_all(la_row_set *set, la_feed *feed, const la_row_reader *r
     LA_TRY(status);
     set->n_truncated = feed->n_truncated;
     set->n_text = feed->n_text;
+    set->n_lost = feed->n_lost;
+    if (!set->n && feed->n_rows)
+        return la_fail(err, LA_BAD_INPUT, "%s: has no %stokens, expected %s rows with some",
+                       la_row_reader_name(reader), what ? "tagged " : "", what ? what : "");
     if (!set->n)
         return la_fail(err, LA_BAD_INPUT, "%s: has no rows, expected %s%s rows",
                        la_row_reader_name(reader), what ? "labelled " : "", what ? what : "some");
@@ -96,7 +112,8 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
                             .pair = options->pair_field,
                             .label = options->label_field,
                             .id = options->id_field,
-                            .prompt = prompt};
+                            .prompt = prompt,
+                            .tagged = session->workers[0].model.task == LA_TASK_TAG};
     la_row_reader *reader;
     la_feed feed;
     *set = (la_row_set){0};
@@ -104,8 +121,8 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
     la_feed_options feeding = la_session_feed(session, what != NULL, false);
     feeding.label_field = options->label_field;
     feeding.ignore_labels = !what;
-    la_feed_open(reader, session->tokenizer, &session->workers[0].model, &session->labels, &feeding,
-                 &feed);
+    la_feed_open(reader, session->tokenizer, &session->workers[0].model, &session->labels, &fields,
+                 &feeding, &feed);
     const char *name = la_row_reader_name(reader);
     set->name = la_alloc(strlen(name) + 1, 1, err);
     la_status status = err->status;
@@ -161,11 +178,11 @@ static int64_t fill(const passing *p, la_batch *batch, int64_t at, int64_t to) {
     la_batch_clear(batch);
     for (; at < to; at++) {
         int64_t row = la_row_at(p->list, at), from = set->start[row];
-        int64_t length = set->start[row + 1] - from;
+        int64_t length = set->length[row];
         bool within = !batch->n_rows || batch->n_tokens + length <= p->session->batch_tokens;
         if (!within || !la_batch_fits(batch, length))
             break;
-        la_batch_add(batch, model, set->ids + from, set->types + from, length);
+        la_batch_add(batch, model, set->ids + from, set->types + from, length, set->place[row]);
     }
     return at;
 }

@@ -6,12 +6,17 @@
 
 typedef struct la_row_set {
     int64_t n, n_tokens, longest, n_truncated, n_text;
-    int64_t *start;       /* [n + 1] first token of each row */
-    int32_t *ids, *types; /* [n_tokens] */
+    int64_t *start;  /* [n] first token of each row; tokens of one row that are classified share
+                             theirs */
+    int64_t *length; /* [n] tokens of each row */
+    int64_t *place;  /* [n] of the token that is classified; 0 where rows are */
+    int32_t *ids, *types; /* [n_tokens], as they are kept */
     int64_t *labels;      /* [n] */
     double *targets;      /* [n] labels of a regression; NULL: of classes */
     int64_t *lines;       /* [n] of the file, for messages */
     uint64_t *hashes;     /* [n] of the token ids */
+    uint64_t *streams;    /* [n] of random draws */
+    int64_t n_lost;       /* words without a token */
     char *name;           /* of the file */
     size_t row_capacity, token_capacity;
 } la_row_set;

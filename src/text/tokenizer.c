@@ -167,48 +167,61 @@ static la_status take_raw_piece(void *user, const char *text, size_t n, size_t f
     return la_added_tokens_split(&t->added, &t->added.normalized, text, n, take_normal_piece, user);
 }
 
+/* Appends the ids of a text. */
 static la_status encode_text(la_tokenizer *tokenizer, const char *text, size_t length, la_ids *ids,
                              la_error *err) {
     pass p = {tokenizer, ids, 0, err};
-    ids->n = 0;
     LA_TRY(la_utf8_check(text, length, err));
     return la_added_tokens_split(&tokenizer->added, &tokenizer->added.raw, text, length,
                                  take_raw_piece, &p);
 }
 
-la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t length,
-                              const char *pair, size_t pair_length,
-                              const la_encode_options *options, la_encoding *out, la_error *err) {
-    la_ids *texts = tokenizer->texts;
-    const la_template_piece plain[] = {{.sequence = 0}, {.sequence = 1}};
-    const la_template_piece *pieces = pair ? tokenizer->post.pair : tokenizer->post.single;
-    int n_pieces = pair ? tokenizer->post.n_pair : tokenizer->post.n_single;
+/* How texts and special tokens are put together. */
+typedef struct assembly {
+    const la_template_piece *pieces;
+    int n_pieces;
+    la_truncation truncation;
+    int64_t added; /* special tokens */
+} assembly;
+
+static const la_template_piece plain_pieces[] = {{.sequence = 0}, {.sequence = 1}};
+
+static la_status plan_assembly(const la_tokenizer *tokenizer, bool pair,
+                               const la_encode_options *options, assembly *plan, la_error *err) {
+    const la_postprocess *post = &tokenizer->post;
+    *plan = (assembly){.pieces = pair ? post->pair : post->single,
+                       .n_pieces = pair ? post->n_pair : post->n_single,
+                       .truncation = tokenizer->preset};
     if (options->no_special) {
-        pieces = plain;
-        n_pieces = pair ? 2 : 1;
+        plan->pieces = plain_pieces;
+        plan->n_pieces = pair ? 2 : 1;
     }
-    int64_t added = la_postprocess_added(pieces, n_pieces);
-    la_truncation truncation = tokenizer->preset;
+    plan->added = la_postprocess_added(plan->pieces, plan->n_pieces);
     if (options->max_length)
-        truncation = (la_truncation){options->max_length, LA_LONGEST_FIRST, options->truncate_left};
-    int64_t limit = truncation.max_length;
-    if (limit && limit < added)
+        plan->truncation =
+            (la_truncation){options->max_length, LA_LONGEST_FIRST, options->truncate_left};
+    int64_t limit = plan->truncation.max_length;
+    if (limit && limit < plan->added)
         return la_fail(err, LA_USAGE,
                        "a maximum length of %lld does not hold the %lld special tokens",
-                       (long long)limit, (long long)added);
-    LA_TRY(encode_text(tokenizer, text, length, &texts[0], err));
-    texts[1].n = 0;
-    if (pair)
-        LA_TRY(encode_text(tokenizer, pair, pair_length, &texts[1], err));
+                       (long long)limit, (long long)plan->added);
+    return LA_OK;
+}
+
+static la_status assemble(la_tokenizer *tokenizer, bool pair, const assembly *plan,
+                          la_encoding *out, la_error *err) {
+    la_ids *texts = tokenizer->texts;
+    const la_template_piece *pieces = plan->pieces;
+    int64_t limit = plan->truncation.max_length;
     out->truncated = false;
     if (limit)
-        LA_TRY(la_truncation_apply(&truncation, limit - added, &texts[0], pair ? &texts[1] : NULL,
-                                   &out->truncated, err));
-    size_t total = texts[0].n + texts[1].n + (size_t)added;
+        LA_TRY(la_truncation_apply(&plan->truncation, limit - plan->added, &texts[0],
+                                   pair ? &texts[1] : NULL, &out->truncated, err));
+    size_t total = texts[0].n + texts[1].n + (size_t)plan->added;
     LA_TRY(la_grow(&out->ids, &out->ids_capacity, total, sizeof *out->ids, err));
     LA_TRY(la_grow(&out->types, &out->types_capacity, total, sizeof *out->types, err));
     out->n = 0;
-    for (int i = 0; i < n_pieces; i++) {
+    for (int i = 0; i < plan->n_pieces; i++) {
         const int32_t *ids =
             pieces[i].sequence < 0 ? pieces[i].ids : texts[pieces[i].sequence].data;
         size_t n = pieces[i].sequence < 0 ? pieces[i].n_ids : texts[pieces[i].sequence].n;
@@ -220,6 +233,44 @@ la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t 
             out->ids[out->n] = ids[j];
             out->types[out->n] = pieces[i].type;
         }
+    }
+    return LA_OK;
+}
+
+la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t length,
+                              const char *pair, size_t pair_length,
+                              const la_encode_options *options, la_encoding *out, la_error *err) {
+    la_ids *texts = tokenizer->texts;
+    assembly plan;
+    LA_TRY(plan_assembly(tokenizer, pair != NULL, options, &plan, err));
+    texts[0].n = texts[1].n = 0;
+    LA_TRY(encode_text(tokenizer, text, length, &texts[0], err));
+    if (pair)
+        LA_TRY(encode_text(tokenizer, pair, pair_length, &texts[1], err));
+    return assemble(tokenizer, pair != NULL, &plan, out, err);
+}
+
+la_status la_tokenizer_encode_words(la_tokenizer *tokenizer, la_word *words, int64_t n_words,
+                                    const la_encode_options *options, la_encoding *out,
+                                    la_error *err) {
+    la_ids *ids = &tokenizer->texts[0];
+    assembly plan;
+    LA_TRY(plan_assembly(tokenizer, false, options, &plan, err));
+    ids->n = tokenizer->texts[1].n = 0;
+    for (int64_t w = 0; w < n_words; w++) {
+        size_t from = ids->n;
+        LA_TRY(encode_text(tokenizer, words[w].text, words[w].length, ids, err));
+        words[w].place = ids->n > from ? (int64_t)from : -1;
+    }
+    size_t whole = ids->n;
+    LA_TRY(assemble(tokenizer, false, &plan, out, err));
+    int64_t kept = (int64_t)ids->n, cut = plan.truncation.left ? (int64_t)whole - kept : 0;
+    int64_t before = 0;
+    for (int i = 0; i < plan.n_pieces && plan.pieces[i].sequence < 0; i++)
+        before += (int64_t)plan.pieces[i].n_ids;
+    for (int64_t w = 0; w < n_words; w++) {
+        int64_t place = words[w].place - cut;
+        words[w].place = words[w].place < 0 || place < 0 || place >= kept ? -1 : place + before;
     }
     return LA_OK;
 }

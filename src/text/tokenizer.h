@@ -38,4 +38,17 @@ la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t 
                               const char *pair, size_t pair_length,
                               const la_encode_options *options, la_encoding *out, la_error *err);
 
+/* A word of a text that was split before. */
+typedef struct la_word {
+    const char *text;
+    size_t length;
+    int64_t place; /* of its first token; -1: it has none, or that was cut */
+} la_word;
+
+/* One text from its words, each tokenised by itself, as if it stood alone (what the library does with
+ * is_split_into_words); special tokens go around them all. Fills in the words' places. */
+la_status la_tokenizer_encode_words(la_tokenizer *tokenizer, la_word *words, int64_t n_words,
+                                    const la_encode_options *options, la_encoding *out,
+                                    la_error *err);
+
 #endif

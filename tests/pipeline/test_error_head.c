@@ -69,7 +69,7 @@ static void write_rows(const char *path, const la_row_set *set, const la_evaluat
         if (wrong && i % wrong == 0)
             best = (best + 1) % e->n_classes;
         fputs("{\"input_ids\":[", file);
-        for (int64_t t = set->start[i]; t < set->start[i + 1]; t++)
+        for (int64_t t = set->start[i]; t < set->start[i] + set->length[i]; t++)
             fprintf(file, "%s%d", t > set->start[i] ? "," : "", set->ids[t]);
         fprintf(file, "],\"label\":%lld}\n", (long long)best);
     }

@@ -412,7 +412,7 @@ static void contrasts_equal_classes(void **state) {
     la_batch batch;
     assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
     for (int64_t i = 0; i < r->n; i++)
-        la_batch_add(&batch, &session.workers[0].model, r->in[i].ids, NULL, r->in[i].n_ids);
+        la_batch_add(&batch, &session.workers[0].model, r->in[i].ids, NULL, r->in[i].n_ids, 0);
     sums few = factor_sums(&session, &batch, true, false);
     sums all = factor_sums(&session, &batch, false, false);
     double worst = 0;
@@ -459,7 +459,7 @@ static void check_recompute(const char *name, la_params params) {
     la_batch batch;
     assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
     for (int64_t i = 0; i < r->n; i++)
-        la_batch_add(&batch, bound, r->in[i].ids, NULL, r->in[i].n_ids);
+        la_batch_add(&batch, bound, r->in[i].ids, NULL, r->in[i].n_ids, 0);
     la_run_shape shape = {.max_rows = r->n,
                           .max_tokens = batch.n_tokens,
                           .n_rhs = bound->n_classes - 1,

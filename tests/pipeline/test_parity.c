@@ -32,9 +32,20 @@ static const parity_limits sharp = {.logits = 3e-5,
 PARITY_CASES(CASE)
 PARITY_CASES_SHARP(SHARP)
 
+/* Batches that rows fill: the lines of a table of distances come on top of their tokens. */
+static void distances_in_full_batches(void **state) {
+    parity_limits full = limits;
+    (void)state;
+    full.batch_tokens = 60;
+    full.brief = true;
+    check_parity("deberta-v2", "cpu", NULL, &full);
+    check_parity("deberta-token", "cpu", NULL, &full);
+}
+
 #define TEST(function, folder) cmocka_unit_test(function),
 
 int main(void) {
-    const struct CMUnitTest tests[] = {PARITY_CASES(TEST) PARITY_CASES_SHARP(TEST)};
+    const struct CMUnitTest tests[] = {PARITY_CASES(TEST) PARITY_CASES_SHARP(TEST)
+                                           cmocka_unit_test(distances_in_full_batches)};
     return cmocka_run_group_tests_name("parity", tests, NULL, NULL);
 }

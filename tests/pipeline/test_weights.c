@@ -122,7 +122,8 @@ static void open_all(const fixture_paths *p, const answers *a, opened *o) {
     succeed(la_session_open(&options, &o->session, &err), &err);
     succeed(la_batch_open(ROWS_MAX, 4096, &o->batch, &err), &err);
     for (int64_t i = 0; i < a->n; i++)
-        la_batch_add(&o->batch, &o->session.workers[0].model, a->in[i].ids, NULL, a->in[i].n_ids);
+        la_batch_add(&o->batch, &o->session.workers[0].model, a->in[i].ids, NULL, a->in[i].n_ids,
+                     0);
     succeed(
         la_session_reserve(&o->session, &o->session.workers[0], o->batch.n_tokens, &changed, &err),
         &err);

@@ -118,6 +118,15 @@ def random_rows(rnd, count, vocab, n_classes, min_len=3, max_len=20, first=5):
     ]
 
 
+def tag_rows(rnd, rows, classes):
+    """Labels for about half of a row's tokens, at least one, instead of one for all; no class is the mark of the others."""
+    for row in rows:
+        del row["label"]
+        n = len(row["input_ids"])
+        row["labels"] = [rnd.integer(0, classes) if rnd.integer(0, 2) else -100 for _ in range(n)]
+        row["labels"][rnd.integer(0, n)] = rnd.integer(0, classes)
+
+
 def write_rows(path, rows):
     with open(path, "w") as f:
         f.writelines(json.dumps(r) + "\n" for r in rows)
@@ -224,6 +233,7 @@ def fresh(auto, cfg, **kw):
 
 
 SEQ, LM = transformers.AutoModelForSequenceClassification, transformers.AutoModelForCausalLM
+TAGS = transformers.AutoModelForTokenClassification
 
 
 def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None, lengths=(3, 20), embedding_std=0.08, edit=None,
@@ -232,7 +242,8 @@ def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None
 
     choice_ids make it a causal language model.  A note says why there are logits alone.  prepare() changes the files last.
     write(folder, model, rnd) writes an adapter that is not PEFT's."""
-    model = fresh(LM if choice_ids else SEQ, {k: v for k, v in cfg.items() if k != "quantization_config"})
+    tags = adapter is not None and adapter.task_type == "TOKEN_CLS"
+    model = fresh(LM if choice_ids else TAGS if tags else SEQ, {k: v for k, v in cfg.items() if k != "quantization_config"})
     norm_mean = 0.0 if cfg["model_type"].startswith("gemma") else 1.0  # the norms of Gemma multiply by 1 + weight
     tensors = base_tensors(model, rnd, embedding_std, norm_mean)
     write_base(f"{folder}/base", cfg, tensors)
@@ -242,7 +253,9 @@ def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None
     else:
         write_adapter(model, adapter, f"{folder}/adapter", rnd, **kw)
     classes = len(choice_ids) if choice_ids else classes
-    rows = [random_rows(rnd, n, cfg["vocab_size"], classes, *lengths) for n in (N_CALIB, N_TEST)]
+    rows = [random_rows(rnd, n, cfg["vocab_size"], classes, *lengths) for n in ((N_CALIB // 3, N_TEST // 2) if tags else (N_CALIB, N_TEST))]
+    if tags:
+        tag_rows(rnd, [*rows[0], *rows[1]], classes)
     if edit:
         edit(*rows)
     for name, part in zip(("calib", "test"), rows):

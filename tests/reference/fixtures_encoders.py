@@ -190,6 +190,38 @@ def roberta_regression(folder, rnd):
     )
 
 
+def bert_token(folder, rnd):
+    """A class for every token."""
+    cfg = bert_config(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, intermediate_size=40, **labels(3))
+    lora = LoraConfig(task_type="TOKEN_CLS", r=3, lora_alpha=6, target_modules=["query", "value"], modules_to_save=["classifier"])
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(3, 12), embedding_std=0.4)
+
+
+def modernbert_token(folder, rnd):
+    """The head of a ModernBERT on every token; windows, LoRA on the head's layer, and a pooling that does not count for this task."""
+    cfg = dict(
+        architectures=["ModernBertForTokenClassification"], model_type="modernbert", vocab_size=97, hidden_size=32, num_attention_heads=4,
+        num_hidden_layers=3, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=False,
+        attention_bias=False, mlp_bias=False, classifier_bias=True, classifier_pooling="mean", classifier_activation="gelu",
+        global_rope_theta=160000.0, local_rope_theta=10000.0, global_attn_every_n_layers=2, local_attention=4, pad_token_id=0,
+        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(4),
+    )
+    lora = LoraConfig(task_type="TOKEN_CLS", r=3, lora_alpha=3, target_modules=["Wqkv", "Wo", "head.dense"])
+    return case(folder, rnd, cfg, lora, EVERY, classes=4, lengths=(3, 12), embedding_std=0.4)
+
+
+def deberta_token(folder, rnd):
+    """Distances seen from tokens anywhere in the row."""
+    cfg = deberta_config(
+        share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
+        num_hidden_layers=2, **labels(3),
+    )
+    lora = LoraConfig(
+        task_type="TOKEN_CLS", r=3, lora_alpha=6, target_modules=["query_proj", "key_proj", "value_proj"],
+    )
+    return case(folder, rnd, cfg, lora, lengths=(3, 12), embedding_std=0.4)
+
+
 EVERY = ("lora", "lora+head", "head")
 MADE = {
     "bert-all-linear": (bert_all_linear, 101),
@@ -204,4 +236,7 @@ MADE = {
     "roberta-all-linear": (roberta_all_linear, 207),
     "bert-regression": (bert_regression, 208),
     "roberta-regression": (roberta_regression, 209),
+    "bert-token": (bert_token, 208),
+    "modernbert-token": (modernbert_token, 209),
+    "deberta-token": (deberta_token, 210),
 }

@@ -15,6 +15,10 @@ sums as its tokens do); reduce takes the mean over all of a row's inputs.
 Virtual tokens (prompt tuning; the keys and the values of every layer in prefix tuning) are a matrix [d, n] that is applied to the n unit
 vectors in every row: the output of token j is its embedding.  Their R counts these: n for every row.
 
+Token classification (TOKEN_CLS): every labelled token is a row of its own, a "unit", which repeats the tokens of its row and whose logits
+are those at its place.  N counts units, and R the tokens of every unit's row, so that a row with k labelled tokens counts its tokens k
+times.  A layer of the head has one token per unit, also under LoRA: the unit's.
+
 A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G [out,out], A [in,in]).
 """
 
@@ -68,6 +72,12 @@ def load_model(base, adapter, float32_islands=False):
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **kw)
     elif task == "CAUSAL_LM":
         model = transformers.AutoModelForCausalLM.from_pretrained(base, **kw)
+    elif task == "TOKEN_CLS":
+        with safe_open(os.path.join(adapter, "adapter_model.safetensors"), "pt") as s:
+            rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if k.endswith("classifier.weight")]
+        if rows:
+            kw["num_labels"] = rows[0]
+        model = transformers.AutoModelForTokenClassification.from_pretrained(base, **kw)
     else:
         raise SystemExit(f"task type {task} is not in this reference")
     model = bottlenecks.attach(model, adapter) if plain else PeftModel.from_pretrained(model, adapter)
@@ -224,8 +234,16 @@ def find_blocks(model, params):
 
 
 def read_rows(path):
+    """The rows; one with a list of labels becomes a row for every label that is not -100."""
     with open(path) as f:
-        return [json.loads(line) for line in f if line.strip()]
+        rows = [json.loads(line) for line in f if line.strip()]
+    return [unit for row in rows for unit in units(row)]
+
+
+def units(row):
+    if "labels" not in row:
+        return [row]
+    return [{"input_ids": row["input_ids"], "place": t, "label": c} for t, c in enumerate(row["labels"]) if c != -100]
 
 
 def lines_read(config, length):
@@ -250,7 +268,10 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
         # PEFT would lengthen a mask by float32 ones for the virtual tokens of a prompt
         mask = None if model.peft_config["default"].is_prompt_learning else torch.ones_like(ids)
         logits = model(input_ids=ids, attention_mask=mask).logits
-    logits = logits[0, -1, choice_ids] if task == "CAUSAL_LM" else logits[0]
+    if task == "TOKEN_CLS":
+        logits = logits[0, row["place"]]
+    else:
+        logits = logits[0, -1, choice_ids] if task == "CAUSAL_LM" else logits[0]
     assert logits.dtype == F64
     wanted = [t for b in blocks for t in [y for _, y in b.uses] + [b.weight] + ([] if b.bias is None else [b.bias])]
     if not wanted:
@@ -275,7 +296,7 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
         at += len(b.uses)
         jac = torch.stack([pc[at] for pc in per_class])
         at += 1
-        if b.head:
+        if b.head or task == "TOKEN_CLS" and re.match(r"(head|classifier)\b", b.name):
             # a head layer has one token per row: the one that the logits read (every other gradient is zero)
             used = torch.nonzero(g.abs().sum(dim=(0, 2))).flatten().tolist()
             assert len(used) == 1, f"{b.name}: the logits read {len(used)} positions"
@@ -577,7 +598,8 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
     before, _ = run_row(model, [], test[0], task, choice_ids, strict=not float32_islands)
     blocks = find_blocks(model, params)
     torch.testing.assert_close(run_row(model, [], test[0], task, choice_ids)[0], before, rtol=1e-12, atol=1e-12)
-    result = {"task": "choice" if choice_ids else "seq", "n_classes": None, "choice_ids": choice_ids}
+    kind = "tags" if task == "TOKEN_CLS" else "choice" if choice_ids else "seq"
+    result = {"task": kind, "n_classes": None, "choice_ids": choice_ids}
     regression, run = len(before) == 1, remembering(blocks)
     more = {"lora": ("ekfac", "diag", "exact"), "head": ("last-layer",)} if regression else {}
     for kron in ("expand", "reduce", *more.get(params, ())):

@@ -30,7 +30,13 @@ parity_inputs parity_read_inputs(const char *path) {
         int32_t *copy = calloc(n, sizeof *copy);
         for (size_t i = 0; i < n; i++)
             copy[i] = (int32_t)json_integer_value(json_array_get(ids, i));
-        in.rows[in.n++] = (la_input){.ids = copy, .n_ids = (int64_t)n};
+        const json_t *labels = json_object_get(row, "labels");
+        int64_t first = in.n;
+        for (size_t i = 0; i < (labels ? n : 1); i++)
+            if (!labels || json_integer_value(json_array_get(labels, i)) >= 0)
+                in.rows[in.n++] = (la_input){.ids = copy, .n_ids = (int64_t)n, .place = (int64_t)i};
+        in.owner[first] = true;
+        assert_true(in.n > first && in.n <= PARITY_ROWS);
         json_decref(row);
     }
     fclose(file);
@@ -39,7 +45,8 @@ parity_inputs parity_read_inputs(const char *path) {
 
 void parity_free_inputs(parity_inputs *in) {
     for (int64_t i = 0; i < in->n; i++)
-        free((void *)(uintptr_t)in->rows[i].ids);
+        if (in->owner[i])
+            free((void *)(uintptr_t)in->rows[i].ids);
 }
 
 parity_answers *parity_new_answers(void) {

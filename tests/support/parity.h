@@ -46,6 +46,9 @@
     CASE(llama_yarn_mscale, "llama-yarn-mscale")                                                   \
     CASE(deberta_v2, "deberta-v2")                                                                 \
     CASE(deberta_v2_separate, "deberta-v2-separate")                                               \
+    CASE(bert_token, "bert-token")                                                                 \
+    CASE(modernbert_token, "modernbert-token")                                                     \
+    CASE(deberta_token, "deberta-token")                                                           \
     CASE(dora, "dora")                                                                             \
     CASE(dora_bert, "dora-bert")                                                                   \
     CASE(dora_gpt2, "dora-gpt2")                                                                   \
@@ -117,7 +120,8 @@ typedef struct parity_case {
 } parity_case;
 
 typedef struct parity_inputs {
-    la_input rows[PARITY_ROWS];
+    la_input rows[PARITY_ROWS]; /* a labelled token of a row is one of its own */
+    bool owner[PARITY_ROWS];    /* the first of those that share their ids */
     int64_t n;
 } parity_inputs;
 

@@ -1,0 +1,26 @@
+/* Rows of token classification: words or token ids, and a class for each of them. */
+#ifndef LA_INPUT_TAGS_H
+#define LA_INPUT_TAGS_H
+
+#include "input/rows.h"
+
+/* What a row says of its parts: its words, or where it has input_ids its tokens. Zero it first, free
+ * with la_tags_free; reused from row to row. */
+typedef struct la_tags {
+    int64_t n;
+    bool tagged;         /* the row has tags */
+    const json_t *words; /* [n] strings; NULL: the row has input_ids. Of tags_parsed or the row */
+    int64_t *labels;     /* [n] -1: none */
+    json_t *parsed[2];   /* lists that stood in cells of a table; owned */
+    size_t labels_capacity;
+} la_tags;
+
+/* Words from the field text_field (NULL: tokens or words), tags from label_field (NULL: tags, ner_tags
+ * or labels; they may be missing). A tag is a class, a name of labels, or null or -100 for none. There
+ * must be as many as parts. with_labels false: tags are not read. */
+la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_row_fields *fields,
+                       const la_labels *labels, int64_t n_classes, bool with_labels, la_tags *tags,
+                       la_error *err);
+void la_tags_free(la_tags *tags);
+
+#endif
