@@ -5,6 +5,8 @@
 #include "model/model.h"
 #include "model/token_rows.h"
 
+#include <string.h>
+
 enum { NAME_MAX_BYTES = 512 };
 
 typedef struct la_binder {
@@ -24,11 +26,68 @@ typedef struct la_binder {
     int64_t n_token_rows;     /* modules that have such rows */
 } la_binder;
 
+/* slot is the address of a data pointer, of whatever type. Until la_model_place it holds the host
+ * array itself; it stays so where that can be read. */
+struct la_placement {
+    la_placement *next;
+    void *slot;
+    la_dtype from, to;
+    int64_t count;
+    bool copied;
+};
+
+static inline void *la_slot_get(const void *slot) {
+    void *value;
+    memcpy(&value, slot, sizeof value);
+    return value;
+}
+
+static inline void la_slot_set(void *slot, const void *value) {
+    memcpy(slot, &value, sizeof value);
+}
+
+/* What a module is to its adapter. */
+typedef struct la_site_place {
+    bool in_body;
+    bool of_head;        /* computed in f32 */
+    bool per_row;        /* reads one token a row */
+    int64_t input;       /* number of the matrix that it reads */
+    const la_mat *w;     /* its weight as it lies on the host, of the rows that are computed */
+    const int32_t *rows; /* outputs that are computed, n_rows of them; NULL: all */
+    int64_t n_rows;
+} la_site_place;
+
 /* The pointer at slot will be to count numbers of type to, made of the host's of type from. Slot and
  * host array stay where they are as long as the model. */
 la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
                           void *slot, la_error *err);
 la_status la_binder_add_block(la_binder *b, const la_block *block, int64_t *number, la_error *err);
+
+/* ---- binder.c: parameters, projections and norms ---- */
+
+/* A parameter: the adapter's replacement, or the base's; NULL: nowhere. */
+const la_tensor *la_binder_find(la_binder *b, const char *module, bool in_body, const char *leaf,
+                                bool *from_adapter);
+/* The error for one that neither brings. */
+la_status la_binder_missing(const la_binder *b, const char *module, bool in_body, const char *leaf,
+                            la_error *err);
+/* cols < 0: a vector. */
+la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err);
+la_status la_binder_check_values(const la_binder *b, const la_tensor *tensor, la_error *err);
+/* Attaches the adapter at module, if it has something there. */
+la_status la_binder_site(la_binder *b, const char *module, const la_site_place *at,
+                         la_linear *linear, la_error *err);
+/* A projection with its bias and its adapter. input: number of the matrix that it reads. */
+la_status la_binder_linear(la_binder *b, const char *module, bool in_body, int64_t out, int64_t in,
+                           bool bias, bool of_head, int64_t input, la_linear *linear,
+                           la_error *err);
+la_status la_binder_norm(la_binder *b, const char *module, bool in_body, int64_t width,
+                         la_norm *norm, la_error *err);
+
+/* ---- bind_head.c ---- */
+
+la_status la_binder_classifier(la_binder *b, la_error *err);
+la_status la_binder_choices(la_binder *b, const la_model_options *options, la_error *err);
 
 /* ---- bind_embedding.c, bind_bottleneck.c ---- */
 

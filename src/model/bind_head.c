@@ -1,0 +1,220 @@
+/* Heads: of classes, of tags, and that of a causal LM cut down to its answer tokens. */
+#include "model/binder.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef la_binder binder;
+
+static double square_of(const la_tensor *tensor, la_error *err) {
+    float *values = la_alloc((size_t)tensor->count, sizeof *values, err);
+    if (!values)
+        return 0;
+    la_dtype_to_f32(tensor->dtype, tensor->data, tensor->count, values);
+    double sum = 0;
+    for (int64_t i = 0; i < tensor->count; i++)
+        sum += (double)values[i] * (double)values[i];
+    free(values);
+    return sum;
+}
+
+/* A head layer whose weights the adapter brings is a block of its own, its bias an extra input
+ * of 1. */
+static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la_head_layer *layer,
+                                la_error *err) {
+    la_model *model = b->model;
+    bool trained;
+    const la_tensor *weight = la_binder_find(b, row->module, row->in_body, "weight", &trained);
+    layer->block = -1;
+    if (!trained || layer->linear.site)
+        return LA_OK;
+    la_block block = {.out = weight->shape[0],
+                      .in = weight->shape[1] + (bias ? 1 : 0),
+                      .per_row = true,
+                      .is_head = true,
+                      .input = model->n_inputs++,
+                      .theta_square = square_of(weight, err)};
+    if (bias)
+        block.theta_square +=
+            square_of(la_binder_find(b, row->module, row->in_body, "bias", &trained), err);
+    char name[NAME_MAX_BYTES];
+    int length =
+        snprintf(name, sizeof name, "%s%s", row->in_body ? b->arch->prefix : "", row->module);
+    block.name = la_pool_text(&model->pool, name, (size_t)length, err);
+    if (!block.name || err->status != LA_OK)
+        return err->status;
+    return la_binder_add_block(b, &block, &layer->block, err);
+}
+
+/* A head on every token knows no problem_type: its outputs are classes. */
+static la_status finish_tags(la_model *model, const la_tensor *weight, la_error *err) {
+    char shape[128];
+    model->pool_token = LA_POOL_PLACE;
+    if (model->n_classes < 2)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\" has shape %s, which is not supported for task_type "
+                       "TOKEN_CLS, expected 2 classes or more",
+                       weight->file, weight->name,
+                       la_tensor_shape_text(weight, shape, sizeof shape));
+    return LA_OK;
+}
+
+la_status la_binder_classifier(binder *b, la_error *err) {
+    la_model *model = b->model;
+    const la_tensor *last_weight = NULL;
+    char shape[128];
+    int64_t in = model->config.hidden;
+    for (const la_head_row *row = b->head; row->module; row++) {
+        int i = model->n_head++;
+        la_head_layer *layer = &model->head[i];
+        bool has_bias = b->head_form->bias[i];
+        bool last = !row[1].module, trained;
+        const la_tensor *weight = la_binder_find(b, row->module, row->in_body, "weight", &trained);
+        if (!weight)
+            return la_binder_missing(b, row->module, row->in_body, "weight", err);
+        int64_t out = last && weight->n_dims == 2 ? weight->shape[0] : in;
+        if (last && la_packed_is(model->base, weight)) {
+            la_packed *packed;
+            LA_TRY(la_packed_read(model->base, weight, &model->pool, &packed, err));
+            out = packed->rows;
+        }
+        last_weight = weight;
+        LA_TRY(la_binder_linear(b, row->module, row->in_body, out, in, has_bias, true,
+                                model->n_inputs++, &layer->linear, err));
+        layer->activation = b->head_form->activation[i];
+        LA_TRY(add_head_block(b, row, has_bias, layer, err));
+        if (row->norm)
+            LA_TRY(la_binder_norm(b, row->norm, row->in_body, out, &layer->norm, err));
+        in = out;
+    }
+    model->n_classes = in;
+    model->pool_token = model->config.pool_mean ? LA_POOL_MEAN : b->arch->classify_token;
+    if (model->pool_token == LA_POOL_LAST_CONTENT && model->config.pad_id < 0)
+        model->pool_token = LA_POOL_LAST;
+    if (model->task == LA_TASK_TAG)
+        return finish_tags(model, last_weight, err);
+    if (model->n_classes == 1)
+        model->task = LA_TASK_REGRESS;
+    bool regression = model->task == LA_TASK_REGRESS;
+    if (model->n_classes < 1 ||
+        model->config.problem == (regression ? LA_PROBLEM_CLASSES : LA_PROBLEM_REGRESSION))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\" has shape %s, which is not supported for problem_type "
+                       "%s, expected %s",
+                       last_weight->file, last_weight->name,
+                       la_tensor_shape_text(last_weight, shape, sizeof shape),
+                       regression ? "single_label_classification" : "regression",
+                       regression ? "2 classes or more" : "one output");
+    return LA_OK;
+}
+
+/* Whether modules_to_save names the embedding: PEFT trains a copy of it then. */
+static bool embedding_is_copied(const binder *b) {
+    const json_t *list = json_object_get(b->model->adapter.config, "modules_to_save");
+    size_t tail = strlen(b->arch->embed_tokens);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        size_t length = name ? strlen(name) : 0;
+        const char *last = strrchr(b->arch->embed_tokens, '.');
+        last = last ? last + 1 : b->arch->embed_tokens;
+        if (name && (!strcmp(name, last) ||
+                     (length >= tail && !strcmp(name + length - tail, b->arch->embed_tokens))))
+            return true;
+    }
+    return false;
+}
+
+/* The embedding as a head that is tied to it reads it: the one that the base holds where the adapter
+ * trained a copy, else the adapter's, of a vocabulary that was resized. */
+static const la_tensor *find_tied(binder *b) {
+    bool trained;
+    const la_tensor *weight = la_binder_find(b, b->arch->embed_tokens, true, "weight", &trained);
+    char key[NAME_MAX_BYTES];
+    const la_tensor *frozen = NULL;
+    for (int bare = 0; bare <= 1 && !frozen; bare++) {
+        snprintf(key, sizeof key, "%s%s.weight", bare ? "" : b->arch->prefix,
+                 b->arch->embed_tokens);
+        frozen = la_checkpoint_find(b->model->base, key);
+    }
+    return trained && frozen && embedding_is_copied(b) ? frozen : weight;
+}
+
+/* The head of a causal LM, cut down to the rows of the answer tokens. */
+la_status la_binder_choices(binder *b, const la_model_options *options, la_error *err) {
+    la_model *model = b->model;
+    int64_t d = model->config.hidden, n = options->n_choices;
+    if (!b->arch->lm_head)
+        return la_fail(err, LA_UNSUPPORTED, "model_type \"%s\" has no language-model head",
+                       b->arch->model_type);
+    if (n < 2)
+        return la_fail(err, LA_USAGE,
+                       "a causal LM needs at least two answer tokens: give --choices \"A,B,C,D\" "
+                       "or --choice-ids 319,350");
+    bool trained;
+    la_token_rows replaced = {0};
+    const la_tensor *weight = la_binder_find(b, b->arch->lm_head, false, "weight", &trained);
+    if (!weight && model->config.tied)
+        weight = find_tied(b);
+    if (!weight)
+        return la_binder_missing(b, b->arch->lm_head, false, "weight", err);
+    la_packed *packed = NULL;
+    int64_t vocabulary = weight->shape[0];
+    if (la_packed_is(model->base, weight)) {
+        LA_TRY(la_packed_read(model->base, weight, &model->pool, &packed, err));
+        vocabulary = packed->rows;
+        if (packed->cols != d)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected %lld "
+                           "columns",
+                           weight->file, weight->name, (long long)packed->rows,
+                           (long long)packed->cols, (long long)d);
+    } else {
+        LA_TRY(la_tensor_check_float(weight, err));
+        LA_TRY(la_binder_check_shape(weight, vocabulary, d, err));
+    }
+    LA_TRY(la_binder_token_rows(b, b->arch->lm_head, false, vocabulary, d, &replaced, err));
+    if (!replaced.values && model->config.tied)
+        replaced = b->token_rows;
+    float *rows = la_pool_take(&model->pool, (size_t)(n * d), sizeof *rows, err);
+    if (!rows)
+        return err->status;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t id = options->choice_ids[i];
+        if (id < 0 || id >= vocabulary)
+            return la_fail(err, LA_BAD_INPUT, "choice id %lld, expected 0 to %lld (%s)",
+                           (long long)id, (long long)vocabulary - 1, weight->name);
+        for (int64_t j = 0; j < i; j++)
+            if (options->choice_ids[j] == id)
+                return la_fail(err, LA_BAD_INPUT, "choice id %lld is given twice", (long long)id);
+        la_mat codes = packed ? la_packed_mat(packed) : (la_mat){0};
+        if (packed)
+            la_quant_decode(&codes, id * d, d, rows + i * d);
+        else
+            la_dtype_to_f32(weight->dtype,
+                            (const char *)weight->data +
+                                (size_t)(id * d) * la_dtype_size(weight->dtype),
+                            d, rows + i * d);
+        la_token_rows_read(&replaced, id, d, rows + i * d);
+    }
+    la_head_layer *layer = &model->head[model->n_head++];
+    layer->block = -1;
+    layer->linear.w = la_mat_f32(NULL, vocabulary, d); /* as the adapter knows it */
+    la_mat stored = la_mat_f32(rows, n, d);
+    la_site_place at = {.of_head = true,
+                        .input = model->n_inputs++,
+                        .rows = options->choice_ids,
+                        .n_rows = n,
+                        .w = &stored};
+    LA_TRY(la_binder_site(b, b->arch->lm_head, &at, &layer->linear, err));
+    layer->linear.w = la_mat_f32(NULL, n, d);
+    LA_TRY(la_binder_place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
+    const la_site *site = layer->linear.site;
+    if (site && site->bias) {
+        layer->linear.bias = la_mat_f32(NULL, 1, n);
+        LA_TRY(la_binder_place(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
+    }
+    model->n_classes = n;
+    model->pool_token = LA_POOL_LAST;
+    return LA_OK;
+}

@@ -1,0 +1,394 @@
+#include "model/binder.h"
+#include "model/dora.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef la_binder binder;
+
+/* ---- tensors by name ---- */
+
+/* The i-th name that a module can have: that of its class, that of a checkpoint of the bare body,
+ * those inside a model of several kinds of input. */
+static bool spell(const binder *b, int i, bool in_body, const char *module, char *key,
+                  size_t size) {
+    const char *const prefixes[] = {in_body ? b->arch->prefix : "", "",
+                                    in_body ? "model.language_model." : "language_model.",
+                                    "language_model.model."};
+    int own = in_body ? 2 : 1, wrapped = in_body ? 2 : 1;
+    int at = i < own ? i : i - own + 2;
+    if (i >= own + (b->model->config.wrapped ? wrapped : 0))
+        return false;
+    snprintf(key, size, "%s%s", prefixes[at], module);
+    return true;
+}
+
+/* A parameter: the adapter's replacement, or the base's, under the body's prefix or without it.
+ * NULL: nowhere. */
+const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, const char *leaf,
+                                bool *from_adapter) {
+    la_model *model = b->model;
+    const la_tensor *trained = NULL, *frozen = NULL;
+    char key[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
+    for (int i = 0; spell(b, i, in_body, module, name, sizeof name); i++) {
+        snprintf(key, sizeof key, "%s.%s", name, leaf);
+        la_adapter_entry *entry = la_adapter_find(&model->adapter, key);
+        if (entry && !trained)
+            trained = entry->tensor;
+        if (!frozen)
+            frozen = la_checkpoint_find(model->base, key);
+    }
+    if (frozen)
+        b->base_used[frozen - la_checkpoint_at(model->base, 0)] = true;
+    *from_adapter = trained != NULL;
+    return trained ? trained : frozen;
+}
+
+la_status la_binder_missing(const binder *b, const char *module, bool in_body, const char *leaf,
+                            la_error *err) {
+    const la_adapter *adapter = &b->model->adapter;
+    const char *prefix = in_body ? b->arch->prefix : "";
+    for (const la_head_row *row = b->head; row->module; row++)
+        if (!strcmp(row->module, module))
+            return la_fail(
+                err, LA_BAD_INPUT,
+                "%s: parameter \"%s%s.%s\" of the head is missing, and %s does not bring "
+                "it either; train and save it with modules_to_save=[\"%s%s\"]",
+                b->base_dir, prefix, module, leaf, adapter->config_path, prefix, module);
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: parameter \"%s%s.%s\" is missing from the base, and %s does not bring it",
+                   b->base_dir, prefix, module, leaf, adapter->config_path);
+}
+
+la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
+                          void *slot, la_error *err) {
+    la_model *model = b->model;
+    la_placement *note = la_pool_take(&model->pool, 1, sizeof *note, err);
+    if (!note)
+        return err->status;
+    la_slot_set(slot, host);
+    *note = (la_placement){.slot = slot, .from = from, .to = to, .count = count};
+    if (!model->next_placement)
+        model->next_placement = &model->placements;
+    *model->next_placement = note;
+    model->next_placement = &note->next;
+    model->weight_bytes += (size_t)count * la_dtype_size(to);
+    return LA_OK;
+}
+
+la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
+                                la_error *err) {
+    char shape[128];
+    bool fits = cols < 0
+                    ? tensor->n_dims == 1 && tensor->shape[0] == rows
+                    : tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
+    if (fits)
+        return LA_OK;
+    la_tensor_shape_text(tensor, shape, sizeof shape);
+    if (cols < 0)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld]",
+                       tensor->file, tensor->name, shape, (long long)rows);
+    return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld, %lld]",
+                   tensor->file, tensor->name, shape, (long long)rows, (long long)cols);
+}
+
+la_status la_binder_check_values(const binder *b, const la_tensor *tensor, la_error *err) {
+    LA_TRY(la_tensor_check_float(tensor, err));
+    return b->twin ? LA_OK : la_tensor_check_finite(tensor, err);
+}
+
+/* A weight that is packed, or is to be: by the twin, in the checkpoint, or made here. */
+static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_error *err) {
+    la_model *model = b->model;
+    if (b->twin) {
+        *out = b->twin_packed;
+        b->twin_packed = (*out)->next;
+        return LA_OK;
+    }
+    if (la_packed_is(model->base, tensor)) {
+        LA_TRY(la_packed_read(model->base, tensor, &model->pool, out, err));
+    } else {
+        LA_TRY(la_binder_check_values(b, tensor, err));
+        LA_TRY(la_packed_make(tensor, b->quant, &model->pool, out, err));
+        la_tensor_let_go(tensor);
+    }
+    if (!model->next_packed)
+        model->next_packed = &model->packed;
+    *model->next_packed = *out;
+    model->next_packed = &(*out)->next;
+    return LA_OK;
+}
+
+/* The matrix that a packed weight is. The la_quant is copied: its addresses become those of the device.
+ */
+static la_status place_packed(binder *b, const la_packed *packed, la_mat *out, la_error *err) {
+    la_model *model = b->model;
+    la_quant *quant = la_pool_take(&model->pool, 1, sizeof *quant, err);
+    if (!quant)
+        return err->status;
+    *quant = packed->quant;
+    *out = la_mat_of(LA_CODES, quant, packed->rows, packed->cols);
+    if (packed->rows * packed->cols > model->max_weight) {
+        model->max_weight = packed->rows * packed->cols;
+        model->max_weight_width = packed->cols;
+    }
+    LA_TRY(la_binder_place(b, quant->codes, LA_CODES, packed->bytes, LA_CODES, &quant->codes, err));
+    return la_binder_place(b, quant->scale, LA_F32, packed->n_scales, LA_F32, &quant->scale, err);
+}
+
+/* The tensor with its matrix the other way round; memory from the pool. */
+static la_status transpose(binder *b, const la_tensor *tensor, la_tensor *out, la_error *err) {
+    int64_t rows = tensor->shape[0], cols = tensor->shape[1];
+    size_t size = la_dtype_size(tensor->dtype);
+    char *to = la_pool_take(&b->model->pool, (size_t)tensor->count, size, err);
+    if (!to)
+        return err->status;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            memcpy(to + (size_t)(j * rows + i) * size,
+                   (const char *)tensor->data + (size_t)(i * cols + j) * size, size);
+    *out = *tensor;
+    out->data = to;
+    out->shape[0] = cols;
+    out->shape[1] = rows;
+    return LA_OK;
+}
+
+/* A matrix [rows, cols] as the backend multiplies it. of_head: the head works in f32. transposed: it is
+ * stored [cols, rows], unless it is packed. quantise: it is one of those that --base-quant packs. */
+static la_status place_matrix(binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
+                              bool of_head, bool transposed, bool quantise, la_mat *out,
+                              la_error *err) {
+    la_model *model = b->model;
+    la_tensor turned;
+    bool stored = la_packed_is(model->base, tensor);
+    if (!stored)
+        LA_TRY(
+            la_binder_check_shape(tensor, transposed ? cols : rows, transposed ? rows : cols, err));
+    if (!stored && transposed) {
+        LA_TRY(la_binder_check_values(b, tensor, err));
+        LA_TRY(transpose(b, tensor, &turned, err));
+        tensor = &turned;
+    }
+    if (stored || (quantise && b->quant)) {
+        la_packed *packed;
+        LA_TRY(pack(b, tensor, &packed, err));
+        if (packed->rows != rows || packed->cols != cols)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected [%lld, "
+                           "%lld]",
+                           tensor->file, tensor->name, (long long)packed->rows,
+                           (long long)packed->cols, (long long)rows, (long long)cols);
+        return place_packed(b, packed, out, err);
+    }
+    LA_TRY(la_binder_check_values(b, tensor, err));
+    la_dtype to = of_head && model->be->activation != LA_F32
+                      ? LA_F32
+                      : la_weight_type(model->be, tensor->dtype);
+    *out = (la_mat){NULL, rows, cols, cols, to};
+    if (to != (of_head ? LA_F32 : model->be->activation) && tensor->count > model->max_weight) {
+        model->max_weight = tensor->count;
+        model->max_weight_width = cols;
+    }
+    return la_binder_place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
+}
+
+/* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
+ */
+static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const float *add,
+                          la_error *err) {
+    float *values = la_pool_take(&b->model->pool, (size_t)n, sizeof *values, err);
+    if (!values)
+        return NULL;
+    if (tensor) {
+        if (la_binder_check_shape(tensor, n, -1, err) != LA_OK ||
+            la_binder_check_values(b, tensor, err) != LA_OK)
+            return NULL;
+        la_dtype_to_f32(tensor->dtype, tensor->data, n, values);
+    }
+    for (int64_t i = 0; add && i < n; i++)
+        values[i] += add[i];
+    return values;
+}
+
+/* ---- blocks ---- */
+
+la_status la_binder_add_block(la_binder *b, const la_block *block, int64_t *number, la_error *err) {
+    la_model *model = b->model;
+    if (model->n_blocks == b->blocks_capacity) {
+        int64_t capacity = b->blocks_capacity * 2 + 16;
+        la_block *grown = la_pool_take(&model->pool, (size_t)capacity, sizeof *grown, err);
+        if (!grown)
+            return err->status;
+        if (model->n_blocks)
+            memcpy(grown, model->blocks, (size_t)model->n_blocks * sizeof *grown);
+        model->blocks = grown;
+        b->blocks_capacity = capacity;
+    }
+    *number = model->n_blocks;
+    model->blocks[model->n_blocks++] = *block;
+    return LA_OK;
+}
+
+/* m[rows, cols] cut down to some of its rows; its memory is the pool's. */
+static la_status keep_rows(binder *b, const la_site_place *at, la_mat *m, la_error *err) {
+    float *kept = la_pool_take(&b->model->pool, (size_t)(at->n_rows * m->cols), sizeof *kept, err);
+    if (!kept)
+        return err->status;
+    for (int64_t i = 0; i < at->n_rows; i++)
+        memcpy(kept + i * m->cols, (const float *)m->data + at->rows[i] * m->cols,
+               (size_t)m->cols * sizeof *kept);
+    *m = la_mat_f32(kept, at->n_rows, m->cols);
+    return LA_OK;
+}
+
+/* Cuts the site down to the outputs that are computed. */
+static la_status keep_outputs(binder *b, const la_site_place *at, la_site *site,
+                              la_block blocks[LA_SITE_BLOCKS], la_error *err) {
+    la_mat bias = la_mat_f32((void *)(uintptr_t)site->bias, site->out, 1);
+    site->out = at->n_rows;
+    if (site->b.data) {
+        LA_TRY(keep_rows(b, at, &site->b, err));
+        blocks[1].out = at->n_rows;
+    }
+    if (site->vector.data && !site->scales_input) {
+        LA_TRY(keep_rows(b, at, &site->vector, err));
+        blocks[0].out = site->state_cols = at->n_rows;
+    }
+    if (site->magnitude.data) {
+        LA_TRY(keep_rows(b, at, &site->magnitude, err));
+        blocks[2].out = at->n_rows;
+    }
+    if (bias.data)
+        LA_TRY(keep_rows(b, at, &bias, err));
+    site->bias = bias.data;
+    return LA_OK;
+}
+
+/* Notes what of a site the backend will read. */
+static la_status place_site(binder *b, const la_site_place *at, la_site *site, la_error *err) {
+    la_mat *matrices[] = {&site->a, &site->b, &site->vector, &site->magnitude};
+    const float **vectors[] = {&site->out_scale, &site->inverse_norm, &site->state_scale};
+    int64_t lengths[] = {site->out, site->out, site->a.rows};
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        la_mat *m = matrices[i];
+        if (!m->data)
+            continue;
+        m->type = at->of_head || i > 1 ? LA_F32 : b->model->be->activation;
+        LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+    }
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
+        if (*vectors[i])
+            LA_TRY(la_binder_place(b, *vectors[i], LA_F32, lengths[i], LA_F32, vectors[i], err));
+    return LA_OK;
+}
+
+/* Attaches the adapter at module, if it has something there. */
+la_status la_binder_site(binder *b, const char *module, const la_site_place *at, la_linear *linear,
+                         la_error *err) {
+    la_model *model = b->model;
+    la_adapter *adapter = &model->adapter;
+    la_site site = {.out = linear->w.rows, .in = linear->w.cols, .blocks = {-1, -1, -1}};
+    la_block blocks[LA_SITE_BLOCKS] = {0};
+    int n_blocks = 0;
+    bool adapted = false;
+    char key[NAME_MAX_BYTES];
+    for (int i = 0; !adapted && spell(b, i, at->in_body, module, key, sizeof key); i++) {
+        LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, blocks, &n_blocks, &adapted,
+                                   err));
+    }
+    if (!adapted)
+        return LA_OK;
+    if (at->rows)
+        LA_TRY(keep_outputs(b, at, &site, blocks, err));
+    for (int i = 0; i < n_blocks; i++) {
+        blocks[i].per_row = at->per_row;
+        blocks[i].input = i || site.vector.data ? model->n_inputs++ : at->input;
+        LA_TRY(la_binder_add_block(b, &blocks[i], &site.blocks[i], err));
+    }
+    site.module = la_pool_text(&model->pool, key, strlen(key), err);
+    la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
+    if (!site.module || !kept)
+        return err->status;
+    if (site.magnitude.data) {
+        LA_TRY(la_dora_finish(adapter, at->w, &model->pool, &site, err));
+        if (site.out > model->max_scaled_cols)
+            model->max_scaled_cols = site.out;
+    }
+    *kept = site;
+    linear->site = kept;
+    if (site.state_cols > model->max_state_cols)
+        model->max_state_cols = site.state_cols;
+    return place_site(b, at, kept, err);
+}
+
+/* ---- parts of the model ---- */
+
+/* bitsandbytes packs every linear layer but the output's, and those the adapter brings anew. */
+static bool is_output(const binder *b, const char *module) {
+    const la_head_row *last = b->head;
+    while (last->module && last[1].module)
+        last++;
+    return last->module && !strcmp(last->module, module);
+}
+
+la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t out, int64_t in,
+                           bool bias, bool of_head, int64_t input, la_linear *linear,
+                           la_error *err) {
+    bool trained;
+    const la_tensor *weight = la_binder_find(b, module, in_body, "weight", &trained);
+    if (!weight)
+        return la_binder_missing(b, module, in_body, "weight", err);
+    bool transposed = b->arch->transposed && !of_head;
+    bool quantise = !trained && !(of_head && is_output(b, module));
+    LA_TRY(place_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, err));
+    la_mat stored = linear->w;
+    if (stored.type != LA_CODES)
+        stored.type = weight->dtype;
+    la_site_place at = {
+        .in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input, .w = &stored};
+    LA_TRY(la_binder_site(b, module, &at, linear, err));
+    const la_tensor *shift = la_binder_find(b, module, in_body, "bias", &trained);
+    if (bias && !shift)
+        return la_binder_missing(b, module, in_body, "bias", err);
+    if (!bias && shift)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" is a bias that config.json says is not there",
+                       shift->file, shift->name);
+    const float *extra = linear->site ? linear->site->bias : NULL;
+    if (!shift && !extra)
+        return LA_OK;
+    const float *values = read_vector(b, shift, out, extra, err);
+    if (!values)
+        return err->status;
+    la_dtype type = of_head ? LA_F32 : b->model->be->activation;
+    linear->bias = la_mat_of(type, NULL, 1, out);
+    return la_binder_place(b, values, LA_F32, out, type, &linear->bias.data, err);
+}
+
+/* Layer norms of old checkpoints call weight and bias gamma and beta. */
+la_status la_binder_norm(binder *b, const char *module, bool in_body, int64_t width, la_norm *norm,
+                         la_error *err) {
+    const la_config *config = &b->model->config;
+    static const char *const leaves[2][2] = {{"weight", "gamma"}, {"bias", "beta"}};
+    const float **places[2] = {&norm->weight, &norm->bias};
+    norm->kind = b->arch->norm_kind;
+    norm->eps = (float)config->norm_eps;
+    int n = config->norm_bias ? 2 : 1;
+    for (int i = 0; i < n; i++) {
+        bool trained;
+        const la_tensor *tensor = la_binder_find(b, module, in_body, leaves[i][0], &trained);
+        if (!tensor)
+            tensor = la_binder_find(b, module, in_body, leaves[i][1], &trained);
+        if (!tensor)
+            return la_binder_missing(b, module, in_body, leaves[i][0], err);
+        float *values = read_vector(b, tensor, width, NULL, err);
+        if (!values)
+            return err->status;
+        for (int64_t j = 0; b->arch->norm_plus_one && j < width; j++)
+            values[j] += 1;
+        LA_TRY(la_binder_place(b, values, LA_F32, width, LA_F32, places[i], err));
+    }
+    return LA_OK;
+}
