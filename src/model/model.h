@@ -104,6 +104,14 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
 /* Puts the weights where the backend reads them. */
 la_status la_model_place(la_model *model, la_error *err);
 void la_model_close(la_model *model);
+/* A matrix of the type of activations. */
+static inline la_mat la_model_take(const la_model *model, la_arena *arena, int64_t rows,
+                                   int64_t cols) {
+    la_dtype type = model->be->activation;
+    return la_mat_of(type, la_arena_take(arena, (size_t)(rows * cols), la_dtype_size(type)), rows,
+                     cols);
+}
+
 /* Rows that a block's input can have in a batch of so many tokens. */
 int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
 /* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does, although

@@ -12,12 +12,6 @@ static int64_t part_width(const la_model *model) {
     return model->prompt.parts[0].table.cols;
 }
 
-static la_mat take(const la_model *model, la_arena *arena, int64_t rows, int64_t cols) {
-    la_dtype type = model->be->activation;
-    return la_mat_of(type, la_arena_take(arena, (size_t)(rows * cols), la_dtype_size(type)), rows,
-                     cols);
-}
-
 void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
                       la_arena *arena, la_prompt_run *run) {
     const la_prompt *prompt = &model->prompt;
@@ -30,19 +24,19 @@ void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_token
     run->at = la_arena_take(arena, (size_t) virtual, sizeof(int32_t));
     run->real_at = la_arena_take(arena, (size_t)max_tokens, sizeof(int32_t));
     run->identity = la_arena_take(arena, (size_t)(prompt->n * prompt->n), sizeof(float));
-    run->rows = take(model, arena, virtual, width);
+    run->rows = la_model_take(model, arena, virtual, width);
     if (prompt->of_layers)
         run->key_cu = la_arena_take(arena, (size_t)max_rows + 1, sizeof(int32_t));
     else
-        run->words = take(model, arena, max_tokens, width);
+        run->words = la_model_take(model, arena, max_tokens, width);
     if (!n_rhs)
         return;
     run->x = la_mat_f32(la_arena_take(arena, (size_t)(virtual * prompt->n), sizeof(float)), virtual,
                         prompt->n);
-    run->g = take(model, arena, n_rhs * virtual, width);
+    run->g = la_model_take(model, arena, n_rhs * virtual, width);
     if (prompt->of_layers) {
-        run->dk = take(model, arena, n_rhs * keys, width);
-        run->dv = take(model, arena, n_rhs * keys, width);
+        run->dk = la_model_take(model, arena, n_rhs * keys, width);
+        run->dv = la_model_take(model, arena, n_rhs * keys, width);
     }
 }
 

@@ -27,7 +27,7 @@ int64_t la_relative_lines(const la_config *config, int64_t length) {
 
 /* Over the rows of a batch: none reads more than one line for each distance. */
 static int64_t most_lines(const la_run *run) {
-    int64_t by_distance = 2 * run->max_tokens, by_table = 2 * run->model->config.distances.span;
+    int64_t by_distance = 2 * run->max_packed, by_table = 2 * run->model->config.distances.span;
     return by_distance < by_table * run->max_rows ? by_distance : by_table * run->max_rows;
 }
 
@@ -35,46 +35,40 @@ static int32_t *take_ints(la_arena *arena, int64_t n) {
     return la_arena_take(arena, (size_t)n, sizeof(int32_t));
 }
 
-static la_mat take_mat(const la_run *run, la_arena *arena, int64_t rows, int64_t cols) {
-    la_dtype type = run->model->be->activation;
-    return la_mat_of(type, la_arena_take(arena, (size_t)(rows * cols), la_dtype_size(type)), rows,
-                     cols);
-}
-
 void la_relative_layout(la_run *run, la_arena *arena) {
     const la_model *model = run->model;
     const la_config *config = &model->config;
     la_run_relative *r = &run->relative;
     int64_t d = config->hidden, wide = config->heads * config->head_dim, m = run->n_rhs;
-    int64_t n = la_relative_lines(config, run->max_tokens), lines = most_lines(run);
-    int64_t all = run->max_tokens + lines, state = model->max_state_cols;
+    int64_t n = la_relative_lines(config, run->max_packed), lines = most_lines(run);
+    int64_t all = run->max_packed + lines, state = model->max_state_cols;
     if (!config->distances.span)
         return;
     r->ids = take_ints(arena, n);
-    r->at = take_ints(arena, 2 * run->max_tokens + 1);
+    r->at = take_ints(arena, 2 * run->max_packed + 1);
     r->cu = take_ints(arena, run->max_rows + 1);
     r->cu_all = take_ints(arena, run->max_rows + 1);
     r->index = take_ints(arena, lines);
-    r->token_at = take_ints(arena, run->max_tokens);
+    r->token_at = take_ints(arena, run->max_packed);
     r->line_at = take_ints(arena, lines);
-    r->raw = take_mat(run, arena, n, d);
-    r->table = model->norm_distances.weight ? take_mat(run, arena, n, d) : r->raw;
+    r->raw = la_model_take(model, arena, n, d);
+    r->table = model->norm_distances.weight ? la_model_take(model, arena, n, d) : r->raw;
     r->stats = la_arena_take(arena, (size_t)(2 * n), sizeof(float));
-    r->state_line = take_mat(run, arena, n, state);
+    r->state_line = la_model_take(model, arena, n, state);
     if (!m || !run->n_kept)
         return;
-    r->x_lines = take_mat(run, arena, lines, d);
-    r->dpos_k = take_mat(run, arena, m * lines, wide);
-    r->dpos_q = take_mat(run, arena, m * lines, wide);
-    r->state_all = take_mat(run, arena, all, state);
-    r->x_all = take_mat(run, arena, config->distances.shared ? all : 0, d);
-    r->g_all = take_mat(run, arena, m * all, wide);
+    r->x_lines = la_model_take(model, arena, lines, d);
+    r->dpos_k = la_model_take(model, arena, m * lines, wide);
+    r->dpos_q = la_model_take(model, arena, m * lines, wide);
+    r->state_all = la_model_take(model, arena, all, state);
+    r->x_all = la_model_take(model, arena, config->distances.shared ? all : 0, d);
+    r->g_all = la_model_take(model, arena, m * all, wide);
 }
 
 la_status la_relative_open(la_run *run, la_error *err) {
     if (!run->model->config.distances.span)
         return LA_OK;
-    size_t tokens = (size_t)run->max_tokens, lines = (size_t)most_lines(run);
+    size_t tokens = (size_t)run->max_packed, lines = (size_t)most_lines(run);
     size_t most = 2 * tokens + 1 + lines + (size_t)run->max_rows + 1;
     run->relative.host = la_alloc(most, sizeof(int32_t), err);
     return err->status;
@@ -122,7 +116,8 @@ static void upload_places(la_run *run, const la_batch *batch) {
     for (int64_t row = 0; row < batch->n_rows; row++) {
         int64_t length = batch->cu[row + 1] - batch->cu[row];
         int64_t first = la_relative_line(config, 1 - length) - r->lowest;
-        for (int64_t i = 0; i < la_relative_lines(config, length); i++)
+        int64_t n = host[row + 1] - host[row] - length;
+        for (int64_t i = 0; i < n; i++)
             *line++ = (int32_t)(first + i);
     }
     be->ops->upload(be, r->index, token, (size_t)lines * sizeof *token);

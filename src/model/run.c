@@ -7,9 +7,7 @@
 /* ---- memory ---- */
 
 static la_mat take(const la_run *run, la_arena *arena, int64_t rows, int64_t cols) {
-    la_dtype type = run->model->be->activation;
-    return la_mat_of(type, la_arena_take(arena, (size_t)(rows * cols), la_dtype_size(type)), rows,
-                     cols);
+    return la_model_take(run->model, arena, rows, cols);
 }
 
 /* The head works in f32 whatever the layers do. */
@@ -85,7 +83,7 @@ static void layout_layer(const la_run *run, int64_t tokens, int64_t queries, boo
     const la_arch *arch = config->arch;
     int64_t d = config->hidden, wide = config->heads * config->head_dim;
     layout_qkv(run, tokens, queries, pruned, arena, s);
-    int64_t lines = la_relative_lines(config, run->max_tokens);
+    int64_t lines = la_relative_lines(config, run->max_packed);
     if (config->distances.c2p && lines)
         s->pos_k = take(run, arena, lines, wide);
     if (config->distances.p2c && lines)
@@ -450,7 +448,7 @@ static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
                       .max_width = largest(config->ffn, config->hidden),
                       .max_factor = shape->max_factor,
                       .max_weight = model->max_weight,
-                      .max_relative = la_relative_lines(config, shape->max_tokens),
+                      .max_relative = la_relative_lines(config, tokens),
                       .max_small = model->be->activation == LA_F32 ? 0 : small};
 }
 
