@@ -230,6 +230,18 @@ void la_site_ones(la_backend *be, const la_site_pass *pass, la_mat *ones, la_mat
     fewer->rows = pass->io.x_at_g->rows;
 }
 
+/* Key and value, only where the configuration sets it. */
+static void add_where_set(const la_adapter *adapter, const char *key, size_t flags,
+                          la_digest *digest) {
+    const json_t *value = json_object_get(adapter->config, key);
+    if (!la_json_is_set(value))
+        return;
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | flags);
+    la_digest_add_text(digest, key);
+    la_digest_add_text(digest, text ? text : "");
+    free(text);
+}
+
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
     /* only keys that change the numbers: a re-saved configuration is still the same adapter */
     static const char *const keys[] = {
@@ -251,16 +263,8 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
         la_digest_add_text(digest, text ? text : "");
         free(text);
     }
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        const json_t *value = json_object_get(adapter->config, later[i]);
-        char *text =
-            la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        if (text) {
-            la_digest_add_text(digest, later[i]);
-            la_digest_add_text(digest, text);
-        }
-        free(text);
-    }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        add_where_set(adapter, later[i], 0, digest);
     if (adapter->name) {
         la_digest_add_text(digest, "adapter_name");
         la_digest_add_text(digest, adapter->name);
@@ -276,13 +280,7 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
         la_digest_add_text(digest, status == LA_OK ? content : "");
     }
     /* only where it is set: adapters without keep the digest that posteriors hold */
-    const json_t *tokens = json_object_get(adapter->config, "trainable_token_indices");
-    if (la_json_is_set(tokens)) {
-        char *text = json_dumps(tokens, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
-        la_digest_add_text(digest, "trainable_token_indices");
-        la_digest_add_text(digest, text ? text : "");
-        free(text);
-    }
+    add_where_set(adapter, "trainable_token_indices", JSON_SORT_KEYS, digest);
     /* the same head, on every token */
     if (adapter->task_type && !strcmp(adapter->task_type, "TOKEN_CLS"))
         la_digest_add_text(digest, adapter->task_type);

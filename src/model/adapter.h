@@ -114,7 +114,8 @@ struct la_adapter_kind {
     /* Refuses what the configuration asks and this kind does not do. */
     la_status (*check)(const la_adapter *adapter, const la_log *log, la_error *err);
     /* Fills *site and *blocks (name, sizes, norm) from the tensors at module; *adapted is false
-     * when there are none. Memory from pool. */
+     * when there are none. Memory from pool. NULL, like forward and backward: the kind is attached to
+     * no projection. */
     la_status (*bind)(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                       la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted, la_error *err);
     /* y = adapted projection of x + residual (may be NULL), leaving state[T, state_cols] */

@@ -23,29 +23,9 @@ static la_status check_prefix(const la_adapter *adapter, const la_log *log, la_e
     return LA_OK;
 }
 
-static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
-                      la_error *err) {
-    (void)adapter;
-    (void)pool;
-    (void)module;
-    (void)site;
-    (void)blocks;
-    (void)n_blocks;
-    (void)err;
-    *adapted = false;
-    return LA_OK;
-}
-
 static const char *const suffixes[] = {NULL};
 
-const la_adapter_kind la_adapter_prompt = {.peft_type = "PROMPT_TUNING",
-                                           .prompt = true,
-                                           .check = check_prompt,
-                                           .bind = bind,
-                                           .suffixes = suffixes};
-const la_adapter_kind la_adapter_prefix = {.peft_type = "PREFIX_TUNING",
-                                           .prompt = true,
-                                           .check = check_prefix,
-                                           .bind = bind,
-                                           .suffixes = suffixes};
+const la_adapter_kind la_adapter_prompt = {
+    .peft_type = "PROMPT_TUNING", .prompt = true, .check = check_prompt, .suffixes = suffixes};
+const la_adapter_kind la_adapter_prefix = {
+    .peft_type = "PREFIX_TUNING", .prompt = true, .check = check_prefix, .suffixes = suffixes};

@@ -294,7 +294,9 @@ la_status la_binder_site(binder *b, const char *module, const la_site_place *at,
     int n_blocks = 0;
     bool adapted = false;
     char key[NAME_MAX_BYTES];
-    for (int i = 0; !adapted && spell(b, i, at->in_body, module, key, sizeof key); i++) {
+    for (int i = 0;
+         adapter->kind->bind && !adapted && spell(b, i, at->in_body, module, key, sizeof key);
+         i++) {
         LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, blocks, &n_blocks, &adapted,
                                    err));
     }

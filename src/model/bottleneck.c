@@ -225,21 +225,7 @@ void la_bottleneck_backward(la_backend *be, const la_bottleneck *e, const la_bot
 
 /* ---- the kind ---- */
 
-static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
-                      la_error *err) {
-    (void)adapter;
-    (void)pool;
-    (void)module;
-    (void)site;
-    (void)blocks;
-    (void)n_blocks;
-    (void)err;
-    *adapted = false;
-    return LA_OK;
-}
-
 static const char *const suffixes[] = {"adapter_down.0.weight", "adapter_down.0.bias",
                                        "adapter_up.weight", "adapter_up.bias", NULL};
 
-const la_adapter_kind la_adapter_bottleneck = {.check = check, .bind = bind, .suffixes = suffixes};
+const la_adapter_kind la_adapter_bottleneck = {.check = check, .suffixes = suffixes};

@@ -1,3 +1,4 @@
+#include "backend/quant.h"
 #include "model/binder.h"
 #include "model/dora.h"
 #include "model/leftover.h"
@@ -105,11 +106,7 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
 
 /* transformers rounds the factor to the type of the table. */
 static float embed_scale_of(const la_config *config, la_dtype type) {
-    int exponent, bits = type == LA_BF16 ? 8 : type == LA_F16 ? 11 : 24;
-    if (!config->arch->scale_embedding)
-        return 1;
-    double fraction = frexp(sqrt((double)config->hidden), &exponent);
-    return (float)ldexp(rint(ldexp(fraction, bits)), exponent - bits);
+    return config->arch->scale_embedding ? la_quant_round(type, sqrtf((float)config->hidden)) : 1;
 }
 
 static la_status bind_distances(binder *b, la_error *err) {
