@@ -3,17 +3,17 @@
  * the prior, files, ranks.
  *
  * Largest relative deviations from the reference over all cases, sets of parameters and priors, on
- * the CPU; limits are at most four times these. Leverages are relative to the largest of a case.
+ * the CPU, over the kernels of several processors and both levels of optimisation that tests are
+ * built with; limits are at most four times these. Leverages are relative to the largest of a case.
  *
  *                log marginal    prior        centred logit   leverage
  *                likelihood      precision    covariance
- *   exact        6.8e-7          1.3e-5       1.0e-5          7.8e-5
- *   diag         2.5e-6          6.6e-6       4.8e-6          6.7e-6
- *   ekfac        1.4e-6          6.9e-6       5.3e-6          6.9e-6
- *   last-layer   3.5e-7          1.9e-7       3.2e-6          3.1e-6
+ *   exact        1.4e-6          1.5e-5       1.5e-5          8.6e-5
+ *   diag         4.4e-6          1.3e-5       5.1e-6          6.7e-6
+ *   ekfac        2.2e-6          1.0e-5       5.3e-6          6.9e-6
+ *   last-layer   4.8e-7          1.2e-6       3.2e-6          4.9e-6
  *
- * All but the last layer's are those of bert-all-linear or llama-gqa, whose curvatures are the worst
- * conditioned. */
+ * The largest are those of bert-all-linear and llama-gqa, whose curvatures are the worst conditioned. */
 #include "bayes/predictive.h"
 #include "output/posterior_file.h"
 #include "pipeline/form.h"
@@ -40,7 +40,7 @@ static const structure structures[STRUCTURES] = {
     [EXACT] = {"exact", LA_CURVATURE_EXACT, false, 2.4e-6, 4.8e-5, 3.6e-5, 2.8e-4},
     [DIAG] = {"diag", LA_CURVATURE_DIAG, true, 9e-6, 2.4e-5, 1.8e-5, 2.4e-5},
     [EKFAC] = {"ekfac", LA_CURVATURE_EKFAC, true, 5e-6, 2.4e-5, 2e-5, 2.5e-5},
-    [LAST] = {"exact", LA_CURVATURE_LAST_LAYER, false, 1.3e-6, 7e-7, 1.2e-5, 1.2e-5},
+    [LAST] = {"exact", LA_CURVATURE_LAST_LAYER, false, 1.9e-6, 4.6e-6, 1.2e-5, 1.2e-5},
 };
 static const char *const titles[STRUCTURES] = {"exact", "diag", "ekfac", "last-layer"};
 static const char *const figures[] = {"global", "at_1", "module"};
@@ -799,20 +799,19 @@ static void sketched(void **state) {
     /* nothing is cut */
     fit_few(&s, 0, false, &all);
     fit_few(&s, directions + 2, true, &as_many);
-    compare_few(&s, &as_many, &all, "as many as there are", 9e-7, 5e-7, 1.1e-5, 2e-8);
+    compare_few(&s, &as_many, &all, "as many as there are", 2.6e-6, 5e-7, 1.4e-5, 6e-8);
     check_within(
         "trace that is lost",
-        fabs(1 - sum_of(&as_many.posterior.directions) / as_many.posterior.directions.trace),
-        2.9e-7);
+        fabs(1 - sum_of(&as_many.posterior.directions) / as_many.posterior.directions.trace), 9e-7);
     /* the largest, beside the whole matrix's */
     fit_few(&s, 12, false, &cut);
     fit_few(&s, 12, true, &few);
     assert_true(sum_of(&few.posterior.directions) < 0.999 * few.posterior.directions.trace);
-    compare_few(&s, &few, &cut, "the largest", 1e-6, 1.4e-8, 1e-4, 2e-8);
+    compare_few(&s, &few, &cut, "the largest", 2.3e-6, 1.9e-8, 1e-4, 6e-8);
     /* in other batches */
     s.t->session.batch_rows = 3;
     fit_few(&s, 12, true, &other);
-    compare_few(&s, &other, &few, "in batches of 3 rows", 1.6e-6, 2.8e-8, 6e-7, 3.6e-7);
+    compare_few(&s, &other, &few, "in batches of 3 rows", 4.4e-6, 1.3e-7, 8e-7, 3.6e-7);
     la_form *forms[] = {&all, &as_many, &few, &cut, &other};
     for (int i = 0; i < 5; i++)
         la_forms_free(forms[i], 1);
