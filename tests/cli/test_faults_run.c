@@ -610,6 +610,8 @@ static void stdin_as_file(void **state) {
     (void)state;
     const char *folder = open_case("bert");
     fit_on_text(folder);
+    /* rows come in other batches: with these kernels a row's sums are the same in any */
+    setenv("OPENBLAS_CORETYPE", "Sandybridge", 1);
     command plain = run_line(folder, "predict --posterior @/posterior --stdin --quiet",
                              "a very good film\nfilms\n");
     command json = run_line(folder, "predict --posterior @/posterior --stdin --quiet",
@@ -622,6 +624,7 @@ static void stdin_as_file(void **state) {
     command_free(&plain);
     command_free(&json);
     command_free(&data);
+    unsetenv("OPENBLAS_CORETYPE");
     command empty = run_line(folder, "predict --posterior @/posterior --stdin --quiet", "");
     assert_int_equal(empty.code, 0);
     assert_string_equal(empty.out, "");
