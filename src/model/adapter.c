@@ -10,8 +10,13 @@
 enum { CONFIG_BYTES_MAX = 64 << 20 };
 
 static const la_adapter_kind *const kinds[] = {
-    &la_adapter_lora, &la_adapter_adalora, &la_adapter_ia3, &la_adapter_prompt, &la_adapter_prefix,
+    &la_adapter_lora,   &la_adapter_adalora,  &la_adapter_ia3,
+    &la_adapter_prompt, &la_adapter_p_tuning, &la_adapter_prefix,
 };
+
+/* Of the `adapters` library. */
+static const la_adapter_kind *const library_kinds[] = {
+    &la_adapter_bottleneck, &la_adapter_library_lora, &la_adapter_library_prefix};
 
 static int by_key(const void *a, const void *b) {
     const la_adapter_entry *x = a, *y = b;
@@ -48,7 +53,7 @@ static la_status add_entries(la_adapter *adapter, const la_checkpoint *file,
         char *key = normal_key(adapter, names, tensor->name, err);
         if (!key)
             return err->status;
-        adapter->entries[adapter->n_entries++] = (la_adapter_entry){key, tensor, false};
+        adapter->entries[adapter->n_entries++] = (la_adapter_entry){.key = key, .tensor = tensor};
     }
     return LA_OK;
 }
@@ -71,6 +76,55 @@ static la_status read_entries(la_adapter *adapter, const char *name, bool in_fol
     return LA_OK;
 }
 
+/* A part of a configuration of the `adapters` library: a kind of its own. */
+static la_status read_part(la_adapter *adapter, const json_t *part, const la_log *log,
+                           la_error *err) {
+    const char *name = NULL;
+    adapter->own = part;
+    LA_TRY(la_json_text(part, adapter->config_path, "architecture", false, &name, err));
+    for (size_t i = 0; i < sizeof library_kinds / sizeof *library_kinds; i++) {
+        const char *known = library_kinds[i]->architecture;
+        if (name && known ? !strcmp(known, name) : !name && !known)
+            adapter->kind = library_kinds[i];
+    }
+    if (!adapter->kind)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: architecture \"%s\" of the `adapters` library is not supported "
+                       "(bottleneck adapters, lora, prefix_tuning and unions of these are)",
+                       adapter->config_path, name);
+    return adapter->kind->check(adapter, log, err);
+}
+
+/* One or a union of several, which become a chain. */
+static la_status read_library(la_adapter *adapter, const json_t *config, const la_log *log,
+                              la_error *err) {
+    const char *path = adapter->config_path;
+    const json_t *parts = json_object_get(config, "configs");
+    const char *architecture = json_string_value(json_object_get(config, "architecture"));
+    if (!architecture || strcmp(architecture, "union"))
+        return read_part(adapter, config, log, err);
+    if (!json_array_size(parts))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: architecture is \"union\", but \"configs\" is no list of its parts",
+                       path);
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        const json_t *part = json_array_get(parts, i);
+        if (!json_is_object(part))
+            return la_fail(err, LA_BAD_INPUT, "%s: configs[%zu] is %s, expected an object", path, i,
+                           la_json_kind(part));
+        if (i) {
+            adapter->next = la_pool_take(&adapter->pool, 1, sizeof *adapter, err);
+            if (!adapter->next)
+                return err->status;
+            *adapter->next =
+                (la_adapter){.config = adapter->config, .config_path = path, .shares = true};
+            adapter = adapter->next;
+        }
+        LA_TRY(read_part(adapter, part, log, err));
+    }
+    return LA_OK;
+}
+
 static la_status read_config(const char *dir, la_adapter *adapter, const la_log *log,
                              la_error *err) {
     size_t room = strlen(dir) + 32;
@@ -81,10 +135,10 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
     adapter->config_path = path;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &adapter->config, err));
     const char *type = NULL;
-    if (json_is_object(json_object_get(adapter->config, "config"))) {
-        adapter->kind = &la_adapter_bottleneck;
-        return adapter->kind->check(adapter, log, err);
-    }
+    const json_t *of_library = json_object_get(adapter->config, "config");
+    if (json_is_object(of_library))
+        return read_library(adapter, of_library, log, err);
+    adapter->own = adapter->config;
     LA_TRY(la_json_text(adapter->config, path, "peft_type", true, &type, err));
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(kinds[i]->peft_type, type))
@@ -92,9 +146,9 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
     if (!adapter->kind)
         return la_fail(
             err, LA_UNSUPPORTED,
-            "%s: peft_type \"%s\" is not supported (LORA, ADALORA, IA3, PROMPT_TUNING and "
-            "PREFIX_TUNING are); train one of these: merge_and_unload() would give a base without "
-            "an adapter to be uncertain about",
+            "%s: peft_type \"%s\" is not supported (LORA, ADALORA, IA3, PROMPT_TUNING, P_TUNING "
+            "and PREFIX_TUNING are); train one of these: merge_and_unload() would give a base "
+            "without an adapter to be uncertain about",
             path, type);
     LA_TRY(la_json_text(adapter->config, path, "task_type", false, &adapter->task_type, err));
     return adapter->kind->check(adapter, log, err);
@@ -107,10 +161,13 @@ static la_status check_pickle(const char *dir, la_error *err) {
     snprintf(pickle, sizeof pickle, "%s/pytorch_adapter.bin", dir);
     if (!access(safe, F_OK) || access(pickle, F_OK))
         return LA_OK;
-    return la_fail(err, LA_UNSUPPORTED,
-                   "%s: is a pickle, which can run code and is not read; save the adapter with "
-                   "use_safetensors=True",
-                   pickle);
+    return la_fail(
+        err, LA_UNSUPPORTED,
+        "%s: is a pickle, which can run code and is not read; save the adapter with "
+        "use_safetensors=True, or, where the library cannot (prefix tuning), write what "
+        "torch.load(\"pytorch_adapter.bin\") gives with safetensors.torch.save_file, each "
+        "tensor cloned, as adapter.safetensors (the head as model_head.safetensors)",
+        pickle);
 }
 
 /* A head of a static model; those of AutoAdapterModel are modules of their own. */
@@ -130,32 +187,71 @@ static la_status open_head(const char *dir, la_adapter *adapter, la_error *err) 
     return LA_OK;
 }
 
+/* One folder's adapter: one, or the parts of a union. */
+static la_status open_one(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
+                          la_error *err) {
+    const char *folder = dir;
+    LA_TRY(la_adapter_folder(dir, name, &adapter->pool, &folder, err));
+    LA_TRY(read_config(folder, adapter, log, err));
+    bool of_peft = adapter->kind->peft_type != NULL;
+    if (!of_peft)
+        LA_TRY(check_pickle(folder, err));
+    LA_TRY(la_checkpoint_open(folder, of_peft ? "adapter_model" : "adapter", &adapter->file, err));
+    if (!of_peft)
+        LA_TRY(open_head(folder, adapter, err));
+    LA_TRY(read_entries(adapter, name, folder != dir, err));
+    for (la_adapter *part = adapter->next; part; part = part->next) {
+        part->file = adapter->file;
+        part->head = adapter->head;
+        part->entries = adapter->entries;
+        part->n_entries = adapter->n_entries;
+    }
+    return LA_OK;
+}
+
+/* "A,B": one behind the other. */
+static la_status open_several(const char *dir, const char *names, la_adapter *adapter,
+                              const la_log *log, la_error *err) {
+    la_adapter *first = adapter, *last = NULL;
+    for (const char *at = names; at;) {
+        size_t length = strcspn(at, ",");
+        char *name = la_pool_text(&first->pool, at, length, err);
+        if (name && last) {
+            while (last->next)
+                last = last->next;
+            adapter = last->next = la_pool_take(&first->pool, 1, sizeof *adapter, err);
+        }
+        LA_TRY(err->status);
+        LA_TRY(open_one(dir, name, adapter, log, err));
+        for (const la_adapter *other = first; other != adapter; other = other->next)
+            if (other->mark && !strcmp(other->mark, name))
+                return la_fail(err, LA_USAGE, "--adapter-name %s: names \"%s\" twice", names, name);
+        for (la_adapter *part = adapter; part; part = part->next)
+            part->mark = name;
+        last = adapter;
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    return LA_OK;
+}
+
 la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err) {
     *adapter = (la_adapter){0};
-    const char *folder = dir;
-    la_status status = la_adapter_folder(dir, name, &adapter->pool, &folder, err);
-    if (status == LA_OK)
-        status = read_config(folder, adapter, log, err);
-    bool of_peft = status != LA_OK || adapter->kind->peft_type;
-    if (status == LA_OK && !of_peft)
-        status = check_pickle(folder, err);
-    if (status == LA_OK)
-        status =
-            la_checkpoint_open(folder, of_peft ? "adapter_model" : "adapter", &adapter->file, err);
-    if (status == LA_OK && !of_peft)
-        status = open_head(folder, adapter, err);
-    if (status == LA_OK)
-        status = read_entries(adapter, name, folder != dir, err);
+    la_status status = name && strchr(name, ',') ? open_several(dir, name, adapter, log, err)
+                                                 : open_one(dir, name, adapter, log, err);
     if (status != LA_OK)
         la_adapter_close(adapter);
     return status;
 }
 
 void la_adapter_close(la_adapter *adapter) {
-    la_checkpoint_close(adapter->file);
-    la_checkpoint_close(adapter->head);
-    json_decref(adapter->config);
+    if (adapter->next)
+        la_adapter_close(adapter->next);
+    if (!adapter->shares) {
+        la_checkpoint_close(adapter->file);
+        la_checkpoint_close(adapter->head);
+        json_decref(adapter->config);
+    }
     la_pool_free(&adapter->pool);
     *adapter = (la_adapter){0};
 }
@@ -219,71 +315,4 @@ la_status la_adapter_check_keys(const la_adapter *adapter, const char *const *kn
                            adapter->config_path, key, adapter->kind->peft_type);
     }
     return LA_OK;
-}
-
-void la_site_ones(la_backend *be, const la_site_pass *pass, la_mat *ones, la_mat *fewer) {
-    la_mat nothing = *pass->io.x; /* one behind nothing */
-    nothing.cols = 0;
-    *ones = la_mat_of(nothing.type, pass->state_all.data, nothing.rows, 1);
-    be->ops->append_one(be, &nothing, ones);
-    *fewer = *ones;
-    fewer->rows = pass->io.x_at_g->rows;
-}
-
-/* Key and value, only where the configuration sets it. */
-static void add_where_set(const la_adapter *adapter, const char *key, size_t flags,
-                          la_digest *digest) {
-    const json_t *value = json_object_get(adapter->config, key);
-    if (!la_json_is_set(value))
-        return;
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | flags);
-    la_digest_add_text(digest, key);
-    la_digest_add_text(digest, text ? text : "");
-    free(text);
-}
-
-la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
-    /* only keys that change the numbers: a re-saved configuration is still the same adapter */
-    static const char *const keys[] = {
-        "peft_type",     "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern",
-        "fan_in_fan_out"};
-    /* of variants that came later: adapters without them keep their digest */
-    static const char *const later[] = {"use_dora", "init_r"};
-    char content[33];
-    LA_TRY(la_checkpoint_digest(adapter->file, content, err));
-    la_digest *digest = la_digest_new(err);
-    if (!digest)
-        return err->status;
-    la_digest_add_text(digest, content);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const json_t *value = json_object_get(adapter->config, keys[i]);
-        char *text =
-            la_json_is_set(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        la_digest_add_text(digest, keys[i]);
-        la_digest_add_text(digest, text ? text : "");
-        free(text);
-    }
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        add_where_set(adapter, later[i], 0, digest);
-    if (adapter->name) {
-        la_digest_add_text(digest, "adapter_name");
-        la_digest_add_text(digest, adapter->name);
-    }
-    if (!adapter->kind->peft_type) {
-        char *text =
-            json_dumps(json_object_get(adapter->config, "config"), JSON_COMPACT | JSON_SORT_KEYS);
-        la_digest_add_text(digest, text ? text : "");
-        free(text);
-    }
-    if (adapter->head) {
-        la_status status = la_checkpoint_digest(adapter->head, content, err);
-        la_digest_add_text(digest, status == LA_OK ? content : "");
-    }
-    /* only where it is set: adapters without keep the digest that posteriors hold */
-    add_where_set(adapter, "trainable_token_indices", JSON_SORT_KEYS, digest);
-    /* the same head, on every token */
-    if (adapter->task_type && !strcmp(adapter->task_type, "TOKEN_CLS"))
-        la_digest_add_text(digest, adapter->task_type);
-    la_digest_finish(digest, out);
-    return err->status;
 }

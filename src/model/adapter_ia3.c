@@ -63,14 +63,14 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
 static void forward(la_backend *be, const la_linear *linear, const la_mat *x,
                     const la_mat *residual, la_mat *state, la_mat *y) {
     const la_site *site = linear->site;
-    const la_mat *bias = linear->bias.data ? &linear->bias : NULL;
+    la_mat own = la_site_own(site, state);
     if (site->scales_input) {
-        be->ops->scale_columns(be, x, site->vector.data, NULL, NULL, state);
-        be->ops->linear(be, state, &linear->w, bias, residual, y);
+        be->ops->scale_columns(be, x, site->vector.data, NULL, NULL, &own);
+        la_site_inner_forward(be, linear, &own, residual, state, y);
         return;
     }
-    be->ops->linear(be, x, &linear->w, bias, NULL, state);
-    be->ops->scale_columns(be, state, site->vector.data, NULL, residual, y);
+    la_site_inner_forward(be, linear, x, NULL, state, &own);
+    be->ops->scale_columns(be, &own, site->vector.data, NULL, residual, y);
 }
 
 static void visit(la_backend *be, const la_site *site, const la_site_pass *pass, const la_mat *g) {
@@ -89,13 +89,30 @@ static void multiply(la_backend *be, const la_mat *z, int64_t n_rhs, const la_ma
     be->ops->activation_backward(be, LA_ACT_NONE, z, z, n_rhs, g, out, NULL);
 }
 
+/* Where l scales inputs: work = the cotangents of l o x */
+static void inputs_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass,
+                            la_mat *work) {
+    const la_site *site = linear->site;
+    const la_mat scaled = la_site_own(site, pass->state);
+    la_mat all = la_mat_of(pass->io.x->type, pass->state_all.data, pass->io.x->rows, site->in);
+    la_site_pass inner = *pass;
+    inner.dx = work;
+    inner.beta = 0;
+    inner.io.x = inner.io.x_at_g = &scaled;
+    if (site->inner && pass->io.x != pass->io.x_at_g) {
+        be->ops->scale_columns(be, pass->io.x, site->vector.data, NULL, NULL, &all);
+        inner.io.x = &all;
+    }
+    la_site_inner_backward(be, linear, &inner);
+}
+
 static void backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
     const la_site *site = linear->site;
     const la_block_io *io = &pass->io;
     const float *l = site->vector.data;
-    la_mat work = pass->state_g;
+    la_mat work = la_site_own(site, &pass->state_g), own = la_site_own(site, pass->state);
     if (site->scales_input) {
-        be->ops->linear_backward(be, io->g, &linear->w, 0, &work);
+        inputs_backward(be, linear, pass, &work);
         if (pass->dx)
             be->ops->scale_columns(be, &work, l, NULL, pass->beta != 0 ? pass->dx : NULL, pass->dx);
         if (!pass->visitor)
@@ -105,13 +122,15 @@ static void backward(la_backend *be, const la_linear *linear, const la_site_pass
         return;
     }
     if (pass->visitor) {
-        multiply(be, pass->state, io->n_rhs, io->g, &work);
+        multiply(be, &own, io->n_rhs, io->g, &work);
         visit(be, site, pass, &work);
     }
-    if (!pass->dx)
+    if (!pass->dx && !site->inner)
         return;
     be->ops->scale_columns(be, io->g, l, NULL, NULL, &work);
-    be->ops->linear_backward(be, &work, &linear->w, pass->beta, pass->dx);
+    la_site_pass inner = *pass;
+    inner.io.g = &work;
+    la_site_inner_backward(be, linear, &inner);
 }
 
 static const char *const suffixes[] = {"ia3_l", NULL};

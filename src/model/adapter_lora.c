@@ -260,7 +260,7 @@ static la_mat product_of(const la_site *site, const la_mat *state) {
 }
 static la_mat reduced_of(const la_site *site, const la_mat *state) {
     if (!site->keeps_product)
-        return *state;
+        return la_site_own(site, state);
     size_t before = (size_t)(state->rows * site->out) * la_dtype_size(state->type);
     return la_mat_of(state->type, (char *)state->data + before, state->rows, site->a.rows);
 }
@@ -272,7 +272,10 @@ void la_lora_forward(la_backend *be, const la_linear *linear, const la_mat *x,
     bool scaled = site->out_scale != NULL;
     la_mat small = reduced_of(site, state);
     la_mat sum = site->keeps_product ? product_of(site, state) : *y;
-    be->ops->linear(be, x, &linear->w, scaled ? NULL : bias, scaled ? NULL : residual, &sum);
+    if (scaled)
+        be->ops->linear(be, x, &linear->w, NULL, NULL, &sum);
+    else
+        la_site_inner_forward(be, linear, x, residual, state, &sum);
     reduce(be, site, x, &small);
     be->ops->gemm(be, false, true, site->scale, &small, &site->b, 1, &sum);
     if (site->keeps_product) {
@@ -306,9 +309,11 @@ void la_lora_backward(la_backend *be, const la_linear *linear, const la_site_pas
     if (site->out_scale) {
         be->ops->scale_columns(be, io.g, site->out_scale, NULL, NULL, &scaled);
         io.g = &scaled;
+        if (pass->dx)
+            be->ops->linear_backward(be, io.g, &linear->w, pass->beta, pass->dx);
+    } else {
+        la_site_inner_backward(be, linear, pass);
     }
-    if (pass->dx)
-        be->ops->linear_backward(be, io.g, &linear->w, pass->beta, pass->dx);
     /* ga[n_rhs Q, r] = scale g B */
     be->ops->gemm(be, false, false, site->scale, io.g, &site->b, 0, &ga);
     if (site->state_scale)

@@ -1,31 +1,58 @@
-/* Prompt and prefix tuning: virtual tokens before those of every row (arXiv 2104.08691, 2101.00190).
- * They belong to no module: la_binder_prompt binds them, prompt.c runs them. */
+/* Prompt tuning, P-tuning and prefix tuning: virtual tokens before those of every row (arXiv 2104.08691,
+ * 2103.10385, 2101.00190). They belong to no module: la_binder_prompt binds them, prompt.c runs them.
+ *
+ * PEFT keeps neither P-tuning's encoder nor the network that a prefix can stand behind while it is
+ * trained (prefix_projection): files hold the virtual tokens that these gave, which are the parameters
+ * here too. */
 #include "input/json.h"
 #include "model/adapter.h"
 
-static la_status check_prompt(const la_adapter *adapter, const la_log *log, la_error *err) {
+static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
     (void)adapter;
     (void)log;
     (void)err;
     return LA_OK;
 }
 
-static la_status check_prefix(const la_adapter *adapter, const la_log *log, la_error *err) {
-    bool projected = false;
-    (void)log;
-    LA_TRY(la_json_bool(adapter->config, adapter->config_path, "prefix_projection", false,
-                        &projected, err));
-    if (projected)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: prefix_projection is true; a prefix behind a network of its own is not "
-                       "supported",
+static la_status read_tokens(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
+                             la_virtual_tokens *out, la_error *err) {
+    char text[128];
+    double square;
+    bool of_layers = adapter->kind == &la_adapter_prefix;
+    *out = (la_virtual_tokens){.of_layers = of_layers, .shifts = true, .name = "prompt_embeddings"};
+    LA_TRY(la_json_int(adapter->config, adapter->config_path, "num_virtual_tokens", true, 1,
+                       1 << 20, &out->n, err));
+    la_adapter_entry *entry = la_adapter_find(adapter, "prompt_embeddings");
+    if (!entry)
+        return la_fail(err, LA_BAD_INPUT, "%s: the weights hold no tensor \"prompt_embeddings\"",
                        adapter->config_path);
-    return LA_OK;
+    const la_tensor *tensor = entry->tensor;
+    int64_t width = of_layers ? 2 * widths->layers * widths->kv : widths->embedding;
+    if (tensor->n_dims != 2 || tensor->shape[0] != out->n || tensor->shape[1] != width)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" has shape %s, expected [%lld, %lld] (num_virtual_tokens, "
+                       "and the base's %s)",
+                       tensor->file, tensor->name, la_tensor_shape_text(tensor, text, sizeof text),
+                       (long long)out->n, (long long)width,
+                       of_layers ? "keys and values" : "embeddings");
+    out->values = la_adapter_values(pool, tensor, &square, err);
+    return err->status;
 }
 
 static const char *const suffixes[] = {NULL};
 
-const la_adapter_kind la_adapter_prompt = {
-    .peft_type = "PROMPT_TUNING", .prompt = true, .check = check_prompt, .suffixes = suffixes};
-const la_adapter_kind la_adapter_prefix = {
-    .peft_type = "PREFIX_TUNING", .prompt = true, .check = check_prefix, .suffixes = suffixes};
+const la_adapter_kind la_adapter_prompt = {.peft_type = "PROMPT_TUNING",
+                                           .prompt = true,
+                                           .check = check,
+                                           .read_tokens = read_tokens,
+                                           .suffixes = suffixes};
+const la_adapter_kind la_adapter_p_tuning = {.peft_type = "P_TUNING",
+                                             .prompt = true,
+                                             .check = check,
+                                             .read_tokens = read_tokens,
+                                             .suffixes = suffixes};
+const la_adapter_kind la_adapter_prefix = {.peft_type = "PREFIX_TUNING",
+                                           .prompt = true,
+                                           .check = check,
+                                           .read_tokens = read_tokens,
+                                           .suffixes = suffixes};

@@ -45,32 +45,37 @@ static la_status check_place(const la_binder *b, const la_layer *layer, const ch
                    b->model->adapter.config_path, module, b->arch->model_type);
 }
 
-static la_status bind_place(la_binder *b, int64_t number, int place, la_error *err) {
+static la_status bind_place(la_binder *b, la_adapter *adapter, int64_t number, int place,
+                            la_error *err) {
     la_model *model = b->model;
     la_layer *layer = &model->layers[number];
     la_bottleneck e = {0};
     la_block blocks[2] = {0};
     bool adapted = false;
     char module[2 * NAME_MAX_BYTES];
-    if (!la_bottleneck_expected(&model->adapter, number, place))
+    const char *where = place ? "FFN (output_adapter)" : "attention (mh_adapter)";
+    if (!la_bottleneck_expected(adapter, number, place))
         return LA_OK;
+    if (layer->bottleneck[place])
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: layer %lld has two adapters behind its %s, which is not supported",
+                       adapter->config_path, (long long)number, where);
     for (int i = 0; i < 2 && !adapted; i++)
         if (candidate(b, number, place, i, module, sizeof module))
-            LA_TRY(la_bottleneck_bind(&model->adapter, &model->pool, module, model->config.hidden,
+            LA_TRY(la_bottleneck_bind(adapter, &model->pool, module, model->config.hidden,
                                       !b->arch->pre_norm, &e, blocks, &adapted, err));
     if (!adapted)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: layer %lld has an adapter behind its %s by the configuration, but the "
                        "weights hold none",
-                       model->adapter.config_path, (long long)number,
-                       place ? "FFN (output_adapter)" : "attention (mh_adapter)");
+                       adapter->config_path, (long long)number, where);
     LA_TRY(check_place(b, layer, module, err));
     la_bottleneck *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!kept)
         return err->status;
     for (int i = 0; i < 2; i++) {
         blocks[i].input = model->n_inputs++;
-        LA_TRY(la_binder_add_block(b, &blocks[i], &e.blocks[i], err));
+        LA_TRY(la_binder_add_block(b, adapter, &blocks[i], &e.blocks[i], err));
     }
     *kept = e;
     layer->bottleneck[place] = kept;
@@ -88,8 +93,8 @@ static la_status bind_place(la_binder *b, int64_t number, int place, la_error *e
 }
 
 la_status la_binder_bottlenecks(la_binder *b, int64_t layer, la_error *err) {
-    if (b->model->adapter.kind != &la_adapter_bottleneck)
-        return LA_OK;
-    LA_TRY(bind_place(b, layer, 0, err));
-    return bind_place(b, layer, 1, err);
+    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
+        for (int place = 0; place < 2 && adapter->kind == &la_adapter_bottleneck; place++)
+            LA_TRY(bind_place(b, adapter, layer, place, err));
+    return LA_OK;
 }

@@ -1,18 +1,32 @@
 /* What adapters bring for the embeddings: rows of their own, LoRA, virtual tokens. */
-#include "input/json.h"
 #include "model/binder.h"
 
 #include <stdio.h>
 #include <string.h>
+
+static la_status refuse_second(const la_adapter *adapter, const char *what, const char *module,
+                               la_error *err) {
+    return la_fail(err, LA_UNSUPPORTED,
+                   "%s: %s: a second adapter brings %s, which is not supported",
+                   adapter->config_path, module, what);
+}
 
 la_status la_binder_token_rows(la_binder *b, const char *module, bool in_body, int64_t rows,
                                int64_t width, la_token_rows *out, la_error *err) {
     char key[NAME_MAX_BYTES];
     bool main = b->arch->embed_tokens && !strcmp(module, b->arch->embed_tokens);
     *out = (la_token_rows){0};
-    for (int bare = 0; bare <= (in_body ? 1 : 0) && !out->values; bare++) {
-        snprintf(key, sizeof key, "%s%s", in_body && !bare ? b->arch->prefix : "", module);
-        LA_TRY(la_token_rows_find(&b->model->adapter, key, main, rows, width, out, err));
+    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next) {
+        la_token_rows found = {0};
+        for (int bare = 0; bare <= (in_body ? 1 : 0) && !found.values; bare++) {
+            snprintf(key, sizeof key, "%s%s", in_body && !bare ? b->arch->prefix : "", module);
+            LA_TRY(la_token_rows_find(adapter, key, main, rows, width, &found, err));
+        }
+        if (!found.values)
+            continue;
+        if (out->values)
+            return refuse_second(adapter, "trainable tokens", module, err);
+        *out = found;
     }
     b->n_token_rows += out->values != NULL;
     return LA_OK;
@@ -31,7 +45,8 @@ la_status la_binder_replace_rows(la_binder *b, const la_token_rows *rows, const 
     return LA_OK;
 }
 
-la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err) {
+static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *module, int64_t input,
+                               la_error *err) {
     la_model *model = b->model;
     int number = model->n_tables - 1;
     const la_mat *table = &model->tables[number];
@@ -41,15 +56,17 @@ la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, l
     char key[NAME_MAX_BYTES];
     for (int bare = 0; bare <= 1 && !adapted; bare++) {
         snprintf(key, sizeof key, "%s%s", bare ? "" : b->arch->prefix, module);
-        LA_TRY(la_embedding_bind(&model->adapter, &model->pool, key, table->rows, table->cols, &e,
-                                 blocks, &adapted, err));
+        LA_TRY(la_embedding_bind(adapter, &model->pool, key, table->rows, table->cols, &e, blocks,
+                                 &adapted, err));
     }
     if (!adapted)
         return LA_OK;
+    if (model->embedding[number])
+        return refuse_second(adapter, "LoRA", key, err);
     e.blocks[0] = -1;
     if (table->rows <= LA_EMBEDDING_MOST) {
         blocks[0].input = input;
-        LA_TRY(la_binder_add_block(b, &blocks[0], &e.blocks[0], err));
+        LA_TRY(la_binder_add_block(b, adapter, &blocks[0], &e.blocks[0], err));
     } else if (!b->twin) {
         la_warn(b->log,
                 "%s: %lld tokens are too many for curvature over them (at most %d): it counts at "
@@ -57,7 +74,7 @@ la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, l
                 blocks[0].name, (long long)table->rows, LA_EMBEDDING_MOST);
     }
     blocks[1].input = model->n_inputs++;
-    LA_TRY(la_binder_add_block(b, &blocks[1], &e.blocks[1], err));
+    LA_TRY(la_binder_add_block(b, adapter, &blocks[1], &e.blocks[1], err));
     la_embedding *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!kept)
         return err->status;
@@ -74,12 +91,18 @@ la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, l
     return LA_OK;
 }
 
-/* Columns [from, from + width) of the virtual tokens [n, *] as a part of the prompt, and its block. */
-static la_status bind_part(la_binder *b, const la_tensor *tensor, int64_t from, int64_t width,
-                           const char *name, struct la_prompt_part *part, la_error *err) {
+la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err) {
+    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
+        LA_TRY(add_embedding(b, adapter, module, input, err));
+    return LA_OK;
+}
+
+/* Columns [from, from + width) of the virtual tokens [n, all] as a part of the prompt, and its block. */
+static la_status bind_part(la_binder *b, const la_adapter *adapter, const la_virtual_tokens *tokens,
+                           int64_t all, int64_t from, int64_t width, const char *name,
+                           struct la_prompt_part *part, la_error *err) {
     la_model *model = b->model;
-    int64_t n = tensor->shape[0], all = tensor->shape[1];
-    size_t size = la_dtype_size(tensor->dtype);
+    int64_t n = tokens->n;
     la_block block = {.out = width,
                       .in = n,
                       .input = model->n_inputs++,
@@ -89,69 +112,69 @@ static la_status bind_part(la_binder *b, const la_tensor *tensor, int64_t from, 
     if (!values || !block.name)
         return err->status;
     for (int64_t i = 0; i < n; i++)
-        la_dtype_to_f32(tensor->dtype, (const char *)tensor->data + (size_t)(i * all + from) * size,
-                        width, values + i * width);
+        memcpy(values + i * width, tokens->values + i * all + from, (size_t)width * sizeof *values);
     for (int64_t i = 0; i < n * width; i++)
         block.theta_square += (double)values[i] * (double)values[i];
     part->table = la_mat_of(model->be->activation, NULL, n, width);
-    LA_TRY(la_binder_add_block(b, &block, &part->block, err));
+    LA_TRY(la_binder_add_block(b, adapter, &block, &part->block, err));
     return la_binder_place(b, values, LA_F32, n * width, part->table.type, &part->table.data, err);
 }
 
-/* Prefixes are tried out on causal models that see everything. */
-static la_status check_prefix(const la_binder *b, la_error *err) {
+/* Keys and values are tried out where every token sees all of them, or all before it. */
+static la_status check_layers(const la_binder *b, const la_adapter *adapter, la_error *err) {
     const la_config *config = &b->model->config;
-    if (!config->arch->causal)
+    if (config->distances.span)
         return la_fail(err, LA_UNSUPPORTED,
-                       "%s: PREFIX_TUNING of model_type \"%s\", an encoder, is not supported",
-                       b->model->adapter.config_path, config->arch->model_type);
+                       "%s: a prefix of model_type \"%s\", which has relative positions, is not "
+                       "supported",
+                       adapter->config_path, config->arch->model_type);
     for (int64_t i = 0; i < config->layers; i++)
         if (config->plan[i].before < LA_ATTENTION_ALL)
             return la_fail(err, LA_UNSUPPORTED,
-                           "%s: PREFIX_TUNING of a model with a sliding window is not supported",
-                           b->model->adapter.config_path);
+                           "%s: a prefix of a model with a sliding window is not supported",
+                           adapter->config_path);
     return LA_OK;
 }
 
-la_status la_binder_prompt(la_binder *b, la_error *err) {
+static la_status add_prompt(la_binder *b, la_adapter *adapter, la_error *err) {
     la_model *model = b->model;
-    la_adapter *adapter = &model->adapter;
     const la_config *config = &model->config;
     la_prompt *prompt = &model->prompt;
-    char text[128];
-    int64_t n = 0;
-    if (!adapter->kind->prompt)
-        return LA_OK;
-    prompt->of_layers = adapter->kind == &la_adapter_prefix;
-    if (prompt->of_layers)
-        LA_TRY(check_prefix(b, err));
-    LA_TRY(la_json_int(adapter->config, adapter->config_path, "num_virtual_tokens", true, 1,
-                       1 << 20, &n, err));
-    la_adapter_entry *entry = la_adapter_find(adapter, "prompt_embeddings");
-    if (!entry)
-        return la_fail(err, LA_BAD_INPUT, "%s: the weights hold no tensor \"prompt_embeddings\"",
-                       adapter->config_path);
-    const la_tensor *tensor = entry->tensor;
     int64_t kv = config->kv_heads * config->head_dim;
-    int64_t width = prompt->of_layers ? 2 * config->layers * kv : config->embedding;
-    if (tensor->n_dims != 2 || tensor->shape[0] != n || tensor->shape[1] != width)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected [%lld, %lld] (num_virtual_tokens, "
-                       "and the base's %s)",
-                       tensor->file, tensor->name, la_tensor_shape_text(tensor, text, sizeof text),
-                       (long long)n, (long long)width,
-                       prompt->of_layers ? "keys and values" : "embeddings");
+    la_virtual_widths widths = {config->layers, kv, config->hidden, config->embedding};
+    la_virtual_tokens tokens;
+    char name[128];
+    LA_TRY(adapter->kind->read_tokens(adapter, &widths, &model->pool, &tokens, err));
+    if (prompt->n)
+        return refuse_second(adapter, "virtual tokens", tokens.name, err);
+    if (tokens.of_layers)
+        LA_TRY(check_layers(b, adapter, err));
+    else if (model->embedding[0])
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: virtual tokens beside LoRA on the embeddings are not supported",
+                       adapter->config_path);
+    prompt->of_layers = tokens.of_layers;
+    prompt->shifts = tokens.shifts;
     prompt->n_parts = prompt->of_layers ? 2 * config->layers : 1;
     prompt->parts = la_pool_take(&model->pool, (size_t)prompt->n_parts, sizeof *prompt->parts, err);
     if (!prompt->parts)
         return err->status;
-    prompt->n = n;
+    prompt->n = tokens.n;
     if (!prompt->of_layers)
-        return bind_part(b, tensor, 0, width, "prompt_embeddings", &prompt->parts[0], err);
+        return bind_part(b, adapter, &tokens, widths.embedding, 0, widths.embedding, tokens.name,
+                         &prompt->parts[0], err);
     for (int64_t i = 0; i < prompt->n_parts; i++) {
-        snprintf(text, sizeof text, "prompt_embeddings.%lld.%s", (long long)(i / 2),
+        snprintf(name, sizeof name, "%s.%lld.%s", tokens.name, (long long)(i / 2),
                  i % 2 ? "value" : "key");
-        LA_TRY(bind_part(b, tensor, i * kv, kv, text, &prompt->parts[i], err));
+        LA_TRY(bind_part(b, adapter, &tokens, prompt->n_parts * kv, i * kv, kv, name,
+                         &prompt->parts[i], err));
     }
+    return LA_OK;
+}
+
+la_status la_binder_prompt(la_binder *b, la_error *err) {
+    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
+        if (adapter->kind->read_tokens)
+            LA_TRY(add_prompt(b, adapter, err));
     return LA_OK;
 }

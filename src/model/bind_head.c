@@ -44,7 +44,7 @@ static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la
     block.name = la_pool_text(&model->pool, name, (size_t)length, err);
     if (!block.name || err->status != LA_OK)
         return err->status;
-    return la_binder_add_block(b, &block, &layer->block, err);
+    return la_binder_add_block(b, NULL, &block, &layer->block, err);
 }
 
 /* A head on every token knows no problem_type: its outputs are classes. */
@@ -110,8 +110,8 @@ la_status la_binder_classifier(binder *b, la_error *err) {
 }
 
 /* Whether modules_to_save names the embedding: PEFT trains a copy of it then. */
-static bool embedding_is_copied(const binder *b) {
-    const json_t *list = json_object_get(b->model->adapter.config, "modules_to_save");
+static bool copies_embedding(const binder *b, const la_adapter *adapter) {
+    const json_t *list = json_object_get(adapter->config, "modules_to_save");
     size_t tail = strlen(b->arch->embed_tokens);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
@@ -123,6 +123,13 @@ static bool embedding_is_copied(const binder *b) {
             return true;
     }
     return false;
+}
+
+static bool embedding_is_copied(const binder *b) {
+    bool copied = false;
+    for (const la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
+        copied |= copies_embedding(b, adapter);
+    return copied;
 }
 
 /* The embedding as a head that is tied to it reads it: the one that the base holds where the adapter

@@ -33,9 +33,14 @@ const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, con
     char key[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
     for (int i = 0; spell(b, i, in_body, module, name, sizeof name); i++) {
         snprintf(key, sizeof key, "%s.%s", name, leaf);
-        la_adapter_entry *entry = la_adapter_find(&model->adapter, key);
-        if (entry && !trained)
-            trained = entry->tensor;
+        for (la_adapter *adapter = &model->adapter; adapter; adapter = adapter->next) {
+            la_adapter_entry *entry = la_adapter_find(adapter, key);
+            if (!entry)
+                continue;
+            entry->replaces = true;
+            if (!trained)
+                trained = entry->tensor;
+        }
         if (!frozen)
             frozen = la_checkpoint_find(model->base, key);
     }
@@ -214,7 +219,18 @@ static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const f
 
 /* ---- blocks ---- */
 
-la_status la_binder_add_block(la_binder *b, const la_block *block, int64_t *number, la_error *err) {
+/* Of several adapters, those of the same module differ in what stands behind. */
+static la_status mark_name(binder *b, const la_adapter *adapter, la_block *block, la_error *err) {
+    char text[2 * NAME_MAX_BYTES];
+    if (!adapter || !adapter->mark)
+        return LA_OK;
+    int length = snprintf(text, sizeof text, "%s.%s", block->name, adapter->mark);
+    block->name = la_pool_text(&b->model->pool, text, (size_t)length, err);
+    return err->status;
+}
+
+la_status la_binder_add_block(la_binder *b, const la_adapter *adapter, const la_block *block,
+                              int64_t *number, la_error *err) {
     la_model *model = b->model;
     if (model->n_blocks == b->blocks_capacity) {
         int64_t capacity = b->blocks_capacity * 2 + 16;
@@ -228,7 +244,7 @@ la_status la_binder_add_block(la_binder *b, const la_block *block, int64_t *numb
     }
     *number = model->n_blocks;
     model->blocks[model->n_blocks++] = *block;
-    return LA_OK;
+    return mark_name(b, adapter, &model->blocks[*number], err);
 }
 
 /* m[rows, cols] cut down to some of its rows; its memory is the pool's. */
@@ -284,12 +300,47 @@ static la_status place_site(binder *b, const la_site_place *at, la_site *site, l
     return LA_OK;
 }
 
-/* Attaches the adapter at module, if it has something there. */
-la_status la_binder_site(binder *b, const char *module, const la_site_place *at, la_linear *linear,
-                         la_error *err) {
+/* What a site needs of the ones that it holds inside. */
+static la_status enclose(binder *b, const la_adapter *adapter, const la_site_place *at,
+                         la_site *site, la_error *err) {
     la_model *model = b->model;
-    la_adapter *adapter = &model->adapter;
-    la_site site = {.out = linear->w.rows, .in = linear->w.cols, .blocks = {-1, -1, -1}};
+    const la_site *inner = site->inner;
+    site->own_cols = site->state_cols;
+    if (!inner)
+        return LA_OK;
+    site->state_cols += inner->state_cols;
+    if (site->magnitude.data || inner->magnitude.data)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: %s: DoRA beside another adapter on one projection is not supported",
+                       adapter->config_path, site->module);
+    for (const la_site *in = inner; in && site->bias; in = in->inner)
+        if (in->vector.data && !in->scales_input)
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: %s: a bias behind an adapter that scales the projection's outputs "
+                           "is not supported",
+                           adapter->config_path, site->module);
+    if (site->bias && inner->bias) {
+        float *sum = la_pool_take(&model->pool, (size_t)site->out, sizeof *sum, err);
+        for (int64_t i = 0; sum && i < site->out; i++)
+            sum[i] = site->bias[i] + inner->bias[i];
+        site->bias = sum;
+    } else if (!site->bias) {
+        site->bias = inner->bias;
+    }
+    /* what they read is not what other projections at this place read */
+    for (; inner && site->scales_input; inner = inner->inner)
+        for (int i = 0; i < LA_SITE_BLOCKS; i++)
+            if (inner->blocks[i] >= 0 && model->blocks[inner->blocks[i]].input == at->input)
+                model->blocks[inner->blocks[i]].input = model->n_inputs++;
+    return err->status;
+}
+
+/* Attaches one adapter at module, if it has something there. */
+static la_status add_site(binder *b, la_adapter *adapter, const char *module,
+                          const la_site_place *at, la_linear *linear, la_error *err) {
+    la_model *model = b->model;
+    la_site site = {
+        .out = linear->w.rows, .in = linear->w.cols, .inner = linear->site, .blocks = {-1, -1, -1}};
     la_block blocks[LA_SITE_BLOCKS] = {0};
     int n_blocks = 0;
     bool adapted = false;
@@ -304,15 +355,16 @@ la_status la_binder_site(binder *b, const char *module, const la_site_place *at,
         return LA_OK;
     if (at->rows)
         LA_TRY(keep_outputs(b, at, &site, blocks, err));
-    for (int i = 0; i < n_blocks; i++) {
-        blocks[i].per_row = at->per_row;
-        blocks[i].input = i || site.vector.data ? model->n_inputs++ : at->input;
-        LA_TRY(la_binder_add_block(b, &blocks[i], &site.blocks[i], err));
-    }
     site.module = la_pool_text(&model->pool, key, strlen(key), err);
     la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!site.module || !kept)
         return err->status;
+    LA_TRY(enclose(b, adapter, at, &site, err));
+    for (int i = 0; i < n_blocks; i++) {
+        blocks[i].per_row = at->per_row;
+        blocks[i].input = i || site.vector.data ? model->n_inputs++ : at->input;
+        LA_TRY(la_binder_add_block(b, adapter, &blocks[i], &site.blocks[i], err));
+    }
     if (site.magnitude.data) {
         LA_TRY(la_dora_finish(adapter, at->w, &model->pool, &site, err));
         if (site.out > model->max_scaled_cols)
@@ -323,6 +375,13 @@ la_status la_binder_site(binder *b, const char *module, const la_site_place *at,
     if (site.state_cols > model->max_state_cols)
         model->max_state_cols = site.state_cols;
     return place_site(b, at, kept, err);
+}
+
+la_status la_binder_site(binder *b, const char *module, const la_site_place *at, la_linear *linear,
+                         la_error *err) {
+    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
+        LA_TRY(add_site(b, adapter, module, at, linear, err));
+    return LA_OK;
 }
 
 /* ---- parts of the model ---- */

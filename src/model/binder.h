@@ -61,7 +61,9 @@ typedef struct la_site_place {
  * host array stay where they are as long as the model. */
 la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
                           void *slot, la_error *err);
-la_status la_binder_add_block(la_binder *b, const la_block *block, int64_t *number, la_error *err);
+/* adapter: whose block it is, or NULL. */
+la_status la_binder_add_block(la_binder *b, const la_adapter *adapter, const la_block *block,
+                              int64_t *number, la_error *err);
 
 /* ---- binder.c: parameters, projections and norms ---- */
 
@@ -74,7 +76,7 @@ la_status la_binder_missing(const la_binder *b, const char *module, bool in_body
 /* cols < 0: a vector. */
 la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err);
 la_status la_binder_check_values(const la_binder *b, const la_tensor *tensor, la_error *err);
-/* Attaches the adapter at module, if it has something there. */
+/* Attaches the adapters that have something at module. */
 la_status la_binder_site(la_binder *b, const char *module, const la_site_place *at,
                          la_linear *linear, la_error *err);
 /* A projection with its bias and its adapter. input: number of the matrix that it reads. */
@@ -101,7 +103,7 @@ la_status la_binder_replace_rows(la_binder *b, const la_token_rows *rows, const 
 la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err);
 /* Bottleneck adapters of a layer whose norms are bound. */
 la_status la_binder_bottlenecks(la_binder *b, int64_t layer, la_error *err);
-/* Virtual tokens, where the adapter is of that kind. */
+/* Virtual tokens, where an adapter is of that kind. */
 la_status la_binder_prompt(la_binder *b, la_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 #include "model/bottleneck.h"
 #include "input/json.h"
+#include "model/adapter_library.h"
 #include "model/adapter_lora.h"
 #include "model/arch.h"
 
@@ -10,16 +11,11 @@
 /* ---- configuration ---- */
 
 /* Keys of BnConfig that must not be set. */
-static const char *const unsupported[] = {"ln_before",   "ln_after",    "use_gating",
-                                          "phm_layer",   "inv_adapter", "cross_adapter",
-                                          "architecture"};
-
-static const json_t *inner(const la_adapter *adapter) {
-    return json_object_get(adapter->config, "config");
-}
+static const char *const unsupported[] = {"ln_before",   "ln_after",      "use_gating", "phm_layer",
+                                          "inv_adapter", "cross_adapter", NULL};
 
 static la_status read_scale(const la_adapter *adapter, float *scale, la_error *err) {
-    const json_t *value = json_object_get(inner(adapter), "scaling");
+    const json_t *value = json_object_get(adapter->own, "scaling");
     double number = value && json_is_number(value) ? json_number_value(value) : 1;
     if (value && !json_is_number(value))
         return la_fail(err, LA_UNSUPPORTED,
@@ -32,30 +28,9 @@ static la_status read_scale(const la_adapter *adapter, float *scale, la_error *e
     return LA_OK;
 }
 
-static la_status read_activation(const la_adapter *adapter, la_activation *out, la_error *err) {
-    const char *path = adapter->config_path, *name = NULL;
-    char lower[32], known[512];
-    LA_TRY(la_json_text(inner(adapter), path, "non_linearity", true, &name, err));
-    size_t n = strlen(name) < sizeof lower - 1 ? strlen(name) : sizeof lower - 1;
-    for (size_t i = 0; i < n; i++)
-        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
-    lower[n] = 0;
-    /* folders without a version are of the days when gelu was the tanh approximation */
-    bool old = !json_object_get(adapter->config, "version");
-    const char *meant = lower;
-    if (old && !strcmp(lower, "gelu"))
-        meant = "gelu_new";
-    else if (old && !strcmp(lower, "gelu_orig"))
-        meant = "gelu";
-    if (la_activation_find(meant, out))
-        return LA_OK;
-    return la_fail(err, LA_UNSUPPORTED, "%s: non_linearity \"%s\" is not supported (%s are)", path,
-                   name, la_activation_names(known, sizeof known));
-}
-
 static la_status read_input(const la_adapter *adapter, bool post_norm, la_bottleneck_input *out,
                             la_error *err) {
-    const json_t *config = inner(adapter);
+    const json_t *config = adapter->own;
     const char *path = adapter->config_path;
     bool parallel = false, before = false, after = true;
     LA_TRY(la_json_bool(config, path, "is_parallel", false, &parallel, err));
@@ -80,14 +55,9 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
     la_bottleneck_input input;
     float scale;
     (void)log;
-    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
-        if (la_json_is_set(json_object_get(inner(adapter), unsupported[i])))
-            return la_fail(err, LA_UNSUPPORTED,
-                           "%s: \"%s\" is set; this kind of adapter of the `adapters` library is "
-                           "not supported",
-                           adapter->config_path, unsupported[i]);
+    LA_TRY(la_library_refuse(adapter, unsupported, err));
     LA_TRY(read_scale(adapter, &scale, err));
-    LA_TRY(read_activation(adapter, &activation, err));
+    LA_TRY(la_library_activation(adapter, &activation, err));
     return read_input(adapter, true, &input, err);
 }
 
@@ -134,7 +104,7 @@ static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *modu
 }
 
 bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int place) {
-    const json_t *config = inner(adapter), *left = json_object_get(config, "leave_out");
+    const json_t *config = adapter->own, *left = json_object_get(config, "leave_out");
     for (size_t i = 0; i < json_array_size(left); i++)
         if (json_integer_value(json_array_get(left, i)) == layer)
             return false;
@@ -148,7 +118,7 @@ la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *mod
     const char *name = NULL;
     char key[1024];
     bool down, up;
-    LA_TRY(la_json_text(adapter->config, adapter->config_path, "name", true, &name, err));
+    LA_TRY(la_library_name(adapter, &name, err));
     snprintf(key, sizeof key, "%s.adapters.%s.adapter_down.0", module, name);
     LA_TRY(bind_dense(adapter, pool, key, 0, d, &e->down, &blocks[0], &down, err));
     snprintf(key, sizeof key, "%s.adapters.%s.adapter_up", module, name);
@@ -166,7 +136,7 @@ la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *mod
     }
     LA_TRY(err->status);
     LA_TRY(read_scale(adapter, &e->scale, err));
-    LA_TRY(read_activation(adapter, &e->activation, err));
+    LA_TRY(la_library_activation(adapter, &e->activation, err));
     return read_input(adapter, post_norm, &e->input, err);
 }
 

@@ -48,18 +48,26 @@ static void nearest_module(const la_model *model, const char *key, char *out, si
     }
 }
 
-la_status la_leftover_check(const la_model *model, la_error *err) {
-    const la_adapter *adapter = &model->adapter;
+/* The ending of key that belongs to one of the adapters that read this file; NULL: none. */
+static const char *known_ending(const la_adapter *adapter, const char *key) {
+    const char *ending = NULL;
+    size_t length = strlen(key);
+    for (const la_adapter *part = adapter; part; part = part->next) {
+        if (part != adapter && !part->shares)
+            break;
+        for (const char *const *s = part->kind->suffixes; *s; s++)
+            if (length > strlen(*s) && !strcmp(key + length - strlen(*s), *s))
+                ending = *s;
+    }
+    return ending;
+}
+
+static la_status check_used(const la_model *model, const la_adapter *adapter, la_error *err) {
     for (int64_t i = 0; i < adapter->n_entries; i++) {
         const la_adapter_entry *entry = &adapter->entries[i];
         if (entry->used)
             continue;
-        const char *ending = NULL;
-        for (const char *const *s = adapter->kind->suffixes; *s; s++) {
-            size_t length = strlen(entry->key), tail = strlen(*s);
-            if (length > tail && !strcmp(entry->key + length - tail, *s))
-                ending = *s;
-        }
+        const char *ending = known_ending(adapter, entry->key);
         if (strstr(entry->key, "lora_magnitude_vector"))
             return la_fail(
                 err, LA_UNSUPPORTED,
@@ -73,6 +81,32 @@ la_status la_leftover_check(const la_model *model, la_error *err) {
         return la_fail(err, LA_BAD_INPUT,
                        "%s: tensor \"%s\" belongs to no module of this base; the nearest is \"%s\"",
                        entry->tensor->file, entry->tensor->name, nearest);
+    }
+    return LA_OK;
+}
+
+/* Which of two trained parameters is meant cannot be told. */
+static la_status check_replaced(const la_adapter *adapter, const la_adapter *other, la_error *err) {
+    for (int64_t i = 0; i < adapter->n_entries; i++)
+        for (int64_t j = 0; adapter->entries[i].replaces && j < other->n_entries; j++)
+            if (other->entries[j].replaces &&
+                !strcmp(adapter->entries[i].key, other->entries[j].key))
+                return la_fail(err, LA_UNSUPPORTED,
+                               "%s: tensor \"%s\" is brought by %s as well; of adapters that are "
+                               "used together one at most can have trained it",
+                               other->entries[j].tensor->file, other->entries[j].tensor->name,
+                               adapter->entries[i].tensor->file);
+    return LA_OK;
+}
+
+la_status la_leftover_check(const la_model *model, la_error *err) {
+    for (const la_adapter *adapter = &model->adapter; adapter; adapter = adapter->next) {
+        if (adapter->shares)
+            continue;
+        LA_TRY(check_used(model, adapter, err));
+        for (const la_adapter *other = adapter->next; other; other = other->next)
+            if (!other->shares)
+                LA_TRY(check_replaced(adapter, other, err));
     }
     return LA_OK;
 }

@@ -293,10 +293,23 @@ static la_status digest_base(la_model *model, la_base_quant quant, la_error *err
     return LA_OK;
 }
 
+/* That of the adapters that store one; NULL: none does. */
+static la_status stored_task(const la_adapter *adapter, const char **task, la_error *err) {
+    for (; adapter; adapter = adapter->next) {
+        if (*task && adapter->task_type && strcmp(*task, adapter->task_type))
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: task_type is \"%s\", that of the adapter before it \"%s\"",
+                           adapter->config_path, adapter->task_type, *task);
+        *task = adapter->task_type ? adapter->task_type : *task;
+    }
+    return LA_OK;
+}
+
 static la_status find_task(binder *b, bool choices, la_error *err) {
     static const char *const names[] = {"SEQ_CLS", "CAUSAL_LM", "TOKEN_CLS"};
     la_model *model = b->model;
-    const char *task = model->adapter.task_type;
+    const char *task = NULL;
+    LA_TRY(stored_task(&model->adapter, &task, err));
     int kind = choices ? LA_TASK_CHOICE : LA_TASK_CLASSIFY;
     for (kind = task ? 0 : kind; task && kind < 3 && strcmp(task, names[kind]); kind++)
         ;

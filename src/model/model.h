@@ -31,7 +31,7 @@ typedef struct la_head_layer {
 
 typedef struct la_model_options {
     const char *base, *adapter;
-    const char *adapter_name; /* which of several; NULL: the only one, or "default" */
+    const char *adapter_name; /* which of several, or "A,B"; NULL: the only one, or "default" */
     la_params params;
     const int32_t *choice_ids; /* answer tokens of a causal LM, in class order */
     int64_t n_choices;
@@ -46,6 +46,7 @@ typedef struct la_model_options {
 typedef struct la_prompt {
     int64_t n;      /* 0: none */
     bool of_layers; /* keys and values */
+    bool shifts;    /* the rows' own positions begin behind them */
     int64_t n_parts;
     struct la_prompt_part {
         la_mat table;  /* [n, width] */

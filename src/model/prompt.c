@@ -5,6 +5,8 @@
 
 int64_t la_prompt_most_tokens(const la_model *model) {
     int64_t most = la_config_most_tokens(&model->config);
+    if (la_prompt_offset(model))
+        return most;
     return most > model->prompt.n ? most - model->prompt.n : most ? 1 : 0;
 }
 
@@ -91,7 +93,8 @@ static void upload_places(const la_model *model, const la_batch *batch, la_promp
         upload(model, run, run->key_cu, rows + 1);
 }
 
-/* The rows' own tokens, which come behind n virtual ones that are keys alone. */
+/* The rows' own tokens, which come behind n virtual ones that are keys alone. Positions are places
+ * among the keys. */
 static void pack_behind(const la_model *model, const la_batch *batch, la_batch *to) {
     int32_t n = (int32_t)model->prompt.n;
     size_t tokens = (size_t)batch->n_tokens, rows = (size_t)batch->n_rows;
@@ -101,7 +104,7 @@ static void pack_behind(const la_model *model, const la_batch *batch, la_batch *
     memcpy(to->pooled, batch->pooled, rows * sizeof *to->pooled);
     for (size_t t = 0; t < tokens; t++) {
         to->positions[t] = batch->positions[t] + n;
-        to->embed_at[t] = batch->embed_at[t] + n;
+        to->embed_at[t] = batch->embed_at[t] + (model->prompt.shifts ? n : 0);
     }
     for (size_t r = 0; r < rows; r++)
         to->pooled_at[r] = batch->pooled_at[r] + n;

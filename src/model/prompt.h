@@ -29,6 +29,11 @@ static inline int64_t la_prompt_tokens(const la_model *model, int64_t max_rows,
     return max_tokens + max_rows * model->prompt.n;
 }
 
+/* Places that virtual tokens take among the keys, but not among positions. */
+static inline int64_t la_prompt_offset(const la_model *model) {
+    return model->prompt.of_layers && !model->prompt.shifts ? model->prompt.n : 0;
+}
+
 /* Most tokens of a row beside the virtual ones; 0: no limit. */
 int64_t la_prompt_most_tokens(const la_model *model);
 

@@ -333,7 +333,8 @@ static la_status open_angles(la_run *run, la_error *err) {
         const la_rope *rope = &config->rope[i];
         if (la_rope_by_length(rope))
             continue;
-        fill_angles(rope, run->max_packed, 0, run->max_packed, run->host_angles);
+        fill_angles(rope, run->max_packed, -la_prompt_offset(run->model), run->max_packed,
+                    run->host_angles);
         be->ops->upload(be, run->angles[i], run->host_angles,
                         (size_t)(run->max_packed * rope->dim) * sizeof(float));
     }
@@ -357,7 +358,8 @@ static void upload_angles(la_run *run, const la_batch *batch) {
         if (!la_rope_by_length(rope))
             continue;
         for (int64_t r = 0; r < batch->n_rows; r++) {
-            int64_t n = batch->cu[r + 1] - batch->cu[r], first = batch->positions[batch->cu[r]];
+            int64_t n = batch->cu[r + 1] - batch->cu[r];
+            int64_t first = batch->positions[batch->cu[r]] - la_prompt_offset(run->model);
             fill_angles(rope, first + n, first, n, run->host_angles + batch->cu[r] * rope->dim);
         }
         be->ops->upload(be, run->angles[i], run->host_angles,
@@ -822,7 +824,7 @@ static void backward_embedding(la_run *run, const la_block_visitor *visitor) {
     if (model->embed_norm.weight)
         be->ops->norm_backward(be, &model->embed_norm, &run->embedded, run->stats_embed, m, &g,
                                NULL, &g);
-    if (model->prompt.n)
+    if (model->prompt.n && !model->prompt.of_layers)
         la_prompt_embed_backward(model, &run->prompt, m, &g, visitor);
     for (int i = 0; i < model->n_tables; i++) {
         const la_embedding *e = model->embedding[i];

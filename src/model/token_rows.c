@@ -82,14 +82,19 @@ la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main,
 }
 
 la_status la_token_rows_check(const la_adapter *adapter, int64_t found, la_error *err) {
-    const json_t *value = setting(adapter);
-    int64_t named = json_is_object(value) ? (int64_t)json_object_size(value) : value ? 1 : 0;
+    const la_adapter *last = adapter;
+    int64_t named = 0;
+    for (const la_adapter *each = adapter; each; each = each->next) {
+        const json_t *value = setting(each);
+        last = value ? each : last;
+        named += json_is_object(value) ? (int64_t)json_object_size(value) : value ? 1 : 0;
+    }
     if (found >= named)
         return LA_OK;
     return la_fail(err, LA_BAD_INPUT,
                    "%s: %s names rows of %lld modules; the weights hold trainable_tokens_delta of "
                    "%lld that this base has",
-                   adapter->config_path, key_name, (long long)named, (long long)found);
+                   last->config_path, key_name, (long long)named, (long long)found);
 }
 
 /* Of a number that f16 holds exactly. */

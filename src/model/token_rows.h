@@ -15,7 +15,7 @@ typedef struct la_token_rows {
  * module. LA_BAD_INPUT when list and tensor do not fit each other or the matrix. */
 la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main, int64_t rows,
                              int64_t width, la_token_rows *out, la_error *err);
-/* LA_BAD_INPUT when the configuration names rows of modules that were not found. */
+/* LA_BAD_INPUT when the adapters' configurations name rows of modules that were not found. */
 la_status la_token_rows_check(const la_adapter *adapter, int64_t found, la_error *err);
 /* Puts the rows into matrix [*, width] of type, rounded to it. */
 void la_token_rows_put(const la_token_rows *rows, int64_t width, la_dtype type, void *matrix);

@@ -20,13 +20,14 @@ struct la_weights {
 };
 
 static bool find_at(la_linear *linear, int64_t block, place *p) {
-    la_site *site = linear->site;
-    if (site && site->blocks[0] == block)
-        p->weight = site->vector.data ? &site->vector : &site->a;
-    else if (site && site->blocks[1] == block)
-        p->weight = &site->b;
-    else if (site && site->blocks[2] == block)
-        p->weight = &site->magnitude;
+    for (la_site *site = linear->site; site; site = site->inner) {
+        if (site->blocks[0] == block)
+            p->weight = site->vector.data ? &site->vector : &site->a;
+        else if (site->blocks[1] == block)
+            p->weight = &site->b;
+        else if (site->blocks[2] == block)
+            p->weight = &site->magnitude;
+    }
     return p->weight != NULL;
 }
 

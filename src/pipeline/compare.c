@@ -135,8 +135,8 @@ static la_status check_possible(const comparing *c, la_error *err) {
                        "--methods last-layer: the adapter holds no trained head (modules_to_save)");
     if (listed(o->methods, "tfb") && !la_tfb_possible(model))
         return la_fail(err, LA_UNSUPPORTED,
-                       "--methods tfb: is for LoRA, and %s has peft_type \"%s\"",
-                       model->adapter.config_path, model->adapter.kind->peft_type);
+                       "--methods tfb: is for one LoRA adapter of PEFT, which %s is not",
+                       model->adapter.config_path);
     return LA_OK;
 }
 

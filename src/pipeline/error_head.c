@@ -52,7 +52,9 @@ static double product(const la_site *site, const change *c, int64_t i, int64_t j
 static la_status add_adapter(la_backend *be, const la_site *site, float *weight, float *bias,
                              la_error *err) {
     change c = {0};
-    la_status status = read_change(be, site, &c, err);
+    la_status status = site->inner ? add_adapter(be, site->inner, weight, bias, err) : LA_OK;
+    if (status == LA_OK)
+        status = read_change(be, site, &c, err);
     for (int64_t i = 0; i < site->out && status == LA_OK; i++) {
         float of_row = c.out_scale ? c.out_scale[i] : 1;
         bool vector_of_row = c.vector && !site->scales_input;

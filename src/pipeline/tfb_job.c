@@ -36,7 +36,7 @@ typedef struct tfb {
 /* ---- opening ---- */
 
 bool la_tfb_possible(const la_model *model) {
-    if (model->adapter.kind != &la_adapter_lora)
+    if (model->adapter.kind != &la_adapter_lora || model->adapter.next)
         return false;
     bool any = false;
     for (int64_t i = 0; i < model->config.layers; i++)

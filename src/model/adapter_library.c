@@ -1,0 +1,293 @@
+/* LoRA, (IA)^3 and prefix tuning as the `adapters` library names and stores them, alone or as parts of a
+ * union (arXiv 2110.04366, 2508.02711):
+ *   MODULE.loras.NAME.lora_A [r, in], lora_B [out, r]: y = W x + bias + alpha / r B (A x)
+ *   MODULE.loras.NAME.lora_B [out, 1] of composition_mode "scale": y = B o (W x + bias)
+ *   prefix_tunings.NAME.self_prefix: keys and values before those of every row, flat (control_trans) or
+ *   behind a network (wte, control_trans.0, control_trans.2). The network's outputs are what the model
+ *   sees, and are the parameters here, as in a prefix that the library ejects. */
+#include "model/adapter_library.h"
+#include "input/json.h"
+#include "model/adapter_lora.h"
+#include "model/arch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+la_status la_library_name(const la_adapter *adapter, const char **name, la_error *err) {
+    return la_json_text(adapter->config, adapter->config_path, "name", true, name, err);
+}
+
+la_status la_library_refuse(const la_adapter *adapter, const char *const *keys, la_error *err) {
+    for (; *keys; keys++) {
+        const json_t *value = json_object_get(adapter->own, *keys);
+        if (la_json_is_set(value) && !(json_is_array(value) && !json_array_size(value)))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: \"%s\" is set; this kind of adapter of the `adapters` library is "
+                           "not supported",
+                           adapter->config_path, *keys);
+    }
+    return LA_OK;
+}
+
+la_status la_library_activation(const la_adapter *adapter, la_activation *out, la_error *err) {
+    const char *path = adapter->config_path, *name = NULL;
+    char lower[32], known[512];
+    LA_TRY(la_json_text(adapter->own, path, "non_linearity", true, &name, err));
+    size_t n = strlen(name) < sizeof lower - 1 ? strlen(name) : sizeof lower - 1;
+    for (size_t i = 0; i < n; i++)
+        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
+    lower[n] = 0;
+    /* folders without a version are of the days when gelu was the tanh approximation */
+    bool old = !json_object_get(adapter->config, "version");
+    const char *meant = lower;
+    if (old && !strcmp(lower, "gelu"))
+        meant = "gelu_new";
+    else if (old && !strcmp(lower, "gelu_orig"))
+        meant = "gelu";
+    if (la_activation_find(meant, out))
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED, "%s: non_linearity \"%s\" is not supported (%s are)", path,
+                   name, la_activation_names(known, sizeof known));
+}
+
+/* ---- LoRA and (IA)^3 ---- */
+
+static la_status read_scales(const la_adapter *adapter, bool *scales, la_error *err) {
+    const char *mode = NULL;
+    LA_TRY(la_json_text(adapter->own, adapter->config_path, "composition_mode", true, &mode, err));
+    *scales = !strcmp(mode, "scale");
+    if (!*scales && strcmp(mode, "add"))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: composition_mode is \"%s\", expected \"add\" or \"scale\"",
+                       adapter->config_path, mode);
+    return LA_OK;
+}
+
+static la_status check_lora(const la_adapter *adapter, const la_log *log, la_error *err) {
+    static const char *const unsupported[] = {"use_gating", "use_dora", "vera_d", "vera_b", NULL};
+    const char *path = adapter->config_path;
+    bool scales;
+    int64_t r = 0;
+    double alpha = 0;
+    (void)log;
+    LA_TRY(la_library_refuse(adapter, unsupported, err));
+    LA_TRY(read_scales(adapter, &scales, err));
+    LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &r, err));
+    LA_TRY(la_json_number(adapter->own, path, "alpha", true, &alpha, err));
+    if (!(alpha >= 0) || isinf(alpha))
+        return la_fail(err, LA_BAD_INPUT, "%s: alpha is %g, expected a positive number", path,
+                       alpha);
+    if (scales && (r != 1 || alpha != 1))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: composition_mode \"scale\" with r %lld and alpha %g, expected 1 and 1",
+                       path, (long long)r, alpha);
+    return LA_OK;
+}
+
+static la_status bind_vector(la_adapter *adapter, la_pool *pool, const char *key, la_site *site,
+                             la_block *block, bool *adapted, la_error *err) {
+    char shape[128];
+    const la_tensor *l = la_adapter_tensor(adapter, key, "lora_B", NULL);
+    *adapted = l != NULL;
+    if (!l)
+        return LA_OK;
+    if (l->n_dims != 2 || l->shape[0] != site->out || l->shape[1] != 1)
+        return la_fail(
+            err, LA_BAD_INPUT,
+            "%s: tensor \"%s\" has shape %s, expected [%lld, 1]; is this the base it was "
+            "trained on?",
+            l->file, l->name, la_tensor_shape_text(l, shape, sizeof shape), (long long)site->out);
+    float *values = la_adapter_values(pool, l, &block->theta_square, err);
+    if (!values)
+        return err->status;
+    block->out = l->count;
+    block->in = 1;
+    site->kind = &la_adapter_ia3;
+    site->state_cols = l->count;
+    site->vector = la_mat_f32(values, l->count, 1);
+    return LA_OK;
+}
+
+/* The file's names hold the adapter's; those of blocks do not. */
+static la_status name_block(la_pool *pool, const char *module, const char *leaf, la_block *block,
+                            la_error *err) {
+    char text[1024];
+    int length = snprintf(text, sizeof text, "%s.%s", module, leaf);
+    block->name = la_pool_text(pool, text, (size_t)length, err);
+    return err->status;
+}
+
+/* A projection that is several at once has a matrix of its own for each of them. */
+static la_status check_whole(la_adapter *adapter, const char *key, int64_t r, la_error *err) {
+    const la_tensor *a = la_adapter_tensor(adapter, key, "lora_A", NULL);
+    if (!a || a->n_dims != 2 || a->shape[0] == r || a->shape[0] % r)
+        return LA_OK;
+    return la_fail(
+        err, LA_UNSUPPORTED,
+        "%s: tensor \"%s\" has %lld rows, %lld times r: LoRA of the `adapters` library on "
+        "a projection of queries, keys and values at once is not supported",
+        a->file, a->name, (long long)a->shape[0], (long long)(a->shape[0] / r));
+}
+
+static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
+                           la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
+                           la_error *err) {
+    static const char *const pair[2] = {"lora_A", "lora_B"};
+    const char *name = NULL, *path = adapter->config_path;
+    char key[1024];
+    int64_t r = 0;
+    double alpha = 0;
+    bool scales;
+    LA_TRY(la_library_name(adapter, &name, err));
+    LA_TRY(read_scales(adapter, &scales, err));
+    snprintf(key, sizeof key, "%s.loras.%s", module, name);
+    if (scales) {
+        LA_TRY(bind_vector(adapter, pool, key, site, &blocks[0], adapted, err));
+        *n_blocks = *adapted;
+        return *adapted ? name_block(pool, module, "lora_B", &blocks[0], err) : LA_OK;
+    }
+    LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &r, err));
+    LA_TRY(la_json_number(adapter->own, path, "alpha", true, &alpha, err));
+    LA_TRY(check_whole(adapter, key, r, err));
+    LA_TRY(la_lora_bind(adapter, pool, key, pair, site, blocks, n_blocks, adapted, err));
+    if (!*adapted)
+        return LA_OK;
+    if (site->a.rows != r)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %s has rank %lld in the weights, expected %lld from r", path, module,
+                       (long long)site->a.rows, (long long)r);
+    site->scale = (float)(alpha / (double)r);
+    site->kind = &la_adapter_lora;
+    for (int i = 0; i < 2; i++)
+        LA_TRY(name_block(pool, module, pair[i], &blocks[i], err));
+    return LA_OK;
+}
+
+static const char *const lora_suffixes[] = {NULL};
+
+const la_adapter_kind la_adapter_library_lora = {
+    .architecture = "lora", .check = check_lora, .bind = bind_lora, .suffixes = lora_suffixes};
+
+/* ---- prefix tuning ---- */
+
+static la_status check_prefix(const la_adapter *adapter, const la_log *log, la_error *err) {
+    static const char *const unsupported[] = {"use_gating", "leave_out", NULL};
+    (void)log;
+    return la_library_refuse(adapter, unsupported, err);
+}
+
+/* What the prefix of NAME has called leaf. Every layer's reference to the pool of prefixes can be in the
+ * file too, as a copy: all of them are used. NULL: there is none. */
+static const la_tensor *find_part(la_adapter *adapter, const char *name, const char *leaf) {
+    const la_tensor *found = NULL;
+    char ending[1024];
+    int length = snprintf(ending, sizeof ending, ".prefix_tunings.%s.self_prefix.%s", name, leaf);
+    for (int64_t i = 0; i < adapter->n_entries; i++) {
+        la_adapter_entry *entry = &adapter->entries[i];
+        size_t size = strlen(entry->key);
+        if (size < (size_t)length || strcmp(entry->key + size - (size_t)length, ending))
+            continue;
+        entry->used = true;
+        found = entry->tensor;
+    }
+    return found;
+}
+
+/* A part as f32; LA_BAD_INPUT where there is none, or not of rows times cols numbers. */
+static la_status read_part(la_adapter *adapter, la_pool *pool, const char *name, const char *leaf,
+                           int64_t rows, int64_t cols, const float **out, la_error *err) {
+    char shape[128];
+    double square;
+    const la_tensor *tensor = find_part(adapter, name, leaf);
+    if (!tensor)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: the weights hold no prefix_tunings.%s.self_prefix.%s",
+                       adapter->config_path, name, leaf);
+    bool flat = tensor->n_dims == 1 && tensor->shape[0] == rows * cols;
+    bool matrix = tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
+    if (!flat && !matrix)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" has shape %s, expected %lld times %lld numbers; is this "
+                       "the base it was trained on?",
+                       tensor->file, tensor->name,
+                       la_tensor_shape_text(tensor, shape, sizeof shape), (long long)rows,
+                       (long long)cols);
+    *out = la_adapter_values(pool, tensor, &square, err);
+    return err->status;
+}
+
+static double activate(la_activation act, double x) {
+    switch (act) {
+    case LA_ACT_NONE:
+        return x;
+    case LA_ACT_GELU:
+        return x * 0.5 * erfc(-x * M_SQRT1_2);
+    case LA_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case LA_ACT_SILU:
+        return x / (1 + exp(-x));
+    case LA_ACT_RELU:
+        return x > 0 ? x : 0;
+    case LA_ACT_TANH:
+        return tanh(x);
+    }
+    return x;
+}
+
+/* y[n, out] = act(x[n, in] w[out, in]^T + bias) */
+static void dense(la_activation act, int64_t n, int64_t in, int64_t out, const float *x,
+                  const float *w, const float *bias, float *y) {
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < out; j++)
+        for (int64_t i = 0; i < n; i++) {
+            double sum = (double)bias[j];
+            for (int64_t k = 0; k < in; k++)
+                sum += (double)x[i * in + k] * (double)w[j * in + k];
+            y[i * out + j] = (float)activate(act, sum);
+        }
+}
+
+static la_status read_network(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
+                              const char *name, la_virtual_tokens *out, la_error *err) {
+    int64_t n = out->n, d = widths->hidden, width = 2 * widths->layers * widths->kv, r = 0;
+    const float *wte, *w0, *b0, *w2, *b2;
+    la_activation act;
+    LA_TRY(la_json_int(adapter->own, adapter->config_path, "bottleneck_size", true, 1, 1 << 20, &r,
+                       err));
+    LA_TRY(la_library_activation(adapter, &act, err));
+    LA_TRY(read_part(adapter, pool, name, "wte.weight", n, d, &wte, err));
+    LA_TRY(read_part(adapter, pool, name, "control_trans.0.weight", r, d, &w0, err));
+    LA_TRY(read_part(adapter, pool, name, "control_trans.0.bias", 1, r, &b0, err));
+    LA_TRY(read_part(adapter, pool, name, "control_trans.2.weight", width, r, &w2, err));
+    LA_TRY(read_part(adapter, pool, name, "control_trans.2.bias", 1, width, &b2, err));
+    float *narrow = la_pool_take(pool, (size_t)(n * r), sizeof *narrow, err);
+    float *values = la_pool_take(pool, (size_t)(n * width), sizeof *values, err);
+    if (!narrow || !values)
+        return err->status;
+    dense(act, n, d, r, wte, w0, b0, narrow);
+    dense(LA_ACT_NONE, n, r, width, narrow, w2, b2, values);
+    out->values = values;
+    return LA_OK;
+}
+
+static la_status read_tokens(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
+                             la_virtual_tokens *out, la_error *err) {
+    const char *name = NULL, *path = adapter->config_path;
+    bool flat = false;
+    *out = (la_virtual_tokens){.of_layers = true, .name = "prefix_tuning"};
+    LA_TRY(la_library_name(adapter, &name, err));
+    LA_TRY(la_json_bool(adapter->own, path, "flat", false, &flat, err));
+    LA_TRY(la_json_int(adapter->own, path, "prefix_length", true, 1, 1 << 20, &out->n, err));
+    if (!flat)
+        return read_network(adapter, widths, pool, name, out, err);
+    return read_part(adapter, pool, name, "control_trans", out->n, 2 * widths->layers * widths->kv,
+                     &out->values, err);
+}
+
+static const char *const prefix_suffixes[] = {NULL};
+
+const la_adapter_kind la_adapter_library_prefix = {.architecture = "prefix_tuning",
+                                                   .check = check_prefix,
+                                                   .read_tokens = read_tokens,
+                                                   .suffixes = prefix_suffixes};
