@@ -68,7 +68,8 @@ def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5,
                 p.copy_(rnd.normal(p.shape, 0.1))
     for c in peft.peft_config.values():
         c.base_model_name_or_path = None
-        c.inference_mode = True
+        # what stands behind a network while it is trained is saved as what that gives, but not by a model that infers
+        c.inference_mode = not getattr(c, "prefix_projection", False) and c.peft_type != "P_TUNING"
         if kept:  # the singular directions that AdaLoRA has left, by module
             c.rank_pattern = {f"{module}.lora_E.default": directions for module, directions in kept.items()}
     with tempfile.TemporaryDirectory() as tmp:
@@ -80,6 +81,7 @@ def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5,
         if isinstance(value, list) and all(isinstance(x, str) for x in value):
             cfg[key] = sorted(value)
     cfg["base_model_name_or_path"] = None
+    cfg["inference_mode"] = True
     os.makedirs(folder)
     write_json(os.path.join(folder, "adapter_config.json"), cfg)
     tensors = {k: tensors[k].to(dtype).contiguous() for k in sorted(tensors)}

@@ -1,9 +1,11 @@
 """Fixtures of adapters beyond plain LoRA, each on a small BERT, Llama or GPT-2."""
 
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
+import copy
 
-import bottlenecks
-from fixture_tools import bert_config, case, labels, llama_config
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+
+import adapters_library as library
+from fixture_tools import bert_config, case, labels, llama_config, write_adapter
 
 EVERY = ("lora", "lora+head", "head")
 MAGNITUDES = ("lora+magnitude", "lora+magnitude+head")
@@ -164,6 +166,22 @@ def prefix_tuning(folder, rnd):
     return on_llama(folder, rnd, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
 
 
+def prefix_tuning_bert(folder, rnd):
+    """The same where every token sees them: positions of the row's own begin behind them there too."""
+    return on_bert(folder, rnd, PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4))
+
+
+def prefix_projection(folder, rnd):
+    """A prefix that stood behind a network while it was trained: the file holds what that gave."""
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=8)
+    return on_llama(folder, rnd, config)
+
+
+def p_tuning(folder, rnd):
+    """Five embeddings that an encoder gave; the file holds them without it."""
+    return on_llama(folder, rnd, PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, encoder_hidden_size=16))
+
+
 def prompt_tuning_bert(folder, rnd):
     """The trained embeddings come before the row's first token, so that the pooler reads one of them."""
     return on_bert(folder, rnd, PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3), head_std=5.0)
@@ -174,27 +192,70 @@ def prompt_tuning_bert(folder, rnd):
 
 def houlsby_bert(folder, rnd):
     """Adapters behind attention and FFN that read what is added to the residual; a head of its own."""
-    return on_bert(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, non_linearity="swish"))
+    return on_bert(folder, rnd, None, write=lambda *a: library.write(*a, library.bottleneck(non_linearity="swish")))
 
 
 def pfeiffer_bert(folder, rnd):
     """Adapters that read the normed sum; the norm is taken again behind them."""
-    return on_bert(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, original_ln_before=True))
+    return on_bert(folder, rnd, None, write=lambda *a: library.write(*a, library.bottleneck(original_ln_before=True)))
 
 
 def parallel_bert(folder, rnd):
     """Adapters that read the residual; a folder without a version, whose gelu is the tanh approximation."""
-    return on_bert(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, version=None, is_parallel=True, scaling=2.0, non_linearity="gelu"))
+    return on_bert(folder, rnd, None, write=lambda *a: library.write(*a, library.bottleneck(is_parallel=True, scaling=2.0, non_linearity="gelu"), version=None))
 
 
 def pfeiffer_llama(folder, rnd):
     """Adapters that read the sum, behind the FFN alone."""
-    return on_llama(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, original_ln_before=True, mh_adapter=False))
+    return on_llama(folder, rnd, None, write=lambda *a: library.write(*a, library.bottleneck(original_ln_before=True, mh_adapter=False)))
 
 
 def parallel_llama(folder, rnd):
     """Adapters that read the residual stream before the norm."""
-    return on_llama(folder, rnd, None, write=lambda *a: bottlenecks.write(*a, is_parallel=True, scaling=4.0))
+    return on_llama(folder, rnd, None, write=lambda *a: library.write(*a, library.bottleneck(is_parallel=True, scaling=4.0)))
+
+
+def union_bert(folder, rnd):
+    """A prefix behind a network, a scaled parallel adapter beside the FFN, and LoRA in it: the hybrid of arXiv 2508.02711."""
+    parts = (
+        library.prefix(),
+        library.bottleneck(mh_adapter=False, is_parallel=True, scaling=4.0, reduction_factor=4),
+        library.lora(selfattn_lora=False, intermediate_lora=True, output_lora=True),
+    )
+    return on_bert(folder, rnd, None, write=lambda *a: library.write(*a, *parts))
+
+
+def union_llama(folder, rnd):
+    """A flat prefix, whose keys are not rotated and shift no position, an adapter behind the FFN, LoRA on queries and values."""
+    parts = (library.prefix(flat=True, prefix_length=3), library.bottleneck(original_ln_before=True, mh_adapter=False), library.lora(r=2))
+    return on_llama(folder, rnd, None, write=lambda *a: library.write(*a, *parts))
+
+
+def library_ia3_bert(folder, rnd):
+    """(IA)^3: vectors that multiply keys, values and what the first layer of the FFN gives, before its activation."""
+    part = library.lora(attn_matrices=["k", "v"], intermediate_lora=True, r=1, alpha=1, composition_mode="scale", init_weights="ia3")
+    return on_bert(folder, rnd, None, write=lambda *a: library.write(*a, part))
+
+
+# -------------------------------------------------------------------------------------------------- several names at once
+
+
+def mixed_llama(folder, rnd):
+    """LoRA, IA3 around it and LoRA around both, where all meet: outputs of the values' projection and inputs of the last of the FFN."""
+    configs = {
+        "inner": LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"]),
+        "scale": IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
+        "outer": LoraConfig(r=3, lora_alpha=3, target_modules=["v_proj", "down_proj", "up_proj"]),
+    }
+
+    def write(at, model, rnd):
+        for name, config in configs.items():
+            config.task_type = "CAUSAL_LM"
+            write_adapter(copy.deepcopy(model), config, f"{at}/{name}", rnd)
+        with open(f"{at}/adapters.txt", "w") as f:
+            f.write(",".join(configs) + "\n")
+
+    return on_llama(folder, rnd, None, write=write)
 
 
 MADE = {
@@ -222,4 +283,11 @@ MADE = {
     "parallel-bert": (parallel_bert, 422),
     "pfeiffer-llama": (pfeiffer_llama, 423),
     "parallel-llama": (parallel_llama, 424),
+    "prefix-tuning-bert": (prefix_tuning_bert, 425),
+    "p-tuning": (p_tuning, 426),
+    "prefix-projection": (prefix_projection, 427),
+    "union-bert": (union_bert, 428),
+    "union-llama": (union_llama, 429),
+    "library-ia3-bert": (library_ia3_bert, 430),
+    "mixed-llama": (mixed_llama, 431),
 }

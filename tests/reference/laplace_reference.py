@@ -26,6 +26,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -33,7 +34,7 @@ import torch
 from scipy.optimize import brentq, root
 from scipy.stats import qmc, norm as gaussian
 
-import bottlenecks
+import adapters_library
 import dequantise
 import strict_float64
 
@@ -45,7 +46,6 @@ MC_POINTS = 1 << 16  # scrambled Sobol points for mc_probs; the scramble is seed
 
 
 def load_model(base, adapter, float32_islands=False):
-    import os
     import tempfile
     import transformers
     from peft import PeftModel
@@ -58,8 +58,9 @@ def load_model(base, adapter, float32_islands=False):
     transformers.logging.set_verbosity_error()
     if not float32_islands:
         strict_float64.make_strict_float64()
-    plain = bottlenecks.is_bottleneck(adapter)
-    with open(os.path.join(adapter, "adapter_config.json")) as f:
+    plain = adapters_library.is_of_library(adapter)
+    names = several_names(adapter)
+    with open(os.path.join(adapter, names[0] if names else "", "adapter_config.json")) as f:
         stored = json.load(f)
     task = stored["task_type"] if not plain else "SEQ_CLS" if "SequenceClassification" in stored["model_class"] else "CAUSAL_LM"
     model_type = transformers.AutoConfig.from_pretrained(base).model_type
@@ -80,13 +81,60 @@ def load_model(base, adapter, float32_islands=False):
         model = transformers.AutoModelForTokenClassification.from_pretrained(base, **kw)
     else:
         raise SystemExit(f"task type {task} is not in this reference")
-    model = bottlenecks.attach(model, adapter) if plain else PeftModel.from_pretrained(model, adapter)
+    if plain:
+        model = adapters_library.attach(model, adapter, lambda name, weight, virtual=0: Block(name, weight, virtual=virtual))
+    elif names:
+        model = load_several(model, adapter, names)
+    else:
+        model = PeftModel.from_pretrained(model, adapter)
     model = model.double().eval()
+    if is_encoder_prefix(model):
+        prompt_blocks(model, model.peft_config["default"])
     if not float32_islands:
         strict_float64.finish(model)
     for p in model.parameters():
         p.requires_grad_(False)
     return model, task
+
+
+def several_names(adapter):
+    """The names of adapters in subfolders that are used at once, in that order (adapters.txt beside them); none: a single adapter."""
+    path = os.path.join(adapter, "adapters.txt")
+    if not os.path.exists(path):
+        return []
+    with open(path) as f:
+        return f.read().strip().split(",")
+
+
+def load_several(model, adapter, names):
+    """LoRA and IA3 one around the other, in the order of the names: what PEFT does where one tuner's layer is the base layer of the next."""
+    from safetensors.torch import load_file
+
+    model.several = []
+    for name in names:
+        with open(os.path.join(adapter, name, "adapter_config.json")) as f:
+            config = json.load(f)
+        tensors = load_file(os.path.join(adapter, name, "adapter_model.safetensors"))
+        for key in sorted(tensors):
+            place, _, leaf = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+            module, weight = model.get_submodule(place), tensors[key].to(F64)
+            if leaf == "lora_A":
+                a = Block(f"{place}.lora_A.{name}", weight)
+                b = Block(f"{place}.lora_B.{name}", tensors[key.replace("lora_A", "lora_B")].to(F64))
+                scale = config["lora_alpha"] / config["r"]
+                module.forward = lambda x, f=module.forward, a=a, b=b, s=scale: f(x) + s * b.apply(a.apply(x))
+                model.several += [a, b]
+            elif leaf == "ia3_l":
+                vector = Block(f"{place}.ia3_l.{name}", weight.reshape(-1, 1))
+                inputs = place.rpartition(".")[2] in config["feedforward_modules"]
+
+                def forward(x, f=module.forward, vector=vector, inputs=inputs):
+                    factor = vector.apply(torch.ones(*x.shape[:-1], 1, dtype=F64))
+                    return f(x * factor) if inputs else f(x) * factor
+
+                module.forward = forward
+                model.several.append(vector)
+    return model
 
 
 class Block:
@@ -184,19 +232,37 @@ def prompt_blocks(model, config):
     table = encoder.embedding.weight.detach()
     n = len(table)
     config.inference_mode = False  # else PEFT takes the table past its module
-    if config.peft_type == "PROMPT_TUNING":
+    if config.peft_type != "PREFIX_TUNING":
         names, parts = ["prompt_embeddings"], [table]
     else:
         names = [f"prompt_embeddings.{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
         parts = table.chunk(len(names), 1)
     blocks = [Block(name, part.T.clone(), virtual=n) for name, part in zip(names, parts)]
+    if is_encoder_prefix(model):
+        hang_prefix(model, blocks, config)
+        return blocks
     encoder.forward = lambda tokens: torch.cat([b.apply(torch.eye(n, dtype=F64)) for b in blocks], 1)[None]
     return blocks
 
 
-def bottleneck_blocks(model, params):
-    """Down and up with their biases; the head where the adapter's folder has one."""
-    blocks = []
+def is_encoder_prefix(model):
+    """PEFT's prefix of a BERT."""
+    config = getattr(model, "peft_config", {}).get("default")
+    return config is not None and config.peft_type == "PREFIX_TUNING" and hasattr(model.base_model, "bert")
+
+
+def hang_prefix(model, blocks, config):
+    """Keys and values in an encoder, which gets no cache any more: its positions begin behind them, as with one."""
+    n, heads = config.num_virtual_tokens, config.num_attention_heads
+    for i, layer in enumerate(model.base_model.bert.encoder.layer):
+        pair = blocks[2 * i : 2 * i + 2]
+        layer.attention.self.prefix = lambda pair=pair: [b.apply(torch.eye(n, dtype=F64)).reshape(n, heads, -1).transpose(0, 1) for b in pair]
+    model.forward = lambda input_ids, attention_mask: model.base_model(input_ids, position_ids=n + torch.arange(input_ids.shape[1])[None])
+
+
+def library_blocks(model, params):
+    """LoRA and prefixes; down and up of bottlenecks with their biases; the head where the adapter's folder has one."""
+    blocks = [*model.library_blocks] if "lora" in params.split("+") else []
     if "lora" in params.split("+"):
         for place, adapter in model.bottlenecks.items():
             for part in ("adapter_down", "adapter_up"):
@@ -209,7 +275,9 @@ def bottleneck_blocks(model, params):
 
 def find_blocks(model, params):
     if hasattr(model, "bottlenecks"):
-        return bottleneck_blocks(model, params)
+        return library_blocks(model, params)
+    if hasattr(model, "several"):
+        return model.several
     config = model.peft_config["default"]
     blocks = [*prompt_blocks(model, config)] if config.is_prompt_learning and "lora" in params.split("+") else []
     for name, module in model.named_modules():
@@ -266,7 +334,8 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
         b.uses.clear()
     with strict_float64.Float64Only() if strict else contextlib.nullcontext():
         # PEFT would lengthen a mask by float32 ones for the virtual tokens of a prompt
-        mask = None if model.peft_config["default"].is_prompt_learning else torch.ones_like(ids)
+        prompted = not hasattr(model, "several") and model.peft_config["default"].is_prompt_learning
+        mask = None if prompted else torch.ones_like(ids)
         logits = model(input_ids=ids, attention_mask=mask).logits
     if task == "TOKEN_CLS":
         logits = logits[0, row["place"]]

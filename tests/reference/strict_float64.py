@@ -137,6 +137,10 @@ def rotate(q, k, cos, sin, unsqueeze_dim=1):
 def attention(module, query, key, value, mask, scaling=None, softcap=None, **_):
     """Softmax attention; the mask is an additive one, and only attention that looks both ways may come without."""
     assert mask is not None or not getattr(module, "is_causal", False)
+    if hasattr(module, "prefix"):  # keys and values [heads, n, head_dim] before those of the row, which every query sees
+        before = [m[None] for m in module.prefix()]
+        key, value = (torch.cat((b, m), 2) for b, m in zip(before, (key, value)))
+        mask = None if mask is None else torch.nn.functional.pad(mask, (before[0].shape[2], 0))
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)

@@ -70,6 +70,13 @@ parity_case parity_open(const char *name) {
     PATH(calib, "calib.jsonl");
     PATH(test, "test.jsonl");
 #undef PATH
+    snprintf(path, sizeof path, "%s/adapters.txt", s.adapter);
+    FILE *names = fopen(path, "r");
+    if (names) {
+        assert_int_equal(fscanf(names, "%127s", s.adapter_names), 1);
+        fclose(names);
+    }
+    snprintf(path, sizeof path, "parity/%s", name);
     snprintf(s.posterior, sizeof s.posterior, "%s", scratch("parity.h5"));
     snprintf(path, sizeof path, "parity/%s/expected.json", name);
     s.expected = load_json(fixture(path));
@@ -95,6 +102,7 @@ la_fit_summary *parity_fit(const parity_case *s, la_fit_options options) {
     la_error err;
     options.base = s->base;
     options.adapter = s->adapter;
+    options.run.adapter_name = *s->adapter_names ? s->adapter_names : NULL;
     options.data = s->calib;
     options.out = s->posterior;
     options.choice_ids = *s->choice_ids ? s->choice_ids : NULL;

@@ -72,7 +72,14 @@
     CASE(pfeiffer_bert, "pfeiffer-bert")                                                           \
     CASE(parallel_bert, "parallel-bert")                                                           \
     CASE(pfeiffer_llama, "pfeiffer-llama")                                                         \
-    CASE(parallel_llama, "parallel-llama")
+    CASE(parallel_llama, "parallel-llama")                                                         \
+    CASE(prefix_tuning_bert, "prefix-tuning-bert")                                                 \
+    CASE(prefix_projection, "prefix-projection")                                                   \
+    CASE(p_tuning, "p-tuning")                                                                     \
+    CASE(union_bert, "union-bert")                                                                 \
+    CASE(union_llama, "union-llama")                                                               \
+    CASE(library_ia3_bert, "library-ia3-bert")                                                     \
+    CASE(mixed_llama, "mixed-llama")
 
 /* Those that have dense.json as well. */
 #define PARITY_CASES_DENSE(CASE)                                                                   \
@@ -116,6 +123,7 @@ enum { PARITY_CLASSES = 8, PARITY_ROWS = 64 };
 typedef struct parity_case {
     const char *name;
     char base[512], adapter[512], calib[512], test[512], posterior[512], choice_ids[256];
+    char adapter_names[128]; /* "" where there is one; a posterior knows them */
     json_t *expected, *extra; /* extra: NULL where there is none */
 } parity_case;
 
