@@ -134,9 +134,14 @@ static la_status check_possible(const comparing *c, la_error *err) {
         return la_fail(err, LA_BAD_INPUT,
                        "--methods last-layer: the adapter holds no trained head (modules_to_save)");
     if (listed(o->methods, "tfb") && !la_tfb_possible(model))
-        return la_fail(err, LA_UNSUPPORTED,
-                       "--methods tfb: is for one LoRA adapter of PEFT, which %s is not",
-                       model->adapter.config_path);
+        return la_fail(err, LA_UNSUPPORTED, "--methods tfb: is for LoRA, and %s is %s%s",
+                       model->adapter.config_path,
+                       model->adapter.next              ? "one of several adapters"
+                       : model->adapter.kind->peft_type ? "of peft_type "
+                                                        : "of the `adapters` library",
+                       model->adapter.next || !model->adapter.kind->peft_type
+                           ? ""
+                           : model->adapter.kind->peft_type);
     return LA_OK;
 }
 

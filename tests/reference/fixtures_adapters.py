@@ -240,6 +240,18 @@ def library_ia3_bert(folder, rnd):
 # -------------------------------------------------------------------------------------------------- several names at once
 
 
+def write_several(configs, task_type):
+    def write(at, model, rnd):
+        for name, config in configs.items():
+            # with the type of a classifier, PEFT stores a head beside every one of them
+            config.task_type = task_type if task_type == "CAUSAL_LM" or config.modules_to_save else None
+            write_adapter(copy.deepcopy(model), config, f"{at}/{name}", rnd)
+        with open(f"{at}/adapters.txt", "w") as f:
+            f.write(",".join(configs) + "\n")
+
+    return write
+
+
 def mixed_llama(folder, rnd):
     """LoRA, IA3 around it and LoRA around both, where all meet: outputs of the values' projection and inputs of the last of the FFN."""
     configs = {
@@ -247,15 +259,17 @@ def mixed_llama(folder, rnd):
         "scale": IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
         "outer": LoraConfig(r=3, lora_alpha=3, target_modules=["v_proj", "down_proj", "up_proj"]),
     }
+    return on_llama(folder, rnd, None, write=write_several(configs, "CAUSAL_LM"))
 
-    def write(at, model, rnd):
-        for name, config in configs.items():
-            config.task_type = "CAUSAL_LM"
-            write_adapter(copy.deepcopy(model), config, f"{at}/{name}", rnd)
-        with open(f"{at}/adapters.txt", "w") as f:
-            f.write(",".join(configs) + "\n")
 
-    return on_llama(folder, rnd, None, write=write)
+def mixed_bert(folder, rnd):
+    """The same with biases; the queries' inputs are scaled, which in the last layer are fewer than its keys'."""
+    configs = {
+        "inner": LoraConfig(r=2, lora_alpha=4, lora_bias=True, target_modules=["query", "value", "output.dense"]),
+        "scale": IA3Config(target_modules=["query", "value", "output.dense"], feedforward_modules=["query", "output.dense"]),
+        "outer": LoraConfig(r=3, lora_alpha=3, target_modules=["query", "value"], modules_to_save=["classifier"]),
+    }
+    return on_bert(folder, rnd, None, ("lora",), write=write_several(configs, "SEQ_CLS"))
 
 
 MADE = {
@@ -290,4 +304,5 @@ MADE = {
     "union-llama": (union_llama, 429),
     "library-ia3-bert": (library_ia3_bert, 430),
     "mixed-llama": (mixed_llama, 431),
+    "mixed-bert": (mixed_bert, 432),
 }

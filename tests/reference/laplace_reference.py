@@ -60,14 +60,16 @@ def load_model(base, adapter, float32_islands=False):
         strict_float64.make_strict_float64()
     plain = adapters_library.is_of_library(adapter)
     names = several_names(adapter)
-    with open(os.path.join(adapter, names[0] if names else "", "adapter_config.json")) as f:
+    with open(os.path.join(adapter, names[-1] if names else "", "adapter_config.json")) as f:
         stored = json.load(f)
     task = stored["task_type"] if not plain else "SEQ_CLS" if "SequenceClassification" in stored["model_class"] else "CAUSAL_LM"
     model_type = transformers.AutoConfig.from_pretrained(base).model_type
     kw = dict(dtype=F64, attn_implementation=strict_float64.attention_name(model_type, float32_islands))
     if task == "SEQ_CLS":
-        with safe_open(os.path.join(adapter, "model_head.safetensors" if plain else "adapter_model.safetensors"), "pt") as s:
-            rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|classifier\.out_proj|score)\.weight$", k)]
+        rows = []
+        for name in names or [""]:
+            with safe_open(os.path.join(adapter, name, "model_head.safetensors" if plain else "adapter_model.safetensors"), "pt") as s:
+                rows += [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|classifier\.out_proj|score)\.weight$", k)]
         if rows:
             kw["num_labels"] = rows[0]
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **kw)
@@ -116,17 +118,19 @@ def load_several(model, adapter, names):
             config = json.load(f)
         tensors = load_file(os.path.join(adapter, name, "adapter_model.safetensors"))
         for key in sorted(tensors):
-            place, _, leaf = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
-            module, weight = model.get_submodule(place), tensors[key].to(F64)
-            if leaf == "lora_A":
+            short, weight = key.removeprefix("base_model.model."), tensors[key].to(F64)
+            if short.endswith(".lora_A.weight"):
+                place = short.removesuffix(".lora_A.weight")
                 a = Block(f"{place}.lora_A.{name}", weight)
                 b = Block(f"{place}.lora_B.{name}", tensors[key.replace("lora_A", "lora_B")].to(F64))
-                scale = config["lora_alpha"] / config["r"]
-                module.forward = lambda x, f=module.forward, a=a, b=b, s=scale: f(x) + s * b.apply(a.apply(x))
+                shift = tensors.get(key.replace("lora_A.weight", "lora_B.bias"), torch.zeros(1)).to(F64)
+                module, scale = model.get_submodule(place), config["lora_alpha"] / config["r"]
+                module.forward = lambda x, f=module.forward, a=a, b=b, c=shift, s=scale: f(x) + s * (b.apply(a.apply(x)) + c)
                 model.several += [a, b]
-            elif leaf == "ia3_l":
-                vector = Block(f"{place}.ia3_l.{name}", weight.reshape(-1, 1))
-                inputs = place.rpartition(".")[2] in config["feedforward_modules"]
+            elif short.endswith(".ia3_l"):
+                place = short.removesuffix(".ia3_l")
+                module, vector = model.get_submodule(place), Block(f"{short}.{name}", weight.reshape(-1, 1))
+                inputs = any(place.endswith(f".{end}") for end in config["feedforward_modules"])
 
                 def forward(x, f=module.forward, vector=vector, inputs=inputs):
                     factor = vector.apply(torch.ones(*x.shape[:-1], 1, dtype=F64))
@@ -134,6 +138,8 @@ def load_several(model, adapter, names):
 
                 module.forward = forward
                 model.several.append(vector)
+            elif ".lora_B." not in short:  # a trained parameter of the base
+                model.load_state_dict({short: weight}, strict=False)
     return model
 
 

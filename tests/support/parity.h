@@ -79,7 +79,8 @@
     CASE(union_bert, "union-bert")                                                                 \
     CASE(union_llama, "union-llama")                                                               \
     CASE(library_ia3_bert, "library-ia3-bert")                                                     \
-    CASE(mixed_llama, "mixed-llama")
+    CASE(mixed_llama, "mixed-llama")                                                               \
+    CASE(mixed_bert, "mixed-bert")
 
 /* Those that have dense.json as well. */
 #define PARITY_CASES_DENSE(CASE)                                                                   \
