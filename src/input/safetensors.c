@@ -580,6 +580,11 @@ la_status la_tensor_check_finite(const la_tensor *tensor, la_error *err) {
     return LA_OK;
 }
 
+bool la_tensor_equal(const la_tensor *a, const la_tensor *b) {
+    return a->dtype == b->dtype && a->count == b->count &&
+           !memcmp(a->data, b->data, (size_t)a->count * la_dtype_size(a->dtype));
+}
+
 const char *la_tensor_shape_text(const la_tensor *tensor, char *buffer, size_t size) {
     size_t used = (size_t)snprintf(buffer, size, "[");
     for (int i = 0; i < tensor->n_dims && used < size; i++)

@@ -177,21 +177,26 @@ static la_status check_prefix(const la_adapter *adapter, const la_log *log, la_e
     return la_library_refuse(adapter, unsupported, err);
 }
 
-/* What the prefix of NAME has called leaf. Every layer's reference to the pool of prefixes can be in the
- * file too, as a copy: all of them are used. NULL: there is none. */
-static const la_tensor *find_part(la_adapter *adapter, const char *name, const char *leaf) {
-    const la_tensor *found = NULL;
+/* What the prefix of NAME has called leaf; *out NULL: there is none. Every layer's reference to the pool
+ * of prefixes can be in the file too, as a copy. */
+static la_status find_part(la_adapter *adapter, const char *name, const char *leaf,
+                           const la_tensor **out, la_error *err) {
     char ending[1024];
     int length = snprintf(ending, sizeof ending, ".prefix_tunings.%s.self_prefix.%s", name, leaf);
+    *out = NULL;
     for (int64_t i = 0; i < adapter->n_entries; i++) {
         la_adapter_entry *entry = &adapter->entries[i];
         size_t size = strlen(entry->key);
         if (size < (size_t)length || strcmp(entry->key + size - (size_t)length, ending))
             continue;
         entry->used = true;
-        found = entry->tensor;
+        if (*out && !la_tensor_equal(*out, entry->tensor))
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: tensor \"%s\" is another than \"%s\", of which it has to be a copy",
+                           entry->tensor->file, entry->tensor->name, (*out)->name);
+        *out = entry->tensor;
     }
-    return found;
+    return LA_OK;
 }
 
 /* A part as f32; LA_BAD_INPUT where there is none, or not of rows times cols numbers. */
@@ -199,7 +204,8 @@ static la_status read_part(la_adapter *adapter, la_pool *pool, const char *name,
                            int64_t rows, int64_t cols, const float **out, la_error *err) {
     char shape[128];
     double square;
-    const la_tensor *tensor = find_part(adapter, name, leaf);
+    const la_tensor *tensor;
+    LA_TRY(find_part(adapter, name, leaf, &tensor, err));
     if (!tensor)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: the weights hold no prefix_tunings.%s.self_prefix.%s",

@@ -85,18 +85,13 @@ static la_status check_used(const la_model *model, const la_adapter *adapter, la
     return LA_OK;
 }
 
-static bool are_same(const la_tensor *a, const la_tensor *b) {
-    return a->dtype == b->dtype && a->count == b->count &&
-           !memcmp(a->data, b->data, (size_t)a->count * la_dtype_size(a->dtype));
-}
-
 /* Which of two trained parameters is meant cannot be told, unless they are the same. */
 static la_status check_replaced(const la_adapter *adapter, const la_adapter *other, la_error *err) {
     for (int64_t i = 0; i < adapter->n_entries; i++)
         for (int64_t j = 0; adapter->entries[i].replaces && j < other->n_entries; j++)
             if (other->entries[j].replaces &&
                 !strcmp(adapter->entries[i].key, other->entries[j].key) &&
-                !are_same(adapter->entries[i].tensor, other->entries[j].tensor))
+                !la_tensor_equal(adapter->entries[i].tensor, other->entries[j].tensor))
                 return la_fail(err, LA_UNSUPPORTED,
                                "%s: tensor \"%s\" is brought by %s as well; of adapters that are "
                                "used together one at most can have trained it",

@@ -27,6 +27,12 @@ static void large_vocabulary(const fault *f, const char *folder) {
     reshape_tensor(&(fault){ADAPTER, .a = "lora_embedding_A", .b = "[3,4097]"}, folder);
 }
 
+static void with_window(const fault *f, const char *folder) {
+    (void)f;
+    set_key(&(fault){.file = "base/config.json", .a = "model_type", .b = "\"mistral\""}, folder);
+    set_key(&(fault){.file = "base/config.json", .a = "sliding_window", .b = "8"}, folder);
+}
+
 static const fault faults[] = {
     {"29 trained token rows that the weights lack",
      3,
@@ -271,14 +277,6 @@ static const fault faults[] = {
      .a = "classifier.weight",
      .b = "heads.task.1.weight",
      HOULSBY},
-    {"28 P-tuning",
-     4,
-     {IN_PEFT, "P_TUNING"},
-     .damage = set_key,
-     PEFT,
-     .a = "peft_type",
-     .b = "\"P_TUNING\"",
-     PROMPT},
     {"28 a prompt that the weights lack",
      3,
      {IN_PEFT, "prompt_embeddings"},
@@ -334,14 +332,6 @@ static const fault faults[] = {
      .a = "classifier.bias",
      .b = "base_model.surprise",
      .fixture = "prompt-tuning-bert"},
-    {"28 a projected prefix",
-     4,
-     {IN_PEFT, "prefix_projection"},
-     .damage = set_key,
-     PEFT,
-     .a = "prefix_projection",
-     .b = "true",
-     PREFIX},
     {"28 a prefix of another width",
      3,
      {IN_ADAPTER, "prompt_embeddings", "[4, 60]", "[4, 64]"},
@@ -350,14 +340,11 @@ static const fault faults[] = {
      .a = "prompt_embeddings",
      .b = "[4,60]",
      PREFIX},
-    {"28 a prefix of an encoder",
+    {"28 a prefix and a sliding window",
      4,
-     {IN_PEFT, "PREFIX_TUNING", "bert"},
-     .damage = set_key,
-     PEFT,
-     .a = "peft_type",
-     .b = "\"PREFIX_TUNING\"",
-     .fixture = "prompt-tuning-bert"},
+     {IN_PEFT, "prefix", "window"},
+     .damage = with_window,
+     PREFIX},
 };
 
 int main(void) {

@@ -18,15 +18,18 @@ enum { CLASSES_MAX = 8, ROWS_MAX = 64 };
 
 typedef struct model {
     char base[512], adapter[512], calib[512], test[512], posterior[512];
-    const char *choice_ids;
+    const char *choice_ids, *adapters;
 } model;
 
 static model open_model(const char *name) {
-    bool small = !strcmp(name, "prompt-tuning") || !strcmp(name, "prefix-tuning");
+    bool small = !strcmp(name, "prompt-tuning") || !strcmp(name, "prefix-tuning") ||
+                 !strcmp(name, "union-llama");
     model m = {.choice_ids = !strcmp(name, "llama-gqa") ? "41,7,93,20,64" : NULL};
     char path[256];
     if (small)
         m.choice_ids = "12,50,33";
+    if (!strcmp(name, "mixed-bert"))
+        m.adapters = "inner,scale,outer";
     snprintf(path, sizeof path, "parity/%s", name);
     const char *root = fixture(path);
     snprintf(m.base, sizeof m.base, "%.400s/base", root);
@@ -45,6 +48,7 @@ static la_fit_summary *fit(const model *m, la_fit_options options) {
     options.data = options.data ? options.data : m->calib;
     options.out = m->posterior;
     options.choice_ids = m->choice_ids;
+    options.run.adapter_name = m->adapters;
     if (la_fit(&options, &summary, &err) != LA_OK)
         fail_msg("%s", err.message);
     return summary;
@@ -190,6 +194,13 @@ static void invariance_prefix(void **state) {
 static void invariance_embedding(void **state) {
     (void)state;
     check_invariance("lora-embedding-bert", &plain_limits);
+}
+
+static void invariance_several(void **state) {
+    (void)state;
+    check_invariance("union-bert", &plain_limits);
+    check_invariance("union-llama", &plain_limits);
+    check_invariance("mixed-bert", &plain_limits);
 }
 
 static void invariance_bottleneck(void **state) {
@@ -504,6 +515,13 @@ static void recompute_bottleneck(void **state) {
     check_recompute("houlsby-bert", LA_PARAMS_LORA_HEAD);
 }
 
+static void recompute_several(void **state) {
+    (void)state;
+    check_recompute("union-bert", LA_PARAMS_LORA_HEAD);
+    check_recompute("union-llama", LA_PARAMS_LORA);
+    check_recompute("mixed-bert", LA_PARAMS_LORA_HEAD);
+}
+
 static void recompute_decoder(void **state) {
     (void)state;
     check_recompute("llama-seq", LA_PARAMS_LORA_HEAD);
@@ -524,6 +542,7 @@ int main(void) {
         cmocka_unit_test(invariance_prefix),
         cmocka_unit_test(invariance_embedding),
         cmocka_unit_test(invariance_bottleneck),
+        cmocka_unit_test(invariance_several),
         cmocka_unit_test(same_seed_same_bytes),
         cmocka_unit_test(calibration_order),
         cmocka_unit_test(kronecker_is_dense_for_one_token),
@@ -533,6 +552,7 @@ int main(void) {
         cmocka_unit_test(recompute_bottleneck),
         cmocka_unit_test(recompute_decoder),
         cmocka_unit_test(recompute_prefix),
+        cmocka_unit_test(recompute_several),
         cmocka_unit_test(invariance_others),
         cmocka_unit_test(recompute_others),
     };

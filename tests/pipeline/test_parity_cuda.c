@@ -70,7 +70,7 @@ static void need_device(void) {
 static void need_time(const char *name) {
     static const char *const forms[] = {"deberta-v2",    "modernbert-mean", "gemma2",
                                         "phi3-longrope", "dora-gpt2",       "ia3-llama",
-                                        "prefix-tuning", "houlsby-bert",    "llama-fp4-double"};
+                                        "union-bert",    "mixed-bert",      "llama-fp4-double"};
     bool needed = !getenv("LA_TESTS_BRIEF");
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         needed |= !strcmp(forms[i], name);

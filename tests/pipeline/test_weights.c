@@ -112,13 +112,14 @@ static void open_all(const fixture_paths *p, const answers *a, opened *o) {
     la_error err = {0};
     bool changed;
     succeed(la_posterior_load(p->posterior, &o->posterior, &err), &err);
-    la_session_options options = {.run = {.device = "cpu", .threads = 1},
-                                  .base = p->base,
-                                  .adapter = p->adapter,
-                                  .params = o->posterior.params,
-                                  .forward_only = true,
-                                  .kind = la_curvature_of(o->posterior.curvature),
-                                  .posterior = &o->posterior};
+    la_session_options options = {
+        .run = {.device = "cpu", .threads = 1, .adapter_name = o->posterior.adapter_name},
+        .base = p->base,
+        .adapter = p->adapter,
+        .params = o->posterior.params,
+        .forward_only = true,
+        .kind = la_curvature_of(o->posterior.curvature),
+        .posterior = &o->posterior};
     succeed(la_session_open(&options, &o->session, &err), &err);
     succeed(la_batch_open(ROWS_MAX, 4096, &o->batch, &err), &err);
     for (int64_t i = 0; i < a->n; i++)
@@ -311,6 +312,9 @@ static const form forms[] = {
     {"IA3", "ia3-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
     {"IA3, ekfac", "ia3-bert", LA_CURVATURE_EKFAC, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
     {"IA3, diag", "ia3-bert", LA_CURVATURE_DIAG, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"a union", "union-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
+    {"one inside the other", "mixed-bert", LA_CURVATURE_EKFAC, LA_KRON_EXPAND, LA_PARAMS_LORA, 0,
+     0.1},
     {"IA3, exact", "ia3-bert", LA_CURVATURE_EXACT, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
 };
 
@@ -318,8 +322,12 @@ static void check_form(const form *f, double lambda, bool curved, excess *worst)
     fixture_paths p = paths_of(f->folder);
     answers *a = read_rows(p.test);
     int64_t networks = getenv("LA_TESTS_BRIEF") ? NETWORKS_BRIEF : NETWORKS;
-    la_fit_options options = {
-        .curvature = f->curvature, .kron = f->kron, .params = f->params, .rank = f->rank};
+    bool several = !strcmp(f->folder, "mixed-bert");
+    la_fit_options options = {.run.adapter_name = several ? "inner,scale,outer" : NULL,
+                              .curvature = f->curvature,
+                              .kron = f->kron,
+                              .params = f->params,
+                              .rank = f->rank};
     double trace[2];
     for (int i = 0; i < 2; i++) {
         options.prior_value = i ? lambda : 1e8;
