@@ -455,7 +455,7 @@ static void check_recompute(const char *name, la_params params) {
     model m = open_model(name);
     la_session session;
     la_error err = {0};
-    la_session_options options = {.run.device = "cpu",
+    la_session_options options = {.run = {.device = "cpu", .adapter_name = m.adapters},
                                   .base = m.base,
                                   .adapter = m.adapter,
                                   .params = params,

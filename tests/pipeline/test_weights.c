@@ -22,6 +22,7 @@ enum { CLASSES_MAX = 8, ROWS_MAX = 64, NETWORKS = 1500, NETWORKS_BRIEF = 60 };
 
 typedef struct fixture_paths {
     char base[512], adapter[512], calib[512], test[512], posterior[512];
+    const char *adapters;
 } fixture_paths;
 
 static fixture_paths paths_of(const char *name) {
@@ -34,6 +35,7 @@ static fixture_paths paths_of(const char *name) {
     snprintf(p.calib, sizeof p.calib, "%.400s/calib.jsonl", root);
     snprintf(p.test, sizeof p.test, "%.400s/test.jsonl", root);
     snprintf(p.posterior, sizeof p.posterior, "%s", scratch("weights.h5"));
+    p.adapters = strcmp(name, "mixed-bert") ? NULL : "inner,scale,outer";
     return p;
 }
 
@@ -48,6 +50,7 @@ static void fit(const fixture_paths *p, la_fit_options options) {
     la_error err;
     options.run.device = "cpu";
     options.run.threads = 1;
+    options.run.adapter_name = p->adapters;
     options.base = p->base;
     options.adapter = p->adapter;
     options.data = p->calib;
@@ -322,12 +325,8 @@ static void check_form(const form *f, double lambda, bool curved, excess *worst)
     fixture_paths p = paths_of(f->folder);
     answers *a = read_rows(p.test);
     int64_t networks = getenv("LA_TESTS_BRIEF") ? NETWORKS_BRIEF : NETWORKS;
-    bool several = !strcmp(f->folder, "mixed-bert");
-    la_fit_options options = {.run.adapter_name = several ? "inner,scale,outer" : NULL,
-                              .curvature = f->curvature,
-                              .kron = f->kron,
-                              .params = f->params,
-                              .rank = f->rank};
+    la_fit_options options = {
+        .curvature = f->curvature, .kron = f->kron, .params = f->params, .rank = f->rank};
     double trace[2];
     for (int i = 0; i < 2; i++) {
         options.prior_value = i ? lambda : 1e8;

@@ -124,7 +124,7 @@ enum { PARITY_CLASSES = 8, PARITY_ROWS = 64 };
 typedef struct parity_case {
     const char *name;
     char base[512], adapter[512], calib[512], test[512], posterior[512], choice_ids[256];
-    char adapter_names[128]; /* "" where there is one; a posterior knows them */
+    char adapter_names[128];  /* "" where there is one; a posterior knows them */
     json_t *expected, *extra; /* extra: NULL where there is none */
 } parity_case;
 
