@@ -132,9 +132,9 @@ typedef struct la_run_options {
     /* "none", "nf4", "nf4-double", "fp4", "fp4-double", "int8": packs the linear layers of a base that is
      * stored plainly, as bitsandbytes does. NULL: none; of a predictor, as the posterior was fitted */
     const char *base_quant;
-    /* Which adapter of a folder or file that holds several, or "NAME,NAME": those at once, in the order in
-     * which they were added. NULL: the only one, or "default"; of a
-     * predictor, as the posterior was fitted */
+    /* Which adapter of a folder or file that holds several, or "NAME,NAME": those at once, in the order
+     * in which they were added. NULL: the only one, or "default"; of a predictor, as the posterior was
+     * fitted */
     const char *adapter_name;
     int profile; /* tell the log where the time went */
     la_log log;
