@@ -152,6 +152,54 @@ def smollm3(folder, rnd):
     return case(folder, rnd, cfg, lora, choice_ids=[15, 66, 91], embedding_std=0.2)
 
 
+def scores(folder, rnd, cfg, modules, **kw):
+    """The sequence classifier of an architecture whose answer tokens are another case."""
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=modules, modules_to_save=["score"])
+    return case(folder, rnd, cfg, lora, EVERY, lengths=(4, 24), embedding_std=0.4, **kw)
+
+
+def mistral_seq(folder, rnd):
+    """A window of eight tokens; pad ids behind a row are not read."""
+    cfg = llama_config(
+        architectures=["MistralForCausalLM"], model_type="mistral", hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+        num_hidden_layers=2, intermediate_size=44, sliding_window=8, rope_theta=10000.0, pad_token_id=3, **labels(3),
+    )
+
+    def pads(calib, test):
+        test[1]["input_ids"] += [3, 3]
+
+    return scores(folder, rnd, cfg, ["q_proj", "v_proj", "down_proj"], edit=pads)
+
+
+def qwen3_seq(folder, rnd):
+    cfg = llama_config(
+        architectures=["Qwen3ForSequenceClassification"], model_type="qwen3", hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=12, num_hidden_layers=2, intermediate_size=44, rms_norm_eps=1e-6, rope_theta=1000000.0, use_sliding_window=False,
+        sliding_window=None, pad_token_id=0, attention_bias=False, **labels(3),
+    )
+    return scores(folder, rnd, cfg, ["q_proj", "k_proj", "o_proj", "gate_proj"])
+
+
+def smollm3_seq(folder, rnd):
+    cfg = llama_config(
+        architectures=["SmolLM3ForCausalLM"], model_type="smollm3", hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+        num_hidden_layers=3, intermediate_size=44, no_rope_layer_interval=3, use_sliding_window=False, rope_theta=10000.0, pad_token_id=0,
+        **labels(3),
+    )
+    del cfg["pretraining_tp"]
+    return scores(folder, rnd, cfg, ["q_proj", "v_proj", "up_proj"])
+
+
+def gemma_seq(folder, rnd):
+    cfg = gemma_config(
+        architectures=["GemmaForSequenceClassification"], model_type="gemma", num_hidden_layers=2, hidden_act="gelu", rope_theta=10000.0,
+        **labels(3),
+    )
+    for key in ("query_pre_attn_scalar", "sliding_window", "hidden_activation"):
+        del cfg[key]
+    return scores(folder, rnd, cfg, ["q_proj", "v_proj", "down_proj"], head_std=0.2)
+
+
 def gemma2_seq(folder, rnd):
     """Sequence classification: the cap of the attention scores holds, that of the logits does not; layers alternate without being named."""
     cfg = gemma_config(
@@ -286,4 +334,8 @@ MADE = {
     "phi3-longrope": (phi3_longrope, 311),
     "phi3-longrope-long": (phi3_longrope_long, 312),
     "gpt2-seq": (gpt2_seq, 313),
+    "mistral-seq": (mistral_seq, 330),
+    "qwen3-seq": (qwen3_seq, 331),
+    "smollm3-seq": (smollm3_seq, 332),
+    "gemma-seq": (gemma_seq, 333),
 }

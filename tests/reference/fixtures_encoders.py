@@ -141,30 +141,17 @@ def all_linear(folder, rnd, cfg, r, target_modules="all-linear", **kw):
 
 def electra_all_linear(folder, rnd):
     """Every linear layer of an ELECTRA, the projection of its narrow embeddings among them."""
-    cfg = bert_config(
-        architectures=["ElectraForPreTraining"], model_type="electra", hidden_size=32, embedding_size=18, num_attention_heads=4,
-        num_hidden_layers=2, intermediate_size=40, **labels(3),
-    )
-    return all_linear(folder, rnd, cfg, 2)
+    return all_linear(folder, rnd, electra_config(**labels(3)), 2)
 
 
 def distilbert_all_linear(folder, rnd):
     """Every linear layer of a DistilBERT, named: PEFT refuses "all-linear", which would adapt and save pre_classifier at once."""
-    cfg = dict(
-        architectures=["DistilBertForMaskedLM"], model_type="distilbert", vocab_size=97, dim=32, hidden_dim=40, n_heads=4, n_layers=2,
-        activation="gelu", dropout=0.1, attention_dropout=0.1, max_position_embeddings=32, pad_token_id=0, sinusoidal_pos_embds=False,
-        seq_classif_dropout=0.2, torch_dtype="float32", **labels(3),
-    )
-    return all_linear(folder, rnd, cfg, 2, ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"])
+    return all_linear(folder, rnd, distilbert_config(**labels(3)), 2, ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"])
 
 
 def roberta_all_linear(folder, rnd):
     """Every linear layer of a RoBERTa."""
-    cfg = bert_config(
-        architectures=["RobertaForMaskedLM"], model_type="roberta", hidden_size=32, num_attention_heads=4, num_hidden_layers=2,
-        intermediate_size=40, max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, **labels(2),
-    )
-    return all_linear(folder, rnd, cfg, 2, classes=2)
+    return all_linear(folder, rnd, roberta_config(**labels(2)), 2, classes=2)
 
 
 def bert_regression(folder, rnd):
@@ -178,16 +165,7 @@ def bert_regression(folder, rnd):
 
 def roberta_regression(folder, rnd):
     """Without a problem_type, which the one output then tells; a head of two layers."""
-    cfg = bert_config(
-        architectures=["RobertaForMaskedLM"], model_type="roberta", hidden_size=32, num_attention_heads=4, num_hidden_layers=2,
-        intermediate_size=40, max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, **labels(1),
-    )
-    lora = LoraConfig(
-        task_type="SEQ_CLS", r=2, lora_alpha=4, target_modules=["query", "value", "intermediate.dense"], modules_to_save=["classifier"],
-    )
-    return case(
-        folder, rnd, cfg, lora, EVERY, classes=1, embedding_std=0.4, head_std=0.15, prepare=lambda: real_labels(folder, rnd, 0.3),
-    )
+    return regression(folder, rnd, roberta_config(**labels(1)), ["query", "value", "intermediate.dense"], ["classifier"], head_std=0.15)
 
 
 def bert_token(folder, rnd):
@@ -208,6 +186,69 @@ def modernbert_token(folder, rnd):
     )
     lora = LoraConfig(task_type="TOKEN_CLS", r=3, lora_alpha=3, target_modules=["Wqkv", "Wo", "head.dense"])
     return case(folder, rnd, cfg, lora, EVERY, classes=4, lengths=(3, 12), embedding_std=0.4)
+
+
+def tags(folder, rnd, cfg, modules):
+    lora = LoraConfig(task_type="TOKEN_CLS", r=2, lora_alpha=4, target_modules=modules, modules_to_save=["classifier"])
+    return case(folder, rnd, {**cfg, **labels(3)}, lora, EVERY, lengths=(3, 12), embedding_std=0.4)
+
+
+def roberta_config(**kw):
+    return bert_config(
+        architectures=["RobertaForMaskedLM"], model_type="roberta", hidden_size=32, num_attention_heads=4, num_hidden_layers=2,
+        intermediate_size=40, max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, **kw,
+    )
+
+
+def electra_config(**kw):
+    return bert_config(
+        architectures=["ElectraForPreTraining"], model_type="electra", hidden_size=32, embedding_size=18, num_attention_heads=4,
+        num_hidden_layers=2, intermediate_size=40, **kw,
+    )
+
+
+def distilbert_config(**kw):
+    return dict(
+        architectures=["DistilBertForMaskedLM"], model_type="distilbert", vocab_size=97, dim=32, hidden_dim=40, n_heads=4, n_layers=2,
+        activation="gelu", dropout=0.1, attention_dropout=0.1, max_position_embeddings=32, pad_token_id=0, sinusoidal_pos_embds=False,
+        seq_classif_dropout=0.2, torch_dtype="float32", **kw,
+    )
+
+
+def roberta_token(folder, rnd):
+    """One layer on every token, where the sequence's head has two."""
+    return tags(folder, rnd, roberta_config(), ["query", "value"])
+
+
+def electra_token(folder, rnd):
+    """One layer on every token; LoRA on the projection of the embeddings."""
+    return tags(folder, rnd, electra_config(), ["embeddings_project", "query", "output.dense"])
+
+
+def distilbert_token(folder, rnd):
+    return tags(folder, rnd, distilbert_config(), ["q_lin", "v_lin", "lin2"])
+
+
+def camembert(folder, rnd):
+    """RoBERTa by another name."""
+    cfg = {**roberta_config(**labels(3)), "architectures": ["CamembertForMaskedLM"], "model_type": "camembert"}
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["query", "value"], modules_to_save=["classifier"])
+    return case(folder, rnd, cfg, lora, EVERY, embedding_std=0.4)
+
+
+def regression(folder, rnd, cfg, modules, head, **kw):
+    lora = LoraConfig(task_type="SEQ_CLS", r=2, lora_alpha=4, target_modules=modules, modules_to_save=head)
+    return case(folder, rnd, cfg, lora, EVERY, classes=1, embedding_std=0.4, prepare=lambda: real_labels(folder, rnd, 0.3), **kw)
+
+
+def electra_regression(folder, rnd):
+    """One output behind a layer of its own."""
+    return regression(folder, rnd, electra_config(**labels(1)), ["query", "value"], ["classifier"], head_std=0.15)
+
+
+def distilbert_regression(folder, rnd):
+    """One output behind a layer that is trained as well."""
+    return regression(folder, rnd, distilbert_config(**labels(1)), ["q_lin", "v_lin"], ["pre_classifier", "classifier"], head_std=0.15)
 
 
 def deberta_token(folder, rnd):
@@ -239,4 +280,10 @@ MADE = {
     "bert-token": (bert_token, 208),
     "modernbert-token": (modernbert_token, 209),
     "deberta-token": (deberta_token, 210),
+    "roberta-token": (roberta_token, 211),
+    "electra-token": (electra_token, 212),
+    "distilbert-token": (distilbert_token, 213),
+    "camembert": (camembert, 214),
+    "electra-regression": (electra_regression, 215),
+    "distilbert-regression": (distilbert_regression, 216),
 }

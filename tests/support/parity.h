@@ -80,7 +80,15 @@
     CASE(union_llama, "union-llama")                                                               \
     CASE(library_ia3_bert, "library-ia3-bert")                                                     \
     CASE(mixed_llama, "mixed-llama")                                                               \
-    CASE(mixed_bert, "mixed-bert")
+    CASE(mixed_bert, "mixed-bert")                                                                 \
+    CASE(camembert, "camembert")                                                                   \
+    CASE(roberta_token, "roberta-token")                                                           \
+    CASE(electra_token, "electra-token")                                                           \
+    CASE(distilbert_token, "distilbert-token")                                                     \
+    CASE(mistral_seq, "mistral-seq")                                                               \
+    CASE(qwen3_seq, "qwen3-seq")                                                                   \
+    CASE(smollm3_seq, "smollm3-seq")                                                               \
+    CASE(gemma_seq, "gemma-seq")
 
 /* Those that have dense.json as well. */
 #define PARITY_CASES_DENSE(CASE)                                                                   \
