@@ -81,6 +81,7 @@ typedef enum la_predictive {
     LA_PREDICT_SCALAR,      /* probit with one variance a row: keeps the MAP model's answers */
     LA_PREDICT_TEMPERATURE, /* softmax(f / T) with the temperature that the fit chose for it */
     LA_PREDICT_WEIGHTS,     /* E softmax(f / T) over networks sampled from the posterior */
+    LA_PREDICT_AVERAGE,     /* the weighted mean of the settings that the fit stored */
     LA_PREDICT_STORED       /* what the fit's guard chose; mc where there was none */
 } la_predictive;
 
@@ -92,10 +93,12 @@ typedef enum la_method {
     LA_METHOD_SCALAR,          /* its scalar probit, which keeps the MAP model's answers */
     LA_METHOD_TEMPERED,        /* E softmax(f / T) */
     LA_METHOD_TEMPERED_SCALAR, /* likewise */
+    LA_METHOD_AVERAGE,         /* the mean of many of all these, weighted by their likelihood */
     LA_METHODS
 } la_method;
 
-/* The best of a method on the held-out rows. */
+/* The best of a method on the held-out rows. An average has no scale and temperature of its own (both
+ * are 1), and its nll is that of every row under the weights which the others give. */
 typedef struct la_candidate {
     double prior_scale, temperature;
     double nll, accuracy;
@@ -103,12 +106,23 @@ typedef struct la_candidate {
     double noise_variance; /* of a regression, whose accuracy is NaN; 0: of classes */
 } la_candidate;
 
+/* A part of an average. */
+typedef struct la_setting {
+    la_method method; /* MAP, TEMPERATURE, LAPLACE or SCALAR, of f / T all of them */
+    double prior_scale, temperature, weight;
+} la_setting;
+enum { LA_SETTINGS_MOST = 32 };
+
 typedef struct la_choice {
     int guarded; /* 0: nothing was chosen, the rest is not set */
     int cross;   /* the held-out rows are those of the curvature, cross-fitted */
     la_method method;
     int64_t n; /* held-out rows */
     la_candidate candidates[LA_METHODS];
+    int64_t n_settings; /* of the average; 0: there is none */
+    la_setting settings[LA_SETTINGS_MOST];
+    /* largest distance of a held-out label's probability under these from that under all settings */
+    double shortening;
 } la_choice;
 
 /* How the prior is chosen, and whether a guard stands over the result. */

@@ -13,7 +13,8 @@ const char *const la_method_names[LA_METHODS] = {"map",
                                                  "laplace",
                                                  "laplace-scalar",
                                                  "laplace+temperature",
-                                                 "laplace-scalar+temperature"};
+                                                 "laplace-scalar+temperature",
+                                                 "average"};
 
 void la_posterior_free(la_posterior *posterior) {
     la_labels_free(&posterior->labels);

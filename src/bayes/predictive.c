@@ -275,6 +275,16 @@ static void centred_covariance(int64_t n_classes, const double *basis, const dou
         }
 }
 
+/* What follows from the probabilities. */
+static void conclude(int64_t n_classes, la_prediction *out) {
+    out->prediction = 0;
+    for (int c = 1; c < (int)n_classes; c++)
+        if (out->probs[c] > out->probs[out->prediction])
+            out->prediction = c;
+    out->confidence = out->probs[out->prediction];
+    out->entropy = entropy(n_classes, out->probs);
+}
+
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     const double *drawn, double *workspace, la_prediction *out) {
@@ -316,18 +326,48 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
         break;
     case LA_PREDICT_MAP:
     case LA_PREDICT_TEMPERATURE: /* of logits that were divided by it */
+    case LA_PREDICT_AVERAGE:     /* of several such rows: la_predict_mix_add */
     case LA_PREDICT_STORED:
         memcpy(out->probs, out->map_probs, (size_t)n_classes * sizeof(double));
         memset(out->variance, 0, (size_t)n_classes * sizeof(double));
         out->mutual_information = 0;
         break;
     }
-    out->prediction = 0;
-    for (int c = 1; c < (int)n_classes; c++)
-        if (out->probs[c] > out->probs[out->prediction])
-            out->prediction = c;
-    out->confidence = out->probs[out->prediction];
-    out->entropy = entropy(n_classes, out->probs);
+    conclude(n_classes, out);
+}
+
+void la_predict_mix_start(int64_t n_classes, la_prediction *out) {
+    size_t bytes = (size_t)n_classes * sizeof(double);
+    memset(out->probs, 0, bytes);
+    memset(out->variance, 0, bytes);
+    memset(out->logit_cov, 0, bytes * (size_t)n_classes);
+    out->mutual_information = 0;
+}
+
+void la_predict_mix_add(int64_t n_classes, double weight, const la_prediction *part,
+                        la_prediction *out) {
+    for (int64_t c = 0; c < n_classes; c++) {
+        double moved = part->probs[c] - part->map_probs[c];
+        out->logits[c] = part->logits[c];
+        out->map_probs[c] = part->map_probs[c];
+        out->probs[c] += weight * part->probs[c];
+        out->variance[c] += weight * (part->variance[c] + moved * moved);
+    }
+    for (int64_t i = 0; i < n_classes * n_classes; i++)
+        out->logit_cov[i] += weight * part->logit_cov[i];
+    /* until the end the mean entropy of networks */
+    out->mutual_information += weight * (part->entropy - part->mutual_information);
+}
+
+void la_predict_mix_finish(int64_t n_classes, la_prediction *out) {
+    conclude(n_classes, out);
+    double gap = out->entropy - out->mutual_information;
+    out->mutual_information = gap < 0 ? 0 : gap; /* rounding; a NaN stays one */
+    for (int64_t c = 0; c < n_classes; c++) {
+        double moved = out->probs[c] - out->map_probs[c];
+        double variance = out->variance[c] - moved * moved;
+        out->variance[c] = variance < 0 ? 0 : variance;
+    }
 }
 
 void la_predict_restore(int64_t n_classes, const float *logits, double temperature,

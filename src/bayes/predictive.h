@@ -24,6 +24,15 @@ void la_fisher_factor(int64_t n_classes, const float *logits, double *factor);
 /* log softmax(logits)[label] */
 double la_log_likelihood(int64_t n_classes, const float *logits, int64_t label);
 
+/* An answer whose arrays are memory[4 C + C^2]. */
+static inline la_prediction la_prediction_at(int64_t n_classes, double *memory) {
+    return (la_prediction){.probs = memory,
+                           .map_probs = memory + n_classes,
+                           .logits = memory + 2 * n_classes,
+                           .variance = memory + 3 * n_classes,
+                           .logit_cov = memory + 4 * n_classes};
+}
+
 /* Doubles of workspace that la_predict_row needs. */
 int64_t la_predict_workspace(int64_t n_classes);
 
@@ -62,6 +71,16 @@ void la_predict_network(int64_t n_classes, const float *logits, const float *map
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     const double *drawn, double *workspace, la_prediction *out);
+
+/* The weighted mean of answers to one row by several settings, weights that sum to 1: start, add one by
+ * one, finish. Every part is the row's answer as it is told (after la_predict_restore). Variances are by
+ * the law of total variance, mutual information is the entropy of the mean less the mean entropy over
+ * settings and draws: both NaN where a part has none. logit_cov is that of the mixture of the settings'
+ * Gaussians, which share their mean. */
+void la_predict_mix_start(int64_t n_classes, la_prediction *out);
+void la_predict_mix_add(int64_t n_classes, double weight, const la_prediction *part,
+                        la_prediction *out);
+void la_predict_mix_finish(int64_t n_classes, la_prediction *out);
 
 /* The answer of a regression: a Gaussian about the mean, whose variance is the model's, J cov J^T, and
  * the noise's. kind: MC (nothing is drawn), WEIGHTS or MAP, which has no variance of the model's. cov:

@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "baselines/scaling.h"
+#include "bayes/average.h"
 #include "bayes/predictive.h"
 
 #include <math.h>
@@ -33,14 +34,22 @@ void la_selection_temperatures(double scaling, double *temperatures) {
 /* What every setting made of every row. */
 typedef struct table {
     const la_held_out *rows;
-    float *nll[2];      /* [n_scales, TEMPERATURES, n] of Monte Carlo and of the scalar probit */
-    bool *right;        /* likewise, of Monte Carlo */
-    bool *map_right;    /* [n] of the MAP model */
-    double *base;       /* [2, n] nll of the MAP model and of temperature scaling */
-    int64_t n_right;    /* of the MAP model */
+    int64_t n_grid;  /* scales times temperatures */
+    float *nll;      /* [n_all, n]: a grid of Monte Carlo, one of the scalar probit, and a row of
+                           temperatures without covariance, the first of them the MAP model */
+    bool *right;     /* [n_grid, n] of Monte Carlo */
+    bool *map_right; /* [n] of the MAP model */
+    double *base;    /* [3, n] nll of the MAP model, of temperature scaling and of the average */
+    int64_t n_right; /* of the MAP model */
+    la_average_list list;
+    bool *list_right;   /* [n] of its mean */
     double temperature; /* of temperature scaling */
     double temperatures[TEMPERATURES];
 } table;
+
+static int64_t n_all(const table *t) {
+    return 2 * t->n_grid + TEMPERATURES;
+}
 
 static int64_t argmax(int64_t n, const float *values) {
     int64_t best = 0;
@@ -85,14 +94,14 @@ static double scalar_nll(int64_t c, const double *centre, double variance, doubl
 }
 
 typedef struct workspace {
-    double *centre, *spread, *factor, *p; /* [C], [C, C-1], [(C-1)^2], [C] */
-    float *draws, *normals, *e, *logits;  /* [DRAWS, C], [PAIRS, C-1], [C], [C] */
+    double *centre, *spread, *factor, *p, *mean; /* [C], [C, C-1], [(C-1)^2], [C], [C] */
+    float *draws, *normals, *e, *logits;         /* [DRAWS, C], [PAIRS, C-1], [C], [C] */
 } workspace;
 
-/* All settings of a row. */
-static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
+/* The normals of a row, the same under every setting. */
+static void draw_normals(const table *t, int64_t i, workspace *w) {
     const la_held_out *rows = t->rows;
-    int64_t c = rows->n_classes, m = c - 1, label = rows->labels[i];
+    int64_t m = rows->n_classes - 1;
     double normals[2];
     for (int64_t j = 0; j < PAIRS * m; j += 2) {
         int64_t n = PAIRS * m - j < 2 ? 1 : 2;
@@ -101,42 +110,66 @@ static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
         if (n == 2)
             w->normals[j + 1] = (float)normals[1];
     }
-    for (int64_t g = 0; g < rows->n_scales; g++) {
-        la_predict_gaussian(c, rows->logits + i * c, basis, rows->cov + (g * rows->n + i) * m * m,
-                            w->factor, w->centre, w->spread);
-        double trace = 0;
-        for (int64_t k = 0; k < m; k++)
-            trace += rows->cov[(g * rows->n + i) * m * m + k * m + k];
-        double variance = la_pair_variance(c, trace);
-        for (int64_t k = 0; k < c; k++)
-            w->logits[k] = (float)w->centre[k];
-        for (int s = 0; s < PAIRS; s++)
-            for (int64_t k = 0; k < c; k++) {
-                float d = 0;
-                for (int64_t j = 0; j < m; j++)
-                    d += (float)w->spread[k * m + j] * w->normals[s * m + j];
-                w->draws[2 * s * c + k] = d;
-                w->draws[(2 * s + 1) * c + k] = -d;
-            }
-        for (int u = 0; u < TEMPERATURES; u++) {
-            size_t at = (size_t)((g * TEMPERATURES + u) * rows->n + i);
-            mean_softmax(c, w->logits, w->draws, (float)(1 / t->temperatures[u]), w->e, w->p);
-            int64_t best = 0;
-            for (int64_t k = 1; k < c; k++)
-                best = w->p[k] > w->p[best] ? k : best;
-            /* the draws resolve nothing rarer */
-            double p = w->p[label] > 1e-30 ? w->p[label] : 1e-30;
-            t->nll[0][at] = (float)-log(p);
-            t->right[at] = best == label;
-            t->nll[1][at] = (float)scalar_nll(c, w->centre, variance, t->temperatures[u], label);
-        }
-    }
 }
 
-static la_status try_all(table *t, la_error *err) {
+/* The row's Gaussian under a scale: centre, logits and draws about them; returns its pair variance. */
+static double set_scale(const table *t, const double *basis, int64_t i, int64_t g, workspace *w) {
+    const la_held_out *rows = t->rows;
+    int64_t c = rows->n_classes, m = c - 1;
+    const double *cov = rows->cov + (g * rows->n + i) * m * m;
+    double trace = 0;
+    la_predict_gaussian(c, rows->logits + i * c, basis, cov, w->factor, w->centre, w->spread);
+    for (int64_t k = 0; k < m; k++)
+        trace += cov[k * m + k];
+    for (int64_t k = 0; k < c; k++)
+        w->logits[k] = (float)w->centre[k];
+    for (int s = 0; s < PAIRS; s++)
+        for (int64_t k = 0; k < c; k++) {
+            float d = 0;
+            for (int64_t j = 0; j < m; j++)
+                d += (float)w->spread[k * m + j] * w->normals[s * m + j];
+            w->draws[2 * s * c + k] = d;
+            w->draws[(2 * s + 1) * c + k] = -d;
+        }
+    return la_pair_variance(c, trace);
+}
+
+static int64_t top_of(int64_t n, const double *values) {
+    int64_t best = 0;
+    for (int64_t k = 1; k < n; k++)
+        best = values[k] > values[best] ? k : best;
+    return best;
+}
+
+/* All settings of a row. */
+static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
+    const la_held_out *rows = t->rows;
+    int64_t c = rows->n_classes, label = rows->labels[i];
+    float *mc = t->nll, *scalar = mc + t->n_grid * rows->n, *plain = scalar + t->n_grid * rows->n;
+    draw_normals(t, i, w);
+    for (int64_t g = 0; g < rows->n_scales; g++) {
+        double variance = set_scale(t, basis, i, g, w);
+        for (int u = 0; u < TEMPERATURES; u++) {
+            int64_t at = (g * TEMPERATURES + u) * rows->n + i;
+            mean_softmax(c, w->logits, w->draws, (float)(1 / t->temperatures[u]), w->e, w->p);
+            /* the draws resolve nothing rarer */
+            double p = w->p[label] > 1e-30 ? w->p[label] : 1e-30;
+            mc[at] = (float)-log(p);
+            t->right[at] = top_of(c, w->p) == label;
+            scalar[at] = (float)scalar_nll(c, w->centre, variance, t->temperatures[u], label);
+        }
+    }
+    for (int u = 0; u < TEMPERATURES; u++)
+        plain[u * rows->n + i] = (float)scalar_nll(c, w->centre, 0, t->temperatures[u], label);
+}
+
+/* What is done with a row. */
+typedef void (*row_job)(table *t, const double *basis, int64_t i, workspace *w);
+
+static la_status each_row(table *t, row_job job, la_error *err) {
     const la_held_out *rows = t->rows;
     int64_t c = rows->n_classes, m = c - 1, threads = la_threads_count();
-    int64_t doubles = 2 * c + c * m + m * m, floats = DRAWS * c + PAIRS * m + 2 * c + 2;
+    int64_t doubles = 3 * c + c * m + m * m, floats = DRAWS * c + PAIRS * m + 2 * c + 2;
     double *basis = la_alloc((size_t)(c * m), sizeof *basis, err);
     double *numbers = la_alloc((size_t)(threads * doubles), sizeof *numbers, err);
     float *singles = la_alloc((size_t)(threads * floats), sizeof *singles, err);
@@ -148,13 +181,14 @@ static la_status try_all(table *t, la_error *err) {
             float *f = singles + floats * la_thread_number();
             workspace w = {.centre = d,
                            .p = d + c,
-                           .spread = d + 2 * c,
-                           .factor = d + 2 * c + c * m,
+                           .mean = d + 2 * c,
+                           .spread = d + 3 * c,
+                           .factor = d + 3 * c + c * m,
                            .draws = f,
                            .normals = f + DRAWS * c,
                            .e = f + DRAWS * c + PAIRS * m,
                            .logits = f + DRAWS * c + PAIRS * m + c};
-            try_row(t, basis, i, &w);
+            job(t, basis, i, &w);
         }
     }
     free(basis);
@@ -167,13 +201,14 @@ static la_status try_all(table *t, la_error *err) {
 
 /* A method's numbers that are chosen, and which table its rows are in. */
 typedef struct method_info {
-    int chosen;
+    int chosen, base;
     bool laplace, scalar, tempered;
 } method_info;
 
 static const method_info methods[LA_METHODS] = {
     [LA_METHOD_MAP] = {0},
-    [LA_METHOD_TEMPERATURE] = {.chosen = 1},
+    [LA_METHOD_AVERAGE] = {.base = 2},
+    [LA_METHOD_TEMPERATURE] = {.chosen = 1, .base = 1},
     [LA_METHOD_LAPLACE] = {.chosen = 1, .laplace = true},
     [LA_METHOD_SCALAR] = {.chosen = 1, .laplace = true, .scalar = true},
     [LA_METHOD_TEMPERED] = {.chosen = 2, .laplace = true, .tempered = true},
@@ -191,8 +226,8 @@ static int64_t cell(const table *t, setting s) {
 
 static double row_nll(const table *t, int method, setting s, int64_t i) {
     if (!methods[method].laplace)
-        return t->base[(method == LA_METHOD_TEMPERATURE ? t->rows->n : 0) + i];
-    return (double)t->nll[methods[method].scalar][cell(t, s) + i];
+        return t->base[methods[method].base * t->rows->n + i];
+    return (double)t->nll[methods[method].scalar * t->n_grid * t->rows->n + cell(t, s) + i];
 }
 
 static double mean_nll(const table *t, int method, setting s) {
@@ -202,14 +237,10 @@ static double mean_nll(const table *t, int method, setting s) {
     return sum / (double)t->rows->n;
 }
 
-/* How many rows a method answers right; *admitted: not fewer than the MAP model by more than chance
- * (the standard error of the count of rows where they differ) or than a two-hundredth. */
-static int64_t right_of(const table *t, int method, setting s, bool *admitted) {
+/* How many of own[n] are right; *admitted: not fewer than of the MAP model by more than chance (the
+ * standard error of the count of rows where they differ) or than a two-hundredth. */
+static int64_t count_right(const table *t, const bool *own, bool *admitted) {
     int64_t n = t->rows->n, right = 0, differ = 0;
-    *admitted = true;
-    if (!methods[method].laplace || methods[method].scalar)
-        return t->n_right;
-    const bool *own = t->right + cell(t, s);
     for (int64_t i = 0; i < n; i++) {
         right += own[i];
         differ += own[i] != t->map_right[i];
@@ -217,6 +248,14 @@ static int64_t right_of(const table *t, int method, setting s, bool *admitted) {
     double lost = (double)(t->n_right - right);
     *admitted = lost <= sqrt((double)differ) && lost <= ACCURACY_SLACK * (double)n;
     return right;
+}
+
+/* Of a method's setting; all but Monte Carlo answer as the MAP model does. */
+static int64_t right_of(const table *t, int method, setting s, bool *admitted) {
+    *admitted = true;
+    if (!methods[method].laplace || methods[method].scalar)
+        return t->n_right;
+    return count_right(t, t->right + cell(t, s), admitted);
 }
 
 /* Fills the candidate; its nll is NaN when no setting is admitted. */
@@ -281,47 +320,180 @@ static double charged(const la_choice *choice, int method) {
 }
 
 static void choose(const table *t, la_choice *choice) {
-    setting settings[LA_METHODS];
+    setting settings[LA_METHODS] = {{0}};
     la_candidate *all = choice->candidates;
     int best = LA_METHOD_MAP, least = LA_METHOD_MAP;
     for (int k = 0; k < LA_METHODS; k++) {
-        best_setting(t, k, &settings[k], &all[k]);
+        if (k != LA_METHOD_AVERAGE)
+            best_setting(t, k, &settings[k], &all[k]);
         best = all[k].nll < all[best].nll ? k : best;
     }
     for (int k = 0; k < LA_METHODS; k++) {
         if (!isfinite(all[k].nll))
             continue;
         compare(t, k, settings[k], best, settings[best], &all[k]);
-        least = charged(choice, k) < charged(choice, least) ? k : least;
+        if (k != LA_METHOD_AVERAGE && charged(choice, k) < charged(choice, least))
+            least = k;
     }
     choice->method = (la_method)least;
-    if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING)
+    if (isfinite(all[LA_METHOD_AVERAGE].nll))
+        choice->method = LA_METHOD_AVERAGE;
+    if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING ||
+        all[LA_METHOD_AVERAGE].nll >= all[LA_METHOD_MAP].nll)
         choice->method = LA_METHOD_MAP;
 }
 
+/* ---- averaging ---- */
+
+/* The method that a setting of the tables belongs to. */
+static la_method method_of(const table *t, int64_t number) {
+    bool tempered = number % TEMPERATURES != 0;
+    if (number >= 2 * t->n_grid)
+        return tempered ? LA_METHOD_TEMPERATURE : LA_METHOD_MAP;
+    if (number >= t->n_grid)
+        return tempered ? LA_METHOD_TEMPERED_SCALAR : LA_METHOD_SCALAR;
+    return tempered ? LA_METHOD_TEMPERED : LA_METHOD_LAPLACE;
+}
+
+static setting setting_of(const table *t, int64_t number) {
+    int64_t in_grid = number % t->n_grid;
+    return (setting){in_grid / TEMPERATURES, (int)(in_grid % TEMPERATURES)};
+}
+
+/* Every method has the same mass, spread evenly over its settings that are admitted. */
+static void set_prior(const table *t, double *prior) {
+    int64_t counts[LA_METHODS] = {0};
+    for (int64_t s = 0; s < n_all(t); s++) {
+        bool admitted;
+        right_of(t, method_of(t, s), setting_of(t, s), &admitted);
+        prior[s] = admitted;
+        counts[method_of(t, s)] += admitted;
+    }
+    for (int64_t s = 0; s < n_all(t); s++)
+        if (prior[s] > 0)
+            prior[s] = 1 / (double)counts[method_of(t, s)];
+}
+
+/* probabilities p[C] of a row under a setting of the list */
+static void list_probs(const table *t, const double *basis, int64_t i, int64_t number,
+                       workspace *w) {
+    int64_t c = t->rows->n_classes;
+    setting s = setting_of(t, number);
+    double temperature = t->temperatures[s.temperature], variance = 0, sum = 0;
+    /* any scale has the centre */
+    double of_scale = set_scale(t, basis, i, number < 2 * t->n_grid ? s.scale : 0, w);
+    if (number < t->n_grid) {
+        mean_softmax(c, w->logits, w->draws, (float)(1 / temperature), w->e, w->p);
+        return;
+    }
+    if (number < 2 * t->n_grid)
+        variance = of_scale;
+    double shrink = 1 / sqrt(temperature * temperature + M_PI / 8 * variance);
+    double top = w->centre[top_of(c, w->centre)];
+    for (int64_t k = 0; k < c; k++)
+        sum += w->p[k] = exp((w->centre[k] - top) * shrink);
+    for (int64_t k = 0; k < c; k++)
+        w->p[k] /= sum;
+}
+
+static void average_row(table *t, const double *basis, int64_t i, workspace *w) {
+    int64_t c = t->rows->n_classes;
+    memset(w->mean, 0, (size_t)c * sizeof *w->mean);
+    draw_normals(t, i, w);
+    for (int64_t j = 0; j < t->list.n; j++) {
+        list_probs(t, basis, i, t->list.setting[j], w);
+        for (int64_t k = 0; k < c; k++)
+            w->mean[k] += t->list.weight[j] * w->p[k];
+    }
+    t->list_right[i] = top_of(c, w->mean) == t->rows->labels[i];
+}
+
+/* The list goes into the choice, the heaviest first. */
+static void put_list(const table *t, la_choice *choice) {
+    static const la_method parts[LA_METHODS] = {
+        [LA_METHOD_MAP] = LA_METHOD_MAP,          [LA_METHOD_TEMPERATURE] = LA_METHOD_TEMPERATURE,
+        [LA_METHOD_LAPLACE] = LA_METHOD_LAPLACE,  [LA_METHOD_SCALAR] = LA_METHOD_SCALAR,
+        [LA_METHOD_TEMPERED] = LA_METHOD_LAPLACE, [LA_METHOD_TEMPERED_SCALAR] = LA_METHOD_SCALAR,
+    };
+    choice->n_settings = t->list.n;
+    choice->shortening = t->list.difference;
+    for (int64_t j = 0; j < t->list.n; j++) {
+        la_method method = method_of(t, t->list.setting[j]);
+        setting s = setting_of(t, t->list.setting[j]);
+        la_setting one = {.method = parts[method],
+                          .prior_scale = methods[method].laplace ? t->rows->scales[s.scale] : 1,
+                          .temperature = t->temperatures[s.temperature],
+                          .weight = t->list.weight[j]};
+        int64_t at = j;
+        for (; at && choice->settings[at - 1].weight < one.weight; at--)
+            choice->settings[at] = choice->settings[at - 1];
+        choice->settings[at] = one;
+    }
+}
+
+/* The average's likelihood, its list and how many rows that answers right; none when those are too
+ * few. */
+static la_status average(table *t, double *prior, la_choice *choice, la_error *err) {
+    int64_t n = t->rows->n;
+    double *weights = prior + n_all(t), *nll = t->base + methods[LA_METHOD_AVERAGE].base * n;
+    la_average_table all = {.n_settings = n_all(t), .n = n, .nll = t->nll, .prior = prior};
+    la_candidate *own = &choice->candidates[LA_METHOD_AVERAGE];
+    *own = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
+    set_prior(t, prior);
+    la_average_weights(&all, weights);
+    la_average_left_out(&all, weights, nll);
+    LA_TRY(la_average_shorten(&all, weights, LA_SETTINGS_MOST, &t->list, err));
+    LA_TRY(each_row(t, average_row, err));
+    bool admitted;
+    int64_t right = count_right(t, t->list_right, &admitted);
+    if (!admitted)
+        return LA_OK;
+    own->nll = mean_nll(t, LA_METHOD_AVERAGE, (setting){0});
+    own->accuracy = (double)right / (double)n;
+    put_list(t, choice);
+    return LA_OK;
+}
+
+static la_status add_average(table *t, la_choice *choice, la_error *err) {
+    double *prior = la_alloc((size_t)(2 * n_all(t)), sizeof *prior, err);
+    t->list.setting = la_alloc(LA_SETTINGS_MOST, sizeof *t->list.setting, err);
+    t->list.weight = la_alloc(LA_SETTINGS_MOST, sizeof *t->list.weight, err);
+    t->list_right = la_alloc((size_t)t->rows->n, sizeof *t->list_right, err);
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = average(t, prior, choice, err);
+    free(prior);
+    free(t->list.setting);
+    free(t->list.weight);
+    free(t->list_right);
+    return status;
+}
+
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
-    size_t cells = (size_t)(rows->n_scales * TEMPERATURES * rows->n);
-    table t = {.rows = rows};
+    table t = {.rows = rows, .n_grid = rows->n_scales * TEMPERATURES};
+    size_t n = (size_t)rows->n;
     *choice = (la_choice){.n = rows->n};
-    t.nll[0] = la_alloc(2 * cells, sizeof(float), err);
-    t.right = la_alloc(cells, sizeof *t.right, err);
-    t.map_right = la_alloc((size_t)rows->n, sizeof *t.map_right, err);
-    t.base = la_alloc((size_t)(2 * rows->n), sizeof *t.base, err);
+    t.nll = la_alloc((size_t)n_all(&t) * n, sizeof *t.nll, err);
+    t.right = la_alloc((size_t)t.n_grid * n, sizeof *t.right, err);
+    t.map_right = la_alloc(n, sizeof *t.map_right, err);
+    t.base = la_alloc(3 * n, sizeof *t.base, err);
     la_status status = err->status;
     if (status == LA_OK)
         status = la_temperature_scaling_fit(rows->n, rows->n_classes, rows->logits, rows->labels,
                                             &t.temperature, err);
     if (status == LA_OK) {
-        t.nll[1] = t.nll[0] + cells;
         la_selection_temperatures(t.temperature, t.temperatures);
-        status = try_all(&t, err);
+        status = each_row(&t, try_row, err);
     }
     if (status == LA_OK) {
         base_rows(&t);
+        status = add_average(&t, choice, err);
+    }
+    if (status == LA_OK) {
         choose(&t, choice);
         choice->guarded = 1;
     }
-    free(t.nll[0]);
+    free(t.nll);
     free(t.right);
     free(t.map_right);
     free(t.base);
@@ -334,4 +506,14 @@ la_method la_choice_laplace(const la_choice *choice) {
         if (methods[k].laplace && charged(choice, k) < charged(choice, least))
             least = k;
     return (la_method)least;
+}
+
+la_predictive la_method_predictive(la_method method) {
+    static const la_predictive of[LA_METHODS] = {
+        [LA_METHOD_MAP] = LA_PREDICT_MAP,         [LA_METHOD_TEMPERATURE] = LA_PREDICT_TEMPERATURE,
+        [LA_METHOD_LAPLACE] = LA_PREDICT_MC,      [LA_METHOD_SCALAR] = LA_PREDICT_SCALAR,
+        [LA_METHOD_TEMPERED] = LA_PREDICT_MC,     [LA_METHOD_TEMPERED_SCALAR] = LA_PREDICT_SCALAR,
+        [LA_METHOD_AVERAGE] = LA_PREDICT_AVERAGE,
+    };
+    return of[method];
 }

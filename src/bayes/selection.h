@@ -32,14 +32,20 @@ void la_selection_scales(double *scales);
 enum { LA_SELECTION_TEMPERATURES = 18 };
 void la_selection_temperatures(double scaling, double *temperatures);
 
-/* Sets the best candidate of every method. A Monte Carlo setting that answers fewer rows right than
- * the MAP model, by more than the standard error of that or 0.5 % of the rows, is none; a method
- * without one has a NaN nll. The MAP model is chosen when its likelihood is not worse than the best
- * one's by more than the standard error of the difference; else the method whose likelihood is best,
- * one unit of log likelihood being charged for every number it chooses (temperature, scale). */
+/* Sets the best candidate of every method, and the settings of the average. A Monte Carlo setting that
+ * answers fewer rows right than the MAP model, by more than the standard error of that or 0.5 % of the
+ * rows, is none, nor is such an average; a method without one has a NaN nll. The MAP model is chosen when
+ * its likelihood is not worse than the best one's by more than the standard error of the difference, or
+ * than the average's left-out one; else the average (average.h; every method has the same prior mass,
+ * spread evenly over its settings), or, where it is none, the method whose likelihood is best, one unit
+ * of log likelihood being charged for every number it chooses (temperature, scale). */
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
 
-/* The Laplace method that is best so: the chosen one, where a Laplace method was chosen. */
+/* The Laplace method that is best so: the chosen one, where a Laplace method was chosen. Its scale is
+ * the one that goes into the precisions; a setting's is relative to the same start. */
 la_method la_choice_laplace(const la_choice *choice);
+
+/* What answers as a method does, given its scale and temperature. */
+la_predictive la_method_predictive(la_method method);
 
 #endif

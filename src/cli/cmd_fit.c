@@ -92,6 +92,20 @@ static la_status print_json(const la_fit_summary *s, la_error *err) {
     return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
 }
 
+/* The settings of an average, the heaviest first. */
+static void print_settings(const la_choice *choice) {
+    fprintf(stderr, "averaged:");
+    for (int64_t i = 0; i < choice->n_settings; i++) {
+        const la_setting *s = &choice->settings[i];
+        fprintf(stderr, "%s %.3f %s", i ? "," : "", s->weight, la_method_names[s->method]);
+        if (s->method != LA_METHOD_MAP && s->method != LA_METHOD_TEMPERATURE)
+            fprintf(stderr, " prior x %.3g", s->prior_scale);
+        if (s->temperature != 1)
+            fprintf(stderr, " T %.3g", s->temperature);
+    }
+    fprintf(stderr, " (in place of all, at most %.1g off)\n", choice->shortening);
+}
+
 static void print_choice(const la_choice *choice) {
     if (!choice->guarded)
         return;
@@ -105,14 +119,19 @@ static void print_choice(const la_choice *choice) {
     fprintf(stderr, "\nchosen: %s", la_method_names[choice->method]);
     if (c->noise_variance > 0)
         fprintf(stderr, ", noise variance %.4g", c->noise_variance);
-    if (choice->method != LA_METHOD_MAP && choice->method != LA_METHOD_TEMPERATURE)
+    bool one = choice->method != LA_METHOD_AVERAGE;
+    if (one && choice->method != LA_METHOD_MAP && choice->method != LA_METHOD_TEMPERATURE)
         fprintf(stderr, ", prior x %.3g", c->prior_scale);
     if (c->temperature != 1)
         fprintf(stderr, ", T %.3g", c->temperature);
+    if (!one)
+        fprintf(stderr, " of %lld settings", (long long)choice->n_settings);
     if (!(c->noise_variance > 0))
         fprintf(stderr, " (accuracy %.4f, MAP %.4f)", c->accuracy,
                 choice->candidates[LA_METHOD_MAP].accuracy);
     fputc('\n', stderr);
+    if (!one)
+        print_settings(choice);
 }
 
 static void print_adue(const la_fit_summary *s) {

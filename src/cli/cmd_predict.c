@@ -7,8 +7,8 @@
 /* draws of logits; of networks, each of which runs all rows */
 enum { SAMPLES = 1000, NETWORKS = 20 };
 
-static const char *const predictive_names[] = {"mc",     "probit",      "bridge", "map",
-                                               "scalar", "temperature", "weights"};
+static const char *const predictive_names[] = {"mc",     "probit",      "bridge",  "map",
+                                               "scalar", "temperature", "weights", "average"};
 
 static la_status read_emit(const char *list, la_predict_job *job, la_error *err) {
     while (list && *list) {

@@ -2,6 +2,18 @@
 #include "bayes/posterior.h"
 
 #include <math.h>
+#include <stdbool.h>
+
+static json_t *settings_json(const la_choice *choice) {
+    json_t *out = json_array();
+    for (int64_t i = 0; i < choice->n_settings; i++) {
+        const la_setting *s = &choice->settings[i];
+        json_array_append_new(
+            out, json_pack("{s:s,s:f,s:f,s:f}", "method", la_method_names[s->method], "prior_scale",
+                           s->prior_scale, "temperature", s->temperature, "weight", s->weight));
+    }
+    return out;
+}
 
 json_t *la_choice_json(const la_choice *choice) {
     json_t *out, *candidates = json_object();
@@ -18,6 +30,10 @@ json_t *la_choice_json(const la_choice *choice) {
                                 json_pack("{s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "prior_scale",
                                           c->prior_scale, "noise_variance", c->noise_variance,
                                           "gap", c->gap, "gap_error", c->gap_error));
+        else if (k == LA_METHOD_AVERAGE)
+            json_object_set_new(candidates, la_method_names[k],
+                                json_pack("{s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
+                                          c->accuracy, "gap", c->gap, "gap_error", c->gap_error));
         else
             json_object_set_new(candidates, la_method_names[k],
                                 json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
@@ -26,10 +42,16 @@ json_t *la_choice_json(const la_choice *choice) {
                                           c->gap_error));
     }
     const la_candidate *chosen = &choice->candidates[choice->method];
-    out = json_pack("{s:s,s:s,s:I,s:f,s:f,s:o}", "method", la_method_names[choice->method], "by",
-                    choice->cross ? "cross" : "val", "rows", (json_int_t)choice->n, "prior_scale",
-                    chosen->prior_scale, "temperature", chosen->temperature, "candidates",
-                    candidates);
+    bool several = choice->method == LA_METHOD_AVERAGE;
+    out =
+        json_pack("{s:s,s:s,s:I,s:o,s:o,s:o}", "method", la_method_names[choice->method], "by",
+                  choice->cross ? "cross" : "val", "rows", (json_int_t)choice->n, "prior_scale",
+                  several ? json_null() : json_real(chosen->prior_scale), "temperature",
+                  several ? json_null() : json_real(chosen->temperature), "candidates", candidates);
+    if (choice->n_settings) {
+        json_object_set_new(out, "settings", settings_json(choice));
+        json_object_set_new(out, "shortening", json_real(choice->shortening));
+    }
     return out;
 }
 

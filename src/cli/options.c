@@ -58,7 +58,7 @@ static const option_row rows[] = {
      "Monte Carlo samples (default 1000; networks of weights: 20); 0: closed form only, as a "
      "regression always is"},
     {"predictive", TEXT, AT(predictive), 0, 0, "KIND",
-     "what fit chose (default), mc, probit, bridge, weights, temperature, map"},
+     "what fit chose (default), mc, probit, scalar, bridge, weights, temperature, map, average"},
     {"emit", TEXT, AT(emit), 0, 0, "LIST", "also write logits, cov"},
     {"stdin", FLAG, AT(use_stdin), 0, 0, NULL, "a line in, a line out, flushed"},
     {"flat", FLAG, AT(flat), 0, 0, NULL, "a line a classified token, not one a row"},

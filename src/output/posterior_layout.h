@@ -12,7 +12,7 @@
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
 enum {
     LA_SCHEMA_MAJOR = 1,
-    LA_SCHEMA_MINOR = 3,
+    LA_SCHEMA_MINOR = 4,
     LA_SEAL_BYTES = 512 /* the block in front */
 };
 
@@ -22,6 +22,7 @@ enum {
 #define LA_GROUP_BLOCKS "blocks"
 #define LA_GROUP_DIRECTIONS "directions"
 #define LA_GROUP_CHOICE "choice"
+#define LA_GROUP_SETTINGS "settings" /* in the choice; since schema 1.4 */
 #define LA_GROUP_ADUE "adue"
 
 /* Figures of a candidate, in the order of la_candidate. */

@@ -1,3 +1,4 @@
+#include "bayes/selection.h"
 #include "output/posterior_layout.h"
 
 #include <errno.h>
@@ -328,6 +329,62 @@ static la_status get_spectrum(const reader *parent, int64_t number, la_posterior
     return status;
 }
 
+static la_status get_positive(const reader *r, const char *name, double *value) {
+    LA_TRY(get_number(r, name, value));
+    return *value > 0 ? LA_OK : bad(r, name, "is not positive");
+}
+
+/* A setting is of a method that has no temperature in its name: it says its own. */
+static la_status get_setting(const reader *r, la_posterior *p, la_setting *s) {
+    int method = 0;
+    LA_TRY(get_choice(r, "method", &p->pool, la_method_names, LA_METHOD_SCALAR + 1, &method));
+    s->method = (la_method)method;
+    LA_TRY(get_positive(r, "prior_scale", &s->prior_scale));
+    LA_TRY(get_positive(r, "temperature", &s->temperature));
+    LA_TRY(get_positive(r, "weight", &s->weight));
+    if (s->method == LA_METHOD_MAP && s->temperature != 1)
+        return bad(r, "temperature", "is not 1, and the method is map");
+    return LA_OK;
+}
+
+/* Weights that are written sum to 1 but for rounding. */
+#define WEIGHTS_ROUND 1e-9
+
+static la_status get_settings(const reader *choice_group, la_posterior *p) {
+    la_choice *choice = &p->choice;
+    reader r = *choice_group;
+    double sum = 0;
+    char place[64];
+    if (H5Lexists(choice_group->group, LA_GROUP_SETTINGS, H5P_DEFAULT) <= 0)
+        return LA_OK;
+    LA_TRY(get_group(choice_group, LA_GROUP_SETTINGS, &r.group));
+    r.place = LA_GROUP_CHOICE "/" LA_GROUP_SETTINGS "/";
+    la_status status;
+    LA_TRY_DONE(get_int(&r, "n_settings", 1, LA_SETTINGS_MOST, &choice->n_settings));
+    LA_TRY_DONE(get_number(&r, "shortening", &choice->shortening));
+    if (choice->shortening < 0 || choice->shortening > 1)
+        status = bad(&r, "shortening", "is out of range");
+    for (int64_t i = 0; i < choice->n_settings && status == LA_OK; i++) {
+        char name[48];
+        reader one = r;
+        snprintf(name, sizeof name, "%05lld", (long long)i);
+        snprintf(place, sizeof place, "%s%s/", r.place, name);
+        one.place = place;
+        LA_TRY_DONE(get_group(&r, name, &one.group));
+        status = get_setting(&one, p, &choice->settings[i]);
+        H5Gclose(one.group);
+        sum += choice->settings[i].weight;
+    }
+    if (status == LA_OK && !(fabs(sum - 1) <= WEIGHTS_ROUND))
+        status = bad(&r, "weight", "does not sum to 1 over the settings");
+    /* a setting's scale is told against the one in the precisions */
+    if (status == LA_OK && !(choice->candidates[la_choice_laplace(choice)].prior_scale > 0))
+        status = bad(&r, "prior_scale", "has no scale of the stored precisions beside it");
+done:
+    H5Gclose(r.group);
+    return status;
+}
+
 static la_status get_choice_group(const reader *root, la_posterior *p) {
     la_choice *choice = &p->choice;
     reader r = *root;
@@ -370,6 +427,10 @@ static la_status get_choice_group(const reader *root, la_posterior *p) {
     if (!isfinite(choice->candidates[method].nll) ||
         (p->noise_variance > 0 && !isfinite(choice->candidates[LA_METHOD_MAP].nll)))
         status = bad(&r, "method", "names a candidate that is missing");
+    if (status == LA_OK && !(p->noise_variance > 0))
+        status = get_settings(&r, p);
+    if (status == LA_OK && choice->method == LA_METHOD_AVERAGE && !choice->n_settings)
+        status = bad(&r, LA_GROUP_SETTINGS, "is missing");
 done:
     H5Gclose(r.group);
     return status;

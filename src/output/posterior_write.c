@@ -165,6 +165,35 @@ done:
     return status;
 }
 
+/* The settings of an average. */
+static la_status put_settings(const writer *choice_group, const la_choice *choice) {
+    writer w = *choice_group;
+    char name[48];
+    LA_TRY(put_group(choice_group, LA_GROUP_SETTINGS, &w.group));
+    la_status status;
+    LA_TRY_DONE(put_int(&w, "n_settings", choice->n_settings));
+    LA_TRY_DONE(put_number(&w, "shortening", choice->shortening));
+    for (int64_t i = 0; i < choice->n_settings; i++) {
+        const la_setting *s = &choice->settings[i];
+        writer one = w;
+        snprintf(name, sizeof name, "%05lld", (long long)i);
+        LA_TRY_DONE(put_group(&w, name, &one.group));
+        status = put_text(&one, "method", la_method_names[s->method]);
+        if (status == LA_OK)
+            status = put_number(&one, "prior_scale", s->prior_scale);
+        if (status == LA_OK)
+            status = put_number(&one, "temperature", s->temperature);
+        if (status == LA_OK)
+            status = put_number(&one, "weight", s->weight);
+        H5Gclose(one.group);
+        if (status != LA_OK)
+            goto done;
+    }
+done:
+    H5Gclose(w.group);
+    return status;
+}
+
 /* What a guard chose and the figures it chose by. */
 static la_status put_choice(const writer *root, const la_choice *choice) {
     writer w = *root;
@@ -192,6 +221,8 @@ static la_status put_choice(const writer *root, const la_choice *choice) {
         if (status != LA_OK)
             goto done;
     }
+    if (choice->n_settings)
+        LA_TRY_DONE(put_settings(&w, choice));
 done:
     H5Gclose(w.group);
     return status;

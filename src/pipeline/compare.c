@@ -18,7 +18,7 @@
 enum {
     FORMS_MOST = 6,
     ROWS_MOST = 40,
-    SCALES_MOST = 1 + 2 * FORMS_MOST,
+    SCALES_MOST = 1 + 2 * FORMS_MOST + LA_SETTINGS_MOST,
     NOISE_DRAWS = 500,
     /* rows of the exact form's Gram matrix above which it is made only when asked for */
     GRAM_CHEAP = 4000
@@ -262,6 +262,9 @@ static la_status choose(comparing *c, la_error *err) {
         add_scale(c, c->choices[i].candidates[la_choice_laplace(&c->choices[i])].prior_scale);
         add_scale(c, c->choices[i].candidates[c->choices[i].method].prior_scale);
     }
+    const la_choice *guard = c->guarded < 0 ? NULL : &c->choices[c->guarded];
+    for (int64_t s = 0; guard && guard->method == LA_METHOD_AVERAGE && s < guard->n_settings; s++)
+        add_scale(c, guard->settings[s].prior_scale);
     return LA_OK;
 }
 
@@ -487,31 +490,59 @@ typedef struct laplace {
     double temperature;
     la_predictive kind;
     bool information; /* the score is the mutual information, where the kind has one */
+    double weight;    /* among several whose mean is the answer */
 } laplace;
 
-static la_status answer(const comparing *c, const laplace *how, const la_row_set *rows,
+/* A thread's memory. */
+typedef struct desk {
+    float *logits;           /* [C] */
+    double *cov, *workspace; /* [C-1, C-1] */
+    la_prediction one;
+} desk;
+
+/* A row under one of them, as predict has it. */
+static void answer_row(const comparing *c, const laplace *how, const la_row_set *rows,
+                       const la_evaluation *e, int64_t i, desk *d, la_prediction *out) {
+    int64_t classes = e->n_classes, m = classes - 1;
+    double square = how->temperature * how->temperature;
+    const float *logits = e->logits + i * classes;
+    for (int64_t k = 0; k < classes; k++)
+        d->logits[k] = (float)((double)logits[k] / how->temperature);
+    for (int64_t k = 0; k < m * m; k++)
+        d->cov[k] = e->cov[how->form][(how->scale * e->n + i) * m * m + k] / square;
+    la_predict_row(how->kind, classes, d->logits, c->basis, d->cov, c->options->samples,
+                   c->options->seed, rows->streams[i], NULL, d->workspace, out);
+    if (how->temperature != 1)
+        la_predict_restore(classes, logits, how->temperature, out);
+}
+
+/* The rows' answers: of one, or the weighted mean of n. */
+static la_status answer(const comparing *c, const laplace *how, int64_t n, const la_row_set *rows,
                         const la_evaluation *e, answers *to, la_error *err) {
     int64_t classes = e->n_classes, m = classes - 1, threads = la_threads_count();
-    int64_t each = 4 * classes + classes * classes + la_predict_workspace(classes) + m * m;
+    int64_t row = 4 * classes + classes * classes;
+    int64_t each = 2 * row + la_predict_workspace(classes) + m * m;
     double *memory = la_alloc((size_t)(threads * each), sizeof *memory, err);
     float *tempered = la_alloc((size_t)(threads * classes), sizeof *tempered, err);
-    double square = how->temperature * how->temperature;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < (err->status == LA_OK ? e->n : 0); i++) {
-        double *own = memory + each * la_thread_number();
-        double *cov = own + 4 * classes + classes * classes, *workspace = cov + m * m;
-        float *logits = tempered + classes * la_thread_number();
-        la_prediction out = {.probs = to->probs + i * classes,
-                             .map_probs = own + classes,
-                             .logits = own + 2 * classes,
-                             .variance = own + 3 * classes,
-                             .logit_cov = own + 4 * classes};
-        for (int64_t k = 0; k < classes; k++)
-            logits[k] = (float)((double)e->logits[i * classes + k] / how->temperature);
-        for (int64_t k = 0; k < m * m; k++)
-            cov[k] = e->cov[how->form][(how->scale * e->n + i) * m * m + k] / square;
-        la_predict_row(how->kind, classes, logits, c->basis, cov, c->options->samples,
-                       c->options->seed, rows->streams[i], NULL, workspace, &out);
+        double *own = memory + each * la_thread_number(), *part = own + row;
+        desk d = {.logits = tempered + classes * la_thread_number(),
+                  .cov = part + row,
+                  .workspace = part + row + m * m,
+                  .one = la_prediction_at(classes, part)};
+        la_prediction out = la_prediction_at(classes, own);
+        out.probs = to->probs + i * classes;
+        if (n == 1) {
+            answer_row(c, how, rows, e, i, &d, &out);
+        } else {
+            la_predict_mix_start(classes, &out);
+            for (int64_t s = 0; s < n; s++) {
+                answer_row(c, &how[s], rows, e, i, &d, &d.one);
+                la_predict_mix_add(classes, how[s].weight, &d.one, &out);
+            }
+            la_predict_mix_finish(classes, &out);
+        }
         to->scores[i] = out.mutual_information;
     }
     free(memory);
@@ -527,19 +558,18 @@ static la_status add_laplace(comparing *c, const char *name, const laplace *how,
     if (c->scales[how->scale] != 1 || how->temperature != 1)
         snprintf(row->note, sizeof row->note, "prior x %.3g, T %.3g%s", c->scales[how->scale],
                  how->temperature, how->kind == LA_PREDICT_SCALAR ? ", scalar probit" : "");
-    LA_TRY(answer(c, how, &c->test, &c->on_test, &c->test_answers, err));
+    LA_TRY(answer(c, how, 1, &c->test, &c->on_test, &c->test_answers, err));
     if (c->ood.n)
-        LA_TRY(answer(c, how, &c->ood, &c->on_ood, &c->ood_answers, err));
+        LA_TRY(answer(c, how, 1, &c->ood, &c->on_ood, &c->ood_answers, err));
     return how->information ? rate_scores(c, row, err) : rate_probs(c, row, err);
 }
 
 static laplace chosen_form(const comparing *c, int form, la_method method) {
     const la_candidate *candidate = &c->choices[form].candidates[method];
-    bool scalar = method == LA_METHOD_SCALAR || method == LA_METHOD_TEMPERED_SCALAR;
     return (laplace){.form = form,
                      .scale = scale_number(c, candidate->prior_scale),
                      .temperature = candidate->temperature,
-                     .kind = scalar ? LA_PREDICT_SCALAR : LA_PREDICT_MC};
+                     .kind = la_method_predictive(method)};
 }
 
 /* As the marginal likelihood has it, and as the held-out rows do. */
@@ -557,6 +587,24 @@ static la_status add_form(comparing *c, int form, la_error *err) {
     return add_laplace(c, held, &chosen, err);
 }
 
+/* The weighted mean of the guard's settings. */
+static la_status add_average(comparing *c, la_error *err) {
+    const la_choice *choice = &c->choices[c->guarded];
+    laplace how[LA_SETTINGS_MOST];
+    for (int64_t s = 0; s < choice->n_settings; s++)
+        how[s] = (laplace){.form = c->guarded,
+                           .scale = scale_number(c, choice->settings[s].prior_scale),
+                           .temperature = choice->settings[s].temperature,
+                           .kind = la_method_predictive(choice->settings[s].method),
+                           .weight = choice->settings[s].weight};
+    la_comparison_row *row = new_row(c, "guard");
+    row->seconds_predict = c->on_test.seconds[c->guarded];
+    LA_TRY(answer(c, how, choice->n_settings, &c->test, &c->on_test, &c->test_answers, err));
+    if (c->ood.n)
+        LA_TRY(answer(c, how, choice->n_settings, &c->ood, &c->on_ood, &c->ood_answers, err));
+    return rate_probs(c, row, err);
+}
+
 static la_status add_guard(comparing *c, la_error *err) {
     if (c->guarded < 0 || !c->options->val)
         return LA_OK;
@@ -564,6 +612,8 @@ static la_status add_guard(comparing *c, la_error *err) {
     int at = c->to->n;
     if (choice->method == LA_METHOD_MAP || choice->method == LA_METHOD_TEMPERATURE) {
         LA_TRY(add_scaled(c, choice->method == LA_METHOD_MAP ? "map" : "temperature", err));
+    } else if (choice->method == LA_METHOD_AVERAGE) {
+        LA_TRY(add_average(c, err));
     } else {
         laplace how = chosen_form(c, c->guarded, choice->method);
         LA_TRY(add_laplace(c, "guard", &how, err));
@@ -573,6 +623,9 @@ static la_status add_guard(comparing *c, la_error *err) {
     snprintf(row->name, sizeof row->name, "guard");
     snprintf(row->note, sizeof row->note, "%s: %s", form->kind->name,
              la_method_names[choice->method]);
+    if (choice->method == LA_METHOD_AVERAGE)
+        snprintf(row->note, sizeof row->note, "%s: average of %lld settings", form->kind->name,
+                 (long long)choice->n_settings);
     row->seconds_fit =
         form->seconds_passes + form->seconds_decompose + c->on_val.seconds[c->guarded];
     return LA_OK;

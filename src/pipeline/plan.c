@@ -64,7 +64,7 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
         la_cov_shape cov = {.max_rows = plan->batch_rows,
                             .max_tokens = plan->batch_tokens,
                             .n_rhs = request->n_rhs,
-                            .n_scales = 1};
+                            .n_scales = request->n_scales};
         plan->curvature = request->kind->covariance->bytes(model, request->posterior, &cov);
     }
     plan->workspace = model->be->ops->workspace(model->be, &sizes);

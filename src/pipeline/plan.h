@@ -13,8 +13,9 @@ typedef struct la_plan_request {
     la_kron kron;
     int64_t rank;                  /* eigenpairs kept; 0: all */
     const la_posterior *posterior; /* NULL: it is going to be fitted */
-    int64_t
-        n_scales; /* of the prior that held-out rows are looked at under, after a fit; 0: none */
+    /* of the prior: those that held-out rows are looked at under after a fit (0: none), or, with a
+     * posterior, those that rows are answered under */
+    int64_t n_scales;
     int64_t batch_tokens; /* 0: the default; LA_BATCH_AUTO; or exactly this many */
     int64_t n_rhs;        /* 0: forward only */
     bool all_inputs;

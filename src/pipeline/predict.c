@@ -28,8 +28,8 @@ static const char *kind_name(la_predictive kind, bool regression) {
     if (regression && kind == LA_PREDICT_MC)
         return "laplace-gaussian";
     static const char *const names[] = {
-        "laplace-mc",  "laplace-probit", "laplace-bridge", "map", "laplace-scalar-probit",
-        "temperature", "laplace-weights"};
+        "laplace-mc",  "laplace-probit",  "laplace-bridge", "map", "laplace-scalar-probit",
+        "temperature", "laplace-weights", "average"};
     return names[kind];
 }
 

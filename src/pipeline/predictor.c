@@ -1,5 +1,6 @@
 #include "pipeline/predictor.h"
 #include "bayes/predictive.h"
+#include "bayes/selection.h"
 #include "base/threads.h"
 #include "output/posterior_file.h"
 #include "pipeline/form.h"
@@ -91,6 +92,19 @@ static la_status check_folder(const char *option, const char *given, const char 
                    stored, la_errno_text(errno), option);
 }
 
+/* Whether any answer reads the covariance. */
+static bool needs_cov(const la_predictor *p) {
+    return p->n_scales > 0;
+}
+
+/* Whether any is drawn on the host or on devices. */
+static bool draws(const la_predictor *p) {
+    bool any = false;
+    for (int s = 0; s < p->n_settings && !p->regression; s++)
+        any |= p->settings[s].kind == LA_PREDICT_MC;
+    return any;
+}
+
 static la_status open_session(la_predictor *p, const la_predict_options *options, la_error *err) {
     const la_posterior *posterior = &p->posterior;
     la_session_options session = {
@@ -102,7 +116,8 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
         .n_choices = posterior->choice_ids ? posterior->n_classes : 0,
         .labels = &posterior->labels,
         .max_length = posterior->max_length,
-        .forward_only = !la_predict_needs_cov(p->predictive),
+        .forward_only = !needs_cov(p),
+        .n_scales = p->n_scales,
         .kind = p->kind,
         .kron = posterior->kron,
         .posterior = posterior,
@@ -126,25 +141,28 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
 
 static la_status allocate(la_predictor *p, la_error *err) {
     size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes;
-    size_t m = (size_t)la_contrasts(p->n_classes);
+    size_t m = (size_t)la_contrasts(p->n_classes), scales = (size_t)p->n_scales;
     for (int w = 0; w < p->session.n_workers; w++) {
         la_predictor_part *part = &p->parts[w];
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
-        part->cov = la_alloc(rows * m * m, sizeof *part->cov, err);
+        part->cov = la_alloc(scales * rows * m * m, sizeof *part->cov, err);
         part->tempered = la_alloc(rows * c, sizeof *part->tempered, err);
+        part->tempered_cov = la_alloc(rows * m * m, sizeof *part->tempered_cov, err);
         if (p->posterior.adue.weight)
             part->states =
                 la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
         if (p->predictive == LA_PREDICT_WEIGHTS)
             part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
-        if (p->predictive != LA_PREDICT_MC || p->regression ||
-            !p->session.workers[w].backend.ops->monte_carlo)
+        if (!draws(p) || !p->session.workers[w].backend.ops->monte_carlo)
             continue;
         part->centre = la_alloc(rows * c, sizeof *part->centre, err);
         part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);
         part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
     }
+    if (p->n_settings > 1)
+        LA_TRY(la_predictions_new(p->n_classes, p->session.batch_rows, &p->single,
+                                  &p->single_memory, err));
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
     p->workspace = la_alloc((size_t)p->session.threads * (size_t)la_predict_workspace(p->n_classes),
                             sizeof *p->workspace, err);
@@ -174,20 +192,52 @@ static la_status resolve_regression(la_predictor *p, const la_predict_options *o
                    options->posterior);
 }
 
-/* What the posterior says where the caller leaves it to it, and the temperature that goes with it. */
+/* A setting more; scale: factor of the stored precisions. */
+static void add_setting(la_predictor *p, la_predictive kind, double scale, double temperature,
+                        double weight) {
+    int at = 0;
+    if (kind == LA_PREDICT_MC && p->samples == 0 && !p->regression)
+        kind = LA_PREDICT_PROBIT;
+    if (la_predict_needs_cov(kind)) {
+        while (at < p->n_scales && p->scales[at] != scale)
+            at++;
+        if (at == p->n_scales)
+            p->scales[p->n_scales++] = scale;
+    }
+    p->settings[p->n_settings++] = (la_predictor_setting){
+        .kind = kind, .scale = at, .temperature = temperature, .weight = weight};
+}
+
+static void add_average(la_predictor *p) {
+    const la_choice *choice = &p->posterior.choice;
+    double stored = choice->candidates[la_choice_laplace(choice)].prior_scale;
+    for (int64_t s = 0; s < choice->n_settings; s++) {
+        const la_setting *one = &choice->settings[s];
+        add_setting(p, la_method_predictive(one->method), one->prior_scale / stored,
+                    one->temperature, one->weight);
+    }
+}
+
+/* The one setting of a predictive, with the temperature that goes with it. */
+static void add_predictive(la_predictor *p) {
+    double temperature = p->posterior.temperature;
+    if (p->predictive == LA_PREDICT_MAP)
+        temperature = 1;
+    if (p->predictive == LA_PREDICT_TEMPERATURE)
+        temperature = p->posterior.choice.candidates[LA_METHOD_TEMPERATURE].temperature;
+    add_setting(p, p->predictive, 1, temperature, 1);
+    p->predictive = p->settings[0].kind;
+}
+
+/* What the posterior says where the caller leaves it to it. */
 static la_status resolve_predictive(la_predictor *p, const la_predict_options *options,
                                     la_error *err) {
-    static const la_predictive of_method[LA_METHODS] = {LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE,
-                                                        LA_PREDICT_MC,  LA_PREDICT_SCALAR,
-                                                        LA_PREDICT_MC,  LA_PREDICT_SCALAR};
     const la_choice *choice = &p->posterior.choice;
     p->regression = p->posterior.noise_variance > 0;
     if (p->regression)
         LA_TRY(resolve_regression(p, options, err));
     if (p->predictive == LA_PREDICT_STORED)
-        p->predictive = choice->guarded ? of_method[choice->method] : LA_PREDICT_MC;
-    if (p->predictive == LA_PREDICT_MC && p->samples == 0 && !p->regression)
-        p->predictive = LA_PREDICT_PROBIT;
+        p->predictive = choice->guarded ? la_method_predictive(choice->method) : LA_PREDICT_MC;
     if (p->predictive == LA_PREDICT_WEIGHTS && p->samples == 0)
         return la_fail(err, LA_USAGE,
                        "--samples 0: networks have no closed form, expected 1 or "
@@ -196,11 +246,14 @@ static la_status resolve_predictive(la_predictor *p, const la_predict_options *o
         return la_fail(err, LA_USAGE,
                        "%s: holds no temperature; fit with --val or --heldout for one",
                        options->posterior);
-    p->temperature = p->posterior.temperature;
-    if (p->predictive == LA_PREDICT_MAP)
-        p->temperature = 1;
-    if (p->predictive == LA_PREDICT_TEMPERATURE)
-        p->temperature = choice->candidates[LA_METHOD_TEMPERATURE].temperature;
+    if (p->predictive == LA_PREDICT_AVERAGE && !choice->n_settings)
+        return la_fail(err, LA_USAGE,
+                       "%s: holds no settings to average; fit with --val or --heldout for them",
+                       options->posterior);
+    if (p->predictive == LA_PREDICT_AVERAGE)
+        add_average(p);
+    else
+        add_predictive(p);
     return LA_OK;
 }
 
@@ -248,6 +301,7 @@ void la_predictor_close(la_predictor *p) {
         free(part->cotangents);
         free(part->cov);
         free(part->tempered);
+        free(part->tempered_cov);
         free(part->states);
         free(part->centre);
         free(part->spread);
@@ -257,6 +311,8 @@ void la_predictor_close(la_predictor *p) {
     la_session_close(&p->session);
     la_posterior_free(&p->posterior);
     la_template_free(p->prompt);
+    free(p->single);
+    free(p->single_memory);
     free(p->basis);
     free(p->workspace);
     free(p);
@@ -287,14 +343,13 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
         part->covariance = NULL;
     }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
-    if (!changed || !la_predict_needs_cov(p->predictive))
+    if (!changed || !needs_cov(p))
         return LA_OK;
-    static const double one = 1;
     la_cov_shape shape = {.max_rows = p->session.batch_rows,
                           .max_tokens = worker->run.max_tokens,
                           .n_rhs = p->session.n_rhs,
-                          .n_scales = 1,
-                          .scales = &one};
+                          .n_scales = p->n_scales,
+                          .scales = p->scales};
     return p->kind->covariance->open(&worker->model, &p->posterior, &shape, &part->covariance, err);
 }
 
@@ -318,12 +373,12 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
     if (p->sampler) {
-        LA_TRY(la_sampler_run(p->sampler, w, batch, p->parts[w].logits, p->temperature,
+        LA_TRY(la_sampler_run(p->sampler, w, batch, p->parts[w].logits, p->settings[0].temperature,
                               p->parts[w].drawn, err));
         worker->seconds_forward += la_seconds() - start;
         return LA_OK;
     }
-    if (la_predict_needs_cov(p->predictive))
+    if (needs_cov(p))
         LA_TRY(covariance(p, w, batch, err));
     worker->seconds_backward += la_seconds() - start;
     return LA_OK;
@@ -331,39 +386,77 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
 
 /* Lets the device draw for the whole batch; false when the host has to. */
 static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logits,
-                           const uint64_t *hashes) {
+                           const double *cov, const uint64_t *hashes) {
     la_backend *be = &p->session.workers[w].backend;
     int64_t c = p->n_classes, m = la_contrasts(c), slice = la_predict_workspace(c);
     la_predictor_part *part = &p->parts[w];
-    if (p->predictive != LA_PREDICT_MC || !part->drawn)
-        return false;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++)
-        la_predict_gaussian(c, logits + i * c, p->basis, part->cov + i * m * m,
+        la_predict_gaussian(c, logits + i * c, p->basis, cov + i * m * m,
                             p->workspace + slice * la_thread_number(), part->centre + i * c,
                             part->spread + i * c * m);
     return be->ops->monte_carlo(be, n, c, part->centre, part->spread, p->samples, p->seed, hashes,
                                 part->drawn);
 }
 
-/* Logits and covariance of the batch divided by the temperature; returns the logits. */
-static const float *temper(const la_predictor *p, int w, int64_t n) {
+/* Logits and covariance of the batch under a setting, divided by its temperature. */
+static void temper(const la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
+                   const float **logits, const double **cov) {
     const la_predictor_part *part = &p->parts[w];
     int64_t c = p->n_classes, m = la_contrasts(c);
-    if (p->temperature == 1)
-        return part->logits;
+    bool reads_cov = la_predict_needs_cov(s->kind);
+    *logits = part->logits;
+    *cov = part->cov + s->scale * n * m * m;
+    if (s->temperature == 1)
+        return;
     for (int64_t i = 0; i < n * c; i++)
-        part->tempered[i] = (float)((double)part->logits[i] / p->temperature);
-    for (int64_t i = 0; i < n * m * m && la_predict_needs_cov(p->predictive); i++)
-        part->cov[i] /= p->temperature * p->temperature;
-    return part->tempered;
+        part->tempered[i] = (float)((double)part->logits[i] / s->temperature);
+    for (int64_t i = 0; i < n * m * m && reads_cov; i++)
+        part->tempered_cov[i] = (*cov)[i] / (s->temperature * s->temperature);
+    *logits = part->tempered;
+    *cov = part->tempered_cov;
+}
+
+/* The batch's answers under one setting. */
+static void answer_setting(la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
+                           const uint64_t *hashes, la_prediction *out) {
+    int64_t c = p->n_classes, m = la_contrasts(c), slice = la_predict_workspace(c);
+    const la_predictor_part *part = &p->parts[w];
+    const float *logits;
+    const double *cov;
+    temper(p, w, n, s, &logits, &cov);
+    bool on_device = s->kind == LA_PREDICT_MC && part->centre;
+    bool is_drawn = p->sampler || (on_device && draw_on_device(p, w, n, logits, cov, hashes));
+    const double *drawn = is_drawn ? part->drawn : NULL;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double *workspace = p->workspace + slice * la_thread_number();
+        la_predict_row(s->kind, c, logits + i * c, p->basis, cov + i * m * m, p->samples, p->seed,
+                       hashes[i], drawn ? drawn + i * (2 * c + 1) : NULL, workspace, &out[i]);
+        if (s->temperature != 1)
+            la_predict_restore(c, part->logits + i * c, s->temperature, &out[i]);
+    }
+}
+
+/* Their mean under all of several settings, in the order of the list. */
+static void answer_average(la_predictor *p, int w, int64_t n, const uint64_t *hashes,
+                           la_prediction *out) {
+    for (int64_t i = 0; i < n; i++)
+        la_predict_mix_start(p->n_classes, &out[i]);
+    for (int s = 0; s < p->n_settings; s++) {
+        answer_setting(p, w, n, &p->settings[s], hashes, p->single);
+        for (int64_t i = 0; i < n; i++)
+            la_predict_mix_add(p->n_classes, p->settings[s].weight, &p->single[i], &out[i]);
+    }
+    for (int64_t i = 0; i < n; i++)
+        la_predict_mix_finish(p->n_classes, &out[i]);
 }
 
 void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
                          la_prediction *out) {
-    int64_t n = batch->n_rows, c = p->n_classes, m = la_contrasts(c);
-    int64_t slice = la_predict_workspace(c);
+    int64_t n = batch->n_rows;
     const la_predictor_part *part = &p->parts[w];
+    const la_adue *head = &p->posterior.adue;
     if (p->regression) {
         for (int64_t i = 0; i < n; i++)
             la_predict_regression(p->predictive, part->logits[i], part->cov + i,
@@ -371,21 +464,13 @@ void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const ui
                                   p->posterior.noise_variance, p->map_variance, &out[i]);
         return;
     }
-    const la_adue *head = &p->posterior.adue;
-    const float *logits = temper(p, w, n);
-    bool is_drawn = p->sampler || draw_on_device(p, w, n, logits, hashes);
-    const double *drawn = is_drawn ? part->drawn : NULL;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        double *workspace = p->workspace + slice * la_thread_number();
-        la_predict_row(p->predictive, c, logits + i * c, p->basis, part->cov + i * m * m,
-                       p->samples, p->seed, hashes[i], drawn ? drawn + i * (2 * c + 1) : NULL,
-                       workspace, &out[i]);
-        if (p->temperature != 1)
-            la_predict_restore(c, part->logits + i * c, p->temperature, &out[i]);
+    if (p->n_settings > 1)
+        answer_average(p, w, n, hashes, out);
+    else
+        answer_setting(p, w, n, &p->settings[0], hashes, out);
+    for (int64_t i = 0; i < n; i++)
         out[i].adue =
-            part->states ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
-    }
+            part->states ? la_adue_score(head, part->states + i * head->width, p->workspace) : NAN;
 }
 
 /* ---- a host program's rows ---- */
@@ -466,13 +551,7 @@ la_status la_predictions_new(int64_t n_classes, int64_t n, la_prediction **answe
     *answers = la_alloc((size_t)n, sizeof **answers, err);
     *memory = la_alloc((size_t)n * each, sizeof **memory, err);
     LA_TRY(err->status);
-    for (int64_t i = 0; i < n; i++) {
-        double *at = *memory + (size_t)i * each;
-        (*answers)[i] = (la_prediction){.probs = at,
-                                        .map_probs = at + c,
-                                        .logits = at + 2 * c,
-                                        .variance = at + 3 * c,
-                                        .logit_cov = at + 4 * c};
-    }
+    for (int64_t i = 0; i < n; i++)
+        (*answers)[i] = la_prediction_at(n_classes, *memory + (size_t)i * each);
     return LA_OK;
 }

@@ -5,12 +5,21 @@
 #include "bayes/curvature.h"
 #include "pipeline/sampler.h"
 
+/* A way from a row's Gaussian to probabilities. An answer is that of one, or the mean of several. */
+typedef struct la_predictor_setting {
+    la_predictive kind;
+    int scale;          /* which of the predictor's scales its covariance is of */
+    double temperature; /* divides logits before softmax; 1: none */
+    double weight;      /* they sum to 1 */
+} la_predictor_setting;
+
 /* What a device's batch leaves for its answers. */
 typedef struct la_predictor_part {
     la_covariance *covariance;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
-    double *cov;                /* [rows, m, m] of the m = la_contrasts(C) */
+    double *cov;                /* [n_scales, batch's rows, m, m] of the m = la_contrasts(C) */
     float *tempered;            /* [rows, C] logits over the temperature */
+    double *tempered_cov;       /* [rows, m, m] covariance over its square */
     float *states;              /* [rows, width] what the error head reads; NULL: there is none */
     /* where the device draws: [rows, C], [rows, C, C-1]; else NULL */
     double *centre, *spread;
@@ -29,7 +38,11 @@ struct la_predictor {
     double map_variance; /* of a regression without a covariance */
     int64_t samples, n_classes;
     uint64_t seed;
-    double temperature;        /* divides logits before softmax; 1: none */
+    la_predictor_setting settings[LA_SETTINGS_MOST];
+    double scales[LA_SETTINGS_MOST]; /* factors of the stored precisions, all different */
+    int n_settings, n_scales;
+    la_prediction *single; /* [rows] answers of one setting of several; NULL: there is one */
+    double *single_memory;
     double *basis, *workspace; /* [C, C-1], a slice a thread */
 };
 

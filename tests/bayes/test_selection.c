@@ -147,27 +147,39 @@ static void draw_labels(held *h, uint64_t seed, double scale, double temperature
 
 /* ---- the rule ---- */
 
-static const int numbers[LA_METHODS] = {0, 1, 1, 1, 2, 2}; /* that a method chooses */
+static const int numbers[LA_METHODS] = {0, 1, 1, 1, 2, 2, 0}; /* that a method chooses */
 
 static double charged(const la_choice *c, int method) {
     return c->candidates[method].nll + (double)numbers[method] / (double)c->n;
 }
 
+/* What would be taken were there no average and no MAP model to stay with. */
+static la_method single(const la_choice *c) {
+    int least = LA_METHOD_MAP;
+    for (int k = 0; k < LA_METHODS; k++)
+        if (k != LA_METHOD_AVERAGE && charged(c, k) < charged(c, least))
+            least = k;
+    return (la_method)least;
+}
+
 static void check_rule(const la_choice *c) {
-    int best = LA_METHOD_MAP, want = LA_METHOD_MAP;
+    int best = LA_METHOD_MAP, want = single(c);
     for (int k = 0; k < LA_METHODS; k++)
         if (c->candidates[k].nll < c->candidates[best].nll)
             best = k;
     assert_true(c->candidates[best].gap == 0 && c->candidates[best].gap_error == 0);
+    const la_candidate *map = &c->candidates[LA_METHOD_MAP];
+    const la_candidate *average = &c->candidates[LA_METHOD_AVERAGE];
     for (int k = 0; k < LA_METHODS; k++) {
         const la_candidate *own = &c->candidates[k];
         if (isnan(own->nll))
             continue;
         assert_true(fabs(own->gap - (own->nll - c->candidates[best].nll)) < 1e-12);
-        if (charged(c, k) < charged(c, want))
-            want = k;
     }
-    if (c->candidates[LA_METHOD_MAP].gap <= c->candidates[LA_METHOD_MAP].gap_error + 1e-6)
+    assert_true(isnan(average->nll) == !c->n_settings);
+    if (!isnan(average->nll))
+        want = LA_METHOD_AVERAGE;
+    if (map->gap <= map->gap_error + 1e-6 || average->nll >= map->nll)
         want = LA_METHOD_MAP;
     assert_int_equal(c->method, want);
 }
@@ -415,7 +427,8 @@ static void temperature_is_found(void **state) {
         held h = make(300, 3, 1, 200 + seed, 3, 1e-3, 0);
         draw_labels(&h, seed, 0, 2);
         la_choice choice = choose(&h);
-        assert_int_equal(choice.method, LA_METHOD_TEMPERATURE);
+        assert_int_equal(choice.method, LA_METHOD_AVERAGE);
+        assert_int_equal(single(&choice), LA_METHOD_TEMPERATURE);
         worst = fmax(worst, off_two(&h, choice.candidates[LA_METHOD_TEMPERATURE].temperature));
         drop(&h);
     }
@@ -438,7 +451,8 @@ static void one_variance_is_a_temperature(void **state) {
         fill_covariances(&h);
         draw_labels(&h, seed, 0, 2);
         la_choice choice = choose(&h);
-        assert_int_equal(numbers[choice.method], 1);
+        assert_int_equal(choice.method, LA_METHOD_AVERAGE);
+        assert_int_equal(numbers[single(&choice)], 1);
         /* they come close to each other */
         assert_true(choice.candidates[LA_METHOD_SCALAR].gap < 0.01);
         assert_true(choice.candidates[LA_METHOD_TEMPERATURE].gap < 0.01);
@@ -465,8 +479,9 @@ static void laplace_is_found(void **state) {
             fill_covariances(&h);
             draw_labels(&h, 10 * k + seed, truths[k], 1);
             la_choice choice = choose(&h);
-            assert_true(choice.method >= LA_METHOD_LAPLACE);
-            double off = log10(choice.candidates[choice.method].prior_scale / truths[k]);
+            assert_int_equal(choice.method, LA_METHOD_AVERAGE);
+            assert_true(single(&choice) >= LA_METHOD_LAPLACE);
+            double off = log10(choice.candidates[single(&choice)].prior_scale / truths[k]);
             worst = fmax(worst, fabs(off));
             mean += off;
             n++;
@@ -476,24 +491,64 @@ static void laplace_is_found(void **state) {
     check_within("likewise, its mean", fabs(mean / n), 0.15);
 }
 
+/* Without variance every Laplace setting is a temperature. Three methods have T = 1 alone, three share
+ * their mass among the others: the average's likelihood from those of softmax(f / T), and its list. */
+static void average_of_temperatures(void **state) {
+    (void)state;
+    double worst = 0, worst_list = 0;
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        held h = make(60, 3, 3, 900 + seed, 2, 1e-4, 0);
+        double nll[TEMPERATURES][60], mean = 0, total[TEMPERATURES] = {0};
+        draw_labels(&h, seed, 0, 1.5);
+        la_choice choice = choose(&h);
+        for (int64_t i = 0; i < 60; i++)
+            for (int u = 0; u < TEMPERATURES; u++)
+                total[u] += nll[u][i] = shrunk_nll(&h, -1, temperature_at(&choice, u), i);
+        for (int64_t i = 0; i < 60; i++) {
+            double sum = 0, p = 0, listed = 0, all = 0, all_sum = 0;
+            for (int u = 0; u < TEMPERATURES; u++) {
+                double mass = u ? 1 / (double)(TEMPERATURES - 1) : 1;
+                double without = mass * exp(total[0] - total[u] + nll[u][i]);
+                double with = mass * exp(total[0] - total[u]);
+                sum += without;
+                p += without * exp(-nll[u][i]);
+                all_sum += with;
+                all += with * exp(-nll[u][i]);
+            }
+            mean -= log(p / sum) / 60;
+            for (int64_t s = 0; s < choice.n_settings; s++)
+                listed += choice.settings[s].weight *
+                          exp(-shrunk_nll(&h, -1, choice.settings[s].temperature, i));
+            worst_list = fmax(worst_list, fabs(listed - all / all_sum) - choice.shortening);
+        }
+        worst = fmax(worst, fabs(mean - choice.candidates[LA_METHOD_AVERAGE].nll));
+        for (int64_t s = 1; s < choice.n_settings; s++)
+            assert_true(choice.settings[s].weight <= choice.settings[s - 1].weight);
+        drop(&h);
+    }
+    check_within("left-out likelihood of the average", worst, 1.7e-8);
+    check_within("what its list is off beyond what it says", worst_list, 4e-8);
+}
+
 /* ---- the rule at work ---- */
 
 /* Among many small sets all of it happens; choose() holds each against the rule. */
 static void the_rule(void **state) {
     (void)state;
     enum { SEEDS = 40 };
-    int simpler = 0, best = 0, by_method[LA_METHODS] = {0};
+    int simpler = 0, best = 0, by_method[LA_METHODS] = {0}, singles[LA_METHODS] = {0};
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         held h = make(40 + 40 * (int64_t)(seed % 4), 2 + (int64_t)(seed % 3), 3, 500 + seed, 3, 3,
                       seed % 2 ? 3 : 1);
         draw_labels(&h, seed, seed % 5 ? 1 : 0, 1 + 0.4 * (double)(seed % 4));
         la_choice choice = choose(&h);
         bool is_best = true;
-        for (int k = 0; k < LA_METHODS; k++)
-            is_best &= !(choice.candidates[k].nll < choice.candidates[choice.method].nll);
+        for (int k = 0; k < LA_METHOD_AVERAGE; k++)
+            is_best &= !(choice.candidates[k].nll < choice.candidates[single(&choice)].nll);
         best += is_best;
         simpler += !is_best;
         by_method[choice.method]++;
+        singles[single(&choice)]++;
         drop(&h);
     }
     print_message("    the best %d times, a simpler one %d times; by method", best, simpler);
@@ -502,13 +557,14 @@ static void the_rule(void **state) {
     print_message("\n");
     assert_true(best > 5 && simpler > 5);
     for (int k = 0; k < LA_METHOD_TEMPERED; k++)
-        assert_true(by_method[k] > 0);
+        assert_true(singles[k] > 0);
+    assert_true(by_method[LA_METHOD_MAP] > 1 && by_method[LA_METHOD_AVERAGE] > 5);
 }
 
 /* The gap and its error, row by row, where the best method has a closed form. */
 static void gaps(void **state) {
     (void)state;
-    static const bool closed[LA_METHODS] = {true, true, false, true, false, true};
+    static const bool closed[LA_METHODS] = {true, true, false, true, false, true, false};
     double worst = 0, worst_error = 0;
     int n = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
@@ -747,6 +803,7 @@ int main(void) {
         cmocka_unit_test(temperature_is_found),
         cmocka_unit_test(one_variance_is_a_temperature),
         cmocka_unit_test(laplace_is_found),
+        cmocka_unit_test(average_of_temperatures),
         cmocka_unit_test(the_rule),
         cmocka_unit_test(gaps),
         cmocka_unit_test(fewer_right_answers),

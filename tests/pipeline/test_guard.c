@@ -111,11 +111,11 @@ static double gap_to(const row_file *rows, const row_answers *a, const row_answe
     return worst;
 }
 
-static const la_predictive predictive_of[LA_METHODS] = {LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE,
-                                                        LA_PREDICT_MC,  LA_PREDICT_SCALAR,
-                                                        LA_PREDICT_MC,  LA_PREDICT_SCALAR};
+static const la_predictive predictive_of[LA_METHODS] = {
+    LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE, LA_PREDICT_MC,     LA_PREDICT_SCALAR,
+    LA_PREDICT_MC,  LA_PREDICT_SCALAR,      LA_PREDICT_AVERAGE};
 
-/* Of what predict does by itself, and of what it is told. */
+/* Of what predict does by itself, and of what it is told; an average has a test of its own. */
 static double check_answers(const char *folder, const char *name, const row_file *rows) {
     la_posterior p = load(folder, name);
     double worst = 0, t = p.temperature;
@@ -125,6 +125,8 @@ static double check_answers(const char *folder, const char *name, const row_file
     row_answers *shown = answer(folder, name, rows, LA_PREDICT_MC);
     for (int k = 0; k < 5; k++) {
         la_predictive kind = kinds[k] == LA_PREDICT_STORED ? stored : kinds[k];
+        if (kind == LA_PREDICT_AVERAGE)
+            continue;
         double by = kind == LA_PREDICT_MAP           ? 1
                     : kind == LA_PREDICT_TEMPERATURE ? p.choice.candidates[1].temperature
                                                      : t;
@@ -358,6 +360,8 @@ static void cross_fitting_against_fits(void **state) {
     assert_true(most > 20 * worst && most > 1e-4);
 }
 
+/* worst: of what one setting says, and of the average, whose weights multiply the likelihoods' rounding
+ * by the number of rows. */
 static void check_same(const la_choice *a, const la_choice *b, double *worst) {
     assert_int_equal(a->method, b->method);
     assert_int_equal(a->n, b->n);
@@ -365,8 +369,9 @@ static void check_same(const la_choice *a, const la_choice *b, double *worst) {
         const la_candidate *x = &a->candidates[k], *y = &b->candidates[k];
         assert_true(x->prior_scale == y->prior_scale);
         assert_true(isnan(x->nll) == isnan(y->nll));
-        *worst = fmax(*worst, relative(x->temperature, y->temperature, 1));
-        *worst = isnan(x->nll) ? *worst : fmax(*worst, fabs(x->nll - y->nll));
+        double *of = worst + (k == LA_METHOD_AVERAGE);
+        *of = fmax(*of, relative(x->temperature, y->temperature, 1));
+        *of = isnan(x->nll) ? *of : fmax(*of, fabs(x->nll - y->nll));
     }
 }
 
@@ -374,7 +379,7 @@ static void order_changes_nothing(void **state) {
     (void)state;
     const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
     row_file rows = with_copies(folder), turned = rows_turned(&rows, 7, 11);
-    double worst = 0;
+    double worst[2] = {0};
     rows_write(&rows, in_case(folder, "rows.jsonl"), true);
     rows_write(&turned, in_case(folder, "turned.jsonl"), true);
     la_fit_options cross = {.prior = LA_PRIOR_MODULE, .heldout = 1},
@@ -382,7 +387,7 @@ static void order_changes_nothing(void **state) {
     la_fit_summary *a = case_fit(folder, "rows.jsonl", "a", cross);
     la_fit_summary *b = case_fit(folder, "turned.jsonl", "b", cross);
     la_fit_summary *again = case_fit(folder, "rows.jsonl", "c", cross);
-    check_same(&a->choice, &b->choice, &worst);
+    check_same(&a->choice, &b->choice, worst);
     assert_memory_equal(a->choice.candidates, again->choice.candidates,
                         sizeof a->choice.candidates);
     assert_int_equal(a->choice.method, again->choice.method);
@@ -394,13 +399,14 @@ static void order_changes_nothing(void **state) {
     again = case_fit(folder, "calib.jsonl", "c", val);
     val.val = "turned.jsonl";
     b = case_fit(folder, "calib.jsonl", "b", val);
-    check_same(&a->choice, &b->choice, &worst);
+    check_same(&a->choice, &b->choice, worst);
     assert_memory_equal(a->choice.candidates, again->choice.candidates,
                         sizeof a->choice.candidates);
     la_fit_summary_free(a);
     la_fit_summary_free(b);
     la_fit_summary_free(again);
-    check_within("choices of rows in another order", worst, 1.3e-6);
+    check_within("choices of rows in another order", worst[0], 1.3e-6);
+    check_within("likewise, of averages", worst[1], 1.2e-6);
 }
 
 /* ---- held-out rows that are not used ---- */
@@ -601,12 +607,14 @@ static void choices_of_tokens(void **state) {
                    ON("calib.jsonl", "a", "--val @/val.jsonl --choice-ids 41,7,93,20,64 --quiet")));
     la_posterior p = load(folder, "a");
     la_error err = {0};
-    static const char *const kinds[LA_METHODS] = {"map",        "temperature",
-                                                  "laplace-mc", "laplace-scalar-probit",
-                                                  "laplace-mc", "laplace-scalar-probit"};
+    static const char *const kinds[LA_METHODS] = {
+        "map",        "temperature",           "laplace-mc", "laplace-scalar-probit",
+        "laplace-mc", "laplace-scalar-probit", "average"};
     for (int method = 0; method < LA_METHODS; method++) {
         p.choice.method = (la_method)method;
         assert_int_equal(la_posterior_save(&p, in_case(folder, "edited"), &err), LA_OK);
+        if (method == LA_METHOD_AVERAGE && !p.choice.n_settings)
+            continue;
         char *text = answers_of(folder, "edited", ""), kind[64];
         snprintf(kind, sizeof kind, "\"confidence_kind\":\"%s\"", kinds[method]);
         expect_note(text, kind, true);
