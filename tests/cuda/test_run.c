@@ -2,6 +2,7 @@
  * under other orders of a kernel's threads, and a line at a time. */
 #include "cuda/emulated.h"
 #include "cuda/predictions.h"
+#include "output/posterior_file.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -194,6 +195,51 @@ static void structures(void **state) {
         check_gap(kinds[i].options, &worst, &kinds[i].limit);
         free(got);
         free(want);
+    }
+}
+
+/* An average, whose settings share a pass and have scales and draws of their own: beside the CPU, and on
+ * two devices. */
+static void averages(void **state) {
+    (void)state;
+    static const struct {
+        const char *curvature;
+        gap limit;
+    } kinds[] = {{"kron", {4.4e-7, 2.4e-6, 1.8e-6}}, {"exact", {4.4e-7, 2.4e-6, 8.8e-6}}};
+    static const la_setting list[] = {{LA_METHOD_LAPLACE, 10, 2, 0.4},
+                                      {LA_METHOD_LAPLACE, 1, 1, 0.3},
+                                      {LA_METHOD_SCALAR, 10, 0.5, 0.2},
+                                      {LA_METHOD_TEMPERATURE, 1, 3, 0.1}};
+    place p = open_model(&models[BERT]);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char options[128];
+        gap worst = {0}, between = {0};
+        la_posterior posterior;
+        la_error err = {0};
+        snprintf(options, sizeof options, "--device cpu --val @/calib.jsonl --curvature %s",
+                 kinds[i].curvature);
+        fit_as(&p, "fitted", options);
+        assert_int_equal(la_posterior_load(in_case(p.folder, "fitted"), &posterior, &err), LA_OK);
+        posterior.choice.method = LA_METHOD_AVERAGE;
+        posterior.choice.candidates[LA_METHOD_AVERAGE].nll = 1;
+        posterior.choice.candidates[LA_METHOD_AVERAGE].accuracy = 0;
+        posterior.choice.n_settings = sizeof list / sizeof *list;
+        memcpy(posterior.choice.settings, list, sizeof list);
+        assert_int_equal(la_posterior_save(&posterior, in_case(p.folder, "posterior"), &err),
+                         LA_OK);
+        la_posterior_free(&posterior);
+        char *want = predict(&p, "posterior", "--samples 300 --device cpu");
+        char *got = predict(&p, "posterior", "--samples 300 --device cuda");
+        char *both = predict_under(&p, "LA_EMULATED_DEVICES=2", "posterior",
+                                   "--samples 300 --device cuda:0,1 --batch-tokens 20");
+        assert_non_null(strstr(got, "\"confidence_kind\":\"average\""));
+        compare_rows(got, want, &worst);
+        compare_rows(both, got, &between);
+        check_gap(kinds[i].curvature, &worst, &kinds[i].limit);
+        check_gap("on two devices", &between, &kinds[i].limit);
+        free(want);
+        free(got);
+        free(both);
     }
 }
 
@@ -599,6 +645,7 @@ int main(void) {
         ON_SEQ(beside_cpu_bf16),
         cmocka_unit_test(predictives),
         cmocka_unit_test(structures),
+        cmocka_unit_test(averages),
         cmocka_unit_test(seeds),
         cmocka_unit_test(twice_the_same),
         ON_BERT(fit_on_several),
