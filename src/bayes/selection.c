@@ -345,14 +345,11 @@ static void choose(const table *t, la_choice *choice) {
 
 /* ---- averaging ---- */
 
-/* The method that a setting of the tables belongs to. */
-static la_method method_of(const table *t, int64_t number) {
-    bool tempered = number % TEMPERATURES != 0;
+/* The family that a setting of the tables belongs to, whatever its temperature. */
+static la_method family_of(const table *t, int64_t number) {
     if (number >= 2 * t->n_grid)
-        return tempered ? LA_METHOD_TEMPERATURE : LA_METHOD_MAP;
-    if (number >= t->n_grid)
-        return tempered ? LA_METHOD_TEMPERED_SCALAR : LA_METHOD_SCALAR;
-    return tempered ? LA_METHOD_TEMPERED : LA_METHOD_LAPLACE;
+        return number == 2 * t->n_grid ? LA_METHOD_MAP : LA_METHOD_TEMPERATURE;
+    return number >= t->n_grid ? LA_METHOD_SCALAR : LA_METHOD_LAPLACE;
 }
 
 static setting setting_of(const table *t, int64_t number) {
@@ -360,18 +357,18 @@ static setting setting_of(const table *t, int64_t number) {
     return (setting){in_grid / TEMPERATURES, (int)(in_grid % TEMPERATURES)};
 }
 
-/* Every method has the same mass, spread evenly over its settings that are admitted. */
+/* Every family has the same mass, spread evenly over its settings that are admitted. */
 static void set_prior(const table *t, double *prior) {
     int64_t counts[LA_METHODS] = {0};
     for (int64_t s = 0; s < n_all(t); s++) {
         bool admitted;
-        right_of(t, method_of(t, s), setting_of(t, s), &admitted);
+        right_of(t, family_of(t, s), setting_of(t, s), &admitted);
         prior[s] = admitted;
-        counts[method_of(t, s)] += admitted;
+        counts[family_of(t, s)] += admitted;
     }
     for (int64_t s = 0; s < n_all(t); s++)
         if (prior[s] > 0)
-            prior[s] = 1 / (double)counts[method_of(t, s)];
+            prior[s] = 1 / (double)counts[family_of(t, s)];
 }
 
 /* probabilities p[C] of a row under a setting of the list */
@@ -410,17 +407,12 @@ static void average_row(table *t, const double *basis, int64_t i, workspace *w) 
 
 /* The list goes into the choice, the heaviest first. */
 static void put_list(const table *t, la_choice *choice) {
-    static const la_method parts[LA_METHODS] = {
-        [LA_METHOD_MAP] = LA_METHOD_MAP,          [LA_METHOD_TEMPERATURE] = LA_METHOD_TEMPERATURE,
-        [LA_METHOD_LAPLACE] = LA_METHOD_LAPLACE,  [LA_METHOD_SCALAR] = LA_METHOD_SCALAR,
-        [LA_METHOD_TEMPERED] = LA_METHOD_LAPLACE, [LA_METHOD_TEMPERED_SCALAR] = LA_METHOD_SCALAR,
-    };
     choice->n_settings = t->list.n;
     choice->shortening = t->list.difference;
     for (int64_t j = 0; j < t->list.n; j++) {
-        la_method method = method_of(t, t->list.setting[j]);
+        la_method method = family_of(t, t->list.setting[j]);
         setting s = setting_of(t, t->list.setting[j]);
-        la_setting one = {.method = parts[method],
+        la_setting one = {.method = method,
                           .prior_scale = methods[method].laplace ? t->rows->scales[s.scale] : 1,
                           .temperature = t->temperatures[s.temperature],
                           .weight = t->list.weight[j]};

@@ -1,6 +1,6 @@
-/* Choosing the scale of the prior precisions and a temperature by the predictive log likelihood of
- * held-out rows, and the guard: Laplace is used where it beats the model as it is and temperature
- * scaling by more than chance, and nothing simpler would do.
+/* Choosing scales of the prior precisions and temperatures by the predictive log likelihood of held-out
+ * rows, and the guard: the model answers as it is, unless they say more surely than chance that it should
+ * not; then all settings answer, weighted by their likelihood, as no few hundred rows tell the best.
  *
  * Scaling the curvature by c and the prior by k is one more degree of freedom of the covariance:
  * (c H + k lambda)^-1 = (H + (k / c) lambda)^-1 / c. */
@@ -32,13 +32,16 @@ void la_selection_scales(double *scales);
 enum { LA_SELECTION_TEMPERATURES = 18 };
 void la_selection_temperatures(double scaling, double *temperatures);
 
-/* Sets the best candidate of every method, and the settings of the average. A Monte Carlo setting that
- * answers fewer rows right than the MAP model, by more than the standard error of that or 0.5 % of the
- * rows, is none, nor is such an average; a method without one has a NaN nll. The MAP model is chosen when
- * its likelihood is not worse than the best one's by more than the standard error of the difference, or
- * than the average's left-out one; else the average (average.h; every method has the same prior mass,
- * spread evenly over its settings), or, where it is none, the method whose likelihood is best, one unit
- * of log likelihood being charged for every number it chooses (temperature, scale). */
+/* Sets the best candidate of every method, and the settings of the average (average.h): MAP, the
+ * temperatures, Monte Carlo and the scalar probit each have the same prior mass, spread evenly over their
+ * settings. A Monte Carlo setting that answers fewer rows right than the MAP model, by more than the
+ * standard error of that or 0.5 % of the rows, is none, nor is such an average; a method without one has
+ * a NaN nll.
+ *
+ * The MAP model is chosen when its likelihood is not worse than the best one's by more than the standard
+ * error of the difference, or not worse than the average's, which is left out (average.h). Else the
+ * average is; or, where there is none, the method whose likelihood is best, one unit of log likelihood
+ * being charged for every number it chooses (temperature, scale). */
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
 
 /* The Laplace method that is best so: the chosen one, where a Laplace method was chosen. Its scale is

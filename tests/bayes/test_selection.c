@@ -491,8 +491,9 @@ static void laplace_is_found(void **state) {
     check_within("likewise, its mean", fabs(mean / n), 0.15);
 }
 
-/* Without variance every Laplace setting is a temperature. Three methods have T = 1 alone, three share
- * their mass among the others: the average's likelihood from those of softmax(f / T), and its list. */
+/* Without variance every Laplace setting is a temperature. The MAP model has T = 1 alone, temperature
+ * scaling shares its mass among the others, the two kinds of Laplace among all: the average's likelihood
+ * from those of softmax(f / T), and its list. */
 static void average_of_temperatures(void **state) {
     (void)state;
     double worst = 0, worst_list = 0;
@@ -507,7 +508,7 @@ static void average_of_temperatures(void **state) {
         for (int64_t i = 0; i < 60; i++) {
             double sum = 0, p = 0, listed = 0, all = 0, all_sum = 0;
             for (int u = 0; u < TEMPERATURES; u++) {
-                double mass = u ? 1 / (double)(TEMPERATURES - 1) : 1;
+                double mass = (u ? 1 / (double)(TEMPERATURES - 1) : 1) + 2 / (double)TEMPERATURES;
                 double without = mass * exp(total[0] - total[u] + nll[u][i]);
                 double with = mass * exp(total[0] - total[u]);
                 sum += without;
