@@ -338,8 +338,7 @@ static void choose(const table *t, la_choice *choice) {
     choice->method = (la_method)least;
     if (isfinite(all[LA_METHOD_AVERAGE].nll))
         choice->method = LA_METHOD_AVERAGE;
-    if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING ||
-        all[LA_METHOD_AVERAGE].nll >= all[LA_METHOD_MAP].nll)
+    if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING)
         choice->method = LA_METHOD_MAP;
 }
 
