@@ -1,6 +1,7 @@
 #include "text/pretokenizer.h"
 #include "text/bytelevel.h"
 #include "text/unicode.h"
+#include "text/unicode_scripts.h"
 
 #include <string.h>
 
@@ -106,6 +107,7 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
         {"FixedLength", LA_SPLIT_LENGTH},
         {"ByteLevel", LA_SPLIT_BYTES},
         {"Metaspace", LA_SPLIT_METASPACE},
+        {"UnicodeScripts", LA_SPLIT_SCRIPTS},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(kinds[i].type, type)) {
@@ -318,6 +320,23 @@ static la_status split_metaspace(const splitting *s, int index, piece text) {
     return LA_OK;
 }
 
+/* Before a character of another script than the last one that had a script. What comes before the first
+ * that has one is lost, as in the tokenizers package. */
+static la_status split_by_script(const splitting *s, int index, piece text) {
+    size_t from = text.n;
+    int last = 0;
+    for (size_t at = 0, next = 0; at < text.n; at = next) {
+        int script = la_unicode_script(la_utf8_next(text.data, &next));
+        if (!script || script == last)
+            continue;
+        if (last)
+            LA_TRY(split(s, index + 1, part_of(text, from, at)));
+        from = at;
+        last = script;
+    }
+    return from < text.n ? split(s, index + 1, part_of(text, from, text.n)) : LA_OK;
+}
+
 static la_status split(const splitting *s, int index, piece text) {
     if (!text.n)
         return LA_OK;
@@ -337,6 +356,8 @@ static la_status split(const splitting *s, int index, piece text) {
         return split_bytes(s, index, text);
     case LA_SPLIT_METASPACE:
         return split_metaspace(s, index, text);
+    case LA_SPLIT_SCRIPTS:
+        return split_by_script(s, index, text);
     default:
         return split_by_class(s, index, text);
     }

@@ -16,7 +16,8 @@ typedef enum la_splitter {
     LA_SPLIT_PATTERN,
     LA_SPLIT_LENGTH,
     LA_SPLIT_BYTES,
-    LA_SPLIT_METASPACE
+    LA_SPLIT_METASPACE,
+    LA_SPLIT_SCRIPTS
 } la_splitter;
 
 /* What becomes of the matches of a pattern; the order is that of the names in pretokenizer.c. */

@@ -144,6 +144,7 @@ def variants():
         yield "normalizer " + name, {"normalizer": normalizer}
     for name, pre in [
             ("bert", t("BertPreTokenizer")), ("white-space", t("WhitespaceSplit")), ("whitespace", t("Whitespace")),
+            ("scripts", t("UnicodeScripts")), ("scripts-words", pres(t("UnicodeScripts"), t("Whitespace"))),
             ("digits", t("Digits", individual_digits=False)), ("digits-each", t("Digits", individual_digits=True)),
             ("delimiter", t("CharDelimiterSplit", delimiter="é")), ("length", t("FixedLength", length=3)),
             ("gpt2", byte_level(False, True)), ("gpt2-space", byte_level(True, True)), ("bytes", byte_level(True, False)),

@@ -105,9 +105,9 @@ static void unsupported_parts(void **state) {
          "0}"
          "}}",
          "Rot13"},
-        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"WordPiece\","
+        {"{\"pre_tokenizer\":{\"type\":\"ByVowels\"},\"model\":{\"type\":\"WordPiece\","
          "\"vocab\":{\"a\":0}}}",
-         "UnicodeScripts"},
+         "ByVowels"},
         {"{\"post_processor\":{\"type\":\"Postscript\"},\"model\":{\"type\":\"WordPiece\","
          "\"vocab\":{\"a\":0}}}",
          "Postscript"},
