@@ -15,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const cases[] = {"bert-regression", "roberta-regression", "electra-regression",
-                                    "distilbert-regression"};
+static const char *const cases[] = {"bert-regression",       "roberta-regression",
+                                    "electra-regression",    "distilbert-regression",
+                                    "modernbert-regression", "deberta-regression"};
 
 typedef struct structure {
     const char *name; /* in expected.json */

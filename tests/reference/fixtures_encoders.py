@@ -251,6 +251,27 @@ def distilbert_regression(folder, rnd):
     return regression(folder, rnd, distilbert_config(**labels(1)), ["q_lin", "v_lin"], ["pre_classifier", "classifier"], head_std=0.15)
 
 
+def modernbert_regression(folder, rnd):
+    """One output behind a head that is trained as well, of the pooled mean."""
+    cfg = dict(
+        architectures=["ModernBertForMaskedLM"], model_type="modernbert", vocab_size=97, hidden_size=32, num_attention_heads=4,
+        num_hidden_layers=2, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=False,
+        attention_bias=False, mlp_bias=False, classifier_bias=False, classifier_pooling="mean", classifier_activation="gelu",
+        global_rope_theta=160000.0, local_rope_theta=10000.0, global_attn_every_n_layers=2, local_attention=8, pad_token_id=0,
+        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(1),
+    )
+    return regression(folder, rnd, cfg, ["Wqkv", "Wo"], ["head", "classifier"], head_std=0.15)
+
+
+def deberta_regression(folder, rnd):
+    """One output behind a pooler that is trained as well."""
+    cfg = deberta_config(
+        share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
+        num_hidden_layers=2, **labels(1),
+    )
+    return regression(folder, rnd, cfg, ["query_proj", "value_proj"], ["pooler", "classifier"], head_std=0.15)
+
+
 def deberta_token(folder, rnd):
     """Distances seen from tokens anywhere in the row."""
     cfg = deberta_config(
@@ -286,4 +307,6 @@ MADE = {
     "camembert": (camembert, 214),
     "electra-regression": (electra_regression, 215),
     "distilbert-regression": (distilbert_regression, 216),
+    "modernbert-regression": (modernbert_regression, 217),
+    "deberta-regression": (deberta_regression, 218),
 }
