@@ -208,7 +208,7 @@ static void scalar_probit(int64_t n_classes, const double *centre, const double 
     double trace = 0;
     for (int64_t c = 0; c < n_classes; c++)
         trace += cov[c * n_classes + c];
-    double shrink = 1 / sqrt(1 + M_PI / 8 * la_pair_variance(n_classes, trace));
+    double shrink = la_probit_shrink(1, la_pair_variance(n_classes, trace));
     for (int64_t c = 0; c < n_classes; c++)
         scaled[c] = centre[c] * shrink;
     softmax(n_classes, scaled, out->probs);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 
+#include <math.h>
 #include <stdbool.h>
 
 /* Directions of the logits that a prediction reads: C - 1, as softmax does not see a common shift; the
@@ -31,6 +32,12 @@ static inline la_prediction la_prediction_at(int64_t n_classes, double *memory) 
                            .logits = memory + 2 * n_classes,
                            .variance = memory + 3 * n_classes,
                            .logit_cov = memory + 4 * n_classes};
+}
+
+/* What the probit approximation of f / temperature multiplies f by, f's differences having this
+ * variance. */
+static inline double la_probit_shrink(double temperature, double variance) {
+    return 1 / sqrt(temperature * temperature + M_PI / 8 * variance);
 }
 
 /* Doubles of workspace that la_predict_row needs. */

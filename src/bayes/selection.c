@@ -84,7 +84,7 @@ static void mean_softmax(int64_t c, const float *logits, const float *draws, flo
 /* -log of the label's probability under the scalar probit (predictive.c) of f / T */
 static double scalar_nll(int64_t c, const double *centre, double variance, double temperature,
                          int64_t label) {
-    double shrink = 1 / sqrt(temperature * temperature + M_PI / 8 * variance);
+    double shrink = la_probit_shrink(temperature, variance);
     double top = centre[0], sum = 0;
     for (int64_t k = 1; k < c; k++)
         top = centre[k] > top ? centre[k] : top;
@@ -384,7 +384,7 @@ static void list_probs(const table *t, const double *basis, int64_t i, int64_t n
     }
     if (number < 2 * t->n_grid)
         variance = of_scale;
-    double shrink = 1 / sqrt(temperature * temperature + M_PI / 8 * variance);
+    double shrink = la_probit_shrink(temperature, variance);
     double top = w->centre[top_of(c, w->centre)];
     for (int64_t k = 0; k < c; k++)
         sum += w->p[k] = exp((w->centre[k] - top) * shrink);

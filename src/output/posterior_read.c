@@ -54,6 +54,11 @@ static la_status get_number(const reader *r, const char *name, double *value) {
     return isfinite(*value) ? LA_OK : bad(r, name, "is not finite");
 }
 
+static la_status get_positive(const reader *r, const char *name, double *value) {
+    LA_TRY(get_number(r, name, value));
+    return *value > 0 ? LA_OK : bad(r, name, "is not positive");
+}
+
 /* A string of fixed length, of at most a MiB, from pool. */
 static la_status get_text(const reader *r, const char *name, la_pool *pool, const char **text) {
     if (H5Aexists(r->group, name) <= 0)
@@ -180,8 +185,7 @@ static la_status get_task(const reader *r, la_posterior *p) {
                        "%s: is of task \"%s\", which this laplora does not know; update it",
                        r->path, task);
     LA_TRY(get_int(r, "n_classes", 1, 1, &p->n_classes));
-    LA_TRY(get_number(r, "noise_variance", &p->noise_variance));
-    return p->noise_variance > 0 ? LA_OK : bad(r, "noise_variance", "is not positive");
+    return get_positive(r, "noise_variance", &p->noise_variance);
 }
 
 static la_status get_root(const reader *r, la_posterior *p) {
@@ -217,9 +221,7 @@ static la_status get_root(const reader *r, la_posterior *p) {
     LA_TRY(get_number(r, "prior_precision", &p->prior_precision));
     p->temperature = 1; /* schema 1.0 had none */
     if (H5Aexists(r->group, "temperature") > 0)
-        LA_TRY(get_number(r, "temperature", &p->temperature));
-    if (!(p->temperature > 0))
-        return bad(r, "temperature", "is not positive");
+        LA_TRY(get_positive(r, "temperature", &p->temperature));
     LA_TRY(get_int(r, "rank", 0, SIDE_MAX, &p->rank_asked));
     LA_TRY(get_int(r, "n_rows", 1, INT64_MAX, &p->n_rows));
     LA_TRY(get_int(r, "n_tokens", 1, INT64_MAX, &p->n_tokens));
@@ -329,11 +331,6 @@ static la_status get_spectrum(const reader *parent, int64_t number, la_posterior
     return status;
 }
 
-static la_status get_positive(const reader *r, const char *name, double *value) {
-    LA_TRY(get_number(r, name, value));
-    return *value > 0 ? LA_OK : bad(r, name, "is not positive");
-}
-
 /* A setting is of a method that has no temperature in its name: it says its own. */
 static la_status get_setting(const reader *r, la_posterior *p, la_setting *s) {
     int method = 0;
@@ -414,9 +411,7 @@ static la_status get_choice_group(const reader *root, la_posterior *p) {
             if (!regression || numbers[i] != &c->accuracy)
                 status = get_number(&one, la_candidate_figures[i], numbers[i]);
         if (regression && status == LA_OK)
-            status = get_number(&one, "noise_variance", &c->noise_variance);
-        if (regression && status == LA_OK && !(c->noise_variance > 0))
-            status = bad(&one, "noise_variance", "is not positive");
+            status = get_positive(&one, "noise_variance", &c->noise_variance);
         H5Gclose(one.group);
         if (status == LA_OK && !(c->temperature > 0))
             status = bad(&r, la_method_names[k], "has a temperature that is not positive");

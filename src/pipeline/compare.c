@@ -112,6 +112,12 @@ static bool has_trained_last_layer(const la_model *model) {
            model->blocks[model->head[model->n_head - 1].block].wanted;
 }
 
+/* What the adapter is, where TFB does not know it. */
+static const char *title_of(const la_adapter *adapter) {
+    const char *type = adapter->kind->peft_type;
+    return adapter->next ? "one of several adapters" : type ? type : "of the `adapters` library";
+}
+
 /* What was asked for by name and cannot be had is an error, not a row less. */
 static la_status check_possible(const comparing *c, la_error *err) {
     static const char *const by_held_out[] = {"temperature", "vector", "guard"};
@@ -134,14 +140,8 @@ static la_status check_possible(const comparing *c, la_error *err) {
         return la_fail(err, LA_BAD_INPUT,
                        "--methods last-layer: the adapter holds no trained head (modules_to_save)");
     if (listed(o->methods, "tfb") && !la_tfb_possible(model))
-        return la_fail(err, LA_UNSUPPORTED, "--methods tfb: is for LoRA, and %s is %s%s",
-                       model->adapter.config_path,
-                       model->adapter.next              ? "one of several adapters"
-                       : model->adapter.kind->peft_type ? "of peft_type "
-                                                        : "of the `adapters` library",
-                       model->adapter.next || !model->adapter.kind->peft_type
-                           ? ""
-                           : model->adapter.kind->peft_type);
+        return la_fail(err, LA_UNSUPPORTED, "--methods tfb: is for LoRA, and %s is %s",
+                       model->adapter.config_path, title_of(&model->adapter));
     return LA_OK;
 }
 

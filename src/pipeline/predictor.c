@@ -454,7 +454,7 @@ static void answer_average(la_predictor *p, int w, int64_t n, const uint64_t *ha
 
 void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
                          la_prediction *out) {
-    int64_t n = batch->n_rows;
+    int64_t n = batch->n_rows, slice = la_predict_workspace(p->n_classes);
     const la_predictor_part *part = &p->parts[w];
     const la_adue *head = &p->posterior.adue;
     if (p->regression) {
@@ -468,9 +468,12 @@ void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const ui
         answer_average(p, w, n, hashes, out);
     else
         answer_setting(p, w, n, &p->settings[0], hashes, out);
-    for (int64_t i = 0; i < n; i++)
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        double *workspace = p->workspace + slice * la_thread_number();
         out[i].adue =
-            part->states ? la_adue_score(head, part->states + i * head->width, p->workspace) : NAN;
+            part->states ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
+    }
 }
 
 /* ---- a host program's rows ---- */

@@ -5,6 +5,7 @@
 #include "bayes/selection.h"
 #include "output/posterior_file.h"
 #include "support/faults.h"
+#include "support/posterior_files.h"
 #include "support/row_files.h"
 
 #include <hdf5.h>
@@ -28,20 +29,6 @@ static row_answers *answer_by(const char *folder, const char *posterior, const r
 static row_answers *answer(const char *folder, const char *posterior, const row_file *rows,
                            la_predictive predictive) {
     return answer_by(folder, posterior, rows, predictive, (la_run_options){0});
-}
-
-static la_posterior load(const char *folder, const char *name) {
-    la_posterior p;
-    la_error err = {0};
-    if (la_posterior_load(in_case(folder, name), &p, &err) != LA_OK)
-        fail_msg("%s", err.message);
-    return p;
-}
-
-static void save(la_posterior *p, const char *folder, const char *name) {
-    la_error err = {0};
-    if (la_posterior_save(p, in_case(folder, name), &err) != LA_OK)
-        fail_msg("%s", err.message);
 }
 
 /* A classifier of three classes and held-out rows that want it less sure: fitted to "guarded". */
@@ -85,7 +72,7 @@ static void set_list(la_posterior *p) {
 /* As if a fit had chosen one of them: other precisions, another temperature, another method. */
 static row_answers *single(const char *folder, const la_setting *s, double start,
                            const row_file *rows, la_run_options run) {
-    la_posterior p = load(folder, "guarded");
+    la_posterior p = case_load(folder, "guarded");
     bool laplace = s->method == LA_METHOD_LAPLACE || s->method == LA_METHOD_SCALAR;
     for (int64_t b = 0; b < p.n_blocks; b++)
         p.blocks[b].prior_precision = start * (laplace ? s->prior_scale : 1);
@@ -93,7 +80,7 @@ static row_answers *single(const char *folder, const la_setting *s, double start
     p.choice.n_settings = 0;
     p.choice.candidates[LA_METHOD_TEMPERATURE].temperature = s->temperature;
     p.temperature = s->temperature;
-    save(&p, folder, "single");
+    case_save(&p, folder, "single");
     la_posterior_free(&p);
     return answer_by(folder, "single", rows, LA_PREDICT_STORED, run);
 }
@@ -151,7 +138,7 @@ static void check_row(const la_prediction *got, row_answers *const *parts, const
 
 static void check_mean(const char *folder, const char *name, const row_file *rows,
                        la_run_options run, gaps *worst) {
-    la_posterior p = load(folder, name);
+    la_posterior p = case_load(folder, name);
     double start =
         p.blocks[0].prior_precision / p.choice.candidates[la_choice_laplace(&p.choice)].prior_scale;
     row_answers *parts[LA_SETTINGS_MOST] = {0};
@@ -183,17 +170,17 @@ static void mean_of_singles(void **state) {
         gaps own = {0};
         const char *folder = open_bert((la_curvature)k, NULL, &test);
         check_mean(folder, "guarded", &test, (la_run_options){0}, &own);
-        la_posterior p = load(folder, "guarded");
+        la_posterior p = case_load(folder, "guarded");
         print_message("    %s: %lld settings, probabilities %.1e off\n", la_curvature_names[k],
                       (long long)p.choice.n_settings, own.probs);
         raise(&worst, &own);
         set_list(&p);
-        save(&p, folder, "edited");
+        case_save(&p, folder, "edited");
         check_mean(folder, "edited", &test, (la_run_options){0}, &worst);
         for (int64_t s = 0; s < p.choice.n_settings; s++)
             if (p.choice.settings[s].method == LA_METHOD_SCALAR)
                 p.choice.settings[s].method = LA_METHOD_LAPLACE;
-        save(&p, folder, "edited");
+        case_save(&p, folder, "edited");
         check_mean(folder, "edited", &test, (la_run_options){0}, &worst);
         la_posterior_free(&p);
     }
@@ -257,29 +244,6 @@ static void same_lists(const la_choice *a, const la_choice *b) {
     }
 }
 
-static void set_number(hid_t group, const char *name, double value) {
-    hid_t attribute = H5Aopen(group, name, H5P_DEFAULT);
-    assert_true(attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_DOUBLE, &value) >= 0);
-    H5Aclose(attribute);
-}
-
-static void set_count(hid_t group, const char *name, int64_t value) {
-    hid_t attribute = H5Aopen(group, name, H5P_DEFAULT);
-    assert_true(attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_INT64, &value) >= 0);
-    H5Aclose(attribute);
-}
-
-static void set_text(hid_t group, const char *name, const char *text) {
-    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
-    assert_true(H5Adelete(group, name) >= 0);
-    H5Tset_size(type, strlen(text) + 1);
-    hid_t attribute = H5Acreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(attribute >= 0 && H5Awrite(attribute, type, text) >= 0);
-    H5Aclose(attribute);
-    H5Sclose(space);
-    H5Tclose(type);
-}
-
 typedef struct damage {
     const char *group, *name; /* in choice/ */
     double number;
@@ -334,10 +298,10 @@ static void damaged(void **state) {
     (void)state;
     row_file test;
     const char *folder = open_bert(LA_CURVATURE_KRON, NULL, &test);
-    la_posterior p = load(folder, "guarded"), q;
+    la_posterior p = case_load(folder, "guarded"), q;
     set_list(&p);
-    save(&p, folder, "whole");
-    q = load(folder, "whole");
+    case_save(&p, folder, "whole");
+    q = case_load(folder, "whole");
     same_lists(&p.choice, &q.choice);
     la_posterior_free(&p);
     la_posterior_free(&q);
@@ -374,20 +338,20 @@ static void older_file(void **state) {
     const char *folder = open_bert(LA_CURVATURE_KRON, NULL, &test);
     la_error err = {0};
     for (int method = 0; method < LA_METHOD_AVERAGE; method++) {
-        la_posterior p = load(folder, "guarded"), q;
+        la_posterior p = case_load(folder, "guarded"), q;
         p.choice.method = (la_method)method;
-        save(&p, folder, "newer");
+        case_save(&p, folder, "newer");
         char *want = rows_of(folder, "newer");
         p.choice.n_settings = 0;
         p.choice.candidates[LA_METHOD_AVERAGE].nll = NAN;
-        save(&p, folder, "older");
+        case_save(&p, folder, "older");
         hid_t file = H5Fopen(in_case(folder, "older"), H5F_ACC_RDWR, H5P_DEFAULT);
         assert_true(H5Lexists(file, "choice/settings", H5P_DEFAULT) == 0);
         assert_true(H5Lexists(file, "choice/average", H5P_DEFAULT) == 0);
         set_count(file, "schema_minor", 3);
         H5Fclose(file);
         assert_int_equal(la_posterior_seal(in_case(folder, "older"), &err), LA_OK);
-        q = load(folder, "older");
+        q = case_load(folder, "older");
         assert_true(q.choice.guarded && !q.choice.n_settings);
         assert_int_equal(q.choice.method, method);
         assert_true(isnan(q.choice.candidates[LA_METHOD_AVERAGE].nll));
@@ -416,7 +380,7 @@ static void program(void **state) {
                             "fit --base @/base --adapter @/adapter --data @/calib.jsonl --val "
                             "@/val.jsonl --out @/again --json",
                             NULL);
-    la_posterior p = load(folder, "again");
+    la_posterior p = case_load(folder, "again");
     json_t *fit = json_loads(done.out, 0, NULL);
     assert_true(done.code == 0 && fit);
     char piece[64];

@@ -6,6 +6,7 @@
 #include "pipeline/error_head.h"
 #include "pipeline/predict.h"
 #include "support/parity.h"
+#include "support/posterior_files.h"
 #include "support/tensors.h"
 
 #include <hdf5.h>
@@ -452,23 +453,6 @@ static void saved_and_loaded(void **state) {
 }
 
 /* ---- damage ---- */
-
-static void set_number(hid_t group, const char *name, double value) {
-    hid_t attribute = H5Aopen(group, name, H5P_DEFAULT);
-    assert_true(attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_DOUBLE, &value) >= 0);
-    H5Aclose(attribute);
-}
-
-static void set_text(hid_t group, const char *name, const char *text) {
-    assert_true(H5Adelete(group, name) >= 0);
-    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
-    H5Tset_size(type, strlen(text) + 1);
-    hid_t attribute = H5Acreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(attribute >= 0 && H5Awrite(attribute, type, text) >= 0);
-    H5Aclose(attribute);
-    H5Sclose(space);
-    H5Tclose(type);
-}
 
 /* An array in the place of another, all zeros. */
 static void reshape(hid_t group, const char *name, int rank, hsize_t rows, hsize_t cols) {

@@ -6,6 +6,7 @@
 #include "bayes/selection.h"
 #include "output/posterior_file.h"
 #include "support/faults.h"
+#include "support/posterior_files.h"
 #include "support/row_files.h"
 
 #include <math.h>
@@ -43,14 +44,6 @@ static const char *open_bert(la_prior_kind prior, la_curvature curvature) {
         folder, "calib.jsonl", "plain",
         (la_fit_options){.prior = prior, .curvature = curvature, .select = LA_SELECT_NONE}));
     return folder;
-}
-
-static la_posterior load(const char *folder, const char *name) {
-    la_posterior p;
-    la_error err = {0};
-    if (la_posterior_load(in_case(folder, name), &p, &err) != LA_OK)
-        fail_msg("%s", err.message);
-    return p;
 }
 
 /* ---- what predict makes of a choice ---- */
@@ -117,7 +110,7 @@ static const la_predictive predictive_of[LA_METHODS] = {
 
 /* Of what predict does by itself, and of what it is told; an average has a test of its own. */
 static double check_answers(const char *folder, const char *name, const row_file *rows) {
-    la_posterior p = load(folder, name);
+    la_posterior p = case_load(folder, name);
     double worst = 0, t = p.temperature;
     la_predictive stored = predictive_of[p.choice.method];
     static const la_predictive kinds[] = {LA_PREDICT_STORED, LA_PREDICT_MAP, LA_PREDICT_MC,
@@ -171,7 +164,7 @@ static void choice_is_applied(void **state) {
         rows_write(&held, in_case(folder, "val.jsonl"), true);
         options.val = "val.jsonl";
         la_fit_summary *summary = case_fit(folder, "calib.jsonl", "guarded", options);
-        la_posterior p = load(folder, "guarded"), plain = load(folder, "plain");
+        la_posterior p = case_load(folder, "guarded"), plain = case_load(folder, "plain");
         assert_false(plain.choice.guarded);
         assert_true(plain.temperature == 1);
         assert_true(p.choice.guarded && !p.choice.cross && p.choice.n == 60);
@@ -226,7 +219,7 @@ static void candidates_against_fits(void **state) {
         const char *folder = open_bert(LA_PRIOR_GLOBAL, (la_curvature)k);
         row_file held = labelled(folder, 3, 40, 2);
         rows_write(&held, in_case(folder, "val.jsonl"), true);
-        la_posterior plain = load(folder, "plain");
+        la_posterior plain = case_load(folder, "plain");
         la_fit_summary *summary = case_fit(folder, "calib.jsonl", "guarded",
                                            (la_fit_options){.curvature = (la_curvature)k,
                                                             .prior = LA_PRIOR_GLOBAL,
@@ -332,7 +325,7 @@ static void cross_fitting_against_fits(void **state) {
         options.select = LA_SELECT_AUTO;
         options.heldout = 1;
         la_fit_summary *crossed = case_fit(folder, "rows.jsonl", "crossed", options);
-        la_posterior p = load(folder, "crossed");
+        la_posterior p = case_load(folder, "crossed");
         assert_true(p.choice.guarded && p.choice.cross && p.choice.n == rows.n);
         assign_folds(&rows, false, fold);
         assign_folds(&rows, true, dealt);
@@ -524,7 +517,7 @@ static void signs_line(const char *folder, const char *posterior, const row_file
     row_answers *a = rows_answer(rows, (la_predict_options){.posterior = in_case(folder, posterior),
                                                             .predictive = LA_PREDICT_MC,
                                                             .samples = 200});
-    la_posterior p = load(folder, posterior);
+    la_posterior p = case_load(folder, posterior);
     double accuracy = 0, confidence = 0, map = 0, leverage = 0;
     for (int64_t i = 0; i < rows->n; i++) {
         int64_t top = 0;
@@ -601,7 +594,7 @@ static void choices_of_tokens(void **state) {
     rows_write(&held, in_case(folder, "val.jsonl"), true);
     free(run_notes(folder,
                    ON("calib.jsonl", "a", "--val @/val.jsonl --choice-ids 41,7,93,20,64 --quiet")));
-    la_posterior p = load(folder, "a");
+    la_posterior p = case_load(folder, "a");
     la_error err = {0};
     static const char *const kinds[LA_METHODS] = {
         "map",        "temperature",           "laplace-mc", "laplace-scalar-probit",

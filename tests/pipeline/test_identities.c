@@ -5,7 +5,7 @@
 #include "bayes/curvature.h"
 #include "bayes/predictive.h"
 #include "pipeline/session.h"
-#include "support/support.h"
+#include "support/parity.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +18,8 @@ enum { CLASSES_MAX = 8, ROWS_MAX = 64 };
 
 typedef struct model {
     char base[512], adapter[512], calib[512], test[512], posterior[512];
-    const char *choice_ids, *adapters;
+    char adapters[128]; /* names, "" where there is one */
+    const char *choice_ids;
 } model;
 
 static model open_model(const char *name) {
@@ -28,12 +29,11 @@ static model open_model(const char *name) {
     char path[256];
     if (small)
         m.choice_ids = "12,50,33";
-    if (!strcmp(name, "mixed-bert"))
-        m.adapters = "inner,scale,outer";
     snprintf(path, sizeof path, "parity/%s", name);
     const char *root = fixture(path);
     snprintf(m.base, sizeof m.base, "%.400s/base", root);
     snprintf(m.adapter, sizeof m.adapter, "%.400s/adapter", root);
+    parity_adapter_names(m.adapter, m.adapters);
     snprintf(m.calib, sizeof m.calib, "%.400s/calib.jsonl", root);
     snprintf(m.test, sizeof m.test, "%.400s/test.jsonl", root);
     snprintf(m.posterior, sizeof m.posterior, "%s", scratch("identity.h5"));
@@ -48,7 +48,7 @@ static la_fit_summary *fit(const model *m, la_fit_options options) {
     options.data = options.data ? options.data : m->calib;
     options.out = m->posterior;
     options.choice_ids = m->choice_ids;
-    options.run.adapter_name = m->adapters;
+    options.run.adapter_name = *m->adapters ? m->adapters : NULL;
     if (la_fit(&options, &summary, &err) != LA_OK)
         fail_msg("%s", err.message);
     return summary;
@@ -455,14 +455,15 @@ static void check_recompute(const char *name, la_params params) {
     model m = open_model(name);
     la_session session;
     la_error err = {0};
-    la_session_options options = {.run = {.device = "cpu", .adapter_name = m.adapters},
-                                  .base = m.base,
-                                  .adapter = m.adapter,
-                                  .params = params,
-                                  .choice_ids = m.choice_ids ? choices : NULL,
-                                  .n_choices = m.choice_ids ? 3 : 0,
-                                  .all_inputs = true,
-                                  .kind = &la_curvature_kron};
+    la_session_options options = {
+        .run = {.device = "cpu", .adapter_name = *m.adapters ? m.adapters : NULL},
+        .base = m.base,
+        .adapter = m.adapter,
+        .params = params,
+        .choice_ids = m.choice_ids ? choices : NULL,
+        .n_choices = m.choice_ids ? 3 : 0,
+        .all_inputs = true,
+        .kind = &la_curvature_kron};
     if (la_session_open(&options, &session, &err) != LA_OK)
         fail_msg("%s", err.message);
     const la_model *bound = &session.workers[0].model;

@@ -9,7 +9,7 @@
 #include "output/posterior_file.h"
 #include "pipeline/sampler.h"
 #include "pipeline/tfb_job.h"
-#include "support/support.h"
+#include "support/parity.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ enum { CLASSES_MAX = 8, ROWS_MAX = 64, NETWORKS = 1500, NETWORKS_BRIEF = 60 };
 
 typedef struct fixture_paths {
     char base[512], adapter[512], calib[512], test[512], posterior[512];
-    const char *adapters;
+    char adapters[128]; /* names, "" where there is one */
 } fixture_paths;
 
 static fixture_paths paths_of(const char *name) {
@@ -35,7 +35,7 @@ static fixture_paths paths_of(const char *name) {
     snprintf(p.calib, sizeof p.calib, "%.400s/calib.jsonl", root);
     snprintf(p.test, sizeof p.test, "%.400s/test.jsonl", root);
     snprintf(p.posterior, sizeof p.posterior, "%s", scratch("weights.h5"));
-    p.adapters = strcmp(name, "mixed-bert") ? NULL : "inner,scale,outer";
+    parity_adapter_names(p.adapter, p.adapters);
     return p;
 }
 
@@ -50,7 +50,7 @@ static void fit(const fixture_paths *p, la_fit_options options) {
     la_error err;
     options.run.device = "cpu";
     options.run.threads = 1;
-    options.run.adapter_name = p->adapters;
+    options.run.adapter_name = *p->adapters ? p->adapters : NULL;
     options.base = p->base;
     options.adapter = p->adapter;
     options.data = p->calib;

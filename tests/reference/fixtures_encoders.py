@@ -73,11 +73,12 @@ def deberta_config(**kw):
     return cfg
 
 
+DEBERTA_V3 = dict(share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0)
+
+
 def deberta(folder, rnd):
     """DeBERTa v3: the query and key projections serve the relative positions too, whose table is normed; no absolute positions."""
-    cfg = deberta_config(
-        share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0, **labels(3),
-    )
+    cfg = deberta_config(**DEBERTA_V3, **labels(3))
     lora = LoraConfig(
         task_type="SEQ_CLS", r=3, lora_alpha=6, modules_to_save=["pooler", "classifier"],
         target_modules=["query_proj", "key_proj", "value_proj", "attention.output.dense", "output.dense"],
@@ -118,15 +119,22 @@ def xlm_roberta(folder, rnd):
     return case(folder, rnd, cfg, lora, EVERY, lengths=(4, 20), edit=pads, embedding_std=0.4)
 
 
-def modernbert_mean(folder, rnd):
-    """The mean of the tokens pooled, every bias there is, a trained head with its norm; v4 spelling."""
+def modernbert_config(**kw):
+    """The keys keep their order, whichever of them is given: files that were written stay the same."""
     cfg = dict(
         architectures=["ModernBertForMaskedLM"], model_type="modernbert", vocab_size=97, hidden_size=32, num_attention_heads=4,
-        num_hidden_layers=3, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=True,
-        attention_bias=True, mlp_bias=True, classifier_bias=True, classifier_pooling="mean", classifier_activation="gelu",
+        num_hidden_layers=3, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=False,
+        attention_bias=False, mlp_bias=False, classifier_bias=True, classifier_pooling="mean", classifier_activation="gelu",
         global_rope_theta=160000.0, local_rope_theta=10000.0, global_attn_every_n_layers=2, local_attention=8, pad_token_id=0,
-        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(3),
+        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32",
     )
+    cfg.update(kw)
+    return cfg
+
+
+def modernbert_mean(folder, rnd):
+    """The mean of the tokens pooled, every bias there is, a trained head with its norm; v4 spelling."""
+    cfg = modernbert_config(norm_bias=True, attention_bias=True, mlp_bias=True, **labels(3))
     lora = LoraConfig(
         task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["Wqkv", "Wo", "Wi"], modules_to_save=["head", "classifier"],
     )
@@ -177,13 +185,7 @@ def bert_token(folder, rnd):
 
 def modernbert_token(folder, rnd):
     """The head of a ModernBERT on every token; windows, LoRA on the head's layer, and a pooling that does not count for this task."""
-    cfg = dict(
-        architectures=["ModernBertForTokenClassification"], model_type="modernbert", vocab_size=97, hidden_size=32, num_attention_heads=4,
-        num_hidden_layers=3, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=False,
-        attention_bias=False, mlp_bias=False, classifier_bias=True, classifier_pooling="mean", classifier_activation="gelu",
-        global_rope_theta=160000.0, local_rope_theta=10000.0, global_attn_every_n_layers=2, local_attention=4, pad_token_id=0,
-        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(4),
-    )
+    cfg = modernbert_config(architectures=["ModernBertForTokenClassification"], local_attention=4, **labels(4))
     lora = LoraConfig(task_type="TOKEN_CLS", r=3, lora_alpha=3, target_modules=["Wqkv", "Wo", "head.dense"])
     return case(folder, rnd, cfg, lora, EVERY, classes=4, lengths=(3, 12), embedding_std=0.4)
 
@@ -253,31 +255,19 @@ def distilbert_regression(folder, rnd):
 
 def modernbert_regression(folder, rnd):
     """One output behind a head that is trained as well, of the pooled mean."""
-    cfg = dict(
-        architectures=["ModernBertForMaskedLM"], model_type="modernbert", vocab_size=97, hidden_size=32, num_attention_heads=4,
-        num_hidden_layers=2, intermediate_size=40, hidden_activation="gelu", max_position_embeddings=64, norm_eps=1e-5, norm_bias=False,
-        attention_bias=False, mlp_bias=False, classifier_bias=False, classifier_pooling="mean", classifier_activation="gelu",
-        global_rope_theta=160000.0, local_rope_theta=10000.0, global_attn_every_n_layers=2, local_attention=8, pad_token_id=0,
-        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, torch_dtype="float32", **labels(1),
-    )
+    cfg = modernbert_config(num_hidden_layers=2, classifier_bias=False, **labels(1))
     return regression(folder, rnd, cfg, ["Wqkv", "Wo"], ["head", "classifier"], head_std=0.15)
 
 
 def deberta_regression(folder, rnd):
     """One output behind a pooler that is trained as well."""
-    cfg = deberta_config(
-        share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
-        num_hidden_layers=2, **labels(1),
-    )
+    cfg = deberta_config(**DEBERTA_V3, num_hidden_layers=2, **labels(1))
     return regression(folder, rnd, cfg, ["query_proj", "value_proj"], ["pooler", "classifier"], head_std=0.15)
 
 
 def deberta_token(folder, rnd):
     """Distances seen from tokens anywhere in the row."""
-    cfg = deberta_config(
-        share_att_key=True, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
-        num_hidden_layers=2, **labels(3),
-    )
+    cfg = deberta_config(**DEBERTA_V3, num_hidden_layers=2, **labels(3))
     lora = LoraConfig(
         task_type="TOKEN_CLS", r=3, lora_alpha=6, target_modules=["query_proj", "key_proj", "value_proj"],
     )

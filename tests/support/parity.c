@@ -60,6 +60,17 @@ parity_answers *parity_new_answers(void) {
     return a;
 }
 
+void parity_adapter_names(const char *adapter, char names[128]) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/adapters.txt", adapter);
+    FILE *file = fopen(path, "r");
+    *names = 0;
+    if (!file)
+        return;
+    assert_int_equal(fscanf(file, "%127s", names), 1);
+    fclose(file);
+}
+
 parity_case parity_open(const char *name) {
     parity_case s = {.name = name};
     char path[512];
@@ -70,13 +81,7 @@ parity_case parity_open(const char *name) {
     PATH(calib, "calib.jsonl");
     PATH(test, "test.jsonl");
 #undef PATH
-    snprintf(path, sizeof path, "%s/adapters.txt", s.adapter);
-    FILE *names = fopen(path, "r");
-    if (names) {
-        assert_int_equal(fscanf(names, "%127s", s.adapter_names), 1);
-        fclose(names);
-    }
-    snprintf(path, sizeof path, "parity/%s", name);
+    parity_adapter_names(s.adapter, s.adapter_names);
     snprintf(s.posterior, sizeof s.posterior, "%s", scratch("parity.h5"));
     snprintf(path, sizeof path, "parity/%s/expected.json", name);
     s.expected = load_json(fixture(path));
