@@ -243,11 +243,11 @@ typedef struct la_prediction {
     double *probs, *map_probs;
     double *logits;    /* raw MAP logits */
     double *logit_cov; /* centred, row-major */
-    double *variance;  /* [n_classes] of the probabilities over the posterior; NaN where the
-                          predictive does not define it (probit) */
+    double *variance;  /* [n_classes] of the probabilities over the posterior; NaN under a closed
+                          form (probit) without draws */
     int prediction;
     double confidence, entropy;
-    double mutual_information; /* NaN where the predictive does not define it (probit) */
+    double mutual_information; /* NaN where variance is */
     double adue; /* of the posterior's error head, 0 to 1: larger is more likely wrong, whatever the
                     predictive; NaN where it has none */
     /* Of a regression, which has variance[1] = model_variance + noise_variance, logits[1], logit_cov[1]

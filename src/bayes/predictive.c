@@ -164,18 +164,24 @@ void la_predict_network(int64_t n_classes, const float *logits, const float *map
     sums[n_classes] += entropy(n_classes, p);
 }
 
-/* mean of softmax over draws; mutual information H[mean p] - mean H[p]; the draws' own variance (a
- * mean over them, not over one less), from moments about the MAP probabilities */
-static void monte_carlo(int64_t n_classes, const double *means, la_prediction *out) {
+/* From the means of draws: mutual information H[mean p] - mean H[p], and the draws' own variance (a mean
+ * over them, not over one less), from moments about the MAP probabilities. */
+static void spread_of(int64_t n_classes, const double *means, la_prediction *out) {
     const double *squares = means + n_classes + 1;
-    memcpy(out->probs, means, (size_t)n_classes * sizeof *means);
-    double gap = entropy(n_classes, out->probs) - means[n_classes];
+    double gap = entropy(n_classes, means) - means[n_classes];
     out->mutual_information = gap > 0 ? gap : 0;
     for (int64_t c = 0; c < n_classes; c++) {
         double moved = means[c] - out->map_probs[c], variance = squares[c] - moved * moved;
         /* rounding; a NaN stays one */
         out->variance[c] = variance < 0 ? 0 : variance;
     }
+}
+
+/* A closed form has probabilities alone: without draws of its Gaussian the rest is not known. */
+static void spread_unknown(int64_t n_classes, la_prediction *out) {
+    for (int64_t c = 0; c < n_classes; c++)
+        out->variance[c] = NAN;
+    out->mutual_information = NAN;
 }
 
 /* Probit approximation for several classes, pair by pair (Lu, Ie, Sha, arXiv 2006.07584, "mf2"):
@@ -195,9 +201,6 @@ static void probit(int64_t n_classes, const double *centre, const double *cov, l
     }
     for (int64_t c = 0; c < n_classes; c++)
         out->probs[c] /= total;
-    for (int64_t c = 0; c < n_classes; c++)
-        out->variance[c] = NAN;
-    out->mutual_information = NAN;
 }
 
 /* Probit with one variance a row, the mean of Var(f_c - f_d) over pairs of classes: all logits are
@@ -212,9 +215,6 @@ static void scalar_probit(int64_t n_classes, const double *centre, const double 
     for (int64_t c = 0; c < n_classes; c++)
         scaled[c] = centre[c] * shrink;
     softmax(n_classes, scaled, out->probs);
-    for (int64_t c = 0; c < n_classes; c++)
-        out->variance[c] = NAN;
-    out->mutual_information = NAN;
 }
 
 /* psi(x) for x > 0: recurrence up to 6, then the asymptotic series */
@@ -301,19 +301,21 @@ void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, 
         memset(out->logit_cov, 0, (size_t)(n_classes * n_classes) * sizeof(double));
     else
         centred_covariance(n_classes, basis, cov, out->logit_cov);
+    if (la_predict_draws(kind) && samples > 0 && !drawn) {
+        double *spread = workspace, *means = spread + n_classes * (n_classes - 1);
+        double *rest = means + 2 * n_classes + 1;
+        la_predict_gaussian(n_classes, logits, basis, cov, rest, centre, spread);
+        draw(n_classes, centre, spread, out->map_probs, samples, seed, stream, rest, means);
+        drawn = means;
+    }
+    if (drawn)
+        spread_of(n_classes, drawn, out);
+    else
+        spread_unknown(n_classes, out);
     switch (kind) {
     case LA_PREDICT_MC:
-        if (!drawn) {
-            double *spread = workspace, *means = spread + n_classes * (n_classes - 1);
-            double *rest = means + 2 * n_classes + 1;
-            la_predict_gaussian(n_classes, logits, basis, cov, rest, centre, spread);
-            draw(n_classes, centre, spread, out->map_probs, samples, seed, stream, rest, means);
-            drawn = means;
-        }
-        monte_carlo(n_classes, drawn, out);
-        break;
     case LA_PREDICT_WEIGHTS:
-        monte_carlo(n_classes, drawn, out);
+        memcpy(out->probs, drawn, (size_t)n_classes * sizeof *drawn);
         break;
     case LA_PREDICT_PROBIT:
         probit(n_classes, centre, out->logit_cov, out);
@@ -355,7 +357,7 @@ void la_predict_mix_add(int64_t n_classes, double weight, const la_prediction *p
     }
     for (int64_t i = 0; i < n_classes * n_classes; i++)
         out->logit_cov[i] += weight * part->logit_cov[i];
-    /* until the end the mean entropy of networks */
+    /* until the end the mean of what the parts hold for noise: their entropy less their information */
     out->mutual_information += weight * (part->entropy - part->mutual_information);
 }
 

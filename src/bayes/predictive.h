@@ -55,6 +55,12 @@ static inline bool la_predict_needs_cov(la_predictive kind) {
            kind == LA_PREDICT_SCALAR;
 }
 
+/* Whether a row's Gaussian is drawn from: for the answer, or, where that has a closed form, for mutual
+ * information and variances alone. */
+static inline bool la_predict_draws(la_predictive kind) {
+    return kind == LA_PREDICT_MC || kind == LA_PREDICT_PROBIT || kind == LA_PREDICT_SCALAR;
+}
+
 /* Mean over pairs of classes of Var(f_c - f_d), from the trace of the centred covariance. */
 static inline double la_pair_variance(int64_t n_classes, double trace) {
     return 2 * (trace > 0 ? trace : 0) / (double)(n_classes - 1);
@@ -74,15 +80,17 @@ void la_predict_network(int64_t n_classes, const float *logits, const float *map
 /* Fills *out (its arrays are given by the caller) from raw logits [C] and the covariance of the
  * contrasts cov[C-1, C-1] (NULL with LA_PREDICT_MAP). samples, seed and stream are of the Monte
  * Carlo draw: the same three and the same Gaussian give the same bytes. drawn[2C+1]: the means
- * that a device has drawn already (ops.h, monte_carlo) or that sampled networks gave, or NULL. */
+ * that a device has drawn already (ops.h, monte_carlo) or that sampled networks gave, or NULL.
+ * Mutual information and variances are those of the Gaussian's draws under the closed forms PROBIT and
+ * SCALAR too: NaN where these have no samples. BRIDGE has its own. */
 void la_predict_row(la_predictive kind, int64_t n_classes, const float *logits, const double *basis,
                     const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                     const double *drawn, double *workspace, la_prediction *out);
 
 /* The weighted mean of answers to one row by several settings, weights that sum to 1: start, add one by
  * one, finish. Every part is the row's answer as it is told (after la_predict_restore). Variances are by
- * the law of total variance, mutual information is the entropy of the mean less the mean entropy over
- * settings and draws: both NaN where a part has none. logit_cov is that of the mixture of the settings'
+ * the law of total variance; mutual information is what the settings differ by, H[mean p] - mean H[p] over
+ * them, and their own mean: both NaN where a part has none. logit_cov is that of the mixture of the settings'
  * Gaussians, which share their mean. */
 void la_predict_mix_start(int64_t n_classes, la_prediction *out);
 void la_predict_mix_add(int64_t n_classes, double weight, const la_prediction *part,

@@ -101,7 +101,7 @@ static bool needs_cov(const la_predictor *p) {
 static bool draws(const la_predictor *p) {
     bool any = false;
     for (int s = 0; s < p->n_settings && !p->regression; s++)
-        any |= p->settings[s].kind == LA_PREDICT_MC;
+        any |= la_predict_draws(p->settings[s].kind) && p->samples > 0;
     return any;
 }
 
@@ -425,7 +425,7 @@ static void answer_setting(la_predictor *p, int w, int64_t n, const la_predictor
     const float *logits;
     const double *cov;
     temper(p, w, n, s, &logits, &cov);
-    bool on_device = s->kind == LA_PREDICT_MC && part->centre;
+    bool on_device = la_predict_draws(s->kind) && part->centre;
     bool is_drawn = p->sampler || (on_device && draw_on_device(p, w, n, logits, cov, hashes));
     const double *drawn = is_drawn ? part->drawn : NULL;
 #pragma omp parallel for schedule(static)

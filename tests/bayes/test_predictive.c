@@ -120,6 +120,36 @@ static void monte_carlo_against_quadrature(void **state) {
     assert_true(isnan(probit.variance[0]) && isnan(probit.variance[1]));
 }
 
+/* The closed forms tell of the Gaussian what its draws tell: byte for byte that of Monte Carlo, drawn
+ * here or elsewhere, while their answers are those without draws. */
+static void closed_forms_spread(void **state) {
+    (void)state;
+    static const la_predictive kinds[] = {LA_PREDICT_PROBIT, LA_PREDICT_SCALAR};
+    const float logits[C] = {0.3f, 2, -1, 1.5f, 0};
+    double cov[M * M] = {0}, means[2 * C + 1];
+    for (int k = 0; k < M; k++)
+        cov[k * M + k] = 0.5 + k;
+    cov[1] = cov[M] = 0.4;
+    answer mc = predict(LA_PREDICT_MC, C, logits, cov, 60, 3, 99);
+    assert_true(mc.p.mutual_information > 0.05 && mc.variance[1] > 0.01);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        answer a = predict(kinds[k], C, logits, cov, 60, 3, 99);
+        answer closed = predict(kinds[k], C, logits, cov, 0, 0, 0);
+        assert_true(a.p.mutual_information == mc.p.mutual_information);
+        assert_memory_equal(a.variance, mc.variance, sizeof a.variance);
+        assert_memory_equal(a.probs, closed.probs, sizeof a.probs);
+        assert_memory_not_equal(a.probs, mc.probs, sizeof a.probs);
+        assert_true(isnan(closed.p.mutual_information) && isnan(closed.variance[C - 1]));
+        for (int c = 0; c <= 2 * C; c++)
+            means[c] = 0;
+        means[0] = 1; /* as if all draws were sure of class 0 */
+        answer given;
+        predict_into(&given, kinds[k], C, logits, cov, 60, 3, 99, means);
+        assert_true(given.p.mutual_information == 0);
+        assert_memory_equal(given.probs, closed.probs, sizeof a.probs);
+    }
+}
+
 static void softmax_long(const double *f, long double *p) {
     long double top = f[0], sum = 0;
     for (int c = 1; c < C; c++)
@@ -471,8 +501,9 @@ static void variance_in_rows(void **state) {
             for (int k = 0; k < M; k++)
                 cov[k * M + k] = step == 0 ? 0 : pow(100, step - 2);
             answer a;
-            predict_into(&a, (la_predictive)kind, C, step == 3 ? extreme : usual, cov, 100, 1, 2,
-                         NULL);
+            int64_t samples = kind == LA_PREDICT_PROBIT && step < 2 ? 0 : 100;
+            predict_into(&a, (la_predictive)kind, C, step == 3 ? extreme : usual, cov, samples, 1,
+                         2, NULL);
             la_prediction_row row = {.label = -1,
                                      .prediction = &a.p,
                                      .n_classes = C,
@@ -491,7 +522,7 @@ static void variance_in_rows(void **state) {
             if (!read)
                 fail_msg("no JSON: %s", text);
             const json_t *variance = json_object_get(read, "variance");
-            if (kind == LA_PREDICT_PROBIT) {
+            if (samples == 0) {
                 assert_true(json_is_null(variance));
             } else {
                 assert_int_equal(json_array_size(variance), C);
@@ -549,6 +580,7 @@ int main(void) {
         cmocka_unit_test(fisher_factor),
         cmocka_unit_test(contrasts),
         cmocka_unit_test(monte_carlo_against_quadrature),
+        cmocka_unit_test(closed_forms_spread),
         cmocka_unit_test(variance_of_the_draws),
         cmocka_unit_test(variance_of_other_draws),
         cmocka_unit_test(no_variance),
