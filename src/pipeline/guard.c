@@ -1,4 +1,5 @@
 #include "pipeline/guard.h"
+#include "baselines/scaling.h"
 #include "bayes/predictive.h"
 #include "bayes/regression_selection.h"
 #include "bayes/selection.h"
@@ -10,6 +11,7 @@
 enum {
     FOLDS = 5,
     FEW_ROWS = 100,  /* a choice by fewer is mostly noise */
+    ROWS_EACH = 10,  /* held-out rows a number, to look for biased classes */
     SIGN_ROWS = 256, /* looked at for signs of trouble */
     SIGN_SAMPLES = 200
 };
@@ -22,6 +24,62 @@ static void warn_few(const la_choice *choice, const la_log *log) {
                 (long long)choice->n,
                 choice->candidates[LA_METHOD_MAP].noise_variance > 0 ? "noise variance"
                                                                      : "temperature");
+}
+
+typedef struct scaled {
+    double nll, square; /* sum of gains over a temperature, of their squares */
+    int64_t right, map_right;
+    double temperature_nll;
+} scaled;
+
+/* What a weight and a bias a class make of the rows that they were fitted to. memory: 4 C */
+static la_status scale_classes(const la_held_out *rows, double temperature, double *memory,
+                               scaled *out, la_error *err) {
+    int64_t c = rows->n_classes;
+    double *scale = memory, *bias = scale + c, *p = bias + c, *q = p + c;
+    *out = (scaled){0};
+    LA_TRY(la_vector_scaling_fit(rows->n, c, rows->logits, rows->labels, scale, bias, err));
+    for (int64_t i = 0; i < rows->n; i++) {
+        const float *f = rows->logits + i * c;
+        int64_t best = 0, top = 0;
+        la_vector_scaling_apply(c, scale, bias, f, p);
+        la_temperature_scaling_apply(c, temperature, f, q);
+        for (int64_t k = 1; k < c; k++) {
+            best = p[k] > p[best] ? k : best;
+            top = q[k] > q[top] ? k : top;
+        }
+        double nll = -log(fmax(p[rows->labels[i]], 1e-300));
+        double gain = -log(fmax(q[rows->labels[i]], 1e-300)) - nll;
+        out->nll += nll / (double)rows->n;
+        out->temperature_nll += (nll + gain) / (double)rows->n;
+        out->square += gain * gain;
+        out->right += best == rows->labels[i];
+        out->map_right += top == rows->labels[i];
+    }
+    return LA_OK;
+}
+
+/* A model whose classes are biased (it was trained too little, or on other shares of them) is not
+ * mended by a temperature, nor by any variance: the user should know. Said when the gain over a
+ * temperature is more than two standard errors above what the fitted numbers get by chance. */
+static void warn_biased(const la_held_out *rows, double temperature, const la_log *log) {
+    int64_t c = rows->n_classes, numbers = 2 * c - 2;
+    double n = (double)rows->n;
+    la_error err = {0};
+    scaled s = {0};
+    if (!log->warn || rows->n < ROWS_EACH * numbers)
+        return;
+    double *memory = la_alloc((size_t)(4 * c), sizeof *memory, &err);
+    bool known = memory && scale_classes(rows, temperature, memory, &s, &err) == LA_OK;
+    free(memory);
+    double gain = s.temperature_nll - s.nll, error = sqrt(fmax(s.square / n - gain * gain, 0) / n);
+    if (known && gain - (double)numbers / n > 2 * error)
+        la_warn(log,
+                "the classes are biased: with a weight and a bias for each, the held-out rows' NLL "
+                "would be %.3f instead of %.3f, and the accuracy %.3f instead of %.3f; no "
+                "temperature and no posterior mends that (train longer, or on these shares of "
+                "classes)",
+                s.nll, s.temperature_nll, (double)s.right / n, (double)s.map_right / n);
 }
 
 /* The chosen scale goes into the prior precisions. Where Laplace was not chosen its best form is
@@ -90,6 +148,8 @@ static la_status choose(la_form *form, const la_row_set *set, const int64_t *lis
     choice.cross = cross;
     if (status == LA_OK)
         status = apply(form, &choice, how->log, err);
+    if (status == LA_OK)
+        warn_biased(&rows, choice.candidates[LA_METHOD_TEMPERATURE].temperature, how->log);
     free(labels);
     free(streams);
     return status;

@@ -18,7 +18,8 @@
 #define __host__
 #define __constant__
 #define __grid_constant__
-#define __forceinline__ inline __attribute__((always_inline))
+/* not always_inline: the compiler would take minutes a file with sanitizers */
+#define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 /* Blocks run one after the other and can share it. thread_local marks it for shared.cpp. */

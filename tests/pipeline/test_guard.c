@@ -584,6 +584,38 @@ static void unguarded_notes(void **state) {
     }
 }
 
+/* Held-out rows of which the model is right as often as it says, and the same without one class. */
+static void biased_classes(void **state) {
+    (void)state;
+    const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
+    for (int biased = 0; biased < 2; biased++) {
+        row_file held = labelled(folder, 11, 60, 1);
+        row_answers *a = answer(folder, "plain", &held, LA_PREDICT_MAP);
+        int64_t right = 0;
+        char share[64];
+        for (int64_t i = 0; i < held.n; i++) {
+            if (biased && held.labels[i] == 0)
+                held.labels[i] = 1;
+            right += a->rows[i].prediction == held.labels[i];
+        }
+        snprintf(share, sizeof share, "instead of %.3f; no temperature",
+                 (double)right / (double)held.n);
+        rows_write(&held, in_case(folder, "val.jsonl"), true);
+        char *notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl"));
+        expect_note(notes, "the classes are biased", biased);
+        expect_note(notes, share, biased);
+        free(notes), free(a);
+        if (!biased)
+            continue;
+        /* too few to tell */
+        held.n = 30;
+        rows_write(&held, in_case(folder, "val.jsonl"), true);
+        notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl"));
+        expect_note(notes, "the classes are biased", false);
+        free(notes);
+    }
+}
+
 /* A causal LM of five choices, through the program; what the rows say of themselves. */
 static void choices_of_tokens(void **state) {
     (void)state;
@@ -699,6 +731,7 @@ int main(void) {
         cmocka_unit_test(order_changes_nothing),
         cmocka_unit_test(unused_rows),
         cmocka_unit_test(unguarded_notes),
+        cmocka_unit_test(biased_classes),
         cmocka_unit_test(choices_of_tokens),
     };
     int failed = run_faults("guard, refused", faults, sizeof faults / sizeof *faults);

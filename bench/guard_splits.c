@@ -1,0 +1,391 @@
+/* The guard on random splits of labelled rows into those that choose and those that judge, and what any choice by as
+ * many rows can reach. One fit; every row's logits and covariance at all scales of the prior; then the program's own
+ * selection on each split. Prints, for each split and way of answering, tab-separated:
+ *   split method nll accuracy ece noise auroc
+ * Methods: map, temperature, vector (scaling), single (the best one setting), average (whatever MAP does), guard; and
+ * bounds: "temperature of the test" is chosen by the rows that judge; "world, chosen" and "world, known" answer rows
+ * whose labels are drawn from a temperature of the model, so that temperature scaling is exactly right there: with the
+ * temperature chosen by as many rows, and with the true one.
+ * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS... */
+#include "base/random.h"
+#include "baselines/scaling.h"
+#include "bayes/predictive.h"
+#include "bayes/selection.h"
+#include "output/metrics.h"
+#include "pipeline/form.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SCALES = LA_SELECTION_SCALES, SAMPLES = 1000, NOISE_DRAWS = 1000 };
+
+/* All rows: a row's covariances lie together. */
+typedef struct pool {
+    int64_t n, c, m;
+    float *logits;   /* [n, C] */
+    int64_t *labels; /* [n] */
+    int64_t *drawn;  /* [n] of the world where a temperature is right */
+    uint64_t *streams;
+    double *cov; /* [n, SCALES, m, m] */
+    double scales[SCALES], *basis;
+    double temperature; /* of all rows */
+} pool;
+
+static la_status grow(void *list, int64_t n, size_t each, la_error *err) {
+    void **at = list, *more = realloc(*at, (size_t)n * each);
+    if (!more)
+        return la_fail(err, LA_RESOURCE, "out of memory for %lld rows", (long long)n);
+    *at = more;
+    return LA_OK;
+}
+
+static la_status add_rows(pool *p, const la_row_set *rows, const la_evaluation *e, la_error *err) {
+    int64_t from = p->n, n = p->n + rows->n, square;
+    p->c = e->n_classes;
+    p->m = p->c - 1;
+    square = p->m * p->m;
+    LA_TRY(grow(&p->logits, n * p->c, sizeof *p->logits, err));
+    LA_TRY(grow(&p->labels, n, sizeof *p->labels, err));
+    LA_TRY(grow(&p->drawn, n, sizeof *p->drawn, err));
+    LA_TRY(grow(&p->streams, n, sizeof *p->streams, err));
+    LA_TRY(grow(&p->cov, n * SCALES * square, sizeof *p->cov, err));
+    memcpy(p->logits + from * p->c, e->logits, (size_t)(rows->n * p->c) * sizeof *p->logits);
+    memcpy(p->labels + from, rows->labels, (size_t)rows->n * sizeof *p->labels);
+    memcpy(p->streams + from, rows->streams, (size_t)rows->n * sizeof *p->streams);
+    for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t g = 0; g < SCALES; g++)
+            memcpy(p->cov + ((from + i) * SCALES + g) * square,
+                   e->cov[0] + (g * rows->n + i) * square, (size_t)square * sizeof *p->cov);
+    p->n = n;
+    return LA_OK;
+}
+
+/* The world: labels drawn from softmax(f / T), T that of all rows. */
+static la_status draw_labels(pool *p, double *probs, la_error *err) {
+    const uint64_t most = 1ULL << 53;
+    LA_TRY(la_temperature_scaling_fit(p->n, p->c, p->logits, p->labels, &p->temperature, err));
+    for (int64_t i = 0; i < p->n; i++) {
+        double left = (double)la_random_below(5, 1, (uint64_t)i, most) / (double)most;
+        la_temperature_scaling_apply(p->c, p->temperature, p->logits + i * p->c, probs);
+        p->drawn[i] = 0;
+        while (p->drawn[i] < p->m && (left -= probs[p->drawn[i]]) >= 0)
+            p->drawn[i]++;
+    }
+    return LA_OK;
+}
+
+static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *err) {
+    la_session session = {0};
+    la_session_options options = {.base = argv[0],
+                                  .adapter = argv[1],
+                                  .params = LA_PARAMS_LORA,
+                                  .kind = &la_curvature_kron,
+                                  .n_scales = SCALES,
+                                  .run = {.device = "cpu"}};
+    la_row_set calib = {0};
+    la_form form = {.kind = &la_curvature_kron, .params = LA_PARAMS_LORA};
+    la_log log = {0};
+    la_status status = la_session_open(&options, &session, err);
+    la_selection_scales(p->scales);
+    if (status == LA_OK)
+        status = la_row_set_read(&session, &options.run, argv[2], NULL, "calibration", &calib, err);
+    if (status == LA_OK && calib.targets)
+        status = la_fail(err, LA_UNSUPPORTED, "%s: is of a regression", argv[1]);
+    if (status == LA_OK)
+        status = la_forms_fit(&session, &form, 1, &calib, NULL, calib.n, &log, NULL, err);
+    if (status == LA_OK)
+        status = la_prior_choose(&form.posterior, LA_PRIOR_MODULE, 0, err);
+    for (int i = 0; i < n_files && status == LA_OK; i++) {
+        la_row_set rows = {0};
+        la_evaluation e = {0};
+        status = la_row_set_read(&session, &options.run, argv[3 + i], NULL, "held-out", &rows, err);
+        if (status == LA_OK)
+            status = la_forms_evaluate(&session, &form, 1, &rows, NULL, rows.n, SCALES, p->scales,
+                                       false, &log, &e, err);
+        if (status == LA_OK)
+            status = add_rows(p, &rows, &e, err);
+        la_evaluation_free(&e);
+        la_row_set_free(&rows);
+    }
+    la_row_set_free(&calib);
+    la_forms_free(&form, 1);
+    la_session_close(&session);
+    return status;
+}
+
+/* ---- a split ---- */
+
+/* order[n]: the first rows choose, the others judge. */
+static void shuffle(int64_t n, uint64_t split, int64_t *order) {
+    for (int64_t i = 0; i < n; i++)
+        order[i] = i;
+    for (int64_t i = n - 1; i > 0; i--) {
+        int64_t j = (int64_t)la_random_below(77, split, (uint64_t)i, (uint64_t)(i + 1));
+        int64_t kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
+typedef struct splitting {
+    const pool *p;
+    const int64_t *order;
+    int64_t choose, judge, split;
+    float *logits;                     /* [choose, C], of the rows that choose */
+    int64_t *labels, *drawn;           /* [choose] */
+    uint64_t *streams;                 /* [choose] */
+    double *cov;                       /* [SCALES, choose, m, m] */
+    float *test_logits;                /* [judge, C] */
+    int64_t *test_labels, *test_drawn; /* [judge] */
+    double *probs, *confidence;        /* [judge, C], [judge] */
+    double *memory;                    /* of a row's answer */
+    la_choice choice;
+} splitting;
+
+static la_status splitting_open(const pool *p, int64_t choose, const int64_t *order, splitting *s,
+                                la_error *err) {
+    size_t c = (size_t)p->c, square = (size_t)(p->m * p->m);
+    size_t k = (size_t)choose, j = (size_t)(p->n - choose);
+    *s = (splitting){.p = p, .order = order, .choose = choose, .judge = p->n - choose};
+    s->logits = la_alloc(k * c, sizeof *s->logits, err);
+    s->labels = la_alloc(k, sizeof *s->labels, err);
+    s->drawn = la_alloc(k, sizeof *s->drawn, err);
+    s->streams = la_alloc(k, sizeof *s->streams, err);
+    s->cov = la_alloc(SCALES * k * square, sizeof *s->cov, err);
+    s->test_logits = la_alloc(j * c, sizeof *s->test_logits, err);
+    s->test_labels = la_alloc(j, sizeof *s->test_labels, err);
+    s->test_drawn = la_alloc(j, sizeof *s->test_drawn, err);
+    s->probs = la_alloc(j * c, sizeof *s->probs, err);
+    s->confidence = la_alloc(j, sizeof *s->confidence, err);
+    s->memory = la_alloc(9 * c + 2 * c * c + square + (size_t)la_predict_workspace(p->c),
+                         sizeof *s->memory, err);
+    return err->status;
+}
+
+static void splitting_close(splitting *s) {
+    free(s->logits);
+    free(s->labels);
+    free(s->drawn);
+    free(s->streams);
+    free(s->cov);
+    free(s->test_logits);
+    free(s->test_labels);
+    free(s->test_drawn);
+    free(s->probs);
+    free(s->confidence);
+    free(s->memory);
+}
+
+static void take_rows(splitting *s) {
+    const pool *p = s->p;
+    int64_t square = p->m * p->m;
+    size_t row = (size_t)p->c * sizeof(float);
+    for (int64_t i = 0; i < s->choose; i++) {
+        int64_t at = s->order[i];
+        memcpy(s->logits + i * p->c, p->logits + at * p->c, row);
+        s->labels[i] = p->labels[at];
+        s->drawn[i] = p->drawn[at];
+        s->streams[i] = p->streams[at];
+        for (int64_t g = 0; g < SCALES; g++)
+            memcpy(s->cov + (g * s->choose + i) * square, p->cov + (at * SCALES + g) * square,
+                   (size_t)square * sizeof *s->cov);
+    }
+    for (int64_t i = 0; i < s->judge; i++) {
+        int64_t at = s->order[s->choose + i];
+        memcpy(s->test_logits + i * p->c, p->logits + at * p->c, row);
+        s->test_labels[i] = p->labels[at];
+        s->test_drawn[i] = p->drawn[at];
+    }
+}
+
+static int64_t scale_of(const pool *p, double scale) {
+    int64_t g = 0;
+    while (g < SCALES - 1 && p->scales[g] != scale)
+        g++;
+    return g;
+}
+
+static void answer_setting(const splitting *s, const la_setting *how, int64_t row, double *memory,
+                           la_prediction *out) {
+    const pool *p = s->p;
+    int64_t square = p->m * p->m;
+    const float *f = p->logits + row * p->c;
+    const double *at = p->cov + (row * SCALES + scale_of(p, how->prior_scale)) * square;
+    double *cov = memory, *workspace = cov + square;
+    float *logits = (float *)(workspace + la_predict_workspace(p->c));
+    for (int64_t k = 0; k < p->c; k++)
+        logits[k] = (float)((double)f[k] / how->temperature);
+    for (int64_t k = 0; k < square; k++)
+        cov[k] = at[k] / (how->temperature * how->temperature);
+    la_predict_row(la_method_predictive(how->method), p->c, logits, p->basis, cov, SAMPLES, 0,
+                   p->streams[row], NULL, workspace, out);
+    if (how->temperature != 1)
+        la_predict_restore(p->c, f, how->temperature, out);
+}
+
+/* probs of the rows that judge: the weighted mean of settings. */
+static void answer(splitting *s, const la_setting *list, int64_t n) {
+    int64_t c = s->p->c, each = 4 * c + c * c;
+    la_prediction mean = la_prediction_at(c, s->memory),
+                  one = la_prediction_at(c, s->memory + each);
+    for (int64_t i = 0; i < s->judge; i++) {
+        int64_t row = s->order[s->choose + i];
+        la_predict_mix_start(c, &mean);
+        for (int64_t k = 0; k < n; k++) {
+            answer_setting(s, &list[k], row, s->memory + 2 * each, &one);
+            la_predict_mix_add(c, list[k].weight, &one, &mean);
+        }
+        la_predict_mix_finish(c, &mean);
+        memcpy(s->probs + i * c, mean.probs, (size_t)c * sizeof *s->probs);
+    }
+}
+
+static void answer_temperature(splitting *s, double temperature) {
+    int64_t c = s->p->c;
+    for (int64_t i = 0; i < s->judge; i++)
+        la_temperature_scaling_apply(c, temperature, s->test_logits + i * c, s->probs + i * c);
+}
+
+static la_status tell(splitting *s, const char *method, const int64_t *labels, la_error *err) {
+    la_metrics m;
+    int64_t c = s->p->c;
+    LA_TRY(la_metrics_compute(s->judge, c, s->probs, labels, &m, err));
+    for (int64_t i = 0; i < s->judge; i++) {
+        s->confidence[i] = 0;
+        for (int64_t k = 0; k < c; k++)
+            s->confidence[i] = fmax(s->confidence[i], s->probs[i * c + k]);
+    }
+    printf("%lld\t%s\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\n", (long long)s->split, method,
+           m.value[LA_METRIC_NLL], m.value[LA_METRIC_ACCURACY], m.value[LA_METRIC_ECE],
+           la_ece_noise(s->judge, s->confidence, NOISE_DRAWS, 1), m.value[LA_METRIC_AUROC]);
+    return LA_OK;
+}
+
+static la_setting setting_of(const la_choice *choice, la_method method) {
+    const la_candidate *c = &choice->candidates[method];
+    return (la_setting){.method = method,
+                        .prior_scale = c->prior_scale,
+                        .temperature = c->temperature,
+                        .weight = 1};
+}
+
+/* The one setting that the guard would take without averaging: the best likelihood, less one unit for every number
+ * chosen, and MAP where nothing beats it by the standard error. */
+static la_method best_single(const la_choice *choice, double n) {
+    static const int numbers[LA_METHOD_AVERAGE] = {[LA_METHOD_TEMPERATURE] = 1,
+                                                   [LA_METHOD_LAPLACE] = 1,
+                                                   [LA_METHOD_SCALAR] = 1,
+                                                   [LA_METHOD_TEMPERED] = 2,
+                                                   [LA_METHOD_TEMPERED_SCALAR] = 2};
+    const la_candidate *map = &choice->candidates[LA_METHOD_MAP];
+    int best = LA_METHOD_MAP;
+    if (map->gap <= map->gap_error + 1e-6)
+        return LA_METHOD_MAP;
+    for (int k = 0; k < LA_METHOD_AVERAGE; k++)
+        if (choice->candidates[k].nll + numbers[k] / n <
+            choice->candidates[best].nll + numbers[best] / n)
+            best = k;
+    return (la_method)best;
+}
+
+static la_status scalings(splitting *s, la_error *err) {
+    const pool *p = s->p;
+    double temperature, *scale = s->memory, *bias = scale + p->c;
+    LA_TRY(la_temperature_scaling_fit(s->choose, p->c, s->logits, s->labels, &temperature, err));
+    answer_temperature(s, temperature);
+    LA_TRY(tell(s, "temperature", s->test_labels, err));
+    LA_TRY(la_vector_scaling_fit(s->choose, p->c, s->logits, s->labels, scale, bias, err));
+    for (int64_t i = 0; i < s->judge; i++)
+        la_vector_scaling_apply(p->c, scale, bias, s->test_logits + i * p->c, s->probs + i * p->c);
+    return tell(s, "vector", s->test_labels, err);
+}
+
+static la_status bounds(splitting *s, la_error *err) {
+    const pool *p = s->p;
+    double temperature;
+    LA_TRY(la_temperature_scaling_fit(s->judge, p->c, s->test_logits, s->test_labels, &temperature,
+                                      err));
+    answer_temperature(s, temperature);
+    LA_TRY(tell(s, "temperature of the test", s->test_labels, err));
+    LA_TRY(la_temperature_scaling_fit(s->choose, p->c, s->logits, s->drawn, &temperature, err));
+    answer_temperature(s, temperature);
+    LA_TRY(tell(s, "world, chosen", s->test_drawn, err));
+    answer_temperature(s, p->temperature);
+    return tell(s, "world, known", s->test_drawn, err);
+}
+
+static la_status run_split(splitting *s, la_error *err) {
+    const pool *p = s->p;
+    take_rows(s);
+    la_held_out rows = {.n = s->choose,
+                        .n_classes = p->c,
+                        .n_scales = SCALES,
+                        .logits = s->logits,
+                        .labels = s->labels,
+                        .streams = s->streams,
+                        .scales = p->scales,
+                        .cov = s->cov};
+    LA_TRY(la_select(&rows, &s->choice, err));
+    la_setting map = setting_of(&s->choice, LA_METHOD_MAP);
+    la_setting single = setting_of(&s->choice, best_single(&s->choice, (double)s->choose));
+    answer(s, &map, 1);
+    LA_TRY(tell(s, "map", s->test_labels, err));
+    LA_TRY(scalings(s, err));
+    answer(s, &single, 1);
+    LA_TRY(tell(s, "single", s->test_labels, err));
+    if (s->choice.n_settings)
+        answer(s, s->choice.settings, s->choice.n_settings);
+    LA_TRY(tell(s, "average", s->test_labels, err));
+    if (s->choice.method != LA_METHOD_AVERAGE) {
+        la_setting stays = setting_of(&s->choice, s->choice.method);
+        answer(s, &stays, 1);
+    }
+    LA_TRY(tell(s, "guard", s->test_labels, err));
+    return bounds(s, err);
+}
+
+static la_status run(int argc, char **argv, pool *p, la_error *err) {
+    int64_t splits = atoll(argv[1]), choose = atoll(argv[2]);
+    splitting s = {0};
+    LA_TRY(fit_and_evaluate(argv + 3, argc - 6, p, err));
+    if (splits < 1 || choose < 1 || choose >= p->n)
+        return la_fail(err, LA_USAGE, "%lld splits of %lld rows, %lld of which choose",
+                       (long long)splits, (long long)p->n, (long long)choose);
+    int64_t *order = la_alloc((size_t)p->n, sizeof *order, err);
+    p->basis = la_alloc((size_t)(p->c * p->m), sizeof *p->basis, err);
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = splitting_open(p, choose, order, &s, err);
+    if (status == LA_OK)
+        status = draw_labels(p, s.memory, err);
+    if (status == LA_OK)
+        la_contrast_basis(p->c, p->basis);
+    for (s.split = 0; s.split < splits && status == LA_OK; s.split++) {
+        shuffle(p->n, (uint64_t)s.split, order);
+        status = run_split(&s, err);
+    }
+    splitting_close(&s);
+    free(order);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    pool p = {0};
+    la_error err = {0};
+    if (argc < 7) {
+        fprintf(stderr, "usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...\n");
+        return 2;
+    }
+    la_status status = run(argc, argv, &p, &err);
+    if (status != LA_OK)
+        fprintf(stderr, "guard_splits: %s\n", err.message);
+    free(p.logits);
+    free(p.labels);
+    free(p.drawn);
+    free(p.streams);
+    free(p.cov);
+    free(p.basis);
+    return status == LA_OK ? 0 : 1;
+}
