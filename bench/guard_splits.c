@@ -6,7 +6,7 @@
  * bounds: "temperature of the test" is chosen by the rows that judge; "world, chosen" and "world, known" answer rows
  * whose labels are drawn from a temperature of the model, so that temperature scaling is exactly right there: with the
  * temperature chosen by as many rows, and with the true one.
- * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS... */
+ * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...     LABELS: NAME,NAME,... */
 #include "base/random.h"
 #include "baselines/scaling.h"
 #include "bayes/predictive.h"
@@ -83,7 +83,7 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
                                   .params = LA_PARAMS_LORA,
                                   .kind = &la_curvature_kron,
                                   .n_scales = SCALES,
-                                  .run = {.device = "cpu"}};
+                                  .run = {.device = "cpu", .labels = getenv("LABELS")}};
     la_row_set calib = {0};
     la_form form = {.kind = &la_curvature_kron, .params = LA_PARAMS_LORA};
     la_log log = {0};

@@ -49,6 +49,19 @@ static void need_device(void) {
     backends[0].ops->close(&backends[0]);
 }
 
+/* Under sanitizers, one case for each form of operations: the others run in f32 or not at all. */
+static void need_time(const char *name) {
+    static const char *const forms[] = {"deberta-v2",    "modernbert-mean", "gemma2",
+                                        "phi3-longrope", "dora-gpt2",       "ia3-llama",
+                                        "union-bert",    "mixed-bert",      "llama-fp4-double",
+                                        "bert",          "llama-gqa",       "llama-nf4"};
+    bool needed = !getenv("LA_TESTS_BRIEF");
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        needed |= !strcmp(forms[i], name);
+    if (!needed)
+        skip();
+}
+
 #define CASE(function, folder)                                                                     \
     static void function##_f32(void **state) {                                                     \
         (void)state;                                                                               \
@@ -57,26 +70,16 @@ static void need_device(void) {
     }                                                                                              \
     static void function##_tf32(void **state) {                                                    \
         (void)state;                                                                               \
+        need_time(folder);                                                                         \
         need_device();                                                                             \
         check_parity(folder, "cuda", "tf32", &limits_tf32);                                        \
     }                                                                                              \
     static void function##_bf16(void **state) {                                                    \
         (void)state;                                                                               \
+        need_time(folder);                                                                         \
         need_device();                                                                             \
         check_parity(folder, "cuda", "bf16", &limits_bf16);                                        \
     }
-
-/* Under sanitizers, one case for each form of operations that only later cases reach. */
-static void need_time(const char *name) {
-    static const char *const forms[] = {"deberta-v2",    "modernbert-mean", "gemma2",
-                                        "phi3-longrope", "dora-gpt2",       "ia3-llama",
-                                        "union-bert",    "mixed-bert",      "llama-fp4-double"};
-    bool needed = !getenv("LA_TESTS_BRIEF");
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        needed |= !strcmp(forms[i], name);
-    if (!needed)
-        skip();
-}
 
 /* Later architectures run through the same operations: a part of the parity is enough here. */
 #define LATER(function, folder)                                                                    \
