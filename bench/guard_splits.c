@@ -6,7 +6,8 @@
  * bounds: "temperature of the test" is chosen by the rows that judge; "world, chosen" and "world, known" answer rows
  * whose labels are drawn from a temperature of the model, so that temperature scaling is exactly right there: with the
  * temperature chosen by as many rows, and with the true one.
- * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...     LABELS: NAME,NAME,... */
+ * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...     LABELS: NAME,NAME,...
+ *   PRIOR: global, layer, kind (module) */
 #include "base/random.h"
 #include "baselines/scaling.h"
 #include "bayes/predictive.h"
@@ -76,6 +77,14 @@ static la_status draw_labels(pool *p, double *probs, la_error *err) {
     return LA_OK;
 }
 
+static la_prior_kind prior_kind(void) {
+    const char *asked = getenv("PRIOR");
+    for (int k = 0; asked && k < LA_PRIORS; k++)
+        if (k != LA_PRIOR_FIXED && !strcmp(asked, la_prior_names[k]))
+            return (la_prior_kind)k;
+    return LA_PRIOR_MODULE;
+}
+
 static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *err) {
     la_session session = {0};
     la_session_options options = {.base = argv[0],
@@ -96,7 +105,7 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
     if (status == LA_OK)
         status = la_forms_fit(&session, &form, 1, &calib, NULL, calib.n, &log, NULL, err);
     if (status == LA_OK)
-        status = la_prior_choose(&form.posterior, LA_PRIOR_MODULE, 0, err);
+        status = la_prior_choose(&form.posterior, prior_kind(), 0, err);
     for (int i = 0; i < n_files && status == LA_OK; i++) {
         la_row_set rows = {0};
         la_evaluation e = {0};

@@ -6,13 +6,12 @@
 #include "bayes/predictive.h"
 #include "pipeline/session.h"
 #include "support/parity.h"
+#include "support/row_files.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { CLASSES_MAX = 8, ROWS_MAX = 64 };
 
 /* ---- fit and predict through the public interface ---- */
 
@@ -54,38 +53,7 @@ static la_fit_summary *fit(const model *m, la_fit_options options) {
     return summary;
 }
 
-typedef struct rows {
-    int64_t n;
-    la_input in[ROWS_MAX];
-    la_prediction out[ROWS_MAX];
-    double memory[ROWS_MAX][4 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
-    int32_t ids[ROWS_MAX][128];
-} rows;
-
-static rows *read_rows(const char *path) {
-    rows *r = calloc(1, sizeof *r);
-    FILE *file = fopen(path, "r");
-    char line[65536];
-    assert_non_null(file);
-    while (fgets(line, sizeof line, file)) {
-        json_t *row = json_loads(line, 0, NULL);
-        const json_t *ids = json_object_get(row, "input_ids");
-        for (size_t i = 0; i < json_array_size(ids); i++)
-            r->ids[r->n][i] = (int32_t)json_integer_value(json_array_get(ids, i));
-        r->in[r->n] = (la_input){.ids = r->ids[r->n], .n_ids = (int64_t)json_array_size(ids)};
-        r->out[r->n] = (la_prediction){.probs = r->memory[r->n],
-                                       .map_probs = r->memory[r->n] + CLASSES_MAX,
-                                       .logits = r->memory[r->n] + 2 * CLASSES_MAX,
-                                       .variance = r->memory[r->n] + 3 * CLASSES_MAX,
-                                       .logit_cov = r->memory[r->n] + 4 * CLASSES_MAX};
-        r->n++;
-        json_decref(row);
-    }
-    fclose(file);
-    return r;
-}
-
-static int64_t predict(const model *m, rows *r, la_predict_options options) {
+static int64_t predict(const model *m, given_rows *r, la_predict_options options) {
     la_predictor *predictor;
     la_error err;
     options.posterior = m->posterior;
@@ -119,7 +87,7 @@ typedef struct invariance_limits {
 
 static void check_invariance(const char *name, const invariance_limits *limits) {
     model m = open_model(name);
-    rows *a = read_rows(m.test), *b = read_rows(m.test), *reversed = read_rows(m.test);
+    given_rows *a = rows_read(m.test), *b = rows_read(m.test), *reversed = rows_read(m.test);
     la_fit_summary *one = fit(&m, (la_fit_options){.prior = LA_PRIOR_GLOBAL});
     double cov = 0, probs = 0, evidence = 0;
     la_predict_options plain = {.samples = 500, .seed = 4};
@@ -224,7 +192,7 @@ static void invariance_others(void **state) {
 static void same_seed_same_bytes(void **state) {
     (void)state;
     model m = open_model("bert");
-    rows *a = read_rows(m.test), *b = read_rows(m.test);
+    given_rows *a = rows_read(m.test), *b = rows_read(m.test);
     la_fit_summary_free(fit(&m, (la_fit_options){0}));
     la_predict_options options = {.samples = 100, .seed = 9};
     int64_t c = predict(&m, a, options);
@@ -245,7 +213,7 @@ static void calibration_order(void **state) {
     model m = open_model("bert");
     la_fit_summary *one = fit(&m, (la_fit_options){.prior = LA_PRIOR_GLOBAL});
     size_t length;
-    char *text = read_file(m.calib, &length), *lines[ROWS_MAX], *next = text;
+    char *text = read_file(m.calib, &length), *lines[ROWS_MOST], *next = text;
     int n = 0;
     while (*next) {
         lines[n++] = next;
@@ -271,7 +239,7 @@ static void calibration_order(void **state) {
 static void kronecker_is_dense_for_one_token(void **state) {
     (void)state;
     model m = open_model("bert");
-    rows *r = read_rows(m.calib);
+    given_rows *r = rows_read(m.calib);
     r->n = 1;
     FILE *file = fopen(scratch("one.jsonl"), "w");
     fprintf(file, "{\"input_ids\":[");
@@ -325,7 +293,7 @@ static void kronecker_is_dense_for_one_token(void **state) {
 static void low_rank(void **state) {
     (void)state;
     model m = open_model("llama-seq");
-    rows *full = read_rows(m.test), *cut = read_rows(m.test);
+    given_rows *full = rows_read(m.test), *cut = rows_read(m.test);
     la_fit_options options = {.prior = LA_PRIOR_FIXED, .prior_value = 2};
     la_fit_summary_free(fit(&m, options));
     int64_t c = predict(&m, full, (la_predict_options){0});
@@ -419,9 +387,9 @@ static void contrasts_equal_classes(void **state) {
                                   .all_inputs = true,
                                   .kind = &la_curvature_kron};
     assert_int_equal(la_session_open(&options, &session, &err), LA_OK);
-    rows *r = read_rows(m.test);
+    given_rows *r = rows_read(m.test);
     la_batch batch;
-    assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
+    assert_int_equal(la_batch_open(ROWS_MOST, 4096, &batch, &err), LA_OK);
     for (int64_t i = 0; i < r->n; i++)
         la_batch_add(&batch, &session.workers[0].model, r->in[i].ids, NULL, r->in[i].n_ids, 0);
     sums few = factor_sums(&session, &batch, true, false);
@@ -467,9 +435,9 @@ static void check_recompute(const char *name, la_params params) {
     if (la_session_open(&options, &session, &err) != LA_OK)
         fail_msg("%s", err.message);
     const la_model *bound = &session.workers[0].model;
-    rows *r = read_rows(m.test);
+    given_rows *r = rows_read(m.test);
     la_batch batch;
-    assert_int_equal(la_batch_open(ROWS_MAX, 4096, &batch, &err), LA_OK);
+    assert_int_equal(la_batch_open(ROWS_MOST, 4096, &batch, &err), LA_OK);
     for (int64_t i = 0; i < r->n; i++)
         la_batch_add(&batch, bound, r->in[i].ids, NULL, r->in[i].n_ids, 0);
     la_run_shape shape = {.max_rows = r->n,

@@ -10,13 +10,14 @@
 #include "pipeline/sampler.h"
 #include "pipeline/tfb_job.h"
 #include "support/parity.h"
+#include "support/row_files.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASSES_MAX = 8, ROWS_MAX = 64, NETWORKS = 1500, NETWORKS_BRIEF = 60 };
+enum { NETWORKS = 1500, NETWORKS_BRIEF = 60 };
 
 /* ---- a fixture, its posterior, and a session on it ---- */
 
@@ -61,38 +62,7 @@ static void fit(const fixture_paths *p, la_fit_options options) {
     la_fit_summary_free(summary);
 }
 
-typedef struct answers {
-    int64_t n, classes;
-    la_input in[ROWS_MAX];
-    la_prediction out[ROWS_MAX];
-    double memory[ROWS_MAX][4 * CLASSES_MAX + CLASSES_MAX * CLASSES_MAX];
-    int32_t ids[ROWS_MAX][128];
-} answers;
-
-static answers *read_rows(const char *path) {
-    answers *a = calloc(1, sizeof *a);
-    FILE *file = fopen(path, "r");
-    char line[65536];
-    assert_non_null(file);
-    while (fgets(line, sizeof line, file)) {
-        json_t *row = json_loads(line, 0, NULL);
-        const json_t *ids = json_object_get(row, "input_ids");
-        double *at_row = a->memory[a->n];
-        for (size_t i = 0; i < json_array_size(ids); i++)
-            a->ids[a->n][i] = (int32_t)json_integer_value(json_array_get(ids, i));
-        a->in[a->n] = (la_input){.ids = a->ids[a->n], .n_ids = (int64_t)json_array_size(ids)};
-        a->out[a->n++] = (la_prediction){.probs = at_row,
-                                         .map_probs = at_row + CLASSES_MAX,
-                                         .logits = at_row + 2 * CLASSES_MAX,
-                                         .variance = at_row + 3 * CLASSES_MAX,
-                                         .logit_cov = at_row + 4 * CLASSES_MAX};
-        json_decref(row);
-    }
-    fclose(file);
-    return a;
-}
-
-static void predict(const fixture_paths *p, answers *a, la_predict_options options) {
+static void predict(const fixture_paths *p, given_rows *a, la_predict_options options) {
     la_predictor *predictor;
     la_error err;
     options.run.device = "cpu";
@@ -111,7 +81,7 @@ typedef struct opened {
 } opened;
 
 /* All rows of `a` as one batch for a session that is forward only. */
-static void open_all(const fixture_paths *p, const answers *a, opened *o) {
+static void open_all(const fixture_paths *p, const given_rows *a, opened *o) {
     la_error err = {0};
     bool changed;
     succeed(la_posterior_load(p->posterior, &o->posterior, &err), &err);
@@ -124,7 +94,7 @@ static void open_all(const fixture_paths *p, const answers *a, opened *o) {
         .kind = la_curvature_of(o->posterior.curvature),
         .posterior = &o->posterior};
     succeed(la_session_open(&options, &o->session, &err), &err);
-    succeed(la_batch_open(ROWS_MAX, 4096, &o->batch, &err), &err);
+    succeed(la_batch_open(ROWS_MOST, 4096, &o->batch, &err), &err);
     for (int64_t i = 0; i < a->n; i++)
         la_batch_add(&o->batch, &o->session.workers[0].model, a->in[i].ids, NULL, a->in[i].n_ids,
                      0);
@@ -182,7 +152,7 @@ static void solve(int64_t m, const double *l, double *x) {
 }
 
 /* factors[n, m, m] of the rows' covariances of the contrasts */
-static void factor_rows(const answers *a, const double *basis, double *factors) {
+static void factor_rows(const given_rows *a, const double *basis, double *factors) {
     int64_t c = a->classes, m = c - 1;
     for (int64_t i = 0; i < a->n; i++) {
         double *f = factors + i * m * m;
@@ -197,7 +167,7 @@ static void factor_rows(const answers *a, const double *basis, double *factors) 
     }
 }
 
-static double trace_of(const answers *a) {
+static double trace_of(const given_rows *a) {
     double trace = 0;
     for (int64_t i = 0; i < a->n; i++)
         for (int64_t j = 0; j < a->classes; j++)
@@ -229,13 +199,13 @@ static excess measure_excess(int64_t n, int64_t m, int64_t networks, const doubl
 
 /* Networks map + t eps with t so small that the model is linear there; their contrasts, over t and
  * whitened by the linearised model's covariance, have the identity for a covariance. */
-static excess sample(const fixture_paths *p, const answers *a, double lambda, int64_t networks) {
+static excess sample(const fixture_paths *p, const given_rows *a, double lambda, int64_t networks) {
     opened o;
     la_draw *draw;
     la_error err = {0};
     int64_t c = a->classes, m = c - 1, n = a->n;
-    double t = fmin(1, 1e-3 * sqrt(lambda)), x[CLASSES_MAX];
-    double basis[CLASSES_MAX * CLASSES_MAX];
+    double t = fmin(1, 1e-3 * sqrt(lambda)), x[ROW_CLASSES];
+    double basis[ROW_CLASSES * ROW_CLASSES];
     double *factors = calloc((size_t)(n * m * m), sizeof *factors);
     double *moments = calloc((size_t)(n * m * m), sizeof *moments);
     float *at_map = calloc((size_t)(n * c), sizeof *at_map);
@@ -323,7 +293,7 @@ static const form forms[] = {
 
 static void check_form(const form *f, double lambda, bool curved, excess *worst) {
     fixture_paths p = paths_of(f->folder);
-    answers *a = read_rows(p.test);
+    given_rows *a = rows_read(p.test);
     int64_t networks = getenv("LA_TESTS_BRIEF") ? NETWORKS_BRIEF : NETWORKS;
     la_fit_options options = {
         .curvature = f->curvature, .kron = f->kron, .params = f->params, .rank = f->rank};
@@ -369,7 +339,7 @@ static void covariance_under_a_tight_prior(void **state) {
 static void huge_prior_is_map(void **state) {
     (void)state;
     fixture_paths p = paths_of("bert-all-linear");
-    answers *a = read_rows(p.test);
+    given_rows *a = rows_read(p.test);
     double gap = 0, spread = 0;
     fit(&p, (la_fit_options){.prior_value = 1e14, .params = LA_PARAMS_LORA_HEAD});
     predict(&p, a, (la_predict_options){.predictive = LA_PREDICT_WEIGHTS, .samples = 20});
@@ -387,7 +357,7 @@ static void huge_prior_is_map(void **state) {
 static void means_of_networks(void **state) {
     (void)state;
     fixture_paths p = paths_of("bert");
-    answers *a = read_rows(p.test), *map = read_rows(p.test);
+    given_rows *a = rows_read(p.test), *map = rows_read(p.test);
     fit(&p, (la_fit_options){.prior_value = 5});
     predict(&p, map, (la_predict_options){.predictive = LA_PREDICT_MAP});
     predict(&p, a, (la_predict_options){.predictive = LA_PREDICT_WEIGHTS, .samples = 3, .seed = 2});
@@ -398,8 +368,8 @@ static void means_of_networks(void **state) {
     la_weights *weights = open_weights(&o);
     size_t width = (size_t)la_weights_count(weights);
     int64_t c = a->classes;
-    float *theta = calloc(2 * width, sizeof *theta), logits[ROWS_MAX * CLASSES_MAX];
-    double probs[3][ROWS_MAX][CLASSES_MAX], gap = 0, moved = 0;
+    float *theta = calloc(2 * width, sizeof *theta), logits[ROWS_MOST * ROW_CLASSES];
+    double probs[3][ROWS_MOST][ROW_CLASSES], gap = 0, moved = 0;
     succeed(la_weights_read(weights, theta, &err), &err);
     succeed(la_draw_open(&o.posterior, 2, &draw, &err), &err);
     for (int s = 0; s < 3; s++) {
@@ -440,7 +410,7 @@ static void means_of_networks(void **state) {
     free(theta), free(a), free(map);
 }
 
-static double prob_gap(const answers *a, const answers *b) {
+static double prob_gap(const given_rows *a, const given_rows *b) {
     double gap = 0;
     for (int64_t i = 0; i < a->n; i++)
         for (int64_t c = 0; c < a->classes; c++)
@@ -451,7 +421,7 @@ static double prob_gap(const answers *a, const answers *b) {
 static void invariance(void **state) {
     (void)state;
     fixture_paths p = paths_of("bert-all-linear");
-    answers *a = read_rows(p.test), *b = read_rows(p.test);
+    given_rows *a = rows_read(p.test), *b = rows_read(p.test);
     la_predict_options options = {.predictive = LA_PREDICT_WEIGHTS, .samples = 7, .seed = 3};
     fit(&p, (la_fit_options){.prior_value = 30, .params = LA_PARAMS_LORA_HEAD});
     predict(&p, a, options);
@@ -519,7 +489,7 @@ static void map_is_put_back(void **state) {
     static const char *const folders[] = {"bert-all-linear", "llama-seq", "bert-f16-head"};
     for (int f = 0; f < 3; f++) {
         fixture_paths p = paths_of(folders[f]);
-        answers *a = read_rows(p.test);
+        given_rows *a = rows_read(p.test);
         opened o;
         la_sampler *sampler;
         la_error err = {0};
@@ -687,7 +657,7 @@ static double nll_of(const la_row_set *set, const double *probs, int64_t c) {
 /* limit: of logits without noise, relative */
 static void check_tfb(const char *folder, bool own_answers, double limit) {
     fixture_paths p = paths_of(folder);
-    answers *a = read_rows(p.calib);
+    given_rows *a = rows_read(p.calib);
     opened o;
     la_row_set set;
     la_error err = {0};

@@ -4,6 +4,7 @@
 #include "support/tensors.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,32 @@ row_file rows_turned(const row_file *rows, int64_t step, int64_t start) {
     row_file r = {0};
     for (int64_t i = 0; i < rows->n; i++)
         rows_add(&r, rows, (step * i + start) % rows->n);
+    return r;
+}
+
+given_rows *rows_read(const char *path) {
+    given_rows *r = calloc(1, sizeof *r);
+    FILE *file = fopen(path, "r");
+    char line[65536];
+    assert_non_null(r);
+    if (!file)
+        fail_msg("%s: %s", path, strerror(errno));
+    while (fgets(line, sizeof line, file)) {
+        json_t *row = json_loads(line, 0, NULL);
+        const json_t *ids = json_object_get(row, "input_ids");
+        double *memory = r->memory[r->n];
+        assert_true(r->n < ROWS_MOST && json_array_size(ids) <= GIVEN_LENGTH);
+        for (size_t i = 0; i < json_array_size(ids); i++)
+            r->ids[r->n][i] = (int32_t)json_integer_value(json_array_get(ids, i));
+        r->in[r->n] = (la_input){.ids = r->ids[r->n], .n_ids = (int64_t)json_array_size(ids)};
+        r->out[r->n++] = (la_prediction){.probs = memory,
+                                         .map_probs = memory + ROW_CLASSES,
+                                         .logits = memory + 2 * ROW_CLASSES,
+                                         .variance = memory + 3 * ROW_CLASSES,
+                                         .logit_cov = memory + 4 * ROW_CLASSES};
+        json_decref(row);
+    }
+    fclose(file);
     return r;
 }
 

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-enum { ROWS_MOST = 96, ROW_LENGTH = 12, ROW_CLASSES = 8 };
+enum { ROWS_MOST = 96, ROW_LENGTH = 12, ROW_CLASSES = 8, GIVEN_LENGTH = 128 };
 
 typedef struct row_file {
     int64_t n;
@@ -39,6 +39,18 @@ typedef struct row_answers {
 
 /* free it */
 row_answers *rows_answer(const row_file *rows, la_predict_options options);
+
+/* The token ids of a JSONL file's rows, as la_predictor_run takes them, and room for the answers. */
+typedef struct given_rows {
+    int64_t n, classes; /* classes: of those who answered */
+    la_input in[ROWS_MOST];
+    la_prediction out[ROWS_MOST];
+    double memory[ROWS_MOST][4 * ROW_CLASSES + ROW_CLASSES * ROW_CLASSES];
+    int32_t ids[ROWS_MOST][GIVEN_LENGTH];
+} given_rows;
+
+/* free it */
+given_rows *rows_read(const char *path);
 
 /* Labels from softmax(logits / T); T 0: the largest logit's class. */
 void rows_draw_labels(row_file *rows, const row_answers *answers, double temperature,
