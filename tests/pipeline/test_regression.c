@@ -343,23 +343,12 @@ static double own_nll(const parity_answers *a, const json_t *rows) {
     return sum / (double)json_array_size(rows);
 }
 
-static json_t *read_rows(const char *path) {
-    json_t *rows = json_array();
-    char line[8192];
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    while (fgets(line, sizeof line, file))
-        json_array_append_new(rows, json_loads(line, 0, NULL));
-    fclose(file);
-    return rows;
-}
-
 /* What a fit with held-out rows says their likelihood is, predictions have; the file keeps it. */
 static void fit_with_held_out_rows(void **state) {
     parity_case s = parity_open("bert-regression");
     parity_inputs in = parity_read_inputs(s.test);
     parity_answers *a = parity_new_answers();
-    json_t *rows = read_rows(s.test);
+    json_t *rows = load_lines(s.test);
     static const la_curvature curvatures[] = {LA_CURVATURE_KRON, LA_CURVATURE_EXACT};
     double worst = 0;
     (void)state;
@@ -394,7 +383,7 @@ static void fit_with_held_out_rows(void **state) {
  * every structure, keeps the noise, and its MAP candidate is the constant variance. */
 static void cross_fitted(void **state) {
     parity_case s = parity_open("roberta-regression");
-    json_t *rows = read_rows(s.calib);
+    json_t *rows = load_lines(s.calib);
     (void)state;
     for (int k = 0; k < LA_CURVATURES; k++) {
         la_fit_options options = {.run.device = "cpu",

@@ -20,11 +20,9 @@ void parity_raise(double *worst, double value) {
 
 parity_inputs parity_read_inputs(const char *path) {
     parity_inputs in = {0};
-    FILE *file = fopen(path, "r");
-    char line[65536];
-    assert_non_null(file);
-    while (fgets(line, sizeof line, file)) {
-        json_t *row = json_loads(line, 0, NULL);
+    json_t *lines = load_lines(path), *row;
+    size_t index;
+    json_array_foreach(lines, index, row) {
         const json_t *ids = json_object_get(row, "input_ids");
         size_t n = json_array_size(ids);
         int32_t *copy = calloc(n, sizeof *copy);
@@ -37,9 +35,8 @@ parity_inputs parity_read_inputs(const char *path) {
                 in.rows[in.n++] = (la_input){.ids = copy, .n_ids = (int64_t)n, .place = (int64_t)i};
         in.owner[first] = true;
         assert_true(in.n > first && in.n <= PARITY_ROWS);
-        json_decref(row);
     }
-    fclose(file);
+    json_decref(lines);
     return in;
 }
 

@@ -40,13 +40,10 @@ row_file rows_turned(const row_file *rows, int64_t step, int64_t start) {
 
 given_rows *rows_read(const char *path) {
     given_rows *r = calloc(1, sizeof *r);
-    FILE *file = fopen(path, "r");
-    char line[65536];
+    json_t *lines = load_lines(path), *row;
+    size_t index;
     assert_non_null(r);
-    if (!file)
-        fail_msg("%s: %s", path, strerror(errno));
-    while (fgets(line, sizeof line, file)) {
-        json_t *row = json_loads(line, 0, NULL);
+    json_array_foreach(lines, index, row) {
         const json_t *ids = json_object_get(row, "input_ids");
         double *memory = r->memory[r->n];
         assert_true(r->n < ROWS_MOST && json_array_size(ids) <= GIVEN_LENGTH);
@@ -58,9 +55,8 @@ given_rows *rows_read(const char *path) {
                                          .logits = memory + 2 * ROW_CLASSES,
                                          .variance = memory + 3 * ROW_CLASSES,
                                          .logit_cov = memory + 4 * ROW_CLASSES};
-        json_decref(row);
     }
-    fclose(file);
+    json_decref(lines);
     return r;
 }
 

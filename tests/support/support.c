@@ -72,6 +72,24 @@ json_t *load_json(const char *path) {
     return root;
 }
 
+json_t *load_lines(const char *path) {
+    json_t *lines = json_array();
+    char *line = NULL;
+    size_t capacity = 0;
+    FILE *file = fopen(path, "r");
+    if (!file)
+        fail_msg("%s: %s", path, strerror(errno));
+    while (getline(&line, &capacity, file) > 0) {
+        json_t *one = json_loads(line, JSON_ALLOW_NUL, NULL);
+        if (!one)
+            fail_msg("%s: line %zu is no JSON", path, json_array_size(lines) + 1);
+        json_array_append_new(lines, one);
+    }
+    free(line);
+    fclose(file);
+    return lines;
+}
+
 const json_t *at(const json_t *root, const char *path) {
     char key[512];
     while (*path && root) {

@@ -17,6 +17,8 @@ const char *fixture(const char *name);
 const char *scratch(const char *name);
 /* A JSON file, which must be there. json_decref it. */
 json_t *load_json(const char *path);
+/* The lines of a JSONL file, which must be there, as an array. json_decref it. */
+json_t *load_lines(const char *path);
 /* number at a path of keys and indices "expand.centred_logit_cov.3.0" */
 double number_at(const json_t *root, const char *path);
 const json_t *at(const json_t *root, const char *path);

@@ -40,20 +40,11 @@ static void check_variant(const char *name) {
     if (la_tokenizer_open(fixture(path), NULL, &tokenizer, &err) != LA_OK)
         fail_msg("%s", err.message);
     snprintf(path, sizeof path, "tokenizer/%s/%s.jsonl", name, name);
-    FILE *file = fopen(fixture(path), "r");
-    assert_non_null(file);
-    char *line = NULL;
-    size_t capacity = 0;
-    int number = 0;
-    while (getline(&line, &capacity, file) > 0) {
-        json_t *row = json_loads(line, JSON_ALLOW_NUL, NULL);
-        assert_non_null(row);
-        check_line(tokenizer, name, ++number, row);
-        json_decref(row);
-    }
-    free(line);
-    fclose(file);
-    assert_true(number > 25);
+    json_t *lines = load_lines(fixture(path)), *row;
+    size_t i;
+    json_array_foreach(lines, i, row) check_line(tokenizer, name, (int)i + 1, row);
+    assert_true(i > 25);
+    json_decref(lines);
     la_tokenizer_close(tokenizer);
 }
 

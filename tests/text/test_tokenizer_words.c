@@ -63,25 +63,17 @@ static bool check_tokenizer(const char *name) {
     la_tokenizer *tokenizer;
     la_error err = {0};
     snprintf(path, sizeof path, "tokenizer/%s/words.jsonl", name);
-    FILE *file = fopen(fixture(path), "r");
-    if (!file)
+    if (access(fixture(path), R_OK))
         return false;
+    json_t *lines = load_lines(fixture(path)), *row;
     snprintf(path, sizeof path, "tokenizer/%s", name);
     if (la_tokenizer_open(fixture(path), NULL, &tokenizer, &err) != LA_OK)
         fail_msg("%s", err.message);
-    char *line = NULL;
-    size_t capacity = 0;
-    int number = 0;
-    while (getline(&line, &capacity, file) > 0) {
-        json_t *row = json_loads(line, JSON_ALLOW_NUL, NULL);
-        assert_non_null(row);
-        check_list(tokenizer, name, ++number, row);
-        json_decref(row);
-    }
-    free(line);
-    fclose(file);
+    size_t i;
+    json_array_foreach(lines, i, row) check_list(tokenizer, name, (int)i + 1, row);
+    json_decref(lines);
     la_tokenizer_close(tokenizer);
-    return number > 25;
+    return i > 25;
 }
 
 static void split_words(void **state) {
