@@ -34,12 +34,12 @@ typedef struct pool {
     double temperature; /* of all rows */
 } pool;
 
-static la_status grow(void *list, int64_t n, size_t each, la_error *err) {
-    void **at = list, *more = realloc(*at, (size_t)n * each);
+/* The list with room for n; as it was where there is none. */
+static void *grow(void *list, int64_t n, size_t each, la_error *err) {
+    void *more = realloc(list, (size_t)n * each);
     if (!more)
-        return la_fail(err, LA_RESOURCE, "out of memory for %lld rows", (long long)n);
-    *at = more;
-    return LA_OK;
+        la_fail(err, LA_RESOURCE, "out of memory for %lld rows", (long long)n);
+    return more ? more : list;
 }
 
 static la_status add_rows(pool *p, const la_row_set *rows, const la_evaluation *e, la_error *err) {
@@ -47,11 +47,12 @@ static la_status add_rows(pool *p, const la_row_set *rows, const la_evaluation *
     p->c = e->n_classes;
     p->m = p->c - 1;
     square = p->m * p->m;
-    LA_TRY(grow(&p->logits, n * p->c, sizeof *p->logits, err));
-    LA_TRY(grow(&p->labels, n, sizeof *p->labels, err));
-    LA_TRY(grow(&p->drawn, n, sizeof *p->drawn, err));
-    LA_TRY(grow(&p->streams, n, sizeof *p->streams, err));
-    LA_TRY(grow(&p->cov, n * SCALES * square, sizeof *p->cov, err));
+    p->logits = grow(p->logits, n * p->c, sizeof *p->logits, err);
+    p->labels = grow(p->labels, n, sizeof *p->labels, err);
+    p->drawn = grow(p->drawn, n, sizeof *p->drawn, err);
+    p->streams = grow(p->streams, n, sizeof *p->streams, err);
+    p->cov = grow(p->cov, n * SCALES * square, sizeof *p->cov, err);
+    LA_TRY(err->status);
     memcpy(p->logits + from * p->c, e->logits, (size_t)(rows->n * p->c) * sizeof *p->logits);
     memcpy(p->labels + from, rows->labels, (size_t)rows->n * sizeof *p->labels);
     memcpy(p->streams + from, rows->streams, (size_t)rows->n * sizeof *p->streams);
