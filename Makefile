@@ -41,6 +41,8 @@ LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 TEST_SRC = $(wildcard tests/*/test_*.c)
 TESTS    = $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+# those that take minutes begin first, so that none of them is the last one running
+SLOW_TESTS = $(addprefix $(BUILD)/tests/,pipeline/test_parity_cuda cuda/test_run pipeline/test_dense)
 # those that open the CUDA backend: run a second time against a device, where there is one
 EMULATION_TEST = $(BUILD)/tests/cuda/test_emulation
 DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/pipeline/test_parity_cuda
@@ -173,7 +175,7 @@ test: packages-test
 test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
 	@LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so \
 	    DEVICE_LIBRARY=$(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so) \
-	    tests/run $(TESTS) $(EMULATION_TEST) $(if $(filter 1,$(CUDA)),$(addprefix device:,$(DEVICE_TESTS)))
+	    tests/run $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) $(EMULATION_TEST) $(if $(filter 1,$(CUDA)),$(addprefix device:,$(DEVICE_TESTS)))
 
 # array bounds and integer shifts in our code; leaks too
 asan: packages-test
