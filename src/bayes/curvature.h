@@ -54,6 +54,7 @@ typedef struct la_curvature_kind {
     const char *name;
     la_curvature curvature;
     bool one_device; /* its passes cannot be shared among devices */
+    bool subtracts; /* its covariance is a difference, which loses the digits of rounded products */
     /* Bytes on the device that fit_open takes; *max_factor: side of the largest matrix that is
      * summed and decomposed while the model is there. */
     size_t (*fit_bytes)(const la_model *model, const la_fit_shape *shape, int64_t *max_factor);

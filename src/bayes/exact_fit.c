@@ -524,9 +524,10 @@ static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *po
 /* The last layer is the exact kind over other blocks: the form says which. */
 #define EXACT_KIND(its_name, its_curvature)                                                        \
     {                                                                                              \
-        .name = its_name, .curvature = its_curvature, .one_device = true, .fit_bytes = fit_bytes,  \
-        .fit_open = fit_open, .fit_next = fit_next, .fit_batch = fit_batch,                        \
-        .fit_visitor = fit_visitor, .fit_close = fit_close, .covariance = &la_exact_covariance     \
+        .name = its_name, .curvature = its_curvature, .one_device = true, .subtracts = true,       \
+        .fit_bytes = fit_bytes, .fit_open = fit_open, .fit_next = fit_next,                        \
+        .fit_batch = fit_batch, .fit_visitor = fit_visitor, .fit_close = fit_close,                \
+        .covariance = &la_exact_covariance                                                         \
     }
 
 const la_curvature_kind la_curvature_exact = EXACT_KIND("exact", LA_CURVATURE_EXACT);

@@ -161,6 +161,11 @@ static la_status make_plan(la_session *session, const la_session_options *option
         la_warn(&options->run.log, "the base is stored in 16 bits or fewer and computed in f32; "
                                    "--precision bf16 is several "
                                    "times as fast, and rounds to 8 bits");
+    if (first->backend.precision != LA_PRECISION_F32 && session->n_rhs && options->kind->subtracts)
+        la_warn(&options->run.log,
+                "the covariance of --curvature %s is a difference, of which products in %s leave "
+                "about three digits; --precision f32 leaves six",
+                options->kind->name, la_precision_name(first->backend.precision));
     return LA_OK;
 }
 

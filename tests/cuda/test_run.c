@@ -604,6 +604,27 @@ static void line_by_line(void **state) {
 
 /* ---- what is told ---- */
 
+/* That few digits are left where a covariance is a difference of rounded products. */
+static void few_digits(void **state) {
+    static const struct {
+        const char *options;
+        bool told;
+    } cases[] = {{"--curvature exact --precision f32", false},
+                 {"--curvature exact --precision tf32", true},
+                 {"--curvature exact --precision bf16", true},
+                 {"--curvature ekfac --precision tf32", false}};
+    (void)state;
+    place p = open_model(&models[BERT]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "fit " PARTS " --out @/posterior --device cuda %s",
+                 cases[i].options);
+        command done = works("", p.folder, line);
+        assert_int_equal(!!strstr(done.err, "leave about three digits"), cases[i].told);
+        command_free(&done);
+    }
+}
+
 static void check_verbose(const char *err) {
     says(err, "plan for cuda:0 (emulated): batches of ");
     assert_true(number_after(err, "(emulated): batches of ") >= 256);
@@ -666,6 +687,7 @@ int main(void) {
         ON_SEQ(orders),
         WITH(line_by_line, "one_device", "cuda"),
         WITH(line_by_line, "two_devices", "cuda:0,1"),
+        cmocka_unit_test(few_digits),
         cmocka_unit_test(verbose),
     };
     /* The emulated BLAS is the host's. Kernels of some processors sum by where their operands lie: these
