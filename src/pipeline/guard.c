@@ -10,9 +10,10 @@
 
 enum {
     FOLDS = 5,
-    FEW_ROWS = 100,  /* a choice by fewer is mostly noise */
-    ROWS_EACH = 10,  /* held-out rows a number, to look for biased classes */
-    SIGN_ROWS = 256, /* looked at for signs of trouble */
+    FEW_ROWS = 100,    /* a choice by fewer is mostly noise */
+    ROWS_EACH = 10,    /* held-out rows a number, to look for biased classes */
+    BIASED_MOST = 100, /* classes; more take Newton's method too long for a note */
+    SIGN_ROWS = 256,   /* looked at for signs of trouble */
     SIGN_SAMPLES = 200
 };
 
@@ -67,7 +68,7 @@ static void warn_biased(const la_held_out *rows, double temperature, const la_lo
     double n = (double)rows->n;
     la_error err = {0};
     scaled s = {0};
-    if (!log->warn || rows->n < ROWS_EACH * numbers)
+    if (!log->warn || c > BIASED_MOST || rows->n < ROWS_EACH * numbers)
         return;
     double *memory = la_alloc((size_t)(4 * c), sizeof *memory, &err);
     bool known = memory && scale_classes(rows, temperature, memory, &s, &err) == LA_OK;
