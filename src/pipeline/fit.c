@@ -389,7 +389,9 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(6);
     LA_TRY(la_posterior_save(&f->form.posterior, options->out, err));
     LAP(4);
-    la_session_profile(&f->session, seconds[1] + seconds[2], &options->run.log);
+    /* all that may have used a device: held-out rows are passed over, too */
+    la_session_profile(&f->session, seconds[1] + seconds[2] + seconds[3] + seconds[5] + seconds[6],
+                       &options->run.log);
 #undef LAP
     return summarise(f, seconds, summary, err);
 }

@@ -632,6 +632,7 @@ static void check_verbose(const char *err) {
     assert_true(number_after(err, " s, backward ") > 0);
     assert_true(number_after(err, "device memory: peak ") > 0);
     says(err, "attention_backward");
+    assert_true(number_after(err, " %, outside ") >= 0);
 }
 
 static void verbose(void **state) {
