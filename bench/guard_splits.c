@@ -281,23 +281,9 @@ static la_setting setting_of(const la_choice *choice, la_method method) {
                         .weight = 1};
 }
 
-/* The one setting that the guard would take without averaging: the best likelihood, less one unit for every number
- * chosen, and MAP where nothing beats it by the standard error. */
-static la_method best_single(const la_choice *choice, double n) {
-    static const int numbers[LA_METHOD_AVERAGE] = {[LA_METHOD_TEMPERATURE] = 1,
-                                                   [LA_METHOD_LAPLACE] = 1,
-                                                   [LA_METHOD_SCALAR] = 1,
-                                                   [LA_METHOD_TEMPERED] = 2,
-                                                   [LA_METHOD_TEMPERED_SCALAR] = 2};
-    const la_candidate *map = &choice->candidates[LA_METHOD_MAP];
-    int best = LA_METHOD_MAP;
-    if (map->gap <= map->gap_error + 1e-6)
-        return LA_METHOD_MAP;
-    for (int k = 0; k < LA_METHOD_AVERAGE; k++)
-        if (choice->candidates[k].nll + numbers[k] / n <
-            choice->candidates[best].nll + numbers[best] / n)
-            best = k;
-    return (la_method)best;
+/* What the guard would take without averaging. */
+static la_method best_single(const la_choice *choice) {
+    return choice->method == LA_METHOD_MAP ? LA_METHOD_MAP : la_choice_single(choice);
 }
 
 static la_status scalings(splitting *s, la_error *err) {
@@ -339,7 +325,7 @@ static la_status run_split(splitting *s, la_error *err) {
                         .cov = s->cov};
     LA_TRY(la_select(&rows, &s->choice, err));
     la_setting map = setting_of(&s->choice, LA_METHOD_MAP);
-    la_setting single = setting_of(&s->choice, best_single(&s->choice, (double)s->choose));
+    la_setting single = setting_of(&s->choice, best_single(&s->choice));
     answer(s, &map, 1);
     LA_TRY(tell(s, "map", s->test_labels, err));
     LA_TRY(scalings(s, err));

@@ -322,20 +322,16 @@ static double charged(const la_choice *choice, int method) {
 static void choose(const table *t, la_choice *choice) {
     setting settings[LA_METHODS] = {{0}};
     la_candidate *all = choice->candidates;
-    int best = LA_METHOD_MAP, least = LA_METHOD_MAP;
+    int best = LA_METHOD_MAP;
     for (int k = 0; k < LA_METHODS; k++) {
         if (k != LA_METHOD_AVERAGE)
             best_setting(t, k, &settings[k], &all[k]);
         best = all[k].nll < all[best].nll ? k : best;
     }
-    for (int k = 0; k < LA_METHODS; k++) {
-        if (!isfinite(all[k].nll))
-            continue;
-        compare(t, k, settings[k], best, settings[best], &all[k]);
-        if (k != LA_METHOD_AVERAGE && charged(choice, k) < charged(choice, least))
-            least = k;
-    }
-    choice->method = (la_method)least;
+    for (int k = 0; k < LA_METHODS; k++)
+        if (isfinite(all[k].nll))
+            compare(t, k, settings[k], best, settings[best], &all[k]);
+    choice->method = la_choice_single(choice);
     if (isfinite(all[LA_METHOD_AVERAGE].nll))
         choice->method = LA_METHOD_AVERAGE;
     if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING)
@@ -489,6 +485,14 @@ la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
     free(t.map_right);
     free(t.base);
     return status;
+}
+
+la_method la_choice_single(const la_choice *choice) {
+    int least = LA_METHOD_MAP;
+    for (int k = 0; k < LA_METHODS; k++)
+        if (k != LA_METHOD_AVERAGE && charged(choice, k) < charged(choice, least))
+            least = k;
+    return (la_method)least;
 }
 
 la_method la_choice_laplace(const la_choice *choice) {

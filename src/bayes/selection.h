@@ -45,6 +45,9 @@ void la_selection_temperatures(double scaling, double *temperatures);
  * of log likelihood being charged for every number it chooses (temperature, scale). */
 la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
 
+/* The method of a single setting that is best so, whatever MAP's rule and the average say. */
+la_method la_choice_single(const la_choice *choice);
+
 /* The Laplace method that is best so: the chosen one, where a Laplace method was chosen. Its scale is
  * the one that goes into the precisions; a setting's is relative to the same start. */
 la_method la_choice_laplace(const la_choice *choice);

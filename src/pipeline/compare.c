@@ -505,12 +505,14 @@ static void answer_row(const comparing *c, const laplace *how, const la_row_set 
                        const la_evaluation *e, int64_t i, desk *d, la_prediction *out) {
     int64_t classes = e->n_classes, m = classes - 1;
     double square = how->temperature * how->temperature;
+    /* a closed form draws for its information alone, which one method reads */
+    bool draws = how->kind == LA_PREDICT_MC || how->information;
     const float *logits = e->logits + i * classes;
     for (int64_t k = 0; k < classes; k++)
         d->logits[k] = (float)((double)logits[k] / how->temperature);
     for (int64_t k = 0; k < m * m; k++)
         d->cov[k] = e->cov[how->form][(how->scale * e->n + i) * m * m + k] / square;
-    la_predict_row(how->kind, classes, d->logits, c->basis, d->cov, c->options->samples,
+    la_predict_row(how->kind, classes, d->logits, c->basis, d->cov, draws ? c->options->samples : 0,
                    c->options->seed, rows->streams[i], NULL, d->workspace, out);
     if (how->temperature != 1)
         la_predict_restore(classes, logits, how->temperature, out);

@@ -28,34 +28,30 @@ static void warn_few(const la_choice *choice, const la_log *log) {
 }
 
 typedef struct scaled {
-    double nll, square; /* sum of gains over a temperature, of their squares */
-    int64_t right, map_right;
-    double temperature_nll;
+    double nll, accuracy;
+    double gain, square; /* means of the gains over a temperature, and of their squares */
 } scaled;
 
 /* What a weight and a bias a class make of the rows that they were fitted to. memory: 4 C */
 static la_status scale_classes(const la_held_out *rows, double temperature, double *memory,
                                scaled *out, la_error *err) {
     int64_t c = rows->n_classes;
-    double *scale = memory, *bias = scale + c, *p = bias + c, *q = p + c;
+    double *scale = memory, *bias = scale + c, *p = bias + c, *q = p + c, n = (double)rows->n;
     *out = (scaled){0};
     LA_TRY(la_vector_scaling_fit(rows->n, c, rows->logits, rows->labels, scale, bias, err));
     for (int64_t i = 0; i < rows->n; i++) {
         const float *f = rows->logits + i * c;
-        int64_t best = 0, top = 0;
+        int64_t best = 0;
         la_vector_scaling_apply(c, scale, bias, f, p);
         la_temperature_scaling_apply(c, temperature, f, q);
-        for (int64_t k = 1; k < c; k++) {
+        for (int64_t k = 1; k < c; k++)
             best = p[k] > p[best] ? k : best;
-            top = q[k] > q[top] ? k : top;
-        }
         double nll = -log(fmax(p[rows->labels[i]], 1e-300));
         double gain = -log(fmax(q[rows->labels[i]], 1e-300)) - nll;
-        out->nll += nll / (double)rows->n;
-        out->temperature_nll += (nll + gain) / (double)rows->n;
-        out->square += gain * gain;
-        out->right += best == rows->labels[i];
-        out->map_right += top == rows->labels[i];
+        out->nll += nll / n;
+        out->gain += gain / n;
+        out->square += gain * gain / n;
+        out->accuracy += (best == rows->labels[i]) / n;
     }
     return LA_OK;
 }
@@ -63,7 +59,8 @@ static la_status scale_classes(const la_held_out *rows, double temperature, doub
 /* A model whose classes are biased (it was trained too little, or on other shares of them) is not
  * mended by a temperature, nor by any variance: the user should know. Said when the gain over a
  * temperature is more than two standard errors above what the fitted numbers get by chance. */
-static void warn_biased(const la_held_out *rows, double temperature, const la_log *log) {
+static void warn_biased(const la_held_out *rows, const la_choice *choice, const la_log *log) {
+    const la_candidate *tempered = &choice->candidates[LA_METHOD_TEMPERATURE];
     int64_t c = rows->n_classes, numbers = 2 * c - 2;
     double n = (double)rows->n;
     la_error err = {0};
@@ -71,16 +68,16 @@ static void warn_biased(const la_held_out *rows, double temperature, const la_lo
     if (!log->warn || c > BIASED_MOST || rows->n < ROWS_EACH * numbers)
         return;
     double *memory = la_alloc((size_t)(4 * c), sizeof *memory, &err);
-    bool known = memory && scale_classes(rows, temperature, memory, &s, &err) == LA_OK;
+    bool known = memory && scale_classes(rows, tempered->temperature, memory, &s, &err) == LA_OK;
     free(memory);
-    double gain = s.temperature_nll - s.nll, error = sqrt(fmax(s.square / n - gain * gain, 0) / n);
-    if (known && gain - (double)numbers / n > 2 * error)
+    double error = sqrt(fmax(s.square - s.gain * s.gain, 0) / n);
+    if (known && s.gain - (double)numbers / n > 2 * error)
         la_warn(log,
                 "the classes are biased: with a weight and a bias for each, the held-out rows' NLL "
                 "would be %.3f instead of %.3f, and the accuracy %.3f instead of %.3f; no "
                 "temperature and no posterior mends that (train longer, or on these shares of "
                 "classes)",
-                s.nll, s.temperature_nll, (double)s.right / n, (double)s.map_right / n);
+                s.nll, tempered->nll, s.accuracy, tempered->accuracy);
 }
 
 /* The chosen scale goes into the prior precisions. Where Laplace was not chosen its best form is
@@ -150,7 +147,7 @@ static la_status choose(la_form *form, const la_row_set *set, const int64_t *lis
     if (status == LA_OK)
         status = apply(form, &choice, how->log, err);
     if (status == LA_OK)
-        warn_biased(&rows, choice.candidates[LA_METHOD_TEMPERATURE].temperature, how->log);
+        warn_biased(&rows, &choice, how->log);
     free(labels);
     free(streams);
     return status;

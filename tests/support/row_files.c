@@ -1,10 +1,10 @@
 #include "support/row_files.h"
 #include "base/random.h"
+#include "bayes/predictive.h"
 #include "support/faults.h"
 #include "support/tensors.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,16 +45,12 @@ given_rows *rows_read(const char *path) {
     assert_non_null(r);
     json_array_foreach(lines, index, row) {
         const json_t *ids = json_object_get(row, "input_ids");
-        double *memory = r->memory[r->n];
         assert_true(r->n < ROWS_MOST && json_array_size(ids) <= GIVEN_LENGTH);
         for (size_t i = 0; i < json_array_size(ids); i++)
             r->ids[r->n][i] = (int32_t)json_integer_value(json_array_get(ids, i));
         r->in[r->n] = (la_input){.ids = r->ids[r->n], .n_ids = (int64_t)json_array_size(ids)};
-        r->out[r->n++] = (la_prediction){.probs = memory,
-                                         .map_probs = memory + ROW_CLASSES,
-                                         .logits = memory + 2 * ROW_CLASSES,
-                                         .variance = memory + 3 * ROW_CLASSES,
-                                         .logit_cov = memory + 4 * ROW_CLASSES};
+        r->out[r->n] = la_prediction_at(ROW_CLASSES, r->memory[r->n]);
+        r->n++;
     }
     json_decref(lines);
     return r;
@@ -121,12 +117,7 @@ row_answers *rows_answer(const row_file *rows, la_predict_options options) {
     a->classes = la_predictor_classes(predictor);
     assert_true(a->classes <= ROW_CLASSES);
     for (int64_t i = 0; i < rows->n; i++) {
-        double *at = a->memory[i];
-        a->rows[i] = (la_prediction){.probs = at,
-                                     .map_probs = at + ROW_CLASSES,
-                                     .logits = at + 2 * ROW_CLASSES,
-                                     .variance = at + 3 * ROW_CLASSES,
-                                     .logit_cov = at + 4 * ROW_CLASSES};
+        a->rows[i] = la_prediction_at(ROW_CLASSES, a->memory[i]);
         in[i] = (la_input){.ids = rows->ids[i], .n_ids = rows->length[i]};
     }
     if (la_predictor_run(predictor, in, rows->n, a->rows, &err) != LA_OK)
