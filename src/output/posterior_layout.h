@@ -1,11 +1,11 @@
-/* What the writer and the reader of posterior files share: names, versions, and what a file of each
- * curvature holds. */
+/* What the writer and the reader of posterior files share: names, versions, bounds, and what a file of
+ * each curvature holds. The fields: posterior_fields.h. */
 #ifndef LA_OUTPUT_POSTERIOR_LAYOUT_H
 #define LA_OUTPUT_POSTERIOR_LAYOUT_H
 
+#include "output/hdf5_subset.h"
 #include "output/posterior_file.h"
 
-#include <hdf5.h>
 #include <stdbool.h>
 
 #define LA_TASK_REGRESSION "regression" /* the task attribute; without one: classes */
@@ -13,7 +13,10 @@
 enum {
     LA_SCHEMA_MAJOR = 1,
     LA_SCHEMA_MINOR = 4,
-    LA_SEAL_BYTES = 512 /* the block in front */
+    LA_SEAL_BYTES = 512, /* the block in front */
+    LA_BLOCKS_MOST = 100000,
+    LA_CLASSES_MOST = 1 << 20,
+    LA_SIDE_MOST = 1 << 24 /* of a block */
 };
 
 /* Groups. A block or an input is named by its number. */
@@ -25,11 +28,6 @@ enum {
 #define LA_GROUP_SETTINGS "settings" /* in the choice; since schema 1.4 */
 #define LA_GROUP_ADUE "adue"
 
-/* Figures of a candidate, in the order of la_candidate. */
-enum { LA_CANDIDATE_FIGURES = 6 };
-static const char *const la_candidate_figures[LA_CANDIDATE_FIGURES] = {
-    "prior_scale", "temperature", "nll", "accuracy", "gap", "gap_error"};
-
 static inline bool la_has_factors(la_curvature curvature) {
     return curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC;
 }
@@ -37,14 +35,7 @@ static inline bool la_has_spectra(la_curvature curvature) {
     return curvature == LA_CURVATURE_DIAG || curvature == LA_CURVATURE_EKFAC;
 }
 
-/* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
- * once more and crashes. Every file is closed by who opened it. */
-static inline void la_hdf5_start(void) {
-    H5dont_atexit();
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
 /* posterior_seal.c: whether the block in front agrees with what follows it */
-la_status la_posterior_check_seal(const char *path, la_error *err);
+la_status la_posterior_check_seal(la_h5_file *file);
 
 #endif

@@ -1,4 +1,5 @@
 /* The block in front of a posterior: format and schema, the digest of what follows, its length. */
+#include "base/threads.h"
 #include "output/posterior_layout.h"
 
 #include <errno.h>
@@ -8,76 +9,91 @@
 /* first line of the block; schema, digest and length follow */
 #define SEAL_MAGIC "laplora posterior"
 
-/* Digest of everything behind the block, and its length. */
-static la_status digest_rest(const char *path, FILE *file, char digest[LA_DIGEST_TEXT],
-                             long long *length, la_error *err) {
+/* Digest of everything behind the block. */
+static la_status digest_rest(la_h5_file *file, char digest[LA_DIGEST_TEXT]) {
     char buffer[1 << 16];
-    la_digest *sum = la_digest_new(err);
+    la_digest *sum = la_digest_new(file->err);
+    la_status status = LA_OK;
     if (!sum)
-        return err->status;
-    *length = 0;
-    if (fseek(file, LA_SEAL_BYTES, SEEK_SET)) {
-        la_digest_free(sum);
-        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", path, la_errno_text(errno));
-    }
-    for (size_t got; (got = fread(buffer, 1, sizeof buffer, file)) > 0;) {
-        la_digest_add(sum, buffer, got);
-        *length += (long long)got;
+        return file->err->status;
+    for (uint64_t at = LA_SEAL_BYTES; at < file->size && status == LA_OK;) {
+        size_t piece = file->size - at < sizeof buffer ? (size_t)(file->size - at) : sizeof buffer;
+        status = la_check_interrupt(file->err);
+        if (status == LA_OK)
+            status = la_h5_bytes(file, at, buffer, piece);
+        if (status == LA_OK)
+            la_digest_add(sum, buffer, piece);
+        at += piece;
     }
     la_digest_finish(sum, digest);
-    if (ferror(file))
-        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", path, la_errno_text(errno));
+    return status;
+}
+
+static la_status make_block(la_h5_file *file, char block[LA_SEAL_BYTES]) {
+    char digest[LA_DIGEST_TEXT];
+    LA_TRY(digest_rest(file, digest));
+    memset(block, 0, LA_SEAL_BYTES);
+    snprintf(block, LA_SEAL_BYTES, SEAL_MAGIC " %d\nxxh3-128 %s\nbytes %llu\n", LA_SCHEMA_MAJOR,
+             digest, (unsigned long long)(file->size - LA_SEAL_BYTES));
     return LA_OK;
 }
 
 la_status la_posterior_seal(const char *path, la_error *err) {
-    FILE *file = fopen(path, "r+b");
-    if (!file)
+    FILE *stream = fopen(path, "r+b");
+    if (!stream)
         return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
-    char digest[LA_DIGEST_TEXT], block[LA_SEAL_BYTES] = {0};
-    long long length;
-    la_status status = digest_rest(path, file, digest, &length, err);
-    snprintf(block, sizeof block, SEAL_MAGIC " %d\nxxh3-128 %s\nbytes %lld\n", LA_SCHEMA_MAJOR,
-             digest, length);
+    char block[LA_SEAL_BYTES];
+    la_h5_file file;
+    long size = fseek(stream, 0, SEEK_END) ? -1 : ftell(stream);
+    la_status status = LA_OK;
+    la_h5_begin(&file, path, fileno(stream), NULL, size < 0 ? 0 : (uint64_t)size, LA_SEAL_BYTES,
+                err);
+    if (size < LA_SEAL_BYTES)
+        status = la_fail(err, LA_RESOURCE, "%s: cannot write: it is too short", path);
+    if (status == LA_OK)
+        status = make_block(&file, block);
     errno = 0;
-    bool failed = status == LA_OK && (fseek(file, 0, SEEK_SET) ||
-                                      fwrite(block, 1, sizeof block, file) != sizeof block);
-    failed |= fclose(file) != 0;
+    bool failed = status == LA_OK && (fseek(stream, 0, SEEK_SET) ||
+                                      fwrite(block, 1, sizeof block, stream) != sizeof block);
+    failed |= fclose(stream) != 0;
     if (status == LA_OK && failed)
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
     return status;
 }
 
-la_status la_posterior_check_seal(const char *path, la_error *err) {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
+la_status la_posterior_seal_bytes(void *bytes, size_t size, la_error *err) {
+    la_h5_file file;
+    la_h5_begin(&file, "memory", -1, bytes, size, LA_SEAL_BYTES, err);
+    return size < LA_SEAL_BYTES ? la_fail(err, LA_USAGE, "no room for the block in front")
+                                : make_block(&file, bytes);
+}
+
+la_status la_posterior_check_seal(la_h5_file *file) {
     char block[LA_SEAL_BYTES + 1] = {0}, stored[LA_DIGEST_TEXT] = "", digest[LA_DIGEST_TEXT];
-    long long length = 0, expected = -1;
+    unsigned long long expected = 0;
     int schema = 0;
-    la_status status = LA_OK;
-    size_t got = fread(block, 1, LA_SEAL_BYTES, file);
-    if (got < LA_SEAL_BYTES || sscanf(block, SEAL_MAGIC " %d", &schema) != 1)
-        status = la_fail(
+    const char *path = file->path;
+    la_error *err = file->err;
+    if (file->size >= LA_SEAL_BYTES)
+        LA_TRY(la_h5_bytes(file, 0, block, LA_SEAL_BYTES));
+    if (sscanf(block, SEAL_MAGIC " %d", &schema) != 1)
+        return la_fail(
             err, LA_BAD_INPUT,
             "%s: is no posterior of laplora (an HDF5 file of its own kind), or a truncated one",
             path);
-    else if (schema > LA_SCHEMA_MAJOR)
-        status = la_fail(err, LA_UNSUPPORTED,
-                         "%s: schema %d is newer than the %d that this laplora reads; update it",
-                         path, schema, LA_SCHEMA_MAJOR);
-    else if (sscanf(block, SEAL_MAGIC " %d\nxxh3-128 %32[0-9a-f]\nbytes %lld", &schema, stored,
-                    &expected) != 3)
-        status =
-            la_fail(err, LA_BAD_INPUT, "%s: incomplete: its checksum is missing; fit again", path);
-    if (status == LA_OK)
-        status = digest_rest(path, file, digest, &length, err);
-    fclose(file);
-    LA_TRY(status);
-    if (length != expected)
+    if (schema > LA_SCHEMA_MAJOR)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: schema %d is newer than the %d that this laplora reads; update it",
+                       path, schema, LA_SCHEMA_MAJOR);
+    if (sscanf(block, SEAL_MAGIC " %d\nxxh3-128 %32[0-9a-f]\nbytes %20llu", &schema, stored,
+               &expected) != 3)
+        return la_fail(err, LA_BAD_INPUT, "%s: incomplete: its checksum is missing; fit again",
+                       path);
+    if (file->size - LA_SEAL_BYTES != expected)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: incomplete: %lld bytes of data, expected %lld; truncated or damaged",
-                       path, length, expected);
+                       "%s: incomplete: %llu bytes of data, expected %llu; truncated or damaged",
+                       path, (unsigned long long)(file->size - LA_SEAL_BYTES), expected);
+    LA_TRY(digest_rest(file, digest));
     if (strcmp(stored, digest))
         return la_fail(err, LA_BAD_INPUT, "%s: its checksum is wrong: the posterior is damaged",
                        path);

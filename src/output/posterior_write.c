@@ -1,12 +1,21 @@
 #include "base/output_file.h"
+#include "output/posterior_fields.h"
 #include "output/posterior_layout.h"
 
 #include <errno.h>
+#include <hdf5.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { CHUNK_BYTES = 1 << 20 };
+
+/* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
+ * once more and crashes. Every file is closed by who opened it. */
+static void hdf5_start(void) {
+    H5dont_atexit();
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 typedef struct writer {
     const char *path;
@@ -58,7 +67,9 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
         rows /= shape[1] ? shape[1] : 1;
     chunk[0] = rows < 1 ? 1 : rows > shape[0] ? shape[0] : rows;
     chunk[1] = rank == 2 ? shape[1] : 1;
-    herr_t rc = H5Pset_chunk(plan, rank, chunk) | H5Pset_fletcher32(plan);
+    /* the time of an object is no part of a posterior */
+    herr_t rc = H5Pset_chunk(plan, rank, chunk) | H5Pset_fletcher32(plan) |
+                H5Pset_obj_track_times(plan, false);
     hid_t set =
         rc < 0 ? -1 : H5Dcreate2(w->group, name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
     rc = set < 0 ? -1 : H5Dwrite(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
@@ -78,6 +89,47 @@ static la_status put_factor(const writer *w, const char *prefix, const la_factor
     return put_array(w, name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, factor->vectors);
 }
 
+/* Whether a field that may be absent is. */
+static bool is_absent(const la_field *f, const char *at) {
+    switch (f->kind) {
+    case LA_FIELD_NUMBER:
+        return isnan(*(const double *)(const void *)at);
+    case LA_FIELD_POSITIVE:
+        return !(*(const double *)(const void *)at > 0);
+    case LA_FIELD_NAME:
+        return *(const int *)(const void *)at == 0;
+    default:
+        return !*(const char *const *)(const void *)at;
+    }
+}
+
+static la_status put_field(const writer *w, const la_field *f, const char *at) {
+    switch (f->kind) {
+    case LA_FIELD_INT:
+        return put_int(w, f->name, *(const int64_t *)(const void *)at);
+    case LA_FIELD_FLAG:
+        return put_int(w, f->name, *(const int *)(const void *)at);
+    case LA_FIELD_NUMBER:
+    case LA_FIELD_POSITIVE:
+        return put_number(w, f->name, *(const double *)(const void *)at);
+    case LA_FIELD_NAME:
+        return put_text(w, f->name, f->names[*(const int *)(const void *)at]);
+    case LA_FIELD_DIGEST:
+        return put_text(w, f->name, at);
+    default:
+        return put_text(w, f->name, *(const char *const *)(const void *)at);
+    }
+}
+
+static la_status put_fields(const writer *w, la_field_list list, const void *from) {
+    for (const la_field *f = list.fields; f < list.fields + list.n; f++) {
+        const char *at = (const char *)from + f->offset;
+        if (!f->optional || !is_absent(f, at))
+            LA_TRY(put_field(w, f, at));
+    }
+    return LA_OK;
+}
+
 static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_text(w, "format", LA_POSTERIOR_FORMAT));
     LA_TRY(put_int(w, "schema_major", LA_SCHEMA_MAJOR));
@@ -85,41 +137,11 @@ static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_text(w, "tool_version", LAPLORA_VERSION));
     if (p->noise_variance > 0)
         LA_TRY(put_text(w, "task", LA_TASK_REGRESSION));
-    LA_TRY(put_text(w, "curvature", la_curvature_names[p->curvature]));
-    LA_TRY(put_text(w, "kron", la_kron_names[p->kron]));
-    LA_TRY(put_text(w, "params", la_params_names[p->params]));
-    LA_TRY(put_text(w, "prior", la_prior_names[p->prior]));
-    LA_TRY(put_number(w, "prior_precision", p->prior_precision));
-    LA_TRY(put_number(w, "temperature", p->temperature));
-    LA_TRY(put_int(w, "rank", p->rank_asked));
-    LA_TRY(put_int(w, "n_rows", p->n_rows));
-    LA_TRY(put_int(w, "n_tokens", p->n_tokens));
-    LA_TRY(put_int(w, "n_classes", p->n_classes));
-    if (p->noise_variance > 0)
-        LA_TRY(put_number(w, "noise_variance", p->noise_variance));
-    LA_TRY(put_int(w, "n_blocks", p->n_blocks));
-    LA_TRY(put_int(w, "n_inputs", p->n_inputs));
-    LA_TRY(put_number(w, "log_likelihood", p->log_likelihood));
-    LA_TRY(put_number(w, "log_marginal_likelihood", p->log_marginal_likelihood));
-    LA_TRY(put_text(w, "base_path", p->base_path));
-    if (p->base_quant)
-        LA_TRY(put_text(w, "base_quant", la_base_quant_names[p->base_quant]));
-    LA_TRY(put_text(w, "adapter_path", p->adapter_path));
-    if (p->adapter_name)
-        LA_TRY(put_text(w, "adapter_name", p->adapter_name));
-    LA_TRY(put_text(w, "base_digest", p->base_digest));
-    LA_TRY(put_text(w, "adapter_digest", p->adapter_digest));
-    LA_TRY(put_text(w, "tokenizer_digest", p->tokenizer_digest));
-    LA_TRY(put_text(w, "data_digest", p->data_digest));
-    LA_TRY(put_int(w, "max_length", p->max_length));
-    if (p->template_text)
-        LA_TRY(put_text(w, "template", p->template_text));
-    if (p->choice_ids) {
-        hsize_t shape[1] = {(hsize_t)p->n_classes};
-        LA_TRY(
-            put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, shape, p->choice_ids));
-    }
-    return LA_OK;
+    LA_TRY(put_fields(w, la_posterior_fields, p));
+    hsize_t shape[1] = {(hsize_t)p->n_classes};
+    return p->choice_ids ? put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, shape,
+                                     p->choice_ids)
+                         : LA_OK;
 }
 
 static la_status put_labels(const writer *w, const la_labels *labels) {
@@ -143,15 +165,7 @@ static la_status put_block(const writer *parent, int64_t number, const la_poster
     snprintf(name, sizeof name, "%05lld", (long long)number);
     LA_TRY(put_group(parent, name, &w.group));
     la_status status;
-    LA_TRY_DONE(put_text(&w, "name", block->name));
-    LA_TRY_DONE(put_int(&w, "out", block->out));
-    LA_TRY_DONE(put_int(&w, "in", block->in));
-    LA_TRY_DONE(put_int(&w, "input", block->input));
-    LA_TRY_DONE(put_number(&w, "denominator", block->denominator));
-    LA_TRY_DONE(put_number(&w, "prior_precision", block->prior_precision));
-    LA_TRY_DONE(put_number(&w, "theta_square", block->theta_square));
-    LA_TRY_DONE(put_number(&w, "trace_in", block->trace_in));
-    LA_TRY_DONE(put_number(&w, "trace_out", block->trace_out));
+    LA_TRY_DONE(put_fields(&w, la_block_fields, block));
     if (la_has_factors(posterior->curvature))
         LA_TRY_DONE(put_factor(&w, "output_", &block->output));
     if (la_has_spectra(posterior->curvature)) {
@@ -171,20 +185,12 @@ static la_status put_settings(const writer *choice_group, const la_choice *choic
     char name[48];
     LA_TRY(put_group(choice_group, LA_GROUP_SETTINGS, &w.group));
     la_status status;
-    LA_TRY_DONE(put_int(&w, "n_settings", choice->n_settings));
-    LA_TRY_DONE(put_number(&w, "shortening", choice->shortening));
+    LA_TRY_DONE(put_fields(&w, la_settings_fields, choice));
     for (int64_t i = 0; i < choice->n_settings; i++) {
-        const la_setting *s = &choice->settings[i];
         writer one = w;
         snprintf(name, sizeof name, "%05lld", (long long)i);
         LA_TRY_DONE(put_group(&w, name, &one.group));
-        status = put_text(&one, "method", la_method_names[s->method]);
-        if (status == LA_OK)
-            status = put_number(&one, "prior_scale", s->prior_scale);
-        if (status == LA_OK)
-            status = put_number(&one, "temperature", s->temperature);
-        if (status == LA_OK)
-            status = put_number(&one, "weight", s->weight);
+        status = put_fields(&one, la_setting_fields, &choice->settings[i]);
         H5Gclose(one.group);
         if (status != LA_OK)
             goto done;
@@ -197,26 +203,16 @@ done:
 /* What a guard chose and the figures it chose by. */
 static la_status put_choice(const writer *root, const la_choice *choice) {
     writer w = *root;
-    char name[64];
     LA_TRY(put_group(root, LA_GROUP_CHOICE, &w.group));
     la_status status;
-    LA_TRY_DONE(put_text(&w, "method", la_method_names[choice->method]));
-    LA_TRY_DONE(put_int(&w, "cross", choice->cross));
-    LA_TRY_DONE(put_int(&w, "n_rows", choice->n));
+    LA_TRY_DONE(put_fields(&w, la_choice_fields, choice));
     for (int k = 0; k < LA_METHODS; k++) {
         const la_candidate *c = &choice->candidates[k];
         writer one = w;
         if (!isfinite(c->nll)) /* no setting of it was admitted */
             continue;
-        snprintf(name, sizeof name, "%s", la_method_names[k]);
-        LA_TRY_DONE(put_group(&w, name, &one.group));
-        const double numbers[] = {c->prior_scale, c->temperature, c->nll,
-                                  c->accuracy,    c->gap,         c->gap_error};
-        for (int i = 0; i < LA_CANDIDATE_FIGURES && status == LA_OK; i++)
-            if (!isnan(numbers[i])) /* a regression has no accuracy */
-                status = put_number(&one, la_candidate_figures[i], numbers[i]);
-        if (c->noise_variance > 0 && status == LA_OK)
-            status = put_number(&one, "noise_variance", c->noise_variance);
+        LA_TRY_DONE(put_group(&w, la_method_names[k], &one.group));
+        status = put_fields(&one, la_candidate_fields, c);
         H5Gclose(one.group);
         if (status != LA_OK)
             goto done;
@@ -236,14 +232,7 @@ static la_status put_adue(const writer *root, const la_adue *head) {
     la_status status;
     LA_TRY_DONE(put_array(&w, "weight", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 2, shape, head->weight));
     LA_TRY_DONE(put_array(&w, "bias", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 1, shape, head->bias));
-    LA_TRY_DONE(put_text(&w, "outcome", la_adue_outcome_names[head->outcome]));
-    LA_TRY_DONE(put_number(&w, "smooth", head->smooth));
-    LA_TRY_DONE(put_int(&w, "epochs", head->epochs));
-    LA_TRY_DONE(put_int(&w, "best_epoch", head->best_epoch));
-    if (!isnan(head->auroc_before))
-        LA_TRY_DONE(put_number(&w, "auroc_before", head->auroc_before));
-    if (!isnan(head->auroc_after))
-        LA_TRY_DONE(put_number(&w, "auroc_after", head->auroc_after));
+    LA_TRY_DONE(put_fields(&w, la_adue_fields, head));
 done:
     H5Gclose(w.group);
     return status;
@@ -302,7 +291,7 @@ static la_status put_all(const writer *root, const la_posterior *p) {
 
 la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err) {
     la_output_file out;
-    la_hdf5_start();
+    hdf5_start();
     LA_TRY(la_output_open(&out, path, 0, err));
     errno = 0;
     hid_t plan = H5Pcreate(H5P_FILE_CREATE);
