@@ -11,7 +11,7 @@ enum { REPEATS = 20, ROUNDS = 5 };
 static la_status measure(const char *device, la_precision precision, int64_t n, la_error *err) {
     la_backend backends[LA_DEVICES_MAX], *be = backends;
     int count;
-    LA_TRY(la_backend_open(device, precision, NULL, backends, &count, err));
+    LA_TRY(la_backend_open(device, precision, la_team_of(0), NULL, backends, &count, err));
     la_dtype type = be->activation;
     size_t bytes = (size_t)(n * n) * la_dtype_size(type);
     la_mat m[3];

@@ -323,7 +323,7 @@ static la_status run_split(splitting *s, la_error *err) {
                         .streams = s->streams,
                         .scales = p->scales,
                         .cov = s->cov};
-    LA_TRY(la_select(&rows, &s->choice, err));
+    LA_TRY(la_select(la_team_of(2), &rows, &s->choice, err));
     la_setting map = setting_of(&s->choice, LA_METHOD_MAP);
     la_setting single = setting_of(&s->choice, best_single(&s->choice));
     answer(s, &map, 1);

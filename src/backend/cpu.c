@@ -77,9 +77,8 @@ static la_status cpu_sync(la_backend *be, la_error *err) {
 
 /* Workspaces grow at their first use and are kept. */
 static size_t cpu_workspace(la_backend *be, const la_sizes *sizes) {
-    (void)be;
     int64_t step;
-    size_t bytes = la_cpu_attention_bytes(sizes->max_length, sizes->max_relative);
+    size_t bytes = la_cpu_attention_bytes(be->team, sizes->max_length, sizes->max_relative);
     bytes += (size_t)(sizes->max_factor * sizes->max_factor) * sizeof(float);
     if (sizes->max_weight)
         bytes += la_cpu_panel_bytes(sizes->max_weight, sizes->max_width, &step);
@@ -153,12 +152,13 @@ static const la_ops cpu_ops = {
     .reduce = cpu_reduce,
 };
 
-la_status la_backend_open_cpu(la_backend *backend, la_error *err) {
+la_status la_backend_open_cpu(la_team team, la_backend *backend, la_error *err) {
     la_cpu *cpu = la_alloc(1, sizeof *cpu, err);
     if (!cpu)
         return err->status;
     *backend = (la_backend){.ops = &cpu_ops,
                             .context = cpu,
+                            .team = team,
                             .precision = LA_PRECISION_F32,
                             .activation = LA_F32,
                             .device = "cpu"};

@@ -61,7 +61,7 @@ void la_cpu_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t ro
                    const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
                    la_mat *x);
 /* cpu_attention.c */
-size_t la_cpu_attention_bytes(int64_t max_length, int64_t max_relative);
+size_t la_cpu_attention_bytes(la_team team, int64_t max_length, int64_t max_relative);
 void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
                       const la_mat *v, float *lse, la_mat *out);
 void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_mat *q,

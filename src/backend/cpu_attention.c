@@ -3,9 +3,8 @@
  * weights of a block of queries are formed in a scratch tile and never stored. */
 #include "backend/cpu_math.h"
 #include "backend/cpu_relative.h"
+#include "base/blas.h"
 
-#include <cblas.h>
-#include <omp.h>
 #include <string.h>
 
 enum { QUERIES = 64 };
@@ -14,14 +13,14 @@ enum { QUERIES = 64 };
  * scores need. */
 enum { TILES = 3 };
 
-static size_t floats_of_thread(int64_t max_length, int64_t max_relative) {
-    return TILES * (size_t)(QUERIES * max_length) +
-           la_cpu_relative_floats(QUERIES, max_length, max_relative);
+static size_t bytes_of_thread(int64_t max_length, int64_t max_relative) {
+    return (TILES * (size_t)(QUERIES * max_length) +
+            la_cpu_relative_floats(QUERIES, max_length, max_relative)) *
+           sizeof(float);
 }
 
-size_t la_cpu_attention_bytes(int64_t max_length, int64_t max_relative) {
-    return floats_of_thread(max_length, max_relative) * (size_t)omp_get_max_threads() *
-           sizeof(float);
+size_t la_cpu_attention_bytes(la_team team, int64_t max_length, int64_t max_relative) {
+    return la_slices_bytes(team, bytes_of_thread(max_length, max_relative));
 }
 
 /* Rows of the position tables that the longest row reaches. */
@@ -82,10 +81,9 @@ static void attention_weights(const la_attention *a, const la_mat *q, const la_m
                               const block *b, int64_t head, int64_t kv_head,
                               const la_cpu_relative *relative, float *p, float *slope) {
     int64_t keys = b->n_keys;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)b->n, (int)keys, (int)a->head_dim,
-                a->scale, la_cpu_head_at(q, b->q_at, head, a->head_dim), (int)q->ld,
-                la_cpu_head_at(k, b->k_at + b->keys.from, kv_head, a->head_dim), (int)k->ld, 0, p,
-                (int)keys);
+    la_sgemm(false, true, b->n, keys, a->head_dim, a->scale,
+             la_cpu_head_at(q, b->q_at, head, a->head_dim), q->ld,
+             la_cpu_head_at(k, b->k_at + b->keys.from, kv_head, a->head_dim), k->ld, 0, p, keys);
     if (a->relative)
         la_cpu_relative_add(relative, q, b->q_at, b->n, b->keys.from, keys, p);
     if (a->softcap > 0)
@@ -116,15 +114,15 @@ void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, co
     int64_t group = a->n_heads / a->n_kv_heads;
     size_t tile = (size_t)(QUERIES * a->max_length);
     int64_t reached = reached_by_longest(a);
-    size_t own = floats_of_thread(a->max_length, reached);
-    float *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
-                                        la_cpu_attention_bytes(a->max_length, reached));
+    void *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
+                                       la_cpu_attention_bytes(be->team, a->max_length, reached));
     if (!scratch)
         return;
-#pragma omp parallel for collapse(2) schedule(dynamic)
+    la_slices slices = la_slices_in(scratch, bytes_of_thread(a->max_length, reached));
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(be->team.threads)
     for (int64_t row = 0; row < a->n_rows; row++) {
         for (int64_t head = 0; head < a->n_heads; head++) {
-            float *p = scratch + own * (size_t)omp_get_thread_num();
+            float *p = la_slices_own(&slices);
             int64_t kv_head = head / group;
             la_cpu_relative relative;
             if (a->relative)
@@ -132,11 +130,9 @@ void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, co
             for (int64_t from = a->cu_q[row]; from < a->cu_q[row + 1]; from += QUERIES) {
                 block b = block_of(a, row, from);
                 attention_weights(a, q, k, &b, head, kv_head, &relative, p, NULL);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)b.n, (int)a->head_dim,
-                            (int)b.n_keys, 1, p, (int)b.n_keys,
-                            la_cpu_head_at(v, b.k_at + b.keys.from, kv_head, a->head_dim),
-                            (int)v->ld, 0, la_cpu_head_at(out, from, head, a->head_dim),
-                            (int)out->ld);
+                la_sgemm(false, false, b.n, a->head_dim, b.n_keys, 1, p, b.n_keys,
+                         la_cpu_head_at(v, b.k_at + b.keys.from, kv_head, a->head_dim), v->ld, 0,
+                         la_cpu_head_at(out, from, head, a->head_dim), out->ld);
             }
         }
     }
@@ -172,15 +168,15 @@ void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_m
     int64_t tokens = k->rows, queries = q->rows;
     size_t tile = (size_t)(QUERIES * a->max_length);
     int64_t reached = reached_by_longest(a);
-    size_t own = floats_of_thread(a->max_length, reached);
-    float *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
-                                        la_cpu_attention_bytes(a->max_length, reached));
+    void *scratch = la_cpu_scratch_get(be, LA_SCRATCH_ATTENTION,
+                                       la_cpu_attention_bytes(be->team, a->max_length, reached));
     if (!scratch)
         return;
-#pragma omp parallel for collapse(2) schedule(dynamic)
+    la_slices slices = la_slices_in(scratch, bytes_of_thread(a->max_length, reached));
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(be->team.threads)
     for (int64_t row = 0; row < a->n_rows; row++) {
         for (int64_t kv = 0; kv < a->n_kv_heads; kv++) {
-            float *p = scratch + own * (size_t)omp_get_thread_num(), *dp = p + tile;
+            float *p = la_slices_own(&slices), *dp = p + tile;
             float *slope = a->softcap > 0 ? dp + tile : NULL;
             int64_t row_at = a->cu[row], length = a->cu[row + 1] - row_at;
             for (int64_t rhs = 0; rhs < n_rhs; rhs++) {
@@ -204,23 +200,21 @@ void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_m
                         int64_t q_row = rhs * queries + from, k_row = rhs * tokens + key_at;
                         const float *grad = la_cpu_head_at(g, q_row, head, hd);
                         if (dv)
-                            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, (int)hd, n,
-                                        1, p, keys, grad, (int)g->ld, 1,
-                                        la_cpu_head_at(dv, k_row, kv, hd), (int)dv->ld);
+                            la_sgemm(true, false, keys, hd, n, 1, p, keys, grad, g->ld, 1,
+                                     la_cpu_head_at(dv, k_row, kv, hd), dv->ld);
                         if (!dq && !dk)
                             continue;
-                        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, keys, (int)hd, 1,
-                                    grad, (int)g->ld, la_cpu_head_at(v, key_at, kv, hd), (int)v->ld,
-                                    0, dp, keys);
+                        la_sgemm(false, true, n, keys, hd, 1, grad, g->ld,
+                                 la_cpu_head_at(v, key_at, kv, hd), v->ld, 0, dp, keys);
                         softmax_backward(b.n, b.n_keys, a->scale, p, slope, dp);
                         if (dq)
-                            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, (int)hd, keys,
-                                        1, dp, keys, la_cpu_head_at(k, key_at, kv, hd), (int)k->ld,
-                                        0, la_cpu_head_at(dq, q_row, head, hd), (int)dq->ld);
+                            la_sgemm(false, false, n, hd, keys, 1, dp, keys,
+                                     la_cpu_head_at(k, key_at, kv, hd), k->ld, 0,
+                                     la_cpu_head_at(dq, q_row, head, hd), dq->ld);
                         if (dk)
-                            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, (int)hd, n,
-                                        1, dp, keys, la_cpu_head_at(q, from, head, hd), (int)q->ld,
-                                        1, la_cpu_head_at(dk, k_row, kv, hd), (int)dk->ld);
+                            la_sgemm(true, false, keys, hd, n, 1, dp, keys,
+                                     la_cpu_head_at(q, from, head, hd), q->ld, 1,
+                                     la_cpu_head_at(dk, k_row, kv, hd), dk->ld);
                         if (a->relative)
                             la_cpu_relative_backward(&relative, q, from, b.n, b.keys.from, b.n_keys,
                                                      rhs, dp, dq, q_row, dk, k_row);

@@ -2,8 +2,8 @@
  * in the second-level cache), so that a checkpoint is never held twice. */
 #include "backend/cpu.h"
 #include "backend/quant.h"
+#include "base/blas.h"
 
-#include <cblas.h>
 #include <string.h>
 
 /* About 1 MiB of floats. */
@@ -26,12 +26,13 @@ static bool open_panel(la_backend *be, const la_mat *w, int64_t *step, float **p
 }
 
 /* Rows [from, from + n) of w as f32: in place, or widened into the panel. */
-static const float *weight_rows(const la_mat *w, int64_t from, int64_t n, float *panel) {
+static const float *weight_rows(la_backend *be, const la_mat *w, int64_t from, int64_t n,
+                                float *panel) {
     if (w->type == LA_F32)
         return (const float *)w->data + from * w->ld;
     size_t size = la_dtype_size(w->type);
     const char *data = w->data;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < n; i++) {
         if (w->type == LA_CODES)
             la_quant_decode(w, (from + i) * w->ld, w->cols, panel + i * w->cols);
@@ -55,7 +56,7 @@ void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_ma
     if (filled) {
         const float *shift = bias ? bias->data : NULL;
         size_t row_bytes = (size_t)y->cols * sizeof(float);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
         for (int64_t t = 0; t < y->rows; t++) {
             float *out = (float *)y->data + t * y->ld;
             const float *add = residual ? (const float *)residual->data + t * residual->ld : NULL;
@@ -73,10 +74,9 @@ void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_ma
         return;
     for (int64_t from = 0; from < w->rows; from += step) {
         int64_t n = w->rows - from < step ? w->rows - from : step;
-        const float *rows = weight_rows(w, from, n, panel);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)x->rows, (int)n, (int)x->cols, 1,
-                    x->data, (int)x->ld, rows, (int)weight_ld(w), filled ? 1 : 0,
-                    (float *)y->data + from, (int)y->ld);
+        const float *rows = weight_rows(be, w, from, n, panel);
+        la_team_sgemm(be->team, false, true, x->rows, n, x->cols, 1, x->data, x->ld, rows,
+                      weight_ld(w), filled ? 1 : 0, (float *)y->data + from, y->ld);
     }
 }
 
@@ -97,20 +97,17 @@ void la_cpu_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, fl
         return;
     for (int64_t from = 0; from < w->rows; from += step) {
         int64_t n = w->rows - from < step ? w->rows - from : step;
-        const float *rows = weight_rows(w, from, n, panel);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)g->rows, (int)w->cols, (int)n,
-                    1, (const float *)g->data + from, (int)g->ld, rows, (int)weight_ld(w),
-                    from ? 1 : beta, dx->data, (int)dx->ld);
+        const float *rows = weight_rows(be, w, from, n, panel);
+        la_team_sgemm(be->team, false, false, g->rows, w->cols, n, 1, (const float *)g->data + from,
+                      g->ld, rows, weight_ld(w), from ? 1 : beta, dx->data, dx->ld);
     }
 }
 
 void la_cpu_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
                  const la_mat *b, float beta, la_mat *c) {
-    (void)be;
     int64_t k = trans_a ? a->rows : a->cols;
     if (!c->rows || !c->cols)
         return;
-    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
-                trans_b ? CblasTrans : CblasNoTrans, (int)c->rows, (int)c->cols, (int)k, alpha,
-                a->data, (int)a->ld, b->data, (int)b->ld, beta, c->data, (int)c->ld);
+    la_team_sgemm(be->team, trans_a, trans_b, c->rows, c->cols, k, alpha, a->data, a->ld, b->data,
+                  b->ld, beta, c->data, c->ld);
 }

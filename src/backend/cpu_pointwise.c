@@ -5,9 +5,8 @@
 
 /* x[T,d] -> y[T,d], stats[T][2] */
 void la_cpu_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y) {
-    (void)be;
     int64_t d = x->cols;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < x->rows; t++) {
         const float *in = (const float *)x->data + t * x->ld;
         float *out = (float *)y->data + t * y->ld;
@@ -36,10 +35,9 @@ void la_cpu_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *st
  *   dx = inverse (h - [mean h] - xh mean(h xh)) */
 void la_cpu_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
                           int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx) {
-    (void)be;
     int64_t d = x->cols, tokens = x->rows;
     const float *weight = norm->weight;
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(be->team.threads)
     for (int64_t k = 0; k < n_rhs; k++) {
         for (int64_t t = 0; t < tokens; t++) {
             const float *in = (const float *)x->data + t * x->ld;
@@ -68,10 +66,9 @@ void la_cpu_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, 
 
 void la_cpu_scale_columns(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
                           const la_mat *residual, la_mat *y) {
-    (void)be;
     int64_t d = x->cols;
     const float *shift = bias ? bias->data : NULL;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < x->rows; t++) {
         const float *in = (const float *)x->data + t * x->ld;
         const float *add = residual ? (const float *)residual->data + t * residual->ld : NULL;
@@ -176,8 +173,7 @@ static void slope_row(la_activation kind, int64_t n, const float *x, float *out)
 
 void la_cpu_activation(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,
                        la_mat *y) {
-    (void)be;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < x->rows; t++) {
         float *out = (float *)y->data + t * y->ld;
         value_row(kind, x->cols, (const float *)x->data + t * x->ld, out);
@@ -195,9 +191,8 @@ enum { PIECE = 512 };
 void la_cpu_activation_backward(la_backend *be, la_activation kind, const la_mat *x,
                                 const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
                                 la_mat *dup) {
-    (void)be;
     int64_t tokens = x->rows, d = x->cols;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < tokens; t++) {
         float slope[PIECE], value[PIECE];
         for (int64_t from = 0; from < d; from += PIECE) {
@@ -229,10 +224,9 @@ void la_cpu_activation_backward(la_backend *be, la_activation kind, const la_mat
 void la_cpu_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
                    const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
                    la_mat *x) {
-    (void)be;
     int64_t half = rotary_dim / 2, tokens = x->rows / n_rhs;
     float direction = (float)sign;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t row = 0; row < x->rows; row++) {
         const float *angle = angles + positions[row % tokens] * half * 2;
         for (int64_t h = 0; h < n_heads; h++) {

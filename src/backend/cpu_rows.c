@@ -6,9 +6,8 @@
 /* y[T,d] = scale times the sum of table rows, all [*,d] */
 void la_cpu_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
                   float scale, la_mat *y) {
-    (void)be;
     int64_t d = y->cols;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < y->rows; t++) {
         float *out = (float *)y->data + t * y->ld;
         memset(out, 0, (size_t)d * sizeof *out);
@@ -54,9 +53,8 @@ void la_cpu_scatter(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_
 /* y[n_rhs n,d] from x[n_rhs T,d] */
 void la_cpu_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
                         const int32_t *cu, bool mean, la_mat *y) {
-    (void)be;
     int64_t tokens = x->rows / n_rhs;
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(be->team.threads)
     for (int64_t k = 0; k < n_rhs; k++) {
         for (int64_t i = 0; i < n_rows; i++) {
             float *out = (float *)y->data + (k * n_rows + i) * y->ld;
@@ -78,9 +76,8 @@ void la_cpu_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t 
 /* y[n_rhs T,d] from x[n_rhs n,d] */
 void la_cpu_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
                            const int32_t *cu, la_mat *y) {
-    (void)be;
     int64_t tokens = y->rows / n_rhs;
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(be->team.threads)
     for (int64_t k = 0; k < n_rhs; k++) {
         for (int64_t i = 0; i < n_rows; i++) {
             const float *from = (const float *)x->data + (k * n_rows + i) * x->ld;
@@ -95,8 +92,7 @@ void la_cpu_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64
 }
 
 void la_cpu_add(la_backend *be, const la_mat *x, la_mat *y) {
-    (void)be;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < y->rows; t++) {
         const float *from = (const float *)x->data + t * x->ld;
         float *to = (float *)y->data + t * y->ld;

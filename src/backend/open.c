@@ -23,14 +23,14 @@ la_status la_precision_parse(const char *text, la_precision *precision, la_error
     return la_fail(err, LA_USAGE, "--precision \"%s\": expected f32, tf32 or bf16", text);
 }
 
-static la_status open_host(la_precision precision, const char *why, la_backend *backend, int *n,
-                           la_error *err) {
+static la_status open_host(la_precision precision, la_team team, const char *why,
+                           la_backend *backend, int *n, la_error *err) {
     if (precision != LA_PRECISION_F32)
         return la_fail(err, LA_UNSUPPORTED,
                        "--precision %s: the CPU computes in f32 (weights stay as they are "
                        "stored)%s%s",
                        la_precision_name(precision), *why ? "; it is used because " : "", why);
-    LA_TRY(la_backend_open_cpu(backend, err));
+    LA_TRY(la_backend_open_cpu(team, backend, err));
     *n = 1;
     return LA_OK;
 }
@@ -62,7 +62,8 @@ static la_status parse_numbers(const char *device, int numbers[LA_DEVICES_MAX], 
 }
 
 static la_status open_cuda(const la_cuda_plugin *plugin, const int *numbers, int wanted,
-                           la_precision precision, la_backend *backends, int *n, la_error *err) {
+                           la_precision precision, la_team team, la_backend *backends, int *n,
+                           la_error *err) {
     for (int i = 0; i < wanted; i++) {
         la_status status = plugin->open(numbers[i], precision, &backends[i], err);
         if (status != LA_OK) {
@@ -70,6 +71,7 @@ static la_status open_cuda(const la_cuda_plugin *plugin, const int *numbers, int
                 backends[i].ops->close(&backends[i]);
             return status;
         }
+        backends[i].team = team;
     }
     *n = wanted;
     return LA_OK;
@@ -77,28 +79,29 @@ static la_status open_cuda(const la_cuda_plugin *plugin, const int *numbers, int
 
 /* CUDA where a device can be used; where only the machine lacks something, the host, with a note.
  */
-static la_status open_auto(la_precision precision, const la_log *log, la_backend *backends, int *n,
-                           la_error *err) {
+static la_status open_auto(la_precision precision, la_team team, const la_log *log,
+                           la_backend *backends, int *n, la_error *err) {
     la_error why = {0};
     const la_cuda_plugin *plugin = la_cuda_plugin_load(&why);
     if (plugin && plugin->count(&why) > 0) {
         int first = 0;
-        if (open_cuda(plugin, &first, 1, precision, backends, n, &why) == LA_OK)
+        if (open_cuda(plugin, &first, 1, precision, team, backends, n, &why) == LA_OK)
             return LA_OK;
     }
     /* a build without CUDA has nothing to tell */
     if (plugin || why.status == LA_RESOURCE)
         la_warn(log, "%s; using the CPU", why.message);
-    return open_host(precision, why.message, backends, n, err);
+    return open_host(precision, team, why.message, backends, n, err);
 }
 
-la_status la_backend_open(const char *device, la_precision precision, const la_log *log,
-                          la_backend backends[LA_DEVICES_MAX], int *n, la_error *err) {
+la_status la_backend_open(const char *device, la_precision precision, la_team team,
+                          const la_log *log, la_backend backends[LA_DEVICES_MAX], int *n,
+                          la_error *err) {
     *n = 0;
     if (!device || !strcmp(device, "auto"))
-        return open_auto(precision, log, backends, n, err);
+        return open_auto(precision, team, log, backends, n, err);
     if (!strcmp(device, "cpu"))
-        return open_host(precision, "", backends, n, err);
+        return open_host(precision, team, "", backends, n, err);
     if (strncmp(device, "cuda", 4) || (device[4] && device[4] != ':'))
         return la_fail(err, LA_USAGE, "--device \"%s\": expected auto, cpu, cuda or cuda:0,1",
                        device);
@@ -111,5 +114,5 @@ la_status la_backend_open(const char *device, la_precision precision, const la_l
         return la_fail(err, LA_RESOURCE, "--device %s: %.900s; use --device cpu", device,
                        why.message);
     }
-    return open_cuda(plugin, numbers, wanted, precision, backends, n, err);
+    return open_cuda(plugin, numbers, wanted, precision, team, backends, n, err);
 }

@@ -9,7 +9,7 @@
 #ifndef LA_BACKEND_OPS_H
 #define LA_BACKEND_OPS_H
 
-#include "base/error.h"
+#include "base/team.h"
 #include "input/safetensors.h"
 
 #include <stdbool.h>
@@ -258,6 +258,7 @@ struct la_backend {
     const la_ops *ops;
     void *context;
     la_profile *profile; /* NULL: operations are not timed (profile.h) */
+    la_team team;        /* of what is done on the host, whatever the backend */
     la_precision precision;
     la_dtype activation; /* type of activations and cotangents outside the head */
     size_t peak_bytes;   /* most memory handed out at once; 0: not counted */
@@ -274,8 +275,8 @@ static inline la_dtype la_weight_type(const la_backend *be, la_dtype stored) {
 
 enum { LA_DEVICES_MAX = 16 };
 
-/* The host: OpenBLAS, LAPACKE, OpenMP. Free with backend->ops->close. */
-la_status la_backend_open_cpu(la_backend *backend, la_error *err);
+/* The host, over a team of threads. Free with backend->ops->close. */
+la_status la_backend_open_cpu(la_team team, la_backend *backend, la_error *err);
 
 /* "f32", "tf32", "bf16" */
 const char *la_precision_name(la_precision precision);
@@ -284,7 +285,8 @@ la_status la_precision_parse(const char *text, la_precision *precision, la_error
 
 /* device: "auto" or NULL (CUDA where there is a device, else the host, saying so), "cpu", "cuda",
  * "cuda:1", "cuda:0,1". Opens *n backends, one a device; close each. */
-la_status la_backend_open(const char *device, la_precision precision, const la_log *log,
-                          la_backend backends[LA_DEVICES_MAX], int *n, la_error *err);
+la_status la_backend_open(const char *device, la_precision precision, la_team team,
+                          const la_log *log, la_backend backends[LA_DEVICES_MAX], int *n,
+                          la_error *err);
 
 #endif

@@ -1,37 +1,11 @@
 #include "base/threads.h"
 
-#include <cblas.h>
-#include <omp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-static int cgroup_quota(void) {
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (!file)
-        return 0;
-    long quota = 0, period = 0;
-    int fields = fscanf(file, "%ld %ld", &quota, &period);
-    fclose(file);
-    if (fields != 2 || quota <= 0 || period <= 0)
-        return 0;
-    return (int)((quota + period - 1) / period);
-}
-
-int la_threads_available(void) {
-    cpu_set_t set;
-    int count = 1;
-    if (!sched_getaffinity(0, sizeof set, &set))
-        count = CPU_COUNT(&set);
-    int quota = cgroup_quota();
-    if (quota > 0 && quota < count)
-        count = quota;
-    return count > 0 ? count : 1;
-}
 
 /* A number of bytes in a file of its own; false for "max", or when there is no such file. */
 static bool read_bytes(const char *path, size_t *out) {
@@ -66,21 +40,6 @@ void la_memory_available(size_t *available, size_t *total) {
         size_t left = limit > used ? limit - used : 0;
         *available = left < *available ? left : *available;
     }
-}
-
-int la_threads_set(int wanted) {
-    int count = wanted > 0 ? wanted : la_threads_available();
-    omp_set_num_threads(count);
-    openblas_set_num_threads(count);
-    return count;
-}
-
-int la_threads_count(void) {
-    return omp_get_max_threads();
-}
-
-int la_thread_number(void) {
-    return omp_get_thread_num();
 }
 
 double la_seconds(void) {

@@ -4,19 +4,9 @@
 
 #include "base/error.h"
 
-/* CPUs this process may use: the affinity mask and the cgroup's quota, whichever is less; at
- * least 1. */
-int la_threads_available(void);
-/* Sets the number for OpenMP and OpenBLAS; 0 means la_threads_available(). Returns the number. */
-int la_threads_set(int wanted);
-
 /* Bytes this process can still take (free memory and caches, within its cgroup's limit), and the
  * most it could ever have. SIZE_MAX where the system does not tell. */
 void la_memory_available(size_t *available, size_t *total);
-
-/* This thread's number within a parallel region, and how many there may be in one. */
-int la_thread_number(void);
-int la_threads_count(void);
 
 /* Seconds on a clock that never goes back. */
 double la_seconds(void);

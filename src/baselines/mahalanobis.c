@@ -1,14 +1,9 @@
-/* BLAS and LAPACK are called within parallel regions only, where OpenBLAS uses one thread, on parts
- * whose sizes do not depend on the number of threads. */
 #include "baselines/mahalanobis.h"
+#include "base/blas.h"
 #include "base/memory.h"
-#include "base/threads.h"
 #include "baselines/softmax.h"
 
-#include <cblas.h>
-#include <lapacke.h>
 #include <math.h>
-#include <omp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,15 +15,14 @@ static int64_t least(int64_t a, int64_t b) {
 }
 
 /* sum[d, d] += x[rows, d]^T x, tiles of the lower triangle */
-static void scatter_add(int64_t rows, int64_t d, const double *x, double *sum) {
+static void scatter_add(la_team team, int64_t rows, int64_t d, const double *x, double *sum) {
     int64_t tiles = (d + TILE - 1) / TILE;
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads)
     for (int64_t t = 0; t < tiles * tiles; t++) {
         int64_t i = t / tiles * TILE, j = t % tiles * TILE;
         if (j <= i)
-            cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)least(TILE, d - i),
-                        (int)least(TILE, d - j), (int)rows, 1, x + i, (int)d, x + j, (int)d, 1,
-                        sum + i * d + j, (int)d);
+            la_dgemm(true, false, least(TILE, d - i), least(TILE, d - j), rows, 1, x + i, d, x + j,
+                     d, 1, sum + i * d + j, d);
     }
 }
 
@@ -49,8 +43,8 @@ static void find_means(int64_t n, int64_t d, const float *states, const int64_t 
 }
 
 /* within[d, d] = mean of (state - class mean)(state - class mean)^T; strip[STRIP, d] */
-static void find_within(int64_t n, int64_t d, const float *states, const int64_t *labels,
-                        const double *means, double *strip, double *within) {
+static void find_within(la_team team, int64_t n, int64_t d, const float *states,
+                        const int64_t *labels, const double *means, double *strip, double *within) {
     double share = 1 / sqrt((double)n);
     for (int64_t from = 0; from < n; from += STRIP) {
         int64_t rows = least(STRIP, n - from);
@@ -60,12 +54,12 @@ static void find_within(int64_t n, int64_t d, const float *states, const int64_t
             for (int64_t j = 0; j < d; j++)
                 strip[i * d + j] = ((double)state[j] - mean[j]) * share;
         }
-        scatter_add(rows, d, strip, within);
+        scatter_add(team, rows, d, strip, within);
     }
 }
 
 /* Adds the covariance of the class means: within becomes that of all rows. */
-static void add_between(int64_t n, int64_t d, int64_t n_classes, const int64_t *count,
+static void add_between(la_team team, int64_t n, int64_t d, int64_t n_classes, const int64_t *count,
                         const double *means, const double *centre, double *strip, double *sum) {
     for (int64_t from = 0; from < n_classes; from += STRIP) {
         int64_t rows = least(STRIP, n_classes - from);
@@ -74,7 +68,7 @@ static void add_between(int64_t n, int64_t d, int64_t n_classes, const int64_t *
             for (int64_t j = 0; j < d; j++)
                 strip[i * d + j] = share * (means[(from + i) * d + j] - centre[j]);
         }
-        scatter_add(rows, d, strip, sum);
+        scatter_add(team, rows, d, strip, sum);
     }
 }
 
@@ -100,12 +94,7 @@ static la_status shrink_and_factor(int64_t n, int64_t d, double mean_square, dou
     for (int64_t i = 0; i < d; i++)
         for (int64_t j = 0; j <= i; j++)
             cov[i * d + j] = (1 - *shrinkage) * cov[i * d + j] + (i == j) * *shrinkage * variance;
-    lapack_int info = 0;
-    /* our lower triangle is LAPACK's upper one */
-#pragma omp parallel
-#pragma omp single
-    info = LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', (lapack_int)d, cov, (lapack_int)d);
-    if (info)
+    if (la_dpotrf(d, cov))
         return la_fail(err, LA_NUMERICAL,
                        "mahalanobis: the %lld x %lld covariance of %lld rows is not positive "
                        "definite",
@@ -120,14 +109,9 @@ static double mean_square(int64_t count, const float *values) {
     return sum / (double)count;
 }
 
-/* x[rows, d] becomes x L^-T: every row L^-1 row. Within a parallel region. */
-static void whiten(int64_t rows, int64_t d, const double *factor, double *x) {
-    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (int)rows, (int)d,
-                1, factor, (int)d, x, (int)d);
-}
-
-la_status la_mahalanobis_fit(int64_t n, int64_t width, int64_t n_classes, const float *states,
-                             const int64_t *labels, la_mahalanobis *out, la_error *err) {
+la_status la_mahalanobis_fit(la_team team, int64_t n, int64_t width, int64_t n_classes,
+                             const float *states, const int64_t *labels, la_mahalanobis *out,
+                             la_error *err) {
     la_status status = LA_OK;
     size_t d = (size_t)(width > 0 ? width : 0), classes = (size_t)(n_classes > 0 ? n_classes : 0);
     double *strip = NULL, size = 0;
@@ -146,18 +130,16 @@ la_status la_mahalanobis_fit(int64_t n, int64_t width, int64_t n_classes, const 
     }
     size = mean_square(n * width, states);
     find_means(n, width, states, labels, n_classes, out->count, out->means, out->centre);
-    find_within(n, width, states, labels, out->means, strip, out->factor);
+    find_within(team, n, width, states, labels, out->means, strip, out->factor);
     memcpy(out->global_factor, out->factor, d * d * sizeof *out->factor);
-    add_between(n, width, n_classes, out->count, out->means, out->centre, strip,
+    add_between(team, n, width, n_classes, out->count, out->means, out->centre, strip,
                 out->global_factor);
     LA_TRY_DONE(shrink_and_factor(n, width, size, out->factor, &out->shrinkage, err));
     LA_TRY_DONE(shrink_and_factor(n, width, size, out->global_factor, &out->global_shrinkage, err));
     for (int64_t c = 0; c < n_classes; c++)
         for (int64_t j = 0; j < width; j++)
             out->means[c * width + j] -= out->centre[j];
-#pragma omp parallel
-#pragma omp single
-    whiten(n_classes, width, out->factor, out->means);
+    la_team_dtrsm(team, n_classes, width, out->factor, out->means);
 done:
     free(strip);
     if (status != LA_OK)
@@ -196,7 +178,7 @@ static void score_rows(const la_mahalanobis *m, bool relative, int64_t rows, con
                        double *x, double *scores) {
     int64_t d = m->width;
     centre_rows(m, rows, states, x);
-    whiten(rows, d, m->factor, x);
+    la_dtrsm(rows, d, m->factor, x);
     for (int64_t i = 0; i < rows; i++) {
         scores[i] = INFINITY;
         for (int64_t c = 0; c < m->n_classes; c++)
@@ -206,33 +188,30 @@ static void score_rows(const la_mahalanobis *m, bool relative, int64_t rows, con
     if (!relative)
         return;
     centre_rows(m, rows, states, x);
-    whiten(rows, d, m->global_factor, x);
+    la_dtrsm(rows, d, m->global_factor, x);
     for (int64_t i = 0; i < rows; i++)
         scores[i] -= square_distance(d, x + i * d, NULL);
 }
 
-static la_status score_all(const la_mahalanobis *m, bool relative, int64_t n, const float *states,
-                           double *scores, la_error *err) {
+static la_status score_all(la_team team, const la_mahalanobis *m, bool relative, int64_t n,
+                           const float *states, double *scores, la_error *err) {
     LA_TRY(la_rows_check("states", n, m->width, states, 0, NULL, err));
-    int threads = omp_get_max_threads();
-    size_t size = (size_t)(BLOCK * m->width);
-    double *x = la_alloc((size_t)threads, size * sizeof *x, err);
-    if (!x)
-        return err->status;
-#pragma omp parallel for schedule(static) num_threads(threads)
+    la_slices x;
+    LA_TRY(la_slices_open(team, (size_t)(BLOCK * m->width) * sizeof(double), &x, err));
+#pragma omp parallel for schedule(static) num_threads(team.threads)
     for (int64_t from = 0; from < n; from += BLOCK)
-        score_rows(m, relative, least(BLOCK, n - from), states + from * m->width,
-                   x + (size_t)la_thread_number() * size, scores + from);
-    free(x);
+        score_rows(m, relative, least(BLOCK, n - from), states + from * m->width, la_slices_own(&x),
+                   scores + from);
+    free(x.memory);
     return LA_OK;
 }
 
-la_status la_mahalanobis_score(const la_mahalanobis *m, int64_t n, const float *states,
-                               double *scores, la_error *err) {
-    return score_all(m, false, n, states, scores, err);
+la_status la_mahalanobis_score(la_team team, const la_mahalanobis *m, int64_t n,
+                               const float *states, double *scores, la_error *err) {
+    return score_all(team, m, false, n, states, scores, err);
 }
 
-la_status la_mahalanobis_relative(const la_mahalanobis *m, int64_t n, const float *states,
-                                  double *scores, la_error *err) {
-    return score_all(m, true, n, states, scores, err);
+la_status la_mahalanobis_relative(la_team team, const la_mahalanobis *m, int64_t n,
+                                  const float *states, double *scores, la_error *err) {
+    return score_all(team, m, true, n, states, scores, err);
 }

@@ -14,7 +14,7 @@
 #ifndef LA_BASELINES_MAHALANOBIS_H
 #define LA_BASELINES_MAHALANOBIS_H
 
-#include "base/error.h"
+#include "base/team.h"
 
 typedef struct la_mahalanobis {
     int64_t n_classes, width;           /* C, d */
@@ -28,15 +28,16 @@ typedef struct la_mahalanobis {
 
 /* states[n, d], labels[n]. Holds 2 d^2 doubles; free with la_mahalanobis_free, which is also
  * allowed after an error. */
-la_status la_mahalanobis_fit(int64_t n, int64_t width, int64_t n_classes, const float *states,
-                             const int64_t *labels, la_mahalanobis *out, la_error *err);
+la_status la_mahalanobis_fit(la_team team, int64_t n, int64_t width, int64_t n_classes,
+                             const float *states, const int64_t *labels, la_mahalanobis *out,
+                             la_error *err);
 void la_mahalanobis_free(la_mahalanobis *m);
 
 /* states[n, d] to scores[n]: the least squared distance to a class. */
-la_status la_mahalanobis_score(const la_mahalanobis *m, int64_t n, const float *states,
-                               double *scores, la_error *err);
+la_status la_mahalanobis_score(la_team team, const la_mahalanobis *m, int64_t n,
+                               const float *states, double *scores, la_error *err);
 /* The same less the squared distance to the Gaussian over all rows; may be negative. */
-la_status la_mahalanobis_relative(const la_mahalanobis *m, int64_t n, const float *states,
-                                  double *scores, la_error *err);
+la_status la_mahalanobis_relative(la_team team, const la_mahalanobis *m, int64_t n,
+                                  const float *states, double *scores, la_error *err);
 
 #endif

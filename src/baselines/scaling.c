@@ -1,8 +1,8 @@
 #include "baselines/scaling.h"
+#include "base/blas.h"
 #include "base/memory.h"
 #include "baselines/softmax.h"
 
-#include <lapacke.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -166,19 +166,12 @@ static bool newton_step(int64_t size, const double *hessian, const double *gradi
     for (int64_t k = 0; k < size; k++)
         largest = fmax(largest, hessian[k * size + k]);
     for (double damping = 0; damping<1; damping = damping> 0 ? 100 * damping : 1e-16) {
-        lapack_int info = 0;
         memcpy(factor, hessian, (size_t)(size * size) * sizeof *factor);
         for (int64_t k = 0; k < size; k++) {
             factor[k * size + k] += damping * largest;
             step[k] = -gradient[k];
         }
-        /* our lower triangle is LAPACK's upper one; within a parallel region OpenBLAS uses one
-         * thread, and the result does not depend on their number */
-#pragma omp parallel
-#pragma omp single
-        info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', (lapack_int)size, 1, factor, (lapack_int)size,
-                             step, (lapack_int)size);
-        if (info == 0)
+        if (la_dposv(size, factor, step) == 0)
             return true;
     }
     return false;

@@ -1,9 +1,9 @@
 #include "baselines/tfb.h"
+#include "base/blas.h"
 #include "base/memory.h"
 #include "base/random.h"
 
 #include <float.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,15 +67,12 @@ la_status la_tfb_search(const la_tfb_options *options, la_tfb_measure measure, v
 /* b = U diag(d) V^T; u[out, k] and vt[k, r] row by row, k = min(out, r) */
 static la_status decompose(int64_t out, int64_t rank, const float *b, double *copy, double *d,
                            double *u, double *vt, la_error *err) {
-    lapack_int k = (lapack_int)(out < rank ? out : rank);
     for (int64_t i = 0; i < out * rank; i++)
         copy[i] = (double)b[i];
-    /* in columns it is the transpose: r x out, with V on the left */
-    lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)rank, (lapack_int)out, copy,
-                                     (lapack_int)rank, d, vt, (lapack_int)rank, u, k);
+    int info = la_dgesdd(out, rank, copy, d, u, vt);
     if (info)
         return la_fail(err, LA_NUMERICAL, "TFB: no singular values of a B of [%lld, %lld] (%d)",
-                       (long long)out, (long long)rank, (int)info);
+                       (long long)out, (long long)rank, info);
     return LA_OK;
 }
 

@@ -1,11 +1,8 @@
-/* BLAS is called within parallel regions only, where OpenBLAS uses one thread: its sums do not
- * depend on the number of threads then. */
 #include "bayes/draw.h"
+#include "base/blas.h"
 #include "base/random.h"
-#include "base/threads.h"
 #include "bayes/jacobian.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,21 +11,23 @@ enum { CHUNK = 1024 };
 struct la_draw {
     const la_posterior *posterior;
     uint64_t seed;
-    int threads;
-    int64_t largest; /* elements of a block */
-    int64_t *offset; /* [n_blocks] */
-    float *work;     /* [threads, 3, largest]; of the exact kinds z [width] */
-    double *along;   /* [rank] of the exact kinds: what is taken off along each direction */
+    la_team team;
+    int64_t largest;  /* elements of a block */
+    int64_t *offset;  /* [n_blocks] */
+    la_slices slices; /* [3, largest] a thread; not of the exact kinds */
+    float *work;      /* z [width] of the exact kinds */
+    double *along;    /* [rank] of the exact kinds: what is taken off along each direction */
 };
 
-la_status la_draw_open(const la_posterior *posterior, uint64_t seed, la_draw **out, la_error *err) {
+la_status la_draw_open(la_team team, const la_posterior *posterior, uint64_t seed, la_draw **out,
+                       la_error *err) {
     *out = NULL;
     la_draw *d = la_alloc(1, sizeof *d, err);
     if (!d)
         return err->status;
     d->posterior = posterior;
     d->seed = seed;
-    d->threads = la_threads_count();
+    d->team = team;
     d->offset = la_alloc((size_t)posterior->n_blocks, sizeof *d->offset, err);
     int64_t width = 0;
     for (int64_t b = 0; b < posterior->n_blocks && d->offset; b++) {
@@ -38,8 +37,10 @@ la_status la_draw_open(const la_posterior *posterior, uint64_t seed, la_draw **o
         width += size;
     }
     bool joint = la_curvature_is_joint(posterior->curvature);
-    int64_t floats = joint ? width : d->threads * 3 * d->largest;
-    d->work = la_alloc((size_t)floats, sizeof *d->work, err);
+    if (joint)
+        d->work = la_alloc((size_t)width, sizeof *d->work, err);
+    else
+        la_slices_open(team, 3 * (size_t)d->largest * sizeof(float), &d->slices, err);
     d->along = la_alloc((size_t)posterior->directions.rank, sizeof *d->along, err);
     if (err->status != LA_OK) {
         la_draw_close(d);
@@ -54,6 +55,7 @@ void la_draw_close(la_draw *d) {
         return;
     free(d->offset);
     free(d->work);
+    free(d->slices.memory);
     free(d->along);
     free(d);
 }
@@ -87,9 +89,7 @@ static void add_to_map(const la_posterior_block *block, const float *eps, float 
 /* c[m, n] = op(a) op(b) + beta c, without gaps; k: what is summed over */
 static void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float *a,
                     const float *b, float beta, float *c) {
-    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
-                trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1, a,
-                (int)(trans_a ? m : k), b, (int)(trans_b ? k : n), beta, c, (int)n);
+    la_sgemm(trans_a, trans_b, m, n, k, 1, a, trans_a ? m : k, b, trans_b ? k : n, beta, c, n);
 }
 
 /* A block's eps [small, big] in work[3, largest]; returns where. *scale multiplies it. */
@@ -135,7 +135,7 @@ static void take_off_directions(la_draw *d, double lambda) {
     const la_directions *v = &d->posterior->directions;
     float *z = d->work;
     double scale = la_curvature_scale(d->posterior);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(d->team.threads)
     for (int64_t i = 0; i < v->rank; i++) {
         const float *direction = v->vectors + i * v->width;
         double sum = 0;
@@ -143,7 +143,7 @@ static void take_off_directions(la_draw *d, double lambda) {
             sum += (double)direction[j] * (double)z[j];
         d->along[i] = sum * (1 - sqrt(lambda / (scale * v->values[i] + lambda)));
     }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(d->team.threads)
     for (int64_t from = 0; from < v->width; from += CHUNK) {
         int64_t n = v->width - from < CHUNK ? v->width - from : CHUNK;
         double rest[CHUNK];
@@ -162,7 +162,7 @@ static void take_off_directions(la_draw *d, double lambda) {
 static void draw_jointly(la_draw *d, int64_t number, const float *map, float *theta) {
     const la_posterior *posterior = d->posterior;
     double lambda = posterior->blocks[0].prior_precision;
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) num_threads(d->team.threads)
     for (int64_t b = 0; b < posterior->n_blocks; b++)
         normals(d, number, b, posterior->blocks[b].out * posterior->blocks[b].in,
                 d->work + d->offset[b]);
@@ -180,11 +180,10 @@ void la_draw_network(la_draw *d, int64_t number, const float *map, float *theta)
         draw_jointly(d, number, map, theta);
         return;
     }
-#pragma omp parallel for schedule(dynamic) num_threads(d->threads)
+#pragma omp parallel for schedule(dynamic) num_threads(d->team.threads)
     for (int64_t b = 0; b < posterior->n_blocks; b++) {
         float scale;
-        const float *eps =
-            draw_block(d, number, b, d->work + la_thread_number() * 3 * d->largest, &scale);
+        const float *eps = draw_block(d, number, b, la_slices_own(&d->slices), &scale);
         add_to_map(&posterior->blocks[b], eps, scale, map + d->offset[b], theta + d->offset[b]);
     }
 }

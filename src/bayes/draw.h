@@ -13,15 +13,17 @@
 #ifndef LA_BAYES_DRAW_H
 #define LA_BAYES_DRAW_H
 
+#include "base/team.h"
 #include "bayes/posterior.h"
 
 typedef struct la_draw la_draw;
 
 /* The posterior must outlive it. Free with la_draw_close. */
-la_status la_draw_open(const la_posterior *posterior, uint64_t seed, la_draw **draw, la_error *err);
+la_status la_draw_open(la_team team, const la_posterior *posterior, uint64_t seed, la_draw **draw,
+                       la_error *err);
 void la_draw_close(la_draw *draw);
 /* theta[width] of a network from map[width], both laid out block by block, each [out, in]. Nothing
- * is allocated; one thread at a time may call it, and it uses those there are. */
+ * is allocated; one thread at a time may call it, and it uses the team. */
 void la_draw_network(la_draw *draw, int64_t number, const float *map, float *theta);
 
 #endif

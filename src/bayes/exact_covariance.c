@@ -199,7 +199,7 @@ static la_status cov_read(la_covariance *c, double *cov, la_error *err) {
     be->ops->download(be, c->squares_host, c->squares, (size_t)(rows * m) * sizeof *c->squares);
     LA_TRY(be->ops->sync(be, err));
     double lambda = c->posterior->blocks[0].prior_precision;
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(be->team.threads)
     for (int64_t g = 0; g < c->n_scales; g++)
         for (int64_t i = 0; i < c->n_rows; i++)
             finish_row(c, i, lambda * c->scales[g], cov + (g * c->n_rows + i) * m * m);

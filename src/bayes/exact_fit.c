@@ -233,7 +233,7 @@ static void add_tile(la_curvature_fit *fit, int64_t row, int64_t n, int64_t colu
         be->ops->sync(be, &ignored); /* its fault is kept for the next sync with an error to fill */
         tile = fit->tile_host;
     }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < n; i++) {
         double *to = fit->gram + (row + i) * fit->rows + column;
         for (int64_t j = 0; j < cols && column + j <= row + i; j++)

@@ -1,8 +1,8 @@
 #include "bayes/exact_sketch.h"
+#include "base/blas.h"
 #include "base/random.h"
 #include "bayes/jacobian.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +167,7 @@ static void flush_batch(la_exact_sketch *s) {
 static void draw_weights(la_exact_sketch *s) {
     la_backend *be = s->model->be;
     int64_t m = s->shape.n_rhs, rows = s->n_rows * m, l = s->most;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < rows; i++) {
         double some[64];
         for (int64_t j = 0; j < l; j += 64) {
@@ -265,20 +265,25 @@ static la_status turn_basis(la_exact_sketch *s, const float *turn, const float *
     return err->status;
 }
 
+static void scale_row(int64_t n, float by, float *row) {
+    for (int64_t i = 0; i < n; i++)
+        row[i] *= by;
+}
+
 /* turn [n, n] = vectors^T scaled, whose rows are scaled eigenvectors: the symmetric root, which leaves
  * columns that are nearly orthonormal in their places. */
-static la_status make_symmetric(int64_t n, const double *squares, float *turn, la_error *err) {
+static la_status make_symmetric(la_team team, int64_t n, const double *squares, float *turn,
+                                la_error *err) {
     float *scaled = la_alloc((size_t)(n * n), sizeof *scaled, err);
     if (!scaled)
         return err->status;
     memcpy(scaled, turn, (size_t)(n * n) * sizeof *scaled);
     for (int64_t i = 0; i < n; i++)
-        cblas_sscal((blasint)n, (float)pow(squares[i], -0.25), scaled + i * n, 1);
-    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)n, (blasint)n, 1, scaled,
-                (blasint)n, 0, turn, (blasint)n);
+        scale_row(n, (float)pow(squares[i], -0.25), scaled + i * n);
+    la_team_ssyrk(team, n, n, scaled, n, turn, n);
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < i; j++)
-            turn[i * n + j] = turn[j * n + i];
+            turn[j * n + i] = turn[i * n + j];
     free(scaled);
     return LA_OK;
 }
@@ -305,10 +310,10 @@ static la_status orthonormalise_once(la_exact_sketch *s, int round, double *leas
         for (int64_t i = 0; i < cols; i++)
             squares[i] = fmax(squares[i], CLIPPED * squares[0]);
         if (round && cols == s->cols)
-            status = make_symmetric(cols, squares, turn, err);
+            status = make_symmetric(be->team, cols, squares, turn, err);
         else
             for (int64_t i = 0; i < cols; i++)
-                cblas_sscal((blasint)s->cols, (float)(1 / sqrt(squares[i])), turn + i * s->cols, 1);
+                scale_row(s->cols, (float)(1 / sqrt(squares[i])), turn + i * s->cols);
         if (status == LA_OK)
             status = turn_basis(s, turn, NULL, cols, err);
     }

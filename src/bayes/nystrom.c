@@ -1,9 +1,8 @@
 #include "bayes/nystrom.h"
+#include "base/blas.h"
 #include "base/random.h"
 
-#include <cblas.h>
 #include <float.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +43,7 @@ double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err)
         la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for the sketch of factors",
                 be->device, (double)count * sizeof *omega / 1048576.0);
     if (omega) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
         for (int64_t i = 0; i < n; i++)
             la_random_normal(SEED, (uint64_t)i, 0, (size_t)l, host + i * l);
         be->ops->upload(be, omega, host, count * sizeof *omega);
@@ -56,6 +55,7 @@ double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err)
 /* On the host; y and core are overwritten. */
 typedef struct sketch {
     const char *name;
+    la_team team;
     int64_t n, l, rank;
     double *y, *omega;   /* [n, l] */
     double *core, *root; /* [l, l] */
@@ -63,16 +63,25 @@ typedef struct sketch {
     double shift;
 } sketch;
 
+/* NaN and infinite values make it so, and few others do: squares are not scaled. */
+static double norm_of(int64_t n, const double *values) {
+    double square = 0;
+    for (int64_t i = 0; i < n; i++)
+        square += values[i] * values[i];
+    return sqrt(square);
+}
+
 static void add_shift(sketch *s, double more) {
-    cblas_daxpy((blasint)(s->n * s->l), more, s->omega, 1, s->y, 1);
+    for (int64_t i = 0; i < s->n * s->l; i++)
+        s->y[i] += more * s->omega[i];
     s->shift += more;
 }
 
 /* y = (A + shift) Omega through the inverse of the Cholesky factor of Omega^T y: y y^T is then the
  * Nystrom approximation of A + shift. The shift is what rounding may have left negative. */
 static la_status whiten(sketch *s, la_error *err) {
-    blasint n = (blasint)s->n, l = (blasint)s->l;
-    double norm = cblas_dnrm2((blasint)(s->n * s->l), s->y, 1);
+    int64_t n = s->n, l = s->l;
+    double norm = norm_of(n * l, s->y);
     if (!isfinite(norm))
         return la_fail(err, LA_NUMERICAL,
                        "%s: the sketch of its curvature factor holds NaN or infinite values",
@@ -80,15 +89,13 @@ static la_status whiten(sketch *s, la_error *err) {
     double shift = DBL_EPSILON * sqrt((double)s->n) * norm;
     for (; shift <= SHIFT_MOST * norm; shift *= 10) {
         add_shift(s, shift - s->shift);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, l, l, n, 1, s->omega, l, s->y, l, 0,
-                    s->core, l);
+        la_team_dgemm(s->team, true, false, l, l, n, 1, s->omega, l, s->y, l, 0, s->core, l);
         for (int64_t i = 0; i < l; i++)
             for (int64_t j = 0; j <= i; j++)
                 s->root[i * l + j] = (s->core[i * l + j] + s->core[j * l + i]) / 2;
-        if (LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', l, s->root, l))
+        if (la_dpotrf(l, s->root))
             continue;
-        cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, n, l, 1,
-                    s->root, l, s->y, l);
+        la_team_dtrsm(s->team, n, l, s->root, s->y);
         return LA_OK;
     }
     return la_fail(err, LA_NUMERICAL, "%s: a curvature factor is not positive semi-definite",
@@ -97,10 +104,9 @@ static la_status whiten(sketch *s, la_error *err) {
 
 /* The factor's eigenpairs from the singular vectors of y; core's columns turn y into them. */
 static la_status solve(sketch *s, la_pool *pool, la_factor *factor, la_error *err) {
-    blasint n = (blasint)s->n, l = (blasint)s->l;
-    cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, l, n, 1, s->y, l, 0, s->core, l);
-    /* our lower triangle is LAPACK's upper one, and its columns are our rows */
-    if (LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', l, s->core, l, s->squares))
+    int64_t n = s->n, l = s->l;
+    la_team_dsyrk(s->team, l, n, s->y, l, s->core, l);
+    if (la_dsyevd(l, s->core, s->squares))
         return la_fail(err, LA_NUMERICAL,
                        "%s: the eigendecomposition of its sketched curvature factor failed",
                        s->name);
@@ -115,11 +121,12 @@ static la_status solve(sketch *s, la_pool *pool, la_factor *factor, la_error *er
     for (int64_t i = 0; i < rank; i++) {
         double square = s->squares[l - 1 - i], *row = s->core + (l - 1 - i) * l;
         factor->values[i] = square > s->shift ? square - s->shift : 0;
-        cblas_dscal(l, 1 / sqrt(square), row, 1);
+        for (int64_t j = 0; j < l; j++)
+            row[j] *= 1 / sqrt(square);
     }
     /* omega is free by now: it takes the eigenvectors, the last of them first */
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)rank, n, l, 1,
-                s->core + (l - rank) * l, l, s->y, l, 0, s->omega, n);
+    la_team_dgemm(s->team, false, true, rank, n, l, 1, s->core + (l - rank) * l, l, s->y, l, 0,
+                  s->omega, n);
     for (int64_t i = 0; i < rank; i++)
         for (int64_t j = 0; j < s->n; j++)
             factor->vectors[i * s->n + j] = (float)s->omega[(rank - 1 - i) * s->n + j];
@@ -141,7 +148,7 @@ static la_status flat(const sketch *s, la_pool *pool, la_factor *factor, la_erro
 la_status la_nystrom_factor(la_backend *be, const char *name, int64_t n, int64_t rank,
                             const double *omega, const double *sum, la_pool *pool,
                             la_factor *factor, la_error *err) {
-    sketch s = {.name = name, .n = n, .l = la_nystrom_width(rank), .rank = rank};
+    sketch s = {.name = name, .team = be->team, .n = n, .l = la_nystrom_width(rank), .rank = rank};
     size_t count = (size_t)(n * s.l), core = (size_t)(s.l * s.l);
     s.y = la_alloc(count, sizeof *s.y, err);
     s.omega = la_alloc(count, sizeof *s.omega, err);
@@ -154,7 +161,7 @@ la_status la_nystrom_factor(la_backend *be, const char *name, int64_t n, int64_t
         be->ops->sync(be, err);
     }
     if (err->status == LA_OK) {
-        if (cblas_dnrm2((blasint)count, s.y, 1) == 0)
+        if (norm_of(n * s.l, s.y) == 0)
             flat(&s, pool, factor, err);
         else if (whiten(&s, err) == LA_OK)
             solve(&s, pool, factor, err);

@@ -2,7 +2,6 @@
 #include "backend/cpu_math.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/threads.h"
 #include "baselines/scaling.h"
 #include "bayes/average.h"
 #include "bayes/predictive.h"
@@ -33,6 +32,7 @@ void la_selection_temperatures(double scaling, double *temperatures) {
 
 /* What every setting made of every row. */
 typedef struct table {
+    la_team team;
     const la_held_out *rows;
     int64_t n_grid;  /* scales times temperatures */
     float *nll;      /* [n_all, n]: a grid of Monte Carlo, one of the scalar probit, and a row of
@@ -168,17 +168,18 @@ typedef void (*row_job)(table *t, const double *basis, int64_t i, workspace *w);
 
 static la_status each_row(table *t, row_job job, la_error *err) {
     const la_held_out *rows = t->rows;
-    int64_t c = rows->n_classes, m = c - 1, threads = la_threads_count();
+    int64_t c = rows->n_classes, m = c - 1;
     int64_t doubles = 3 * c + c * m + m * m, floats = DRAWS * c + PAIRS * m + 2 * c + 2;
     double *basis = la_alloc((size_t)(c * m), sizeof *basis, err);
-    double *numbers = la_alloc((size_t)(threads * doubles), sizeof *numbers, err);
-    float *singles = la_alloc((size_t)(threads * floats), sizeof *singles, err);
+    la_slices numbers = {0}, singles = {0};
+    la_slices_open(t->team, (size_t)doubles * sizeof(double), &numbers, err);
+    la_slices_open(t->team, (size_t)floats * sizeof(float), &singles, err);
     if (err->status == LA_OK) {
         la_contrast_basis(c, basis);
-#pragma omp parallel for schedule(dynamic, 8)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(t->team.threads)
         for (int64_t i = 0; i < rows->n; i++) {
-            double *d = numbers + doubles * la_thread_number();
-            float *f = singles + floats * la_thread_number();
+            double *d = la_slices_own(&numbers);
+            float *f = la_slices_own(&singles);
             workspace w = {.centre = d,
                            .p = d + c,
                            .mean = d + 2 * c,
@@ -192,8 +193,8 @@ static la_status each_row(table *t, row_job job, la_error *err) {
         }
     }
     free(basis);
-    free(numbers);
-    free(singles);
+    free(numbers.memory);
+    free(singles.memory);
     return err->status;
 }
 
@@ -456,8 +457,8 @@ static la_status add_average(table *t, la_choice *choice, la_error *err) {
     return status;
 }
 
-la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err) {
-    table t = {.rows = rows, .n_grid = rows->n_scales * TEMPERATURES};
+la_status la_select(la_team team, const la_held_out *rows, la_choice *choice, la_error *err) {
+    table t = {.team = team, .rows = rows, .n_grid = rows->n_scales * TEMPERATURES};
     size_t n = (size_t)rows->n;
     *choice = (la_choice){.n = rows->n};
     t.nll = la_alloc((size_t)n_all(&t) * n, sizeof *t.nll, err);

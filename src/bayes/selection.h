@@ -7,7 +7,7 @@
 #ifndef LA_BAYES_SELECTION_H
 #define LA_BAYES_SELECTION_H
 
-#include "base/error.h"
+#include "base/team.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,7 +43,7 @@ void la_selection_temperatures(double scaling, double *temperatures);
  * quarter of its prior on the MAP model, its evidence is at most log 4 below that model's likelihood, however
  * little the rows say. Where there is no average, the method is chosen whose likelihood is best, one unit
  * of log likelihood being charged for every number it chooses (temperature, scale). */
-la_status la_select(const la_held_out *rows, la_choice *choice, la_error *err);
+la_status la_select(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
 
 /* The method of a single setting that is best so, whatever MAP's rule and the average say. */
 la_method la_choice_single(const la_choice *choice);

@@ -149,8 +149,8 @@ struct la_adapter_kind {
                     const la_mat *residual, la_mat *state, la_mat *y);
     void (*backward)(la_backend *be, const la_linear *linear, const la_site_pass *pass);
     /* Virtual tokens, which are in no module; NULL: it has none. Memory from pool. */
-    la_status (*read_tokens)(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
-                             la_virtual_tokens *out, la_error *err);
+    la_status (*read_tokens)(la_team team, la_adapter *adapter, const la_virtual_widths *widths,
+                             la_pool *pool, la_virtual_tokens *out, la_error *err);
     /* Suffixes of tensor keys that belong to this kind, NULL-terminated: for messages about stray
      * tensors. */
     const char *const *suffixes;

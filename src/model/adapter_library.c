@@ -242,9 +242,9 @@ static double activate(la_activation act, double x) {
 }
 
 /* y[n, out] = act(x[n, in] w[out, in]^T + bias) */
-static void dense(la_activation act, int64_t n, int64_t in, int64_t out, const float *x,
-                  const float *w, const float *bias, float *y) {
-#pragma omp parallel for schedule(static)
+static void dense(la_team team, la_activation act, int64_t n, int64_t in, int64_t out,
+                  const float *x, const float *w, const float *bias, float *y) {
+#pragma omp parallel for schedule(static) num_threads(team.threads)
     for (int64_t j = 0; j < out; j++)
         for (int64_t i = 0; i < n; i++) {
             double sum = (double)bias[j];
@@ -254,8 +254,9 @@ static void dense(la_activation act, int64_t n, int64_t in, int64_t out, const f
         }
 }
 
-static la_status read_network(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
-                              const char *name, la_virtual_tokens *out, la_error *err) {
+static la_status read_network(la_team team, la_adapter *adapter, const la_virtual_widths *widths,
+                              la_pool *pool, const char *name, la_virtual_tokens *out,
+                              la_error *err) {
     int64_t n = out->n, d = widths->hidden, width = 2 * widths->layers * widths->kv, r = 0;
     const float *wte, *w0, *b0, *w2, *b2;
     la_activation act;
@@ -271,14 +272,14 @@ static la_status read_network(la_adapter *adapter, const la_virtual_widths *widt
     float *values = la_pool_take(pool, (size_t)(n * width), sizeof *values, err);
     if (!narrow || !values)
         return err->status;
-    dense(act, n, d, r, wte, w0, b0, narrow);
-    dense(LA_ACT_NONE, n, r, width, narrow, w2, b2, values);
+    dense(team, act, n, d, r, wte, w0, b0, narrow);
+    dense(team, LA_ACT_NONE, n, r, width, narrow, w2, b2, values);
     out->values = values;
     return LA_OK;
 }
 
-static la_status read_tokens(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
-                             la_virtual_tokens *out, la_error *err) {
+static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual_widths *widths,
+                             la_pool *pool, la_virtual_tokens *out, la_error *err) {
     const char *name = NULL, *path = adapter->config_path;
     bool flat = false;
     *out = (la_virtual_tokens){.of_layers = true, .name = "prefix_tuning"};
@@ -286,7 +287,7 @@ static la_status read_tokens(la_adapter *adapter, const la_virtual_widths *width
     LA_TRY(la_json_bool(adapter->own, path, "flat", false, &flat, err));
     LA_TRY(la_json_int(adapter->own, path, "prefix_length", true, 1, 1 << 20, &out->n, err));
     if (!flat)
-        return read_network(adapter, widths, pool, name, out, err);
+        return read_network(team, adapter, widths, pool, name, out, err);
     return read_part(adapter, pool, name, "control_trans", out->n, 2 * widths->layers * widths->kv,
                      &out->values, err);
 }

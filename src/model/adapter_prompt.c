@@ -14,8 +14,9 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
     return LA_OK;
 }
 
-static la_status read_tokens(la_adapter *adapter, const la_virtual_widths *widths, la_pool *pool,
-                             la_virtual_tokens *out, la_error *err) {
+static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual_widths *widths,
+                             la_pool *pool, la_virtual_tokens *out, la_error *err) {
+    (void)team;
     char text[128];
     double square;
     bool of_layers = adapter->kind == &la_adapter_prefix;

@@ -144,7 +144,8 @@ static la_status add_prompt(la_binder *b, la_adapter *adapter, la_error *err) {
     la_virtual_widths widths = {config->layers, kv, config->hidden, config->embedding};
     la_virtual_tokens tokens;
     char name[128];
-    LA_TRY(adapter->kind->read_tokens(adapter, &widths, &model->pool, &tokens, err));
+    LA_TRY(
+        adapter->kind->read_tokens(model->be->team, adapter, &widths, &model->pool, &tokens, err));
     if (prompt->n)
         return refuse_second(adapter, "virtual tokens", tokens.name, err);
     if (tokens.of_layers)

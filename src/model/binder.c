@@ -115,7 +115,7 @@ static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_er
         LA_TRY(la_packed_read(model->base, tensor, &model->pool, out, err));
     } else {
         LA_TRY(la_binder_check_values(b, tensor, err));
-        LA_TRY(la_packed_make(tensor, b->quant, &model->pool, out, err));
+        LA_TRY(la_packed_make(model->be->team, tensor, b->quant, &model->pool, out, err));
         la_tensor_let_go(tensor);
     }
     if (!model->next_packed)
@@ -366,7 +366,7 @@ static la_status add_site(binder *b, la_adapter *adapter, const char *module,
         LA_TRY(la_binder_add_block(b, adapter, &blocks[i], &site.blocks[i], err));
     }
     if (site.magnitude.data) {
-        LA_TRY(la_dora_finish(adapter, at->w, &model->pool, &site, err));
+        LA_TRY(la_dora_finish(model->be->team, adapter, at->w, &model->pool, &site, err));
         if (site.out > model->max_scaled_cols)
             model->max_scaled_cols = site.out;
     }

@@ -64,8 +64,8 @@ static double norm_of(const la_site *site, const float *w, const float *b, doubl
     return sqrt(square);
 }
 
-la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *pool, la_site *site,
-                         la_error *err) {
+la_status la_dora_finish(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
+                         la_site *site, la_error *err) {
     int64_t out = site->b.rows, bad = -1;
     bool short_of_memory = false;
     const float *magnitude = site->magnitude.data;
@@ -73,7 +73,7 @@ la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *po
     float *inverse = la_pool_take(pool, (size_t)out, sizeof *inverse, err);
     if (!scale || !inverse)
         return err->status;
-#pragma omp parallel
+#pragma omp parallel num_threads(team.threads)
     {
         float *row = malloc((size_t)w->cols * sizeof *row);
         double *sum = malloc((size_t)w->cols * sizeof *sum);

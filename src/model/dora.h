@@ -11,7 +11,7 @@ la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, l
 /* Computes out_scale and inverse_norm from the norms of the rows of W + scale B A. w: the frozen weight on the host, of
  * any type, row i of it for row i of the site's b; the site's a and b are on the host too. Norms are
  * computed in f64, row by row. */
-la_status la_dora_finish(const la_adapter *adapter, const la_mat *w, la_pool *pool, la_site *site,
-                         la_error *err);
+la_status la_dora_finish(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
+                         la_site *site, la_error *err);
 
 #endif

@@ -116,13 +116,13 @@ static void quantise_scales(float *scale, int64_t n) {
     }
 }
 
-static void pack_four_bit(const la_tensor *weight, la_quant_kind kind, uint8_t *codes,
+static void pack_four_bit(la_team team, const la_tensor *weight, la_quant_kind kind, uint8_t *codes,
                           float *scale) {
     size_t size = la_dtype_size(weight->dtype);
     int64_t n = weight->count, blocks = (n + BLOCK - 1) / BLOCK;
     ladder l;
     ladder_make(&l, la_quant_levels[kind], LA_QUANT_LEVELS);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(team.threads)
     for (int64_t b = 0; b < blocks; b++) {
         float x[BLOCK] = {0};
         int64_t first = b * BLOCK, count = n - first < BLOCK ? n - first : BLOCK;
@@ -146,9 +146,9 @@ static void read_halves(const la_tensor *weight, int64_t first, int64_t n, float
         x[i] = la_quant_round(LA_F16, x[i]);
 }
 
-static void pack_eight_bit(const la_tensor *weight, int8_t *codes, float *scale) {
+static void pack_eight_bit(la_team team, const la_tensor *weight, int8_t *codes, float *scale) {
     int64_t rows = weight->shape[0], cols = weight->shape[1];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(team.threads)
     for (int64_t r = 0; r < rows; r++) {
         float x[PIECE], most = 0;
         for (int pass = 0; pass < 2; pass++) {
@@ -166,7 +166,7 @@ static void pack_eight_bit(const la_tensor *weight, int8_t *codes, float *scale)
     }
 }
 
-la_status la_packed_make(const la_tensor *weight, la_base_quant quant, la_pool *pool,
+la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant quant, la_pool *pool,
                          la_packed **packed, la_error *err) {
     bool eight = quant == LA_BASE_INT8;
     bool nf4 = quant == LA_BASE_NF4 || quant == LA_BASE_NF4_DOUBLE;
@@ -180,9 +180,9 @@ la_status la_packed_make(const la_tensor *weight, la_base_quant quant, la_pool *
     if (!made || !codes || !scale)
         return err->status;
     if (eight)
-        pack_eight_bit(weight, (int8_t *)codes, scale);
+        pack_eight_bit(team, weight, (int8_t *)codes, scale);
     else
-        pack_four_bit(weight, kind, codes, scale);
+        pack_four_bit(team, weight, kind, codes, scale);
     for (int64_t i = 0; eight && i < n_scales; i++)
         if (!isfinite(scale[i]))
             return la_fail(err, LA_NUMERICAL,

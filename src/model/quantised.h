@@ -52,7 +52,7 @@ int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor)
 la_status la_packed_read(const la_checkpoint *base, const la_tensor *weight, la_pool *pool,
                          la_packed **packed, la_error *err);
 /* Packs a matrix of floating type; all is the pool's. */
-la_status la_packed_make(const la_tensor *weight, la_base_quant quant, la_pool *pool,
+la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant quant, la_pool *pool,
                          la_packed **packed, la_error *err);
 
 /* The 256 levels of bitsandbytes' 8-bit "dynamic" type, rising: scales of double quantisation are of it.

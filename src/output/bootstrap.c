@@ -33,23 +33,25 @@ static la_interval interval_of(const double *values, int n_values, int at, int64
     return (la_interval){quantile(column, defined, 0.025), quantile(column, defined, 0.975)};
 }
 
-la_status la_bootstrap(int64_t n, int n_values, int64_t resamples, uint64_t seed,
-                       la_bootstrap_job job, void *user, la_interval *intervals, la_error *err) {
+la_status la_bootstrap(la_team team, int64_t n, int n_values, int64_t resamples, uint64_t seed,
+                       size_t own_bytes, la_bootstrap_job job, void *user, la_interval *intervals,
+                       la_error *err) {
     la_status status = LA_OK;
-    int threads = la_threads_count();
-    if (threads > resamples)
-        threads = resamples > 0 ? (int)resamples : 1;
+    la_slices counts = {0}, owns = {0};
+    if (team.threads > resamples)
+        team.threads = resamples > 0 ? (int)resamples : 1;
     double *values = la_alloc((size_t)resamples, (size_t)n_values * sizeof *values, err);
     double *column = la_alloc((size_t)resamples, sizeof *column, err);
-    uint32_t *counts = la_alloc((size_t)threads * (size_t)n, sizeof *counts, err);
-    if (!values || !column || !counts) {
+    la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
+    la_slices_open(team, own_bytes, &owns, err);
+    if (!values || !column || !counts.memory || !owns.memory) {
         status = err->status;
         goto done;
     }
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(team.threads)
     {
-        int thread = la_thread_number();
-        uint32_t *count = counts + (size_t)thread * (size_t)n;
+        uint32_t *count = la_slices_own(&counts);
+        void *own = la_slices_own(&owns);
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < resamples; r++) {
             if (la_interrupted())
@@ -57,7 +59,7 @@ la_status la_bootstrap(int64_t n, int n_values, int64_t resamples, uint64_t seed
             memset(count, 0, (size_t)n * sizeof *count);
             for (int64_t i = 0; i < n; i++)
                 count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
-            job(user, thread, count, values + r * n_values);
+            job(user, own, count, values + r * n_values);
         }
     }
     LA_TRY_DONE(la_check_interrupt(err));
@@ -66,6 +68,7 @@ la_status la_bootstrap(int64_t n, int n_values, int64_t resamples, uint64_t seed
 done:
     free(values);
     free(column);
-    free(counts);
+    free(counts.memory);
+    free(owns.memory);
     return status;
 }

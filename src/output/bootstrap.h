@@ -5,13 +5,14 @@
 
 #include "output/metrics.h"
 
-/* count[n] of every row in a resample, adding up to n, to values[n_values]; NaN: undefined. thread: of
- * la_threads_count(), for workspaces of user's. */
-typedef void (*la_bootstrap_job)(void *user, int thread, const uint32_t *count, double *values);
+/* count[n] of every row in a resample, adding up to n, to values[n_values]; NaN: undefined. own: the
+ * calling thread's workspace. */
+typedef void (*la_bootstrap_job)(void *user, void *own, const uint32_t *count, double *values);
 
-/* intervals[n_values]; both ends are NaN where no resample defines the value. Resamples in which it is
+/* intervals[n_values]; own_bytes: of a workspace; both ends are NaN where no resample defines the value. Resamples in which it is
  * undefined are left out for it. The result depends on n, the seed and the job, not on the threads. */
-la_status la_bootstrap(int64_t n, int n_values, int64_t resamples, uint64_t seed,
-                       la_bootstrap_job job, void *user, la_interval *intervals, la_error *err);
+la_status la_bootstrap(la_team team, int64_t n, int n_values, int64_t resamples, uint64_t seed,
+                       size_t own_bytes, la_bootstrap_job job, void *user, la_interval *intervals,
+                       la_error *err);
 
 #endif

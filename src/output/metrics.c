@@ -272,21 +272,21 @@ typedef struct ranked {
     int64_t n;
 } ranked;
 
-static void measure(void *user, int thread, const uint32_t *count, double *values) {
+static void measure(void *user, void *own, const uint32_t *count, double *values) {
     const ranked *all = user;
     tally bins[LA_METRIC_BINS];
-    (void)thread;
+    (void)own;
     compute_all(all->rows, count, all->n, values, bins);
 }
 
-la_status la_metrics_intervals(int64_t n, int64_t n_classes, const double *probs,
+la_status la_metrics_intervals(la_team team, int64_t n, int64_t n_classes, const double *probs,
                                const int64_t *labels, int64_t resamples, uint64_t seed,
                                la_interval *intervals, la_error *err) {
     scored_row *rows;
     LA_TRY(rank_rows(n, n_classes, probs, labels, &rows, err));
     ranked all = {rows, n};
     la_status status =
-        la_bootstrap(n, LA_METRIC_COUNT, resamples, seed, measure, &all, intervals, err);
+        la_bootstrap(team, n, LA_METRIC_COUNT, resamples, seed, 0, measure, &all, intervals, err);
     free(rows);
     return status;
 }

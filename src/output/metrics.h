@@ -5,7 +5,7 @@
 #ifndef LA_OUTPUT_METRICS_H
 #define LA_OUTPUT_METRICS_H
 
-#include "base/error.h"
+#include "base/team.h"
 
 /* Equal-width bins of the confidence, and equal-mass bins. */
 enum { LA_METRIC_BINS = 15 };
@@ -77,7 +77,7 @@ double la_ece_noise(int64_t n, const double *confidence, int64_t draws, uint64_t
 /* 95 % percentile bootstrap of every metric; intervals has LA_METRIC_COUNT entries. Resamples in
  * which a metric is undefined are left out for it. The result depends on the rows and the seed, not
  * on the threads. */
-la_status la_metrics_intervals(int64_t n, int64_t n_classes, const double *probs,
+la_status la_metrics_intervals(la_team team, int64_t n, int64_t n_classes, const double *probs,
                                const int64_t *labels, int64_t resamples, uint64_t seed,
                                la_interval *intervals, la_error *err);
 

@@ -1,6 +1,5 @@
 #include "output/regression_metrics.h"
 #include "base/memory.h"
-#include "base/threads.h"
 #include "output/bootstrap.h"
 
 #include <math.h>
@@ -32,7 +31,6 @@ typedef struct measuring {
     const la_gaussian *rows;
     scored_row *scored;
     uint32_t *by_label, *by_mean; /* [n] rows in that order */
-    double *ranks;                /* [threads, 2, n] */
 } measuring;
 
 static scored_row score(const la_gaussian *row) {
@@ -114,9 +112,9 @@ static double correlation(int64_t n, const uint32_t *count, const double *x, con
     return x_varies && y_varies ? xy / (sqrt(xx) * sqrt(yy)) : NAN;
 }
 
-static void measure(void *user, int thread, const uint32_t *count, double *value) {
+static void measure(void *user, void *own, const uint32_t *count, double *value) {
     const measuring *m = user;
-    double n = (double)m->n, square = 0, *ranks = m->ranks + 2 * m->n * thread;
+    double n = (double)m->n, square = 0, *ranks = own;
     double sums[LA_REGRESSION_METRICS] = {0};
     for (int64_t i = 0; i < m->n; i++) {
         const scored_row *row = &m->scored[i];
@@ -138,11 +136,15 @@ static void measure(void *user, int thread, const uint32_t *count, double *value
     value[LA_REGRESSION_SPEARMAN] = correlation(m->n, count, ranks, ranks + m->n, 1);
 }
 
+/* What measure works in. */
+static size_t ranks_bytes(int64_t n) {
+    return 2 * (size_t)n * sizeof(double);
+}
+
 static void close_measuring(measuring *m) {
     free(m->scored);
     free(m->by_label);
     free(m->by_mean);
-    free(m->ranks);
 }
 
 static la_status open_measuring(int64_t n, const la_gaussian *rows, measuring *m, la_error *err) {
@@ -154,7 +156,6 @@ static la_status open_measuring(int64_t n, const la_gaussian *rows, measuring *m
     m->scored = la_alloc((size_t)n, sizeof *m->scored, err);
     m->by_label = la_alloc((size_t)n, sizeof *m->by_label, err);
     m->by_mean = la_alloc((size_t)n, sizeof *m->by_mean, err);
-    m->ranks = la_alloc(2 * (size_t)n * (size_t)la_threads_count(), sizeof *m->ranks, err);
     for (int64_t i = 0; err->status == LA_OK && i < n; i++)
         m->scored[i] = score(&rows[i]);
     if (err->status == LA_OK) {
@@ -170,17 +171,21 @@ static la_status open_measuring(int64_t n, const la_gaussian *rows, measuring *m
 la_status la_regression_compute(int64_t n, const la_gaussian *rows, double *value, la_error *err) {
     measuring m;
     LA_TRY(open_measuring(n, rows, &m, err));
-    measure(&m, 0, NULL, value);
+    double *ranks = la_alloc(1, ranks_bytes(n), err);
+    if (ranks)
+        measure(&m, ranks, NULL, value);
+    free(ranks);
     close_measuring(&m);
-    return LA_OK;
+    return err->status;
 }
 
-la_status la_regression_intervals(int64_t n, const la_gaussian *rows, int64_t resamples,
-                                  uint64_t seed, la_interval *intervals, la_error *err) {
+la_status la_regression_intervals(la_team team, int64_t n, const la_gaussian *rows,
+                                  int64_t resamples, uint64_t seed, la_interval *intervals,
+                                  la_error *err) {
     measuring m;
     LA_TRY(open_measuring(n, rows, &m, err));
-    la_status status =
-        la_bootstrap(n, LA_REGRESSION_METRICS, resamples, seed, measure, &m, intervals, err);
+    la_status status = la_bootstrap(team, n, LA_REGRESSION_METRICS, resamples, seed, ranks_bytes(n),
+                                    measure, &m, intervals, err);
     close_measuring(&m);
     return status;
 }

@@ -30,7 +30,8 @@ typedef struct la_gaussian {
 /* value[LA_REGRESSION_METRICS]; n at least 1. */
 la_status la_regression_compute(int64_t n, const la_gaussian *rows, double *value, la_error *err);
 /* As la_metrics_intervals. */
-la_status la_regression_intervals(int64_t n, const la_gaussian *rows, int64_t resamples,
-                                  uint64_t seed, la_interval *intervals, la_error *err);
+la_status la_regression_intervals(la_team team, int64_t n, const la_gaussian *rows,
+                                  int64_t resamples, uint64_t seed, la_interval *intervals,
+                                  la_error *err);
 
 #endif

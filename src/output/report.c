@@ -43,31 +43,34 @@ static void drop_undefined(la_report *report) {
             report->intervals[m] = (la_interval){NAN, NAN};
 }
 
-static la_status compute_regression(const la_predictions *p, la_report *report, la_error *err) {
+static la_status compute_regression(la_team team, const la_predictions *p, la_report *report,
+                                    la_error *err) {
     LA_TRY(la_regression_compute(p->n, p->gaussians, report->metrics.value, err));
     if (report->has_map)
         LA_TRY(la_regression_compute(p->n, p->map_gaussians, report->map.value, err));
-    LA_TRY(la_regression_intervals(p->n, p->gaussians, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
+    LA_TRY(la_regression_intervals(team, p->n, p->gaussians, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
                                    report->intervals, err));
     drop_undefined(report);
     return LA_OK;
 }
 
-static la_status compute(const la_predictions *predictions, la_report *report, la_error *err) {
+static la_status compute(la_team team, const la_predictions *predictions, la_report *report,
+                         la_error *err) {
     const la_predictions *p = predictions;
     if (report->regression)
-        return compute_regression(p, report, err);
+        return compute_regression(team, p, report, err);
     LA_TRY(la_metrics_compute(p->n, p->n_classes, p->probs, p->labels, &report->metrics, err));
     if (report->has_map)
         LA_TRY(la_metrics_compute(p->n, p->n_classes, p->map_probs, p->labels, &report->map, err));
-    LA_TRY(la_metrics_intervals(p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
+    LA_TRY(la_metrics_intervals(team, p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
                                 LA_REPORT_SEED, report->intervals, err));
     drop_undefined(report);
     return LA_OK;
 }
 
-la_status la_report_build(const char *file, const la_predictions *predictions, const char *baseline,
-                          la_gate *gates, int n_gates, la_report *report, la_error *err) {
+la_status la_report_build(la_team team, const char *file, const la_predictions *predictions,
+                          const char *baseline, la_gate *gates, int n_gates, la_report *report,
+                          la_error *err) {
     const la_predictions *p = predictions;
     double value[LA_METRIC_COUNT];
     la_status status = LA_OK;
@@ -100,7 +103,7 @@ la_status la_report_build(const char *file, const la_predictions *predictions, c
     LA_TRY_DONE(err->status);
     if (baseline)
         LA_TRY_DONE(la_baseline_read(baseline, report->set, p->n_classes, value, err));
-    LA_TRY_DONE(compute(predictions, report, err));
+    LA_TRY_DONE(compute(team, predictions, report, err));
     report->n_failed =
         la_gates_judge(gates, n_gates, p->n, report->metrics.value, baseline ? value : NULL);
 done:

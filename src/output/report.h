@@ -27,8 +27,9 @@ typedef struct la_report {
 
 /* Takes the gates over (also on failure) and judges them. file is only shown; baseline may be NULL.
  * LA_BAD_INPUT when no row has a label. Free with la_report_free. */
-la_status la_report_build(const char *file, const la_predictions *predictions, const char *baseline,
-                          la_gate *gates, int n_gates, la_report *report, la_error *err);
+la_status la_report_build(la_team team, const char *file, const la_predictions *predictions,
+                          const char *baseline, la_gate *gates, int n_gates, la_report *report,
+                          la_error *err);
 void la_report_free(la_report *report);
 
 typedef struct la_report_style {

@@ -258,7 +258,7 @@ static la_status choose(comparing *c, la_error *err) {
                             .streams = c->val.streams,
                             .scales = scales,
                             .cov = e->cov[i]};
-        LA_TRY(la_select(&rows, &c->choices[i], err));
+        LA_TRY(la_select(c->session.team, &rows, &c->choices[i], err));
         add_scale(c, c->choices[i].candidates[la_choice_laplace(&c->choices[i])].prior_scale);
         add_scale(c, c->choices[i].candidates[c->choices[i].method].prior_scale);
     }
@@ -437,18 +437,21 @@ static la_status add_logit_score(comparing *c, const char *name,
 static la_status add_mahalanobis(comparing *c, la_error *err) {
     la_mahalanobis m = {0};
     double start = la_seconds();
-    la_status status = la_mahalanobis_fit(c->calib.n, c->on_calib.width, c->on_calib.n_classes,
-                                          c->on_calib.states, c->calib.labels, &m, err);
+    la_status status =
+        la_mahalanobis_fit(c->session.team, c->calib.n, c->on_calib.width, c->on_calib.n_classes,
+                           c->on_calib.states, c->calib.labels, &m, err);
     double fitted = la_seconds() - start + c->on_calib.seconds_forward;
     for (int relative = 0; relative < 2 && status == LA_OK; relative++) {
-        la_status (*score)(const la_mahalanobis *, int64_t, const float *, double *, la_error *) =
-            relative ? la_mahalanobis_relative : la_mahalanobis_score;
+        la_status (*score)(la_team, const la_mahalanobis *, int64_t, const float *, double *,
+                           la_error *) = relative ? la_mahalanobis_relative : la_mahalanobis_score;
         la_comparison_row *row = new_row(c, relative ? "mahalanobis, relative" : "mahalanobis");
         row->seconds_fit = fitted;
         row->seconds_predict = c->on_test.seconds_forward;
-        status = score(&m, c->test.n, c->on_test.states, c->test_answers.scores, err);
+        status =
+            score(c->session.team, &m, c->test.n, c->on_test.states, c->test_answers.scores, err);
         if (status == LA_OK && c->ood.n)
-            status = score(&m, c->ood.n, c->on_ood.states, c->ood_answers.scores, err);
+            status =
+                score(c->session.team, &m, c->ood.n, c->on_ood.states, c->ood_answers.scores, err);
         if (status == LA_OK)
             status = rate_scores(c, row, err);
     }
@@ -521,15 +524,17 @@ static void answer_row(const comparing *c, const laplace *how, const la_row_set 
 /* The rows' answers: of one, or the weighted mean of n. */
 static la_status answer(const comparing *c, const laplace *how, int64_t n, const la_row_set *rows,
                         const la_evaluation *e, answers *to, la_error *err) {
-    int64_t classes = e->n_classes, m = classes - 1, threads = la_threads_count();
+    int64_t classes = e->n_classes, m = classes - 1;
     int64_t row = 4 * classes + classes * classes;
     int64_t each = 2 * row + la_predict_workspace(classes) + m * m;
-    double *memory = la_alloc((size_t)(threads * each), sizeof *memory, err);
-    float *tempered = la_alloc((size_t)(threads * classes), sizeof *tempered, err);
-#pragma omp parallel for schedule(static)
+    la_team team = c->session.team;
+    la_slices memory = {0}, tempered = {0};
+    la_slices_open(team, (size_t)each * sizeof(double), &memory, err);
+    la_slices_open(team, (size_t)classes * sizeof(float), &tempered, err);
+#pragma omp parallel for schedule(static) num_threads(team.threads)
     for (int64_t i = 0; i < (err->status == LA_OK ? e->n : 0); i++) {
-        double *own = memory + each * la_thread_number(), *part = own + row;
-        desk d = {.logits = tempered + classes * la_thread_number(),
+        double *own = la_slices_own(&memory), *part = own + row;
+        desk d = {.logits = la_slices_own(&tempered),
                   .cov = part + row,
                   .workspace = part + row + m * m,
                   .one = la_prediction_at(classes, part)};
@@ -547,8 +552,8 @@ static la_status answer(const comparing *c, const laplace *how, int64_t n, const
         }
         to->scores[i] = out.mutual_information;
     }
-    free(memory);
-    free(tempered);
+    free(memory.memory);
+    free(tempered.memory);
     return err->status;
 }
 

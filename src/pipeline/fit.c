@@ -329,7 +329,7 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                           .adue = la_adue_summarise(&p->adue),
                           .device = f->session.workers[0].backend.ops->name,
                           .precision = la_precision_name(f->session.workers[0].backend.precision),
-                          .threads = f->session.threads};
+                          .threads = f->session.team.threads};
     s->blocks = la_alloc((size_t)p->n_blocks, sizeof *s->blocks, err);
     for (int64_t b = 0; s->blocks && b < p->n_blocks; b++) {
         const la_posterior_block *block = &p->blocks[b];

@@ -120,7 +120,7 @@ static la_status choose_regression(la_form *form, const la_row_set *set, const i
     return la_noise_set(p, c->noise_variance, c->prior_scale, err);
 }
 
-static la_status choose(la_form *form, const la_row_set *set, const int64_t *list,
+static la_status choose(la_team team, la_form *form, const la_row_set *set, const int64_t *list,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
     la_choice choice;
@@ -142,7 +142,7 @@ static la_status choose(la_form *form, const la_row_set *set, const int64_t *lis
                         .scales = scales,
                         .cov = cov};
     if (status == LA_OK)
-        status = la_select(&rows, &choice, err);
+        status = la_select(team, &rows, &choice, err);
     choice.cross = cross;
     if (status == LA_OK)
         status = apply(form, &choice, how->log, err);
@@ -160,7 +160,8 @@ la_status la_guard_val(la_session *session, la_form *form, const la_row_set *hel
     la_selection_scales(scales);
     LA_TRY(la_forms_evaluate(session, form, 1, held, NULL, held->n, LA_SELECTION_SCALES, scales,
                              false, how->log, &e, err));
-    la_status status = choose(form, held, NULL, &e, scales, e.cov[0], false, how, err);
+    la_status status =
+        choose(session->team, form, held, NULL, &e, scales, e.cov[0], false, how, err);
     la_evaluation_free(&e);
     return status;
 }
@@ -261,7 +262,7 @@ la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *r
                           others, logits, cov, err);
     if (status == LA_OK) {
         la_evaluation all = {.n = rows->n, .n_classes = (int64_t)classes, .logits = logits};
-        status = choose(form, rows, list, &all, scales, cov, true, how, err);
+        status = choose(session->team, form, rows, list, &all, scales, cov, true, how, err);
     }
     free(list);
     free(others);

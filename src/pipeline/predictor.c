@@ -164,8 +164,8 @@ static la_status allocate(la_predictor *p, la_error *err) {
         LA_TRY(la_predictions_new(p->n_classes, p->session.batch_rows, &p->single,
                                   &p->single_memory, err));
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
-    p->workspace = la_alloc((size_t)p->session.threads * (size_t)la_predict_workspace(p->n_classes),
-                            sizeof *p->workspace, err);
+    la_slices_open(p->session.team, (size_t)la_predict_workspace(p->n_classes) * sizeof(double),
+                   &p->workspace, err);
     LA_TRY(err->status);
     la_contrast_basis(p->n_classes, p->basis);
     if (p->predictive != LA_PREDICT_WEIGHTS)
@@ -314,7 +314,7 @@ void la_predictor_close(la_predictor *p) {
     free(p->single);
     free(p->single_memory);
     free(p->basis);
-    free(p->workspace);
+    free(p->workspace.memory);
     free(p);
 }
 
@@ -388,12 +388,12 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
 static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logits,
                            const double *cov, const uint64_t *hashes) {
     la_backend *be = &p->session.workers[w].backend;
-    int64_t c = p->n_classes, m = la_contrasts(c), slice = la_predict_workspace(c);
+    int64_t c = p->n_classes, m = la_contrasts(c);
     la_predictor_part *part = &p->parts[w];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++)
         la_predict_gaussian(c, logits + i * c, p->basis, cov + i * m * m,
-                            p->workspace + slice * la_thread_number(), part->centre + i * c,
+                            la_slices_own(&p->workspace), part->centre + i * c,
                             part->spread + i * c * m);
     return be->ops->monte_carlo(be, n, c, part->centre, part->spread, p->samples, p->seed, hashes,
                                 part->drawn);
@@ -420,7 +420,7 @@ static void temper(const la_predictor *p, int w, int64_t n, const la_predictor_s
 /* The batch's answers under one setting. */
 static void answer_setting(la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
                            const uint64_t *hashes, la_prediction *out) {
-    int64_t c = p->n_classes, m = la_contrasts(c), slice = la_predict_workspace(c);
+    int64_t c = p->n_classes, m = la_contrasts(c);
     const la_predictor_part *part = &p->parts[w];
     const float *logits;
     const double *cov;
@@ -428,9 +428,9 @@ static void answer_setting(la_predictor *p, int w, int64_t n, const la_predictor
     bool on_device = la_predict_draws(s->kind) && part->centre;
     bool is_drawn = p->sampler || (on_device && draw_on_device(p, w, n, logits, cov, hashes));
     const double *drawn = is_drawn ? part->drawn : NULL;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++) {
-        double *workspace = p->workspace + slice * la_thread_number();
+        double *workspace = la_slices_own(&p->workspace);
         la_predict_row(s->kind, c, logits + i * c, p->basis, cov + i * m * m, p->samples, p->seed,
                        hashes[i], drawn ? drawn + i * (2 * c + 1) : NULL, workspace, &out[i]);
         if (s->temperature != 1)
@@ -454,7 +454,7 @@ static void answer_average(la_predictor *p, int w, int64_t n, const uint64_t *ha
 
 void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
                          la_prediction *out) {
-    int64_t n = batch->n_rows, slice = la_predict_workspace(p->n_classes);
+    int64_t n = batch->n_rows;
     const la_predictor_part *part = &p->parts[w];
     const la_adue *head = &p->posterior.adue;
     if (p->regression) {
@@ -468,9 +468,9 @@ void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const ui
         answer_average(p, w, n, hashes, out);
     else
         answer_setting(p, w, n, &p->settings[0], hashes, out);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++) {
-        double *workspace = p->workspace + slice * la_thread_number();
+        double *workspace = la_slices_own(&p->workspace);
         out[i].adue =
             part->states ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
     }

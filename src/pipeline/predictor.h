@@ -43,7 +43,8 @@ struct la_predictor {
     int n_settings, n_scales;
     la_prediction *single; /* [rows] answers of one setting of several; NULL: there is one */
     double *single_memory;
-    double *basis, *workspace; /* [C, C-1], a slice a thread */
+    double *basis;       /* [C, C-1] */
+    la_slices workspace; /* of la_predict_workspace(C) doubles */
 };
 
 /* Logits and covariance of a batch, on a worker's device; workers may run at the same time. */

@@ -34,8 +34,8 @@ static la_status measure(const la_report_options *options, la_gate *gates, int n
         free(gates);
         return status;
     }
-    status = la_report_build(strcmp(path, "-") ? path : "standard input", &predictions,
-                             options->gates.baseline, gates, n_gates, report, err);
+    status = la_report_build(la_team_of(0), strcmp(path, "-") ? path : "standard input",
+                             &predictions, options->gates.baseline, gates, n_gates, report, err);
     la_predictions_free(&predictions);
     return status;
 }

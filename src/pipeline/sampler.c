@@ -47,7 +47,7 @@ static la_status keep_networks(la_sampler *s, const la_posterior *posterior, uin
     s->kept = la_alloc((size_t)(s->samples * s->width), sizeof *s->kept, err);
     if (!s->kept)
         return err->status;
-    LA_TRY(la_draw_open(posterior, seed, &draw, err));
+    LA_TRY(la_draw_open(s->session->team, posterior, seed, &draw, err));
     for (int64_t i = 0; i < s->samples && la_check_interrupt(err) == LA_OK; i++)
         la_draw_network(draw, i, s->map, s->kept + i * s->width);
     la_draw_close(draw);
@@ -69,7 +69,7 @@ static la_status open_parts(la_sampler *s, const la_posterior *posterior, uint64
         part *p = &s->parts[w];
         p->network = la_alloc((size_t)s->width, sizeof *p->network, err);
         LA_TRY(err->status);
-        LA_TRY(la_draw_open(posterior, seed, &p->draw, err));
+        LA_TRY(la_draw_open(session->team, posterior, seed, &p->draw, err));
     }
     return LA_OK;
 }

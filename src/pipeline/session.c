@@ -191,8 +191,9 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     la_backend backends[LA_DEVICES_MAX];
     la_precision precision;
     LA_TRY(la_precision_parse(run->precision, &precision, err));
-    session->threads = la_threads_set(run->threads);
-    LA_TRY(la_backend_open(run->device, precision, &run->log, backends, &session->n_workers, err));
+    session->team = la_team_of(run->threads);
+    LA_TRY(la_backend_open(run->device, precision, session->team, &run->log, backends,
+                           &session->n_workers, err));
     for (int w = 0; w < session->n_workers; w++)
         session->workers[w].backend = backends[w];
     for (int w = 0; w < session->n_workers && run->profile; w++)

@@ -40,7 +40,7 @@ typedef struct la_session {
     la_tokenizer *tokenizer; /* NULL when the base has none */
     la_labels labels;
     int32_t *choice_ids; /* NULL: a classification head */
-    int threads;
+    la_team team;
     int64_t batch_tokens, batch_rows, max_length, n_rhs, max_factor;
     bool all_inputs, recompute;
 } la_session;

@@ -102,7 +102,7 @@ static la_status open_weights(tfb *t, la_error *err) {
 /* Every site's B and A of the centre become B' and A'. */
 static la_status factor_sites(tfb *t, la_error *err) {
     la_error first = {0};
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) num_threads(t->session->team.threads)
     for (int64_t i = 0; i < t->n_sites; i++) {
         const site_place *p = &t->sites[i];
         la_error own = {0};
@@ -152,7 +152,7 @@ static la_status forward(void *user, int w, const la_batch *batch, int64_t first
 static la_status run_network(tfb *t, double sigma, int64_t number, uint64_t seed, double *row,
                              la_error *err) {
     int64_t c = t->n_classes;
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) num_threads(t->session->team.threads)
     for (int64_t i = 0; i < t->n_sites; i++) {
         const site_place *p = &t->sites[i];
         la_tfb_noise(p->rank, p->site->in, t->centre + p->a, t->d + p->d, sigma, seed, number, i,

@@ -17,7 +17,7 @@ static la_backend backend;
 static int open_backend(void **state) {
     (void)state;
     la_error err = {0};
-    return la_backend_open_cpu(&backend, &err);
+    return la_backend_open_cpu(la_team_of(2), &backend, &err);
 }
 
 static int close_backend(void **state) {

@@ -5,22 +5,25 @@
 #include "baselines/mahalanobis.h"
 #include "support/support.h"
 
-#include <omp.h>
 #include <string.h>
+
+static int threads = 2;
 
 static la_mahalanobis fit(int64_t n, int64_t d, int64_t n_classes, const float *states,
                           const int64_t *labels) {
     la_mahalanobis m;
     la_error err = {0};
-    assert_int_equal(la_mahalanobis_fit(n, d, n_classes, states, labels, &m, &err), LA_OK);
+    assert_int_equal(
+        la_mahalanobis_fit(la_team_of(threads), n, d, n_classes, states, labels, &m, &err), LA_OK);
     return m;
 }
 
 static void score(const la_mahalanobis *m, int64_t n, const float *states, double *scores,
                   double *relatives) {
     la_error err = {0};
-    assert_int_equal(la_mahalanobis_score(m, n, states, scores, &err), LA_OK);
-    assert_int_equal(la_mahalanobis_relative(m, n, states, relatives, &err), LA_OK);
+    assert_int_equal(la_mahalanobis_score(la_team_of(threads), m, n, states, scores, &err), LA_OK);
+    assert_int_equal(la_mahalanobis_relative(la_team_of(threads), m, n, states, relatives, &err),
+                     LA_OK);
 }
 
 static void reference(void **state) {
@@ -179,14 +182,13 @@ static void threads_do_not_matter(void **state) {
     static int64_t labels[N];
     static double scores[2][N], relatives[2][N];
     float *states = draw_states(7, N, D, 4, labels);
-    int before = omp_get_max_threads();
     for (int k = 0; k < 2; k++) {
-        omp_set_num_threads(k ? 3 : 1);
+        threads = k ? 3 : 1;
         la_mahalanobis m = fit(N, D, 4, states, labels);
         score(&m, N, states, scores[k], relatives[k]);
         la_mahalanobis_free(&m);
     }
-    omp_set_num_threads(before);
+    threads = 2;
     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
     assert_memory_equal(relatives[0], relatives[1], sizeof relatives[0]);
     free(states);
@@ -252,9 +254,9 @@ static void bad_input(void **state) {
         la_error err = {0};
         states[3] = kind == 2 ? INFINITY : 4;
         labels[0] = kind == 3 ? 2 : kind == 4 ? -1 : 0;
-        assert_int_equal(
-            la_mahalanobis_fit(kind == 0 ? 0 : 2, kind == 1 ? 0 : 2, 2, states, labels, &m, &err),
-            LA_BAD_INPUT);
+        assert_int_equal(la_mahalanobis_fit(la_team_of(threads), kind == 0 ? 0 : 2,
+                                            kind == 1 ? 0 : 2, 2, states, labels, &m, &err),
+                         LA_BAD_INPUT);
         assert_null(m.factor);
         la_mahalanobis_free(&m);
     }
@@ -264,7 +266,8 @@ static void bad_input(void **state) {
     double scores[2];
     la_error err = {0};
     states[2] = NAN;
-    assert_int_equal(la_mahalanobis_score(&m, 2, states, scores, &err), LA_BAD_INPUT);
+    assert_int_equal(la_mahalanobis_score(la_team_of(threads), &m, 2, states, scores, &err),
+                     LA_BAD_INPUT);
     assert_non_null(strstr(err.message, "row 1, column 0"));
     la_mahalanobis_free(&m);
 }

@@ -266,7 +266,7 @@ int main(void) {
         cmocka_unit_test(whole_or_sketch),
     };
     la_error err = {0};
-    if (la_backend_open_cpu(&backend, &err) != LA_OK)
+    if (la_backend_open_cpu(la_team_of(2), &backend, &err) != LA_OK)
         return 1;
     int failed = cmocka_run_group_tests_name("nystrom", tests, NULL, NULL);
     backend.ops->close(&backend);

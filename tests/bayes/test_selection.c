@@ -1,13 +1,11 @@
 /* Choosing by held-out rows: every candidate's likelihood against an independent computation, the
  * rule between candidates, and that rows drawn from a method lead to that method. */
 #include "base/random.h"
-#include "base/threads.h"
 #include "bayes/predictive.h"
 #include "bayes/selection.h"
 #include "support/support.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,10 +182,12 @@ static void check_rule(const la_choice *c) {
     assert_int_equal(c->method, want);
 }
 
+static int threads = 2;
+
 static la_choice choose(const held *h) {
     la_choice choice;
     la_error err = {0};
-    if (la_select(&h->rows, &choice, &err) != LA_OK)
+    if (la_select(la_team_of(threads), &h->rows, &choice, &err) != LA_OK)
         fail_msg("%s", err.message);
     assert_true(choice.guarded);
     assert_int_equal(choice.n, h->rows.n);
@@ -679,13 +679,12 @@ static void two_classes_lose_nothing(void **state) {
 static void threads_change_nothing(void **state) {
     (void)state;
     held h = make(101, 3, 5, 700, 2, 2, 1);
-    int threads = omp_get_max_threads();
     draw_labels(&h, 1, 1, 1.5);
-    omp_set_num_threads(1);
+    threads = 1;
     la_choice one = choose(&h);
-    omp_set_num_threads(4);
+    threads = 4;
     la_choice four = choose(&h);
-    omp_set_num_threads(threads);
+    threads = 2;
     assert_int_equal(one.method, four.method);
     assert_memory_equal(one.candidates, four.candidates, sizeof one.candidates);
     drop(&h);
@@ -790,7 +789,7 @@ static void bad_rows(void **state) {
     la_error err = {0};
     held h = make(10, 2, 1, 800, 1, 1, 0);
     h.logits[7] = NAN;
-    assert_int_equal(la_select(&h.rows, &choice, &err), LA_BAD_INPUT);
+    assert_int_equal(la_select(la_team_of(2), &h.rows, &choice, &err), LA_BAD_INPUT);
     assert_false(choice.guarded);
     drop(&h);
 }
@@ -816,6 +815,5 @@ int main(void) {
         cmocka_unit_test(best_of_laplace),
         cmocka_unit_test(bad_rows),
     };
-    la_threads_set(2);
     return cmocka_run_group_tests_name("selection", tests, NULL, NULL);
 }

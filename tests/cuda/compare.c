@@ -325,9 +325,9 @@ static int open_backends(void **state) {
     la_backend found[LA_DEVICES_MAX];
     la_error err = {0};
     int n;
-    la_status status = la_backend_open_cpu(&host, &err);
+    la_status status = la_backend_open_cpu(la_team_of(2), &host, &err);
     if (status == LA_OK)
-        status = la_backend_open("cuda", precision, NULL, found, &n, &err);
+        status = la_backend_open("cuda", precision, la_team_of(2), NULL, found, &n, &err);
     available = status == LA_OK;
     if (available)
         device = found[0];

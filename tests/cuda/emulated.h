@@ -18,7 +18,8 @@ static inline void need_emulated(void) {
     la_backend backends[LA_DEVICES_MAX];
     la_error err = {0};
     int n;
-    if (la_backend_open("cuda:0", LA_PRECISION_F32, NULL, backends, &n, &err) != LA_OK) {
+    if (la_backend_open("cuda:0", LA_PRECISION_F32, la_team_of(2), NULL, backends, &n, &err) !=
+        LA_OK) {
         printf("    no emulated device: %s\n", err.message);
         skip();
     }

@@ -137,7 +137,7 @@ static double packed_case(la_dtype type, la_base_quant quant, int64_t s) {
                         .shape = {out, in},
                         .count = out * in,
                         .data = weights};
-    assert_int_equal(la_packed_make(&tensor, quant, &pool, &packed, &err), LA_OK);
+    assert_int_equal(la_packed_make(la_team_of(2), &tensor, quant, &pool, &packed, &err), LA_OK);
     if (quant != LA_BASE_INT8) /* numbers that both sides multiply as they are */
         packed->quant.as = type;
     for (int i = 0; i < 2; i++) {

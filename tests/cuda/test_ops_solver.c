@@ -337,7 +337,8 @@ static void reduce_two(la_dtype type) {
     la_backend two[LA_DEVICES_MAX];
     la_error err = {0};
     int n;
-    if (la_backend_open("cuda:0,1", device.precision, NULL, two, &n, &err) != LA_OK) {
+    if (la_backend_open("cuda:0,1", device.precision, la_team_of(2), NULL, two, &n, &err) !=
+        LA_OK) {
         print_message("    %s\n", err.message);
         skip();
     }

@@ -50,7 +50,7 @@ static void check_weight(const la_tensor *weight, la_base_quant quant, double *w
     const char *kind = la_base_quant_names[quant];
     snprintf(stem, sizeof stem, "%.*s", (int)(strlen(weight->name) - strlen(".weight")),
              weight->name);
-    assert_int_equal(la_packed_make(weight, quant, &pool, &packed, &err), LA_OK);
+    assert_int_equal(la_packed_make(la_team_of(2), weight, quant, &pool, &packed, &err), LA_OK);
     const la_tensor *codes = stored_part(stem, kind, "codes");
     const la_tensor *scales = stored_part(stem, kind, "scales");
     const la_tensor *values = stored_part(stem, kind, "values");
@@ -175,7 +175,7 @@ static void check_base(const char *name, const char *plain_name, la_base_quant q
         if (!la_packed_is(packed, to))
             continue;
         n++;
-        assert_int_equal(la_packed_make(from, quant, &pool, &made, &err), LA_OK);
+        assert_int_equal(la_packed_make(la_team_of(2), from, quant, &pool, &made, &err), LA_OK);
         if (la_packed_read(packed, to, &pool, &read, &err) != LA_OK)
             fail_msg("%s", err.message);
         assert_int_equal(made->rows, read->rows);
@@ -206,7 +206,7 @@ static void check_products(la_base_quant quant, int64_t out, int64_t in) {
     la_error err = {0};
     la_pool pool = {0};
     la_packed *packed;
-    assert_int_equal(la_backend_open_cpu(&be, &err), LA_OK);
+    assert_int_equal(la_backend_open_cpu(la_team_of(2), &be, &err), LA_OK);
     int64_t n = out * in;
     double *values = calloc((size_t)n, sizeof *values);
     float *w = calloc((size_t)n, sizeof *w), *x = calloc((size_t)(T * in), sizeof *x);
@@ -227,7 +227,7 @@ static void check_products(la_base_quant quant, int64_t out, int64_t in) {
                         .shape = {out, in},
                         .count = n,
                         .data = w};
-    assert_int_equal(la_packed_make(&tensor, quant, &pool, &packed, &err), LA_OK);
+    assert_int_equal(la_packed_make(la_team_of(2), &tensor, quant, &pool, &packed, &err), LA_OK);
     la_mat mats[2] = {la_packed_mat(packed), la_mat_f32(w, out, in)};
     la_quant_decode(&mats[0], 0, n, w);
     la_mat mx = la_mat_f32(x, T, in), mg = la_mat_f32(g, T, out);

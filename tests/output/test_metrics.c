@@ -4,7 +4,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,11 +58,13 @@ static la_metrics metrics_of(const data_set *set) {
     return metrics;
 }
 
+static int threads = 2;
+
 static void intervals_of(const data_set *set, int64_t resamples, uint64_t seed,
                          la_interval out[LA_METRIC_COUNT]) {
     la_error err = {0};
-    assert_int_equal(la_metrics_intervals(set->n, set->n_classes, set->probs, set->labels,
-                                          resamples, seed, out, &err),
+    assert_int_equal(la_metrics_intervals(la_team_of(threads), set->n, set->n_classes, set->probs,
+                                          set->labels, resamples, seed, out, &err),
                      LA_OK);
 }
 
@@ -147,7 +148,8 @@ static void test_no_rows(void **state) {
     (void)state;
     assert_int_equal(la_metrics_compute(0, 2, NULL, NULL, &metrics, &err), LA_BAD_INPUT);
     err = (la_error){0};
-    assert_int_equal(la_metrics_intervals(0, 2, NULL, NULL, 10, 1, intervals, &err), LA_BAD_INPUT);
+    assert_int_equal(la_metrics_intervals(la_team_of(2), 0, 2, NULL, NULL, 10, 1, intervals, &err),
+                     LA_BAD_INPUT);
 }
 
 /* The least and the greatest double, and the neighbours of every edge. */
@@ -246,13 +248,12 @@ static void test_intervals_are_resampling(void **state) {
 static void test_intervals_are_deterministic(void **state) {
     la_interval one[LA_METRIC_COUNT], four[LA_METRIC_COUNT], other[LA_METRIC_COUNT];
     data_set set = random_set(500, 0);
-    int threads = omp_get_max_threads();
     (void)state;
-    omp_set_num_threads(1);
+    threads = 1;
     intervals_of(&set, 1000, 1, one);
-    omp_set_num_threads(4);
+    threads = 4;
     intervals_of(&set, 1000, 1, four);
-    omp_set_num_threads(threads);
+    threads = 2;
     intervals_of(&set, 1000, 2, other);
     assert_memory_equal(one, four, sizeof one);
     assert_memory_not_equal(one, other, sizeof one);
@@ -405,7 +406,7 @@ static void test_time(void **state) {
     (void)state;
     intervals_of(&set, 1000, 1, intervals);
     print_message("1000 resamples of 10000 rows: %.3f s on %d threads\n", la_seconds() - start,
-                  omp_get_max_threads());
+                  threads);
     free_set(&set);
 }
 

@@ -4,7 +4,6 @@
 #include "support/support.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,7 +69,8 @@ static void no_rows(void **state) {
     (void)state;
     assert_int_equal(la_regression_compute(0, NULL, value, &err), LA_BAD_INPUT);
     err = (la_error){0};
-    assert_int_equal(la_regression_intervals(0, NULL, 10, 1, intervals, &err), LA_BAD_INPUT);
+    assert_int_equal(la_regression_intervals(la_team_of(2), 0, NULL, 10, 1, intervals, &err),
+                     LA_BAD_INPUT);
 }
 
 enum { ROWS = 40, RESAMPLES = 60 };
@@ -100,10 +100,10 @@ static void bootstrap_the_long_way(void **state) {
         for (int m = 0; m < LA_REGRESSION_METRICS; m++)
             values[m][r] = value[m];
     }
-    omp_set_num_threads(1);
-    assert_int_equal(la_regression_intervals(ROWS, rows, RESAMPLES, 5, found, &err), LA_OK);
-    omp_set_num_threads(4);
-    assert_int_equal(la_regression_intervals(ROWS, rows, RESAMPLES, 5, four, &err), LA_OK);
+    assert_int_equal(la_regression_intervals(la_team_of(1), ROWS, rows, RESAMPLES, 5, found, &err),
+                     LA_OK);
+    assert_int_equal(la_regression_intervals(la_team_of(4), ROWS, rows, RESAMPLES, 5, four, &err),
+                     LA_OK);
     assert_memory_equal(found, four, sizeof found);
     for (int m = 0; m < LA_REGRESSION_METRICS; m++) {
         const double ends[] = {found[m].lo, found[m].hi}, shares[] = {0.025, 0.975};

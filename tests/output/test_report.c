@@ -507,7 +507,8 @@ static void test_colour(void **state) {
     size_t length;
     (void)state;
     assert_int_equal(la_predictions_read(path, &predictions, &err), LA_OK);
-    assert_int_equal(la_report_build(path, &predictions, NULL, NULL, 0, &report, &err), LA_OK);
+    assert_int_equal(
+        la_report_build(la_team_of(2), path, &predictions, NULL, NULL, 0, &report, &err), LA_OK);
     for (int colour = 0; colour <= 1; colour++) {
         la_report_style style = {.colour = colour};
         FILE *stream = open_memstream(&text, &length);

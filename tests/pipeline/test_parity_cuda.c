@@ -41,7 +41,8 @@ static void need_device(void) {
     la_backend backends[LA_DEVICES_MAX];
     la_error err = {0};
     int n;
-    if (la_backend_open("cuda", LA_PRECISION_F32, NULL, backends, &n, &err) != LA_OK) {
+    if (la_backend_open("cuda", LA_PRECISION_F32, la_team_of(2), NULL, backends, &n, &err) !=
+        LA_OK) {
         printf("    %s\n", err.message);
         skip();
     }

@@ -218,7 +218,7 @@ static excess sample(const fixture_paths *p, const given_rows *a, double lambda,
     assert_int_equal(width, la_posterior_width(&o.posterior));
     float *map = calloc(width, sizeof *map), *theta = calloc(width, sizeof *theta);
     succeed(la_weights_read(weights, map, &err), &err);
-    succeed(la_draw_open(&o.posterior, 5, &draw, &err), &err);
+    succeed(la_draw_open(la_team_of(2), &o.posterior, 5, &draw, &err), &err);
     forward(&o, at_map);
     for (int64_t s = 0; s < networks; s++) {
         la_draw_network(draw, s, map, theta);
@@ -371,7 +371,7 @@ static void means_of_networks(void **state) {
     float *theta = calloc(2 * width, sizeof *theta), logits[ROWS_MOST * ROW_CLASSES];
     double probs[3][ROWS_MOST][ROW_CLASSES], gap = 0, moved = 0;
     succeed(la_weights_read(weights, theta, &err), &err);
-    succeed(la_draw_open(&o.posterior, 2, &draw, &err), &err);
+    succeed(la_draw_open(la_team_of(2), &o.posterior, 2, &draw, &err), &err);
     for (int s = 0; s < 3; s++) {
         la_draw_network(draw, s, theta, theta + width);
         la_weights_put(weights, theta + width);
@@ -447,8 +447,7 @@ static void draw_networks(const la_posterior *posterior, int threads, const floa
                           float *out) {
     la_draw *draw;
     la_error err = {0};
-    la_threads_set(threads);
-    succeed(la_draw_open(posterior, 8, &draw, &err), &err);
+    succeed(la_draw_open(la_team_of(threads), posterior, 8, &draw, &err), &err);
     /* in any order */
     la_draw_network(draw, threads == 2 ? 1 : 0, map,
                     out + (threads == 2 ? 1 : 0) * la_posterior_width(posterior));

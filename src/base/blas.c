@@ -1,0 +1,204 @@
+#include "base/blas.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+/* ---- on the calling thread ---- */
+
+static CBLAS_TRANSPOSE flip(bool transposed) {
+    return transposed ? CblasTrans : CblasNoTrans;
+}
+
+void la_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+              const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
+              int64_t ldc) {
+    int before = la_alone_begin();
+    cblas_sgemm(CblasRowMajor, flip(trans_a), flip(trans_b), (blasint)m, (blasint)n, (blasint)k,
+                alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    la_alone_end(before);
+}
+
+void la_dgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
+              const double *a, int64_t lda, const double *b, int64_t ldb, double beta, double *c,
+              int64_t ldc) {
+    int before = la_alone_begin();
+    cblas_dgemm(CblasRowMajor, flip(trans_a), flip(trans_b), (blasint)m, (blasint)n, (blasint)k,
+                alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    la_alone_end(before);
+}
+
+void la_dtrsm(int64_t rows, int64_t n, const double *factor, double *x) {
+    int before = la_alone_begin();
+    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (blasint)rows,
+                (blasint)n, 1, factor, (blasint)n, x, (blasint)n);
+    la_alone_end(before);
+}
+
+const int la_lapack_no_memory = LAPACK_WORK_MEMORY_ERROR;
+
+/* LAPACK takes columns: our lower triangle is its upper one, its columns are our rows. */
+
+int la_dpotrf(int64_t n, double *a) {
+    int before = la_alone_begin();
+    lapack_int info = LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', (lapack_int)n, a, (lapack_int)n);
+    la_alone_end(before);
+    return (int)info;
+}
+
+int la_dposv(int64_t n, double *a, double *x) {
+    int before = la_alone_begin();
+    lapack_int info =
+        LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', (lapack_int)n, 1, a, (lapack_int)n, x, (lapack_int)n);
+    la_alone_end(before);
+    return (int)info;
+}
+
+int la_dsyevd(int64_t n, double *a, double *values) {
+    int before = la_alone_begin();
+    lapack_int info =
+        LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)n, a, (lapack_int)n, values);
+    la_alone_end(before);
+    return (int)info;
+}
+
+int la_dgesdd(int64_t m, int64_t n, double *a, double *values, double *u, double *vt) {
+    /* in columns a is its transpose: n x m, with vt's rows on the left */
+    lapack_int k = (lapack_int)(m < n ? m : n);
+    int before = la_alone_begin();
+    lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)n, (lapack_int)m, a,
+                                     (lapack_int)n, values, vt, (lapack_int)n, u, k);
+    la_alone_end(before);
+    return (int)info;
+}
+
+/* ---- over a team ---- */
+
+/* How c[m, n] is cut into tiles of rows x cols, n_rows x n_cols of them. */
+typedef struct grid {
+    int64_t rows, cols, n_rows, n_cols;
+    bool shared; /* worth more than one thread */
+} grid;
+
+/* A tile's side is a multiple of EDGE, which kernels of all processors divide. Products with few
+ * multiplications are done where they are: below ALONE, waking threads costs more. */
+enum { EDGE = 64, TILES = 32, LEAST_SIDE = 192 };
+static const double ALONE = 1 << 19, LEAST_WORK = 1 << 21;
+
+static int64_t pieces(int64_t whole, int64_t piece) {
+    return (whole + piece - 1) / piece;
+}
+
+static int64_t half_of(int64_t side) {
+    return (side / 2 + EDGE - 1) / EDGE * EDGE;
+}
+
+/* By the sizes alone: halves of the longer side, until there are tiles enough for many threads, or
+ * a tile is small. Small tiles are slow, as each packs its part of a and b anew. */
+static grid grid_of(int64_t m, int64_t n, int64_t k) {
+    grid g = {.rows = m, .cols = n};
+    double work = (double)m * (double)n * (double)k;
+    g.shared = work > ALONE;
+    while (g.shared && pieces(m, g.rows) * pieces(n, g.cols) < TILES &&
+           (double)g.rows * (double)g.cols * (double)k > 2 * LEAST_WORK) {
+        int64_t *longer = g.rows >= g.cols ? &g.rows : &g.cols;
+        if (half_of(*longer) >= *longer || *longer < 2 * LEAST_SIDE)
+            break;
+        *longer = half_of(*longer);
+    }
+    g.n_rows = pieces(m, g.rows);
+    g.n_cols = pieces(n, g.cols);
+    return g;
+}
+
+/* A tile's first row and column, and its sizes within c[m, n]. */
+typedef struct tile {
+    int64_t row, col, rows, cols;
+} tile;
+
+static tile tile_at(const grid *g, int64_t m, int64_t n, int64_t number) {
+    tile t = {.row = number / g->n_cols * g->rows, .col = number % g->n_cols * g->cols};
+    t.rows = m - t.row < g->rows ? m - t.row : g->rows;
+    t.cols = n - t.col < g->cols ? n - t.col : g->cols;
+    return t;
+}
+
+void la_team_sgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                   float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
+                   float beta, float *c, int64_t ldc) {
+    grid g = grid_of(m, n, k);
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
+    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
+        tile t = tile_at(&g, m, n, i);
+        la_sgemm(trans_a, trans_b, t.rows, t.cols, k, alpha, a + (trans_a ? t.row : t.row * lda),
+                 lda, b + (trans_b ? t.col * ldb : t.col), ldb, beta, c + t.row * ldc + t.col, ldc);
+    }
+}
+
+void la_team_dgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                   double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,
+                   double beta, double *c, int64_t ldc) {
+    grid g = grid_of(m, n, k);
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
+    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
+        tile t = tile_at(&g, m, n, i);
+        la_dgemm(trans_a, trans_b, t.rows, t.cols, k, alpha, a + (trans_a ? t.row : t.row * lda),
+                 lda, b + (trans_b ? t.col * ldb : t.col), ldb, beta, c + t.row * ldc + t.col, ldc);
+    }
+}
+
+/* Square tiles of the lower triangle. */
+static grid triangle_of(int64_t n, int64_t k) {
+    grid g = grid_of(n, n, k);
+    g.rows = g.cols = g.rows < g.cols ? g.rows : g.cols;
+    g.n_rows = g.n_cols = pieces(n, g.rows);
+    return g;
+}
+
+static void own_ssyrk(int64_t n, int64_t k, const float *a, int64_t lda, float *c, int64_t ldc) {
+    int before = la_alone_begin();
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)n, (blasint)k, 1, a, (blasint)lda,
+                0, c, (blasint)ldc);
+    la_alone_end(before);
+}
+
+static void own_dsyrk(int64_t n, int64_t k, const double *a, int64_t lda, double *c, int64_t ldc) {
+    int before = la_alone_begin();
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)n, (blasint)k, 1, a, (blasint)lda,
+                0, c, (blasint)ldc);
+    la_alone_end(before);
+}
+
+void la_team_ssyrk(la_team team, int64_t n, int64_t k, const float *a, int64_t lda, float *c,
+                   int64_t ldc) {
+    grid g = triangle_of(n, k);
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
+    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
+        tile t = tile_at(&g, n, n, i);
+        if (t.col == t.row)
+            own_ssyrk(t.rows, k, a + t.row, lda, c + t.row * ldc + t.col, ldc);
+        else if (t.col < t.row)
+            la_sgemm(true, false, t.rows, t.cols, k, 1, a + t.row, lda, a + t.col, lda, 0,
+                     c + t.row * ldc + t.col, ldc);
+    }
+}
+
+void la_team_dsyrk(la_team team, int64_t n, int64_t k, const double *a, int64_t lda, double *c,
+                   int64_t ldc) {
+    grid g = triangle_of(n, k);
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
+    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
+        tile t = tile_at(&g, n, n, i);
+        if (t.col == t.row)
+            own_dsyrk(t.rows, k, a + t.row, lda, c + t.row * ldc + t.col, ldc);
+        else if (t.col < t.row)
+            la_dgemm(true, false, t.rows, t.cols, k, 1, a + t.row, lda, a + t.col, lda, 0,
+                     c + t.row * ldc + t.col, ldc);
+    }
+}
+
+void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, double *x) {
+    enum { STRIP = 64 };
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads)
+    for (int64_t from = 0; from < rows; from += STRIP)
+        la_dtrsm(rows - from < STRIP ? rows - from : STRIP, n, factor, x + from * n);
+}
