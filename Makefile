@@ -201,7 +201,7 @@ bench: packages-demo
 bench-gpu: all $(BUILD)/gemm_rate
 	@bench/gpu_7b $(BUILD)/laplora
 
-$(BUILD)/gemm_rate $(BUILD)/guard_splits: $(BUILD)/%: bench/%.c $(BUILD)/liblaplora.a
+$(BUILD)/gemm_rate $(BUILD)/guard_splits $(BUILD)/interval_coverage: $(BUILD)/%: bench/%.c $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/liblaplora.a $(LDLIBS)
 

@@ -21,26 +21,34 @@ static double quantile(const double *sorted, int64_t n, double share) {
     return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
 }
 
-static la_interval interval_of(const double *values, int n_values, int at, int64_t resamples,
-                               double *column) {
+/* column: [resamples], overwritten. value: the metric of the rows themselves. */
+static la_interval interval_of(const la_metric_info *metric, double value, double *column,
+                               int64_t resamples) {
     int64_t defined = 0;
     for (int64_t r = 0; r < resamples; r++)
-        if (!isnan(values[r * n_values + at]))
-            column[defined++] = values[r * n_values + at];
-    if (!defined)
+        if (!isnan(column[r]))
+            column[defined++] = column[r];
+    if (!defined || isnan(value))
         return (la_interval){NAN, NAN};
     qsort(column, (size_t)defined, sizeof *column, compare_numbers);
-    return (la_interval){quantile(column, defined, 0.025), quantile(column, defined, 0.975)};
+    double lo = quantile(column, defined, 0.025), hi = quantile(column, defined, 0.975);
+    la_interval found = {lo, hi};
+    if (metric->gap)
+        found =
+            (la_interval){fmax(2 * value - hi, 0),
+                          fmin(value + fmax(value - lo, hi - quantile(column, defined, 0.5)), 1)};
+    return (la_interval){fmin(found.lo, value), fmax(found.hi, value)};
 }
 
-la_status la_bootstrap(la_team team, int64_t n, int n_values, int64_t resamples, uint64_t seed,
-                       size_t own_bytes, la_bootstrap_job job, void *user, la_interval *intervals,
-                       la_error *err) {
+la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, int64_t resamples,
+                       uint64_t seed, size_t own_bytes, la_bootstrap_job job, void *user,
+                       la_interval *intervals, la_error *err) {
+    double rows_own[LA_METRIC_COUNT];
     la_status status = LA_OK;
     la_slices counts = {0}, owns = {0};
     if (team.threads > resamples)
         team.threads = resamples > 0 ? (int)resamples : 1;
-    double *values = la_alloc((size_t)resamples, (size_t)n_values * sizeof *values, err);
+    double *values = la_alloc((size_t)resamples, (size_t)set->n * sizeof *values, err);
     double *column = la_alloc((size_t)resamples, sizeof *column, err);
     la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
     la_slices_open(team, own_bytes, &owns, err);
@@ -59,12 +67,16 @@ la_status la_bootstrap(la_team team, int64_t n, int n_values, int64_t resamples,
             memset(count, 0, (size_t)n * sizeof *count);
             for (int64_t i = 0; i < n; i++)
                 count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
-            job(user, own, count, values + r * n_values);
+            job(user, own, count, values + r * set->n);
         }
     }
     LA_TRY_DONE(la_check_interrupt(err));
-    for (int m = 0; m < n_values; m++)
-        intervals[m] = interval_of(values, n_values, m, resamples, column);
+    job(user, owns.memory, NULL, rows_own);
+    for (int m = 0; m < set->n; m++) {
+        for (int64_t r = 0; r < resamples; r++)
+            column[r] = values[r * set->n + m];
+        intervals[m] = interval_of(&set->list[m], rows_own[m], column, resamples);
+    }
 done:
     free(values);
     free(column);

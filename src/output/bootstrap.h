@@ -1,18 +1,26 @@
-/* 95 % percentile intervals of statistics of rows: resamples are counts of the rows, so that what was
- * sorted stays sorted. */
+/* 95 % bootstrap intervals of metrics of rows: resamples are counts of the rows, so that what was
+ * sorted stays sorted.
+ *
+ * An interval is that of percentiles, q2.5 to q97.5 of the resamples. Distances (la_metric_info.gap)
+ * are pushed up by chance, in a resample a second time on top of the rows' own, so that percentiles
+ * lie too high, often above the metric itself: these get the basic interval, 2 x - q97.5 to 2 x - q2.5
+ * of the metric x, cut to 0..1. Where the metric is near 0, the upper end of that collapses: it lies
+ * at least q97.5 - q50 above the metric. Every interval is then widened to hold its metric where it
+ * does not. bench/interval_coverage.c has the figures behind this choice. */
 #ifndef LA_OUTPUT_BOOTSTRAP_H
 #define LA_OUTPUT_BOOTSTRAP_H
 
 #include "output/metrics.h"
 
-/* count[n] of every row in a resample, adding up to n, to values[n_values]; NaN: undefined. own: the
- * calling thread's workspace. */
+/* count[n] of every row in a resample, adding up to n (NULL: each once), to the set's values; NaN:
+ * undefined. own: the calling thread's workspace. */
 typedef void (*la_bootstrap_job)(void *user, void *own, const uint32_t *count, double *values);
 
-/* intervals[n_values]; own_bytes: of a workspace; both ends are NaN where no resample defines the value. Resamples in which it is
- * undefined are left out for it. The result depends on n, the seed and the job, not on the threads. */
-la_status la_bootstrap(la_team team, int64_t n, int n_values, int64_t resamples, uint64_t seed,
-                       size_t own_bytes, la_bootstrap_job job, void *user, la_interval *intervals,
-                       la_error *err);
+/* intervals[set->n]; own_bytes: of a workspace; both ends are NaN where the rows or all resamples
+ * leave the value undefined. Resamples in which it is undefined are left out for it. The result
+ * depends on n, the seed and the job, not on the threads. */
+la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, int64_t resamples,
+                       uint64_t seed, size_t own_bytes, la_bootstrap_job job, void *user,
+                       la_interval *intervals, la_error *err);
 
 #endif

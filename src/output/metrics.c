@@ -1,6 +1,7 @@
 #include "output/metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/threads.h"
 #include "output/bootstrap.h"
 
 #include <float.h>
@@ -11,8 +12,8 @@
 
 const la_metric_info la_metric_table[LA_METRIC_COUNT] = {
     [LA_METRIC_ACCURACY] = {"accuracy", 1}, [LA_METRIC_NLL] = {"nll", -1},
-    [LA_METRIC_BRIER] = {"brier", -1},      [LA_METRIC_ECE] = {"ece", -1},
-    [LA_METRIC_MCE] = {"mce", -1},          [LA_METRIC_ECE_EM] = {"ece_em", -1},
+    [LA_METRIC_BRIER] = {"brier", -1},      [LA_METRIC_ECE] = {"ece", -1, true},
+    [LA_METRIC_MCE] = {"mce", -1, true},    [LA_METRIC_ECE_EM] = {"ece_em", -1, true},
     [LA_METRIC_AUROC] = {"auroc", 1},       [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1},
     [LA_METRIC_AURC] = {"aurc", -1},        [LA_METRIC_EAURC] = {"eaurc", -1},
     [LA_METRIC_FPR95] = {"fpr95", -1},      [LA_METRIC_CONFIDENCE] = {"confidence", 0},
@@ -35,15 +36,14 @@ int la_metric_find(const char *name) {
 /* What the metrics need of a row. Small: every resample walks over all of them. */
 typedef struct scored_row {
     double confidence, nll, brier;
-    uint32_t index;
     bool right;
     uint8_t bin;
 } scored_row;
 
-/* Rows that are averaged together. */
+/* Rows that are averaged together. right: a share of each row where ties are shared out. */
 typedef struct tally {
-    int64_t n, right;
-    double confidence;
+    int64_t n;
+    double right, confidence;
 } tally;
 
 static double bin_edge(int k) {
@@ -75,12 +75,18 @@ static scored_row score_row(int64_t n_classes, const double *probs, int64_t labe
                         .bin = (uint8_t)bin_of(probs[best])};
 }
 
-/* By confidence, ties in input order. */
+static int compare_numbers(double a, double b) {
+    return (a > b) - (a < b);
+}
+
+/* By confidence, ties by all else that is measured of a row: rows that compare equal are alike, so
+ * that no number depends on the order in which the file has them, not in its last digit. */
 static int compare_rows(const void *a, const void *b) {
     const scored_row *x = a, *y = b;
-    if (x->confidence != y->confidence)
-        return x->confidence < y->confidence ? -1 : 1;
-    return (x->index > y->index) - (x->index < y->index);
+    int order = compare_numbers(x->confidence, y->confidence);
+    order = order ? order : (int)x->right - (int)y->right;
+    order = order ? order : compare_numbers(x->nll, y->nll);
+    return order ? order : compare_numbers(x->brier, y->brier);
 }
 
 /* The caller frees *rows. */
@@ -93,22 +99,20 @@ static la_status rank_rows(int64_t n, int64_t n_classes, const double *probs, co
     *rows = la_alloc((size_t)n, sizeof **rows, err);
     if (!*rows)
         return err->status;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++)
         (*rows)[i] = score_row(n_classes, probs + i * n_classes, labels[i]);
-        (*rows)[i].index = (uint32_t)i;
-    }
     qsort(*rows, (size_t)n, sizeof **rows, compare_rows);
     return LA_OK;
 }
 
-static void add(tally *t, const scored_row *row, int64_t count) {
+static void add(tally *t, double confidence, double right, int64_t count) {
     t->n += count;
-    t->right += row->right * count;
-    t->confidence += row->confidence * (double)count;
+    t->right += right;
+    t->confidence += confidence * (double)count;
 }
 
 static double gap(const tally *t) {
-    return fabs(t->confidence / (double)t->n - (double)t->right / (double)t->n);
+    return fabs(t->confidence / (double)t->n - t->right / (double)t->n);
 }
 
 /* count NULL: every row once. The counts add up to n. */
@@ -149,8 +153,10 @@ static void compute_equal_width(const scored_row *rows, const uint32_t *count, i
                                 double *value, tally bins[LA_METRIC_BINS]) {
     double ece = 0, mce = 0;
     memset(bins, 0, LA_METRIC_BINS * sizeof *bins);
-    for (int64_t i = 0; i < n; i++)
-        add(&bins[rows[i].bin], &rows[i], count_of(count, i));
+    for (int64_t i = 0; i < n; i++) {
+        int64_t copies = count_of(count, i);
+        add(&bins[rows[i].bin], rows[i].confidence, (double)(rows[i].right * copies), copies);
+    }
     for (int b = 0; b < LA_METRIC_BINS; b++) {
         if (!bins[b].n)
             continue;
@@ -161,18 +167,22 @@ static void compute_equal_width(const scored_row *rows, const uint32_t *count, i
     value[LA_METRIC_MCE] = mce;
 }
 
-/* Cut like numpy.array_split: the first n % 15 bins hold one row more. The copies of a row may fall
- * into two bins. */
+/* Cut like numpy.array_split: the first n % 15 bins hold one row more. The rows of a tie group may
+ * fall into several bins: each brings the group's accuracy, its expectation over all orders. */
 static void compute_equal_mass(const scored_row *rows, const uint32_t *count, int64_t n,
                                double *value) {
     double ece = 0;
     int64_t size = n / LA_METRIC_BINS, longer = n % LA_METRIC_BINS, bin = 0;
     tally t = {0};
-    for (int64_t i = 0; i < n; i++) {
-        int64_t left = count_of(count, i);
+    for (int64_t i = 0, taken = 0; taken < n;) {
+        int64_t right, wrong;
+        double confidence = rows[i].confidence;
+        i = group_up(rows, count, n, i, &right, &wrong);
+        int64_t group = right + wrong, left = group;
+        taken += group;
         while (left) {
             int64_t room = size + (bin < longer) - t.n, take = left < room ? left : room;
-            add(&t, &rows[i], take);
+            add(&t, confidence, (double)take * (double)right / (double)group, take);
             left -= take;
             if (take == room) {
                 ece += (double)t.n / (double)n * gap(&t);
@@ -197,10 +207,10 @@ static void compute_error_ranking(const scored_row *rows, const uint32_t *count,
         wrong += new_wrong;
         flagged += new_right + new_wrong;
         if (new_wrong)
-            precision += (double)new_wrong / (double)n_wrong * ((double)wrong / (double)flagged);
+            precision += (double)new_wrong * ((double)wrong / (double)flagged);
     }
     if (n_wrong)
-        value[LA_METRIC_AUPR_ERROR] = precision;
+        value[LA_METRIC_AUPR_ERROR] = precision / (double)n_wrong;
     if (n_wrong && n_right)
         value[LA_METRIC_AUROC] = (double)pairs / (2.0 * (double)n_right * (double)n_wrong);
 }
@@ -229,7 +239,7 @@ static void compute_selective_risk(const scored_row *rows, const uint32_t *count
     for (int64_t k = n_right + 1; k <= n; k++)
         oracle += (double)(k - n_right) / (double)k;
     value[LA_METRIC_AURC] = risk / (double)n;
-    value[LA_METRIC_EAURC] = (risk - oracle) / (double)n;
+    value[LA_METRIC_EAURC] = fmax(risk - oracle, 0) / (double)n;
 }
 
 static void compute_all(const scored_row *rows, const uint32_t *count, int64_t n,
@@ -261,7 +271,7 @@ la_status la_metrics_compute(int64_t n, int64_t n_classes, const double *probs,
         if (!bins[b].n)
             continue;
         metrics->bins[b].confidence = bins[b].confidence / count;
-        metrics->bins[b].accuracy = (double)bins[b].right / count;
+        metrics->bins[b].accuracy = bins[b].right / count;
     }
     return LA_OK;
 }
@@ -279,6 +289,41 @@ static void measure(void *user, void *own, const uint32_t *count, double *values
     compute_all(all->rows, count, all->n, values, bins);
 }
 
+/* Lowers to 0 the intervals of those distances that calibrated answers of these confidences would
+ * show as well: where at least 2.5 % of models whose labels are drawn from the confidences show as
+ * much. rows are overwritten. */
+static la_status admit_none(scored_row *rows, int64_t n, uint64_t seed, la_interval *intervals,
+                            la_error *err) {
+    enum { DRAWS = 200, ENOUGH = DRAWS / 40, BITS = 53, STREAM = 1 << 30 };
+    static const la_metric gaps[] = {LA_METRIC_ECE, LA_METRIC_MCE, LA_METRIC_ECE_EM};
+    double own[LA_METRIC_COUNT], drawn[LA_METRIC_COUNT];
+    int as_much[3] = {0};
+    tally bins[LA_METRIC_BINS];
+    compute_equal_width(rows, NULL, n, own, bins);
+    compute_equal_mass(rows, NULL, n, own);
+    for (int d = 0; d < DRAWS; d++) {
+        LA_TRY(la_check_interrupt(err));
+        for (int64_t i = 0; i < n; i++) {
+            uint64_t number =
+                la_random_below(seed, STREAM + (uint64_t)d, (uint64_t)i, (uint64_t)1 << BITS);
+            rows[i].right = ldexp((double)number, -BITS) < rows[i].confidence;
+        }
+        compute_equal_width(rows, NULL, n, drawn, bins);
+        compute_equal_mass(rows, NULL, n, drawn);
+        bool decided = true;
+        for (int g = 0; g < 3; g++) {
+            as_much[g] += drawn[gaps[g]] >= own[gaps[g]];
+            decided &= as_much[g] >= ENOUGH;
+        }
+        if (decided)
+            break;
+    }
+    for (int g = 0; g < 3; g++)
+        if (as_much[g] >= ENOUGH)
+            intervals[gaps[g]].lo = 0;
+    return LA_OK;
+}
+
 la_status la_metrics_intervals(la_team team, int64_t n, int64_t n_classes, const double *probs,
                                const int64_t *labels, int64_t resamples, uint64_t seed,
                                la_interval *intervals, la_error *err) {
@@ -286,7 +331,9 @@ la_status la_metrics_intervals(la_team team, int64_t n, int64_t n_classes, const
     LA_TRY(rank_rows(n, n_classes, probs, labels, &rows, err));
     ranked all = {rows, n};
     la_status status =
-        la_bootstrap(team, n, LA_METRIC_COUNT, resamples, seed, 0, measure, &all, intervals, err);
+        la_bootstrap(team, n, &la_class_metrics, resamples, seed, 0, measure, &all, intervals, err);
+    if (status == LA_OK)
+        status = admit_none(rows, n, seed, intervals, err);
     free(rows);
     return status;
 }
@@ -296,10 +343,11 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-double la_ece_noise(int64_t n, const double *confidence, int64_t draws, uint64_t seed) {
+double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed) {
     enum { MOST = 1000, BITS = 53 };
     double found[MOST];
     draws = draws < 1 ? 1 : draws > MOST ? MOST : draws;
+    qsort(confidence, (size_t)n, sizeof *confidence, by_value);
     for (int64_t d = 0; d < draws; d++) {
         double excess[LA_METRIC_BINS] = {0}, sum = 0; /* confidences less hits */
         for (int64_t i = 0; i < n; i++) {

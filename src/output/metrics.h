@@ -7,6 +7,8 @@
 
 #include "base/team.h"
 
+#include <stdbool.h>
+
 /* Equal-width bins of the confidence, and equal-mass bins. */
 enum { LA_METRIC_BINS = 15 };
 
@@ -29,6 +31,7 @@ typedef enum la_metric {
 typedef struct la_metric_info {
     const char *name;
     int direction; /* 1: higher is better, -1: lower is better, 0: neither */
+    bool gap; /* a mean or largest distance, 0..1: resamples lie above it (output/bootstrap.h) */
 } la_metric_info;
 
 extern const la_metric_info la_metric_table[LA_METRIC_COUNT];
@@ -61,7 +64,7 @@ typedef struct la_metrics {
     la_metric_bin bins[LA_METRIC_BINS];
 } la_metrics;
 
-/* Both NaN when the metric is undefined in every resample. */
+/* Both NaN when the metric is undefined for the rows or in every resample. */
 typedef struct la_interval {
     double lo, hi;
 } la_interval;
@@ -71,12 +74,13 @@ la_status la_metrics_compute(int64_t n, int64_t n_classes, const double *probs,
                              const int64_t *labels, la_metrics *metrics, la_error *err);
 
 /* The ECE that 95 % of perfectly calibrated models with these confidences [n] stay below: labels are
- * drawn from the confidences, `draws` times. Depends on its arguments alone. */
-double la_ece_noise(int64_t n, const double *confidence, int64_t draws, uint64_t seed);
+ * drawn from the confidences, `draws` times. Depends on its arguments alone, and not on the order of
+ * the confidences, which are sorted in place. */
+double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed);
 
-/* 95 % percentile bootstrap of every metric; intervals has LA_METRIC_COUNT entries. Resamples in
- * which a metric is undefined are left out for it. The result depends on the rows and the seed, not
- * on the threads. */
+/* 95 % bootstrap interval of every metric (output/bootstrap.h); intervals has LA_METRIC_COUNT entries.
+ * Each holds the metric itself. The result depends on the rows, not their order, and the seed, not on
+ * the threads. */
 la_status la_metrics_intervals(la_team team, int64_t n, int64_t n_classes, const double *probs,
                                const int64_t *labels, int64_t resamples, uint64_t seed,
                                la_interval *intervals, la_error *err);

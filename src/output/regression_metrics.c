@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const la_metric_info list[LA_REGRESSION_METRICS] = {
     [LA_REGRESSION_RMSE] = {"rmse", -1},
@@ -25,10 +26,11 @@ typedef struct scored_row {
     bool inside;
 } scored_row;
 
-/* What all resamples share. */
+/* What all resamples share. rows are sorted, so that no number depends on the order in which the file
+ * has them, not in its last digit. */
 typedef struct measuring {
     int64_t n;
-    const la_gaussian *rows;
+    la_gaussian *rows;
     scored_row *scored;
     uint32_t *by_label, *by_mean; /* [n] rows in that order */
 } measuring;
@@ -57,6 +59,16 @@ static int by_value(const void *a, const void *b) {
     if (x->value != y->value)
         return x->value < y->value ? -1 : 1;
     return (x->row > y->row) - (x->row < y->row);
+}
+
+static int compare_rows(const void *a, const void *b) {
+    const la_gaussian *x = a, *y = b;
+    const double pairs[3][2] = {
+        {x->mean, y->mean}, {x->label, y->label}, {x->variance, y->variance}};
+    for (int i = 0; i < 3; i++)
+        if (pairs[i][0] != pairs[i][1])
+            return pairs[i][0] < pairs[i][1] ? -1 : 1;
+    return 0;
 }
 
 static double value_of(const la_gaussian *row, bool label) {
@@ -142,23 +154,27 @@ static size_t ranks_bytes(int64_t n) {
 }
 
 static void close_measuring(measuring *m) {
+    free(m->rows);
     free(m->scored);
     free(m->by_label);
     free(m->by_mean);
 }
 
 static la_status open_measuring(int64_t n, const la_gaussian *rows, measuring *m, la_error *err) {
-    *m = (measuring){.n = n, .rows = rows};
+    *m = (measuring){.n = n};
     if (n < 1 || n >= UINT32_MAX)
         return la_fail(err, LA_BAD_INPUT, "metrics of %lld rows, expected 1 to %lld", (long long)n,
                        (long long)UINT32_MAX - 1);
     keyed *work = la_alloc((size_t)n, sizeof *work, err);
+    m->rows = la_alloc((size_t)n, sizeof *m->rows, err);
     m->scored = la_alloc((size_t)n, sizeof *m->scored, err);
     m->by_label = la_alloc((size_t)n, sizeof *m->by_label, err);
     m->by_mean = la_alloc((size_t)n, sizeof *m->by_mean, err);
-    for (int64_t i = 0; err->status == LA_OK && i < n; i++)
-        m->scored[i] = score(&rows[i]);
     if (err->status == LA_OK) {
+        memcpy(m->rows, rows, (size_t)n * sizeof *rows);
+        qsort(m->rows, (size_t)n, sizeof *m->rows, compare_rows);
+        for (int64_t i = 0; i < n; i++)
+            m->scored[i] = score(&m->rows[i]);
         sort_rows(m, true, work, m->by_label);
         sort_rows(m, false, work, m->by_mean);
     } else {
@@ -184,8 +200,8 @@ la_status la_regression_intervals(la_team team, int64_t n, const la_gaussian *ro
                                   la_error *err) {
     measuring m;
     LA_TRY(open_measuring(n, rows, &m, err));
-    la_status status = la_bootstrap(team, n, LA_REGRESSION_METRICS, resamples, seed, ranks_bytes(n),
-                                    measure, &m, intervals, err);
+    la_status status = la_bootstrap(team, n, &la_regression_metrics, resamples, seed,
+                                    ranks_bytes(n), measure, &m, intervals, err);
     close_measuring(&m);
     return status;
 }

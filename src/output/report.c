@@ -36,22 +36,13 @@ static void make_title(const char *kind, char title[LA_REPORT_TITLE]) {
         *title = (char)(*title - 'a' + 'A');
 }
 
-/* Of the resamples, some may define what the rows themselves do not. */
-static void drop_undefined(la_report *report) {
-    for (int m = 0; m < report->set->n; m++)
-        if (isnan(report->metrics.value[m]))
-            report->intervals[m] = (la_interval){NAN, NAN};
-}
-
 static la_status compute_regression(la_team team, const la_predictions *p, la_report *report,
                                     la_error *err) {
     LA_TRY(la_regression_compute(p->n, p->gaussians, report->metrics.value, err));
     if (report->has_map)
         LA_TRY(la_regression_compute(p->n, p->map_gaussians, report->map.value, err));
-    LA_TRY(la_regression_intervals(team, p->n, p->gaussians, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
-                                   report->intervals, err));
-    drop_undefined(report);
-    return LA_OK;
+    return la_regression_intervals(team, p->n, p->gaussians, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
+                                   report->intervals, err);
 }
 
 static la_status compute(la_team team, const la_predictions *predictions, la_report *report,
@@ -62,10 +53,8 @@ static la_status compute(la_team team, const la_predictions *predictions, la_rep
     LA_TRY(la_metrics_compute(p->n, p->n_classes, p->probs, p->labels, &report->metrics, err));
     if (report->has_map)
         LA_TRY(la_metrics_compute(p->n, p->n_classes, p->map_probs, p->labels, &report->map, err));
-    LA_TRY(la_metrics_intervals(team, p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
-                                LA_REPORT_SEED, report->intervals, err));
-    drop_undefined(report);
-    return LA_OK;
+    return la_metrics_intervals(team, p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
+                                LA_REPORT_SEED, report->intervals, err);
 }
 
 la_status la_report_build(la_team team, const char *file, const la_predictions *predictions,
@@ -171,6 +160,17 @@ void la_report_summary(const la_report *report, char out[128]) {
     snprintf(out, 128, "%lld row%s, %s, confidence: %s", (long long)report->n,
              report->n == 1 ? "" : "s", task,
              *report->confidence_kind ? report->confidence_kind : "kind not given");
+}
+
+void la_report_intervals(const la_report *report, char out[128]) {
+    size_t used = (size_t)snprintf(out, 128, "percentile");
+    int n_gaps = 0;
+    for (int m = 0; m < report->set->n; m++)
+        if (report->set->list[m].gap)
+            used += (size_t)snprintf(out + used, 128 - used, "%s%s", n_gaps++ ? ", " : "; ",
+                                     report->set->list[m].name);
+    if (n_gaps)
+        snprintf(out + used, 128 - used, ": basic");
 }
 
 void la_report_left_out(const la_report *report, char out[192]) {

@@ -64,6 +64,8 @@ int la_report_compare(const la_report *report, int metric);
 const char *la_report_better(const la_report *report, int metric);
 /* "872 rows, 2 classes, confidence: laplace-mc" */
 void la_report_summary(const la_report *report, char out[128]);
+/* "percentile; ece, mce, ece_em: basic", how the intervals are made (output/bootstrap.h). */
+void la_report_intervals(const la_report *report, char out[128]);
 /* What the numbers leave out, "" when nothing. */
 void la_report_left_out(const la_report *report, char out[192]);
 

@@ -142,11 +142,12 @@ static void write_reliability(const la_report *report, FILE *stream) {
 
 la_status la_report_html(const la_report *report, const la_report_style *style, FILE *stream,
                          la_error *err) {
-    char summary[128], left_out[192];
+    char summary[128], left_out[192], intervals[128];
     (void)style;
     (void)err;
     la_report_summary(report, summary);
     la_report_left_out(report, left_out);
+    la_report_intervals(report, intervals);
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
           "<title>laplora report: ",
@@ -168,7 +169,7 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
         write_reliability(report, stream);
     fprintf(stream,
             "<p>laplora " LAPLORA_VERSION
-            "; predictions xxh3 %s; intervals: %d bootstrap resamples.</p>\n</body>\n</html>\n",
-            report->digest, LA_REPORT_RESAMPLES);
+            "; predictions xxh3 %s; intervals: %d bootstrap resamples, %s.</p>\n</body>\n</html>\n",
+            report->digest, LA_REPORT_RESAMPLES, intervals);
     return LA_OK;
 }

@@ -83,12 +83,14 @@ static json_t *gates_array(const la_report *report) {
 
 static json_t *provenance_object(const la_report *report) {
     const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
-    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:i, s:i, s:i}}", "version",
+    char intervals[128];
+    la_report_intervals(report, intervals);
+    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:i, s:i, s:i, s:s}}", "version",
                      LAPLORA_VERSION, "predictions", report->file, "xxh3", report->digest,
                      "confidence_kind", kind, "n_errors", (json_int_t)report->n_errors,
                      "n_unlabelled", (json_int_t)report->n_unlabelled, "baseline", report->baseline,
                      "bootstrap", "resamples", LA_REPORT_RESAMPLES, "seed", LA_REPORT_SEED,
-                     "percent", 95);
+                     "percent", 95, "intervals", intervals);
 }
 
 la_status la_report_json(const la_report *report, const la_report_style *style, FILE *stream,

@@ -26,7 +26,7 @@ static void write_metric(FILE *stream, const la_report *report, int metric) {
 
 la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
                              la_error *err) {
-    char summary[128], left_out[192];
+    char summary[128], left_out[192], intervals[128];
     (void)style;
     (void)err;
     la_report_summary(report, summary);
@@ -42,6 +42,8 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
         fprintf(stream, "| metric | %s | 95 %% interval |\n|---|---:|---|\n", report->title);
     for (int m = 0; m < report->set->n; m++)
         write_metric(stream, report, m);
+    la_report_intervals(report, intervals);
+    fprintf(stream, "\nIntervals: bootstrap, %s.\n", intervals);
     if (!report->n_gates)
         return LA_OK;
     fprintf(stream, "\n#### Gates: %s\n\n| gate | found | |\n|---|---|---|\n",

@@ -79,6 +79,8 @@ static void write_metrics(const la_report *report, const la_report_style *style,
         paint(style, stream, colours[better + 1], la_report_better(report, m));
         fputc('\n', stream);
     }
+    la_report_intervals(report, line);
+    fprintf(stream, "intervals: bootstrap, %s\n", line);
 }
 
 /* The accuracy as a bar, the mean confidence as a mark on it. */

@@ -80,6 +80,14 @@ static int compare_numbers(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* By mean, label and variance: resamples draw from that order. */
+static int compare_gaussians(const void *a, const void *b) {
+    const la_gaussian *x = a, *y = b;
+    int order = compare_numbers(&x->mean, &y->mean);
+    order = order ? order : compare_numbers(&x->label, &y->label);
+    return order ? order : compare_numbers(&x->variance, &y->variance);
+}
+
 /* Every resample written out as rows, ties and all. */
 static void bootstrap_the_long_way(void **state) {
     la_gaussian rows[ROWS], drawn[ROWS];
@@ -93,6 +101,7 @@ static void bootstrap_the_long_way(void **state) {
                                 .mean = number + (double)la_random_below(3, 2, (uint64_t)i, 5) - 2,
                                 .variance = 0.5 + 0.1 * (double)i};
     }
+    qsort(rows, ROWS, sizeof *rows, compare_gaussians);
     for (int r = 0; r < RESAMPLES; r++) {
         for (int64_t i = 0; i < ROWS; i++)
             drawn[i] = rows[la_random_below(5, (uint64_t)r, (uint64_t)i, ROWS)];
@@ -100,6 +109,7 @@ static void bootstrap_the_long_way(void **state) {
         for (int m = 0; m < LA_REGRESSION_METRICS; m++)
             values[m][r] = value[m];
     }
+    assert_int_equal(la_regression_compute(ROWS, rows, value, &err), LA_OK);
     assert_int_equal(la_regression_intervals(la_team_of(1), ROWS, rows, RESAMPLES, 5, found, &err),
                      LA_OK);
     assert_int_equal(la_regression_intervals(la_team_of(4), ROWS, rows, RESAMPLES, 5, four, &err),
@@ -113,10 +123,43 @@ static void bootstrap_the_long_way(void **state) {
             int below = (int)place;
             double want =
                 values[m][below] + (place - below) * (values[m][below + 1] - values[m][below]);
+            want = end ? fmax(want, value[m]) : fmin(want, value[m]);
             worst = fmax(worst, relative(ends[end], want, 1e-12));
         }
     }
     check_within("bootstrap against written-out resamples", worst, 1.2e-15);
+}
+
+/* Not in the last digit, and neither do the intervals, which hold their metric. */
+static void order_does_not_matter(void **state) {
+    la_gaussian rows[ROWS], turned[ROWS];
+    la_interval found[LA_REGRESSION_METRICS], again[LA_REGRESSION_METRICS];
+    double value[LA_REGRESSION_METRICS], other[LA_REGRESSION_METRICS];
+    la_error err = {0};
+    (void)state;
+    for (int64_t i = 0; i < ROWS; i++) {
+        double number = 0.1 * (double)la_random_below(3, 1, (uint64_t)i, 9);
+        rows[i] = (la_gaussian){number, number + 0.3 * (double)(i % 3) - 0.3,
+                                0.1 + 0.01 * (double)(i % 7)};
+    }
+    for (int64_t i = 0; i < ROWS; i++)
+        turned[(7 * i + 3) % ROWS] = rows[i];
+    assert_int_equal(la_regression_compute(ROWS, rows, value, &err), LA_OK);
+    assert_int_equal(la_regression_compute(ROWS, turned, other, &err), LA_OK);
+    assert_memory_equal(value, other, sizeof value);
+    assert_int_equal(la_regression_intervals(la_team_of(2), ROWS, rows, RESAMPLES, 5, found, &err),
+                     LA_OK);
+    assert_int_equal(
+        la_regression_intervals(la_team_of(2), ROWS, turned, RESAMPLES, 5, again, &err), LA_OK);
+    assert_memory_equal(found, again, sizeof found);
+    for (int64_t n = 1; n <= ROWS; n += 13) {
+        assert_int_equal(la_regression_compute(n, rows, value, &err), LA_OK);
+        assert_int_equal(la_regression_intervals(la_team_of(2), n, rows, RESAMPLES, 5, found, &err),
+                         LA_OK);
+        for (int m = 0; m < LA_REGRESSION_METRICS; m++)
+            assert_true(isnan(value[m]) ? isnan(found[m].lo)
+                                        : found[m].lo <= value[m] && value[m] <= found[m].hi);
+    }
 }
 
 /* ---- reports ---- */
@@ -282,6 +325,7 @@ int main(void) {
         cmocka_unit_test(reference_cases),
         cmocka_unit_test(no_rows),
         cmocka_unit_test(bootstrap_the_long_way),
+        cmocka_unit_test(order_does_not_matter),
         cmocka_unit_test(report_json),
         cmocka_unit_test(report_forms),
         cmocka_unit_test(gates_of_the_other_task),

@@ -10,7 +10,8 @@ Choices made where a definition leaves room (all of them are covered by a case):
   label gives a large finite number, and no other probability is changed.
 * ece, mce: bin k = 1..15 holds (k-1)/15 < confidence <= k/15, both edges the correctly rounded quotients (3/15 is the double 0.2, so
   0.2 is in bin 3 and 0.4 in bin 6).  Empty bins count for nothing.
-* ece_em: sorted by confidence ascending, ties in input order; the first N mod 15 bins hold one row more; with N < 15 the rest are empty.
+* ece_em: sorted by confidence ascending; the first N mod 15 bins hold one row more; with N < 15 the rest are empty.  Rows of equal
+  confidence each count with the mean accuracy of all of them, so that their order, and the bins they fall into, do not matter.
 * auroc: null when every row is right or every row is wrong.
 * aupr_error: sum over the distinct confidences, from the lowest, of (recall step) * precision; no interpolation.  null without an
   error (recall is 0/0); 1 when every row is wrong.
@@ -66,7 +67,8 @@ def metrics(rows):
 
     order = np.argsort(conf, kind="stable")
     parts = [p for p in np.array_split(order, BINS) if len(p)]
-    out["ece_em"] = float(sum(len(p) / n * abs(conf[p].mean() - right[p].mean()) for p in parts))
+    shared = np.array([right[conf == c].mean() for c in conf])
+    out["ece_em"] = float(sum(len(p) / n * abs(conf[p].mean() - shared[p].mean()) for p in parts))
 
     out["auroc"] = None
     if n_right and n_wrong:
@@ -147,6 +149,12 @@ def cross_check(rows, m):
     gaps = [(index.count(k), abs(sum(conf[i] - right[i] for i in range(n) if index[i] == k))) for k in set(index)]
     same(m["ece"], sum(g for _, g in gaps) / n)
     same(m["mce"], max(g / c for c, g in gaps))
+    # ece_em without ties: the plain definition; with them: of no order of the rows
+    if len(np.unique(conf)) == n:
+        parts = [p for p in np.array_split(np.argsort(conf), BINS) if len(p)]
+        same(m["ece_em"], sum(abs(conf[p].sum() - right[p].sum()) for p in parts) / n)
+    turned = np.random.default_rng(1).permutation(n)
+    same(metrics([rows[i] for i in turned])[0]["ece_em"], m["ece_em"])
     # aurc over many random tie-breaks (all of them where there are few rows)
     if n <= 7:
         orders = [p for p in itertools.permutations(range(n)) if all(conf[a] >= conf[b] for a, b in zip(p, p[1:]))]
