@@ -10,8 +10,8 @@ typedef struct loading {
     la_normalizer *normalizer;
     la_added_tokens *out;
     la_trie_key *raw, *normalized;
-    size_t n_raw, n_normalized;
-    int64_t next_id;
+    size_t n_raw, n_normalized, n_own, model_size;
+    int64_t next_id, last_id; /* last_id: the greatest that an added token has; -1: none */
 } loading;
 
 /* What the token looks like in a normalised text; memory from the pool. */
@@ -33,17 +33,18 @@ static la_status normalize(loading *l, const char *content, size_t length, la_te
 
 /* The id is the vocabulary's where the token is in it; the library numbers the others itself, and
  * does not look at the id in the file. */
-static la_status load_token(loading *l, const json_t *item) {
+static la_status load_token(loading *l, const json_t *item, bool own) {
     const char *path = l->source->path, *content = NULL;
     la_error *err = l->source->err;
-    int64_t id = 0;
+    int64_t id = -1;
     la_added_token token = {.normalized = true};
     LA_TRY(la_json_text(item, path, "content", true, &content, err));
-    LA_TRY(la_json_int(item, path, "id", true, 0, INT32_MAX - 1, &id, err));
+    LA_TRY(la_json_int(item, path, "id", own, 0, INT32_MAX - 1, &id, err));
     LA_TRY(la_json_bool(item, path, "normalized", false, &token.normalized, err));
     LA_TRY(la_json_bool(item, path, "single_word", false, &token.single_word, err));
     LA_TRY(la_json_bool(item, path, "lstrip", false, &token.left, err));
     LA_TRY(la_json_bool(item, path, "rstrip", false, &token.right, err));
+    LA_TRY(la_json_bool(item, path, "special", false, &token.special, err));
     size_t length = json_string_length(json_object_get(item, "content"));
     if (!length)
         return LA_OK;
@@ -54,6 +55,13 @@ static la_status load_token(loading *l, const json_t *item) {
     token.id = again ? l->out->tokens[index].id : la_vocab_find(l->vocab, content, length);
     if (token.id < 0)
         token.id = (int32_t)l->next_id++;
+    if (!own && id >= 0 && id != token.id && !l->out->n_moved++) {
+        l->out->moved = la_pool_text(l->source->pool, content, length, err);
+        l->out->moved_id = token.id;
+    }
+    l->last_id = token.id > l->last_id ? token.id : l->last_id;
+    /* once special, always: what it is matched by is the last one's */
+    token.special |= again && l->out->tokens[index].special;
     l->out->tokens[index] = token;
     return again ? LA_OK : la_vocab_add(&l->added, content, length, index, err);
 }
@@ -92,12 +100,15 @@ static la_status load_all(loading *l, const json_t *json) {
             return la_fail(source->err, LA_BAD_INPUT,
                            "%s: added_tokens[%zu] is %s, expected an object", source->path, i,
                            la_json_kind(item));
-        LA_TRY(load_token(l, item));
+        /* a second call of the library's: it goes on behind the greatest id, whatever that is */
+        if (i == l->n_own && l->last_id >= (int64_t)l->model_size)
+            l->next_id = l->last_id + 1;
+        LA_TRY(load_token(l, item, i < l->n_own));
     }
     return collect_keys(l);
 }
 
-la_status la_added_tokens_load(const la_text_source *source, const json_t *json,
+la_status la_added_tokens_load(const la_text_source *source, const json_t *json, size_t n_own,
                                const la_vocab *vocab, size_t model_size, la_normalizer *normalizer,
                                la_added_tokens *out) {
     if (json && !json_is_null(json) && !json_is_array(json))
@@ -107,7 +118,10 @@ la_status la_added_tokens_load(const la_text_source *source, const json_t *json,
                  .vocab = vocab,
                  .normalizer = normalizer,
                  .out = out,
-                 .next_id = (int64_t)model_size};
+                 .n_own = n_own,
+                 .model_size = model_size,
+                 .next_id = (int64_t)model_size,
+                 .last_id = -1};
     la_status status = load_all(&l, json);
     la_vocab_free(&l.added);
     free(l.raw);
@@ -177,6 +191,8 @@ la_status la_added_tokens_split(const la_added_tokens *tokens, const la_trie *tr
         const la_added_token *token = &tokens->tokens[index];
         size_t from = at, to = at + length;
         at = to;
+        if (tokens->splits_special && token->special)
+            continue;
         if (token->single_word && (word_before(text, from) || word_after(text, n, to)))
             continue;
         if (token->left)

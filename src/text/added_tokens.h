@@ -9,20 +9,26 @@
 
 typedef struct la_added_token {
     int32_t id;
-    bool single_word, left, right, normalized;
+    bool single_word, left, right, normalized, special;
 } la_added_token;
 
 /* Zero it first; free with la_added_tokens_free. */
 typedef struct la_added_tokens {
     la_added_token *tokens;  /* from the pool */
     la_trie raw, normalized; /* values are indices into tokens */
+    bool splits_special;     /* special tokens are not looked for */
+    /* tokens that got another id than was stated beside the file: their number, and the first */
+    int64_t n_moved;
+    const char *moved; /* from the pool */
+    int32_t moved_id;
 } la_added_tokens;
 
 /* A piece of text between added tokens (id -1), or one of them. */
 typedef la_status (*la_piece_sink)(void *user, const char *text, size_t n, size_t from, int32_t id);
 
-/* model_size: the first id for tokens that the vocabulary does not have. */
-la_status la_added_tokens_load(const la_text_source *source, const json_t *json,
+/* model_size: the first id for tokens that the vocabulary does not have. The first n_own of json are the
+ * file's own; those behind them were added later. */
+la_status la_added_tokens_load(const la_text_source *source, const json_t *json, size_t n_own,
                                const la_vocab *vocab, size_t model_size, la_normalizer *normalizer,
                                la_added_tokens *out);
 void la_added_tokens_free(la_added_tokens *tokens);

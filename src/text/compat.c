@@ -3,121 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONFIG_BYTES_MAX = 16 << 20 };
-
-/* What a class builds, in the form of tokenizer.json; new references, NULL for none. */
-typedef struct pipeline {
-    json_t *normalizer, *pre_tokenizer;
-} pipeline;
-
-static bool option(const json_t *config, const char *key, bool missing) {
-    const json_t *value = json_object_get(config, key);
-    return json_is_boolean(value) ? json_is_true(value) : missing;
-}
-
-static json_t *byte_level(const json_t *config, bool use_regex) {
-    return json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
-                     option(config, "add_prefix_space", false), "use_regex", use_regex);
-}
-
-static json_t *metaspace(const char *scheme, bool split) {
-    return json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", "\xe2\x96\x81",
-                     "prepend_scheme", scheme, "split", split);
-}
-
-static json_t *replace(const char *kind, const char *pattern, const char *content) {
-    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", kind, pattern, "content",
-                     content);
-}
-
-static json_t *plain(const char *type) {
-    return json_pack("{s:s}", "type", type);
-}
-
-static pipeline gpt2(const json_t *config, const json_t *root) {
-    (void)root;
-    return (pipeline){NULL, byte_level(config, true)};
-}
-
-static pipeline llama(const json_t *config, const json_t *root) {
-    (void)root;
-    const char *scheme = !option(config, "add_prefix_space", true) ? "never"
-                         : option(config, "legacy", false)         ? "always"
-                                                                   : "first";
-    return (pipeline){NULL, metaspace(scheme, false)};
-}
-
-static pipeline bert(const json_t *config, const json_t *root) {
-    (void)root;
-    json_t *normalizer =
-        json_pack("{s:s, s:b, s:b, s:b, s:n}", "type", "BertNormalizer", "clean_text", true,
-                  "handle_chinese_chars", option(config, "tokenize_chinese_chars", true),
-                  "lowercase", option(config, "do_lower_case", true), "strip_accents");
-    if (json_is_boolean(json_object_get(config, "strip_accents")))
-        json_object_set(normalizer, "strip_accents", json_object_get(config, "strip_accents"));
-    return (pipeline){normalizer, plain("BertPreTokenizer")};
-}
-
-static pipeline qwen2(const json_t *config, const json_t *root) {
-    static const char pattern[] =
-        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-        "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-    (void)root;
-    return (pipeline){plain("NFC"), json_pack("[{s:s, s:{s:s}, s:s, s:b}, o]", "type", "Split",
-                                              "pattern", "Regex", pattern, "behavior", "Isolated",
-                                              "invert", false, byte_level(config, false))};
-}
-
-static pipeline gemma(const json_t *config, const json_t *root) {
-    (void)config;
-    (void)root;
-    return (pipeline){replace("String", " ", "\xe2\x96\x81"),
-                      json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "String",
-                                " ", "behavior", "MergedWithPrevious", "invert", false)};
-}
-
-static pipeline deberta_v2(const json_t *config, const json_t *root) {
-    (void)root;
-    json_t *normalizers = json_array(), *pre_tokenizers = json_array();
-    if (option(config, "do_lower_case", false))
-        json_array_append_new(normalizers, plain("Lowercase"));
-    json_array_append_new(normalizers, replace("Regex", "\\s{2,}|[\\n\\r\\t]", " "));
-    json_array_append_new(normalizers, plain("NFC"));
-    json_array_append_new(normalizers, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left",
-                                                 false, "strip_right", true));
-    if (option(config, "split_by_punct", false))
-        json_array_append_new(
-            pre_tokenizers, json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Isolated"));
-    json_array_append_new(
-        pre_tokenizers,
-        metaspace(option(config, "add_prefix_space", true) ? "always" : "first", true));
-    return (pipeline){normalizers, pre_tokenizers};
-}
-
-/* The charsmap is the one thing taken over from the file. */
-static json_t *charsmap_of(const json_t *root) {
-    const json_t *normalizer = json_object_get(root, "normalizer");
-    const json_t *list = json_object_get(normalizer, "normalizers");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (json_object_get(json_array_get(list, i), "precompiled_charsmap"))
-            return json_deep_copy(json_array_get(list, i));
-    return json_object_get(normalizer, "precompiled_charsmap") ? json_deep_copy(normalizer) : NULL;
-}
-
-static pipeline sentencepiece(const json_t *root, bool prefix) {
-    return (pipeline){charsmap_of(root), json_pack("[{s:s}, o]", "type", "WhitespaceSplit",
-                                                   metaspace(prefix ? "always" : "never", true))};
-}
-
-static pipeline xlm_roberta(const json_t *config, const json_t *root) {
-    return sentencepiece(root, option(config, "add_prefix_space", true));
-}
-
-static pipeline t5(const json_t *config, const json_t *root) {
-    (void)config;
-    return sentencepiece(root, true);
-}
-
 /* Appends the steps of a component to list, sequences flattened, fields that do not touch ids
  * left out and defaults written down. */
 static void flatten(const json_t *component, int depth, json_t *list) {
@@ -158,69 +43,161 @@ static bool same(const json_t *a, const json_t *b) {
     return equal;
 }
 
-static bool has_byte_level(const json_t *component) {
-    json_t *steps = json_array();
-    bool found = false;
-    flatten(component, 0, steps);
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-        const json_t *type = json_object_get(json_array_get(steps, i), "type");
-        found |= json_is_string(type) && !strcmp(json_string_value(type), "ByteLevel");
-    }
-    json_decref(steps);
-    return found;
+/* ---- post-processors as lists of what they put where ---- */
+
+static void put_text(json_t *list, const char *name, json_int_t type) {
+    json_array_append_new(list, json_sprintf("$%s:%lld", name, (long long)type));
 }
 
-static void compare(const char *dir, const json_t *config, const json_t *root, const la_log *log) {
-    static const struct {
-        const char *class;
-        pipeline (*build)(const json_t *config, const json_t *root);
-    } classes[] = {
-        {"GPT2Tokenizer", gpt2},
-        {"RobertaTokenizer", gpt2},
-        {"DebertaTokenizer", gpt2},
-        {"LlamaTokenizer", llama},
-        {"BertTokenizer", bert},
-        {"Qwen2Tokenizer", qwen2},
-        {"GemmaTokenizer", gemma},
-        {"DebertaV2Tokenizer", deberta_v2},
-        {"XLMRobertaTokenizer", xlm_roberta},
-        {"T5Tokenizer", t5},
-    };
-    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
-    size_t length = class ? strlen(class) : 0;
-    if (length > 4 && !strcmp(class + length - 4, "Fast"))
-        length -= 4;
-    for (size_t i = 0; length && i < sizeof classes / sizeof *classes; i++) {
-        if (strlen(classes[i].class) != length || memcmp(classes[i].class, class, length))
+static void put_special(json_t *list, const char *content, json_int_t type) {
+    json_array_append_new(list, json_sprintf("%s:%lld", content ? content : "", (long long)type));
+}
+
+static void put_template(const json_t *post, const char *key, json_t *list) {
+    const json_t *items = json_object_get(post, key);
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        const json_t *item = json_array_get(items, i),
+                     *special = json_object_get(item, "SpecialToken");
+        const json_t *body = special ? special : json_object_get(item, "Sequence");
+        const char *id = json_string_value(json_object_get(body, "id"));
+        json_int_t type = json_integer_value(json_object_get(body, "type_id"));
+        const json_t *tokens = json_object_get(
+            json_object_get(json_object_get(post, "special_tokens"), id ? id : ""), "tokens");
+        if (!special)
+            put_text(list, id ? id : "", type);
+        for (size_t j = 0; special && j < json_array_size(tokens); j++)
+            put_special(list, json_string_value(json_array_get(tokens, j)), type);
+    }
+}
+
+/* One text and two between these; kind: LA_WRAP_BERT or LA_WRAP_ROBERTA. */
+static void put_wrap(la_class_wrap kind, const char *first, const char *last, json_t *single,
+                     json_t *pair) {
+    bool bert = kind == LA_WRAP_BERT;
+    for (int two = 0; two <= 1; two++) {
+        json_t *list = two ? pair : single;
+        put_special(list, first, 0);
+        put_text(list, "A", 0);
+        put_special(list, last, 0);
+        if (!two)
             continue;
-        /* of these alone transformers knows that the class is wrong, and takes the file */
-        if (classes[i].build == llama && has_byte_level(json_object_get(root, "pre_tokenizer")))
-            return;
-        pipeline built = classes[i].build(config, root);
-        bool normalizer = same(built.normalizer, json_object_get(root, "normalizer"));
-        bool pre_tokenizer = same(built.pre_tokenizer, json_object_get(root, "pre_tokenizer"));
-        if (!normalizer || !pre_tokenizer)
-            la_warn(log,
-                    "%s: transformers 5 builds the %s of a %s itself and may give other ids than "
-                    "tokenizer.json, which is what counts here",
-                    dir,
-                    normalizer      ? "pre-tokenizer"
-                    : pre_tokenizer ? "normalizer"
-                                    : "normalizer and pre-tokenizer",
-                    classes[i].class);
-        json_decref(built.normalizer);
-        json_decref(built.pre_tokenizer);
+        if (!bert)
+            put_special(list, last, 0);
+        put_text(list, "B", bert);
+        put_special(list, last, bert);
     }
 }
 
-void la_compat_warn(const char *dir, const json_t *root, const la_log *log) {
-    char path[4096];
-    la_error ignored = {0};
-    json_t *config = NULL;
-    if (!log || !log->warn ||
-        (size_t)snprintf(path, sizeof path, "%s/tokenizer_config.json", dir) >= sizeof path)
-        return;
-    if (la_json_load(path, CONFIG_BYTES_MAX, &config, &ignored) == LA_OK)
-        compare(dir, config, root, log);
-    json_decref(config);
+/* That of a file; false: of a kind that is not looked into. */
+static bool put_file(const json_t *post, int depth, json_t *single, json_t *pair) {
+    const char *type = json_string_value(json_object_get(post, "type"));
+    const json_t *parts = json_object_get(post, "processors");
+    bool known = true;
+    if (!type || !strcmp(type, "ByteLevel"))
+        return true;
+    if (!strcmp(type, "Sequence")) {
+        for (size_t i = 0; depth < 16 && i < json_array_size(parts); i++)
+            known &= put_file(json_array_get(parts, i), depth + 1, single, pair);
+        return known;
+    }
+    if (!strcmp(type, "TemplateProcessing")) {
+        put_template(post, "single", single);
+        put_template(post, "pair", pair);
+        return true;
+    }
+    la_class_wrap kind = !strcmp(type, "BertProcessing") ? LA_WRAP_BERT : LA_WRAP_ROBERTA;
+    put_wrap(kind, json_string_value(json_array_get(json_object_get(post, "cls"), 0)),
+             json_string_value(json_array_get(json_object_get(post, "sep"), 0)), single, pair);
+    return true;
+}
+
+/* "</s>:1" as "</s>:0": of a class whose models have one type. */
+static void drop_types(json_t *lists) {
+    for (size_t i = 0; i < json_array_size(lists); i++) {
+        json_t *list = json_array_get(lists, i);
+        for (size_t j = 0; j < json_array_size(list); j++) {
+            const char *text = json_string_value(json_array_get(list, j));
+            int length = text ? (int)(strrchr(text, ':') - text) : 0;
+            json_array_set_new(list, j, json_sprintf("%.*s:0", length, text ? text : ""));
+        }
+    }
+}
+
+static bool same_wrap(const la_token_class *kind, const json_t *named, const json_t *root) {
+    json_t *of_file = json_pack("[[], []]"), *of_class = json_pack("[[], []]");
+    bool ends = kind->wrap == LA_WRAP_ENDS;
+    const char *first = json_string_value(json_object_get(named, ends ? "bos_token" : "cls_token"));
+    const char *last = json_string_value(json_object_get(named, ends ? "eos_token" : "sep_token"));
+    put_file(json_object_get(root, "post_processor"), 0, json_array_get(of_file, 0),
+             json_array_get(of_file, 1));
+    put_wrap(ends ? LA_WRAP_ROBERTA : kind->wrap, first, last, json_array_get(of_class, 0),
+             json_array_get(of_class, 1));
+    if (kind->wrap != LA_WRAP_BERT)
+        drop_types(of_file);
+    bool same_lists = kind->wrap == LA_WRAP_OF_FILE || json_equal(of_file, of_class);
+    json_decref(of_file);
+    json_decref(of_class);
+    return same_lists;
+}
+
+/* Only where it matters: a model with a token for every byte knows everything. */
+static bool same_model(const la_token_class *kind, const json_t *named, const json_t *root) {
+    const json_t *model = json_object_get(root, "model");
+    const char *type = json_string_value(json_object_get(model, "type"));
+    const json_t *unknown = json_object_get(model, "unk_token");
+    const json_t *vocab = json_object_get(model, "vocab");
+    bool bytes = json_is_true(json_object_get(model, "byte_fallback")) &&
+                 json_object_get(vocab, "<0x00>") && json_object_get(vocab, "<0xFF>");
+    if (type && strcmp(type, kind->model))
+        return false;
+    if (json_is_true(json_object_get(model, "ignore_merges")))
+        return false;
+    switch (bytes ? LA_UNKNOWN_OF_FILE : kind->unknown) {
+    case LA_UNKNOWN_NAMED:
+        return json_equal(unknown, json_object_get(named, "unk_token"));
+    case LA_UNKNOWN_NONE:
+        return !unknown || json_is_null(unknown);
+    case LA_UNKNOWN_THIRD:
+        return json_integer_value(json_object_get(model, "unk_id")) == 3;
+    case LA_UNKNOWN_OF_FILE:
+        break;
+    }
+    return true;
+}
+
+void la_compat_warn(const char *dir, const la_token_class *kind, const json_t *config,
+                    const json_t *named, const json_t *root, const la_log *log) {
+    la_pipeline built = kind->build(config, root);
+    const struct {
+        const char *name;
+        bool same;
+    } parts[] = {
+        {"normalizer", same(built.normalizer, json_object_get(root, "normalizer"))},
+        {"pre-tokenizer", same(built.pre_tokenizer, json_object_get(root, "pre_tokenizer"))},
+        {"model", same_model(kind, named, root)},
+        {"post-processor", same_wrap(kind, named, root)},
+    };
+    enum { PARTS = sizeof parts / sizeof *parts };
+    char text[128] = "";
+    int left = 0;
+    for (int i = 0; i < PARTS; i++)
+        left += !parts[i].same;
+    for (int i = 0, told = 0; i < PARTS; i++) {
+        size_t used = strlen(text);
+        if (parts[i].same)
+            continue;
+        snprintf(text + used, sizeof text - used, "%s%s",
+                 !told              ? ""
+                 : told + 1 == left ? " and "
+                                    : ", ",
+                 parts[i].name);
+        told++;
+    }
+    if (left)
+        la_warn(log,
+                "%s: transformers 5 builds the %s of a %s itself and may give other ids than "
+                "tokenizer.json, which is what counts here",
+                dir, text, kind->name);
+    json_decref(built.normalizer);
+    json_decref(built.pre_tokenizer);
 }

@@ -1,9 +1,9 @@
 #include "text/tokenizer.h"
 #include "text/added_tokens.h"
-#include "text/compat.h"
 #include "text/model.h"
 #include "text/postprocess.h"
 #include "text/pretokenizer.h"
+#include "text/side_files.h"
 #include "text/truncation.h"
 
 #include <stdio.h>
@@ -21,33 +21,42 @@ struct la_tokenizer {
     la_added_tokens added;
     la_postprocess post;
     la_truncation preset;
+    la_side truncation_side;
+    bool no_types;
     char digest[LA_DIGEST_TEXT];
     /* workspaces of an encode */
     la_text piece;
     la_ids texts[2];
 };
 
-static la_status load(const la_text_source *source, const json_t *root, la_tokenizer *tokenizer) {
+static la_status load(const la_text_source *source, const json_t *root, size_t n_own,
+                      la_tokenizer *tokenizer) {
     LA_TRY(la_text_model_load(source, json_object_get(root, "model"), &tokenizer->model));
     LA_TRY(la_normalizer_load(source, json_object_get(root, "normalizer"), &tokenizer->normalizer));
     LA_TRY(la_pretokenizer_load(source, json_object_get(root, "pre_tokenizer"),
                                 &tokenizer->pretokenizer));
-    LA_TRY(la_added_tokens_load(source, json_object_get(root, "added_tokens"),
+    LA_TRY(la_added_tokens_load(source, json_object_get(root, "added_tokens"), n_own,
                                 &tokenizer->model.vocab, tokenizer->model.size,
                                 &tokenizer->normalizer, &tokenizer->added));
     LA_TRY(la_postprocess_load(source, json_object_get(root, "post_processor"), &tokenizer->post));
     return la_truncation_load(source, json_object_get(root, "truncation"), &tokenizer->preset);
 }
 
-static la_status digest_file(const char *path, char out[LA_DIGEST_TEXT], la_error *err) {
+/* changes: what files beside it make of it; NULL: nothing, and the digest is the file's alone. */
+static la_status digest_file(const char *path, const json_t *changes, char out[LA_DIGEST_TEXT],
+                             la_error *err) {
     char *data;
     size_t length;
     LA_TRY(la_file_read(path, TOKENIZER_BYTES_MAX, &data, &length, err));
     la_digest *digest = la_digest_new(err);
+    char *text = changes ? json_dumps(changes, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     if (digest) {
         la_digest_add(digest, data, length);
+        if (changes)
+            la_digest_add_text(digest, text ? text : "");
         la_digest_finish(digest, out);
     }
+    free(text);
     free(data);
     return err->status;
 }
@@ -75,6 +84,31 @@ static la_status refuse_folder(const char *dir, const char *path, la_error *err)
                    path);
 }
 
+static la_status open_file(const char *dir, const char *path, const la_log *log,
+                           la_tokenizer *tokenizer, la_error *err) {
+    la_text_source source = {path, &tokenizer->pool, err};
+    la_side_files side = {0};
+    json_t *root = NULL;
+    la_status status = LA_OK;
+    LA_TRY_DONE(la_json_load(path, TOKENIZER_BYTES_MAX, &root, err));
+    LA_TRY_DONE(la_side_files_apply(dir, root, log, &side, err));
+    LA_TRY_DONE(digest_file(path, side.changes, tokenizer->digest, err));
+    LA_TRY_DONE(load(&source, root, side.n_own, tokenizer));
+    tokenizer->added.splits_special = side.splits_special;
+    tokenizer->truncation_side = side.truncation_side;
+    tokenizer->no_types = side.no_types;
+    if (tokenizer->added.n_moved)
+        la_warn(log,
+                "%s: %lld added tokens have other ids than the files beside tokenizer.json say, as "
+                "in transformers; the first is \"%s\", %d",
+                dir, (long long)tokenizer->added.n_moved, tokenizer->added.moved,
+                tokenizer->added.moved_id);
+done:
+    la_side_files_free(&side);
+    json_decref(root);
+    return status;
+}
+
 la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **out, la_error *err) {
     char path[4096];
     *out = NULL;
@@ -85,16 +119,7 @@ la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **o
     la_tokenizer *tokenizer = la_alloc(1, sizeof *tokenizer, err);
     if (!tokenizer)
         return err->status;
-    la_text_source source = {path, &tokenizer->pool, err};
-    json_t *root = NULL;
-    la_status status = la_json_load(path, TOKENIZER_BYTES_MAX, &root, err);
-    if (status == LA_OK)
-        status = digest_file(path, tokenizer->digest, err);
-    if (status == LA_OK)
-        status = load(&source, root, tokenizer);
-    if (status == LA_OK)
-        la_compat_warn(dir, root, log);
-    json_decref(root);
+    la_status status = open_file(dir, path, log, tokenizer, err);
     if (status != LA_OK) {
         la_tokenizer_close(tokenizer);
         return status;
@@ -119,6 +144,10 @@ void la_tokenizer_close(la_tokenizer *tokenizer) {
 
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer) {
     return tokenizer->digest;
+}
+
+bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer) {
+    return tokenizer->truncation_side == LA_SIDE_LEFT;
 }
 
 void la_encoding_free(la_encoding *encoding) {
@@ -231,7 +260,7 @@ static la_status assemble(la_tokenizer *tokenizer, bool pair, const assembly *pl
                        err));
         for (size_t j = 0; j < n; j++, out->n++) {
             out->ids[out->n] = ids[j];
-            out->types[out->n] = pieces[i].type;
+            out->types[out->n] = tokenizer->no_types ? 0 : pieces[i].type;
         }
     }
     return LA_OK;

@@ -9,13 +9,15 @@
 
 typedef struct la_tokenizer la_tokenizer;
 
-/* Reads DIR/tokenizer.json. Where DIR/tokenizer_config.json names a class for which transformers 5
- * would not go by the file, log (may be NULL) is told. Free with la_tokenizer_close. */
+/* Reads DIR/tokenizer.json, and what the files beside it say of its tokens (side_files.h). Where
+ * transformers 5 would not go by the file, log (may be NULL) is told. Free with la_tokenizer_close. */
 la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **tokenizer,
                             la_error *err);
 void la_tokenizer_close(la_tokenizer *tokenizer);
-/* Digest of the file, 32 hex digits. */
+/* Digest of the file and of what those beside it change, 32 hex digits. */
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer);
+/* Whether the folder says that long texts lose their beginning. */
+bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer);
 
 typedef struct la_encode_options {
     int64_t max_length; /* tokens, special ones counted; 0: as the file presets */

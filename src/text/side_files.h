@@ -1,0 +1,27 @@
+/* The files beside a tokenizer.json that say more of its tokens: tokenizer_config.json,
+ * special_tokens_map.json, added_tokens.json, and the tokenizer's class in config.json. They are
+ * read as AutoTokenizer of transformers 5 reads them. */
+#ifndef LA_TEXT_SIDE_FILES_H
+#define LA_TEXT_SIDE_FILES_H
+
+#include "text/source.h"
+
+typedef enum la_side { LA_SIDE_LEFT = -1, LA_SIDE_UNKNOWN, LA_SIDE_RIGHT } la_side;
+
+typedef struct la_side_files {
+    size_t n_own;            /* added tokens that tokenizer.json lists itself */
+    bool splits_special;     /* special tokens that a text spells out are text */
+    bool no_types;           /* the model is given no token types */
+    la_side truncation_side; /* where long texts are cut */
+    bool named_class;        /* a tokenizer class is known */
+    json_t *changes;         /* what root was changed in, for the digest; NULL: in nothing */
+} la_side_files;
+
+/* Reads the files of DIR and writes into root (its tokenizer.json) the tokens that they add and the
+ * flags that they override. log (may be NULL) is told where this cannot be followed, or where they
+ * contradict each other. Free *out with la_side_files_free, whatever comes back. */
+la_status la_side_files_apply(const char *dir, json_t *root, const la_log *log, la_side_files *out,
+                              la_error *err);
+void la_side_files_free(la_side_files *files);
+
+#endif

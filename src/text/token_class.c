@@ -1,0 +1,269 @@
+#include "text/token_class.h"
+
+#include <string.h>
+
+const char *const la_named_tokens[LA_NAMED_TOKENS] = {
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+
+bool la_config_option(const json_t *config, const char *key, bool missing) {
+    const json_t *value = json_object_get(config, key);
+    return json_is_boolean(value) ? json_is_true(value) : missing;
+}
+
+static json_t *byte_level(const json_t *config, bool use_regex) {
+    return json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
+                     la_config_option(config, "add_prefix_space", false), "use_regex", use_regex);
+}
+
+static json_t *metaspace(const char *scheme, bool split) {
+    return json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", "\xe2\x96\x81",
+                     "prepend_scheme", scheme, "split", split);
+}
+
+static json_t *replace(const char *kind, const char *pattern, const char *content) {
+    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", kind, pattern, "content",
+                     content);
+}
+
+static json_t *plain(const char *type) {
+    return json_pack("{s:s}", "type", type);
+}
+
+static la_pipeline gpt2(const json_t *config, const json_t *root) {
+    (void)root;
+    return (la_pipeline){NULL, byte_level(config, true)};
+}
+
+static la_pipeline llama(const json_t *config, const json_t *root) {
+    (void)root;
+    const char *scheme = !la_config_option(config, "add_prefix_space", true) ? "never"
+                         : la_config_option(config, "legacy", false)         ? "always"
+                                                                             : "first";
+    return (la_pipeline){NULL, metaspace(scheme, false)};
+}
+
+static la_pipeline bert(const json_t *config, const json_t *root) {
+    (void)root;
+    json_t *normalizer =
+        json_pack("{s:s, s:b, s:b, s:b, s:n}", "type", "BertNormalizer", "clean_text", true,
+                  "handle_chinese_chars", la_config_option(config, "tokenize_chinese_chars", true),
+                  "lowercase", la_config_option(config, "do_lower_case", true), "strip_accents");
+    if (json_is_boolean(json_object_get(config, "strip_accents")))
+        json_object_set(normalizer, "strip_accents", json_object_get(config, "strip_accents"));
+    return (la_pipeline){normalizer, plain("BertPreTokenizer")};
+}
+
+static la_pipeline qwen2(const json_t *config, const json_t *root) {
+    static const char pattern[] =
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+        "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    (void)root;
+    return (la_pipeline){plain("NFC"),
+                         json_pack("[{s:s, s:{s:s}, s:s, s:b}, o]", "type", "Split", "pattern",
+                                   "Regex", pattern, "behavior", "Isolated", "invert", false,
+                                   byte_level(config, false))};
+}
+
+static la_pipeline gemma(const json_t *config, const json_t *root) {
+    (void)config;
+    (void)root;
+    return (la_pipeline){replace("String", " ", "\xe2\x96\x81"),
+                         json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "String",
+                                   " ", "behavior", "MergedWithPrevious", "invert", false)};
+}
+
+static la_pipeline deberta_v2(const json_t *config, const json_t *root) {
+    (void)root;
+    json_t *normalizers = json_array(), *pre_tokenizers = json_array();
+    if (la_config_option(config, "do_lower_case", false))
+        json_array_append_new(normalizers, plain("Lowercase"));
+    json_array_append_new(normalizers, replace("Regex", "\\s{2,}|[\\n\\r\\t]", " "));
+    json_array_append_new(normalizers, plain("NFC"));
+    json_array_append_new(normalizers, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left",
+                                                 false, "strip_right", true));
+    if (la_config_option(config, "split_by_punct", false))
+        json_array_append_new(
+            pre_tokenizers, json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Isolated"));
+    json_array_append_new(
+        pre_tokenizers,
+        metaspace(la_config_option(config, "add_prefix_space", true) ? "always" : "first", true));
+    return (la_pipeline){normalizers, pre_tokenizers};
+}
+
+/* The charsmap is the one thing taken over from the file. */
+static json_t *charsmap_of(const json_t *root) {
+    const json_t *normalizer = json_object_get(root, "normalizer");
+    const json_t *list = json_object_get(normalizer, "normalizers");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (json_object_get(json_array_get(list, i), "precompiled_charsmap"))
+            return json_deep_copy(json_array_get(list, i));
+    return json_object_get(normalizer, "precompiled_charsmap") ? json_deep_copy(normalizer) : NULL;
+}
+
+static la_pipeline sentencepiece(const json_t *root, bool prefix) {
+    return (la_pipeline){charsmap_of(root),
+                         json_pack("[{s:s}, o]", "type", "WhitespaceSplit",
+                                   metaspace(prefix ? "always" : "never", true))};
+}
+
+static la_pipeline xlm_roberta(const json_t *config, const json_t *root) {
+    return sentencepiece(root, la_config_option(config, "add_prefix_space", true));
+}
+
+static la_pipeline t5(const json_t *config, const json_t *root) {
+    (void)config;
+    return sentencepiece(root, true);
+}
+
+/* Whether a component, or one inside of it, is of the type. */
+static bool has_type(const json_t *component, const char *type, int depth) {
+    const json_t *items = json_object_get(component, "pretokenizers");
+    const char *own = json_string_value(json_object_get(component, "type"));
+    bool found = own && !strcmp(own, type);
+    for (size_t i = 0; depth < 16 && i < json_array_size(items); i++)
+        found |= has_type(json_array_get(items, i), type, depth + 1);
+    return found;
+}
+
+/* bos, eos, unk, sep, pad, cls, mask */
+#define BERT_TOKENS                                                                                \
+    { NULL, NULL, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]" }
+#define DEBERTA_TOKENS                                                                             \
+    { "[CLS]", "[SEP]", "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]" }
+#define ROBERTA_TOKENS                                                                             \
+    { "<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>" }
+#define END "<|endoftext|>"
+
+static const la_token_class classes[] = {
+    {.name = "GPT2Tokenizer",
+     .model = "BPE",
+     .build = gpt2,
+     .tokens = {END, END, END},
+     .sets_prefix_space = true},
+    {.name = "RobertaTokenizer",
+     .model = "BPE",
+     .wrap = LA_WRAP_ROBERTA,
+     .build = gpt2,
+     .tokens = ROBERTA_TOKENS,
+     .sets_prefix_space = true},
+    {.name = "BartTokenizer",
+     .model = "BPE",
+     .wrap = LA_WRAP_ROBERTA,
+     .build = gpt2,
+     .tokens = ROBERTA_TOKENS,
+     .sets_prefix_space = true},
+    {.name = "DebertaTokenizer",
+     .model = "BPE",
+     .wrap = LA_WRAP_BERT,
+     .build = gpt2,
+     .tokens = DEBERTA_TOKENS,
+     .sets_prefix_space = true},
+    {.name = "LlamaTokenizer",
+     .model = "BPE",
+     .unknown = LA_UNKNOWN_NONE,
+     .build = llama,
+     .tokens = {"<s>", "</s>", "<unk>"}},
+    {.name = "BertTokenizer",
+     .model = "WordPiece",
+     .wrap = LA_WRAP_BERT,
+     .unknown = LA_UNKNOWN_NAMED,
+     .build = bert,
+     .tokens = BERT_TOKENS,
+     .sets_bert = true},
+    {.name = "DistilBertTokenizer",
+     .model = "WordPiece",
+     .wrap = LA_WRAP_BERT,
+     .unknown = LA_UNKNOWN_NAMED,
+     .build = bert,
+     .tokens = BERT_TOKENS,
+     .sets_bert = true},
+    {.name = "ElectraTokenizer",
+     .model = "WordPiece",
+     .wrap = LA_WRAP_BERT,
+     .unknown = LA_UNKNOWN_NAMED,
+     .build = bert,
+     .tokens = BERT_TOKENS,
+     .sets_bert = true},
+    {.name = "Qwen2Tokenizer",
+     .model = "BPE",
+     .build = qwen2,
+     .tokens = {NULL, END, END, NULL, END},
+     .readds_special = true},
+    {.name = "GemmaTokenizer",
+     .model = "BPE",
+     .unknown = LA_UNKNOWN_NAMED,
+     .build = gemma,
+     .tokens = {"<bos>", "<eos>", "<unk>", NULL, "<pad>", NULL, "<mask>"}},
+    {.name = "DebertaV2Tokenizer",
+     .model = "Unigram",
+     .wrap = LA_WRAP_BERT,
+     .build = deberta_v2,
+     .tokens = DEBERTA_TOKENS},
+    {.name = "XLMRobertaTokenizer",
+     .model = "Unigram",
+     .wrap = LA_WRAP_ENDS,
+     .unknown = LA_UNKNOWN_THIRD,
+     .build = xlm_roberta,
+     .tokens = ROBERTA_TOKENS},
+    {.name = "CamembertTokenizer",
+     .model = "Unigram",
+     .wrap = LA_WRAP_ENDS,
+     .build = xlm_roberta,
+     .tokens = ROBERTA_TOKENS,
+     .mask_left = true},
+    {.name = "T5Tokenizer",
+     .model = "Unigram",
+     .build = t5,
+     .tokens = {NULL, "</s>", "<unk>", NULL, "<pad>"}},
+};
+
+/* Without the "Fast" that version 4 put behind names. */
+static size_t bare_length(const char *name) {
+    size_t length = strlen(name);
+    return length > 4 && !strcmp(name + length - 4, "Fast") ? length - 4 : length;
+}
+
+const la_token_class *la_token_class_find(const char *name) {
+    size_t length = bare_length(name);
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strlen(classes[i].name) == length && !memcmp(classes[i].name, name, length))
+            return &classes[i];
+    return NULL;
+}
+
+bool la_token_class_is_plain(const char *name) {
+    static const char *const plain_names[] = {"PreTrainedTokenizer", "TokenizersBackend",
+                                              "PythonBackend"};
+    for (size_t i = 0; i < sizeof plain_names / sizeof *plain_names; i++)
+        if (strlen(plain_names[i]) == bare_length(name) &&
+            !memcmp(plain_names[i], name, bare_length(name)))
+            return true;
+    return false;
+}
+
+const char *la_token_class_of_model(const char *model_type) {
+    static const char *const map[][2] = {
+        {"bert", "BertTokenizer"},
+        {"distilbert", "BertTokenizer"},
+        {"electra", "BertTokenizer"},
+        {"roberta", "RobertaTokenizer"},
+        {"xlm-roberta", "XLMRobertaTokenizer"},
+        {"camembert", "CamembertTokenizer"},
+        {"deberta-v2", "DebertaV2Tokenizer"},
+        {"gpt2", "GPT2Tokenizer"},
+        {"qwen2", "Qwen2Tokenizer"},
+        {"qwen3", "Qwen2Tokenizer"},
+        {"gemma", "GemmaTokenizer"},
+        {"gemma2", "GemmaTokenizer"},
+        {"gemma3", "GemmaTokenizer"},
+        {"gemma3_text", "GemmaTokenizer"},
+    };
+    for (size_t i = 0; i < sizeof map / sizeof *map; i++)
+        if (!strcmp(map[i][0], model_type))
+            return map[i][1];
+    return NULL;
+}
+
+bool la_token_class_yields(const la_token_class *kind, const json_t *root) {
+    return kind->build == llama && has_type(json_object_get(root, "pre_tokenizer"), "ByteLevel", 0);
+}
