@@ -55,9 +55,9 @@ static la_status flag(const gathering *g, const json_t *from, const char *path, 
     return LA_OK;
 }
 
-/* A token's object with all its fields; *out is a new reference. */
+/* A token's object with all its fields; *out is a new reference. always: it is special, whatever it says. */
 static la_status whole_token(const gathering *g, const json_t *from, const char *path,
-                             const char *where, bool special, json_t **out) {
+                             const char *where, bool always, json_t **out) {
     json_t *content = json_object_get(from, "content"), *token = json_object();
     la_status status = LA_OK;
     *out = token;
@@ -65,7 +65,9 @@ static la_status whole_token(const gathering *g, const json_t *from, const char 
         return la_fail(g->err, LA_BAD_INPUT, "%s: %s: \"content\" is %s, expected a string", path,
                        where, la_json_kind(content));
     json_object_set(token, "content", content);
-    LA_TRY_DONE(flag(g, from, path, where, "special", special, token));
+    LA_TRY_DONE(flag(g, from, path, where, "special", false, token));
+    if (always)
+        json_object_set_new(token, "special", json_true());
     bool is_special = json_is_true(json_object_get(token, "special"));
     LA_TRY_DONE(flag(g, from, path, where, "normalized", !is_special, token));
     LA_TRY_DONE(flag(g, from, path, where, "single_word", false, token));
