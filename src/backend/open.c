@@ -1,23 +1,24 @@
 /* From --device to opened backends. */
 #include "backend/cuda_plugin.h"
+#include "base/list.h"
+#include "base/numbers.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const precision_names[] = {"f32", "tf32", "bf16"};
+const char *const la_precision_names[LA_PRECISIONS] = {"f32", "tf32", "bf16"};
 
 const char *la_precision_name(la_precision precision) {
-    return precision_names[precision];
+    return la_precision_names[precision];
 }
 
 la_status la_precision_parse(const char *text, la_precision *precision, la_error *err) {
     *precision = LA_PRECISION_F32;
     if (!text)
         return LA_OK;
-    for (int i = 0; i < (int)(sizeof precision_names / sizeof *precision_names); i++) {
+    for (int i = 0; i < LA_PRECISIONS; i++) {
         *precision = (la_precision)i;
-        if (!strcmp(precision_names[i], text))
+        if (!strcmp(la_precision_names[i], text))
             return LA_OK;
     }
     return la_fail(err, LA_USAGE, "--precision \"%s\": expected f32, tf32 or bf16", text);
@@ -38,27 +39,26 @@ static la_status open_host(la_precision precision, la_team team, const char *why
 /* "cuda", "cuda:1", "cuda:0,1": device numbers; none given means the first. */
 static la_status parse_numbers(const char *device, int numbers[LA_DEVICES_MAX], int *n,
                                la_error *err) {
-    const char *at = device + 4;
+    la_list list;
     *n = 0;
-    if (!*at) {
+    if (!device[4]) {
         numbers[(*n)++] = 0;
         return LA_OK;
     }
-    do {
-        char *end = NULL;
-        long number = isdigit((unsigned char)at[1]) ? strtol(at + 1, &end, 10) : -1;
-        bool again = false;
-        for (int i = 0; i < *n; i++)
-            again |= numbers[i] == number;
-        if (*at != (*n ? ',' : ':') || number < 0 || number > 1023 || again || *n == LA_DEVICES_MAX)
-            return la_fail(err, LA_USAGE,
-                           "--device \"%s\": expected cuda, cuda:0 or cuda:0,1 with at most %d "
-                           "numbers, each once",
-                           device, LA_DEVICES_MAX);
-        numbers[(*n)++] = (int)number;
-        at = end;
-    } while (*at);
-    return LA_OK;
+    LA_TRY(la_list_parse("--device", device + 5, &list, err));
+    for (size_t i = 0; i < list.n && err->status == LA_OK; i++) {
+        int64_t number;
+        if (*n == LA_DEVICES_MAX || !la_integer_parse(list.items[i], &number) || number < 0 ||
+            number > 1023)
+            la_fail(err, LA_USAGE,
+                    "--device \"%s\": expected cuda, cuda:0 or cuda:0,1 with at most %d numbers, "
+                    "each once",
+                    device, LA_DEVICES_MAX);
+        else
+            numbers[(*n)++] = (int)number;
+    }
+    la_list_free(&list);
+    return err->status;
 }
 
 static la_status open_cuda(const la_cuda_plugin *plugin, const int *numbers, int wanted,

@@ -34,7 +34,8 @@ static inline la_mat la_mat_f32(float *data, int64_t rows, int64_t cols) {
 typedef enum la_precision {
     LA_PRECISION_F32,
     LA_PRECISION_TF32, /* f32 storage, factors of products rounded to 10 bits */
-    LA_PRECISION_BF16  /* activations, cotangents and weights in bf16 */
+    LA_PRECISION_BF16, /* activations, cotangents and weights in bf16 */
+    LA_PRECISIONS
 } la_precision;
 
 typedef enum la_activation {
@@ -279,6 +280,7 @@ enum { LA_DEVICES_MAX = 16 };
 la_status la_backend_open_cpu(la_team team, la_backend *backend, la_error *err);
 
 /* "f32", "tf32", "bf16" */
+extern const char *const la_precision_names[LA_PRECISIONS];
 const char *la_precision_name(la_precision precision);
 /* LA_USAGE unless the text is one of these names; NULL is f32. */
 la_status la_precision_parse(const char *text, la_precision *precision, la_error *err);

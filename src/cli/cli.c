@@ -1,5 +1,7 @@
 #include "cli/cli.h"
+#include "backend/ops.h"
 #include "base/threads.h"
+#include "model/quantised.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,8 +57,8 @@ void la_cli_progress_end(void) {
     bar.stage = NULL;
 }
 
-la_log la_cli_log(const la_cli *cli) {
-    if (cli->quiet)
+la_log la_cli_log(const la_common *common) {
+    if (common->quiet)
         return (la_log){0};
     return (la_log){.warn = warn, .progress = isatty(STDERR_FILENO) ? progress : NULL};
 }
@@ -71,21 +73,22 @@ int la_cli_exit(const la_error *err) {
     return (int)err->status;
 }
 
-la_run_options la_cli_run_options(const la_cli *cli) {
-    return (la_run_options){.device = cli->device,
-                            .precision = cli->precision,
-                            .base_quant = cli->base_quant,
-                            .adapter_name = cli->adapter_name,
-                            .threads = (int)cli->threads,
-                            .max_length = cli->max_length,
-                            .batch_tokens = cli->batch_tokens,
-                            .text_field = cli->text_field,
-                            .pair_field = cli->pair_field,
-                            .label_field = cli->label_field,
-                            .id_field = cli->id_field,
-                            .labels = cli->labels,
-                            .profile = cli->verbose,
-                            .log = la_cli_log(cli)};
+la_run_options la_cli_run_options(const la_common *common, const la_run_given *given) {
+    bool packs = given->base_quant >= 0, rounds = given->precision >= 0;
+    return (la_run_options){.device = given->device,
+                            .precision = rounds ? la_precision_names[given->precision] : NULL,
+                            .base_quant = packs ? la_base_quant_names[given->base_quant] : NULL,
+                            .adapter_name = given->adapter_name,
+                            .threads = (int)given->threads,
+                            .max_length = given->text.max_length,
+                            .batch_tokens = given->batch_tokens,
+                            .text_field = given->text.text_field,
+                            .pair_field = given->text.pair_field,
+                            .label_field = given->label_field,
+                            .id_field = given->id_field,
+                            .labels = given->labels,
+                            .profile = given->verbose,
+                            .log = la_cli_log(common)};
 }
 
 la_status la_cli_require(const char *command, const char *option, const char *value,
@@ -95,9 +98,9 @@ la_status la_cli_require(const char *command, const char *option, const char *va
     return la_fail(err, LA_USAGE, "%s needs --%s; see laplora %s --help", command, option, command);
 }
 
-la_status la_cli_no_operands(const la_command *command, const la_cli *cli, la_error *err) {
-    if (!cli->n_operands)
+la_status la_cli_no_operands(const la_command *command, const la_common *common, la_error *err) {
+    if (!common->n_operands)
         return LA_OK;
     return la_fail(err, LA_USAGE, "%s takes no operand (\"%s\"); see laplora %s --help",
-                   command->name, cli->operands[0], command->name);
+                   command->name, common->operands[0], command->name);
 }

@@ -1,20 +1,58 @@
-/* What the commands share: notes, progress, exit codes. */
+/* What the commands share: their list, options of several of them, notes, progress, exit codes. */
 #ifndef LA_CLI_CLI_H
 #define LA_CLI_CLI_H
 
 #include "cli/options.h"
 
+enum { LA_COMMANDS = 6 };
+extern const la_command *const la_commands[LA_COMMANDS];
+/* The command whose name is like the one typed; NULL: none is. */
+const char *la_command_near(const char *typed);
+
+/* ---- options of several commands: one name, one meaning ---- */
+
+/* The text of a row. */
+typedef struct la_text_given {
+    const char *text_field, *pair_field;
+    int64_t max_length;
+} la_text_given;
+
+/* How rows are read and run. */
+typedef struct la_run_given {
+    la_text_given text;
+    const char *device, *adapter_name, *label_field, *id_field, *labels;
+    int base_quant, precision;
+    int64_t threads, batch_tokens;
+    bool verbose;
+} la_run_given;
+
+/* The classes of a causal LM, and its prompt. */
+typedef struct la_prompt_given {
+    const char *choices, *choice_ids, *template_path;
+} la_prompt_given;
+
+enum { LA_TEXT_ROWS = 3, LA_RUN_ROWS = 10, LA_PROMPT_ROWS = 3, LA_COMMON_ROWS = 2 };
+extern const la_option la_text_rows[LA_TEXT_ROWS], la_run_rows[LA_RUN_ROWS],
+    la_prompt_rows[LA_PROMPT_ROWS], la_common_rows[LA_COMMON_ROWS];
+
+/* The groups of a command that reads and runs rows. `type` is its struct. */
+#define LA_RUN_GROUPS(type)                                                                        \
+    LA_GROUP(la_text_rows, offsetof(type, run.text)), LA_GROUP(la_run_rows, offsetof(type, run)),  \
+        LA_GROUP(la_common_rows, offsetof(type, common))
+
+la_run_options la_cli_run_options(const la_common *common, const la_run_given *given);
+/* LA_USAGE when value is NULL. */
+la_status la_cli_require(const char *command, const char *option, const char *value, la_error *err);
+la_status la_cli_no_operands(const la_command *command, const la_common *common, la_error *err);
+
+/* ---- what is said on standard error ---- */
+
 /* The log that prints notes and, on a terminal, a progress bar on stderr; silent with --quiet. */
-la_log la_cli_log(const la_cli *cli);
+la_log la_cli_log(const la_common *common);
 /* Ends the progress bar's line. */
 void la_cli_progress_end(void);
 /* Prints an error, if there is one, and returns the exit code. */
 int la_cli_exit(const la_error *err);
-/* Options that rows and runs share. */
-la_run_options la_cli_run_options(const la_cli *cli);
-/* LA_USAGE when value is NULL. */
-la_status la_cli_require(const char *command, const char *option, const char *value, la_error *err);
-la_status la_cli_no_operands(const la_command *command, const la_cli *cli, la_error *err);
 
 extern const la_command la_command_fit, la_command_predict, la_command_report, la_command_info,
     la_command_tokenize, la_command_compare;

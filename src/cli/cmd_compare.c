@@ -22,50 +22,137 @@ static la_status write_table(const la_comparison *comparison, la_table_format fo
     return status;
 }
 
-static la_status compare(const la_cli *cli, la_error *err) {
-    static const char *const formats[] = {"text", "json", "markdown"};
-    la_compare_options options = {.run = la_cli_run_options(cli),
-                                  .base = cli->base,
-                                  .adapters = cli->adapters.values,
-                                  .n_adapters = cli->adapters.n,
-                                  .calib = cli->calib,
-                                  .test = cli->test,
-                                  .val = cli->val,
-                                  .ood = cli->ood,
-                                  .methods = cli->methods,
-                                  .choices = cli->choices,
-                                  .choice_ids = cli->choice_ids,
-                                  .template_path = cli->template_path,
-                                  .samples = cli->samples < 0 ? SAMPLES : cli->samples,
-                                  .seed = (uint64_t)cli->seed};
+typedef struct compare_given {
+    la_common common;
+    la_run_given run;
+    la_prompt_given prompt;
+    const char *base, *calib, *test, *val, *ood, *out;
+    la_texts adapters;
+    uint64_t methods;
     int curvature, kron, format;
-    LA_TRY(la_cli_no_operands(&la_command_compare, cli, err));
-    LA_TRY(la_cli_require("compare", "base", cli->base, err));
-    LA_TRY(la_cli_require("compare", "adapter", cli->adapter, err));
-    LA_TRY(la_cli_require("compare", "calib", cli->calib, err));
-    LA_TRY(la_cli_require("compare", "test", cli->test, err));
-    if (!options.samples)
-        return la_fail(err, LA_USAGE, "--samples 0: the table needs Monte Carlo draws");
-    LA_TRY(la_cli_choice("curvature", cli->curvature, la_curvature_names, LA_CURVATURES, &curvature,
-                         err));
-    LA_TRY(la_cli_choice("kron", cli->kron, la_kron_names, LA_KRONS, &kron, err));
-    LA_TRY(la_cli_choice("format", cli->format, formats, 3, &format, err));
-    if (cli->json)
-        format = LA_TABLE_JSON;
-    options.curvature = (la_curvature)curvature;
-    options.kron = (la_kron)kron;
-    LA_TRY(la_output_check(cli->out, err));
+    int64_t samples, seed;
+    bool json;
+} compare_given;
+
+static const char *const formats[] = {"text", "json", "markdown"};
+
+static const la_option options[] = {
+    {.name = "base",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(compare_given, base),
+     .argument = "DIR",
+     .help = "folder of the Hugging Face base model"},
+    {.name = "adapter",
+     .kind = LA_OPTION_REPEATED,
+     .offset = offsetof(compare_given, adapters),
+     .argument = "DIR",
+     .help = "folder of the adapter; given several times: the first is compared, all of them are "
+             "an ensemble"},
+    {.name = "calib",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(compare_given, calib),
+     .argument = "FILE",
+     .help = "labelled rows that the curvature is of"},
+    {.name = "test",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(compare_given, test),
+     .argument = "FILE",
+     .help = "labelled rows that the table is of"},
+    {.name = "val",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(compare_given, val),
+     .argument = "FILE",
+     .help = "held-out labelled rows, for temperature, vector, guard and the held-out choices"},
+    {.name = "ood",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(compare_given, ood),
+     .argument = "FILE",
+     .help = "rows of other data, to be told from those of --test"},
+    {.name = "methods",
+     .kind = LA_OPTION_LIST,
+     .offset = offsetof(compare_given, methods),
+     LA_NAMES(la_compare_methods),
+     .help = "rows of the table; default: all but the slow"},
+    {.name = "curvature",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(compare_given, curvature),
+     LA_NAMES(la_curvature_names),
+     .help = "structure that the guard stands over (default kron)"},
+    {.name = "kron",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(compare_given, kron),
+     LA_NAMES(la_kron_names),
+     .help = "how tokens enter the factors of kron and ekfac (default expand)"},
+    {.name = "samples",
+     .kind = LA_OPTION_INTEGER,
+     .offset = offsetof(compare_given, samples),
+     .argument = "N",
+     .min = 1,
+     .max = 100000000,
+     .help = "Monte Carlo draws (default 1000)"},
+    {.name = "seed",
+     .kind = LA_OPTION_INTEGER,
+     .offset = offsetof(compare_given, seed),
+     .argument = "N",
+     .max = INT64_MAX,
+     .help = "of the draws, of tfb's networks and of adue's training (default 0)"},
+    {.name = "format",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(compare_given, format),
+     LA_NAMES(formats),
+     .help = "of the table (default text)"},
+    {.name = "json",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(compare_given, json),
+     .help = "as --format json"},
+    {.name = "out",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(compare_given, out),
+     .argument = "FILE",
+     .help = "where the table goes; - is stdout (default)"},
+};
+
+static la_status compare(const compare_given *given, la_error *err) {
+    la_compare_options run = {.run = la_cli_run_options(&given->common, &given->run),
+                              .base = given->base,
+                              .adapters = given->adapters.values,
+                              .n_adapters = given->adapters.n,
+                              .calib = given->calib,
+                              .test = given->test,
+                              .val = given->val,
+                              .ood = given->ood,
+                              .methods = given->methods,
+                              .curvature = given->curvature < 0 ? LA_CURVATURE_KRON
+                                                                : (la_curvature)given->curvature,
+                              .kron = given->kron < 0 ? LA_KRON_EXPAND : (la_kron)given->kron,
+                              .choices = given->prompt.choices,
+                              .choice_ids = given->prompt.choice_ids,
+                              .template_path = given->prompt.template_path,
+                              .samples = given->samples ? given->samples : SAMPLES,
+                              .seed = (uint64_t)given->seed};
+    la_table_format format = given->json         ? LA_TABLE_JSON
+                             : given->format < 0 ? LA_TABLE_TEXT
+                                                 : (la_table_format)given->format;
+    LA_TRY(la_cli_no_operands(&la_command_compare, &given->common, err));
+    LA_TRY(la_cli_require("compare", "base", given->base, err));
+    LA_TRY(la_cli_require("compare", "adapter", given->adapters.values[0], err));
+    LA_TRY(la_cli_require("compare", "calib", given->calib, err));
+    LA_TRY(la_cli_require("compare", "test", given->test, err));
+    if (given->json && given->format >= 0 && given->format != LA_TABLE_JSON)
+        return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
+                       formats[given->format]);
+    LA_TRY(la_output_check(given->out, err));
     la_comparison comparison;
-    LA_TRY(la_compare(&options, &comparison, err));
+    LA_TRY(la_compare(&run, &comparison, err));
     la_cli_progress_end();
-    la_status status = write_table(&comparison, (la_table_format)format, cli->out, err);
+    la_status status = write_table(&comparison, format, given->out, err);
     free(comparison.rows);
     return status;
 }
 
-static int run(const la_cli *cli) {
+static int run(const void *given) {
     la_error err = {0};
-    compare(cli, &err);
+    compare(given, &err);
     return la_cli_exit(&err);
 }
 
@@ -73,10 +160,8 @@ const la_command la_command_compare = {
     .name = "compare",
     .summary = "Laplace and its rivals on the same rows, in one table",
     .usage = "--base DIR --adapter DIR --calib FILE --test FILE [--val FILE] [OPTION]...",
-    .options = "base base-quant adapter adapter-name calib test val ood methods curvature kron "
-               "samples choices "
-               "choice-ids "
-               "template format out device threads precision seed max-length batch-tokens "
-               "text-field pair-field label-field id-field labels json quiet verbose",
+    .groups = {LA_GROUP(options, 0), LA_GROUP(la_prompt_rows, offsetof(compare_given, prompt)),
+               LA_RUN_GROUPS(compare_given)},
+    .size = sizeof(compare_given),
     .run = run,
 };

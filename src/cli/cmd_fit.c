@@ -7,48 +7,122 @@
 #include <stdlib.h>
 #include <string.h>
 
-static la_status read_prior(const char *text, la_fit_options *options, la_error *err) {
-    static const la_prior_kind named[] = {LA_PRIOR_MODULE, LA_PRIOR_GLOBAL, LA_PRIOR_LAYER,
-                                          LA_PRIOR_KIND};
-    options->prior = la_curvature_is_joint(options->curvature) ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
-    if (!text)
-        return LA_OK;
-    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
-        options->prior = named[i];
-        if (!strcmp(text, la_prior_names[named[i]]))
-            return LA_OK;
-    }
-    char *end;
-    options->prior = LA_PRIOR_FIXED;
-    options->prior_value = strtod(text, &end);
-    if (end == text || *end || !(options->prior_value > 0) || options->prior_value > 1e300)
-        return la_fail(err, LA_USAGE,
-                       "--prior \"%s\": expected module, global, layer, kind or a positive number",
-                       text);
-    return LA_OK;
-}
+typedef struct fit_given {
+    la_common common;
+    la_run_given run;
+    la_prompt_given prompt;
+    const char *base, *adapter, *data, *out, *val;
+    int curvature, kron, params, select;
+    la_number prior, noise;
+    int64_t rank;
+    bool heldout, adue, json;
+} fit_given;
 
-static la_status read_noise(const char *text, double *noise, la_error *err) {
-    char *end;
-    if (!text)
-        return LA_OK;
-    *noise = strtod(text, &end);
-    if (end == text || *end || !(*noise > 0) || *noise > 1e300)
-        return la_fail(err, LA_USAGE, "--noise \"%s\": expected a positive variance", text);
-    return LA_OK;
-}
+static const struct {
+    const char *name;
+    la_prior_kind kind;
+} priors[] = {{"module", LA_PRIOR_MODULE},
+              {"global", LA_PRIOR_GLOBAL},
+              {"layer", LA_PRIOR_LAYER},
+              {"kind", LA_PRIOR_KIND}};
+static const struct {
+    const char *name;
+    la_select_kind kind;
+} selections[] = {{"auto", LA_SELECT_AUTO},
+                  {"val", LA_SELECT_VAL},
+                  {"cross", LA_SELECT_CROSS},
+                  {"marglik", LA_SELECT_MARGLIK},
+                  {"none", LA_SELECT_NONE}};
+static const char *const full_name[] = {"full"};
 
-static la_status read_rank(const char *text, int64_t *rank, la_error *err) {
-    *rank = 0;
-    if (!text || !strcmp(text, "full"))
-        return LA_OK;
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    if (end == text || *end || value < 1 || value > 1 << 24)
-        return la_fail(err, LA_USAGE, "--rank \"%s\": expected full or a positive integer", text);
-    *rank = value;
-    return LA_OK;
-}
+static const la_option options[] = {
+    {.name = "base",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(fit_given, base),
+     .argument = "DIR",
+     .help = "folder of the Hugging Face base model"},
+    {.name = "adapter",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(fit_given, adapter),
+     .argument = "DIR",
+     .help = "folder of the adapter"},
+    {.name = "data",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(fit_given, data),
+     .argument = "FILE",
+     .help = "labelled rows that the adapter was trained on, or part of them: .jsonl, .csv, .tsv; "
+             "- is JSONL on stdin"},
+    {.name = "out",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(fit_given, out),
+     .argument = "POSTERIOR.h5",
+     .help = "the posterior file to write"},
+    {.name = "val",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(fit_given, val),
+     .argument = "FILE",
+     .help = "labelled rows that it was not trained on: they weigh prior scales and temperatures, "
+             "and the guard stands over the result"},
+    {.name = "heldout",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(fit_given, heldout),
+     .help = "the rows of --data were not trained on: curvature and choice are cross-fitted over "
+             "five parts of them"},
+    {.name = "select",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(fit_given, select),
+     LA_NAMES(selections),
+     .help = "how the prior is chosen; auto (default): by the rows there are"},
+    {.name = "prior",
+     .kind = LA_OPTION_NUMBER,
+     .offset = offsetof(fit_given, prior),
+     LA_NAMES(priors),
+     .argument = "NUMBER",
+     .help = "a precision a block (default), for all, a layer or a kind of matrix, by marginal "
+             "likelihood, or exactly this. Given, it is meant exactly: nothing else is chosen or "
+             "guarded"},
+    {.name = "curvature",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(fit_given, curvature),
+     LA_NAMES(la_curvature_names),
+     .help = "structure of the curvature (default kron)"},
+    {.name = "kron",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(fit_given, kron),
+     LA_NAMES(la_kron_names),
+     .help = "how tokens enter the factors of kron and ekfac (default expand)"},
+    {.name = "rank",
+     .kind = LA_OPTION_INTEGER,
+     .offset = offsetof(fit_given, rank),
+     LA_NAMES(full_name),
+     .argument = "K",
+     .min = 1,
+     .max = 1 << 24,
+     .help = "eigenpairs kept of each block's larger factor, or of the exact curvature (default "
+             "full); few of many are sketched"},
+    {.name = "params",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(fit_given, params),
+     .names = la_params_names,
+     .stride = sizeof *la_params_names,
+     .n_names = LA_PARAMS_LAST,
+     .help = "what is Bayesian (default lora): the adapter, its trained head too, or the head "
+             "alone; with DoRA's magnitudes or without"},
+    {.name = "noise",
+     .kind = LA_OPTION_NUMBER,
+     .offset = offsetof(fit_given, noise),
+     .argument = "VARIANCE",
+     .help = "regression: the variance of the noise; else it is chosen with the prior"},
+    {.name = "adue",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(fit_given, adue),
+     .help = "also train an error head (AdUE): every prediction gets a score `adue`, larger for "
+             "likely errors"},
+    {.name = "json",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(fit_given, json),
+     .help = "the summary as JSON on stdout"},
+};
 
 /* Every number finite or null: JSON has no NaN. */
 static json_t *summary_json(const la_fit_summary *s) {
@@ -178,56 +252,78 @@ static void print_text(const la_fit_summary *s, const char *out) {
             s->seconds_decompose, s->seconds_prior, s->seconds_select, s->seconds_save);
 }
 
-static la_status fit(const la_cli *cli, la_error *err) {
-    la_fit_options options = {.run = la_cli_run_options(cli),
-                              .base = cli->base,
-                              .adapter = cli->adapter,
-                              .data = cli->data,
-                              .out = cli->out,
-                              .choices = cli->choices,
-                              .choice_ids = cli->choice_ids,
-                              .template_path = cli->template_path};
-    LA_TRY(la_cli_no_operands(&la_command_fit, cli, err));
-    LA_TRY(la_cli_require("fit", "base", cli->base, err));
-    LA_TRY(la_cli_require("fit", "adapter", cli->adapter, err));
-    LA_TRY(la_cli_require("fit", "data", cli->data, err));
-    LA_TRY(la_cli_require("fit", "out", cli->out, err));
-    if (!strcmp(cli->out, "-"))
+/* What would have no effect is refused, where the table alone shows it. */
+static la_status check_options(const fit_given *given, la_curvature curvature, la_error *err) {
+    const char *structure = la_curvature_names[curvature];
+    bool factors = curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC;
+    if (given->kron >= 0 && !factors)
+        return la_fail(err, LA_USAGE,
+                       "--kron %s: --curvature %s has no Kronecker factors; leave --kron out, or "
+                       "take kron or ekfac",
+                       la_kron_names[given->kron], structure);
+    if (given->rank > 0 && curvature == LA_CURVATURE_DIAG)
+        return la_fail(err, LA_USAGE,
+                       "--rank %lld: --curvature diag has no eigenpairs to leave out; leave --rank "
+                       "out",
+                       (long long)given->rank);
+    if (given->params >= 0 && curvature == LA_CURVATURE_LAST_LAYER)
+        return la_fail(err, LA_USAGE,
+                       "--params %s: --curvature last-layer is of the head's last layer alone; "
+                       "leave --params out",
+                       la_params_names[given->params]);
+    if (given->common.quiet && given->run.verbose)
+        return la_fail(err, LA_USAGE, "--quiet and --verbose contradict each other; give one");
+    return LA_OK;
+}
+
+static la_status fit(const fit_given *given, la_error *err) {
+    la_fit_options run = {.run = la_cli_run_options(&given->common, &given->run),
+                          .base = given->base,
+                          .adapter = given->adapter,
+                          .data = given->data,
+                          .out = given->out,
+                          .choices = given->prompt.choices,
+                          .choice_ids = given->prompt.choice_ids,
+                          .template_path = given->prompt.template_path,
+                          .curvature = given->curvature < 0 ? LA_CURVATURE_KRON
+                                                            : (la_curvature)given->curvature,
+                          .kron = given->kron < 0 ? LA_KRON_EXPAND : (la_kron)given->kron,
+                          .params = given->params < 0 ? LA_PARAMS_LORA : (la_params)given->params,
+                          .prior_given = given->prior.given,
+                          .prior_value = given->prior.value,
+                          .val = given->val,
+                          .heldout = given->heldout,
+                          .adue = given->adue,
+                          .rank = given->rank < 0 ? 0 : given->rank,
+                          .noise = given->noise.value};
+    LA_TRY(la_cli_no_operands(&la_command_fit, &given->common, err));
+    LA_TRY(la_cli_require("fit", "base", given->base, err));
+    LA_TRY(la_cli_require("fit", "adapter", given->adapter, err));
+    LA_TRY(la_cli_require("fit", "data", given->data, err));
+    LA_TRY(la_cli_require("fit", "out", given->out, err));
+    if (!strcmp(given->out, "-"))
         return la_fail(err, LA_USAGE, "--out: a posterior is a file, not standard output");
-    int kron, params, curvature;
-    LA_TRY(la_cli_choice("curvature", cli->curvature, la_curvature_names, LA_CURVATURES, &curvature,
-                         err));
-    LA_TRY(la_cli_choice("kron", cli->kron, la_kron_names, LA_KRONS, &kron, err));
-    LA_TRY(la_cli_choice("params", cli->params, la_params_names, LA_PARAMS_LAST, &params, err));
-    options.kron = (la_kron)kron;
-    options.params = (la_params)params;
-    options.curvature = (la_curvature)curvature;
-    LA_TRY(read_prior(cli->prior, &options, err));
-    static const char *const select_names[] = {"auto", "none", "marglik", "val", "cross"};
-    int select;
-    LA_TRY(la_cli_choice("select", cli->select, select_names, 5, &select, err));
-    options.select = (la_select_kind)select;
-    options.prior_given = cli->prior != NULL;
-    options.val = cli->val;
-    options.heldout = cli->heldout;
-    options.adue = cli->adue;
-    LA_TRY(read_rank(cli->rank, &options.rank, err));
-    LA_TRY(read_noise(cli->noise, &options.noise, err));
+    LA_TRY(check_options(given, run.curvature, err));
+    run.prior = la_curvature_is_joint(run.curvature) ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
+    if (given->prior.given)
+        run.prior = given->prior.name < 0 ? LA_PRIOR_FIXED : priors[given->prior.name].kind;
+    if (given->select >= 0)
+        run.select = selections[given->select].kind;
     la_fit_summary *summary;
-    LA_TRY(la_fit(&options, &summary, err));
+    LA_TRY(la_fit(&run, &summary, err));
     la_cli_progress_end();
     la_status status = LA_OK;
-    if (cli->json)
+    if (given->json)
         status = print_json(summary, err);
-    else if (!cli->quiet)
-        print_text(summary, cli->out);
+    else if (!given->common.quiet)
+        print_text(summary, given->out);
     la_fit_summary_free(summary);
     return status;
 }
 
-static int run(const la_cli *cli) {
+static int run(const void *given) {
     la_error err = {0};
-    fit(cli, &err);
+    fit(given, &err);
     return la_cli_exit(&err);
 }
 
@@ -235,10 +331,8 @@ const la_command la_command_fit = {
     .name = "fit",
     .summary = "curvature and prior of an adapter -> posterior file",
     .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
-    .options = "base base-quant adapter adapter-name data out curvature kron prior noise select "
-               "val heldout adue rank params "
-               "choices choice-ids template device threads precision seed max-length batch-tokens "
-               "text-field pair-field label-field "
-               "id-field labels json quiet verbose",
+    .groups = {LA_GROUP(options, 0), LA_GROUP(la_prompt_rows, offsetof(fit_given, prompt)),
+               LA_RUN_GROUPS(fit_given)},
+    .size = sizeof(fit_given),
     .run = run,
 };

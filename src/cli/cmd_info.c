@@ -192,18 +192,31 @@ static la_status print(const json_t *root, bool as_json, la_error *err) {
     return fflush(stdout) ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
 }
 
-static int run(const la_cli *cli) {
+typedef struct info_given {
+    la_common common;
+    bool json;
+} info_given;
+
+static const la_option options[] = {
+    {.name = "json",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(info_given, json),
+     .help = "as one JSON object"},
+};
+
+static int run(const void *args) {
+    const info_given *given = args;
     la_error err = {0};
-    if (cli->n_operands != 1) {
+    if (given->common.n_operands != 1) {
         la_fail(&err, LA_USAGE, "info takes one path; see laplora info --help");
         return la_cli_exit(&err);
     }
     json_t *root = json_object();
-    la_log log = la_cli_log(cli);
+    la_log log = la_cli_log(&given->common);
     if (!root)
         la_fail(&err, LA_RESOURCE, "out of memory");
-    else if (describe(cli->operands[0], &log, root, &err) == LA_OK)
-        print(root, cli->json, &err);
+    else if (describe(given->common.operands[0], &log, root, &err) == LA_OK)
+        print(root, given->json, &err);
     json_decref(root);
     return la_cli_exit(&err);
 }
@@ -212,6 +225,7 @@ const la_command la_command_info = {
     .name = "info",
     .summary = "what a base, an adapter, a posterior or a prediction file is",
     .usage = "PATH [--json]",
-    .options = "json quiet",
+    .groups = {LA_GROUP(options, 0), LA_GROUP(la_common_rows, offsetof(info_given, common))},
+    .size = sizeof(info_given),
     .run = run,
 };

@@ -10,67 +10,141 @@ enum { SAMPLES = 1000, NETWORKS = 20 };
 static const char *const predictive_names[] = {"mc",     "probit",      "bridge",  "map",
                                                "scalar", "temperature", "weights", "average"};
 
-static la_status read_emit(const char *list, la_predict_job *job, la_error *err) {
-    while (list && *list) {
-        size_t length = strcspn(list, ",");
-        if (length == 6 && !strncmp(list, "logits", 6))
-            job->emit_logits = true;
-        else if (length == 3 && !strncmp(list, "cov", 3))
-            job->emit_cov = true;
-        else
-            return la_fail(err, LA_USAGE, "--emit \"%.*s\": expected logits, cov", (int)length,
-                           list);
-        list += length + (list[length] == ',');
-    }
-    return LA_OK;
-}
+enum { EMIT_LOGITS = 1, EMIT_COV = 2 };
+static const char *const emit_names[] = {"logits", "cov"};
 
-static la_status predict(const la_cli *cli, la_error *err) {
-    la_predict_job job = {.options = {.run = la_cli_run_options(cli),
-                                      .posterior = cli->posterior,
-                                      .base = cli->base,
-                                      .adapter = cli->adapter,
-                                      .samples = cli->samples,
-                                      .seed = (uint64_t)cli->seed},
-                          .data = cli->use_stdin ? "-" : cli->data,
-                          .out = cli->out,
-                          .skip_bad = cli->skip_bad,
-                          .flat = cli->flat,
-                          .lines = cli->use_stdin};
-    la_predict_summary summary;
+typedef struct predict_given {
+    la_common common;
+    la_run_given run;
+    const char *posterior, *data, *out, *base, *adapter;
     int predictive;
-    LA_TRY(la_cli_no_operands(&la_command_predict, cli, err));
-    LA_TRY(la_cli_require("predict", "posterior", cli->posterior, err));
-    if (cli->use_stdin && cli->data && strcmp(cli->data, "-"))
+    uint64_t emit;
+    int64_t samples, seed;
+    bool flat, lines, skip_bad, json;
+} predict_given;
+
+static const la_option options[] = {
+    {.name = "posterior",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(predict_given, posterior),
+     .argument = "POSTERIOR.h5",
+     .help = "posterior file written by fit"},
+    {.name = "data",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(predict_given, data),
+     .argument = "FILE",
+     .help = "rows to answer: .jsonl, .csv, .tsv; - is JSONL on stdin"},
+    {.name = "stdin",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(predict_given, lines),
+     .help = "a line in, a line out, flushed; a line is text or a JSON row"},
+    {.name = "out",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(predict_given, out),
+     .argument = "FILE",
+     .help = "where the rows go; - is stdout (default)"},
+    {.name = "base",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(predict_given, base),
+     .argument = "DIR",
+     .help = "folder of the base; default: where the posterior was fitted"},
+    {.name = "adapter",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(predict_given, adapter),
+     .argument = "DIR",
+     .help = "folder of the adapter; default: where the posterior was fitted"},
+    {.name = "predictive",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(predict_given, predictive),
+     LA_NAMES(predictive_names),
+     .help = "default: what fit's guard chose. mc, probit, scalar, bridge: how logits and "
+             "covariance become probabilities; weights samples networks; average, temperature, "
+             "map"},
+    {.name = "samples",
+     .kind = LA_OPTION_INTEGER,
+     .offset = offsetof(predict_given, samples),
+     .argument = "N",
+     .max = 100000000,
+     .absent = -1,
+     .help = "Monte Carlo draws (default 1000; networks of weights: 20); 0 is the closed form "
+             "(probit)"},
+    {.name = "seed",
+     .kind = LA_OPTION_INTEGER,
+     .offset = offsetof(predict_given, seed),
+     .argument = "N",
+     .max = INT64_MAX,
+     .absent = -1,
+     .help = "of the draws (default 0)"},
+    {.name = "emit",
+     .kind = LA_OPTION_LIST,
+     .offset = offsetof(predict_given, emit),
+     LA_NAMES(emit_names),
+     .help = "also write the MAP logits, the logit covariance"},
+    {.name = "flat",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(predict_given, flat),
+     .help = "a line for every classified token instead of one for every row"},
+    {.name = "skip-bad",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(predict_given, skip_bad),
+     .help = "a bad row becomes {\"index\":..,\"error\":\"..\"} instead of an end"},
+    {.name = "json",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(predict_given, json),
+     .help = "with --out FILE: a summary as JSON on stdout"},
+};
+
+static la_status predict(const predict_given *given, la_error *err) {
+    bool to_file = given->out && strcmp(given->out, "-"), quiet = given->common.quiet;
+    la_predict_job job = {.options = {.run = la_cli_run_options(&given->common, &given->run),
+                                      .posterior = given->posterior,
+                                      .base = given->base,
+                                      .adapter = given->adapter,
+                                      .predictive = LA_PREDICT_STORED,
+                                      .samples = given->samples,
+                                      .seed = given->seed < 0 ? 0 : (uint64_t)given->seed},
+                          .data = given->lines ? "-" : given->data,
+                          .out = given->out,
+                          .emit_logits = given->emit & EMIT_LOGITS,
+                          .emit_cov = given->emit & EMIT_COV,
+                          .skip_bad = given->skip_bad,
+                          .flat = given->flat,
+                          .lines = given->lines,
+                          .samples_given = given->samples >= 0,
+                          .seed_given = given->seed >= 0};
+    la_predict_summary summary;
+    LA_TRY(la_cli_no_operands(&la_command_predict, &given->common, err));
+    LA_TRY(la_cli_require("predict", "posterior", given->posterior, err));
+    if (given->lines && given->data && strcmp(given->data, "-"))
         return la_fail(err, LA_USAGE, "predict takes --data or --stdin, not both");
     LA_TRY(la_cli_require("predict", "data", job.data, err));
-    LA_TRY(la_cli_choice("predictive", cli->predictive, predictive_names,
-                         sizeof predictive_names / sizeof *predictive_names, &predictive, err));
-    LA_TRY(read_emit(cli->emit, &job, err));
-    job.options.predictive = cli->predictive ? (la_predictive)predictive : LA_PREDICT_STORED;
-    if (cli->samples < 0)
+    if (given->predictive >= 0)
+        job.options.predictive = (la_predictive)given->predictive;
+    if (given->samples < 0)
         job.options.samples = job.options.predictive == LA_PREDICT_WEIGHTS ? NETWORKS : SAMPLES;
+    if (given->json && !to_file)
+        la_warn(&job.options.run.log, "--json: the rows go to standard output, and are JSON; the "
+                                      "summary needs --out FILE");
     LA_TRY(la_predict_file(&job, &summary, err));
     la_cli_progress_end();
-    bool to_file = cli->out && strcmp(cli->out, "-");
     double seconds = summary.seconds_rows > 0 ? summary.seconds_rows : 1;
-    if (cli->json && to_file)
+    if (given->json && to_file)
         printf("{\"schema\":\"laplora.predict/1\",\"n_rows\":%lld,\"n_errors\":%lld,"
                "\"n_truncated\":%lld,\"seconds\":{\"load\":%.6f,\"rows\":%.6f}}\n",
                (long long)summary.n_rows, (long long)summary.n_bad, (long long)summary.n_truncated,
                summary.seconds_load, summary.seconds_rows);
-    if (!cli->quiet && !cli->use_stdin)
+    if (!quiet && !given->lines)
         fprintf(stderr, "%lld rows%s in %.2f s (%.0f rows/s), after %.2f s of loading\n",
                 (long long)summary.n_rows, summary.n_bad ? " (and bad ones)" : "",
                 summary.seconds_rows, (double)summary.n_rows / seconds, summary.seconds_load);
-    if (!cli->quiet && summary.n_bad)
+    if (!quiet && summary.n_bad)
         fprintf(stderr, "laplora: note: %lld rows could not be used\n", (long long)summary.n_bad);
     return LA_OK;
 }
 
-static int run(const la_cli *cli) {
+static int run(const void *given) {
     la_error err = {0};
-    predict(cli, &err);
+    predict(given, &err);
     return la_cli_exit(&err);
 }
 
@@ -78,9 +152,7 @@ const la_command la_command_predict = {
     .name = "predict",
     .summary = "answers with confidence from a posterior",
     .usage = "--posterior POSTERIOR.h5 --data FILE [--out FILE.jsonl] [OPTION]...",
-    .options = "posterior data out base base-quant adapter adapter-name samples predictive emit "
-               "flat stdin skip-bad device "
-               "threads precision seed max-length batch-tokens text-field pair-field label-field "
-               "id-field labels json quiet verbose",
+    .groups = {LA_GROUP(options, 0), LA_RUN_GROUPS(predict_given)},
+    .size = sizeof(predict_given),
     .run = run,
 };

@@ -5,33 +5,96 @@
 #include <string.h>
 #include <unistd.h>
 
-static la_status report(const la_cli *cli, int *gates_failed, la_error *err) {
-    if (cli->n_operands != 1)
+typedef struct report_given {
+    la_common common;
+    const char *out, *baseline;
+    la_texts max, min, max_regression;
+    int64_t min_samples;
+    int format;
+    bool json;
+} report_given;
+
+static const la_option options[] = {
+    {.name = "format",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(report_given, format),
+     LA_NAMES(la_report_formats),
+     .help = "of the report (default text)"},
+    {.name = "json",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(report_given, json),
+     .help = "as --format json"},
+    {.name = "out",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(report_given, out),
+     .argument = "FILE",
+     .help = "where the report goes; - is stdout (default)"},
+    {.name = "max",
+     .kind = LA_OPTION_REPEATED,
+     .offset = offsetof(report_given, max),
+     .argument = "METRIC=X",
+     .help = "gate: fail (exit 1) when the metric is above X"},
+    {.name = "min",
+     .kind = LA_OPTION_REPEATED,
+     .offset = offsetof(report_given, min),
+     .argument = "METRIC=X",
+     .help = "gate: fail (exit 1) when the metric is below X"},
+    {.name = "baseline",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(report_given, baseline),
+     .argument = "REPORT.json",
+     .help = "an earlier report that --max-regression compares with"},
+    {.name = "max-regression",
+     .kind = LA_OPTION_REPEATED,
+     .offset = offsetof(report_given, max_regression),
+     .argument = "METRIC=X",
+     .help = "gate: fail when worse than the baseline by more than X"},
+    {.name = "min-samples",
+     .kind = LA_OPTION_INTEGER,
+     .offset = offsetof(report_given, min_samples),
+     .argument = "N",
+     .max = INT64_MAX,
+     .absent = -1,
+     .help = "gate: fail with fewer rows"},
+};
+
+static la_status report(const report_given *given, int *gates_failed, la_error *err) {
+    if (given->common.n_operands != 1)
         return la_fail(err, LA_USAGE,
                        "report takes one prediction file; see laplora report --help");
-    bool to_terminal = (!cli->out || !strcmp(cli->out, "-")) && isatty(STDOUT_FILENO);
-    la_report_options options = {
-        .predictions = cli->operands[0],
-        .format = cli->json && !cli->format ? "json" : cli->format,
-        .out = cli->out,
-        .gates = {.max = cli->max.values,
-                  .n_max = cli->max.n,
-                  .min = cli->min.values,
-                  .n_min = cli->min.n,
-                  .max_regression = cli->max_regression.values,
-                  .n_max_regression = cli->max_regression.n,
-                  .baseline = cli->baseline,
-                  .min_samples = cli->min_samples},
+    const la_report_format *format = given->format < 0 ? NULL : &la_report_formats[given->format];
+    for (int i = 0; given->json && i < LA_REPORT_FORMATS; i++) {
+        if (strcmp(la_report_formats[i].name, "json"))
+            continue;
+        if (format && format != &la_report_formats[i])
+            return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
+                           format->name);
+        format = &la_report_formats[i];
+    }
+    bool to_terminal = (!given->out || !strcmp(given->out, "-")) && isatty(STDOUT_FILENO);
+    la_report_options run = {
+        .predictions = given->common.operands[0],
+        .format = format,
+        .out = given->out,
+        .gates = {.max = given->max.values,
+                  .n_max = given->max.n,
+                  .min = given->min.values,
+                  .n_min = given->min.n,
+                  .max_regression = given->max_regression.values,
+                  .n_max_regression = given->max_regression.n,
+                  .baseline = given->baseline,
+                  .min_samples = given->min_samples},
         .colour = to_terminal && !getenv("NO_COLOR"),
     };
-    return la_report_run(&options, gates_failed, err);
+    return la_report_run(&run, gates_failed, err);
 }
 
-static int run(const la_cli *cli) {
+static int run(const void *args) {
+    const report_given *given = args;
     la_error err = {0};
     int gates_failed = 0;
-    la_status status = report(cli, &gates_failed, &err);
-    if (status == LA_OK && gates_failed && !cli->quiet)
+    la_status status = report(given, &gates_failed, &err);
+    if (status == LA_OK && gates_failed && !given->common.quiet)
         fprintf(stderr, "laplora: note: %d gate%s failed\n", gates_failed,
                 gates_failed == 1 ? "" : "s");
     return status == LA_OK && gates_failed ? LA_GATE : la_cli_exit(&err);
@@ -41,6 +104,7 @@ const la_command la_command_report = {
     .name = "report",
     .summary = "calibration metrics of predictions, with gates for CI",
     .usage = "PREDICTIONS.jsonl [--format KIND] [--max METRIC=X]... [OPTION]...",
-    .options = "format out max min baseline max-regression min-samples json quiet",
+    .groups = {LA_GROUP(options, 0), LA_GROUP(la_common_rows, offsetof(report_given, common))},
+    .size = sizeof(report_given),
     .run = run,
 };

@@ -53,23 +53,47 @@ done:
     return status;
 }
 
-static la_status tokenize(const la_cli *cli, la_error *err) {
+typedef struct tokenize_given {
+    la_common common;
+    la_text_given text;
+    const char *base, *data, *out;
+} tokenize_given;
+
+static const la_option options[] = {
+    {.name = "base",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(tokenize_given, base),
+     .argument = "DIR",
+     .help = "folder of the Hugging Face base model"},
+    {.name = "data",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(tokenize_given, data),
+     .argument = "FILE",
+     .help = "rows with text: .jsonl, .csv, .tsv; - is JSONL on stdin"},
+    {.name = "out",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(tokenize_given, out),
+     .argument = "FILE",
+     .help = "where the ids go, a JSON row each; - is stdout (default)"},
+};
+
+static la_status tokenize(const tokenize_given *given, la_error *err) {
     la_tokenizer *tokenizer = NULL;
     la_row_reader *reader = NULL;
     la_output_file out = {0};
-    la_log log = la_cli_log(cli);
-    la_row_fields fields = {.text = cli->text_field, .pair = cli->pair_field};
-    LA_TRY(la_cli_no_operands(&la_command_tokenize, cli, err));
-    LA_TRY(la_cli_require("tokenize", "base", cli->base, err));
-    LA_TRY(la_cli_require("tokenize", "data", cli->data, err));
-    la_encode_options options = {.max_length = cli->max_length};
-    if (!options.max_length)
-        options.max_length = default_length(cli->base);
+    la_log log = la_cli_log(&given->common);
+    la_row_fields fields = {.text = given->text.text_field, .pair = given->text.pair_field};
+    LA_TRY(la_cli_no_operands(&la_command_tokenize, &given->common, err));
+    LA_TRY(la_cli_require("tokenize", "base", given->base, err));
+    LA_TRY(la_cli_require("tokenize", "data", given->data, err));
+    la_encode_options encode = {.max_length = given->text.max_length};
+    if (!encode.max_length)
+        encode.max_length = default_length(given->base);
     la_status status;
-    LA_TRY_DONE(la_tokenizer_open(cli->base, &log, &tokenizer, err));
-    LA_TRY_DONE(la_row_reader_open(cli->data, &fields, &reader, err));
-    LA_TRY_DONE(la_output_open(&out, cli->out, 1, err));
-    LA_TRY_DONE(tokenize_rows(reader, tokenizer, &options, out.stream, err));
+    LA_TRY_DONE(la_tokenizer_open(given->base, &log, &tokenizer, err));
+    LA_TRY_DONE(la_row_reader_open(given->data, &fields, &reader, err));
+    LA_TRY_DONE(la_output_open(&out, given->out, 1, err));
+    LA_TRY_DONE(tokenize_rows(reader, tokenizer, &encode, out.stream, err));
     LA_TRY_DONE(la_output_commit(&out, err));
 done:
     la_output_discard(&out);
@@ -78,9 +102,9 @@ done:
     return status;
 }
 
-static int run(const la_cli *cli) {
+static int run(const void *given) {
     la_error err = {0};
-    tokenize(cli, &err);
+    tokenize(given, &err);
     return la_cli_exit(&err);
 }
 
@@ -88,6 +112,8 @@ const la_command la_command_tokenize = {
     .name = "tokenize",
     .summary = "token ids of the rows, as fit and predict see them",
     .usage = "--base DIR --data FILE [--out FILE] [OPTION]...",
-    .options = "base data out max-length text-field pair-field quiet json",
+    .groups = {LA_GROUP(options, 0), LA_GROUP(la_text_rows, offsetof(tokenize_given, text)),
+               LA_GROUP(la_common_rows, offsetof(tokenize_given, common))},
+    .size = sizeof(tokenize_given),
     .run = run,
 };

@@ -1,65 +1,89 @@
+#include "base/memory.h"
 #include "base/threads.h"
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const la_command *const commands[] = {&la_command_fit,      &la_command_predict,
-                                             &la_command_report,   &la_command_info,
-                                             &la_command_tokenize, &la_command_compare};
-enum { N_COMMANDS = sizeof commands / sizeof *commands };
+const la_command *const la_commands[LA_COMMANDS] = {&la_command_fit,      &la_command_predict,
+                                                    &la_command_report,   &la_command_info,
+                                                    &la_command_tokenize, &la_command_compare};
 
 static void usage(FILE *stream) {
     fprintf(stream,
             "laplora %s: honest confidence for fine-tuned language models\n\n"
             "usage: laplora COMMAND [OPTION]...\n\n",
             LAPLORA_VERSION);
-    for (int i = 0; i < N_COMMANDS; i++)
-        fprintf(stream, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    for (int i = 0; i < LA_COMMANDS; i++)
+        fprintf(stream, "  %-10s %s\n", la_commands[i]->name, la_commands[i]->summary);
     fprintf(stream,
             "\nlaplora COMMAND --help tells a command's options.\n"
             "Exit codes: 0 done, 1 a gate failed, 2 usage, 3 bad input, 4 unsupported, 5 I/O or\n"
             "resources, 6 numerical, 7 posterior of another model, 130/143 interrupted.\n");
 }
 
-static int usage_error(const char *format, const char *what) {
-    la_error err = {0};
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    la_fail(&err, LA_USAGE, format, what);
-#pragma GCC diagnostic pop
-    return la_cli_exit(&err);
+/* NULL: there is no such command; err says so. */
+static const la_command *find_command(const char *name, la_error *err) {
+    const char *near = la_command_near(name);
+    for (int i = 0; i < LA_COMMANDS; i++)
+        if (!strcmp(la_commands[i]->name, name))
+            return la_commands[i];
+    if (*name == '-')
+        la_fail(err, LA_USAGE, "no command given, options follow one: \"%s\"; see laplora --help",
+                name);
+    else
+        la_fail(err, LA_USAGE, "no command \"%s\"%s%s%s; see laplora --help", name,
+                near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+    return NULL;
+}
+
+static int run_command(const la_command *command, int argc, char **argv, la_error *err) {
+    void *given = la_alloc(1, command->size, err);
+    int code = 0;
+    if (!given || la_options_parse(command, argc, argv, given, err) != LA_OK)
+        code = la_cli_exit(err);
+    else if (((la_common *)given)->help)
+        la_options_help(command, stdout);
+    else
+        code = command->run(given);
+    free(given);
+    return code;
 }
 
 static int dispatch(int argc, char **argv) {
-    if (argc < 2) {
+    la_error err = {0};
+    const char *first = argc > 1 ? argv[1] : NULL, *second = argc > 2 ? argv[2] : NULL;
+    if (!first) {
         usage(stderr);
-        return usage_error("no command given%s", "; see laplora --help");
+        la_fail(&err, LA_USAGE, "no command given; see laplora --help");
+        return la_cli_exit(&err);
     }
-    if (!strcmp(argv[1], "--version")) {
+    bool version = !strcmp(first, "--version");
+    bool help = !strcmp(first, "--help") || !strcmp(first, "-h") || !strcmp(first, "help");
+    if ((version && second) || (help && argc > 3)) {
+        la_fail(&err, LA_USAGE, "%s: \"%s\" has no meaning behind it; see laplora --help", first,
+                argv[help ? 3 : 2]);
+        return la_cli_exit(&err);
+    }
+    if (version) {
         printf("laplora %s\n", LAPLORA_VERSION);
         return 0;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+    if (help && !second) {
         usage(stdout);
         return 0;
     }
-    for (int i = 0; i < N_COMMANDS; i++) {
-        if (strcmp(commands[i]->name, argv[1]))
-            continue;
-        la_cli cli;
-        la_error err = {0};
-        if (la_cli_parse(commands[i], argc - 1, argv + 1, &cli, &err) != LA_OK)
-            return la_cli_exit(&err);
-        if (cli.help) {
-            la_cli_help(commands[i], stdout);
-            return 0;
-        }
-        return commands[i]->run(&cli);
+    const la_command *command = find_command(help ? second : first, &err);
+    if (!command)
+        return la_cli_exit(&err);
+    if (help) {
+        la_options_help(command, stdout);
+        return 0;
     }
-    return usage_error("no command \"%s\"; see laplora --help", argv[1]);
+    return run_command(command, argc - 1, argv + 1, &err);
 }
 
 /* A file that we open must never get the number of a standard stream that our caller closed. */

@@ -1,219 +1,331 @@
 #include "cli/options.h"
+#include "base/list.h"
+#include "base/names.h"
+#include "base/numbers.h"
+#include "cli/cli.h"
 
-#include <errno.h>
-#include <getopt.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum option_kind { FLAG, TEXT, NUMBER, NUMBER_OR_AUTO, REPEATED } option_kind;
+enum { NAMES_TEXT = 256, LEFT = 30, WIDTH = 100 };
 
-typedef struct option_row {
-    const char *name;
-    option_kind kind;
-    size_t offset;
-    int64_t min, max; /* of a NUMBER */
-    const char *argument, *help;
-} option_row;
-
-#define AT(field) offsetof(la_cli, field)
-#define BIG INT64_MAX
-
-static const option_row rows[] = {
-    {"base", TEXT, AT(base), 0, 0, "DIR", "folder of the Hugging Face base model"},
-    {"base-quant", TEXT, AT(base_quant), 0, 0, "KIND",
-     "pack a plain base's linear layers: nf4, nf4-double, fp4, fp4-double, int8; none"},
-    {"adapter", REPEATED, AT(adapters), 0, 0, "DIR",
-     "folder of the PEFT adapter; compare: several are an ensemble"},
-    {"adapter-name", TEXT, AT(adapter_name), 0, 0, "NAME[,NAME]",
-     "which adapter, where the folder holds several; or several at once"},
-    {"data", TEXT, AT(data), 0, 0, "FILE", "rows: .jsonl, .csv, .tsv; - is JSONL on stdin"},
-    {"calib", TEXT, AT(calib), 0, 0, "FILE", "labelled rows that the curvature is of"},
-    {"test", TEXT, AT(test), 0, 0, "FILE", "labelled rows that the table is of"},
-    {"ood", TEXT, AT(ood), 0, 0, "FILE", "rows of other data, to be told from those of --test"},
-    {"methods", TEXT, AT(methods), 0, 0, "LIST",
-     "map,temperature,kron,...; default: all but the slow"},
-    {"out", TEXT, AT(out), 0, 0, "FILE", "where to write; - is stdout"},
-    {"posterior", TEXT, AT(posterior), 0, 0, "FILE", "posterior file written by fit"},
-    {"curvature", TEXT, AT(curvature), 0, 0, "KIND",
-     "kron (default), ekfac, diag, exact, last-layer"},
-    {"kron", TEXT, AT(kron), 0, 0, "KIND", "expand (default) or reduce"},
-    {"prior", TEXT, AT(prior), 0, 0, "KIND", "module (default), global, layer, kind, or a number"},
-    {"noise", TEXT, AT(noise), 0, 0, "VARIANCE",
-     "regression: of the noise; default: by marginal likelihood"},
-    {"select", TEXT, AT(select), 0, 0, "KIND",
-     "val, cross, marglik or none; default: by the rows there are"},
-    {"val", TEXT, AT(val), 0, 0, "FILE",
-     "held-out labelled rows that choose scale and temperature"},
-    {"heldout", FLAG, AT(heldout), 0, 0, NULL, "the rows of --data were not trained on"},
-    {"adue", FLAG, AT(adue), 0, 0, NULL,
-     "train an error head too: predict then scores how likely each answer is wrong"},
-    {"rank", TEXT, AT(rank), 0, 0, "K", "full (default), or eigenpairs kept of large factors"},
-    {"params", TEXT, AT(params), 0, 0, "KIND",
-     "lora (default), lora+head, head, lora+magnitude, lora+magnitude+head"},
-    {"choices", TEXT, AT(choices), 0, 0, "A,B,..", "answer tokens of a causal LM, as text"},
-    {"choice-ids", TEXT, AT(choice_ids), 0, 0, "N,N,..", "answer tokens of a causal LM, as ids"},
-    {"template", TEXT, AT(template_path), 0, 0, "FILE", "prompt with {field} placeholders"},
-    {"samples", NUMBER, AT(samples), 0, 100000000, "N",
-     "Monte Carlo samples (default 1000; networks of weights: 20); 0: closed form only, as a "
-     "regression always is"},
-    {"predictive", TEXT, AT(predictive), 0, 0, "KIND",
-     "what fit chose (default), mc, probit, scalar, bridge, weights, temperature, map, average"},
-    {"emit", TEXT, AT(emit), 0, 0, "LIST", "also write logits, cov"},
-    {"stdin", FLAG, AT(use_stdin), 0, 0, NULL, "a line in, a line out, flushed"},
-    {"flat", FLAG, AT(flat), 0, 0, NULL, "a line a classified token, not one a row"},
-    {"skip-bad", FLAG, AT(skip_bad), 0, 0, NULL, "write an error for a bad row and go on"},
-    {"format", TEXT, AT(format), 0, 0, "KIND", "text (default), json, markdown, html, junit"},
-    {"max", REPEATED, AT(max), 0, 0, "METRIC=X", "fail (exit 1) when the metric is above X"},
-    {"min", REPEATED, AT(min), 0, 0, "METRIC=X", "fail (exit 1) when the metric is below X"},
-    {"baseline", TEXT, AT(baseline), 0, 0, "FILE", "an earlier report (json) to compare with"},
-    {"max-regression", REPEATED, AT(max_regression), 0, 0, "METRIC=X",
-     "fail when worse than the baseline by more than X"},
-    {"min-samples", NUMBER, AT(min_samples), 0, BIG, "N", "fail with fewer rows"},
-    {"device", TEXT, AT(device), 0, 0, "NAME", "auto (default), cpu, cuda, cuda:0,1"},
-    {"threads", NUMBER, AT(threads), 1, 4096, "N", "default: the CPUs this process may use"},
-    {"precision", TEXT, AT(precision), 0, 0, "NAME", "f32 (default); on CUDA also tf32, bf16"},
-    {"seed", NUMBER, AT(seed), 0, BIG, "N", "of the Monte Carlo draw (default 0)"},
-    {"max-length", NUMBER, AT(max_length), 1, INT32_MAX, "N", "tokens a text is truncated to"},
-    {"batch-tokens", NUMBER_OR_AUTO, AT(batch_tokens), 1, 1 << 24, "N",
-     "tokens run together; auto: as many as the free memory holds"},
-    {"text-field", TEXT, AT(text_field), 0, 0, "NAME", "field with the text"},
-    {"pair-field", TEXT, AT(pair_field), 0, 0, "NAME", "field with the second text"},
-    {"label-field", TEXT, AT(label_field), 0, 0, "NAME", "field with the label"},
-    {"id-field", TEXT, AT(id_field), 0, 0, "NAME", "field with the id"},
-    {"labels", TEXT, AT(labels), 0, 0, "NAME,..", "names of the classes, in class order"},
-    {"json", FLAG, AT(json), 0, 0, NULL, "machine-readable result on stdout"},
-    {"quiet", FLAG, AT(quiet), 0, 0, NULL, "no progress, no notes"},
-    {"verbose", FLAG, AT(verbose), 0, 0, NULL, "tell where the time went"},
-    {"help", FLAG, AT(help), 0, 0, NULL, "this text"},
-};
-
-enum { N_ROWS = sizeof rows / sizeof *rows };
-
-/* Whether the blank-separated list holds the name. --help is everywhere. */
-static bool takes(const la_command *command, const char *name) {
-    size_t length = strlen(name);
-    if (!strcmp(name, "help"))
-        return true;
-    for (const char *at = command->options; (at = strstr(at, name)); at += length) {
-        bool begins = at == command->options || at[-1] == ' ';
-        if (begins && (at[length] == ' ' || !at[length]))
-            return true;
-    }
-    return false;
+const char *la_option_name(const la_option *option, int place) {
+    const char *at = (const char *)option->names + (size_t)place * option->stride;
+    return *(const char *const *)(const void *)at;
 }
 
-static la_status store(const option_row *row, const char *value, la_cli *cli, la_error *err) {
-    char *field = (char *)cli + row->offset;
-    switch (row->kind) {
-    case FLAG:
-        *(bool *)(void *)field = true;
+/* "kron, ekfac, diag" */
+static void list_names(const la_option *option, const char *between, char out[NAMES_TEXT]) {
+    size_t used = 0;
+    *out = 0;
+    for (int i = 0; i < option->n_names && used < NAMES_TEXT; i++)
+        used += (size_t)snprintf(out + used, NAMES_TEXT - used, "%s%s", i ? between : "",
+                                 la_option_name(option, i));
+}
+
+const la_option *la_option_at(const la_command *command, int number, size_t *place) {
+    for (int g = 0; g < LA_GROUPS_MAX; g++) {
+        const la_option_group *group = &command->groups[g];
+        if (number < group->n) {
+            *place = group->at + group->rows[number].offset;
+            return &group->rows[number];
+        }
+        number -= group->n;
+    }
+    return NULL;
+}
+
+/* ---- which option is meant ---- */
+
+/* The number of the option; -1: the command has none of that name. */
+static int find(const la_command *command, const char *name, size_t length) {
+    const la_option *option;
+    size_t place;
+    for (int i = 0; (option = la_option_at(command, i, &place)); i++)
+        if (strlen(option->name) == length && !strncmp(option->name, name, length))
+            return i;
+    return -1;
+}
+
+/* Whether one begins like the other, or few letters are wrong. */
+static bool is_near(const char *typed, const char *name, size_t *distance) {
+    size_t length = strlen(typed), most = length < 4 ? 1 : length < 8 ? 2 : 3;
+    *distance = la_edit_distance(typed, name);
+    if (length > 1 && !strncmp(typed, name, length))
+        *distance = 1;
+    return *distance <= most;
+}
+
+const char *la_command_near(const char *typed) {
+    const char *best = NULL;
+    for (size_t i = 0, least = SIZE_MAX, distance; i < LA_COMMANDS; i++)
+        if (is_near(typed, la_commands[i]->name, &distance) && distance < least) {
+            least = distance;
+            best = la_commands[i]->name;
+        }
+    return best;
+}
+
+/* "compare and predict": the commands that take the option; "" if none does. */
+static void list_takers(const char *name, char out[NAMES_TEXT]) {
+    const char *takers[LA_COMMANDS];
+    size_t used = 0;
+    int n = 0;
+    *out = 0;
+    for (int i = 0; i < LA_COMMANDS; i++)
+        if (find(la_commands[i], name, strlen(name)) >= 0)
+            takers[n++] = la_commands[i]->name;
+    for (int i = 0; i < n; i++)
+        used += (size_t)snprintf(out + used, NAMES_TEXT - used, "%s%s",
+                                 !i          ? ""
+                                 : i < n - 1 ? ", "
+                                             : " and ",
+                                 takers[i]);
+}
+
+static la_status unknown(const la_command *command, const char *text, la_error *err) {
+    char name[64], takers[NAMES_TEXT];
+    const char *best = NULL;
+    const la_option *option;
+    size_t least = SIZE_MAX, distance, place;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "="), text);
+    const char *bare = name + strspn(name, "-");
+    for (int i = 0; (option = la_option_at(command, i, &place)); i++)
+        if (is_near(bare, option->name, &distance) && distance < least) {
+            least = distance;
+            best = option->name;
+        }
+    list_takers(bare, takers);
+    if (!strncmp(name, "--", 2) && *takers)
+        return la_fail(err, LA_USAGE, "%s takes no option %s, it is of %s; see laplora %s --help",
+                       command->name, name, takers, command->name);
+    return la_fail(err, LA_USAGE, "%s takes no option %s%s%s%s; see laplora %s --help",
+                   command->name, name, best ? ", did you mean --" : "", best ? best : "",
+                   best ? "?" : "", command->name);
+}
+
+/* ---- values ---- */
+
+static int find_name(const la_option *option, const char *value) {
+    for (int i = 0; i < option->n_names; i++)
+        if (!strcmp(la_option_name(option, i), value))
+            return i;
+    return -1;
+}
+
+static la_status store_integer(const la_option *option, const char *value, int64_t *to,
+                               la_error *err) {
+    char names[NAMES_TEXT], range[64];
+    list_names(option, ", ", names);
+    if (find_name(option, value) >= 0) {
+        *to = -1;
         return LA_OK;
-    case TEXT:
-        *(const char **)(void *)field = value;
+    }
+    if (la_integer_parse(value, to) && *to >= option->min && *to <= option->max)
         return LA_OK;
-    case REPEATED: {
-        la_texts *list = (la_texts *)(void *)field;
+    snprintf(range, sizeof range, "from %lld to %lld", (long long)option->min,
+             (long long)option->max);
+    if (option->max == INT64_MAX)
+        snprintf(range, sizeof range, "of at least %lld", (long long)option->min);
+    return la_fail(err, LA_USAGE, "--%s \"%s\": expected %s%san integer %s", option->name, value,
+                   names, *names ? " or " : "", range);
+}
+
+static la_status store_number(const la_option *option, const char *value, la_number *to,
+                              la_error *err) {
+    char names[NAMES_TEXT];
+    list_names(option, ", ", names);
+    *to = (la_number){.given = true, .name = find_name(option, value)};
+    if (to->name >= 0 || (la_number_parse(value, &to->value) && to->value > 0))
+        return LA_OK;
+    return la_fail(err, LA_USAGE, "--%s \"%s\": expected %s%sa positive number", option->name,
+                   value, names, *names ? " or " : "");
+}
+
+static la_status store_list(const la_option *option, const char *value, uint64_t *to,
+                            la_error *err) {
+    char names[NAMES_TEXT], title[64];
+    la_list list;
+    snprintf(title, sizeof title, "--%s", option->name);
+    list_names(option, ", ", names);
+    LA_TRY(la_list_parse(title, value, &list, err));
+    *to = 0;
+    for (size_t i = 0; i < list.n && err->status == LA_OK; i++) {
+        int place = find_name(option, list.items[i]);
+        if (place < 0)
+            la_fail(err, LA_USAGE, "--%s \"%s\": expected some of %s", option->name, list.items[i],
+                    names);
+        else
+            *to |= (uint64_t)1 << place;
+    }
+    la_list_free(&list);
+    return err->status;
+}
+
+static la_status store(const la_option *option, const char *value, void *to, la_error *err) {
+    char names[NAMES_TEXT];
+    switch (option->kind) {
+    case LA_OPTION_FLAG:
+        *(bool *)to = true;
+        return LA_OK;
+    case LA_OPTION_TEXT:
+        *(const char **)to = value;
+        return LA_OK;
+    case LA_OPTION_REPEATED: {
+        la_texts *list = to;
         if (list->n == LA_REPEATS_MAX)
-            return la_fail(err, LA_USAGE, "--%s is given more than %d times", row->name,
+            return la_fail(err, LA_USAGE, "--%s is given more than %d times", option->name,
                            LA_REPEATS_MAX);
         list->values[list->n++] = value;
         return LA_OK;
     }
-    case NUMBER_OR_AUTO:
-        if (!strcmp(value, "auto")) {
-            *(int64_t *)(void *)field = -1;
+    case LA_OPTION_INTEGER:
+        return store_integer(option, value, to, err);
+    case LA_OPTION_NUMBER:
+        return store_number(option, value, to, err);
+    case LA_OPTION_LIST:
+        return store_list(option, value, to, err);
+    case LA_OPTION_CHOICE:
+        *(int *)to = find_name(option, value);
+        if (*(int *)to >= 0)
             return LA_OK;
-        }
-        /* fall through */
-    case NUMBER: {
-        char *end;
-        errno = 0;
-        long long number = strtoll(value, &end, 10);
-        if (errno || end == value || *end || number < row->min || number > row->max) {
-            if (row->max == BIG)
-                return la_fail(err, LA_USAGE, "--%s \"%s\": expected an integer of at least %lld",
-                               row->name, value, (long long)row->min);
-            return la_fail(err, LA_USAGE, "--%s \"%s\": expected an integer from %lld to %lld",
-                           row->name, value, (long long)row->min, (long long)row->max);
-        }
-        *(int64_t *)(void *)field = number;
-        return LA_OK;
-    }
+        list_names(option, ", ", names);
+        return la_fail(err, LA_USAGE, "--%s \"%s\": expected one of %s", option->name, value,
+                       names);
     }
     return LA_OK;
 }
 
-la_status la_cli_parse(const la_command *command, int argc, char **argv, la_cli *cli,
-                       la_error *err) {
-    struct option list[N_ROWS + 1] = {{0}};
-    int n = 0, numbers[N_ROWS], which;
-    *cli = (la_cli){.samples = -1, .min_samples = -1};
-    for (int i = 0; i < N_ROWS; i++) {
-        if (!takes(command, rows[i].name))
-            continue;
-        numbers[n] = i;
-        list[n++] = (struct option){
-            rows[i].name, rows[i].kind == FLAG ? no_argument : required_argument, NULL, 0};
+static void clear(const la_command *command, void *given) {
+    const la_option *option;
+    size_t place;
+    memset(given, 0, command->size);
+    for (int i = 0; (option = la_option_at(command, i, &place)); i++) {
+        void *to = (char *)given + place;
+        if (option->kind == LA_OPTION_CHOICE)
+            *(int *)to = -1;
+        if (option->kind == LA_OPTION_INTEGER)
+            *(int64_t *)to = option->absent;
     }
-    opterr = 0;
-    optind = 1;
-    /* '-': operands anywhere among the options; ':' tells a missing argument from an unknown option
-     */
-    for (int c; (c = getopt_long(argc, argv, "-:h", list, &which)) != -1;) {
-        if (c == 1) {
-            if (cli->n_operands == (int)(sizeof cli->operands / sizeof *cli->operands))
-                return la_fail(err, LA_USAGE, "too many operands, at \"%s\"", optarg);
-            cli->operands[cli->n_operands++] = optarg;
-        } else if (c == 'h') {
-            cli->help = true;
-        } else if (c == ':') {
-            return la_fail(err, LA_USAGE, "%s needs a value", argv[optind - 1]);
-        } else if (c) {
-            return la_fail(err, LA_USAGE, "%s takes no option %s; see laplora %s --help",
-                           command->name, argv[optind - 1], command->name);
-        } else {
-            LA_TRY(store(&rows[numbers[which]], optarg, cli, err));
-        }
-    }
-    for (; optind < argc; optind++) {
-        if (cli->n_operands == (int)(sizeof cli->operands / sizeof *cli->operands))
-            return la_fail(err, LA_USAGE, "too many operands, at \"%s\"", argv[optind]);
-        cli->operands[cli->n_operands++] = argv[optind];
-    }
-    if (cli->adapters.n)
-        cli->adapter = cli->adapters.values[cli->adapters.n - 1];
+}
+
+/* ---- the command line ---- */
+
+typedef struct parsing {
+    const la_command *command;
+    int argc, at; /* the argument looked at */
+    char **argv;
+    void *given;
+    bool seen[LA_OPTIONS_MAX];
+} parsing;
+
+static la_status take_operand(parsing *p, la_error *err) {
+    la_common *common = p->given;
+    if (common->n_operands == LA_OPERANDS_MAX)
+        return la_fail(err, LA_USAGE, "too many operands, at \"%s\"", p->argv[p->at]);
+    common->operands[common->n_operands++] = p->argv[p->at];
     return LA_OK;
 }
 
-void la_cli_help(const la_command *command, FILE *stream) {
+/* The value behind '=', or the argument that follows. */
+static la_status take_value(parsing *p, const la_option *option, const char *equals,
+                            const char **value, la_error *err) {
+    const char *next = p->at + 1 < p->argc ? p->argv[p->at + 1] : NULL;
+    *value = equals ? equals + 1 : next;
+    if (!*value)
+        return la_fail(err, LA_USAGE, "--%s needs a value: %s", option->name, option->help);
+    if (!equals && !strncmp(next, "--", 2))
+        return la_fail(err, LA_USAGE,
+                       "--%s needs a value, and \"%s\" that follows looks like an option; write "
+                       "--%s=%s if it is the value",
+                       option->name, next, option->name, next);
+    p->at += !equals;
+    if (!**value)
+        return la_fail(err, LA_USAGE,
+                       "--%s \"\": the value is empty; leave the option out, or "
+                       "give %s",
+                       option->name, option->argument ? option->argument : "a name");
+    return LA_OK;
+}
+
+static la_status take_option(parsing *p, la_error *err) {
+    const char *text = p->argv[p->at], *equals = strchr(text, '='), *value = NULL;
+    size_t length = equals ? (size_t)(equals - text) : strlen(text), place;
+    bool is_long = length > 2 && text[1] == '-';
+    int number = !strcmp(text, "-h") ? find(p->command, "help", 4)
+                 : is_long           ? find(p->command, text + 2, length - 2)
+                                     : -1;
+    if (number < 0)
+        return unknown(p->command, text, err);
+    const la_option *option = la_option_at(p->command, number, &place);
+    void *to = (char *)p->given + place;
+    if (option->kind == LA_OPTION_FLAG && equals)
+        return la_fail(err, LA_USAGE, "--%s takes no value, found \"%s\"", option->name,
+                       equals + 1);
+    if (option->kind == LA_OPTION_FLAG)
+        return store(option, NULL, to, err);
+    LA_TRY(take_value(p, option, equals, &value, err));
+    if (p->seen[number] && option->kind != LA_OPTION_REPEATED)
+        return la_fail(err, LA_USAGE,
+                       "--%s is given twice, the second time with \"%s\"; it has one value",
+                       option->name, value);
+    p->seen[number] = true;
+    return store(option, value, to, err);
+}
+
+la_status la_options_parse(const la_command *command, int argc, char **argv, void *given,
+                           la_error *err) {
+    parsing p = {.command = command, .argc = argc, .argv = argv, .given = given};
+    bool ended = false;
+    clear(command, given);
+    for (p.at = 1; p.at < argc; p.at++) {
+        const char *text = argv[p.at];
+        if (!ended && !strcmp(text, "--"))
+            ended = true;
+        else if (ended || *text != '-' || !text[1])
+            LA_TRY(take_operand(&p, err));
+        else
+            LA_TRY(take_option(&p, err));
+    }
+    return LA_OK;
+}
+
+/* ---- help ---- */
+
+/* The words of the text, in lines that end before WIDTH; it begins at column LEFT. */
+static void print_wrapped(const char *text, FILE *stream) {
+    int column = LEFT;
+    for (const char *word = text; *word;) {
+        int length = (int)strcspn(word, " ");
+        if (column > LEFT && column + 1 + length > WIDTH) {
+            fprintf(stream, "\n%*s", LEFT, "");
+            column = LEFT;
+        }
+        column += fprintf(stream, "%s%.*s", column > LEFT ? " " : "", length, word);
+        word += length + (word[length] == ' ');
+    }
+    fputc('\n', stream);
+}
+
+static void print_option(const la_option *option, FILE *stream) {
+    char left[NAMES_TEXT + 64], names[NAMES_TEXT];
+    list_names(option, option->kind == LA_OPTION_LIST ? "," : "|", names);
+    const char *argument = option->argument ? option->argument : "";
+    snprintf(left, sizeof left, "--%s%s%s%s%s", option->name, *names || *argument ? " " : "", names,
+             *names && *argument ? "|" : "", argument);
+    int used = fprintf(stream, "  %s", left);
+    if (used + 2 > LEFT)
+        fprintf(stream, "\n%*s", LEFT, "");
+    else
+        fprintf(stream, "%*s", LEFT - used, "");
+    print_wrapped(option->help, stream);
+}
+
+void la_options_help(const la_command *command, FILE *stream) {
+    const la_option *option;
+    size_t place;
     fprintf(stream, "laplora %s: %s\n\nusage: laplora %s %s\n\n", command->name, command->summary,
             command->name, command->usage);
-    for (int i = 0; i < N_ROWS; i++) {
-        if (!takes(command, rows[i].name))
-            continue;
-        char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
-                 rows[i].argument ? rows[i].argument : "");
-        fprintf(stream, "  %-27s %s\n", left, rows[i].help);
-    }
-}
-
-la_status la_cli_choice(const char *option, const char *value, const char *const *names, int n,
-                        int *out, la_error *err) {
-    char known[256];
-    size_t used = 0;
-    *out = 0;
-    if (!value)
-        return LA_OK;
-    for (int i = 0; i < n; i++) {
-        if (!strcmp(names[i], value)) {
-            *out = i;
-            return LA_OK;
-        }
-        if (used < sizeof known)
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                     names[i]);
-    }
-    return la_fail(err, LA_USAGE, "--%s \"%s\": expected one of %s", option, value, known);
+    for (int i = 0; (option = la_option_at(command, i, &place)); i++)
+        print_option(option, stream);
 }

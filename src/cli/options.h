@@ -1,55 +1,87 @@
-/* The option table: every option has one name, one meaning and one line of help, whatever command
- * takes it. */
+/* Options as rows of a table: a command has an array of them and a struct of its own that their values
+ * go to. The parser, the command's help and the README's table (make docs) follow from the rows. */
 #ifndef LA_CLI_OPTIONS_H
 #define LA_CLI_OPTIONS_H
 
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-enum { LA_REPEATS_MAX = 64 };
+enum { LA_REPEATS_MAX = 64, LA_OPERANDS_MAX = 8, LA_OPTIONS_MAX = 64, LA_GROUPS_MAX = 5 };
 
-/* A repeatable option's values. */
+typedef enum la_option_kind {
+    LA_OPTION_FLAG,    /* bool; may be repeated */
+    LA_OPTION_TEXT,    /* const char *, never empty; NULL: not given */
+    LA_OPTION_INTEGER, /* int64_t from min to max; a name is -1 */
+    LA_OPTION_NUMBER,  /* la_number, positive or a name */
+    LA_OPTION_CHOICE,  /* int, the place of a name among them; -1: not given */
+    LA_OPTION_LIST,    /* uint64_t, a bit for each name's place; 0: not given */
+    LA_OPTION_REPEATED /* la_texts: as often as wanted */
+} la_option_kind;
+
 typedef struct la_texts {
     const char *values[LA_REPEATS_MAX];
     int n;
 } la_texts;
 
-/* All options of all commands; texts point into argv. Numbers not given are -1 where 0 has a
- * meaning. */
-typedef struct la_cli {
-    const char *base, *adapter, *data, *out, *posterior;
-    const char *base_quant, *adapter_name;
-    const char *device, *precision, *text_field, *pair_field, *label_field, *id_field, *labels;
-    la_texts adapters; /* adapter is the last of them */
-    const char *calib, *test, *ood, *methods;
-    const char *select, *val;
-    bool heldout, adue;
-    const char *curvature, *kron, *prior, *noise, *rank, *params, *choices, *choice_ids,
-        *template_path;
-    const char *predictive, *emit, *format, *baseline;
-    int64_t threads, max_length, batch_tokens, samples, seed, min_samples;
-    bool json, quiet, verbose, use_stdin, skip_bad, flat, help;
-    la_texts max, min, max_regression;
-    const char *operands[8];
+typedef struct la_number {
+    bool given;
+    int name; /* its place among the names; -1: it is the value */
+    double value;
+} la_number;
+
+typedef struct la_option {
+    const char *name;
+    la_option_kind kind;
+    size_t offset; /* of the value, in the command's struct or a part of it */
+    const char *argument, *help;
+    int64_t min, max;
+    int64_t absent; /* value of an integer that is not given */
+    /* the names that the value may be: [n_names] places, stride bytes apart, of const char * */
+    const void *names;
+    size_t stride;
+    int n_names;
+} la_option;
+
+/* The names of an array of names, or of an array of structs whose first member is one. */
+#define LA_NAMES(table)                                                                            \
+    .names = (table), .stride = sizeof *(table), .n_names = (int)(sizeof(table) / sizeof *(table))
+
+/* Rows whose offsets are within a struct that is a part of the command's. */
+typedef struct la_option_group {
+    const la_option *rows;
+    int n;
+    size_t at; /* of that part */
+} la_option_group;
+
+#define LA_GROUP(table, place)                                                                     \
+    { (table), (int)(sizeof(table) / sizeof *(table)), (place) }
+
+/* What every command takes; the first member of its struct. */
+typedef struct la_common {
+    bool help, quiet;
+    const char *operands[LA_OPERANDS_MAX];
     int n_operands;
-} la_cli;
+} la_common;
 
 typedef struct la_command {
     const char *name, *summary, *usage;
-    const char *options; /* names, separated by blanks */
-    int (*run)(const la_cli *cli);
+    la_option_group groups[LA_GROUPS_MAX]; /* its own rows first; the rest is zero */
+    size_t size;                           /* bytes of the struct */
+    int (*run)(const void *given);
 } la_command;
 
-/* Parses argv[1..] of a command. LA_USAGE names the option and what was expected. */
-la_status la_cli_parse(const la_command *command, int argc, char **argv, la_cli *cli,
-                       la_error *err);
-void la_cli_help(const la_command *command, FILE *stream);
+/* A command's option by number, and the place of its value in the command's struct; NULL: no more. */
+const la_option *la_option_at(const la_command *command, int number, size_t *place);
 
-/* Index of value among names[n]; LA_USAGE when it is none of them. value NULL: index 0. */
-la_status la_cli_choice(const char *option, const char *value, const char *const *names, int n,
-                        int *out, la_error *err);
+/* Parses argv[1..] of a command into its struct. LA_USAGE names the option and what was expected. */
+la_status la_options_parse(const la_command *command, int argc, char **argv, void *given,
+                           la_error *err);
+void la_options_help(const la_command *command, FILE *stream);
+/* The name at a place of an option's names. */
+const char *la_option_name(const la_option *option, int place);
 
 #endif

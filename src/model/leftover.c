@@ -1,28 +1,10 @@
 #include "model/leftover.h"
+#include "base/names.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 512 };
-
-static size_t edit_distance(const char *a, const char *b) {
-    enum { MOST = 256 };
-    size_t row[MOST + 1], n = strlen(b) < MOST ? strlen(b) : MOST;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        size_t corner = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            size_t up = row[j + 1], best = corner + (a[i] != b[j]);
-            best = up + 1 < best ? up + 1 : best;
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            corner = up;
-            row[j + 1] = best;
-        }
-    }
-    return row[n];
-}
 
 /* The module of the architecture whose name is nearest to a stray key. */
 static void nearest_module(const la_model *model, const char *key, char *out, size_t size) {
@@ -39,7 +21,7 @@ static void nearest_module(const la_model *model, const char *key, char *out, si
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
             snprintf(name, sizeof name, pattern, (long long)i);
 #pragma GCC diagnostic pop
-            size_t distance = edit_distance(key, name);
+            size_t distance = la_edit_distance(key, name);
             if (distance < best) {
                 best = distance;
                 snprintf(out, size, "%s", name);

@@ -1,5 +1,6 @@
 #include "output/gates.h"
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "input/json.h"
 #include "output/regression_metrics.h"
 
@@ -35,7 +36,7 @@ static la_status unknown_metric(const char *option, const char *text, int length
 
 static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate, la_error *err) {
     const char *equals = strchr(text, '=');
-    char name[32], *end;
+    char name[32];
     if (!equals || equals == text)
         return la_fail(err, LA_USAGE, "%s %s: expected METRIC=NUMBER", option_names[kind], text);
     int length = (int)(equals - text);
@@ -47,9 +48,7 @@ static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate,
     }
     if (!gate->info)
         return unknown_metric(option_names[kind], text, length, err);
-    gate->bound = strtod(equals + 1, &end);
-    /* strtod would also take leading blanks, nan and inf */
-    if (!equals[1] || *end || strchr(" \t\n\v\f\r", equals[1]) || !isfinite(gate->bound))
+    if (!la_number_parse(equals + 1, &gate->bound))
         return la_fail(err, LA_USAGE, "%s %s: \"%s\" is no finite number, expected METRIC=NUMBER",
                        option_names[kind], text, equals + 1);
     return LA_OK;

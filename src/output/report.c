@@ -6,23 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const la_report_format la_report_formats[] = {
+const la_report_format la_report_formats[LA_REPORT_FORMATS] = {
     {"text", la_report_text}, {"json", la_report_json},   {"markdown", la_report_markdown},
-    {"html", la_report_html}, {"junit", la_report_junit}, {NULL, NULL},
+    {"html", la_report_html}, {"junit", la_report_junit},
 };
-
-const la_report_format *la_report_format_find(const char *name, la_error *err) {
-    char known[128] = "";
-    size_t used = 0;
-    const la_report_format *format = la_report_formats;
-    for (; name && format->name && strcmp(format->name, name); format++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
-                                 format->name);
-    if (format->name)
-        return format;
-    la_fail(err, LA_USAGE, "--format \"%s\": expected one of %s", name, known);
-    return NULL;
-}
 
 /* The kind up to its first '-', with a capital: "laplace-mc" is "Laplace". */
 static void make_title(const char *kind, char title[LA_REPORT_TITLE]) {

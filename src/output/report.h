@@ -44,10 +44,9 @@ typedef struct la_report_format {
                        la_error *err);
 } la_report_format;
 
-extern const la_report_format la_report_formats[];
-
-/* NULL: text. NULL, and LA_USAGE in err, when there is no such format. */
-const la_report_format *la_report_format_find(const char *name, la_error *err);
+enum { LA_REPORT_FORMATS = 5 };
+/* text first, which is the default */
+extern const la_report_format la_report_formats[LA_REPORT_FORMATS];
 
 /* ---- for the forms ---- */
 

@@ -35,6 +35,7 @@ typedef struct comparing {
     la_session session;
     la_template *prompt;
     la_form forms[FORMS_MOST];
+    la_compare_method form_methods[FORMS_MOST];
     int n_forms, guarded; /* the form the guard stands over; -1: it was not asked for */
     la_row_set calib, val, test, ood;
     la_evaluation on_calib, on_val, on_test, on_ood;
@@ -67,44 +68,23 @@ static void close_comparing(comparing *c) {
 
 /* ---- which methods ---- */
 
-static const char *const method_names[] = {
+const char *const la_compare_methods[LA_COMPARE_METHODS] = {
     "map",   "temperature", "vector",   "kron",   "ekfac",   "diag",        "last-layer", "exact",
     "guard", "tfb",         "ensemble", "energy", "entropy", "mahalanobis", "adue"};
-enum { N_METHODS = sizeof method_names / sizeof *method_names };
+static const la_compare_method methods_of[LA_CURVATURES] = {[LA_CURVATURE_KRON] = LA_COMPARE_KRON,
+                                                            [LA_CURVATURE_EKFAC] = LA_COMPARE_EKFAC,
+                                                            [LA_CURVATURE_DIAG] = LA_COMPARE_DIAG,
+                                                            [LA_CURVATURE_EXACT] = LA_COMPARE_EXACT,
+                                                            [LA_CURVATURE_LAST_LAYER] =
+                                                                LA_COMPARE_LAST_LAYER};
 
-static bool listed(const char *list, const char *name) {
-    size_t length = strlen(name);
-    for (const char *at = list; at && *at;) {
-        size_t n = strcspn(at, ",");
-        if (n == length && !strncmp(at, name, n))
-            return true;
-        at += n + (at[n] == ',');
-    }
-    return false;
+/* Whether it is among the methods given by name. */
+static bool listed(const la_compare_options *options, la_compare_method method) {
+    return options->methods & LA_COMPARE_BIT(method);
 }
 
-static bool wanted(const comparing *c, const char *name) {
-    return !c->options->methods || listed(c->options->methods, name);
-}
-
-static la_status check_methods(const char *list, la_error *err) {
-    for (const char *at = list; at && *at;) {
-        size_t n = strcspn(at, ",");
-        bool known = false;
-        for (int i = 0; i < N_METHODS; i++)
-            known |= strlen(method_names[i]) == n && !strncmp(at, method_names[i], n);
-        if (!known) {
-            char all[256];
-            size_t used = 0;
-            for (int i = 0; i < N_METHODS; i++)
-                used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "",
-                                         method_names[i]);
-            return la_fail(err, LA_USAGE, "--methods \"%.*s\": expected some of %s", (int)n, at,
-                           all);
-        }
-        at += n + (at[n] == ',');
-    }
-    return LA_OK;
+static bool wanted(const comparing *c, la_compare_method method) {
+    return !c->options->methods || listed(c->options, method);
 }
 
 static bool has_trained_last_layer(const la_model *model) {
@@ -120,7 +100,8 @@ static const char *title_of(const la_adapter *adapter) {
 
 /* What was asked for by name and cannot be had is an error, not a row less. */
 static la_status check_possible(const comparing *c, la_error *err) {
-    static const char *const by_held_out[] = {"temperature", "vector", "guard"};
+    static const la_compare_method by_held_out[] = {LA_COMPARE_TEMPERATURE, LA_COMPARE_VECTOR,
+                                                    LA_COMPARE_GUARD};
     const la_compare_options *o = c->options;
     const la_model *model = &c->session.workers[0].model;
     if (model->task == LA_TASK_REGRESS)
@@ -128,18 +109,16 @@ static la_status check_possible(const comparing *c, la_error *err) {
                        "%s: has one output (a regression); compare is of classifiers, take fit, "
                        "predict and report",
                        *o->adapters);
-    if (!o->methods)
-        return LA_OK;
     for (int i = 0; i < 3; i++)
-        if (!o->val && listed(o->methods, by_held_out[i]))
+        if (!o->val && listed(o, by_held_out[i]))
             return la_fail(err, LA_USAGE, "--methods %s needs --val FILE with held-out rows",
-                           by_held_out[i]);
-    if (o->n_adapters < 2 && listed(o->methods, "ensemble"))
+                           la_compare_methods[by_held_out[i]]);
+    if (o->n_adapters < 2 && listed(o, LA_COMPARE_ENSEMBLE))
         return la_fail(err, LA_USAGE, "--methods ensemble needs several --adapter DIR");
-    if (listed(o->methods, "last-layer") && !has_trained_last_layer(model))
+    if (listed(o, LA_COMPARE_LAST_LAYER) && !has_trained_last_layer(model))
         return la_fail(err, LA_BAD_INPUT,
                        "--methods last-layer: the adapter holds no trained head (modules_to_save)");
-    if (listed(o->methods, "tfb") && !la_tfb_possible(model))
+    if (listed(o, LA_COMPARE_TFB) && !la_tfb_possible(model))
         return la_fail(err, LA_UNSUPPORTED, "--methods tfb: is for LoRA, and %s is %s",
                        model->adapter.config_path, title_of(&model->adapter));
     return LA_OK;
@@ -193,14 +172,15 @@ static void list_forms(comparing *c) {
     int64_t gram = c->calib.n * c->session.n_rhs;
     c->guarded = -1;
     for (int k = 0; k < LA_CURVATURES; k++) {
-        bool last = k == LA_CURVATURE_LAST_LAYER, asked = wanted(c, la_curvature_names[k]);
-        bool guarded = wanted(c, "guard") && c->options->curvature == (la_curvature)k;
+        bool last = k == LA_CURVATURE_LAST_LAYER, asked = wanted(c, methods_of[k]);
+        bool guarded = wanted(c, LA_COMPARE_GUARD) && c->options->curvature == (la_curvature)k;
         if (!c->options->methods && k == LA_CURVATURE_EXACT)
             asked = gram <= GRAM_CHEAP;
         if ((!asked && !guarded) || (last && !has_trained_last_layer(model)))
             continue;
         if (guarded)
             c->guarded = c->n_forms;
+        c->form_methods[c->n_forms] = methods_of[k];
         c->forms[c->n_forms++] = (la_form){.kind = la_curvature_of((la_curvature)k),
                                            .kron = c->options->kron,
                                            .params = last ? LA_PARAMS_LAST : LA_PARAMS_LORA};
@@ -218,7 +198,7 @@ static la_status fit_forms(comparing *c, la_error *err) {
         p->adapter_path = c->options->adapters[0];
         LA_TRY(la_prior_choose(p, p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0, err));
     }
-    if (wanted(c, "mahalanobis") || wanted(c, "adue"))
+    if (wanted(c, LA_COMPARE_MAHALANOBIS) || wanted(c, LA_COMPARE_ADUE))
         LA_TRY(la_forms_evaluate(&c->session, NULL, 0, &c->calib, NULL, c->calib.n, 0, NULL, true,
                                  log, &c->on_calib, err));
     return LA_OK;
@@ -584,7 +564,7 @@ static la_status add_form(comparing *c, int form, la_error *err) {
     const char *name = c->forms[form].kind->name;
     char held[40];
     laplace plain = {.form = form, .temperature = 1, .kind = LA_PREDICT_MC};
-    if (!wanted(c, name))
+    if (!wanted(c, c->form_methods[form]))
         return LA_OK;
     LA_TRY(add_laplace(c, name, &plain, err));
     if (!c->options->val)
@@ -642,7 +622,7 @@ static la_status add_guard(comparing *c, la_error *err) {
 static la_status add_information(comparing *c, la_error *err) {
     int form = c->guarded >= 0 ? c->guarded : 0;
     laplace how = {.form = form, .temperature = 1, .kind = LA_PREDICT_MC, .information = true};
-    if (!c->n_forms || (c->options->methods && !wanted(c, c->forms[form].kind->name)))
+    if (!c->n_forms || !wanted(c, c->form_methods[form]))
         return LA_OK;
     if (c->options->val) {
         la_method method = la_choice_laplace(&c->choices[form]);
@@ -688,9 +668,9 @@ static la_status add_networks(comparing *c, la_error *err) {
                             .n_adapters = o->n_adapters,
                             .choice_ids = c->session.choice_ids,
                             .n_choices = c->session.choice_ids ? c->on_test.n_classes : 0};
-    if (wanted(c, "tfb") && la_tfb_possible(&c->session.workers[0].model))
+    if (wanted(c, LA_COMPARE_TFB) && la_tfb_possible(&c->session.workers[0].model))
         LA_TRY(add_tfb(c, err));
-    if (wanted(c, "ensemble") && o->n_adapters > 1) {
+    if (wanted(c, LA_COMPARE_ENSEMBLE) && o->n_adapters > 1) {
         la_comparison_row *row = new_row(c, "ensemble");
         row->seconds_fit = 0;
         LA_TRY(la_ensemble_predict(&ensemble, &c->test, c->test_answers.probs, &c->ood,
@@ -703,24 +683,24 @@ static la_status add_networks(comparing *c, la_error *err) {
 
 static la_status add_all(comparing *c, la_error *err) {
     bool val = c->options->val != NULL;
-    if (wanted(c, "map"))
+    if (wanted(c, LA_COMPARE_MAP))
         LA_TRY(add_scaled(c, "map", err));
-    if (val && wanted(c, "temperature"))
+    if (val && wanted(c, LA_COMPARE_TEMPERATURE))
         LA_TRY(add_scaled(c, "temperature", err));
-    if (val && wanted(c, "vector"))
+    if (val && wanted(c, LA_COMPARE_VECTOR))
         LA_TRY(add_scaled(c, "vector", err));
     for (int i = 0; i < c->n_forms; i++)
         LA_TRY(add_form(c, i, err));
     LA_TRY(add_guard(c, err));
     LA_TRY(add_networks(c, err));
     LA_TRY(add_information(c, err));
-    if (wanted(c, "entropy"))
+    if (wanted(c, LA_COMPARE_ENTROPY))
         LA_TRY(add_logit_score(c, "entropy", la_score_entropy, err));
-    if (wanted(c, "energy"))
+    if (wanted(c, LA_COMPARE_ENERGY))
         LA_TRY(add_logit_score(c, "energy", la_score_energy, err));
-    if (wanted(c, "mahalanobis"))
+    if (wanted(c, LA_COMPARE_MAHALANOBIS))
         LA_TRY(add_mahalanobis(c, err));
-    if (wanted(c, "adue"))
+    if (wanted(c, LA_COMPARE_ADUE))
         LA_TRY(add_adue(c, err));
     return LA_OK;
 }
@@ -728,7 +708,6 @@ static la_status add_all(comparing *c, la_error *err) {
 static la_status run(comparing *c, la_error *err) {
     const la_compare_options *o = c->options;
     la_comparison *to = c->to;
-    LA_TRY(check_methods(o->methods, err));
     LA_TRY(open_session(c, err));
     LA_TRY(check_possible(c, err));
     if (o->template_path)

@@ -5,6 +5,27 @@
 #include "output/comparison.h"
 #include "pipeline/row_set.h"
 
+typedef enum la_compare_method {
+    LA_COMPARE_MAP,
+    LA_COMPARE_TEMPERATURE,
+    LA_COMPARE_VECTOR,
+    LA_COMPARE_KRON,
+    LA_COMPARE_EKFAC,
+    LA_COMPARE_DIAG,
+    LA_COMPARE_LAST_LAYER,
+    LA_COMPARE_EXACT,
+    LA_COMPARE_GUARD,
+    LA_COMPARE_TFB,
+    LA_COMPARE_ENSEMBLE,
+    LA_COMPARE_ENERGY,
+    LA_COMPARE_ENTROPY,
+    LA_COMPARE_MAHALANOBIS,
+    LA_COMPARE_ADUE,
+    LA_COMPARE_METHODS
+} la_compare_method;
+extern const char *const la_compare_methods[LA_COMPARE_METHODS];
+#define LA_COMPARE_BIT(method) ((uint64_t)1 << (method))
+
 typedef struct la_compare_options {
     la_run_options run;
     const char *base;
@@ -14,7 +35,7 @@ typedef struct la_compare_options {
     const char
         *val; /* held-out rows for what is fitted to some; NULL: those methods are left out */
     const char *ood;        /* rows of other data, labels not needed; NULL: none */
-    const char *methods;    /* names, separated by commas; NULL: all that are cheap enough */
+    uint64_t methods;       /* LA_COMPARE_BIT of each; 0: all that are cheap enough */
     la_curvature curvature; /* that the guard stands over */
     la_kron kron;
     const char *choices, *choice_ids, *template_path; /* as for a fit */

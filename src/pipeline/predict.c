@@ -114,6 +114,17 @@ static la_status run_rows(file_run *run, la_error *err) {
     }
 }
 
+/* Options of draws where none are made. */
+static void note_unused(const file_run *run) {
+    const la_predict_job *job = run->job;
+    bool samples = job->samples_given && job->options.samples > 0;
+    if (!la_predictor_draws(run->predictor) && (samples || job->seed_given))
+        la_warn(&job->options.run.log, "%s%s%s: of no effect, nothing is drawn for \"%s\"",
+                samples ? "--samples" : "", samples && job->seed_given ? ", " : "",
+                job->seed_given ? "--seed" : "",
+                kind_name(run->predictor->predictive, run->predictor->regression));
+}
+
 static la_status open_run(file_run *run, la_error *err) {
     const la_predict_job *job = run->job;
     const la_run_options *options = &job->options.run;
@@ -124,6 +135,7 @@ static la_status open_run(file_run *run, la_error *err) {
     if (job->flat && model->task != LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--flat is for adapters that classify tokens; this one classifies rows");
+    note_unused(run);
     run->fields = (la_row_fields){.text = options->text_field,
                                   .pair = options->pair_field,
                                   .label = options->label_field,

@@ -11,6 +11,7 @@ typedef struct la_predict_job {
     const char *data; /* "-": standard input */
     const char *out;  /* NULL or "-": standard output */
     bool emit_logits, emit_cov;
+    bool samples_given, seed_given; /* asked for: a line says so where nothing is drawn */
     bool skip_bad;
     bool flat;  /* tokens that are classified have a line each, not one a row */
     bool lines; /* standard input, one row at a time, every answer flushed; a line may be plain text

@@ -105,6 +105,10 @@ static bool draws(const la_predictor *p) {
     return any;
 }
 
+bool la_predictor_draws(const la_predictor *p) {
+    return p->predictive == LA_PREDICT_WEIGHTS || draws(p);
+}
+
 static la_status open_session(la_predictor *p, const la_predict_options *options, la_error *err) {
     const la_posterior *posterior = &p->posterior;
     la_session_options session = {

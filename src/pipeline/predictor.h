@@ -55,6 +55,9 @@ la_status la_predictor_batch(la_predictor *predictor, int worker, const la_batch
 void la_predictor_answer(la_predictor *predictor, int worker, const la_batch *batch,
                          const uint64_t *hashes, la_prediction *out);
 
+/* Whether random numbers enter the answers: in the probabilities, or in their variance alone. */
+bool la_predictor_draws(const la_predictor *predictor);
+
 /* n answers with room for their arrays; *memory holds them. The caller frees both. */
 la_status la_predictions_new(int64_t n_classes, int64_t n, la_prediction **answers, double **memory,
                              la_error *err);

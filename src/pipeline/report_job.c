@@ -54,13 +54,11 @@ static la_status write_report(const la_report_options *options, const la_report_
 }
 
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
-    const la_report_format *format = la_report_format_find(options->format, err);
+    const la_report_format *format = options->format ? options->format : la_report_formats;
     la_report report;
     la_gate *gates;
     int n_gates;
     *gates_failed = 0;
-    if (!format)
-        return err->status;
     if (!options->predictions)
         return la_fail(err, LA_USAGE, "report: which file? give PREDICTIONS.jsonl");
     if (options->out && strcmp(options->out, "-") && same_file(options->out, options->predictions))

@@ -2,12 +2,12 @@
 #ifndef LA_PIPELINE_REPORT_JOB_H
 #define LA_PIPELINE_REPORT_JOB_H
 
-#include "output/gates.h"
+#include "output/report.h"
 
 typedef struct la_report_options {
-    const char *predictions; /* "-": standard input */
-    const char *format;      /* a name of la_report_formats; NULL: text */
-    const char *out;         /* NULL or "-": standard output */
+    const char *predictions;        /* "-": standard input */
+    const la_report_format *format; /* NULL: text */
+    const char *out;                /* NULL or "-": standard output */
     la_gate_options gates;
     bool colour; /* of the text form: standard output is a terminal and NO_COLOR is not set */
 } la_report_options;

@@ -125,7 +125,7 @@ static const fault faults[] = {
     /* ---- options ---- */
     USAGE("unknown command", "frobnicate", "frobnicate"),
     USAGE("unknown option", "--frobnicate", FIT " --frobnicate"),
-    USAGE("unknown option with a value", "--frobnicate=3", FIT " --frobnicate=3"),
+    USAGE("unknown option with a value", "--frobnicate", FIT " --frobnicate=3"),
     USAGE("an option of another command", "--samples", FIT " --samples 3"),
     USAGE("unknown short option", "-x", FIT " -x"),
     USAGE("missing value", "--data", "fit --base @/base --adapter @/adapter --out @/out --data"),
@@ -135,7 +135,7 @@ static const fault faults[] = {
     USAGE("no data", "--data", "fit --base @/base --adapter @/adapter --out @/out"),
     USAGE("no out", "--out", "fit --base @/base --adapter @/adapter --data @/calib.jsonl"),
     USAGE("an operand for fit", "stray", FIT " stray"),
-    USAGE("empty out", "output",
+    USAGE("empty out", "--out",
           "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out ''"),
     USAGE("a posterior to stdout", "--out",
           "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out -"),

@@ -6,6 +6,8 @@
 #include "support/faults.h"
 #include "support/row_files.h"
 
+#define BIT(method) LA_COMPARE_BIT(LA_COMPARE_##method)
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,10 +229,12 @@ static void rows_that_are_there(void **state) {
 static void without_a_posterior(void **state) {
     (void)state;
     bench b = open_bench();
-    la_comparison table = compare(
-        &b,
-        (la_compare_options){
-            .methods = "vector,temperature,map,ensemble", .n_adapters = 2, .val = "", .ood = ""});
+    la_comparison table =
+        compare(&b, (la_compare_options){.methods = BIT(VECTOR) | BIT(TEMPERATURE) | BIT(MAP) |
+                                                    BIT(ENSEMBLE),
+                                         .n_adapters = 2,
+                                         .val = "",
+                                         .ood = ""});
     assert_int_equal(table.n, 4);
     const int64_t c = 3;
     float logits[ROWS_MOST * ROW_CLASSES];
@@ -295,9 +299,11 @@ static void without_a_posterior(void **state) {
 static void posteriors(void **state) {
     (void)state;
     bench b = open_bench();
-    la_comparison table = compare(
-        &b,
-        (la_compare_options){.methods = "kron,ekfac,diag,exact,last-layer", .val = "", .ood = ""});
+    la_comparison table =
+        compare(&b, (la_compare_options){.methods = BIT(KRON) | BIT(EKFAC) | BIT(DIAG) |
+                                                    BIT(EXACT) | BIT(LAST_LAYER),
+                                         .val = "",
+                                         .ood = ""});
     double worst = 0, worst_held = 0;
     for (int k = 0; k < LA_CURVATURES; k++) {
         bool one = k == LA_CURVATURE_EXACT || k == LA_CURVATURE_LAST_LAYER;
@@ -342,7 +348,7 @@ static void guards(void **state) {
             bool one = curvatures[k] == LA_CURVATURE_EXACT;
             la_comparison table = compare(
                 &b, (la_compare_options){
-                        .methods = "guard", .curvature = curvatures[k], .val = "", .ood = ""});
+                        .methods = BIT(GUARD), .curvature = curvatures[k], .val = "", .ood = ""});
             la_fit_summary *guarded =
                 case_fit(b.folder, "calib.jsonl", "held",
                          (la_fit_options){.curvature = curvatures[k],
@@ -372,8 +378,8 @@ static void guards(void **state) {
 static void scores(void **state) {
     (void)state;
     bench b = open_bench();
-    la_comparison table =
-        compare(&b, (la_compare_options){.methods = "kron,entropy,energy", .ood = ""});
+    la_comparison table = compare(
+        &b, (la_compare_options){.methods = BIT(KRON) | BIT(ENTROPY) | BIT(ENERGY), .ood = ""});
     assert_int_equal(table.n, 4);
     row_answers *test = answer(&b, "plain", &b.test, LA_PREDICT_MC);
     row_answers *ood = answer(&b, "plain", &b.ood, LA_PREDICT_MC);
@@ -465,7 +471,9 @@ static void json_of_the_table(void **state) {
     assert_int_equal(json_integer_value(at(root, "n_ood")), N_OOD);
     assert_non_null(strstr(json_string_value(at(root, "test")), "test.jsonl"));
     la_comparison table = compare(
-        &b, (la_compare_options){.methods = "map,temperature,kron,entropy", .val = "", .ood = ""});
+        &b, (la_compare_options){.methods = BIT(MAP) | BIT(TEMPERATURE) | BIT(KRON) | BIT(ENTROPY),
+                                 .val = "",
+                                 .ood = ""});
     assert_int_equal(json_array_size(methods), table.n);
     double worst = 0;
     for (int k = 0; k < table.n; k++) {
@@ -601,7 +609,10 @@ static const fault faults[] = {
      2,
      {"--methods \"krone\"", "map, temperature, vector, kron"},
      .command = REFUSED "--methods map,krone,kron"},
-    {"--samples 0", 2, {"--samples 0", "Monte Carlo"}, .command = REFUSED "--samples 0"},
+    {"--samples 0",
+     2,
+     {"--samples \"0\"", "integer"},
+     .command = "compare " PARTS " --quiet --out @/out --samples 0"},
     {"unknown format",
      2,
      {"--format \"html\"", "text, json, markdown"},

@@ -682,7 +682,7 @@ static const fault faults[] = {
      .command = FIT " --prior global --select cross --heldout"},
     {"unknown --select",
      2,
-     {"--select \"best\"", "auto, none, marglik, val, cross"},
+     {"--select \"best\"", "auto, val, cross, marglik, none"},
      .command = FIT " --select best"},
     {"fewer rows than folds",
      3,
