@@ -45,20 +45,25 @@ static la_status parse_numbers(const char *device, int numbers[LA_DEVICES_MAX], 
         numbers[(*n)++] = 0;
         return LA_OK;
     }
-    LA_TRY(la_list_parse("--device", device + 5, &list, err));
-    for (size_t i = 0; i < list.n && err->status == LA_OK; i++) {
-        int64_t number;
-        if (*n == LA_DEVICES_MAX || !la_integer_parse(list.items[i], &number) || number < 0 ||
-            number > 1023)
-            la_fail(err, LA_USAGE,
-                    "--device \"%s\": expected cuda, cuda:0 or cuda:0,1 with at most %d numbers, "
-                    "each once",
-                    device, LA_DEVICES_MAX);
-        else
-            numbers[(*n)++] = (int)number;
+    bool fits = la_list_parse("--device", device + 5, &list, err) == LA_OK;
+    if (err->status == LA_RESOURCE)
+        return err->status;
+    fits = fits && list.n <= LA_DEVICES_MAX;
+    for (size_t i = 0; i < list.n && fits; i++) {
+        int64_t number = -1;
+        fits = la_integer_parse(list.items[i], &number) && number >= 0 && number <= 1023;
+        for (int j = 0; j < *n; j++)
+            fits &= numbers[j] != number; /* "0" and "00" are two elements */
+        numbers[(*n)++] = (int)number;
     }
     la_list_free(&list);
-    return err->status;
+    if (fits)
+        return LA_OK;
+    *err = (la_error){0};
+    return la_fail(err, LA_USAGE,
+                   "--device \"%s\": expected cuda, cuda:0 or cuda:0,1 with at most %d numbers, "
+                   "each once",
+                   device, LA_DEVICES_MAX);
 }
 
 static la_status open_cuda(const la_cuda_plugin *plugin, const int *numbers, int wanted,
