@@ -65,7 +65,7 @@ EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_G
            -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
 HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
 
-.PHONY: all test test-run demo check-shared bench bench-gpu install clean help lint format asan packages-build packages-test \
+.PHONY: all test test-run demo check-shared bench bench-gpu install clean help lint format asan fuzz packages-build packages-test \
         packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -77,6 +77,7 @@ help:
 	@echo "make test         all tests            make asan     the tests under ASan and UBSan"
 	@echo "make demo         fit, predict, report make bench    rows a second, memory, time in BLAS"
 	@echo "make check-shared the public-data checks, where ../shared is"
+	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
 	@echo "make lint         include order, file sizes, formatting    make install DESTDIR= PREFIX="
 
 $(BUILD)/laplora: $(CLI_OBJ) $(BUILD)/liblaplora.a
@@ -181,6 +182,31 @@ test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so 
 asan: packages-test
 	@LA_TESTS_BRIEF=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test-run
+
+# ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
+FUZZ      = $(BUILD)/fuzz
+FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
+FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/text/utf8.c src/bayes/posterior.c \
+            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
+            tests/fuzz/mutate.c tests/support/tiny_posterior.c
+FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+RUNS     ?= 100000
+SEEDS    ?=
+
+fuzz: $(BUILD)/liblaplora.a
+	@if [ -z "$(FUZZ_CC)" ]; then echo "fuzz: no clang here; install clang and libclang-rt-dev"; exit 0; fi; \
+	$(MAKE) --no-print-directory $(FUZZ)/fuzz_bytes $(FUZZ)/fuzz_load $(FUZZ)/seeds && tests/fuzz/run $(FUZZ) $(RUNS) $(SEEDS)
+
+# sources that are not instrumented come from the library
+$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard src/output/*.h tests/fuzz/*.h) $(BUILD)/liblaplora.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  FUZZ $@")
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) -Itests $(FUZZFLAGS) -o $@ $< $(FUZZ_SRC) $(BUILD)/liblaplora.a \
+	    $(filter-out -fopenmp,$(LDFLAGS)) $(LDLIBS) -lgomp
+
+$(FUZZ)/seeds: tests/fuzz/seeds.c tests/support/tiny_posterior.c $(BUILD)/liblaplora.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 demo: packages-demo
 	@$(MAKE) --no-print-directory demo-run

@@ -1,0 +1,187 @@
+#include "support/tiny_posterior.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const tiny_names[TINY_KINDS] = {"kron",       "low-rank",   "ekfac",   "diag", "exact",
+                                            "last-layer", "regression", "guarded", "many"};
+
+static void *room(la_posterior *p, size_t count, size_t size) {
+    la_error err = {0};
+    void *memory = la_pool_take(&p->pool, count, size, &err);
+    if (!memory)
+        abort();
+    return memory;
+}
+
+/* Numbers in (0, 2), falling where they are eigenvalues. */
+static double made_up(int64_t i) {
+    return 1 + sin((double)i * 1.7) * 0.9;
+}
+
+static double *values(la_posterior *p, int64_t n) {
+    double *v = room(p, (size_t)n, sizeof *v);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = 8.0 / (double)(i + 1);
+    return v;
+}
+
+static float *floats(la_posterior *p, int64_t n) {
+    float *v = room(p, (size_t)n, sizeof *v);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)made_up(i);
+    return v;
+}
+
+static la_factor factor(la_posterior *p, int64_t n, int64_t rank) {
+    return (la_factor){n, rank, values(p, rank), floats(p, n * rank)};
+}
+
+static void add_labels(la_posterior *p) {
+    static const char *const names[] = {"no", "perhaps", "s\xc3\xad"};
+    la_error err = {0};
+    p->labels.names = la_alloc(3, sizeof *p->labels.names, &err);
+    for (int i = 0; i < 3 && p->labels.names; i++) {
+        p->labels.names[i] = strdup(names[i]);
+        p->labels.count = i + 1;
+    }
+}
+
+static void add_choice(la_posterior *p) {
+    la_choice *c = &p->choice;
+    bool regression = p->noise_variance > 0;
+    c->guarded = 1;
+    c->cross = 1;
+    c->n = 120;
+    c->method = regression ? LA_METHOD_LAPLACE : LA_METHOD_AVERAGE;
+    for (int k = 0; k < LA_METHODS; k++) {
+        c->candidates[k] = (la_candidate){1, 1, NAN, NAN, 0, 0, 0};
+        if (!regression || k == LA_METHOD_MAP || k == LA_METHOD_LAPLACE)
+            c->candidates[k] = (la_candidate){
+                2,    k % 2 ? 1.5 : 1,     0.5 + 0.01 * k, regression ? NAN : 0.75, 0.01 * k,
+                0.02, regression ? 0.3 : 0};
+    }
+    if (regression)
+        return;
+    c->n_settings = 3;
+    c->shortening = 0.001;
+    c->settings[0] = (la_setting){LA_METHOD_MAP, 1, 1, 0.25};
+    c->settings[1] = (la_setting){LA_METHOD_LAPLACE, 3, 1.5, 0.5};
+    c->settings[2] = (la_setting){LA_METHOD_SCALAR, 0.5, 0.75, 0.25};
+}
+
+static void add_extras(la_posterior *p) {
+    enum { WIDTH = 4 };
+    add_labels(p);
+    add_choice(p);
+    p->template_text = "Is {text} good?\nAnswer:";
+    p->adapter_name = "second";
+    p->base_quant = (la_base_quant)1;
+    p->choice_ids = room(p, 3, sizeof *p->choice_ids);
+    for (int i = 0; i < 3; i++)
+        p->choice_ids[i] = 37 + 2 * i;
+    p->adue = (la_adue){.n_classes = 3,
+                        .width = WIDTH,
+                        .smooth = 100,
+                        .epochs = 9,
+                        .best_epoch = 4,
+                        .auroc_before = 0.5,
+                        .auroc_after = 0.75};
+    p->adue.weight = values(p, 3 * WIDTH + 3);
+    p->adue.bias = p->adue.weight + 3 * WIDTH;
+}
+
+la_posterior tiny_posterior(int kind) {
+    static const la_curvature curvatures[TINY_KINDS] = {
+        [TINY_EKFAC] = LA_CURVATURE_EKFAC,
+        [TINY_DIAG] = LA_CURVATURE_DIAG,
+        [TINY_EXACT] = LA_CURVATURE_EXACT,
+        [TINY_LAST_LAYER] = LA_CURVATURE_LAST_LAYER,
+    };
+    la_posterior p = {.curvature = curvatures[kind],
+                      .n_blocks = kind == TINY_MANY         ? 70
+                                  : kind == TINY_LAST_LAYER ? 1
+                                                            : 2,
+                      .n_rows = 24,
+                      .n_tokens = 260,
+                      .n_classes = 3,
+                      .log_likelihood = -25.5,
+                      .log_marginal_likelihood = -127.75,
+                      .prior_precision = 4,
+                      .temperature = 1,
+                      .base_path = "/models/base",
+                      .adapter_path = "/models/adapter",
+                      .max_length = 64,
+                      .base_digest = "0123456789abcdef0123456789abcdef",
+                      .adapter_digest = "00000000000000000000000000000001",
+                      .tokenizer_digest = "",
+                      .data_digest = "ffffffffffffffffffffffffffffffff"};
+    bool factors = p.curvature == LA_CURVATURE_KRON || p.curvature == LA_CURVATURE_EKFAC;
+    if (kind == TINY_REGRESSION) {
+        p.n_classes = 1;
+        p.noise_variance = 0.25;
+    }
+    int64_t rank = kind == TINY_LOW_RANK ? 2 : 0;
+    p.rank_asked = rank;
+    p.n_inputs = factors ? 1 : 0;
+    p.blocks = room(&p, (size_t)p.n_blocks, sizeof *p.blocks);
+    p.inputs = room(&p, 1, sizeof *p.inputs);
+    if (factors)
+        p.inputs[0] = factor(&p, 6, rank ? rank : 6);
+    for (int64_t b = 0; b < p.n_blocks; b++) {
+        la_posterior_block *block = &p.blocks[b];
+        char name[64];
+        snprintf(name, sizeof name, "layer.%lld.query.lora_A", (long long)b);
+        *block = (la_posterior_block){.name = strcpy(room(&p, sizeof name, 1), name),
+                                      .out = 3,
+                                      .in = 6,
+                                      .denominator = 260,
+                                      .prior_precision = 4,
+                                      .theta_square = made_up(b),
+                                      .trace_in = 10,
+                                      .trace_out = 5};
+        if (factors)
+            block->output = factor(&p, 3, rank ? rank : 3);
+        if (p.curvature == LA_CURVATURE_EKFAC || p.curvature == LA_CURVATURE_DIAG)
+            block->spectrum = floats(&p, 3 * 6);
+    }
+    if (la_curvature_is_joint(p.curvature)) {
+        int64_t width = la_posterior_width(&p);
+        p.directions = (la_directions){4, width, values(&p, 4), floats(&p, 4 * width), 0};
+    }
+    if (kind == TINY_GUARDED)
+        add_extras(&p);
+    if (kind == TINY_REGRESSION)
+        add_choice(&p);
+    return p;
+}
+
+double posterior_touch(const la_posterior *p) {
+    double sum = 0;
+    for (int64_t i = 0; i < p->n_inputs; i++)
+        for (int64_t k = 0; k < p->inputs[i].rank * p->inputs[i].n; k++)
+            sum += (double)p->inputs[i].vectors[k];
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        const la_posterior_block *block = &p->blocks[b];
+        sum += (double)strlen(block->name);
+        if (la_curvature_is_joint(p->curvature))
+            continue;
+        la_spectrum s = la_block_spectrum(p, block);
+        for (int64_t i = 0; i < s.rows; i++)
+            for (int64_t j = 0; j < s.cols && s.col; j++)
+                sum += la_spectrum_at(&s, i, j);
+        for (int64_t k = 0; k < s.rows * s.cols && s.values; k++)
+            sum += (double)s.values[k];
+    }
+    for (int64_t k = 0; k < p->directions.rank * p->directions.width; k++)
+        sum += (double)p->directions.vectors[k];
+    for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * (p->adue.width + 1); k++)
+        sum += p->adue.weight[k];
+    for (int64_t k = 0; p->choice_ids && k < p->n_classes; k++)
+        sum += p->choice_ids[k];
+    for (int64_t k = 0; p->labels.names && k < p->n_classes; k++)
+        sum += (double)strlen(p->labels.names[k]);
+    return sum + (double)(strlen(p->base_path) + strlen(p->adapter_path));
+}
