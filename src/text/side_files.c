@@ -45,6 +45,9 @@ static json_t *load_model(const gathering *g) {
 
 /* ---- tokens ---- */
 
+/* Key of a token whose "normalized" was not said. */
+static const char implied[] = "implied";
+
 static la_status flag(const gathering *g, const json_t *from, const char *path, const char *where,
                       const char *key, bool missing, json_t *to) {
     const json_t *value = json_object_get(from, key);
@@ -70,6 +73,9 @@ static la_status whole_token(const gathering *g, const json_t *from, const char 
         json_object_set_new(token, "special", json_true());
     bool is_special = json_is_true(json_object_get(token, "special"));
     LA_TRY_DONE(flag(g, from, path, where, "normalized", !is_special, token));
+    /* it goes with "special" then, even where that changes later */
+    if (!json_object_get(from, "normalized"))
+        json_object_set_new(token, implied, json_true());
     LA_TRY_DONE(flag(g, from, path, where, "single_word", false, token));
     LA_TRY_DONE(flag(g, from, path, where, "lstrip", false, token));
     LA_TRY_DONE(flag(g, from, path, where, "rstrip", false, token));
@@ -85,6 +91,15 @@ static json_t *plain_token(const json_t *content, bool special) {
 
 static const json_t *content_of(const json_t *token) {
     return json_is_object(token) ? json_object_get(token, "content") : token;
+}
+
+static bool same_token(const json_t *a, const json_t *b) {
+    static const char *const keys[] = {"content",     "special", "normalized",
+                                       "single_word", "lstrip",  "rstrip"};
+    bool same = true;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        same &= json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]));
+    return same;
 }
 
 static json_t *find(const json_t *tokens, const json_t *token) {
@@ -136,6 +151,7 @@ static la_status read_own(gathering *g) {
         if (!json_is_object(item))
             continue; /* told where they are loaded */
         la_status status = whole_token(g, item, path, where, false, &token);
+        json_object_del(token, implied);
         if (status == LA_OK)
             put(g->own, content_of(token), token);
         json_decref(token);
@@ -242,6 +258,11 @@ static la_status read_named(gathering *g, const json_t *from, const char *path, 
     return LA_OK;
 }
 
+/* Objects of tokenizer_config.json are no tokens yet when transformers looks at these. */
+static bool counts_here(const json_t *token, const json_t *map, const char *key) {
+    return json_is_string(token) || json_object_get(map, key);
+}
+
 /* Version 4 kept these, and version 5 reads them where tokenizer_config.json lists no tokens. */
 static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool has_extras) {
     const char *content;
@@ -264,10 +285,11 @@ static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool h
         const char *key;
         json_t *token;
         json_object_foreach(g->named, key, token) {
-            special |= is_standard(key) && json_equal(content_of(token), text);
+            special |= is_standard(key) && counts_here(token, g->map, key) &&
+                       json_equal(content_of(token), text);
         }
         for (size_t i = 0; i < json_array_size(g->extras); i++)
-            special |= json_equal(content_of(json_array_get(g->extras, i)), text);
+            special |= json_equal(json_array_get(g->extras, i), text);
         token = plain_token(text, special);
         decode(g, json_integer_value(value), token);
         json_decref(token);
@@ -366,7 +388,7 @@ static json_t *list_adds(const gathering *g, const json_t *own) {
     size_t i;
     json_array_foreach(g->decoder, i, value) {
         json_t *token = json_array_get(value, 1), *had = find(own, token);
-        if (had && json_equal(had, token))
+        if (had && same_token(had, token))
             continue;
         json_array_append(list, token);
         put(known, content_of(token), token);
@@ -379,8 +401,12 @@ static json_t *list_adds(const gathering *g, const json_t *own) {
     }
     json_array_foreach(list, i, value) {
         json_t *token = json_is_string(value) ? plain_token(value, true) : json_copy(value);
-        if (json_is_object(value) && is_named(g, value))
+        if (json_is_object(value) && is_named(g, value)) {
             json_object_set_new(token, "special", json_true());
+            if (json_object_get(token, implied))
+                json_object_set_new(token, "normalized", json_false());
+        }
+        json_object_del(token, implied);
         json_array_append_new(adds, token);
     }
     if (g->kind && g->kind->readds_special) {
