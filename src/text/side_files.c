@@ -271,9 +271,6 @@ static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool h
     LA_TRY(read_extras(g, json_object_get(g->map, "extra_special_tokens"), g->map_path,
                        "extra_special_tokens", true, later));
     has_extras |= json_is_array(json_object_get(g->map, "extra_special_tokens"));
-    if (!has_extras)
-        LA_TRY(read_extras(g, json_object_get(g->map, "additional_special_tokens"), g->map_path,
-                           "additional_special_tokens", false, later));
     json_object_foreach(g->added_file, content, value) {
         json_t *text = json_string(content);
         bool special = false;
@@ -295,6 +292,9 @@ static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool h
         json_decref(token);
         json_decref(text);
     }
+    if (!has_extras)
+        LA_TRY(read_extras(g, json_object_get(g->map, "additional_special_tokens"), g->map_path,
+                           "additional_special_tokens", false, later));
     /* tokenizer.json's own stand at their ids again */
     const json_t *list = json_object_get(g->root, "added_tokens");
     for (size_t i = 0; i < json_array_size(list); i++) {
