@@ -422,6 +422,21 @@ static json_t *list_adds(const gathering *g, const json_t *own) {
     return adds;
 }
 
+/* Leaves out what changes nothing, so that the digest is the file's where nothing is added. */
+static void prune(const gathering *g, json_t *adds) {
+    json_t *state = json_copy(g->own);
+    for (size_t i = 0; i < json_array_size(adds);) {
+        json_t *token = json_array_get(adds, i), *had = find(state, token);
+        if (had && same_token(had, token)) {
+            json_array_remove(adds, i);
+            continue;
+        }
+        put(state, content_of(token), token);
+        i++;
+    }
+    json_decref(state);
+}
+
 /* content -> token once all were added */
 static json_t *after_adding(const json_t *own, const json_t *adds) {
     json_t *all = json_copy((json_t *)(uintptr_t)own);
@@ -585,6 +600,17 @@ static void tell_unread(const gathering *g) {
     }
 }
 
+/* "No limit" is written as 1e30. */
+static la_status read_length(const gathering *g, int64_t *length) {
+    double limit = 0;
+    const char *key =
+        json_object_get(g->config, "model_max_length") ? "model_max_length" : "max_len";
+    LA_TRY(la_json_number(g->config, g->config_path, key, false, &limit, g->err));
+    if (limit >= 1 && limit < 1e9)
+        *length = (int64_t)limit;
+    return LA_OK;
+}
+
 static la_status check_settings(const gathering *g, la_side_files *out) {
     const json_t *versions = json_object_get(g->config, "fast_tokenizer_files");
     const json_t *inputs = json_object_get(g->config, "model_input_names");
@@ -608,6 +634,7 @@ static la_status check_settings(const gathering *g, la_side_files *out) {
         const char *name = json_string_value(json_array_get(inputs, i));
         out->no_types &= !name || strcmp(name, "token_type_ids") != 0;
     }
+    LA_TRY(read_length(g, &out->max_length));
     LA_TRY(la_json_text(g->config, g->config_path, "truncation_side", false, &side, g->err));
     if (!side)
         side =
@@ -655,6 +682,25 @@ static json_t *named_contents(const gathering *g) {
     return names;
 }
 
+/* In whatever order, and however often one is listed; the last one counts. */
+static bool same_added(const json_t *a, const json_t *b) {
+    json_t *x = json_object(), *y = json_object(), *token;
+    const char *content;
+    for (size_t i = 0; i < json_array_size(a); i++)
+        put(x, content_of(json_array_get(a, i)), json_array_get(a, i));
+    for (size_t i = 0; i < json_array_size(b); i++)
+        put(y, content_of(json_array_get(b, i)), json_array_get(b, i));
+    bool same = json_object_size(x) == json_object_size(y);
+    json_object_foreach(x, content, token) {
+        const json_t *other = find(y, token);
+        const json_t *id = json_object_get(token, "id"), *other_id = json_object_get(other, "id");
+        same &= other && same_token(token, other) && (!id || !other_id || json_equal(id, other_id));
+    }
+    json_decref(x);
+    json_decref(y);
+    return same;
+}
+
 static la_status apply(gathering *g, la_side_files *out) {
     LA_TRY(load_file(g, "tokenizer_config.json", g->config_path, &g->config));
     LA_TRY(load_file(g, "special_tokens_map.json", g->map_path, &g->map));
@@ -664,6 +710,7 @@ static la_status apply(gathering *g, la_side_files *out) {
     LA_TRY(check_settings(g, out));
     LA_TRY(gather(g));
     g->adds = list_adds(g, g->own);
+    prune(g, g->adds);
     tell_passed_over(g);
     json_t *changes = out->changes = json_object();
     const char *const parts[] = {"normalizer", "pre_tokenizer"};
@@ -710,6 +757,35 @@ la_status la_side_files_apply(const char *dir, json_t *root, const la_log *log, 
     if (status == LA_OK && !json_object_size(out->changes)) {
         json_decref(out->changes);
         out->changes = NULL;
+    }
+    return status;
+}
+
+la_status la_side_files_agree(const char *a, const char *b, bool *agree, la_error *err) {
+    static const char *const parts[] = {"model", "normalizer", "pre_tokenizer", "post_processor"};
+    const char *const dirs[] = {a, b};
+    json_t *roots[2] = {NULL, NULL};
+    la_side_files files[2] = {{0}, {0}};
+    la_status status = LA_OK;
+    *agree = true;
+    for (int i = 0; i < 2; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/tokenizer.json", dirs[i]);
+        LA_TRY_DONE(la_json_load(path, LA_TOKENIZER_BYTES_MAX, &roots[i], err));
+        LA_TRY_DONE(la_side_files_apply(dirs[i], roots[i], NULL, &files[i], err));
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const json_t *x = json_object_get(roots[0], parts[i]);
+        const json_t *y = json_object_get(roots[1], parts[i]);
+        *agree &= json_equal(x, y) || (!la_json_is_set(x) && !la_json_is_set(y));
+    }
+    *agree &= same_added(json_object_get(roots[0], "added_tokens"),
+                         json_object_get(roots[1], "added_tokens"));
+    *agree &= files[0].splits_special == files[1].splits_special;
+done:
+    for (int i = 0; i < 2; i++) {
+        la_side_files_free(&files[i]);
+        json_decref(roots[i]);
     }
     return status;
 }

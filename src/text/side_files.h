@@ -6,12 +6,15 @@
 
 #include "text/source.h"
 
+enum { LA_TOKENIZER_BYTES_MAX = 256 << 20 };
+
 typedef enum la_side { LA_SIDE_LEFT = -1, LA_SIDE_UNKNOWN, LA_SIDE_RIGHT } la_side;
 
 typedef struct la_side_files {
     size_t n_own;            /* added tokens that tokenizer.json lists itself */
     bool splits_special;     /* special tokens that a text spells out are text */
     bool no_types;           /* the model is given no token types */
+    int64_t max_length;      /* model_max_length; 0: none */
     la_side truncation_side; /* where long texts are cut */
     bool named_class;        /* a tokenizer class is known */
     json_t *changes;         /* what root was changed in, for the digest; NULL: in nothing */
@@ -22,6 +25,9 @@ typedef struct la_side_files {
  * contradict each other. Free *out with la_side_files_free, whatever comes back. */
 la_status la_side_files_apply(const char *dir, json_t *root, const la_log *log, la_side_files *out,
                               la_error *err);
+/* Whether two folders, each with a tokenizer.json, give the same ids. Of what is compared the order of
+ * added tokens and what only decodes, pads or truncates do not count. */
+la_status la_side_files_agree(const char *a, const char *b, bool *agree, la_error *err);
 void la_side_files_free(la_side_files *files);
 
 #endif

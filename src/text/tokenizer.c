@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TOKENIZER_BYTES_MAX = 256 << 20 };
-
 struct la_tokenizer {
     la_pool pool;
     la_normalizer normalizer;
@@ -22,6 +20,7 @@ struct la_tokenizer {
     la_postprocess post;
     la_truncation preset;
     la_side truncation_side;
+    int64_t max_length;
     bool no_types;
     char digest[LA_DIGEST_TEXT];
     /* workspaces of an encode */
@@ -47,7 +46,7 @@ static la_status digest_file(const char *path, const json_t *changes, char out[L
                              la_error *err) {
     char *data;
     size_t length;
-    LA_TRY(la_file_read(path, TOKENIZER_BYTES_MAX, &data, &length, err));
+    LA_TRY(la_file_read(path, LA_TOKENIZER_BYTES_MAX, &data, &length, err));
     la_digest *digest = la_digest_new(err);
     char *text = changes ? json_dumps(changes, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     if (digest) {
@@ -61,42 +60,62 @@ static la_status digest_file(const char *path, const json_t *changes, char out[L
     return err->status;
 }
 
+/* A vocabulary of another form; *name: its file's, at path. */
+static bool find_other(const char *dir, char path[4096], const char **name) {
+    static const char *const names[] = {
+        "tokenizer.model", "spiece.model",   "sentencepiece.bpe.model",
+        "tekken.json",     "tiktoken.model", "vocab.json",
+        "vocab.txt",       "merges.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int n = snprintf(path, 4096, "%s/%s", dir, names[i]);
+        *name = names[i];
+        if (n > 0 && n < 4096 && !access(path, F_OK))
+            return true;
+    }
+    return false;
+}
+
+bool la_tokenizer_is_in(const char *dir) {
+    char path[4096];
+    const char *name;
+    int n = snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    return (n > 0 && n < 4096 && !access(path, F_OK)) || find_other(dir, path, &name);
+}
+
 /* There is no tokenizer.json: say what the folder has instead, and how to make one. */
 static la_status refuse_folder(const char *dir, const char *path, la_error *err) {
-    static const char *const names[] = {
-        "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-        "vocab.json",      "vocab.txt",    "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char other[4096];
-        snprintf(other, sizeof other, "%s/%s", dir, names[i]);
-        if (!access(other, F_OK))
-            return la_fail(
-                err, LA_UNSUPPORTED,
-                "%s: no such file, and %s alone is not supported; convert it with python "
-                "-c 'from transformers import AutoTokenizer as T; "
-                "T.from_pretrained(\"%s\").save_pretrained(\"%s\")', or give rows with "
-                "\"input_ids\"",
-                path, names[i], dir, dir);
-    }
+    char other[4096];
+    const char *name;
+    if (find_other(dir, other, &name))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: no such file, and %s alone is not supported; convert it with python "
+                       "-c 'from transformers import AutoTokenizer as T; "
+                       "T.from_pretrained(\"%s\").save_pretrained(\"%s\")', or give rows with "
+                       "\"input_ids\"",
+                       path, name, dir, dir);
     return la_fail(err, LA_UNSUPPORTED,
                    "%s: no such file; make it with `AutoTokenizer.from_pretrained(DIR)."
                    "save_pretrained(DIR)` (a fast tokenizer), or give rows with \"input_ids\"",
                    path);
 }
 
-static la_status open_file(const char *dir, const char *path, const la_log *log,
+/* alone: without the files beside it */
+static la_status open_file(const char *dir, const char *path, bool alone, const la_log *log,
                            la_tokenizer *tokenizer, la_error *err) {
     la_text_source source = {path, &tokenizer->pool, err};
     la_side_files side = {0};
     json_t *root = NULL;
     la_status status = LA_OK;
-    LA_TRY_DONE(la_json_load(path, TOKENIZER_BYTES_MAX, &root, err));
-    LA_TRY_DONE(la_side_files_apply(dir, root, log, &side, err));
+    LA_TRY_DONE(la_json_load(path, LA_TOKENIZER_BYTES_MAX, &root, err));
+    side.n_own = json_array_size(json_object_get(root, "added_tokens"));
+    if (!alone)
+        LA_TRY_DONE(la_side_files_apply(dir, root, log, &side, err));
     LA_TRY_DONE(digest_file(path, side.changes, tokenizer->digest, err));
     LA_TRY_DONE(load(&source, root, side.n_own, tokenizer));
     tokenizer->added.splits_special = side.splits_special;
     tokenizer->truncation_side = side.truncation_side;
     tokenizer->no_types = side.no_types;
+    tokenizer->max_length = side.max_length;
     if (tokenizer->added.n_moved)
         la_warn(log,
                 "%s: %lld added tokens have other ids than the files beside tokenizer.json say, as "
@@ -109,7 +128,8 @@ done:
     return status;
 }
 
-la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **out, la_error *err) {
+static la_status open_folder(const char *dir, bool alone, const la_log *log, la_tokenizer **out,
+                             la_error *err) {
     char path[4096];
     *out = NULL;
     if ((size_t)snprintf(path, sizeof path, "%s/tokenizer.json", dir) >= sizeof path)
@@ -119,13 +139,21 @@ la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **o
     la_tokenizer *tokenizer = la_alloc(1, sizeof *tokenizer, err);
     if (!tokenizer)
         return err->status;
-    la_status status = open_file(dir, path, log, tokenizer, err);
+    la_status status = open_file(dir, path, alone, log, tokenizer, err);
     if (status != LA_OK) {
         la_tokenizer_close(tokenizer);
         return status;
     }
     *out = tokenizer;
     return LA_OK;
+}
+
+la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **out, la_error *err) {
+    return open_folder(dir, false, log, out, err);
+}
+
+la_status la_tokenizer_open_alone(const char *dir, la_tokenizer **out, la_error *err) {
+    return open_folder(dir, true, NULL, out, err);
 }
 
 void la_tokenizer_close(la_tokenizer *tokenizer) {
@@ -144,6 +172,10 @@ void la_tokenizer_close(la_tokenizer *tokenizer) {
 
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer) {
     return tokenizer->digest;
+}
+
+int64_t la_tokenizer_max_length(const la_tokenizer *tokenizer) {
+    return tokenizer->max_length;
 }
 
 bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer) {

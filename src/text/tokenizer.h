@@ -13,9 +13,15 @@ typedef struct la_tokenizer la_tokenizer;
  * transformers 5 would not go by the file, log (may be NULL) is told. Free with la_tokenizer_close. */
 la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **tokenizer,
                             la_error *err);
+/* By tokenizer.json alone, as before the files beside it were read. */
+la_status la_tokenizer_open_alone(const char *dir, la_tokenizer **tokenizer, la_error *err);
+/* Whether DIR has a tokenizer, in whatever form. */
+bool la_tokenizer_is_in(const char *dir);
 void la_tokenizer_close(la_tokenizer *tokenizer);
 /* Digest of the file and of what those beside it change, 32 hex digits. */
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer);
+/* Tokens that a text is cut to, as the folder has it; 0: it does not say. */
+int64_t la_tokenizer_max_length(const la_tokenizer *tokenizer);
 /* Whether the folder says that long texts lose their beginning. */
 bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer);
 
