@@ -91,6 +91,7 @@ static la_status tokenize(const tokenize_given *given, la_error *err) {
         encode.max_length = default_length(given->base);
     la_status status;
     LA_TRY_DONE(la_tokenizer_open(given->base, &log, &tokenizer, err));
+    encode.truncate_left = la_tokenizer_cuts_left(tokenizer);
     LA_TRY_DONE(la_row_reader_open(given->data, &fields, &reader, err));
     LA_TRY_DONE(la_output_open(&out, given->out, 1, err));
     LA_TRY_DONE(tokenize_rows(reader, tokenizer, &encode, out.stream, err));

@@ -54,9 +54,12 @@ la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_
                        (long long)n, (long long)most);
     for (int64_t t = 0; t < n; t++)
         if (ids[t] < 0 || ids[t] >= vocabulary)
-            return la_fail(err, LA_BAD_INPUT,
-                           "token id %d at place %lld, expected 0 to %lld (the base's vocabulary)",
-                           ids[t], (long long)t, (long long)vocabulary - 1);
+            return la_fail(
+                err, LA_BAD_INPUT,
+                "token id %d at place %lld, expected 0 to %lld (the rows of the embedding); of "
+                "tokens that were added in training the adapter has to bring the "
+                "embedding: save it with modules_to_save or save_embedding_layers=True",
+                ids[t], (long long)t, (long long)vocabulary - 1);
     return LA_OK;
 }
 

@@ -138,8 +138,9 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
     LA_TRY(check_digest("adapter", session.adapter, model->adapter_digest,
                         posterior->adapter_digest, err));
     if (p->session.tokenizer && *posterior->tokenizer_digest)
-        LA_TRY(check_digest("tokenizer", session.base, la_tokenizer_digest(p->session.tokenizer),
-                            posterior->tokenizer_digest, err));
+        LA_TRY(check_digest(
+            "tokenizer", p->session.tokenizer_of_adapter ? session.adapter : session.base,
+            la_tokenizer_digest(p->session.tokenizer), posterior->tokenizer_digest, err));
     return check_blocks(p, options->posterior, err);
 }
 

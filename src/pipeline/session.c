@@ -3,6 +3,7 @@
 #include "base/threads.h"
 #include "bayes/predictive.h"
 #include "input/json.h"
+#include "pipeline/session_tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,8 +50,8 @@ static la_status choice_tokens(la_session *session, const char *choices, int64_t
                                la_error *err) {
     if (!session->tokenizer)
         return la_fail(err, LA_UNSUPPORTED,
-                       "--choices needs the base's tokenizer.json, which is missing; give "
-                       "--choice-ids");
+                       "--choices needs the tokenizer.json of the base or the adapter, which is "
+                       "missing; give --choice-ids");
     la_encoding encoding = {0};
     la_encode_options options = {.no_special = true};
     la_labels names;
@@ -85,17 +86,6 @@ static la_status choice_tokens(la_session *session, const char *choices, int64_t
     return status;
 }
 
-static la_status open_tokenizer(la_session *session, const char *base, const la_log *log,
-                                la_error *err) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/tokenizer.json", base);
-    if (access(path, F_OK))
-        return LA_OK;
-    la_status status = la_tokenizer_open(base, log, &session->tokenizer, err);
-    /* rows may still carry ids: the row that has text will say that there is no tokenizer for it */
-    return status;
-}
-
 static la_status take_labels(la_session *session, const la_session_options *options,
                              la_error *err) {
     const la_config *config = &session->workers[0].model.config;
@@ -121,8 +111,12 @@ static la_status take_labels(la_session *session, const la_session_options *opti
 }
 
 static void take_sizes(la_session *session, const la_session_options *options) {
-    const la_config *config = &session->workers[0].model.config;
-    int64_t limit = la_config_default_length(config);
+    la_config config = session->workers[0].model.config;
+    /* the adapter's folder counts in this as well, where it says so */
+    int64_t told = session->tokenizer_of_adapter ? la_tokenizer_max_length(session->tokenizer) : 0;
+    if (told)
+        config.model_max_length = told;
+    int64_t limit = la_config_default_length(&config);
     int64_t most = la_prompt_most_tokens(&session->workers[0].model);
     limit = most && most < limit ? most : limit;
     if (options->max_length)
@@ -198,7 +192,14 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         session->workers[w].backend = backends[w];
     for (int w = 0; w < session->n_workers && run->profile; w++)
         LA_TRY(la_profile_start(&session->workers[w].backend, err));
-    LA_TRY(open_tokenizer(session, options->base, &run->log, err));
+    la_tokenizer_request request = {.base = options->base,
+                                    .adapter = options->adapter,
+                                    .adapter_name = run->adapter_name,
+                                    .posterior = options->posterior,
+                                    .log = &run->log};
+    /* without one rows may still carry ids: the row that has text will say that there is none for it */
+    LA_TRY(
+        la_session_tokenizer(&request, &session->tokenizer, &session->tokenizer_of_adapter, err));
     if (run->labels)
         LA_TRY(la_labels_parse("--labels", run->labels, &session->labels, err));
     la_model_options model = {.base = options->base,
@@ -320,7 +321,9 @@ la_feed_options la_session_feed(const la_session *session, bool need_label, bool
                              .batch_rows = session->batch_rows,
                              .max_length = session->max_length,
                              /* a prompt's end holds the question */
-                             .truncate_left = session->workers[0].model.task == LA_TASK_CHOICE,
+                             .truncate_left =
+                                 session->workers[0].model.task == LA_TASK_CHOICE ||
+                                 (session->tokenizer && la_tokenizer_cuts_left(session->tokenizer)),
                              .need_label = need_label,
                              .skip_bad = skip_bad};
 }

@@ -37,7 +37,8 @@ typedef struct la_worker {
 typedef struct la_session {
     la_worker workers[LA_DEVICES_MAX];
     int n_workers;
-    la_tokenizer *tokenizer; /* NULL when the base has none */
+    la_tokenizer *tokenizer; /* NULL when neither base nor adapter has one */
+    bool tokenizer_of_adapter;
     la_labels labels;
     int32_t *choice_ids; /* NULL: a classification head */
     la_team team;

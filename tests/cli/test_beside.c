@@ -1,0 +1,200 @@
+/* Files beside the model that change what it sees: the adapter's own tokenizer with added tokens and a
+ * resized embedding, its length and side of truncation, posteriors of before. */
+#include "support/faults.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FIT_TEXT                                                                                   \
+    "fit --base @/base --adapter @/adapter --data @/calib.jsonl --prior 1 --out @/posterior"
+#define ANSWER "predict --posterior @/posterior --data @/test.jsonl --predictive map"
+
+static const char *case_folder(void) {
+    static char folder[4096];
+    static int n;
+    char name[64];
+    snprintf(name, sizeof name, "beside-%d", n++);
+    snprintf(folder, sizeof folder, "%s", scratch(name));
+    copy_folder(fixture("beside/adapter-tokenizer"), folder);
+    return folder;
+}
+
+static command well(const char *folder, const char *line) {
+    command done = run_line(folder, line, NULL);
+    if (done.code)
+        fail_msg("%s: exit code %d: %s", line, done.code, done.err);
+    return done;
+}
+
+/* Runs it; said: what stderr must have, NULL: nothing may be there. */
+static void told(const char *folder, const char *line, const char *said) {
+    command done = well(folder, line);
+    if (said ? !strstr(done.err, said) : *done.err != 0)
+        fail_msg("%s: \"%s\", expected \"%s\"", line, done.err, said ? said : "");
+    command_free(&done);
+}
+
+static void remove_tokenizer(const char *folder, const char *part) {
+    char name[64];
+    snprintf(name, sizeof name, "%s/tokenizer.json", part);
+    remove(in_case(folder, name));
+    snprintf(name, sizeof name, "%s/tokenizer_config.json", part);
+    remove(in_case(folder, name));
+}
+
+/* Largest difference of the plain model's probabilities from expected.json. */
+static double difference(const char *folder, const char *line) {
+    command done = well(folder, line);
+    json_t *expected = load_json(fixture("beside/adapter-tokenizer/expected.json"));
+    double worst = 0;
+    size_t i = 0;
+    for (char *rest = NULL, *row = strtok_r(done.out, "\n", &rest); row;
+         row = strtok_r(NULL, "\n", &rest), i++) {
+        json_t *got = json_loads(row, 0, NULL);
+        for (size_t c = 0; c < 3; c++) {
+            double want = json_number_value(json_array_get(json_array_get(expected, i), c));
+            double have = json_number_value(json_array_get(json_object_get(got, "map_probs"), c));
+            worst = fmax(worst, fabs(want - have));
+        }
+        json_decref(got);
+    }
+    assert_int_equal(i, json_array_size(expected));
+    json_decref(expected);
+    command_free(&done);
+    return worst;
+}
+
+/* What PEFT gives with the tokenizer saved beside the adapter. */
+static void adapter_tokenizer_is_used(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    told(folder, FIT_TEXT, "is the one that is used");
+    check_within("probabilities", difference(folder, ANSWER), 1e-5);
+    /* the base's is not needed, and nothing is said when it is the same */
+    remove_tokenizer(folder, "base");
+    told(folder, FIT_TEXT " --quiet", NULL);
+    check_within("without the base's", difference(folder, ANSWER), 1e-5);
+    copy_folder(in_case(folder, "adapter"), in_case(folder, "kept"));
+    rename(in_case(folder, "kept/tokenizer.json"), in_case(folder, "base/tokenizer.json"));
+    command done = well(folder, FIT_TEXT);
+    assert_null(strstr(done.err, "tokenizer"));
+    command_free(&done);
+}
+
+/* Posteriors know their tokenizer wherever the folders go. */
+static void posteriors_know_it(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    told(folder, FIT_TEXT " --quiet", NULL);
+    copy_folder(in_case(folder, "adapter"), in_case(folder, "moved"));
+    check_within("moved", difference(folder, ANSWER " --adapter @/moved"), 1e-5);
+    replace_text(&(fault){.file = "moved/tokenizer.json", .a = "\"refund\"", .b = "\"refunds\""},
+                 folder);
+    command done = run_line(folder, ANSWER " --adapter @/moved --quiet", NULL);
+    static const char *const pieces[] = {"/moved", "tokenizer has digest"};
+    check_message(&done, 7, pieces, 2);
+    command_free(&done);
+    /* the base's does not matter */
+    remove_tokenizer(folder, "base");
+    check_within("without the base's", difference(folder, ANSWER), 1e-5);
+}
+
+/* One that was fitted with the base's tokenizer goes on with it, and says so. */
+static void earlier_posteriors(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    copy_folder(in_case(folder, "adapter"), in_case(folder, "kept"));
+    remove_tokenizer(folder, "adapter");
+    told(folder, FIT_TEXT " --quiet", NULL);
+    command before = well(folder, ANSWER);
+    rename(in_case(folder, "kept/tokenizer.json"), in_case(folder, "adapter/tokenizer.json"));
+    command after = well(folder, ANSWER);
+    assert_string_equal(before.out, after.out);
+    assert_non_null(strstr(after.err, "fitted with the tokenizer.json of the base,"));
+    command_free(&before);
+    command_free(&after);
+}
+
+static void put(const char *folder, const char *file, const char *text) {
+    write_file(in_case(folder, file), text, strlen(text));
+}
+
+/* Likewise before the files beside the base's tokenizer.json were read. */
+static void earlier_side_files(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    remove_tokenizer(folder, "adapter");
+    remove(in_case(folder, "base/tokenizer_config.json"));
+    told(folder, FIT_TEXT " --quiet", NULL);
+    command before = well(folder, ANSWER);
+    put(folder, "base/tokenizer_config.json", "{\"mask_token\":\"the\"}");
+    command after = well(folder, ANSWER);
+    assert_string_equal(before.out, after.out);
+    assert_non_null(strstr(after.err, "of the base alone"));
+    command_free(&before);
+    command_free(&after);
+}
+
+/* tokens.json's ids of one row, cut by what the folders say */
+static void check_ids(const char *folder, const char *line, const char *ids) {
+    command done = well(folder, line);
+    if (!strstr(done.out, ids))
+        fail_msg("%s: %s, expected %s", line, done.out, ids);
+    command_free(&done);
+}
+
+static void lengths_and_sides(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    put(folder, "row.jsonl", "{\"text\":\"one two three four\"}\n");
+    put(folder, "base/tokenizer_config.json", "{\"model_max_length\":3}");
+    check_ids(folder, "tokenize --base @/base --data @/row.jsonl", "[1,35,36]");
+    put(folder, "base/tokenizer_config.json",
+        "{\"model_max_length\":3,\"truncation_side\":\"left\"}");
+    check_ids(folder, "tokenize --base @/base --data @/row.jsonl", "[1,37,38]");
+    /* the adapter's length stands above the base's: rows of four tokens are not cut to three */
+    put(folder, "adapter/tokenizer_config.json", "{\"model_max_length\":4}");
+    put(folder, "calib.jsonl",
+        "{\"text\":\"one two three four\",\"label\":0}\n"
+        "{\"text\":\"four three two one\",\"label\":1}\n");
+    command done = well(folder, FIT_TEXT " --json");
+    json_t *root = json_loads(done.out, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(root, "n_tokens")), 8);
+    json_decref(root);
+    command_free(&done);
+}
+
+static void refused(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    /* tokens that the embedding has no row for */
+    put(folder, "adapter/tokenizer_config.json", "{\"mask_token\":\"<new>\"}");
+    put(folder, "calib.jsonl", "{\"text\":\"one <new>\",\"label\":0}\n");
+    command done = run_line(folder, FIT_TEXT " --quiet", NULL);
+    static const char *const beyond[] = {"calib.jsonl:1:", "token id 57", "0 to 56",
+                                         "save_embedding_layers"};
+    check_message(&done, 3, beyond, 4);
+    command_free(&done);
+    /* a vocabulary of another form beside the adapter */
+    rename(in_case(folder, "adapter/tokenizer.json"), in_case(folder, "adapter/vocab.txt"));
+    done = run_line(folder, FIT_TEXT " --quiet", NULL);
+    static const char *const other[] = {"adapter/tokenizer.json", "vocab.txt", "save_pretrained"};
+    check_message(&done, 4, other, 3);
+    command_free(&done);
+    /* what only says more of a tokenizer that is not there */
+    remove(in_case(folder, "adapter/vocab.txt"));
+    put(folder, "calib.jsonl", "{\"text\":\"one\",\"label\":0}\n{\"text\":\"two\",\"label\":1}\n");
+    told(folder, FIT_TEXT, "adapter/tokenizer_config.json: is passed over");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(adapter_tokenizer_is_used), cmocka_unit_test(posteriors_know_it),
+        cmocka_unit_test(earlier_posteriors),        cmocka_unit_test(earlier_side_files),
+        cmocka_unit_test(lengths_and_sides),         cmocka_unit_test(refused),
+    };
+    return cmocka_run_group_tests_name("files beside the model", tests, NULL, NULL);
+}
