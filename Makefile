@@ -103,6 +103,13 @@ $(TESTS): %: %.o $(HELP_OBJ) $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(HELP_OBJ) $(BUILD)/liblaplora.a -lcmocka $(LDLIBS)
 
+# loaded before the program by its test
+UNKNOWN_PROCESSOR = $(BUILD)/tests/base/unknown_processor.so
+$(BUILD)/tests/base/test_kernels: | $(UNKNOWN_PROCESSOR)
+$(UNKNOWN_PROCESSOR): tests/base/unknown_processor.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas
+
 # ---- the CUDA backend ----
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
 	@mkdir -p $(@D)

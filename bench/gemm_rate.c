@@ -55,6 +55,7 @@ static la_status measure(const char *device, la_precision precision, int64_t n, 
 }
 
 int main(int argc, char **argv) {
+    la_kernels_choose();
     const char *device = argc > 1 ? argv[1] : "cuda";
     int64_t n = argc > 2 ? atoll(argv[2]) : 8192;
     for (int precision = LA_PRECISION_F32; precision <= LA_PRECISION_BF16; precision++) {

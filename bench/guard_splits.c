@@ -8,6 +8,8 @@
  * temperature chosen by as many rows, and with the true one.
  * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...     LABELS: NAME,NAME,...
  *   PRIOR: global, layer, kind (module) */
+#include "laplora.h"
+
 #include "base/random.h"
 #include "baselines/scaling.h"
 #include "bayes/predictive.h"
@@ -368,6 +370,7 @@ static la_status run(int argc, char **argv, pool *p, la_error *err) {
 }
 
 int main(int argc, char **argv) {
+    la_kernels_choose();
     pool p = {0};
     la_error err = {0};
     if (argc < 7) {

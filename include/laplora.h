@@ -47,6 +47,15 @@ typedef struct la_log {
     void *user;
 } la_log;
 
+/* Products of the CPU are OpenBLAS's, which falls back to the slowest kernels on a processor whose model
+ * number it does not know. la_kernels_choose makes it take the fastest that the processor's instructions
+ * allow, where it took slower ones; a set OPENBLAS_CORETYPE is followed. That is for the whole process and
+ * everything in it that computes with OpenBLAS, so nothing else here does it: a program that wants it
+ * calls it first thing in main, while no other thread is in a product or reads the environment. Calling
+ * it again does no harm. Both return the name of the kernels in use, as OpenBLAS says it ("SkylakeX"). */
+const char *la_kernels_choose(void);
+const char *la_kernels_name(void);
+
 typedef enum la_kron { LA_KRON_EXPAND, LA_KRON_REDUCE } la_kron;
 /* Structure of the curvature. */
 typedef enum la_curvature {

@@ -1,3 +1,4 @@
+#include "base/kernels.h"
 #include "base/memory.h"
 #include "base/threads.h"
 #include "cli/cli.h"
@@ -96,7 +97,15 @@ static void fill_standard_streams(void) {
         close(fd);
 }
 
+/* Within this process where the library can, else by starting it once more. */
+static void take_kernels(char *const *argv) {
+    la_kernels_choose();
+    if (la_kernels_missing())
+        la_kernels_restart(la_kernels_missing(), argv);
+}
+
 int main(int argc, char **argv) {
+    take_kernels(argv);
     bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0;
     fill_standard_streams();
     la_signals_install();

@@ -1,5 +1,6 @@
 #include "pipeline/session.h"
 #include "backend/profile.h"
+#include "base/kernels.h"
 #include "base/threads.h"
 #include "bayes/predictive.h"
 #include "input/json.h"
@@ -185,6 +186,11 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     la_backend backends[LA_DEVICES_MAX];
     la_precision precision;
     LA_TRY(la_precision_parse(run->precision, &precision, err));
+    if (run->profile) {
+        char kernels[256];
+        la_kernels_describe(kernels, sizeof kernels);
+        la_warn(&run->log, "%s", kernels);
+    }
     session->team = la_team_of(run->threads);
     LA_TRY(la_backend_open(run->device, precision, session->team, &run->log, backends,
                            &session->n_workers, err));

@@ -1,15 +1,15 @@
 /* Eigendecompositions, and the sums of several devices.
  *
- * Largest gaps observed, emulated, as a share of the largest eigenvalue, in all precisions alike.
- * The emulated solver is LAPACK, as the host's: the limits of values leave room for another one. In
- * a bf16 backend large matrices are decomposed in f32.
+ * Largest gaps observed, emulated, over seven kinds of BLAS kernels and one and two threads, as a share of
+ * the largest eigenvalue, in all precisions alike. The emulated solver is LAPACK, as the host's: the limits
+ * of values leave room for another one. In a bf16 backend large matrices are decomposed in f32.
  *
  *                                  large, f32
- *   values                 9.6e-16   1.5e-8 (trace)
- *   least                  2.9e-16
- *   |A v - value v| / |A|  1.0e-8    7.0e-7
- *   |V V^T - 1|            5.4e-8    7.7e-7
- *   after factor_add       0         (tf32: 4.7e-5) */
+ *   values                 1.6e-15   1.2e-7 (trace)
+ *   least                  3.0e-16
+ *   |A v - value v| / |A|  1.1e-8    1.3e-6
+ *   |V V^T - 1|            5.5e-8    1.7e-6
+ *   after factor_add       6.9e-8    (tf32: 4.7e-5) */
 #include "cuda/compare.h"
 
 #include <math.h>
@@ -232,9 +232,9 @@ static void eigh_of_a_large_one(la_dtype type) {
         }
     }
     assert_true(p.least == p.values[N - 1]);
-    check("eigh of a large one, trace", type, fabs(sum - trace) / trace, (limits){0, 0, 6e-8});
-    check("eigh of a large one, residual", type, residual / p.values[0], (limits){0, 0, 2.8e-6});
-    check("eigh of a large one, orthogonality", type, orthogonality, (limits){0, 0, 3e-6});
+    check("eigh of a large one, trace", type, fabs(sum - trace) / trace, (limits){0, 0, 4.4e-7});
+    check("eigh of a large one, residual", type, residual / p.values[0], (limits){0, 0, 5e-6});
+    check("eigh of a large one, orthogonality", type, orthogonality, (limits){0, 0, 6e-6});
     close_problem(&device, &p);
     free(u), free(matrix), free(product);
 }

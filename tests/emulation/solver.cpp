@@ -4,6 +4,8 @@
 #include "emulator.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <lapacke.h>
 
 struct cusolverDnContext {
@@ -40,12 +42,54 @@ bool is_type(cudaDataType type) {
     return type == CUDA_R_32F || type == CUDA_R_64F;
 }
 
-lapack_int syevd(char jobz, char uplo, lapack_int n, float *a, lapack_int lda, float *w) {
-    return LAPACKE_ssyevd(LAPACK_COL_MAJOR, jobz, uplo, n, a, lda, w);
+lapack_int syevd(char jobz, char uplo, lapack_int n, float *a, float *w, float *work,
+                 lapack_int length, lapack_int *iwork, lapack_int ilength) {
+    return LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, jobz, uplo, n, a, n, w, work, length, iwork,
+                               ilength);
 }
-lapack_int syevd(char jobz, char uplo, lapack_int n, double *a, lapack_int lda, double *w) {
-    return LAPACKE_dsyevd(LAPACK_COL_MAJOR, jobz, uplo, n, a, lda, w);
+lapack_int syevd(char jobz, char uplo, lapack_int n, double *a, double *w, double *work,
+                 lapack_int length, lapack_int *iwork, lapack_int ilength) {
+    return LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, jobz, uplo, n, a, n, w, work, length, iwork,
+                               ilength);
 }
+
+template <typename T> struct aligned {
+    T *data;
+    explicit aligned(int64_t count)
+        : data(static_cast<T *>(aligned_alloc(64, (static_cast<size_t>(count) * sizeof(T) + 63) &
+                                                      ~static_cast<size_t>(63)))) {
+    }
+    aligned(const aligned &) = delete;
+    aligned &operator=(const aligned &) = delete;
+    ~aligned() {
+        free(data);
+    }
+};
+
+/* Of a[n, lda] in place. The same bits wherever the matrix lies, as a device has them: sums in old kernels
+ * are split where the memory is aligned, so all that they read is put at the same alignment. */
+template <typename T> lapack_int syevd(char jobz, char uplo, int64_t n, T *a, int64_t lda, T *w) {
+    lapack_int size = static_cast<lapack_int>(n), most = 0;
+    T length = 0;
+    lapack_int code = syevd(jobz, uplo, size, a, w, &length, -1, &most, -1);
+    if (code)
+        return code;
+    /* a float does not hold every length */
+    int64_t count = static_cast<int64_t>(length) + 64;
+    aligned<T> matrix(n * n), values(n), work(count);
+    aligned<lapack_int> iwork(most);
+    if (!matrix.data || !values.data || !work.data || !iwork.data)
+        return LAPACK_WORK_MEMORY_ERROR;
+    for (int64_t k = 0; k < n; k++)
+        std::copy(a + k * lda, a + k * lda + n, matrix.data + k * n);
+    code = syevd(jobz, uplo, size, matrix.data, values.data, work.data,
+                 static_cast<lapack_int>(count), iwork.data, most);
+    for (int64_t k = 0; k < n; k++)
+        std::copy(matrix.data + k * n, matrix.data + (k + 1) * n, a + k * lda);
+    std::copy(values.data, values.data + n, w);
+    return code;
+}
+
 lapack_int potrf(char uplo, lapack_int n, float *a, lapack_int lda) {
     return LAPACKE_spotrf(LAPACK_COL_MAJOR, uplo, n, a, lda);
 }
@@ -70,9 +114,12 @@ void decompose(cusolverEigMode_t jobz, cublasFillMode_t uplo, int64_t n, T *a, i
     for (int64_t i = 0; i < count; i++) {
         T *ai = a + i * lda * n, *wi = w + i * n;
         bool vectors = jobz == CUSOLVER_EIG_MODE_VECTOR;
-        info[i] = syevd(vectors ? 'V' : 'N', letter_of(uplo), static_cast<lapack_int>(n), ai,
-                        static_cast<lapack_int>(lda), wi);
-        /* LAPACKE looks for NaN and calls that an argument's fault; a device only fails */
+        /* LAPACKE calls NaN an argument's fault; a device only fails */
+        bool known = true, upper = uplo == CUBLAS_FILL_MODE_UPPER;
+        for (int64_t k = 0; k < n; k++)
+            for (int64_t j = upper ? 0 : k; j < (upper ? k + 1 : n); j++)
+                known &= !std::isnan(ai[k * lda + j]);
+        info[i] = known ? syevd(vectors ? 'V' : 'N', letter_of(uplo), n, ai, lda, wi) : -1;
         if (info[i] < 0)
             info[i] = static_cast<int>(n);
         if (first == 0 && last == n - 1)
