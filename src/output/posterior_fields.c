@@ -2,11 +2,13 @@
 #include "bayes/posterior.h"
 #include "output/posterior_layout.h"
 
-#include <float.h>
-
 /* enumerations are kept in their struct as what an int is kept as */
 _Static_assert(sizeof(la_curvature) == sizeof(int) && sizeof(la_method) == sizeof(int),
                "names are read into an int");
+
+/* No fit finds larger ones; sums of these are finite still, and so is what they are rounded to when
+ * they are printed. */
+#define NUMBER_MOST 1e300
 
 /* A row: struct, member, bounds or names; the minor version of the schema that it came with; whether
  * it may be absent. */
@@ -19,10 +21,10 @@ enum { NEEDED, OPTIONAL };
 #define INT(of, member, least, most, ...)                                                          \
     FIELD(of, member, #member, LA_FIELD_INT, least, most, NULL, __VA_ARGS__)
 #define NUMBER(of, member, ...)                                                                    \
-    FIELD(of, member, #member, LA_FIELD_NUMBER, -DBL_MAX, DBL_MAX, NULL, __VA_ARGS__)
+    FIELD(of, member, #member, LA_FIELD_NUMBER, -NUMBER_MOST, NUMBER_MOST, NULL, __VA_ARGS__)
 #define SHARE(of, member, ...) FIELD(of, member, #member, LA_FIELD_NUMBER, 0, 1, NULL, __VA_ARGS__)
 #define POSITIVE(of, member, ...)                                                                  \
-    FIELD(of, member, #member, LA_FIELD_POSITIVE, 0, DBL_MAX, NULL, __VA_ARGS__)
+    FIELD(of, member, #member, LA_FIELD_POSITIVE, 0, NUMBER_MOST, NULL, __VA_ARGS__)
 #define NAME(of, member, list, count, ...)                                                         \
     FIELD(of, member, #member, LA_FIELD_NAME, 0, count, list, __VA_ARGS__)
 #define STRING(of, member, type, ...) FIELD(of, member, #member, type, 0, 0, NULL, __VA_ARGS__)

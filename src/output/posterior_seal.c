@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* first line of the block; schema, digest and length follow */
 #define SEAL_MAGIC "laplora posterior"
@@ -102,6 +103,9 @@ la_status la_posterior_check_seal(la_h5_file *file) {
 
 int la_posterior_looks_like(const char *path) {
     char start[sizeof SEAL_MAGIC] = {0};
+    struct stat info;
+    if (stat(path, &info) || !S_ISREG(info.st_mode)) /* a pipe is read once only */
+        return 0;
     FILE *file = fopen(path, "rb");
     if (!file)
         return 0;

@@ -322,6 +322,7 @@ LIE(input_negative, p->blocks[1].input = -1)
 LIE(precision_zero, p->blocks[0].prior_precision = 0)
 LIE(precision_nan, p->blocks[0].prior_precision = NAN)
 LIE(precision_negative, p->blocks[1].prior_precision = -4)
+LIE(precision_huge, p->blocks[0].prior_precision = 1.7e308)
 LIE(precision_other, p->blocks[1].prior_precision = 5)
 LIE(denominator_zero, p->blocks[0].denominator = 0)
 LIE(denominator_infinite, p->blocks[0].denominator = INFINITY)
@@ -380,6 +381,7 @@ static const lie lies[] = {
     {"\"blocks/00000/prior_precision\" is not positive", TINY_KRON, precision_zero},
     {"\"blocks/00000/prior_precision\" is not finite", TINY_KRON, precision_nan},
     {"\"blocks/00001/prior_precision\" is not positive", TINY_KRON, precision_negative},
+    {"\"blocks/00000/prior_precision\" is out of range", TINY_KRON, precision_huge},
     {"\"blocks/00001/prior_precision\" is not that of the other", TINY_EXACT, precision_other},
     {"\"blocks/00000/denominator\" is not positive", TINY_KRON, denominator_zero},
     {"\"blocks/00000/denominator\" is not finite", TINY_KRON, denominator_infinite},

@@ -97,11 +97,12 @@ la_posterior tiny_posterior(int kind) {
     static const la_curvature curvatures[TINY_KINDS] = {
         [TINY_EKFAC] = LA_CURVATURE_EKFAC,
         [TINY_DIAG] = LA_CURVATURE_DIAG,
+        [TINY_MANY] = LA_CURVATURE_DIAG,
         [TINY_EXACT] = LA_CURVATURE_EXACT,
         [TINY_LAST_LAYER] = LA_CURVATURE_LAST_LAYER,
     };
     la_posterior p = {.curvature = curvatures[kind],
-                      .n_blocks = kind == TINY_MANY         ? 70
+                      .n_blocks = kind == TINY_MANY         ? 20
                                   : kind == TINY_LAST_LAYER ? 1
                                                             : 2,
                       .n_rows = 24,
