@@ -1,5 +1,6 @@
-# laplora. `make` builds build/laplora; `make test`, `make demo` do everything on a fresh Debian or Ubuntu, installing
-# what is missing with apt-get (and saying so first).
+# laplora. `make` builds build/laplora; `make test`, `make demo` do everything on a fresh Debian or Ubuntu. Packages that
+# are missing are installed with apt-get after asking: on a terminal by a question, else by `make deps` or YES=1. Root
+# without a terminal (a CI job, a container's build) is taken to have asked.
 
 CC       ?= gcc
 ARCH     ?= native
@@ -8,7 +9,9 @@ BUILD    ?= build
 PREFIX   ?= /usr/local
 SAN      ?=
 # CUDA=1 builds the CUDA backend (liblaplora_cuda.so beside the program); the default where nvcc is found
-NVCC     ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+ifeq ($(origin NVCC),undefined)
+NVCC     := $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+endif
 CUDA     ?= $(if $(NVCC),1,0)
 # compute capabilities to compile for, those of them that this nvcc knows; the last one also as PTX for newer ones
 CUDA_CAPABILITIES ?= 80 89 90 100
@@ -43,6 +46,8 @@ TEST_SRC = $(wildcard tests/*/test_*.c)
 TESTS    = $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 # those that take minutes begin first, so that none of them is the last one running
 SLOW_TESTS = $(addprefix $(BUILD)/tests/,pipeline/test_parity_cuda cuda/test_run pipeline/test_dense)
+# left out of the quick part: the same paths as others take, on more inputs or another backend
+NOT_QUICK = cuda/test_run cuda/test_faults cuda/test_ops_attention pipeline/test_parity_cuda pipeline/test_dense
 # those that open the CUDA backend: run a second time against a device, where there is one
 EMULATION_TEST = $(BUILD)/tests/cuda/test_emulation
 DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/pipeline/test_parity_cuda
@@ -52,7 +57,8 @@ CUDA_SRC = $(wildcard cuda/*.cu)
 CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/input/safetensors.h) include/laplora.h
 CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/error.o
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
-CUDA_KNOWN = $(patsubst compute_%,%,$(filter $(addprefix compute_,$(CUDA_CAPABILITIES)),$(shell $(NVCC) --list-gpu-arch)))
+# asked where a recipe needs it, once
+CUDA_KNOWN = $(eval CUDA_KNOWN := $$(patsubst compute_%,%,$$(filter $$(addprefix compute_,$$(CUDA_CAPABILITIES)),$$(shell $$(NVCC) --list-gpu-arch))))$(CUDA_KNOWN)
 CUDA_PTX = $(lastword $(CUDA_KNOWN))
 GENCODE  = $(foreach c,$(CUDA_KNOWN),-gencode arch=compute_$(c),code=sm_$(c)) \
            -gencode arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
@@ -65,7 +71,7 @@ EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_G
            -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
 HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
 
-.PHONY: all test test-run demo check-shared bench bench-gpu install clean help lint format asan fuzz packages-build packages-test \
+.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo check-shared bench bench-gpu install clean help lint format asan fuzz packages-build packages-test \
         packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -75,6 +81,9 @@ all: packages-build $(BUILD)/laplora $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplor
 help:
 	@echo "make              build/laplora"
 	@echo "make test         all tests            make asan     the tests under ASan and UBSan"
+	@echo "make test-quick   the tests but the longest, each in its brief form: a few minutes"
+	@echo "make test-kernels the same under two other kinds of BLAS kernels, as OPENBLAS_CORETYPE=NAME gives them"
+	@echo "make deps         installs what all of these need (Debian, Ubuntu); YES=1 has the others do so unasked"
 	@echo "make demo         fit, predict, report make bench    rows a second, memory, time in BLAS"
 	@echo "make check-shared the public-data checks, where ../shared is"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
@@ -150,19 +159,27 @@ $(EMU)/liblaplora_cuda.so: $(EMU_OBJ)
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -llapacke -lopenblas -lpthread -ldl
 
-# ---- packages: $(call install,LIST,yes|no) installs what is missing, or only tells ----
+# ---- packages: $(call install,LIST,RULE). RULE: no: only tells; ask: asks; yes: was asked to ----
+YES ?=
 define install
 	@missing=""; \
 	if command -v dpkg >/dev/null 2>&1; then \
 	    for p in $(1); do dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || missing="$$missing $$p"; done; \
 	    [ -z "$$missing" ] && exit 0; \
-	    if [ $(2) = yes ]; then \
-	        echo "laplora needs packages that are not installed; installing with apt-get:$$missing"; \
-	        run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
-	        $$run apt-get update -q && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -q $$missing; \
-	    else \
-	        echo "missing packages; install them with: apt-get install$$missing"; exit 1; \
+	    how="make deps, or apt-get install$$missing"; \
+	    echo "laplora needs packages that are not installed:$$missing"; \
+	    if [ $(2) = no ]; then echo "install them with: $$how"; exit 1; fi; \
+	    run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
+	    if [ $(2) = ask ] && [ "$(YES)" != 1 ]; then \
+	        if [ -t 0 ] && [ -t 2 ] && [ -z "$$CI" ]; then \
+	            printf 'install them now, with %s? [y/N] ' "$${run:+$$run }apt-get" >&2; read answer; \
+	            case $$answer in [yY]*) ;; *) echo "install them with: $$how"; exit 1;; esac; \
+	        elif [ -n "$$run" ]; then \
+	            echo "install them with: $$how; or let this command do so: YES=1"; exit 1; \
+	        fi; \
 	    fi; \
+	    echo "installing them with $${run:+$$run }apt-get"; \
+	    $$run apt-get update -q && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; \
 	elif [ ! -e $(BUILD)/.told ]; then \
 	    mkdir -p $(BUILD); touch $(BUILD)/.told; \
 	    echo "no dpkg here; these Debian packages, or your system's like them, are needed: $(1)"; \
@@ -172,9 +189,11 @@ endef
 packages-build:
 	$(call install,$(PACKAGES),no)
 packages-test:
-	$(call install,$(TEST_PACKAGES),yes)
+	$(call install,$(TEST_PACKAGES),ask)
 packages-demo:
-	$(call install,$(DEMO_PACKAGES),yes)
+	$(call install,$(DEMO_PACKAGES),ask)
+deps:
+	$(call install,$(sort $(TEST_PACKAGES) $(DEMO_PACKAGES)),yes)
 
 # Paths above were looked up when make started: a second make sees what was just installed.
 test: packages-test
@@ -184,6 +203,22 @@ test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so 
 	@LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so \
 	    DEVICE_LIBRARY=$(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so) \
 	    tests/run $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) $(EMULATION_TEST) $(if $(filter 1,$(CUDA)),$(addprefix device:,$(DEVICE_TESTS)))
+
+# all but the longest, under the kernels that the library or OPENBLAS_CORETYPE chose
+QUICK_TESTS = $(filter-out $(addprefix $(BUILD)/tests/,$(NOT_QUICK)),$(TESTS)) $(EMULATION_TEST)
+test-quick: packages-test
+	@$(MAKE) --no-print-directory test-quick-run
+
+test-quick-run: $(BUILD)/laplora $(QUICK_TESTS) $(EMU)/liblaplora_cuda.so
+	@LA_TESTS_BRIEF=1 LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so tests/run $(QUICK_TESTS)
+
+# numbers differ from kernel to kernel in their last digits, and nothing else may
+test-kernels: packages-test
+	@$(MAKE) --no-print-directory $(BUILD)/laplora $(BUILD)/tests/base/test_kernels
+	@for name in $$($(BUILD)/tests/base/test_kernels --others); do \
+	    echo "the quick tests under OPENBLAS_CORETYPE=$$name"; \
+	    OPENBLAS_CORETYPE=$$name $(MAKE) --no-print-directory test-quick-run || exit 1; \
+	done
 
 # array bounds and integer shifts in our code; leaks too
 asan: packages-test

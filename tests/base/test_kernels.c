@@ -313,10 +313,32 @@ static void the_program(void **state) {
     command_free(&done);
 }
 
+/* --others: names of two kinds of kernels that run here, of other instructions than those in use; tells
+ * on stderr which kinds do not. */
+static int others(void) {
+    static const char *const names[] = {"Prescott", "Haswell", "Nehalem", "SkylakeX"};
+    char in_use[32];
+    snprintf(in_use, sizeof in_use, "%s", la_kernels_name());
+    int told = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && told < 2; i++) {
+        if (la_kernels_level(names[i]) == la_kernels_level(in_use))
+            continue;
+        if (la_kernels_level(names[i]) > level_here() || !la_kernels_switch(names[i])) {
+            fprintf(stderr, "no %s kernels on this processor, or in this OpenBLAS\n", names[i]);
+            continue;
+        }
+        printf("%s\n", names[i]);
+        told++;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     ssize_t length = readlink("/proc/self/exe", here, sizeof here - 1);
     if (length < 0)
         return 1;
+    if (argc == 2 && !strcmp(argv[1], "--others"))
+        return others();
     if (argc == 3 && !strcmp(argv[1], "--restart"))
         return restart(argc, argv);
     const struct CMUnitTest tests[] = {
