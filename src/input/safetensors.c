@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "base/memory.h"
 #include "input/json.h"
+#include "input/wrappers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -345,6 +346,25 @@ static la_status sort_names(la_checkpoint *checkpoint, la_error *err) {
     return LA_OK;
 }
 
+/* Names without what wrappers put into them, for a base without what PEFT does. */
+static la_status unwrap_names(la_checkpoint *checkpoint, bool base, la_error *err) {
+    bool any = false;
+    for (size_t i = 0; i < checkpoint->n_tensors; i++) {
+        char *name = (char *)(uintptr_t)checkpoint->tensors[i].name; /* the pool's */
+        any |= la_wrappers_strip(name, base);
+    }
+    if (!any)
+        return LA_OK;
+    qsort(checkpoint->tensors, checkpoint->n_tensors, sizeof(la_tensor), by_name);
+    for (size_t i = 1; i < checkpoint->n_tensors; i++)
+        if (!by_name(&checkpoint->tensors[i - 1], &checkpoint->tensors[i]))
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: two tensors are \"%s\" once the names of wrappers are taken off "
+                           "(_orig_mod, module, base_model.model, ...); keep one of them",
+                           checkpoint->tensors[i].file, checkpoint->tensors[i].name);
+    return LA_OK;
+}
+
 la_status la_checkpoint_open_file(const char *path, la_checkpoint **checkpoint, la_error *err) {
     *checkpoint = la_alloc(1, sizeof **checkpoint, err);
     if (!*checkpoint)
@@ -352,6 +372,8 @@ la_status la_checkpoint_open_file(const char *path, la_checkpoint **checkpoint, 
     la_status status = map_file(*checkpoint, path, err);
     if (status == LA_OK)
         status = sort_names(*checkpoint, err);
+    if (status == LA_OK)
+        status = unwrap_names(*checkpoint, false, err);
     if (status != LA_OK) {
         la_checkpoint_close(*checkpoint);
         *checkpoint = NULL;
@@ -414,6 +436,7 @@ static la_status open_shards(la_checkpoint *checkpoint, const char *dir, const c
             goto done;
         }
     }
+    status = unwrap_names(checkpoint, false, err);
 done:
     free(path);
     free(names);
@@ -477,6 +500,8 @@ la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **
     }
     status = open_shards(*checkpoint, dir, path, map, err);
 done:
+    if (status == LA_OK && !strcmp(stem, "model"))
+        status = unwrap_names(*checkpoint, true, err);
     if (status != LA_OK) {
         la_checkpoint_close(*checkpoint);
         *checkpoint = NULL;

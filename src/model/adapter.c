@@ -58,6 +58,19 @@ static la_status add_entries(la_adapter *adapter, const la_checkpoint *file,
     return LA_OK;
 }
 
+/* PEFT writes a trained embedding under two keys; what differs is not the same parameter. */
+static la_status check_twice(const la_adapter *adapter, la_error *err) {
+    for (int64_t i = 1; i < adapter->n_entries; i++) {
+        const la_adapter_entry *a = &adapter->entries[i - 1], *b = &adapter->entries[i];
+        if (!strcmp(a->key, b->key) && !la_tensor_equal(a->tensor, b->tensor))
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: tensors \"%s\" and \"%s\" are of one parameter, \"%s\", and "
+                           "differ; keep the trained one",
+                           b->tensor->file, a->tensor->name, b->tensor->name, b->key);
+    }
+    return LA_OK;
+}
+
 static la_status read_entries(la_adapter *adapter, const char *name, bool in_folder,
                               la_error *err) {
     la_adapter_names names;
@@ -73,7 +86,7 @@ static la_status read_entries(la_adapter *adapter, const char *name, bool in_fol
     if (adapter->head)
         LA_TRY(add_entries(adapter, adapter->head, &names, err));
     qsort(adapter->entries, (size_t)adapter->n_entries, sizeof *adapter->entries, by_key);
-    return LA_OK;
+    return check_twice(adapter, err);
 }
 
 /* A part of a configuration of the `adapters` library: a kind of its own. */
