@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include "cli/figures.h"
+#include "input/folders.h"
 #include "input/json.h"
 #include "model/adapter.h"
 #include "model/config.h"
@@ -142,11 +143,27 @@ static la_status describe_predictions(const char *path, json_t *out, la_error *e
     return LA_OK;
 }
 
+/* A folder that is none itself, or a name: what is meant, or what it is. */
+static la_status describe_found(const char *path, const la_log *log, json_t *out, la_error *err) {
+    la_pool pool = {0};
+    const char *folder = path;
+    struct stat info;
+    la_status status = la_folder_find(LA_FOLDER_BASE, "info", path, &pool, log, &folder, err);
+    if (status == LA_OK && (stat(folder, &info) || !has_file(folder, "config.json")))
+        status = la_fail(
+            err, LA_BAD_INPUT,
+            "%s: holds neither config.json (a base) nor adapter_config.json (an adapter)", path);
+    if (status == LA_OK)
+        status = describe_base(folder, out, err);
+    la_pool_free(&pool);
+    return status;
+}
+
 static la_status describe(const char *path, const la_log *log, json_t *out, la_error *err) {
     struct stat info;
     json_object_set_new(out, "path", json_string(path));
     if (stat(path, &info))
-        return la_fail(err, LA_BAD_INPUT, "%s: no such file or folder", path);
+        return describe_found(path, log, out, err);
     const char *dot = strrchr(path, '.');
     bool named = dot && (!strcmp(dot, ".h5") || !strcmp(dot, ".hdf5"));
     if (!S_ISDIR(info.st_mode))
@@ -156,9 +173,7 @@ static la_status describe(const char *path, const la_log *log, json_t *out, la_e
         return describe_adapter(path, log, out, err);
     if (has_file(path, "config.json"))
         return describe_base(path, out, err);
-    return la_fail(err, LA_BAD_INPUT,
-                   "%s: holds neither config.json (a base) nor adapter_config.json (an adapter)",
-                   path);
+    return describe_found(path, log, out, err);
 }
 
 /* A line a value; objects in objects become "a.b", and from there on JSON. */

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 #include "base/output_file.h"
 #include "base/threads.h"
+#include "input/folders.h"
 #include "input/rows.h"
 #include "model/config.h"
 #include "text/tokenizer.h"
@@ -87,10 +88,17 @@ static la_status tokenize(const tokenize_given *given, la_error *err) {
     LA_TRY(la_cli_require("tokenize", "base", given->base, err));
     LA_TRY(la_cli_require("tokenize", "data", given->data, err));
     la_encode_options encode = {.max_length = given->text.max_length};
-    if (!encode.max_length)
-        encode.max_length = default_length(given->base);
     la_status status;
-    LA_TRY_DONE(la_tokenizer_open(given->base, &log, &tokenizer, err));
+    const char *base = given->base;
+    la_pool pool = {0};
+    /* a tokenizer is all that is needed here: an adapter's folder will do */
+    if (!la_tokenizer_is_in(base))
+        LA_TRY_DONE(la_folder_find(LA_FOLDER_BASE, "--base", base, &pool, &log, &base, err));
+    if (!encode.max_length)
+        encode.max_length = default_length(base);
+    LA_TRY_DONE(la_tokenizer_open(base, &log, &tokenizer, err));
+    if (!encode.max_length)
+        encode.max_length = la_tokenizer_max_length(tokenizer);
     encode.truncate_left = la_tokenizer_cuts_left(tokenizer);
     LA_TRY_DONE(la_row_reader_open(given->data, &fields, &reader, err));
     LA_TRY_DONE(la_output_open(&out, given->out, 1, err));
@@ -100,6 +108,7 @@ done:
     la_output_discard(&out);
     la_row_reader_close(reader);
     la_tokenizer_close(tokenizer);
+    la_pool_free(&pool);
     return status;
 }
 

@@ -53,6 +53,12 @@ la_status la_ensemble_predict(const la_ensemble *ensemble, const la_row_set *a, 
                                       .n_choices = ensemble->n_choices,
                                       .forward_only = true};
         LA_TRY(la_session_open(&options, &other, err));
+        const la_tokenizer *first = ensemble->session->tokenizer;
+        if (first && other.tokenizer &&
+            strcmp(la_tokenizer_digest(first), la_tokenizer_digest(other.tokenizer)) != 0)
+            la_warn(&options.run.log,
+                    "%s: has another tokenizer than the first adapter, whose tokens it is given",
+                    ensemble->adapters[i]);
         la_status status = add_both(ensemble, &other, a, a_probs, b, b_probs, err);
         la_session_close(&other);
         LA_TRY(status);

@@ -277,8 +277,8 @@ static la_status describe(fitting *f, la_error *err) {
     const la_model *model = &session->workers[0].model;
     p->max_length = session->max_length;
     LA_TRY(la_base_quant_parse(f->options->run.base_quant, &p->base_quant, err));
-    p->base_path = kept_path(&p->pool, f->options->base, err);
-    p->adapter_path = kept_path(&p->pool, f->options->adapter, err);
+    p->base_path = kept_path(&p->pool, session->base, err);
+    p->adapter_path = kept_path(&p->pool, session->adapter, err);
     const char *name = f->options->run.adapter_name;
     if (name)
         p->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);

@@ -3,6 +3,7 @@
 #include "base/kernels.h"
 #include "base/threads.h"
 #include "bayes/predictive.h"
+#include "input/folders.h"
 #include "input/json.h"
 #include "pipeline/session_tokenizer.h"
 
@@ -185,6 +186,10 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     const la_run_options *run = &options->run;
     la_backend backends[LA_DEVICES_MAX];
     la_precision precision;
+    LA_TRY(la_folder_find(LA_FOLDER_BASE, "--base", options->base, &session->pool, &run->log,
+                          &session->base, err));
+    LA_TRY(la_folder_find(LA_FOLDER_ADAPTER, "--adapter", options->adapter, &session->pool,
+                          &run->log, &session->adapter, err));
     LA_TRY(la_precision_parse(run->precision, &precision, err));
     if (run->profile) {
         char kernels[256];
@@ -198,8 +203,8 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         session->workers[w].backend = backends[w];
     for (int w = 0; w < session->n_workers && run->profile; w++)
         LA_TRY(la_profile_start(&session->workers[w].backend, err));
-    la_tokenizer_request request = {.base = options->base,
-                                    .adapter = options->adapter,
+    la_tokenizer_request request = {.base = session->base,
+                                    .adapter = session->adapter,
                                     .adapter_name = run->adapter_name,
                                     .posterior = options->posterior,
                                     .log = &run->log};
@@ -208,8 +213,8 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         la_session_tokenizer(&request, &session->tokenizer, &session->tokenizer_of_adapter, err));
     if (run->labels)
         LA_TRY(la_labels_parse("--labels", run->labels, &session->labels, err));
-    la_model_options model = {.base = options->base,
-                              .adapter = options->adapter,
+    la_model_options model = {.base = session->base,
+                              .adapter = session->adapter,
                               .adapter_name = run->adapter_name,
                               .params = options->params,
                               .choice_ids = options->choice_ids,
@@ -265,6 +270,7 @@ void la_session_close(la_session *session) {
     la_tokenizer_close(session->tokenizer);
     la_labels_free(&session->labels);
     free(session->choice_ids);
+    la_pool_free(&session->pool);
     *session = (la_session){0};
 }
 

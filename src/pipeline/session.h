@@ -39,6 +39,8 @@ typedef struct la_session {
     int n_workers;
     la_tokenizer *tokenizer; /* NULL when neither base nor adapter has one */
     bool tokenizer_of_adapter;
+    la_pool pool;
+    const char *base, *adapter; /* the folders that were found */
     la_labels labels;
     int32_t *choice_ids; /* NULL: a classification head */
     la_team team;
