@@ -1,6 +1,9 @@
 #include "output/posterior_fields.h"
 #include "bayes/posterior.h"
 #include "output/posterior_layout.h"
+#include "text/utf8.h"
+
+#include <string.h>
 
 /* enumerations are kept in their struct as what an int is kept as */
 _Static_assert(sizeof(la_curvature) == sizeof(int) && sizeof(la_method) == sizeof(int),
@@ -115,3 +118,15 @@ const la_field_list la_posterior_fields = LIST(posterior, 0), la_block_fields = 
                     la_choice_fields = LIST(choice, 1), la_candidate_fields = LIST(candidate, 1),
                     la_settings_fields = LIST(settings, 4), la_setting_fields = LIST(setting, 4),
                     la_adue_fields = LIST(adue, 1);
+
+la_status la_posterior_check_text(const char *what, const char *text, la_error *err) {
+    size_t length = strlen(text);
+    la_error unused = {0};
+    if (length > LA_POSTERIOR_TEXT_MOST)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: %zu bytes of text, a posterior keeps at most %d; shorten it", what,
+                       length, LA_POSTERIOR_TEXT_MOST);
+    if (la_utf8_check(text, length, &unused) != LA_OK)
+        return la_fail(err, LA_BAD_INPUT, "%s: is not UTF-8; save it as UTF-8", what);
+    return LA_OK;
+}

@@ -18,6 +18,10 @@ la_status la_posterior_load_bytes(const char *name, const void *bytes, size_t si
 /* Writes the block in front of a file whose HDF5 part was changed on purpose. */
 la_status la_posterior_seal(const char *path, la_error *err);
 la_status la_posterior_seal_bytes(void *bytes, size_t size, la_error *err);
+/* Whether a posterior can keep this text, which is told before a fit and not after it: UTF-8 of at most
+ * LA_POSTERIOR_TEXT_MOST bytes. what: a file or an option, for the message. */
+enum { LA_POSTERIOR_TEXT_MOST = 65000 };
+la_status la_posterior_check_text(const char *what, const char *text, la_error *err);
 /* Whether the file begins like a posterior. */
 int la_posterior_looks_like(const char *path);
 

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TEXT_MOST ((size_t)1 << 20)
 /* Parameters of all blocks, so that their number and what is made of it fit 63 bits. */
 #define WIDTH_MOST ((int64_t)1 << 48)
 
@@ -62,7 +61,7 @@ static la_status get_text(const reader *r, const char *name, la_field_kind kind,
     la_error unused = {0};
     if (!a)
         return bad(r, name, "is missing");
-    if (a->type != LA_H5_TEXT || a->size > TEXT_MOST)
+    if (a->type != LA_H5_TEXT)
         return bad(r, name, "is no text");
     const char *found = (const char *)a->value;
     size_t length = strnlen(found, a->size);

@@ -141,6 +141,20 @@ static int64_t scales_of(la_select_kind select) {
     return select == LA_SELECT_MARGLIK;
 }
 
+/* What the posterior has to keep is looked at before hours of work. */
+static la_status check_texts(const fitting *f, la_error *err) {
+    const la_labels *labels = &f->session.labels;
+    if (f->prompt)
+        LA_TRY(
+            la_posterior_check_text(f->options->template_path, la_template_text(f->prompt), err));
+    for (int64_t i = 0; labels->names && i < labels->count; i++) {
+        char what[48];
+        snprintf(what, sizeof what, "the name of class %lld", (long long)i);
+        LA_TRY(la_posterior_check_text(what, labels->names[i], err));
+    }
+    return LA_OK;
+}
+
 static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
@@ -175,6 +189,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
     LA_TRY(check_task(f, err));
     if (options->template_path)
         LA_TRY(la_template_read(options->template_path, &f->prompt, err));
+    LA_TRY(check_texts(f, err));
     if (f->prompt && f->session.workers[0].model.task == LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--template: the adapter classifies tokens, whose rows are lists of words");

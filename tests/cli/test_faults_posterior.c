@@ -257,12 +257,47 @@ static void beyond_the_model(void **state) {
     }
 }
 
+/* ---- what a posterior could not keep ---- */
+
+/* Told before the fit. */
+static void texts(void **state) {
+    (void)state;
+    const char *folder = open_case("llama");
+    char *longer = calloc(1, 70002);
+    assert_non_null(longer);
+    memset(longer, 'x', 70000);
+    memcpy(longer, "{text}", 6);
+    write_file(in_case(folder, "long.txt"), longer, 70000);
+    write_file(in_case(folder, "bytes.txt"), "Is \xff {text}", 11);
+    static const struct {
+        const char *file, *piece;
+        int code;
+    } files[] = {{"long.txt", "70000 bytes of text", LA_UNSUPPORTED},
+                 {"bytes.txt", "is not UTF-8", LA_BAD_INPUT}};
+    for (int i = 0; i < 2; i++) {
+        char line[256];
+        snprintf(line, sizeof line, FIT_CHOICES " --template @/%s", files[i].file);
+        command done = run_line(folder, line, NULL);
+        const char *pieces[] = {files[i].file, files[i].piece};
+        check_message(&done, files[i].code, pieces, 2);
+        check_nothing_written(folder);
+        command_free(&done);
+    }
+    free(longer);
+    folder = open_case("bert");
+    command done = run_line(folder, FIT " --labels a,\xff\xfe,c", NULL);
+    const char *pieces[] = {"not", "UTF-8"};
+    check_message(&done, LA_BAD_INPUT, pieces, 2);
+    check_nothing_written(folder);
+    command_free(&done);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(classes),          cmocka_unit_test(classes_guarded),
         cmocka_unit_test(directions),       cmocka_unit_test(diagonal),
         cmocka_unit_test(regression),       cmocka_unit_test(no_files),
-        cmocka_unit_test(beyond_the_model),
+        cmocka_unit_test(beyond_the_model), cmocka_unit_test(texts),
     };
     return cmocka_run_group_tests_name("posteriors with odd numbers", tests, NULL, NULL);
 }
