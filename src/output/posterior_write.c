@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <hdf5.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +15,6 @@ enum { CHUNK_BYTES = 1 << 20 };
  * once more and crashes. Every file is closed by who opened it. */
 static void hdf5_start(void) {
     H5dont_atexit();
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
 typedef struct writer {
@@ -289,9 +289,11 @@ static la_status put_all(const writer *root, const la_posterior *p) {
     return put_int(root, "complete", 1);
 }
 
-la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err) {
+/* One save at a time: the HDF5 library is not for several threads. */
+static pthread_mutex_t hdf5_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static la_status save(const la_posterior *posterior, const char *path, la_error *err) {
     la_output_file out;
-    hdf5_start();
     LA_TRY(la_output_open(&out, path, 0, err));
     errno = 0;
     hid_t plan = H5Pcreate(H5P_FILE_CREATE);
@@ -314,5 +316,18 @@ la_status la_posterior_save(const la_posterior *posterior, const char *path, la_
     if (status == LA_OK)
         return la_output_commit(&out, err);
     la_output_discard(&out);
+    return status;
+}
+
+la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err) {
+    H5E_auto2_t print = NULL; /* a host's way to be told of HDF5's errors, put back */
+    void *data = NULL;
+    pthread_mutex_lock(&hdf5_lock);
+    hdf5_start();
+    H5Eget_auto2(H5E_DEFAULT, &print, &data);
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    la_status status = save(posterior, path, err);
+    H5Eset_auto2(H5E_DEFAULT, print, data);
+    pthread_mutex_unlock(&hdf5_lock);
     return status;
 }

@@ -4,6 +4,7 @@
 #include "bayes/selection.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
+#include "pipeline/arguments.h"
 #include "pipeline/error_head.h"
 #include "pipeline/guard.h"
 
@@ -412,6 +413,13 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
 }
 
 la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_error *err) {
+    la_error unheard;
+    err = err ? err : &unheard;
+    *err = (la_error){0};
+    if (!summary)
+        return la_fail(err, LA_USAGE, "la_fit: summary is NULL, and is needed");
+    *summary = NULL;
+    LA_TRY(la_arguments_check_fit(options, err));
     fitting f = {.options = options,
                  .form = {.kind = la_curvature_of(options->curvature),
                           .kron = options->kron,
@@ -419,10 +427,6 @@ la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_err
                           .rank = options->rank}};
     if (options->curvature == LA_CURVATURE_LAST_LAYER)
         f.form.params = LA_PARAMS_LAST;
-    *err = (la_error){0};
-    *summary = NULL;
-    if (!options->base || !options->adapter || !options->data || !options->out)
-        return la_fail(err, LA_USAGE, "a fit needs base, adapter, data and out");
     la_status status = run(&f, summary, err);
     close_fitting(&f);
     return status;

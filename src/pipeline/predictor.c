@@ -3,6 +3,7 @@
 #include "bayes/selection.h"
 #include "base/threads.h"
 #include "output/posterior_file.h"
+#include "pipeline/arguments.h"
 #include "pipeline/form.h"
 
 #include <errno.h>
@@ -266,8 +267,6 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
     p->predictive = options->predictive;
     p->samples = options->samples;
     p->seed = options->seed;
-    if (p->samples < 0)
-        return la_fail(err, LA_USAGE, "--samples %lld: expected 0 or more", (long long)p->samples);
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
     p->kind = la_curvature_of(p->posterior.curvature);
     LA_TRY(resolve_predictive(p, options, err));
@@ -281,8 +280,13 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
 
 la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor,
                             la_error *err) {
+    la_error unheard;
+    err = err ? err : &unheard;
     *err = (la_error){0};
+    if (!predictor)
+        return la_fail(err, LA_USAGE, "la_predictor_open: predictor is NULL, and is needed");
     *predictor = NULL;
+    LA_TRY(la_arguments_check_predict(options, err));
     la_predictor *p = la_alloc(1, sizeof *p, err);
     if (!p)
         return err->status;
@@ -324,14 +328,16 @@ void la_predictor_close(la_predictor *p) {
 }
 
 int64_t la_predictor_classes(const la_predictor *predictor) {
-    return predictor->n_classes;
+    return predictor ? predictor->n_classes : 0;
 }
 
 int la_predictor_regresses(const la_predictor *predictor) {
-    return predictor->regression;
+    return predictor && predictor->regression;
 }
 
 const char *la_predictor_label(const la_predictor *predictor, int64_t label) {
+    if (!predictor)
+        return NULL;
     const la_labels *labels = &predictor->session.labels;
     return labels->names && label >= 0 && label < labels->count ? labels->names[label] : NULL;
 }
@@ -348,7 +354,7 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
         part->covariance = NULL;
     }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
-    if (!changed || !needs_cov(p))
+    if (!needs_cov(p) || (part->covariance && !changed))
         return LA_OK;
     la_cov_shape shape = {.max_rows = p->session.batch_rows,
                           .max_tokens = worker->run.max_tokens,
@@ -479,78 +485,6 @@ void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const ui
         out[i].adue =
             part->states ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
     }
-}
-
-/* ---- a host program's rows ---- */
-
-typedef struct pending {
-    la_batch batch;
-    uint64_t *hashes;
-    int64_t from; /* its first row in the caller's list */
-} pending;
-
-static la_status flush(la_predictor *p, pending *waiting, la_prediction *out, la_error *err) {
-    if (waiting->batch.n_rows) {
-        LA_TRY(la_predictor_batch(p, 0, &waiting->batch, err));
-        la_predictor_answer(p, 0, &waiting->batch, waiting->hashes, out + waiting->from);
-    }
-    waiting->from += waiting->batch.n_rows;
-    la_batch_clear(&waiting->batch);
-    return LA_OK;
-}
-
-static la_status add_input(la_predictor *p, const la_input *in, la_encoding *encoding,
-                           pending *waiting, la_prediction *out, la_error *err) {
-    const int32_t *ids = in->ids, *types = NULL;
-    int64_t n = in->n_ids;
-    const la_model *model = &p->session.workers[0].model;
-    if (model->task == LA_TASK_TAG && !(ids && in->place >= 0 && in->place < n))
-        return la_fail(
-            err, LA_USAGE,
-            "the adapter classifies tokens: a row needs token ids and a place among them");
-    if (!ids) {
-        la_encode_options options = {.max_length = p->session.max_length,
-                                     .truncate_left =
-                                         p->session.workers[0].model.task == LA_TASK_CHOICE};
-        if (!p->session.tokenizer)
-            return la_fail(err, LA_UNSUPPORTED, "the base has no tokenizer.json; give token ids");
-        LA_TRY(la_tokenizer_encode(p->session.tokenizer, in->text, in->text_length, in->pair,
-                                   in->pair_length, &options, encoding, err));
-        ids = encoding->ids;
-        types = encoding->types;
-        n = encoding->n;
-    }
-    LA_TRY(la_row_check(&p->session.workers[0].model, ids, n, err));
-    if (!la_batch_fits(&waiting->batch, n)) {
-        LA_TRY(flush(p, waiting, out, err));
-        if (n > waiting->batch.token_capacity) {
-            la_batch_free(&waiting->batch);
-            LA_TRY(la_batch_open(p->session.batch_rows, n, &waiting->batch, err));
-        }
-    }
-    waiting->hashes[waiting->batch.n_rows] = la_feed_stream(model, ids, n, in->place);
-    la_batch_add(&waiting->batch, model, ids, types, n, in->place);
-    return LA_OK;
-}
-
-la_status la_predictor_run(la_predictor *p, const la_input *in, int64_t n, la_prediction *out,
-                           la_error *err) {
-    pending waiting = {0};
-    la_encoding encoding = {0};
-    la_status status;
-    *err = (la_error){0};
-    waiting.hashes = la_alloc((size_t)p->session.batch_rows, sizeof *waiting.hashes, err);
-    status = err->status;
-    if (status == LA_OK)
-        status = la_batch_open(p->session.batch_rows, p->session.batch_tokens, &waiting.batch, err);
-    for (int64_t i = 0; i < n && status == LA_OK; i++)
-        status = add_input(p, &in[i], &encoding, &waiting, out, err);
-    if (status == LA_OK)
-        status = flush(p, &waiting, out, err);
-    la_encoding_free(&encoding);
-    la_batch_free(&waiting.batch);
-    free(waiting.hashes);
-    return status;
 }
 
 la_status la_predictions_new(int64_t n_classes, int64_t n, la_prediction **answers, double **memory,

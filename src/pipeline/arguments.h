@@ -1,0 +1,17 @@
+/* What a host program hands to the functions of laplora.h, checked before anything is done with it. The
+ * messages name the field. */
+#ifndef LA_PIPELINE_ARGUMENTS_H
+#define LA_PIPELINE_ARGUMENTS_H
+
+#include "base/error.h"
+
+/* LA_USAGE for a NULL that is needed, an enum that is none of its values, a number out of range. */
+la_status la_arguments_check_fit(const la_fit_options *options, la_error *err);
+la_status la_arguments_check_predict(const la_predict_options *options, la_error *err);
+/* Rows to answer, of n_classes each, and the arrays for the answers. */
+la_status la_arguments_check_rows(const la_input *in, int64_t n, const la_prediction *out,
+                                  la_error *err);
+/* Puts "row N: " in front of the error's message, and returns its status. */
+la_status la_arguments_locate(int64_t row, la_error *err);
+
+#endif
