@@ -326,6 +326,21 @@ static la_status check_adapter_config(const search *s, const char *dir) {
 
 /* ---- all together ---- */
 
+/* transformers runs it with trust_remote_code alone. */
+static void tell_code(const search *s, const char *dir) {
+    char path[PATH_BYTES];
+    json_t *root = NULL;
+    la_error ignored = {0};
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    if (la_json_load(path, CONFIG_BYTES_MAX, &root, &ignored) == LA_OK &&
+        la_json_is_set(json_object_get(root, "auto_map")))
+        la_warn(s->log,
+                "%s: auto_map names code of the model's own, which is not run; what counts is the "
+                "architecture of its model_type",
+                path);
+    json_decref(root);
+}
+
 static la_status check_folder(const search *s, const char *dir) {
     if (!is_in(dir, config_of(s->kind)))
         return s->kind == LA_FOLDER_BASE ? refuse_base(s, dir) : refuse_adapter(s, dir);
@@ -336,6 +351,7 @@ static la_status check_folder(const search *s, const char *dir) {
     if (!has_weights(dir) && find_other(dir, &what, &advice, name))
         return la_fail(s->err, LA_UNSUPPORTED, "%s %s: holds %s (%s), not supported; %s", s->option,
                        s->given, what, name, advice);
+    tell_code(s, dir);
     if (is_in(dir, "adapter_config.json"))
         la_warn(s->log,
                 "%s: holds an adapter as well (adapter_config.json), which transformers would load "

@@ -57,8 +57,31 @@ static const char *const harmless[] = {
 /* Inits that subtract the first adapter from the base: the adapter only fits that other base. */
 static const char *const altering_inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
 
+/* ensure_weight_tying puts what is trained of an embedding into the tied output layer too, which is not
+ * done here; where nothing of either is trained, it does nothing. */
+static la_status check_tying(const la_adapter *adapter, la_error *err) {
+    static const char *const keys[] = {"modules_to_save", "target_modules"};
+    static const char *const tables[] = {"emb", "lm_head", "wte"};
+    bool touched = false;
+    if (!la_json_is_set(json_object_get(adapter->config, "ensure_weight_tying")))
+        return LA_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char *text = json_dumps(json_object_get(adapter->config, keys[i]), JSON_ENCODE_ANY);
+        for (size_t j = 0; text && j < sizeof tables / sizeof *tables; j++)
+            touched |= strstr(text, tables[j]) != NULL;
+        free(text);
+    }
+    return touched
+               ? la_fail(err, LA_UNSUPPORTED,
+                         "%s: \"ensure_weight_tying\" is set, and embeddings or the output layer "
+                         "are trained; this is not supported",
+                         adapter->config_path)
+               : LA_OK;
+}
+
 la_status la_lora_check(const la_adapter *adapter, const char *const *more, la_error *err) {
     const char *path = adapter->config_path;
+    LA_TRY(check_tying(adapter, err));
     LA_TRY(la_adapter_check_keys(adapter, harmless, more, err));
     const json_t *init = json_object_get(adapter->config, "init_lora_weights");
     for (size_t i = 0; i < sizeof altering_inits / sizeof *altering_inits; i++) {

@@ -327,9 +327,8 @@ static la_status read_ropes(const source *from, la_config *config, la_error *err
     return LA_OK;
 }
 
-/* Names of the classes, unless they are the LABEL_0, LABEL_1 that transformers makes up. */
-static la_status read_labels(const source *from, la_config *config, la_error *err) {
-    const json_t *map = json_object_get(from->root, "id2label");
+la_status la_config_labels(const json_t *root, const char *path, la_labels *labels, la_error *err) {
+    const json_t *map = json_object_get(root, "id2label");
     size_t n = json_object_size(map);
     if (!json_is_object(map) || !n || n > 1000000)
         return LA_OK;
@@ -342,23 +341,23 @@ static la_status read_labels(const source *from, la_config *config, la_error *er
         if (!name)
             return la_fail(
                 err, LA_BAD_INPUT,
-                "%s: id2label has %zu entries, and \"%s\" is not among them or no string",
-                from->path, n, key);
+                "%s: id2label has %zu entries, and \"%s\" is not among them or no string", path, n,
+                key);
         real |= strcmp(name, made_up) != 0;
     }
     if (!real)
         return LA_OK;
-    config->labels.names = la_alloc(n, sizeof *config->labels.names, err);
-    if (!config->labels.names)
+    labels->names = la_alloc(n, sizeof *labels->names, err);
+    if (!labels->names)
         return err->status;
     for (size_t i = 0; i < n; i++) {
         snprintf(key, sizeof key, "%zu", i);
         const char *name = json_string_value(json_object_get(map, key));
-        config->labels.names[i] = la_alloc(strlen(name) + 1, 1, err);
-        if (!config->labels.names[i])
+        labels->names[i] = la_alloc(strlen(name) + 1, 1, err);
+        if (!labels->names[i])
             return err->status;
-        strcpy(config->labels.names[i], name);
-        config->labels.count = (int64_t)i + 1;
+        strcpy(labels->names[i], name);
+        labels->count = (int64_t)i + 1;
     }
     return LA_OK;
 }
@@ -368,6 +367,15 @@ static la_status refuse_unknown(const source *from, la_config *config, la_error 
     const json_t *quant = json_object_get(from->root, "quantization_config");
     if (la_json_is_set(quant))
         LA_TRY(la_quantised_config(quant, from->path, &config->quantised, err));
+    /* of a packed base in another tool's spelling, and of a body with fewer heads than it says */
+    static const char *const others[] = {"quantization", "compression_config", "pruned_heads"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (la_json_is_set(json_object_get(from->root, others[i])))
+            return la_fail(
+                err, LA_UNSUPPORTED,
+                "%s: \"%s\" is set, which is not supported; take the plain model in F32, "
+                "F16 or BF16",
+                from->path, others[i]);
     const char *problem = NULL;
     LA_TRY(la_json_text(from->root, from->path, "problem_type", false, &problem, err));
     if (problem && !strcmp(problem, "single_label_classification"))
@@ -411,6 +419,23 @@ static la_status read_tokenizer_limit(const char *dir, la_config *config, la_err
     return status;
 }
 
+/* Files in which other tools say that the weights are packed, where config.json does not. */
+static la_status refuse_packed(const char *dir, const json_t *root, la_error *err) {
+    static const char *const names[] = {"quantize_config.json", "quant_config.json",
+                                        "hf_quant_config.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[4096];
+        int n = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (n > 0 && (size_t)n < sizeof path && !access(path, F_OK) &&
+            !la_json_is_set(json_object_get(root, "quantization_config")))
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: says that the base is quantised, in a form that is not supported; "
+                           "take the plain model in F32, F16 or BF16",
+                           path);
+    }
+    return LA_OK;
+}
+
 la_status la_config_read(const char *dir, la_config *config, la_error *err) {
     *config = (la_config){0};
     char path[4096];
@@ -438,6 +463,7 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
         goto done;
     }
     LA_TRY_DONE(refuse_unknown(&whole, config, err));
+    LA_TRY_DONE(refuse_packed(dir, root, err));
     if (config->wrapped)
         LA_TRY_DONE(refuse_unknown(&from, config, err));
     LA_TRY_DONE(read_sizes(&from, config, err));
@@ -452,7 +478,7 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
         la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
     LA_TRY_DONE(
         la_json_int(from.root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
-    LA_TRY_DONE(read_labels(&whole, config, err));
+    LA_TRY_DONE(la_config_labels(root, path, &config->labels, err));
     LA_TRY_DONE(read_tokenizer_limit(dir, config, err));
 done:
     json_decref(root);

@@ -106,6 +106,8 @@ static la_status take_labels(la_session *session, const la_session_options *opti
         return LA_OK;
     if (options->labels && options->labels->names && options->labels->count == n)
         return la_labels_copy(options->labels, &session->labels, err);
+    if (session->beside.names && session->beside.count == n)
+        return la_labels_copy(&session->beside, &session->labels, err);
     /* the base may have been a classifier of something else */
     if (config->labels.names && config->labels.count == n)
         return la_labels_copy(&config->labels, &session->labels, err);
@@ -182,6 +184,18 @@ static la_status place_model(void *user, int number, la_error *err) {
     return la_model_place(&session->workers[number].model, err);
 }
 
+/* Conversations are not rendered here. */
+static void tell_chat(const la_session *session, const la_log *log) {
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/chat_template.jinja", session->adapter);
+    if (session->workers[0].model.task == LA_TASK_CHOICE && n > 0 && (size_t)n < sizeof path &&
+        !access(path, F_OK))
+        la_warn(log,
+                "%s: is not applied; if the adapter was trained on conversations, give rows or a "
+                "--template with the text that it was trained on",
+                path);
+}
+
 static la_status open_parts(const la_session_options *options, la_session *session, la_error *err) {
     const la_run_options *run = &options->run;
     la_backend backends[LA_DEVICES_MAX];
@@ -203,6 +217,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         session->workers[w].backend = backends[w];
     for (int w = 0; w < session->n_workers && run->profile; w++)
         LA_TRY(la_profile_start(&session->workers[w].backend, err));
+    LA_TRY(la_config_beside(session->adapter, session->base, &session->beside, &run->log, err));
     la_tokenizer_request request = {.base = session->base,
                                     .adapter = session->adapter,
                                     .adapter_name = run->adapter_name,
@@ -232,6 +247,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         memcpy(session->choice_ids, options->choice_ids, bytes);
     }
     LA_TRY(open_models(session, options, &model, err));
+    tell_chat(session, &run->log);
     int64_t most = la_prompt_most_tokens(&session->workers[0].model);
     bool too_long = most && session->max_length > most;
     /* a length from a posterior is of its own base: if this is another one, its digest will tell */
@@ -269,6 +285,7 @@ void la_session_close(la_session *session) {
     }
     la_tokenizer_close(session->tokenizer);
     la_labels_free(&session->labels);
+    la_labels_free(&session->beside);
     free(session->choice_ids);
     la_pool_free(&session->pool);
     *session = (la_session){0};

@@ -42,6 +42,7 @@ typedef struct la_session {
     la_pool pool;
     const char *base, *adapter; /* the folders that were found */
     la_labels labels;
+    la_labels beside;    /* names in a config.json beside the adapter */
     int32_t *choice_ids; /* NULL: a classification head */
     la_team team;
     int64_t batch_tokens, batch_rows, max_length, n_rhs, max_factor;

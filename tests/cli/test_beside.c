@@ -190,11 +190,76 @@ static void refused(void **state) {
     told(folder, FIT_TEXT, "adapter/tokenizer_config.json: is passed over");
 }
 
+/* config.json beside the adapter: names of classes, and what it says otherwise. */
+static void adapter_configuration(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    put(folder, "adapter/config.json",
+        "{\"id2label\":{\"0\":\"low\",\"1\":\"mid\",\"2\":\"high\"},\"vocab_size\":57,"
+        "\"rms_norm_eps\":1e-6,\"hidden_dropout\":0.5}");
+    put(folder, "calib.jsonl",
+        "{\"text\":\"one\",\"label\":\"low\"}\n{\"text\":\"two\",\"label\":\"high\"}\n");
+    command done = well(folder, FIT_TEXT);
+    assert_null(strstr(done.err, "differs from"));
+    command_free(&done);
+    done = well(folder, ANSWER);
+    assert_non_null(strstr(done.out, "\"prediction_label\":\"mid\""));
+    command_free(&done);
+    put(folder, "adapter/config.json", "{\"rms_norm_eps\":1e-5}");
+    put(folder, "calib.jsonl", "{\"text\":\"one\",\"label\":0}\n{\"text\":\"two\",\"label\":1}\n");
+    told(folder, FIT_TEXT, "adapter/config.json: rms_norm_eps differs from");
+    put(folder, "adapter/config.json", "{\"problem_type\":\"multi_label_classification\"}");
+    done = run_line(folder, FIT_TEXT " --quiet", NULL);
+    static const char *const pieces[] = {"adapter/config.json", "multi_label_classification"};
+    check_message(&done, 4, pieces, 2);
+    command_free(&done);
+}
+
+/* Keys and files of a base or an adapter that would change what the model computes. */
+static void refused_keys(void **state) {
+    (void)state;
+    static const struct {
+        const char *file, *a, *b;
+        int code;
+        const char *said;
+    } cases[] = {
+        {"base/config.json", "quantization", "{\"group_size\":64,\"bits\":4}", 4, "quantization"},
+        {"base/config.json", "compression_config", "{\"format\":\"x\"}", 4, "compression_config"},
+        {"base/config.json", "pruned_heads", "{\"0\":[1]}", 4, "pruned_heads"},
+        {"base/config.json", "auto_map", "{\"AutoModel\":\"modeling.Own\"}", 0, "is not run"},
+        {"base/quantize_config.json", "bits", "4", 4, "quantize_config.json"},
+        {"adapter/adapter_config.json", "ensure_weight_tying", "true", 4, "ensure_weight_tying"},
+        {"adapter/adapter_config.json", "use_qalora", "true", 4, "use_qalora"},
+        {"adapter/adapter_config.json", "some_new_key", "{\"x\":1}", 4, "some_new_key"},
+        {"adapter/adapter_config.json", "some_new_key", "null", 0, "log likelihood"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *folder = case_folder();
+        if (access(in_case(folder, cases[i].file), F_OK))
+            put(folder, cases[i].file, "{}");
+        set_key(&(fault){.file = cases[i].file, .a = cases[i].a, .b = cases[i].b}, folder);
+        command done = run_line(folder, FIT_TEXT, NULL);
+        if (done.code != cases[i].code || !strstr(done.err, cases[i].said))
+            fail_msg("%s of %s: exit code %d: %s", cases[i].a, cases[i].file, done.code, done.err);
+        command_free(&done);
+    }
+}
+
+/* An adapter inside of the base's folder, which transformers would load with it. */
+static void adapter_in_base(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    put(folder, "base/adapter_config.json", "{\"peft_type\":\"LORA\"}");
+    told(folder, FIT_TEXT, "holds an adapter as well");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adapter_tokenizer_is_used), cmocka_unit_test(posteriors_know_it),
         cmocka_unit_test(earlier_posteriors),        cmocka_unit_test(earlier_side_files),
         cmocka_unit_test(lengths_and_sides),         cmocka_unit_test(refused),
+        cmocka_unit_test(adapter_configuration),     cmocka_unit_test(refused_keys),
+        cmocka_unit_test(adapter_in_base),
     };
     return cmocka_run_group_tests_name("files beside the model", tests, NULL, NULL);
 }
