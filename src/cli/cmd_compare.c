@@ -11,7 +11,7 @@ enum { SAMPLES = 1000 };
 static la_status write_table(const la_comparison *comparison, la_table_format format,
                              const char *out, la_error *err) {
     la_output_file file;
-    LA_TRY(la_output_open(&file, out, 1, err));
+    LA_TRY(la_output_open(&file, out, LA_OUTPUT_STREAM, err));
     la_status status = la_comparison_write(comparison, format, file.stream, err);
     if (status == LA_OK && ferror(file.stream))
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", out ? out : "standard output",
@@ -112,6 +112,18 @@ static const la_option options[] = {
      .help = "where the table goes; - is stdout (default)"},
 };
 
+static la_status check_out(const compare_given *given, la_error *err) {
+    LA_TRY(la_output_check(given->out, err));
+    LA_TRY(la_output_apart(given->out, "a file of --base", given->base, err));
+    for (int i = 0; i < given->adapters.n; i++)
+        LA_TRY(la_output_apart(given->out, "a file of --adapter", given->adapters.values[i], err));
+    LA_TRY(la_output_apart(given->out, "--calib", given->calib, err));
+    LA_TRY(la_output_apart(given->out, "--test", given->test, err));
+    LA_TRY(la_output_apart(given->out, "--val", given->val, err));
+    LA_TRY(la_output_apart(given->out, "--ood", given->ood, err));
+    return la_output_apart(given->out, "--template", given->prompt.template_path, err);
+}
+
 static la_status compare(const compare_given *given, la_error *err) {
     la_compare_options run = {.run = la_cli_run_options(&given->common, &given->run),
                               .base = given->base,
@@ -141,7 +153,7 @@ static la_status compare(const compare_given *given, la_error *err) {
     if (given->json && given->format >= 0 && given->format != LA_TABLE_JSON)
         return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
                        formats[given->format]);
-    LA_TRY(la_output_check(given->out, err));
+    LA_TRY(check_out(given, err));
     la_comparison comparison;
     LA_TRY(la_compare(&run, &comparison, err));
     la_cli_progress_end();

@@ -87,6 +87,9 @@ static la_status tokenize(const tokenize_given *given, la_error *err) {
     LA_TRY(la_cli_no_operands(&la_command_tokenize, &given->common, err));
     LA_TRY(la_cli_require("tokenize", "base", given->base, err));
     LA_TRY(la_cli_require("tokenize", "data", given->data, err));
+    LA_TRY(la_output_check(given->out, err));
+    LA_TRY(la_output_apart(given->out, "--data", given->data, err));
+    LA_TRY(la_output_apart(given->out, "a file of --base", given->base, err));
     la_encode_options encode = {.max_length = given->text.max_length};
     la_status status;
     const char *base = given->base;
@@ -101,7 +104,7 @@ static la_status tokenize(const tokenize_given *given, la_error *err) {
         encode.max_length = la_tokenizer_max_length(tokenizer);
     encode.truncate_left = la_tokenizer_cuts_left(tokenizer);
     LA_TRY_DONE(la_row_reader_open(given->data, &fields, &reader, err));
-    LA_TRY_DONE(la_output_open(&out, given->out, 1, err));
+    LA_TRY_DONE(la_output_open(&out, given->out, LA_OUTPUT_STREAM, err));
     LA_TRY_DONE(tokenize_rows(reader, tokenizer, &encode, out.stream, err));
     LA_TRY_DONE(la_output_commit(&out, err));
 done:

@@ -7,6 +7,7 @@
 #include "output/posterior_file.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #define LA_TASK_REGRESSION "regression" /* the task attribute; without one: classes */
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
@@ -35,7 +36,10 @@ static inline bool la_has_spectra(la_curvature curvature) {
     return curvature == LA_CURVATURE_DIAG || curvature == LA_CURVATURE_EKFAC;
 }
 
-/* posterior_seal.c: whether the block in front agrees with what follows it */
+/* posterior_seal.c: writes the block in front of a file that is open to read and write; path is for
+ * messages */
+la_status la_posterior_seal_stream(FILE *stream, const char *path, la_error *err);
+/* whether the block in front agrees with what follows it */
 la_status la_posterior_check_seal(la_h5_file *file);
 
 #endif

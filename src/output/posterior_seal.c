@@ -39,25 +39,28 @@ static la_status make_block(la_h5_file *file, char block[LA_SEAL_BYTES]) {
     return LA_OK;
 }
 
+la_status la_posterior_seal_stream(FILE *stream, const char *path, la_error *err) {
+    char block[LA_SEAL_BYTES];
+    la_h5_file file;
+    long size = fseek(stream, 0, SEEK_END) ? -1 : ftell(stream);
+    la_h5_begin(&file, path, fileno(stream), NULL, size < 0 ? 0 : (uint64_t)size, LA_SEAL_BYTES,
+                err);
+    if (size < LA_SEAL_BYTES)
+        return la_fail(err, LA_RESOURCE, "%s: cannot write: it is too short", path);
+    LA_TRY(make_block(&file, block));
+    errno = 0;
+    if (fseek(stream, 0, SEEK_SET) || fwrite(block, 1, sizeof block, stream) != sizeof block ||
+        fflush(stream))
+        return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
+    return LA_OK;
+}
+
 la_status la_posterior_seal(const char *path, la_error *err) {
     FILE *stream = fopen(path, "r+b");
     if (!stream)
         return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
-    char block[LA_SEAL_BYTES];
-    la_h5_file file;
-    long size = fseek(stream, 0, SEEK_END) ? -1 : ftell(stream);
-    la_status status = LA_OK;
-    la_h5_begin(&file, path, fileno(stream), NULL, size < 0 ? 0 : (uint64_t)size, LA_SEAL_BYTES,
-                err);
-    if (size < LA_SEAL_BYTES)
-        status = la_fail(err, LA_RESOURCE, "%s: cannot write: it is too short", path);
-    if (status == LA_OK)
-        status = make_block(&file, block);
-    errno = 0;
-    bool failed = status == LA_OK && (fseek(stream, 0, SEEK_SET) ||
-                                      fwrite(block, 1, sizeof block, stream) != sizeof block);
-    failed |= fclose(stream) != 0;
-    if (status == LA_OK && failed)
+    la_status status = la_posterior_seal_stream(stream, path, err);
+    if (fclose(stream) && status == LA_OK)
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
     return status;
 }

@@ -292,14 +292,25 @@ static la_status put_all(const writer *root, const la_posterior *p) {
 /* One save at a time: the HDF5 library is not for several threads. */
 static pthread_mutex_t hdf5_lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* The file is ours alone until it is whole: no lock of the library's own, which some file systems
+ * mistake for a conflict with the one that marks the file as in use. */
+static hid_t create_file(const char *path) {
+    hid_t plan = H5Pcreate(H5P_FILE_CREATE), access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_userblock(plan, LA_SEAL_BYTES);
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
+    H5Pset_file_locking(access, 0, 1);
+#endif
+    errno = 0;
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, plan, access);
+    H5Pclose(plan);
+    H5Pclose(access);
+    return file;
+}
+
 static la_status save(const la_posterior *posterior, const char *path, la_error *err) {
     la_output_file out;
-    LA_TRY(la_output_open(&out, path, 0, err));
-    errno = 0;
-    hid_t plan = H5Pcreate(H5P_FILE_CREATE);
-    H5Pset_userblock(plan, LA_SEAL_BYTES);
-    hid_t file = H5Fcreate(out.temporary, H5F_ACC_TRUNC, plan, H5P_DEFAULT);
-    H5Pclose(plan);
+    LA_TRY(la_output_open(&out, path, LA_OUTPUT_SEEKABLE, err));
+    hid_t file = create_file(out.temporary);
     la_status status;
     if (file < 0) {
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path,
@@ -311,7 +322,7 @@ static la_status save(const la_posterior *posterior, const char *path, la_error 
         if (H5Fclose(file) < 0 && status == LA_OK)
             status = write_failed(&w, "the end of the file");
         if (status == LA_OK)
-            status = la_posterior_seal(out.temporary, err);
+            status = la_posterior_seal_stream(out.stream, path, err);
     }
     if (status == LA_OK)
         return la_output_commit(&out, err);

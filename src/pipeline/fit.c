@@ -156,6 +156,15 @@ static la_status check_texts(const fitting *f, la_error *err) {
     return LA_OK;
 }
 
+static la_status check_out(const la_fit_options *options, la_error *err) {
+    LA_TRY(la_output_check(options->out, err));
+    LA_TRY(la_output_apart(options->out, "a file of --base", options->base, err));
+    LA_TRY(la_output_apart(options->out, "a file of --adapter", options->adapter, err));
+    LA_TRY(la_output_apart(options->out, "--data", options->data, err));
+    LA_TRY(la_output_apart(options->out, "--val", options->val, err));
+    return la_output_apart(options->out, "--template", options->template_path, err);
+}
+
 static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
@@ -167,7 +176,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
                        "expected global or a number",
                        la_prior_names[options->prior], la_curvature_names[options->curvature]);
     LA_TRY(resolve_selection(f, err));
-    LA_TRY(la_output_check(options->out, err));
+    LA_TRY(check_out(options, err));
     if (options->choices && options->choice_ids)
         return la_fail(err, LA_USAGE, "give --choices or --choice-ids, not both");
     if (options->choice_ids)

@@ -129,7 +129,14 @@ static la_status open_run(file_run *run, la_error *err) {
     const la_predict_job *job = run->job;
     const la_run_options *options = &job->options.run;
     LA_TRY(la_output_check(job->out, err));
+    LA_TRY(la_output_apart(job->out, "--data", job->data, err));
+    LA_TRY(la_output_apart(job->out, "--posterior", job->options.posterior, err));
     LA_TRY(la_predictor_open(&job->options, &run->predictor, err));
+    LA_TRY(la_output_apart(job->out, "a file of --base", run->predictor->posterior.base_path, err));
+    LA_TRY(la_output_apart(job->out, "a file of --adapter", run->predictor->posterior.adapter_path,
+                           err));
+    LA_TRY(la_output_apart(job->out, "a file of --base", job->options.base, err));
+    LA_TRY(la_output_apart(job->out, "a file of --adapter", job->options.adapter, err));
     const la_session *session = &run->predictor->session;
     const la_model *model = &session->workers[0].model;
     if (job->flat && model->task != LA_TASK_TAG)
@@ -156,7 +163,7 @@ static la_status open_run(file_run *run, la_error *err) {
     LA_TRY(la_predictions_new(model->n_classes, feed.batch_rows, &run->answers, &run->answer_memory,
                               err));
     LA_TRY(err->status);
-    return la_output_open(&run->out, job->out, 1, err);
+    return la_output_open(&run->out, job->out, LA_OUTPUT_STREAM, err);
 }
 
 static void close_run(file_run *run) {

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 /* The locale as the environment names it: LC_ALL before LC_CTYPE before LANG. */
 static bool locale_is_utf8(void) {
@@ -16,12 +15,6 @@ static bool locale_is_utf8(void) {
             return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
     }
     return false;
-}
-
-static bool same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
 }
 
 /* The report of predictions, with the gates taken over. */
@@ -45,7 +38,7 @@ static la_status write_report(const la_report_options *options, const la_report_
     la_output_file out;
     bool to_file = options->out && strcmp(options->out, "-");
     la_report_style style = {.colour = options->colour && !to_file, .utf8 = locale_is_utf8()};
-    LA_TRY(la_output_open(&out, options->out, 1, err));
+    LA_TRY(la_output_open(&out, options->out, LA_OUTPUT_STREAM, err));
     la_status status = format->write(report, &style, out.stream, err);
     if (status == LA_OK)
         return la_output_commit(&out, err);
@@ -61,9 +54,8 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
     *gates_failed = 0;
     if (!options->predictions)
         return la_fail(err, LA_USAGE, "report: which file? give PREDICTIONS.jsonl");
-    if (options->out && strcmp(options->out, "-") && same_file(options->out, options->predictions))
-        return la_fail(err, LA_USAGE, "--out %s: the report would replace the predictions it is of",
-                       options->out);
+    LA_TRY(la_output_apart(options->out, "the predictions", options->predictions, err));
+    LA_TRY(la_output_apart(options->out, "--baseline", options->gates.baseline, err));
     LA_TRY(la_output_check(options->out, err));
     LA_TRY(la_gates_parse(&options->gates, &gates, &n_gates, err));
     LA_TRY(measure(options, gates, n_gates, &report, err));

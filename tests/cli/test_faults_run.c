@@ -2,9 +2,9 @@
  * input. */
 #include "output/posterior_file.h"
 #include "support/faults.h"
+#include "support/process.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <hdf5.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define USAGE(title, piece, line)                                                                  \
@@ -391,65 +389,6 @@ static const fault faults[] = {
 
 /* ---- a process under way ---- */
 
-typedef struct process {
-    pid_t pid;
-    int in, out;
-    char err[4096];
-} process;
-
-static const char *program(void) {
-    const char *name = getenv("LAPLORA");
-    return name ? name : "build/laplora";
-}
-
-/* Starts it with pipes as standard input and output. */
-static process start(const char *const *argv) {
-    process p;
-    int in[2], out[2];
-    snprintf(p.err, sizeof p.err, "%s", scratch("process-stderr.txt"));
-    assert_int_equal(pipe(in) | pipe(out), 0);
-    p.pid = fork();
-    if (!p.pid) {
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        int err = open(p.err, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-        dup2(err, 2);
-        for (int fd = 3; fd < 64; fd++)
-            close(fd);
-        execv(program(), (char *const *)(uintptr_t)argv);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    p.in = in[1];
-    p.out = out[0];
-    signal(SIGPIPE, SIG_IGN);
-    return p;
-}
-
-/* Its exit code, or 128 + signal; 124 when it had to be killed after the seconds. */
-static int finish(process *p, int seconds) {
-    int status;
-    for (int i = 0; i < seconds * 100; i++) {
-        if (waitpid(p->pid, &status, WNOHANG) == p->pid)
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        nanosleep(&(struct timespec){0, 10000000}, NULL);
-    }
-    kill(p->pid, SIGKILL);
-    waitpid(p->pid, &status, 0);
-    return 124;
-}
-
-static void stop(process *p) {
-    if (p->in >= 0)
-        close(p->in);
-    close(p->out);
-}
-
-static void wait_ms(long ms) {
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
-}
-
 /* Calibration rows for a minute or so. */
 static void many_rows(const char *folder, int times) {
     size_t length;
@@ -465,10 +404,10 @@ static void many_rows(const char *folder, int times) {
 }
 
 static void check_stopped(process *p, int code, const char *folder) {
-    int got = finish(p, 20);
+    int got = process_finish(p, 20);
     size_t length;
     command done = {.code = got, .out = NULL, .err = read_file(p->err, &length)};
-    stop(p);
+    process_close(p);
     const char *pieces[] = {"interrupted"};
     check_message(&done, code, pieces, 1);
     command_free(&done);
@@ -485,7 +424,7 @@ static void interrupt_fit(int number) {
                           "--data",    in_case(folder, "many.jsonl"),
                           "--out",     in_case(folder, "out"),
                           "--quiet",   NULL};
-    process p = start(argv);
+    process p = process_start(argv);
     wait_ms(400);
     kill(p.pid, number);
     check_stopped(&p, 128 + number, folder);
@@ -512,7 +451,7 @@ static void interrupted_predict(void **state) {
                           "--data",      in_case(folder, "many.jsonl"),
                           "--out",       in_case(folder, "out"),
                           "--quiet",     NULL};
-    process p = start(argv);
+    process p = process_start(argv);
     wait_ms(400);
     kill(p.pid, SIGTERM);
     check_stopped(&p, 143, folder);
@@ -525,7 +464,7 @@ static void interrupted_stdin(void **state) {
     fit_case(folder);
     const char *argv[] = {"laplora", "predict", "--posterior", in_case(folder, "posterior"),
                           "--stdin", "--quiet", NULL};
-    process p = start(argv);
+    process p = process_start(argv);
     wait_ms(300);
     kill(p.pid, SIGTERM);
     check_stopped(&p, 143, folder);
@@ -543,11 +482,11 @@ static void killed(void **state) {
                               "--data",    in_case(folder, "calib.jsonl"),
                               "--out",     in_case(folder, "posterior"),
                               "--quiet",   NULL};
-        process p = start(argv);
+        process p = process_start(argv);
         wait_ms(2 + 3 * i);
         kill(p.pid, SIGKILL);
-        finish(&p, 10);
-        stop(&p);
+        process_finish(&p, 10);
+        process_close(&p);
         command done = run_line(folder, "info @/posterior", NULL);
         if (done.code)
             fail_msg("after a kill in %d ms: %s", 2 + 3 * i, done.err);
@@ -590,7 +529,7 @@ static void answers_are_flushed(void **state) {
     fit_on_text(folder);
     const char *argv[] = {"laplora", "predict", "--posterior", in_case(folder, "posterior"),
                           "--stdin", "--quiet", "--skip-bad",  NULL};
-    process p = start(argv);
+    process p = process_start(argv);
     ask(&p, "a very good film\n", true, 0);
     ask(&p, "{\"text\":\"a very bad film\"}\n", true, 1);
     ask(&p, "{\"input_ids\":[2,4,3]}\n", true, 2);
@@ -601,8 +540,8 @@ static void answers_are_flushed(void **state) {
     ask(&p, "films\n", true, 7);
     close(p.in);
     p.in = -1;
-    assert_int_equal(finish(&p, 10), 0);
-    stop(&p);
+    assert_int_equal(process_finish(&p, 10), 0);
+    process_close(&p);
 }
 
 /* A line and the same text as JSON get the same answer, and so does a file. */
@@ -640,17 +579,8 @@ static void stdin_as_file(void **state) {
 
 /* ---- outputs that fail ---- */
 
-static command shell(const char *folder, const char *script) {
-    char path[4096], text[8192];
-    if (!realpath(program(), path))
-        fail_msg("%s: %s", program(), strerror(errno));
-    snprintf(text, sizeof text, "L='%s'; D='%s'; %s", path, folder, script);
-    const char *argv[] = {"bash", "-c", text, NULL};
-    return run_command(argv, NULL);
-}
-
 static void check_shell(const char *folder, const char *script, int code, const char *piece) {
-    command done = shell(folder, script);
+    command done = run_shell(folder, script);
     const char *pieces[] = {piece};
     print_message("    %s\n", script);
     check_message(&done, code, pieces, 1);
@@ -704,10 +634,10 @@ static void closed_stdout(void **state) {
                 "$D/test.jsonl --quiet; } | true",
                 5, "output");
     /* files opened in place of the closed ones must not take what is meant for people */
-    command done = shell(folder, "\"$L\" predict --posterior $D/posterior --data $D/test.jsonl "
-                                 "--out $D/closed <&- >&- 2>&-; echo $?");
-    command same = shell(folder, "\"$L\" predict --posterior $D/posterior --data $D/test.jsonl "
-                                 "--quiet | cmp - $D/closed");
+    command done = run_shell(folder, "\"$L\" predict --posterior $D/posterior --data $D/test.jsonl "
+                                     "--out $D/closed <&- >&- 2>&-; echo $?");
+    command same = run_shell(folder, "\"$L\" predict --posterior $D/posterior --data $D/test.jsonl "
+                                     "--quiet | cmp - $D/closed");
     assert_int_equal(same.code, 0);
     command_free(&same);
     /* nothing was to go to stdout, and the file is whole */
@@ -796,16 +726,16 @@ static void two_writers(void **state) {
                           "--data",    in_case(folder, "calib.jsonl"),
                           "--out",     in_case(folder, "posterior"),
                           "--quiet",   NULL};
-    process one = start(argv), two = start(argv);
+    process one = process_start(argv), two = process_start(argv);
     for (int i = 0; i < 10; i++) {
         command done = run_line(folder, "info @/posterior", NULL);
         assert_int_equal(done.code, 0);
         command_free(&done);
     }
-    assert_int_equal(finish(&one, 20), 0);
-    assert_int_equal(finish(&two, 20), 0);
-    stop(&one);
-    stop(&two);
+    assert_int_equal(process_finish(&one, 20), 0);
+    assert_int_equal(process_finish(&two, 20), 0);
+    process_close(&one);
+    process_close(&two);
     command done = run_line(folder, PREDICT_ON("posterior"), NULL);
     assert_int_equal(done.code, 0);
     command_free(&done);

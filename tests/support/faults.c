@@ -1,7 +1,9 @@
 #include "support/faults.h"
+#include "support/process.h"
 #include "support/tensors.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +55,15 @@ command run_line(const char *folder, const char *line, const char *input) {
     return run_command((const char *const *)words, input);
 }
 
+command run_shell(const char *folder, const char *script) {
+    char path[4096], text[8192];
+    if (!realpath(program(), path))
+        fail_msg("%s: %s", program(), strerror(errno));
+    snprintf(text, sizeof text, "L='%s'; D='%s'; %s", path, folder, script);
+    const char *argv[] = {"bash", "-c", text, NULL};
+    return run_command(argv, NULL);
+}
+
 void fit_case(const char *folder) {
     command done = run_line(folder,
                             "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out "
@@ -89,7 +100,7 @@ void check_nothing_written(const char *folder) {
     struct dirent *entry;
     char left[256] = "";
     while ((entry = readdir(list)))
-        if (strstr(entry->d_name, ".tmp."))
+        if (strstr(entry->d_name, ".tmp.") || strstr(entry->d_name, "laplora-tmp"))
             snprintf(left, sizeof left, "%.255s", entry->d_name);
     closedir(list);
     if (*left)
