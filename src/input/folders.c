@@ -177,7 +177,7 @@ static la_status refuse_file(const search *s) {
     int length = slash ? (int)(slash - given) : 1;
     if (ends(given, ".gguf"))
         return la_fail(s->err, LA_UNSUPPORTED,
-                       "%s %s: is a GGUF file (llama.cpp), which is not read; take the folder of "
+                       "%s %s: is a GGUF file, which is not read; take the folder of "
                        "safetensors that it was made from",
                        s->option, given);
     if (ends(given, ".bin") || ends(given, ".pt") || ends(given, ".pth") || ends(given, ".ckpt"))
@@ -206,8 +206,7 @@ static la_status refuse_file(const search *s) {
 static const struct {
     const char *begin, *end, *what, *advice;
 } others[] = {
-    {"", ".gguf", "GGUF files (llama.cpp)",
-     "take the folder of safetensors that they were made from"},
+    {"", ".gguf", "GGUF files", "take the folder of safetensors that they were made from"},
     {"", ".nemo", "a NeMo checkpoint", "export it to the format of transformers and PEFT"},
     {"model_config.yaml", NULL, "a NeMo checkpoint",
      "export it to the format of transformers and PEFT"},

@@ -112,8 +112,37 @@ static void same_ids_or_a_warning(void **state) {
     json_decref(file);
 }
 
+/* Of a pair, with a list of what the model is given. */
+static void check_types(const json_t *tokenizer, const char *config, int expected) {
+    char folder[4096];
+    la_tokenizer *loaded;
+    la_error err = {0};
+    la_encode_options options = {0};
+    la_encoding got = {0};
+    json_t *files = json_pack("{s:o}", "tokenizer_config", json_loads(config, 0, NULL));
+    write_folder(tokenizer, files, folder);
+    assert_int_equal(la_tokenizer_open(folder, NULL, &loaded, &err), LA_OK);
+    assert_int_equal(la_tokenizer_encode(loaded, "a", 1, "b", 1, &options, &got, &err), LA_OK);
+    assert_int_equal(got.types[got.n - 1], expected);
+    la_encoding_free(&got);
+    la_tokenizer_close(loaded);
+    json_decref(files);
+}
+
+static void token_types(void **state) {
+    (void)state;
+    json_error_t error;
+    json_t *file = json_load_file(fixture("tokenizer/side-files.json"), 0, &error);
+    const json_t *tokenizer = json_object_get(json_object_get(file, "families"), "wordpiece");
+    check_types(tokenizer, "{}", 1);
+    check_types(tokenizer, "{\"model_input_names\":[\"input_ids\",\"token_type_ids\"]}", 1);
+    check_types(tokenizer, "{\"model_input_names\":[\"input_ids\",\"attention_mask\"]}", 0);
+    json_decref(file);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_ids_or_a_warning)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_ids_or_a_warning),
+                                       cmocka_unit_test(token_types)};
     int failed = cmocka_run_group_tests_name("tokenizer side files", tests, NULL, NULL);
     print_message("    %lld rows, %lld variants with other ids after a warning\n",
                   (long long)rows_checked, (long long)n_warned);
