@@ -236,7 +236,9 @@ RUNS     ?= 100000
 SEEDS    ?=
 
 fuzz: $(BUILD)/liblaplora.a
-	@if [ -z "$(FUZZ_CC)" ]; then echo "fuzz: no clang here; install clang and libclang-rt-dev"; exit 0; fi; \
+	@if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return !d && n; }' | \
+	    $(if $(FUZZ_CC),$(FUZZ_CC),false) -x c -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null; then \
+	    echo "fuzz: no clang with its fuzzer library here; on Debian: apt-get install clang libclang-rt-dev"; exit 0; fi; \
 	$(MAKE) --no-print-directory $(FUZZ)/fuzz_bytes $(FUZZ)/fuzz_load $(FUZZ)/seeds && tests/fuzz/run $(FUZZ) $(RUNS) $(SEEDS)
 
 # sources that are not instrumented come from the library

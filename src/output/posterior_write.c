@@ -1,4 +1,5 @@
 #include "base/output_file.h"
+#include "base/threads.h"
 #include "output/posterior_fields.h"
 #include "output/posterior_layout.h"
 
@@ -9,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 1 << 20 };
+enum { CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
 
 /* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
  * once more and crashes. Every file is closed by who opened it. */
@@ -57,6 +58,28 @@ static la_status put_text(const writer *w, const char *name, const char *text) {
     return status;
 }
 
+/* Some chunks at a time, so that a stop is answered while gigabytes are written. */
+static la_status put_rows(const writer *w, const char *name, hid_t set, hid_t memory, int rank,
+                          const hsize_t *shape, hsize_t rows, const void *data) {
+    size_t bytes = H5Tget_size(memory) * (rank == 2 ? (size_t)shape[1] : 1);
+    hid_t space = H5Dget_space(set);
+    herr_t rc = space < 0 ? -1 : 0;
+    for (hsize_t at = 0; at < shape[0] && rc >= 0 && la_check_interrupt(w->err) == LA_OK;
+         at += rows) {
+        const hsize_t start[2] = {at, 0};
+        const hsize_t count[2] = {shape[0] - at < rows ? shape[0] - at : rows, shape[1 % rank]};
+        hid_t part = H5Screate_simple(rank, count, NULL);
+        rc = part < 0 ? -1 : H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
+        if (rc >= 0)
+            rc = H5Dwrite(set, memory, part, space, H5P_DEFAULT, (const char *)data + at * bytes);
+        if (part >= 0)
+            H5Sclose(part);
+    }
+    if (space >= 0)
+        H5Sclose(space);
+    return rc < 0 ? write_failed(w, name) : w->err->status;
+}
+
 /* A checksummed array; chunks of about a MiB. */
 static la_status put_array(const writer *w, const char *name, hid_t type, hid_t memory, int rank,
                            const hsize_t *shape, const void *data) {
@@ -72,12 +95,14 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
                 H5Pset_obj_track_times(plan, false);
     hid_t set =
         rc < 0 ? -1 : H5Dcreate2(w->group, name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
-    rc = set < 0 ? -1 : H5Dwrite(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data);
-    if (set >= 0)
-        rc |= H5Dclose(set);
+    la_status status =
+        set < 0 ? write_failed(w, name)
+                : put_rows(w, name, set, memory, rank, shape, chunk[0] * CHUNKS_AT_ONCE, data);
+    if (set >= 0 && H5Dclose(set) < 0 && status == LA_OK)
+        status = write_failed(w, name);
     H5Pclose(plan);
     H5Sclose(space);
-    return rc < 0 ? write_failed(w, name) : LA_OK;
+    return status;
 }
 
 static la_status put_factor(const writer *w, const char *prefix, const la_factor *factor) {
