@@ -1,4 +1,5 @@
 #include "input/rows.h"
+#include "base/list.h"
 #include "base/memory.h"
 #include "base/threads.h"
 
@@ -30,35 +31,13 @@ struct la_row_reader {
 };
 
 la_status la_labels_parse(const char *option, const char *list, la_labels *labels, la_error *err) {
+    la_list parsed;
     *labels = (la_labels){0};
-    size_t n = 1;
-    for (const char *c = list; *c; c++)
-        n += *c == ',';
-    labels->names = la_alloc(n, sizeof *labels->names, err);
-    if (!labels->names)
-        return err->status;
-    const char *from = list;
-    for (size_t i = 0; i < n; i++) {
-        size_t length = strcspn(from, ",");
-        labels->names[i] = la_alloc(length + 1, 1, err);
-        if (!labels->names[i]) {
-            la_labels_free(labels);
-            return err->status;
-        }
-        memcpy(labels->names[i], from, length);
-        labels->count = (int64_t)i + 1;
-        from += length + 1;
-        bool repeated = false;
-        for (size_t j = 0; j < i; j++)
-            repeated |= !strcmp(labels->names[j], labels->names[i]);
-        if (!length || repeated) {
-            la_fail(err, LA_USAGE, "%s: name %zu is %s", option, i + 1,
-                    length ? "given twice" : "empty");
-            la_labels_free(labels);
-            return err->status;
-        }
-    }
-    return LA_OK;
+    LA_TRY(la_list_parse(option, list, &parsed, err));
+    la_labels names = {.count = (int64_t)parsed.n, .names = parsed.items};
+    la_status status = la_labels_copy(&names, labels, err);
+    la_list_free(&parsed);
+    return status;
 }
 
 la_status la_labels_copy(const la_labels *from, la_labels *to, la_error *err) {

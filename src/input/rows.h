@@ -14,7 +14,7 @@ typedef struct la_labels {
     char **names;
 } la_labels;
 
-/* Splits "NAME,NAME,...". option is for messages. The caller frees with la_labels_free. */
+/* Names of a list (base/list.h). option is for messages. The caller frees with la_labels_free. */
 la_status la_labels_parse(const char *option, const char *list, la_labels *labels, la_error *err);
 la_status la_labels_copy(const la_labels *from, la_labels *to, la_error *err);
 void la_labels_free(la_labels *labels);

@@ -1,4 +1,5 @@
 #include "model/adapter.h"
+#include "base/list.h"
 #include "input/json.h"
 #include "model/adapter_names.h"
 
@@ -222,13 +223,12 @@ static la_status open_one(const char *dir, const char *name, la_adapter *adapter
     return LA_OK;
 }
 
-/* "A,B": one behind the other. */
-static la_status open_several(const char *dir, const char *names, la_adapter *adapter,
+/* One behind the other. */
+static la_status open_several(const char *dir, const la_list *names, la_adapter *adapter,
                               const la_log *log, la_error *err) {
     la_adapter *first = adapter, *last = NULL;
-    for (const char *at = names; at;) {
-        size_t length = strcspn(at, ",");
-        char *name = la_pool_text(&first->pool, at, length, err);
+    for (size_t i = 0; i < names->n; i++) {
+        char *name = la_pool_text(&first->pool, names->items[i], strlen(names->items[i]), err);
         if (name && last) {
             while (last->next)
                 last = last->next;
@@ -236,22 +236,22 @@ static la_status open_several(const char *dir, const char *names, la_adapter *ad
         }
         LA_TRY(err->status);
         LA_TRY(open_one(dir, name, adapter, log, err));
-        for (const la_adapter *other = first; other != adapter; other = other->next)
-            if (other->mark && !strcmp(other->mark, name))
-                return la_fail(err, LA_USAGE, "--adapter-name %s: names \"%s\" twice", names, name);
-        for (la_adapter *part = adapter; part; part = part->next)
+        for (la_adapter *part = adapter; part && names->n > 1; part = part->next)
             part->mark = name;
         last = adapter;
-        at = at[length] ? at + length + 1 : NULL;
     }
     return LA_OK;
 }
 
 la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err) {
+    la_list names = {0};
     *adapter = (la_adapter){0};
-    la_status status = name && strchr(name, ',') ? open_several(dir, name, adapter, log, err)
-                                                 : open_one(dir, name, adapter, log, err);
+    if (name)
+        LA_TRY(la_list_parse("--adapter-name", name, &names, err));
+    la_status status = name ? open_several(dir, &names, adapter, log, err)
+                            : open_one(dir, NULL, adapter, log, err);
+    la_list_free(&names);
     if (status != LA_OK)
         la_adapter_close(adapter);
     return status;

@@ -5,6 +5,7 @@
 #include "bayes/predictive.h"
 #include "input/folders.h"
 #include "input/json.h"
+#include "pipeline/choices.h"
 #include "pipeline/session_tokenizer.h"
 
 #include <stdio.h>
@@ -23,69 +24,21 @@ la_status la_template_read(const char *path, la_template **prompt, la_error *err
     return status;
 }
 
-la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err) {
-    size_t most = 1;
-    for (const char *c = text; *c; c++)
-        most += *c == ',';
-    *ids = la_alloc(most, sizeof **ids, err);
-    *n = 0;
-    if (!*ids)
-        return err->status;
-    for (const char *c = text;;) {
-        char *end;
-        long id = strtol(c, &end, 10);
-        if (end == c || id < 0 || id > INT32_MAX || (*end && *end != ',')) {
-            free(*ids);
-            *ids = NULL;
-            return la_fail(err, LA_USAGE, "--choice-ids \"%s\": expected token ids like 319,350",
-                           text);
-        }
-        (*ids)[(*n)++] = (int32_t)id;
-        if (!*end)
-            return LA_OK;
-        c = end + 1;
-    }
-}
-
-/* Each choice must be one token of its own: its id is a class. */
-static la_status choice_tokens(la_session *session, const char *choices, int64_t *n,
-                               la_error *err) {
+/* The classes are the choices, named so unless --labels names them. */
+static la_status take_choices(la_session *session, const char *choices, const la_log *log,
+                              int64_t *n, la_error *err) {
+    la_labels names = {0};
     if (!session->tokenizer)
         return la_fail(err, LA_UNSUPPORTED,
                        "--choices needs the tokenizer.json of the base or the adapter, which is "
                        "missing; give --choice-ids");
-    la_encoding encoding = {0};
-    la_encode_options options = {.no_special = true};
-    la_labels names;
-    LA_TRY(la_labels_parse("--choices", choices, &names, err));
-    la_status status = LA_OK;
-    session->choice_ids = la_alloc((size_t)names.count, sizeof *session->choice_ids, err);
-    if (!session->choice_ids)
-        status = err->status;
-    for (int64_t i = 0; i < names.count && status == LA_OK; i++) {
-        status = la_tokenizer_encode(session->tokenizer, names.names[i], strlen(names.names[i]),
-                                     NULL, 0, &options, &encoding, err);
-        if (status == LA_OK && encoding.n != 1) {
-            char ids[128];
-            size_t used = 0;
-            *ids = 0;
-            for (int64_t j = 0; j < encoding.n && used < sizeof ids; j++)
-                used += (size_t)snprintf(ids + used, sizeof ids - used, "%s%d", j ? ", " : "",
-                                         encoding.ids[j]);
-            status =
-                la_fail(err, LA_BAD_INPUT, "--choices: \"%s\" is %lld tokens (%s), expected one",
-                        names.names[i], (long long)encoding.n, ids);
-        }
-        if (status == LA_OK)
-            session->choice_ids[i] = encoding.ids[0];
-    }
+    LA_TRY(la_choices_parse(session->tokenizer, choices, log, &session->choice_ids, &names, err));
     *n = names.count;
-    la_encoding_free(&encoding);
-    if (status == LA_OK && !session->labels.names)
-        session->labels = names;
-    else
+    if (session->labels.names)
         la_labels_free(&names);
-    return status;
+    else
+        session->labels = names;
+    return LA_OK;
 }
 
 static la_status take_labels(la_session *session, const la_session_options *options,
@@ -237,7 +190,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
                               .log = run->log};
     LA_TRY(la_base_quant_parse(run->base_quant, &model.quant, err));
     if (options->choices) {
-        LA_TRY(choice_tokens(session, options->choices, &model.n_choices, err));
+        LA_TRY(take_choices(session, options->choices, &run->log, &model.n_choices, err));
         model.choice_ids = session->choice_ids;
     } else if (options->choice_ids) {
         size_t bytes = (size_t)options->n_choices * sizeof *session->choice_ids;

@@ -3,6 +3,7 @@
 #ifndef LA_PIPELINE_SESSION_H
 #define LA_PIPELINE_SESSION_H
 
+#include "pipeline/choices.h"
 #include "pipeline/feed.h"
 #include "pipeline/plan.h"
 
@@ -69,7 +70,5 @@ la_feed_options la_session_feed(const la_session *session, bool need_label, bool
 
 /* The caller frees *prompt with la_template_free. */
 la_status la_template_read(const char *path, la_template **prompt, la_error *err);
-/* Parses "319,350": the caller frees *ids. */
-la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err);
 
 #endif
