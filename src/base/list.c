@@ -29,7 +29,7 @@ static const char *take_element(const char *from, char *to) {
     return from;
 }
 
-la_status la_list_parse(const char *option, const char *text, la_list *list, la_error *err) {
+la_status la_list_split(const char *option, const char *text, la_list *list, la_error *err) {
     size_t most = 1, length = strlen(text);
     for (const char *c = text; *c; c++)
         most += *c == ',';
@@ -40,16 +40,11 @@ la_status la_list_parse(const char *option, const char *text, la_list *list, la_
     char *letters = (char *)(list->items + most);
     for (const char *from = text;; from++) {
         from = take_element(from, letters);
-        for (size_t i = 0; i < list->n && err->status == LA_OK; i++)
-            if (!strcmp(list->items[i], letters))
-                la_fail(err, LA_USAGE, "%s: \"%s\" is given twice, as elements %zu and %zu", option,
-                        letters, i + 1, list->n + 1);
-        if (!*letters)
+        if (!*letters) {
             la_fail(err, LA_USAGE,
                     "%s: element %zu is empty; expected a comma between two elements and "
                     "nowhere else (\\, is a comma within one)",
                     option, list->n + 1);
-        if (err->status != LA_OK) {
             la_list_free(list);
             return err->status;
         }
@@ -58,6 +53,19 @@ la_status la_list_parse(const char *option, const char *text, la_list *list, la_
         if (!*from)
             return LA_OK;
     }
+}
+
+la_status la_list_parse(const char *option, const char *text, la_list *list, la_error *err) {
+    LA_TRY(la_list_split(option, text, list, err));
+    for (size_t i = 0; i < list->n; i++)
+        for (size_t j = 0; j < i; j++)
+            if (!strcmp(list->items[i], list->items[j])) {
+                la_fail(err, LA_USAGE, "%s: \"%s\" is given twice, as elements %zu and %zu", option,
+                        list->items[i], j + 1, i + 1);
+                la_list_free(list);
+                return err->status;
+            }
+    return LA_OK;
 }
 
 void la_list_free(la_list *list) {

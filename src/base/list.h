@@ -13,7 +13,9 @@ typedef struct la_list {
     size_t n;
 } la_list;
 
-/* LA_USAGE, with the option, for an element that is empty or given twice. Free with la_list_free. */
+/* LA_USAGE, with the option, for an element that is empty. Free with la_list_free. */
+la_status la_list_split(const char *option, const char *text, la_list *list, la_error *err);
+/* Likewise for one that is given twice. */
 la_status la_list_parse(const char *option, const char *text, la_list *list, la_error *err);
 void la_list_free(la_list *list);
 

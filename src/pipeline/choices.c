@@ -169,7 +169,8 @@ done:
 la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_error *err) {
     la_list list;
     *ids = NULL;
-    LA_TRY(la_list_parse("--choice-ids", text, &list, err));
+    /* an id given twice is refused where the head is bound, as two choices of one token are */
+    LA_TRY(la_list_split("--choice-ids", text, &list, err));
     *ids = la_alloc(list.n, sizeof **ids, err);
     *n = 0;
     for (size_t i = 0; *ids && i < list.n && err->status == LA_OK; i++) {

@@ -234,7 +234,7 @@ static const fault faults[] = {
     /* names */
     {"three names", 0, {NULL}, MIXED, NAMES("inner,scale,outer")},
     {"a name that is not there", 2, {"\"other\"", "\"inner\""}, MIXED, NAMES("inner,other")},
-    {"a name twice", 2, {"inner,scale,inner", "twice"}, MIXED, NAMES("inner,scale,inner")},
+    {"a name twice", 2, {"\"inner\" is given twice", "twice"}, MIXED, NAMES("inner,scale,inner")},
     {"an empty name", 2, {"--adapter-name"}, MIXED, NAMES("inner,,outer")},
     {"names and a comma behind", 2, {"--adapter-name"}, MIXED, NAMES("inner,outer,")},
     {"names of a folder of one", 2, {"\"one\""}, NAMES("one,two")},
