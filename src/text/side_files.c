@@ -160,20 +160,20 @@ static la_status read_own(gathering *g) {
     return LA_OK;
 }
 
+/* Sorted by id; files are so mostly, so that the end is where to look. */
 static void decode(gathering *g, json_int_t id, json_t *token) {
-    for (size_t i = 0; i < json_array_size(g->decoder); i++) {
-        json_t *pair = json_array_get(g->decoder, i);
+    size_t i = json_array_size(g->decoder);
+    for (; i > 0; i--) {
+        json_t *pair = json_array_get(g->decoder, i - 1);
         json_int_t other = json_integer_value(json_array_get(pair, 0));
         if (other == id) {
             json_array_set(pair, 1, token);
             return;
         }
-        if (other > id) {
-            json_array_insert_new(g->decoder, i, json_pack("[I, O]", id, token));
-            return;
-        }
+        if (other < id)
+            break;
     }
-    json_array_append_new(g->decoder, json_pack("[I, O]", id, token));
+    json_array_insert_new(g->decoder, i, json_pack("[I, O]", id, token));
 }
 
 static la_status read_decoder(gathering *g, const json_t *decoder) {
