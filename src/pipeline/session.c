@@ -137,18 +137,6 @@ static la_status place_model(void *user, int number, la_error *err) {
     return la_model_place(&session->workers[number].model, err);
 }
 
-/* Conversations are not rendered here. */
-static void tell_chat(const la_session *session, const la_log *log) {
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/chat_template.jinja", session->adapter);
-    if (session->workers[0].model.task == LA_TASK_CHOICE && n > 0 && (size_t)n < sizeof path &&
-        !access(path, F_OK))
-        la_warn(log,
-                "%s: is not applied; if the adapter was trained on conversations, give rows or a "
-                "--template with the text that it was trained on",
-                path);
-}
-
 static la_status open_parts(const la_session_options *options, la_session *session, la_error *err) {
     const la_run_options *run = &options->run;
     la_backend backends[LA_DEVICES_MAX];
@@ -200,7 +188,6 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         memcpy(session->choice_ids, options->choice_ids, bytes);
     }
     LA_TRY(open_models(session, options, &model, err));
-    tell_chat(session, &run->log);
     int64_t most = la_prompt_most_tokens(&session->workers[0].model);
     bool too_long = most && session->max_length > most;
     /* a length from a posterior is of its own base: if this is another one, its digest will tell */

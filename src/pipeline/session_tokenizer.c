@@ -77,6 +77,12 @@ la_status la_session_tokenizer(const la_tokenizer_request *request, la_tokenizer
         return LA_OK;
     LA_TRY(la_tokenizer_open(used, request->log, tokenizer, err));
     LA_TRY(open_earlier(request, used, tokenizer, of_adapter, err));
+    if (*of_adapter && la_tokenizer_has_chat(*tokenizer))
+        la_warn(
+            request->log,
+            "%s: its chat template is not applied; if the adapter was trained on conversations, "
+            "give rows or a --template with the text that it was trained on",
+            folder);
     if (*of_adapter && has_json(request->base))
         LA_TRY(la_side_files_agree(request->base, folder, &agree, err));
     if (!agree)

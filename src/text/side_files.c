@@ -523,7 +523,7 @@ static void tell_passed_over(const gathering *g) {
 
 /* ---- the class, and what it overrides ---- */
 
-static la_status find_class(gathering *g, bool *named) {
+static la_status find_class(gathering *g) {
     const char *name = NULL, *type = NULL;
     LA_TRY(la_json_text(g->config, g->config_path, "tokenizer_class", false, &name, g->err));
     if (!name)
@@ -531,7 +531,6 @@ static la_status find_class(gathering *g, bool *named) {
     type = json_string_value(json_object_get(g->model, "model_type"));
     if (!name && type)
         name = la_token_class_of_model(type);
-    *named = name != NULL;
     if (!name)
         return LA_OK;
     g->kind = la_token_class_find(name);
@@ -611,6 +610,12 @@ static la_status read_length(const gathering *g, int64_t *length) {
     return LA_OK;
 }
 
+static bool has_file(const gathering *g, const char *name) {
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/%s", g->dir, name);
+    return n > 0 && (size_t)n < sizeof path && !access(path, F_OK);
+}
+
 static la_status check_settings(const gathering *g, la_side_files *out) {
     const json_t *versions = json_object_get(g->config, "fast_tokenizer_files");
     const json_t *inputs = json_object_get(g->config, "model_input_names");
@@ -634,6 +639,9 @@ static la_status check_settings(const gathering *g, la_side_files *out) {
         const char *name = json_string_value(json_array_get(inputs, i));
         out->no_types &= !name || strcmp(name, "token_type_ids") != 0;
     }
+    out->has_chat = la_json_is_set(json_object_get(g->config, "chat_template")) ||
+                    has_file(g, "chat_template.jinja") || has_file(g, "chat_template.json") ||
+                    has_file(g, "additional_chat_templates");
     LA_TRY(read_length(g, &out->max_length));
     LA_TRY(la_json_text(g->config, g->config_path, "truncation_side", false, &side, g->err));
     if (!side)
@@ -706,7 +714,7 @@ static la_status apply(gathering *g, la_side_files *out) {
     LA_TRY(load_file(g, "special_tokens_map.json", g->map_path, &g->map));
     LA_TRY(load_file(g, "added_tokens.json", g->added_path, &g->added_file));
     g->model = load_model(g);
-    LA_TRY(find_class(g, &out->named_class));
+    LA_TRY(find_class(g));
     LA_TRY(check_settings(g, out));
     LA_TRY(gather(g));
     g->adds = list_adds(g, g->own);

@@ -16,7 +16,7 @@ typedef struct la_side_files {
     bool no_types;           /* the model is given no token types */
     int64_t max_length;      /* model_max_length; 0: none */
     la_side truncation_side; /* where long texts are cut */
-    bool named_class;        /* a tokenizer class is known */
+    bool has_chat;           /* there is a template of conversations */
     json_t *changes;         /* what root was changed in, for the digest; NULL: in nothing */
 } la_side_files;
 

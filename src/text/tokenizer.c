@@ -21,7 +21,7 @@ struct la_tokenizer {
     la_truncation preset;
     la_side truncation_side;
     int64_t max_length;
-    bool no_types;
+    bool no_types, has_chat;
     char digest[LA_DIGEST_TEXT];
     /* workspaces of an encode */
     la_text piece;
@@ -116,6 +116,7 @@ static la_status open_file(const char *dir, const char *path, bool alone, const 
     tokenizer->truncation_side = side.truncation_side;
     tokenizer->no_types = side.no_types;
     tokenizer->max_length = side.max_length;
+    tokenizer->has_chat = side.has_chat;
     if (tokenizer->added.n_moved)
         la_warn(log,
                 "%s: %lld added tokens have other ids than the files beside tokenizer.json say, as "
@@ -176,6 +177,10 @@ const char *la_tokenizer_digest(const la_tokenizer *tokenizer) {
 
 int64_t la_tokenizer_max_length(const la_tokenizer *tokenizer) {
     return tokenizer->max_length;
+}
+
+bool la_tokenizer_has_chat(const la_tokenizer *tokenizer) {
+    return tokenizer->has_chat;
 }
 
 bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer) {

@@ -22,6 +22,8 @@ void la_tokenizer_close(la_tokenizer *tokenizer);
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer);
 /* Tokens that a text is cut to, as the folder has it; 0: it does not say. */
 int64_t la_tokenizer_max_length(const la_tokenizer *tokenizer);
+/* Whether the folder has a template of conversations, which nothing here applies. */
+bool la_tokenizer_has_chat(const la_tokenizer *tokenizer);
 /* Whether the folder says that long texts lose their beginning. */
 bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer);
 

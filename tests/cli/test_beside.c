@@ -245,6 +245,20 @@ static void refused_keys(void **state) {
     }
 }
 
+static void chat_templates(void **state) {
+    (void)state;
+    const char *folder = case_folder();
+    put(folder, "base/chat_template.jinja", "{{ messages }}");
+    command done = well(folder, FIT_TEXT);
+    assert_null(strstr(done.err, "chat template"));
+    command_free(&done);
+    put(folder, "adapter/chat_template.jinja", "{{ messages }}");
+    told(folder, FIT_TEXT, "adapter: its chat template is not applied");
+    remove(in_case(folder, "adapter/chat_template.jinja"));
+    put(folder, "adapter/tokenizer_config.json", "{\"chat_template\":\"{{ messages }}\"}");
+    told(folder, FIT_TEXT, "adapter: its chat template is not applied");
+}
+
 /* An adapter inside of the base's folder, which transformers would load with it. */
 static void adapter_in_base(void **state) {
     (void)state;
@@ -259,7 +273,7 @@ int main(void) {
         cmocka_unit_test(earlier_posteriors),        cmocka_unit_test(earlier_side_files),
         cmocka_unit_test(lengths_and_sides),         cmocka_unit_test(refused),
         cmocka_unit_test(adapter_configuration),     cmocka_unit_test(refused_keys),
-        cmocka_unit_test(adapter_in_base),
+        cmocka_unit_test(adapter_in_base),           cmocka_unit_test(chat_templates),
     };
     return cmocka_run_group_tests_name("files beside the model", tests, NULL, NULL);
 }
