@@ -144,7 +144,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_ids_or_a_warning),
                                        cmocka_unit_test(token_types)};
     int failed = cmocka_run_group_tests_name("tokenizer side files", tests, NULL, NULL);
-    print_message("    %lld rows, %lld variants with other ids after a warning\n",
-                  (long long)rows_checked, (long long)n_warned);
+    print_message("    %lld rows, %lld variants with other ids after a warning, %lld refused\n",
+                  (long long)rows_checked, (long long)n_warned, (long long)n_refused);
     return failed;
 }
