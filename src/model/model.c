@@ -223,6 +223,16 @@ static void keep_product(la_model *model, la_site *site) {
         model->max_state_cols = site->state_cols;
 }
 
+/* Without the head where the adapter has none and it is not needed. */
+static la_params params_of(const la_model *model, const la_model_options *options) {
+    bool head = false, magnitude = options->params == LA_PARAMS_LORA_MAGNITUDE_HEAD;
+    for (int64_t i = 0; i < model->n_blocks; i++)
+        head |= model->blocks[i].is_head;
+    if (head || !options->head_optional)
+        return options->params;
+    return magnitude ? LA_PARAMS_LORA_MAGNITUDE : LA_PARAMS_LORA;
+}
+
 static la_status select_blocks(binder *b, la_params params, la_error *err) {
     la_model *model = b->model;
     int64_t lora = 0, head = 0, magnitudes = 0, wanted = 0;
@@ -362,7 +372,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
     LA_TRY(la_leftover_check(b->model, err));
     if (!b->twin)
         la_leftover_report(b->model, b->base_used, b->log);
-    LA_TRY(select_blocks(b, options->params, err));
+    LA_TRY(select_blocks(b, params_of(b->model, options), err));
     if (b->twin) {
         strcpy(model->base_digest, b->twin->base_digest);
         strcpy(model->adapter_digest, b->twin->adapter_digest);

@@ -33,6 +33,7 @@ typedef struct la_model_options {
     const char *base, *adapter;
     const char *adapter_name; /* which of several, or "A,B"; NULL: the only one, or "default" */
     la_params params;
+    bool head_optional;        /* an adapter without a trained head: params without it */
     const int32_t *choice_ids; /* answer tokens of a causal LM, in class order */
     int64_t n_choices;
     la_base_quant quant;         /* how linear layers are packed when they are stored plainly */

@@ -126,6 +126,22 @@ static la_status check_possible(const comparing *c, la_error *err) {
 
 /* ---- opening ---- */
 
+static bool is_guarded(const comparing *c, int curvature) {
+    return wanted(c, LA_COMPARE_GUARD) && (int)c->options->curvature == curvature;
+}
+
+/* The structures that may be open at once, at least one: which of them the adapter has, and whether the
+ * rows are few enough for the exact one, is not known before the model and the rows are. */
+static int list_kinds(const comparing *c, const la_curvature_kind *kinds[LA_CURVATURES]) {
+    int n = 0;
+    for (int k = 0; k < LA_CURVATURES; k++)
+        if (wanted(c, methods_of[k]) || is_guarded(c, k))
+            kinds[n++] = la_curvature_of((la_curvature)k);
+    if (!n)
+        kinds[n++] = &la_curvature_kron;
+    return n;
+}
+
 static la_status open_session(comparing *c, la_error *err) {
     const la_compare_options *options = c->options;
     int32_t *ids = NULL;
@@ -134,23 +150,23 @@ static la_status open_session(comparing *c, la_error *err) {
         return la_fail(err, LA_USAGE, "give --choices or --choice-ids, not both");
     if (options->choice_ids)
         LA_TRY(la_choice_ids_parse(options->choice_ids, &ids, &n_ids, err));
+    const la_curvature_kind *kinds[LA_CURVATURES];
+    int n_kinds = list_kinds(c, kinds);
     la_session_options session = {.run = options->run,
                                   .base = options->base,
                                   .adapter = options->adapters[0],
                                   .params = LA_PARAMS_LORA_HEAD,
+                                  .head_optional = true,
                                   .choices = options->choices,
                                   .choice_ids = ids,
                                   .n_choices = n_ids,
                                   .all_inputs = true,
-                                  .kind = &la_curvature_ekfac,
+                                  .kind = kinds[0],
+                                  .beside = kinds + 1,
+                                  .n_beside = n_kinds - 1,
                                   .n_scales = LA_SELECTION_SCALES,
                                   .kron = options->kron};
     la_status status = la_session_open(&session, &c->session, err);
-    if (status == LA_BAD_INPUT && strstr(err->message, "no trained head")) {
-        *err = (la_error){0};
-        session.params = LA_PARAMS_LORA;
-        status = la_session_open(&session, &c->session, err);
-    }
     free(ids);
     return status;
 }
@@ -173,7 +189,7 @@ static void list_forms(comparing *c) {
     c->guarded = -1;
     for (int k = 0; k < LA_CURVATURES; k++) {
         bool last = k == LA_CURVATURE_LAST_LAYER, asked = wanted(c, methods_of[k]);
-        bool guarded = wanted(c, LA_COMPARE_GUARD) && c->options->curvature == (la_curvature)k;
+        bool guarded = is_guarded(c, k);
         if (!c->options->methods && k == LA_CURVATURE_EXACT)
             asked = gram <= GRAM_CHEAP;
         if ((!asked && !guarded) || (last && !has_trained_last_layer(model)))
@@ -211,11 +227,18 @@ static void add_scale(comparing *c, double scale) {
     c->scales[c->n_scales++] = scale;
 }
 
-static int scale_number(const comparing *c, double scale) {
-    for (int i = 0; i < c->n_scales; i++)
-        if (c->scales[i] == scale)
-            return i;
-    return 0;
+la_status la_compare_scale(const double *scales, int n, double scale, int *place, la_error *err) {
+    for (*place = 0; *place < n; ++*place)
+        if (scales[*place] == scale)
+            return LA_OK;
+    return la_fail(err, LA_NUMERICAL,
+                   "compare: prior x %.9g was chosen and is none of the %d scales that the rows "
+                   "were evaluated under",
+                   scale, n);
+}
+
+static la_status find_scale(const comparing *c, double scale, int *place, la_error *err) {
+    return la_compare_scale(c->scales, c->n_scales, scale, place, err);
 }
 
 /* The held-out rows choose a scale and a temperature for every form. */
@@ -551,12 +574,12 @@ static la_status add_laplace(comparing *c, const char *name, const laplace *how,
     return how->information ? rate_scores(c, row, err) : rate_probs(c, row, err);
 }
 
-static laplace chosen_form(const comparing *c, int form, la_method method) {
+static la_status chosen_form(const comparing *c, int form, la_method method, laplace *how,
+                             la_error *err) {
     const la_candidate *candidate = &c->choices[form].candidates[method];
-    return (laplace){.form = form,
-                     .scale = scale_number(c, candidate->prior_scale),
-                     .temperature = candidate->temperature,
-                     .kind = la_method_predictive(method)};
+    *how = (laplace){
+        .form = form, .temperature = candidate->temperature, .kind = la_method_predictive(method)};
+    return find_scale(c, candidate->prior_scale, &how->scale, err);
 }
 
 /* As the marginal likelihood has it, and as the held-out rows do. */
@@ -569,7 +592,8 @@ static la_status add_form(comparing *c, int form, la_error *err) {
     LA_TRY(add_laplace(c, name, &plain, err));
     if (!c->options->val)
         return LA_OK;
-    laplace chosen = chosen_form(c, form, la_choice_laplace(&c->choices[form]));
+    laplace chosen;
+    LA_TRY(chosen_form(c, form, la_choice_laplace(&c->choices[form]), &chosen, err));
     snprintf(held, sizeof held, "%s, held-out", name);
     return add_laplace(c, held, &chosen, err);
 }
@@ -578,12 +602,13 @@ static la_status add_form(comparing *c, int form, la_error *err) {
 static la_status add_average(comparing *c, la_error *err) {
     const la_choice *choice = &c->choices[c->guarded];
     laplace how[LA_SETTINGS_MOST];
-    for (int64_t s = 0; s < choice->n_settings; s++)
+    for (int64_t s = 0; s < choice->n_settings; s++) {
         how[s] = (laplace){.form = c->guarded,
-                           .scale = scale_number(c, choice->settings[s].prior_scale),
                            .temperature = choice->settings[s].temperature,
                            .kind = la_method_predictive(choice->settings[s].method),
                            .weight = choice->settings[s].weight};
+        LA_TRY(find_scale(c, choice->settings[s].prior_scale, &how[s].scale, err));
+    }
     la_comparison_row *row = new_row(c, "guard");
     row->seconds_predict = c->on_test.seconds[c->guarded];
     LA_TRY(answer(c, how, choice->n_settings, &c->test, &c->on_test, &c->test_answers, err));
@@ -602,7 +627,8 @@ static la_status add_guard(comparing *c, la_error *err) {
     } else if (choice->method == LA_METHOD_AVERAGE) {
         LA_TRY(add_average(c, err));
     } else {
-        laplace how = chosen_form(c, c->guarded, choice->method);
+        laplace how;
+        LA_TRY(chosen_form(c, c->guarded, choice->method, &how, err));
         LA_TRY(add_laplace(c, "guard", &how, err));
     }
     la_comparison_row *row = &c->to->rows[at];
@@ -626,7 +652,7 @@ static la_status add_information(comparing *c, la_error *err) {
         return LA_OK;
     if (c->options->val) {
         la_method method = la_choice_laplace(&c->choices[form]);
-        how = chosen_form(c, form, method);
+        LA_TRY(chosen_form(c, form, method, &how, err));
         how.kind = LA_PREDICT_MC;
         how.information = true;
     }

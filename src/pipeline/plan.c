@@ -32,8 +32,9 @@ static size_t selection_bytes(const la_model *model, const la_plan_request *requ
         if (model->blocks[b].wanted)
             width += (size_t)(model->blocks[b].out * model->blocks[b].in);
     size_t rows = (size_t)(plan->batch_rows * request->n_rhs * request->n_rhs);
-    return scales ? plan->curvature / 2 + scales * (width * sizeof(float) + rows * sizeof(double))
-                  : 0;
+    size_t forms = 1 + (size_t)request->n_beside;
+    size_t each = scales * (width * sizeof(float) + rows * sizeof(double));
+    return scales ? plan->curvature / 2 + forms * each : 0;
 }
 
 /* Fills the plan's bytes for its batch_tokens, batch_rows and recompute. */
@@ -53,6 +54,11 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
                             .max_tokens = plan->batch_tokens,
                             .n_rhs = request->n_rhs};
         plan->curvature = request->kind->fit_bytes(model, &fit, &shape.max_factor);
+        for (int i = 0; i < request->n_beside; i++) {
+            int64_t factor;
+            plan->curvature += request->beside[i]->fit_bytes(model, &fit, &factor);
+            shape.max_factor = factor > shape.max_factor ? factor : shape.max_factor;
+        }
         size_t held_out = selection_bytes(model, request, plan);
         plan->curvature = held_out > plan->curvature ? held_out : plan->curvature;
         int64_t n = shape.max_factor, rank = request->rank ? request->rank : n;

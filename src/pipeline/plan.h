@@ -10,6 +10,8 @@ enum { LA_BATCH_AUTO = -1 }; /* batch_tokens: as many as the free memory holds *
 
 typedef struct la_plan_request {
     const la_curvature_kind *kind;
+    const la_curvature_kind *const *beside; /* [n_beside] that are fitted over the same passes */
+    int n_beside;
     la_kron kron;
     int64_t rank;                  /* eigenpairs kept; 0: all */
     const la_posterior *posterior; /* NULL: it is going to be fitted */

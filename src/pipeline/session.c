@@ -87,6 +87,8 @@ static void take_sizes(la_session *session, const la_session_options *options) {
  * fit refused, before anything is on a device. */
 static la_status make_plan(la_session *session, const la_session_options *options, la_error *err) {
     la_plan_request request = {.kind = options->kind,
+                               .beside = options->beside,
+                               .n_beside = options->n_beside,
                                .kron = options->kron,
                                .rank = options->rank,
                                .n_scales = options->n_scales,
@@ -173,6 +175,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
                               .adapter = session->adapter,
                               .adapter_name = run->adapter_name,
                               .params = options->params,
+                              .head_optional = options->head_optional,
                               .choice_ids = options->choice_ids,
                               .n_choices = options->n_choices,
                               .log = run->log};

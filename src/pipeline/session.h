@@ -11,6 +11,7 @@ typedef struct la_session_options {
     la_run_options run;
     const char *base, *adapter;
     la_params params;
+    bool head_optional;        /* as la_model_options has it */
     const char *choices;       /* "A,B,C,D", or NULL */
     const int32_t *choice_ids; /* or NULL */
     int64_t n_choices;
@@ -20,6 +21,8 @@ typedef struct la_session_options {
     bool forward_only;
     /* what the plan has to leave room for */
     const la_curvature_kind *kind;
+    const la_curvature_kind *const *beside; /* [n_beside] fitted over the same passes */
+    int n_beside;
     la_kron kron;
     int64_t rank;
     int64_t n_scales;              /* as la_plan_request has it */

@@ -688,6 +688,51 @@ static const fault faults[] = {
      .a = labelled},
 };
 
+/* ---- what must not be guessed ---- */
+
+static void a_scale_that_is_not_there(void **state) {
+    static const double scales[] = {1, 10, 0.5};
+    la_error err = {0};
+    int place = -1;
+    (void)state;
+    assert_int_equal(la_compare_scale(scales, 3, 0.5, &place, &err), LA_OK);
+    assert_int_equal(place, 2);
+    assert_int_equal(la_compare_scale(scales, 3, 2, &place, &err), LA_NUMERICAL);
+    assert_non_null(strstr(err.message, "prior x 2"));
+    err = (la_error){0};
+    assert_int_equal(la_compare_scale(scales, 0, 1, &place, &err), LA_NUMERICAL);
+}
+
+/* MiB of curvature in the line of --verbose. */
+static double planned(const bench *b, const char *methods) {
+    char line[600];
+    snprintf(line, sizeof line,
+             "compare " PARTS
+             " --val @/val.jsonl --samples 20 --out @/table --verbose --methods %s",
+             methods);
+    command done = run_line(b->folder, line, NULL);
+    const char *at = strstr(done.err, "curvature ");
+    if (done.code || !at)
+        fail_msg("%s: exit code %d, %s", methods, done.code, done.err);
+    double mib = strtod(at + strlen("curvature "), NULL);
+    command_free(&done);
+    return mib;
+}
+
+/* All structures are open at once: the plan leaves room for their sum. */
+static void memory_of_all(void **state) {
+    bench b = open_bench();
+    (void)state;
+    double one = planned(&b, "ekfac"), other = planned(&b, "diag"),
+           both = planned(&b, "ekfac,diag");
+    double guarded = planned(&b, "ekfac,guard"); /* over kron, which is open beside it */
+    printf("    planned MiB: ekfac %.2f, diag %.2f, both %.2f, ekfac and kron %.2f\n", one, other,
+           both, guarded);
+    assert_true(other > 0);
+    check_within("both against the sum", fabs(both - one - other), 0.11); /* a decimal each */
+    assert_true(guarded > one);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_that_are_there),
@@ -699,6 +744,8 @@ int main(void) {
         cmocka_unit_test(markdown_of_the_table),
         cmocka_unit_test(text_of_the_table),
         cmocka_unit_test(output_file),
+        cmocka_unit_test(a_scale_that_is_not_there),
+        cmocka_unit_test(memory_of_all),
     };
     int failed = run_faults("compare, refused", faults, sizeof faults / sizeof *faults);
     return failed + cmocka_run_group_tests_name("compare", tests, NULL, NULL);
