@@ -117,7 +117,7 @@ UNKNOWN_PROCESSOR = $(BUILD)/tests/base/unknown_processor.so
 $(BUILD)/tests/base/test_kernels: | $(UNKNOWN_PROCESSOR)
 $(UNKNOWN_PROCESSOR): tests/base/unknown_processor.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
 
 # ---- the CUDA backend ----
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)

@@ -1,16 +1,16 @@
 /* Products with weights and between matrices.
  *
- * Largest gaps observed, emulated (its f32 products are OpenBLAS's own, as the host's: those limits
- * leave room for another order of summation; its tf32 rounds each factor to nearest):
+ * Largest gaps observed, emulated over the kinds of BLAS kernels (its f32 products are OpenBLAS's own and
+ * whole, the host's are cut into tiles; its tf32 rounds each factor to nearest):
  *
  *                             f32      tf32     bf16
- *   linear                    1.1e-7   4.8e-4   3.3e-3
- *   linear_activation before  0        5.5e-4   3.6e-3
- *                     after   1.9e-7   1.4e-3   5.0e-3
- *   linear_backward           0        4.9e-4   3.3e-3
- *   packed weights            0        5.8e-4   4.2e-3
- *   gemm f32                  0        4.7e-4
- *        f32 and bf16         0        3.4e-4
+ *   linear                    5.9e-7   4.8e-4   3.3e-3
+ *   linear_activation before  7.0e-7   5.5e-4   3.6e-3
+ *                     after   1.4e-6   1.4e-3   5.0e-3
+ *   linear_backward           5.8e-7   4.9e-4   3.3e-3
+ *   packed weights            6.6e-7   5.8e-4   4.2e-3
+ *   gemm f32                  7.3e-7   4.7e-4
+ *        f32 and bf16         7.5e-7   3.4e-4
  *        bf16 to f32          0        0
  *        bf16 to bf16                           3.7e-3
  *
@@ -61,7 +61,7 @@ static void linear(la_dtype type) {
         for (int w = 0; w < stored_types(type); w++)
             for (int with = 0; with < 4; with++)
                 worst = larger(worst, linear_case(type, stored[w], s, with & 1, with & 2));
-    check("linear", type, worst, (limits){1e-6, 1.6e-3, 8e-3});
+    check("linear", type, worst, (limits){2.4e-6, 1.6e-3, 8e-3});
 }
 
 static double linear_activation_case(la_dtype type, la_activation kind, int64_t s, bool with_bias,
@@ -86,8 +86,8 @@ static void linear_activation(la_dtype type) {
             for (int bias = 0; bias < 2; bias++)
                 after = larger(after,
                                linear_activation_case(type, (la_activation)kind, s, bias, &before));
-    check("linear_activation, before", type, before, (limits){1e-6, 2e-3, 8e-3});
-    check("linear_activation, after", type, after, (limits){1e-6, 5e-3, 1.6e-2});
+    check("linear_activation, before", type, before, (limits){2.8e-6, 2e-3, 8e-3});
+    check("linear_activation, after", type, after, (limits){5.2e-6, 5e-3, 1.6e-2});
 }
 
 static double linear_backward_case(la_dtype type, la_dtype weights, int64_t s, float beta) {
@@ -109,7 +109,7 @@ static void linear_backward(la_dtype type) {
         for (int w = 0; w < stored_types(type); w++)
             for (int beta = 0; beta < 2; beta++)
                 worst = larger(worst, linear_backward_case(type, stored[w], s, (float)beta));
-    check("linear_backward", type, worst, (limits){1e-6, 2e-3, 4e-3});
+    check("linear_backward", type, worst, (limits){2.4e-6, 2e-3, 4e-3});
 }
 
 /* ---- packed weights ---- */
@@ -171,7 +171,7 @@ static void packed_weights(la_dtype type) {
     for (int64_t s = 0; s < COUNT(shapes); s++)
         for (int quant = LA_BASE_NF4; quant < LA_BASE_QUANTS; quant++)
             worst = larger(worst, packed_case(type, (la_base_quant)quant, s));
-    check("packed weights", type, worst, (limits){1e-6, 2e-3, 8e-3});
+    check("packed weights", type, worst, (limits){2.6e-6, 2e-3, 8e-3});
 }
 
 /* ---- gemm ---- */
@@ -183,9 +183,9 @@ typedef struct gemm_kind {
 } gemm_kind;
 
 static const gemm_kind gemm_kinds[] = {
-    {"gemm, f32 f32 to f32", LA_F32, LA_F32, LA_F32, {1e-6, 2e-3, 0}},
-    {"gemm, f32 bf16 to f32", LA_F32, LA_BF16, LA_F32, {1e-6, 1.2e-3, 0}},
-    {"gemm, bf16 f32 to f32", LA_BF16, LA_F32, LA_F32, {1e-6, 1.2e-3, 0}},
+    {"gemm, f32 f32 to f32", LA_F32, LA_F32, LA_F32, {3e-6, 2e-3, 0}},
+    {"gemm, f32 bf16 to f32", LA_F32, LA_BF16, LA_F32, {3e-6, 1.2e-3, 0}},
+    {"gemm, bf16 f32 to f32", LA_BF16, LA_F32, LA_F32, {3e-6, 1.2e-3, 0}},
     /* products of two bf16 numbers are exact in f32 */
     {"gemm, bf16 bf16 to f32", LA_BF16, LA_BF16, LA_F32, {1e-6, 1e-6, 0}},
     {"gemm, bf16 bf16 to bf16", LA_BF16, LA_BF16, LA_BF16, {0, 0, 4e-3}},

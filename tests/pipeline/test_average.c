@@ -182,7 +182,7 @@ static void mean_of_singles(void **state) {
         la_posterior_free(&p);
     }
     check_within("probabilities against the mean of single answers", worst.probs, 9e-16);
-    check_within("covariances, relative", worst.cov, 6e-15);
+    check_within("covariances, relative", worst.cov, 5.6e-14);
     check_within("entropies and information", worst.information, 9e-16);
     check_within("variances", worst.variance, 1.6e-15);
 }

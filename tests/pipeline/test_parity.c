@@ -1,18 +1,18 @@
 /* Every architecture's parity with the float64 reference, on the CPU. */
 #include "support/parity.h"
 
-static const parity_limits limits = {.logits = 1.2e-5,
+static const parity_limits limits = {.logits = 3.6e-5,
                                      .likelihood = 7e-6,
-                                     .prior = 1.6e-5,
-                                     .covariance = 2.4e-5,
+                                     .prior = 5e-5,
+                                     .covariance = 1.1e-4,
                                      .trace = 6.7e-5,
                                      .probabilities = 2e-2,
                                      .samples = 20000};
 
 static const parity_limits sharp = {.logits = 3e-5,
                                     .likelihood = 1.2e-4,
-                                    .prior = 4e-4,
-                                    .covariance = 5e-4,
+                                    .prior = 9e-4,
+                                    .covariance = 1.6e-3,
                                     .trace = 9e-4,
                                     .probabilities = 2e-2,
                                     .samples = 20000};

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const parity_limits limits_f32 = {.logits = 1.2e-5,
+static const parity_limits limits_f32 = {.logits = 3.6e-5,
                                          .likelihood = 7e-6,
-                                         .prior = 1.6e-5,
-                                         .covariance = 2.4e-5,
+                                         .prior = 5e-5,
+                                         .covariance = 1.1e-4,
                                          .trace = 6.7e-5,
                                          .probabilities = 6e-2,
                                          .samples = 1000,
