@@ -83,7 +83,8 @@ static la_status tokenize(const tokenize_given *given, la_error *err) {
     la_row_reader *reader = NULL;
     la_output_file out = {0};
     la_log log = la_cli_log(&given->common);
-    la_row_fields fields = {.text = given->text.text_field, .pair = given->text.pair_field};
+    la_row_fields fields = {
+        .text = given->text.text_field, .pair = given->text.pair_field, .log = &log};
     LA_TRY(la_cli_no_operands(&la_command_tokenize, &given->common, err));
     LA_TRY(la_cli_require("tokenize", "base", given->base, err));
     LA_TRY(la_cli_require("tokenize", "data", given->data, err));

@@ -4,19 +4,20 @@
 #include "base/threads.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "input/json.h"
+#include "input/json_text.h"
 
 enum { ROW_BYTES_MAX = 256 << 20 };
 
 struct la_row_reader {
     FILE *stream;
-    char *name;
+    char *path;
+    const char *name; /* for messages */
     la_row_fields fields;
     char delimiter; /* 0: JSONL */
     int64_t line, index;
@@ -259,6 +260,20 @@ static la_status next_cells(la_row_reader *reader, la_row *row, bool *more, la_e
 
 /* ---- JSONL ---- */
 
+/* A line of text is the row's text, or what its template asks for. */
+static la_status take_plain_line(la_row_reader *reader, const la_row *row, la_error *err) {
+    const char *only = reader->fields.prompt ? la_template_only_field(reader->fields.prompt) : NULL;
+    const char *key = only ? only : reader->fields.text ? reader->fields.text : "text";
+    json_t *line = json_stringn(reader->record, reader->record_length);
+    reader->row = json_object();
+    if (!line && reader->row)
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: the line is not valid UTF-8, expected text",
+                       reader->name, (long long)row->line);
+    if (json_object_set_new(reader->row, key, line))
+        return la_fail(err, LA_RESOURCE, "out of memory for a row");
+    return LA_OK;
+}
+
 static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
     do {
         reader->record_length = 0;
@@ -268,18 +283,14 @@ static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_er
             return LA_OK;
         strip_byte_order_mark(reader);
         strip_line_end(reader, 0);
-    } while (is_blank(reader->record, reader->record_length));
-    if (reader->fields.plain_lines && reader->record[strspn(reader->record, " \t")] != '{') {
-        reader->row = json_pack("{s:s#}", reader->fields.text ? reader->fields.text : "text",
-                                reader->record, (int)reader->record_length);
-        return reader->row ? LA_OK
-                           : la_fail(err, LA_BAD_INPUT, "%s:%lld: the line is not valid UTF-8",
-                                     reader->name, (long long)row->line);
-    }
+        row->blank = is_blank(reader->record, reader->record_length);
+    } while (row->blank && !reader->fields.plain_lines);
+    if (reader->fields.plain_lines && reader->record[strspn(reader->record, " \t")] != '{')
+        return take_plain_line(reader, row, err);
     json_error_t where;
-    reader->row = json_loadb(reader->record, reader->record_length, JSON_ALLOW_NUL, &where);
-    if (!reader->row && json_error_code(&where) == json_error_out_of_memory)
-        return la_fail(err, LA_RESOURCE, "out of memory for a row");
+    reader->row = la_json_parse(reader->record, reader->record_length, 0, &where, err);
+    if (err->status != LA_OK)
+        return err->status;
     if (!reader->row)
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
                        (long long)row->line, where.text, where.column);
@@ -426,12 +437,13 @@ la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_r
     bool standard = !strcmp(path, "-");
     const char *name = standard ? "standard input" : path, *dot = strrchr(path, '.');
     reader->fields = *fields;
-    reader->name = la_alloc(strlen(name) + 1, 1, err);
-    if (!reader->name) {
+    reader->path = la_alloc(strlen(path) + 1, 1, err);
+    if (!reader->path) {
         status = err->status;
         goto done;
     }
-    strcpy(reader->name, name);
+    strcpy(reader->path, path);
+    reader->name = standard ? "standard input" : reader->path;
     reader->stream = standard ? stdin : fopen(path, "rb");
     struct stat info;
     if (!reader->stream || fstat(fileno(reader->stream), &info)) {
@@ -466,7 +478,7 @@ void la_row_reader_close(la_row_reader *reader) {
     free(reader->prompt);
     free(reader->record);
     free(reader->ids);
-    free(reader->name);
+    free(reader->path);
     free(reader);
 }
 
@@ -494,75 +506,14 @@ const char *la_row_reader_name(const la_row_reader *reader) {
     return reader->name;
 }
 
+const char *la_row_reader_path(const la_row_reader *reader) {
+    return reader->path;
+}
+
+bool la_row_reader_is_table(const la_row_reader *reader) {
+    return reader->delimiter != 0;
+}
+
 void la_row_columns(const la_row *row, char *out, size_t size) {
     list_columns(row->object, out, size);
-}
-
-la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
-                       int64_t n_classes, int64_t *label, la_error *err) {
-    *label = -1;
-    const json_t *value = row->label;
-    if (!value || json_is_null(value))
-        return LA_OK;
-    int64_t number = 0;
-    if (json_is_string(value)) {
-        const char *text = json_string_value(value);
-        if (!*text)
-            return LA_OK;
-        for (int64_t i = 0; labels->names && i < labels->count; i++) {
-            if (!strcmp(labels->names[i], text)) {
-                *label = i;
-                return LA_OK;
-            }
-        }
-        char *end;
-        number = strtoll(text, &end, 10);
-        if (*end || end == text)
-            return la_fail(err, LA_BAD_INPUT,
-                           "%s:%lld: label \"%s\" is no class index and not among the %s",
-                           reader->name, (long long)row->line, text,
-                           labels->names ? "known label names"
-                                         : "label names, of which none are known; give --labels");
-    } else if (json_is_integer(value)) {
-        number = json_integer_value(value);
-    } else {
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: label is %s, expected an integer class or a label name",
-                       reader->name, (long long)row->line, la_json_kind(value));
-    }
-    if (number == -1)
-        return LA_OK;
-    if (number < 0 || number >= n_classes)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label %lld, expected 0 to %lld", reader->name,
-                       (long long)row->line, (long long)number, (long long)n_classes - 1);
-    *label = number;
-    return LA_OK;
-}
-
-la_status la_row_target(const la_row_reader *reader, const la_row *row, double *target,
-                        la_error *err) {
-    const json_t *value = row->label;
-    *target = NAN;
-    if (!value || json_is_null(value))
-        return LA_OK;
-    if (!json_is_string(value) && !json_is_number(value))
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected a number", reader->name,
-                       (long long)row->line, la_json_kind(value));
-    if (json_is_number(value)) {
-        *target = json_number_value(value);
-        return LA_OK;
-    }
-    const char *text = json_string_value(value);
-    char *end;
-    if (!*text)
-        return LA_OK;
-    *target = strtod(text, &end);
-    /* strtod would also take blanks, hexadecimal numbers, nan and inf */
-    bool plain = strspn(text, "+-.0123456789eE") == json_string_length(value);
-    if (*end || end == text || !plain || !isfinite(*target))
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: label \"%s\" is no finite number, which the label of a regression "
-                       "has to be",
-                       reader->name, (long long)row->line, text);
-    return LA_OK;
 }

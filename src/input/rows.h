@@ -22,8 +22,9 @@ void la_labels_free(la_labels *labels);
 typedef struct la_row_fields {
     const char *text, *pair, *label, *id; /* NULL: the usual names */
     const la_template *prompt;            /* NULL: none */
-    bool plain_lines;                     /* a line that is no JSON object is a text */
-    bool tagged; /* the row is words and tags (input/tags.h): no text is looked for */
+    bool plain_lines;  /* a line that is no JSON object is a text, an empty one too */
+    bool tagged;       /* the row is words and tags (input/tags.h): no text is looked for */
+    const la_log *log; /* told how the file was understood; NULL: nobody */
 } la_row_fields;
 
 /* A row as read. Everything is owned by the reader and valid until the next call. */
@@ -37,6 +38,7 @@ typedef struct la_row {
     const json_t *label;  /* NULL: none */
     const json_t *id;     /* NULL: none */
     const json_t *object; /* all fields of the row */
+    bool blank;           /* an empty line */
 } la_row;
 
 typedef struct la_row_reader la_row_reader;
@@ -53,17 +55,12 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
 double la_row_reader_fraction(const la_row_reader *reader);
 /* Name for messages. */
 const char *la_row_reader_name(const la_row_reader *reader);
+/* As it was opened. */
+const char *la_row_reader_path(const la_row_reader *reader);
+/* Whether its cells are text without types. */
+bool la_row_reader_is_table(const la_row_reader *reader);
 
 /* "text, label", the fields of a row, for messages. */
 void la_row_columns(const la_row *row, char *out, size_t size);
-
-/* Class of a row: an integer, or a name of labels. -1 when the row has no label (null, "", -1 or
- * absent). */
-la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
-                       int64_t n_classes, int64_t *label, la_error *err);
-/* Label of a row for a regression: a finite number, or a string that is one. NaN when the row has none
- * (null, "" or absent). */
-la_status la_row_target(const la_row_reader *reader, const la_row *row, double *target,
-                        la_error *err);
 
 #endif

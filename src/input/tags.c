@@ -85,13 +85,13 @@ static la_status find_words(const la_row_reader *reader, const la_row *row,
 
 static la_status read_tag(const la_row_reader *reader, const la_row *row, const char *key,
                           const json_t *value, size_t i, const la_labels *labels, int64_t n_classes,
-                          int64_t *label, la_error *err) {
+                          la_label_reading reading, int64_t *label, la_error *err) {
     *label = -1;
-    if (json_is_integer(value) && json_integer_value(value) == IGNORED)
+    if (json_is_number(value) && json_number_value(value) == IGNORED)
         return LA_OK;
     la_row one = *row;
     one.label = value;
-    if (la_row_label(reader, &one, labels, n_classes, label, err) == LA_OK)
+    if (la_row_label(reader, &one, labels, n_classes, reading, label, err) == LA_OK)
         return LA_OK;
     la_error inner = *err;
     *err = (la_error){0};
@@ -100,8 +100,8 @@ static la_status read_tag(const la_row_reader *reader, const la_row *row, const 
 }
 
 la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_row_fields *fields,
-                       const la_labels *labels, int64_t n_classes, bool with_labels, la_tags *tags,
-                       la_error *err) {
+                       const la_labels *labels, int64_t n_classes, la_label_reading reading,
+                       bool with_labels, la_tags *tags, la_error *err) {
     const json_t *list = NULL;
     const char *key = NULL;
     clear(tags);
@@ -122,7 +122,7 @@ la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_
         tags->labels[i] = -1;
         if (list)
             LA_TRY(read_tag(reader, row, key, json_array_get(list, i), i, labels, n_classes,
-                            &tags->labels[i], err));
+                            reading, &tags->labels[i], err));
     }
     return LA_OK;
 }

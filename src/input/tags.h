@@ -2,7 +2,7 @@
 #ifndef LA_INPUT_TAGS_H
 #define LA_INPUT_TAGS_H
 
-#include "input/rows.h"
+#include "input/row_label.h"
 
 /* What a row says of its parts: its words, or where it has input_ids its tokens. Zero it first, free
  * with la_tags_free; reused from row to row. */
@@ -19,8 +19,8 @@ typedef struct la_tags {
  * or labels; they may be missing). A tag is a class, a name of labels, or null or -100 for none. There
  * must be as many as parts. with_labels false: tags are not read. */
 la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_row_fields *fields,
-                       const la_labels *labels, int64_t n_classes, bool with_labels, la_tags *tags,
-                       la_error *err);
+                       const la_labels *labels, int64_t n_classes, la_label_reading reading,
+                       bool with_labels, la_tags *tags, la_error *err);
 void la_tags_free(la_tags *tags);
 
 #endif

@@ -14,6 +14,7 @@ typedef struct piece {
 struct la_template {
     la_pool pool;
     char *source;
+    const char *only_field; /* its name, where there is one */
     piece *pieces;
     size_t n_pieces;
 };
@@ -55,6 +56,22 @@ static la_status parse_pieces(const char *name, la_template *prompt, la_error *e
     return LA_OK;
 }
 
+static la_status find_only_field(la_template *prompt, la_error *err) {
+    const piece *field = NULL;
+    for (size_t i = 0; i < prompt->n_pieces; i++) {
+        const piece *p = &prompt->pieces[i];
+        if (!p->is_field)
+            continue;
+        if (field && (p->length != field->length || memcmp(p->text, field->text, p->length)))
+            return LA_OK;
+        field = p;
+    }
+    if (field &&
+        !(prompt->only_field = la_pool_text(&prompt->pool, field->text, field->length, err)))
+        return err->status;
+    return LA_OK;
+}
+
 la_status la_template_parse(const char *name, const char *text, size_t length, la_template **out,
                             la_error *err) {
     *out = NULL;
@@ -67,6 +84,8 @@ la_status la_template_parse(const char *name, const char *text, size_t length, l
         return err->status;
     prompt->source = la_pool_text(&prompt->pool, text, length, err);
     la_status status = prompt->source ? parse_pieces(name, prompt, err) : err->status;
+    if (status == LA_OK)
+        status = find_only_field(prompt, err);
     if (status != LA_OK) {
         la_template_free(prompt);
         return status;
@@ -120,4 +139,8 @@ la_status la_template_fill(const la_template *prompt, const json_t *fields, cons
 
 const char *la_template_text(const la_template *prompt) {
     return prompt->source;
+}
+
+const char *la_template_only_field(const la_template *prompt) {
+    return prompt->only_field;
 }

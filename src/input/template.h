@@ -19,5 +19,7 @@ la_status la_template_fill(const la_template *prompt, const json_t *fields, cons
                            char **out, size_t *length, la_error *err);
 /* The template's own text, as it was given (for the posterior file). */
 const char *la_template_text(const la_template *prompt);
+/* The name of the one field that it has, or NULL where it has several. */
+const char *la_template_only_field(const la_template *prompt);
 
 #endif

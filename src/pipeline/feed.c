@@ -162,9 +162,13 @@ static void next_item(la_feed *feed) {
 
 static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     const la_feed_options *options = &feed->options;
+    if (feed->reading == LA_LABEL_UNDECIDED && !options->ignore_labels &&
+        (row->label || tags(feed)))
+        LA_TRY(la_label_reading_find(la_row_reader_path(feed->reader), feed->fields, feed->labels,
+                                     feed->model->n_classes, &feed->reading, err));
     int64_t classes = feed->model->n_classes, *label = &feed->held_item.label;
     if (tags(feed)) {
-        LA_TRY(la_tags_read(feed->reader, row, feed->fields, feed->labels, classes,
+        LA_TRY(la_tags_read(feed->reader, row, feed->fields, feed->labels, classes, feed->reading,
                             !options->ignore_labels, &feed->tags, err));
         if (options->need_label && !feed->tags.tagged)
             return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no tags (field \"%s\")",
@@ -177,7 +181,7 @@ static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     if (!options->ignore_labels && feed->model->task == LA_TASK_REGRESS)
         LA_TRY(la_row_target(feed->reader, row, target, err));
     else if (!options->ignore_labels)
-        LA_TRY(la_row_label(feed->reader, row, feed->labels, classes, label, err));
+        LA_TRY(la_row_label(feed->reader, row, feed->labels, classes, feed->reading, label, err));
     if (options->need_label && *label < 0 && isnan(*target))
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label (field \"%s\")%s",
                        la_row_reader_name(feed->reader), (long long)row->line,
@@ -212,6 +216,9 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         status = read_labels(feed, &row, err);
     if (status == LA_OK)
         status = take_tokens(feed, &row, err);
+    /* whoever waits for an answer to each line gets one */
+    bool must_answer =
+        feed->options.answer_all && (row.blank || (status == LA_OK && !feed->held_n));
     if (status == LA_OK && la_row_check(feed->model, feed->held_ids, feed->held_n, err) != LA_OK)
         status = at_line(feed, row.line, err);
     if (status == LA_OK && tags(feed))
@@ -222,7 +229,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         if (tags(feed))
             next_item(feed);
         feed->n_rows++;
-    } else if (status == LA_BAD_INPUT && *more && feed->options.skip_bad) {
+    } else if (status == LA_BAD_INPUT && *more && (feed->options.skip_bad || must_answer)) {
         item->error = la_alloc(strlen(err->message) + 1, 1, err);
         if (!item->error)
             return err->status;

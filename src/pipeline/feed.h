@@ -17,6 +17,7 @@ typedef struct la_feed_options {
     const char *label_field; /* for messages; NULL: "label" */
     bool skip_bad;           /* rows that cannot be used become items with an error */
     bool row_at_a_time;      /* a batch ends with its row */
+    bool answer_all; /* so do empty lines, and rows the tokenizer makes nothing of, in any case */
 } la_feed_options;
 
 /* A row of the input; slot is its place in the batch, -1 when it could not be used. Where tokens are
@@ -54,6 +55,7 @@ typedef struct la_feed {
     const la_labels *labels;
     const la_row_fields *fields;
     la_feed_options options;
+    la_label_reading reading;
     la_encoding encoding;
     /* where tokens are classified: what the held row says of them */
     la_tags tags;

@@ -149,12 +149,13 @@ static la_status open_run(file_run *run, la_error *err) {
                                   .id = options->id_field,
                                   .prompt = run->predictor->prompt,
                                   .plain_lines = job->lines,
-                                  .tagged = model->task == LA_TASK_TAG};
+                                  .tagged = model->task == LA_TASK_TAG,
+                                  .log = &options->log};
     LA_TRY(la_row_reader_open(job->data, &run->fields, &run->reader, err));
     la_feed_options feed = la_session_feed(session, false, job->skip_bad);
     if (job->lines && model->task != LA_TASK_TAG)
         feed.batch_rows = 1;
-    feed.row_at_a_time = job->lines;
+    feed.row_at_a_time = feed.answer_all = job->lines;
     la_feed_open(run->reader, session->tokenizer, model, &session->labels, &run->fields, &feed,
                  &run->feed);
     for (int w = 0; w < session->n_workers; w++)

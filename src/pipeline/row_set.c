@@ -113,7 +113,8 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
                             .label = options->label_field,
                             .id = options->id_field,
                             .prompt = prompt,
-                            .tagged = session->workers[0].model.task == LA_TASK_TAG};
+                            .tagged = session->workers[0].model.task == LA_TASK_TAG,
+                            .log = &options->log};
     la_row_reader *reader;
     la_feed feed;
     *set = (la_row_set){0};

@@ -4,7 +4,7 @@
 #include "base/threads.h"
 #include "bayes/predictive.h"
 #include "input/folders.h"
-#include "input/json.h"
+#include "input/text_file.h"
 #include "pipeline/choices.h"
 #include "pipeline/session_tokenizer.h"
 
@@ -18,7 +18,7 @@ enum { TEMPLATE_BYTES_MAX = 1 << 20 };
 la_status la_template_read(const char *path, la_template **prompt, la_error *err) {
     char *text;
     size_t length;
-    LA_TRY(la_file_read(path, TEMPLATE_BYTES_MAX, &text, &length, err));
+    LA_TRY(la_text_file_read(path, "a prompt", TEMPLATE_BYTES_MAX, &text, &length, err));
     la_status status = la_template_parse(path, text, length, prompt, err);
     free(text);
     return status;

@@ -1,5 +1,5 @@
 /* Reading rows: fields, labels and pairs from JSONL, CSV and TSV, and prompt templates. */
-#include "input/rows.h"
+#include "input/row_label.h"
 #include "support/support.h"
 
 #include <stdlib.h>
@@ -174,15 +174,17 @@ static void named_fields_and_labels(void **state) {
         assert_string_equal(row.pair, "t");
         if (!i)
             assert_int_equal(json_integer_value(row.id), 7);
-        assert_int_equal(la_row_label(r, &row, &labels, 2, &label, &err), LA_OK);
+        assert_int_equal(la_row_label(r, &row, &labels, 2, LA_LABEL_EITHER, &label, &err), LA_OK);
         assert_int_equal(label, want[i]);
     }
-    static const char *const messages[] = {"label 2, expected 0 to 1", "\"eggs\"", "a real number"};
+    static const char *const messages[] = {"label 2, expected 0 to 1", "\"eggs\"",
+                                           "no whole number"};
     for (int i = 0; i < 3; i++) {
         int64_t label;
         err = (la_error){0};
         assert_int_equal(la_row_reader_next(r, &row, &more, &err), LA_OK);
-        assert_int_equal(la_row_label(r, &row, &labels, 2, &label, &err), LA_BAD_INPUT);
+        assert_int_equal(la_row_label(r, &row, &labels, 2, LA_LABEL_EITHER, &label, &err),
+                         LA_BAD_INPUT);
         assert_non_null(strstr(err.message, messages[i]));
     }
     la_labels_free(&labels);

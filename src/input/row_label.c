@@ -1,0 +1,296 @@
+#include "input/row_label.h"
+#include "base/numbers.h"
+#include "base/threads.h"
+#include "input/json.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+/* ---- what stands there ---- */
+
+typedef enum label_form { FORM_NONE, FORM_NUMBER, FORM_TRUTH, FORM_TEXT, FORM_OTHER } label_form;
+
+typedef struct label_value {
+    label_form form;
+    double number; /* of a truth: 1 or 0 */
+    bool quoted;   /* a string, which names a class before it counts one */
+    char text[64]; /* the number, for messages; of a string the string itself is shown */
+} label_value;
+
+static bool is_name(const la_labels *labels, const char *text, int64_t *class) {
+    for (int64_t i = 0; labels->names && i < labels->count; i++)
+        if (!strcmp(labels->names[i], text)) {
+            *class = i;
+            return true;
+        }
+    return false;
+}
+
+/* What pandas, R and spreadsheets write where a value is missing. */
+static bool is_missing(const char *text) {
+    static const char *const words[] = {"NA", "N/A", "<NA>", "None", "null", "NULL"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(text, words[i]))
+            return true;
+    return !*text || !strcasecmp(text, "nan");
+}
+
+/* text without blanks around it; false when it does not fit. */
+static bool trim(const char *text, char *out, size_t size) {
+    size_t length = strlen(text);
+    while (length && isspace((unsigned char)*text)) {
+        text++;
+        length--;
+    }
+    while (length && isspace((unsigned char)text[length - 1]))
+        length--;
+    if (length >= size)
+        return false;
+    memcpy(out, text, length);
+    out[length] = 0;
+    return true;
+}
+
+static label_value value_of_text(const json_t *value) {
+    label_value v = {.form = FORM_TEXT, .quoted = true};
+    const char *text = json_string_value(value);
+    char plain[64];
+    if (strlen(text) != json_string_length(value) || !trim(text, plain, sizeof plain))
+        return v;
+    if (is_missing(plain))
+        v.form = FORM_NONE;
+    else if (la_number_parse(plain, &v.number))
+        v.form = FORM_NUMBER;
+    else if (!strcasecmp(plain, "true") || !strcasecmp(plain, "false"))
+        v = (label_value){FORM_TRUTH, tolower((unsigned char)*plain) == 't', true, ""};
+    snprintf(v.text, sizeof v.text, "%s", plain);
+    return v;
+}
+
+static label_value value_of(const json_t *value) {
+    label_value v = {.form = FORM_OTHER};
+    if (!value || json_is_null(value)) {
+        v.form = FORM_NONE;
+    } else if (json_is_string(value)) {
+        v = value_of_text(value);
+    } else if (json_is_integer(value)) {
+        v = (label_value){.form = FORM_NUMBER, .number = (double)json_integer_value(value)};
+        snprintf(v.text, sizeof v.text, "%lld", (long long)json_integer_value(value));
+    } else if (json_is_real(value)) {
+        v = (label_value){.form = FORM_NUMBER, .number = json_real_value(value)};
+        snprintf(v.text, sizeof v.text, "%.10g", json_real_value(value));
+    } else if (json_is_boolean(value)) {
+        v = (label_value){.form = FORM_TRUTH, .number = json_is_true(value)};
+        snprintf(v.text, sizeof v.text, "%s", json_is_true(value) ? "true" : "false");
+    }
+    return v;
+}
+
+static bool number_is_name(const la_labels *labels, double number, int64_t *class) {
+    double named;
+    for (int64_t i = 0; labels->names && i < labels->count; i++)
+        if (la_number_parse(labels->names[i], &named) && named == number) {
+            *class = i;
+            return true;
+        }
+    return false;
+}
+
+static bool number_is_class(double number, int64_t n_classes) {
+    return number == floor(number) && number >= 0 && number < (double)n_classes;
+}
+
+/* ---- one reading for a file ---- */
+
+/* Whether a number may mean one class by its name and another by its place. */
+static bool names_are_other_numbers(const la_labels *labels) {
+    double named;
+    for (int64_t i = 0; labels->names && i < labels->count; i++)
+        if (la_number_parse(labels->names[i], &named) && named != (double)i)
+            return true;
+    return false;
+}
+
+/* What a file's labels tell. */
+typedef struct label_evidence {
+    bool names, classes; /* some are names and no classes, and the other way round */
+    bool minus_one;      /* a class has the name -1, which else stands for no label */
+} label_evidence;
+
+static void weigh(const json_t *label, bool table, const la_labels *labels, int64_t n_classes,
+                  label_evidence *seen) {
+    int64_t class;
+    label_value v = value_of(label);
+    if (v.form != FORM_NUMBER)
+        return;
+    bool named = number_is_name(labels, v.number, &class);
+    bool counted = number_is_class(v.number, n_classes);
+    if (v.number == -1)
+        seen->minus_one |= named;
+    else if (named && (!counted || (v.quoted && !table)))
+        seen->names = true;
+    else if (counted && !named)
+        seen->classes = true;
+}
+
+static la_status look_through(const char *path, const la_row_fields *fields,
+                              const la_labels *labels, int64_t n_classes, label_evidence *seen,
+                              la_error *err) {
+    /* labels alone are of interest here; what is wrong with a row is told when it is read */
+    la_row_fields only = {.label = fields->label, .tagged = true};
+    la_row_reader *reader;
+    la_row row;
+    la_error ignored = {0};
+    bool more = true;
+    if (la_row_reader_open(path, &only, &reader, &ignored) != LA_OK)
+        return LA_OK;
+    for (int64_t n = 1; more && err->status == LA_OK; n++) {
+        ignored = (la_error){0};
+        la_status status = la_row_reader_next(reader, &row, &more, &ignored);
+        if (status == LA_OK && more)
+            weigh(row.label, la_row_reader_is_table(reader), labels, n_classes, seen);
+        if (n % 1024 == 0)
+            la_check_interrupt(err);
+    }
+    la_row_reader_close(reader);
+    return err->status;
+}
+
+la_status la_label_reading_find(const char *path, const la_row_fields *fields,
+                                const la_labels *labels, int64_t n_classes, la_label_reading *out,
+                                la_error *err) {
+    label_evidence seen = {0};
+    struct stat info;
+    *out = LA_LABEL_EITHER;
+    if (!names_are_other_numbers(labels))
+        return LA_OK;
+    bool looked = strcmp(path, "-") && !stat(path, &info) && S_ISREG(info.st_mode);
+    if (looked)
+        LA_TRY(look_through(path, fields, labels, n_classes, &seen, err));
+    bool names = seen.names || (seen.minus_one && !seen.classes);
+    *out = seen.classes && !names ? LA_LABEL_CLASSES : LA_LABEL_NAMES;
+    const char *name = looked ? path : "standard input";
+    if (*out == LA_LABEL_CLASSES)
+        la_warn(fields->log,
+                "%s: labels are read as numbers of classes from 0, not as class names (%s, ...): "
+                "some are no name",
+                name, labels->names[0]);
+    else
+        la_warn(fields->log,
+                "%s: labels are read as class names (%s, ...), not as numbers of "
+                "classes from 0%s",
+                name, labels->names[0],
+                names ? ""
+                      : "; to have them read as numbers, name the classes so: --labels 0,1,...");
+    return LA_OK;
+}
+
+/* ---- one row ---- */
+
+/* "ham, spam" as far as there is room. */
+static void list_names(const la_labels *labels, char *out, size_t size) {
+    size_t used = 0;
+    *out = 0;
+    for (int64_t i = 0; labels->names && i < labels->count; i++) {
+        size_t needed = strlen(labels->names[i]) + sizeof ", ...";
+        if (used + needed + 5 > size) {
+            snprintf(out + used, size - used, "%s...", i ? ", " : "");
+            return;
+        }
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", labels->names[i]);
+    }
+}
+
+static la_status no_class(const la_row_reader *reader, const la_row *row, const label_value *v,
+                          const la_labels *labels, int64_t n_classes, la_label_reading reading,
+                          la_error *err) {
+    char names[256], expected[512];
+    const char *text = json_string_value(row->label);
+    bool whole = v->form == FORM_NUMBER && v->number == floor(v->number);
+    list_names(labels, names, sizeof names);
+    if (reading == LA_LABEL_NAMES)
+        snprintf(expected, sizeof expected, "one of the class names %s", names);
+    else
+        snprintf(expected, sizeof expected, "0 to %lld%s%s", (long long)n_classes - 1,
+                 *names ? " or one of the class names " : "", names);
+    switch (v->form) {
+    case FORM_NUMBER:
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label %s%s, expected %s",
+                       la_row_reader_name(reader), (long long)row->line, v->text,
+                       whole || reading == LA_LABEL_NAMES ? "" : " is no whole number", expected);
+    case FORM_TRUTH:
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: label is %s, which says a class only where there are two; "
+                       "expected %s",
+                       la_row_reader_name(reader), (long long)row->line, v->text, expected);
+    case FORM_TEXT:
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label \"%s\" is no class, expected %s%s",
+                       la_row_reader_name(reader), (long long)row->line, text, expected,
+                       labels->names ? "" : "; label names are not known, give --labels");
+    default:
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected %s",
+                       la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label),
+                       expected);
+    }
+}
+
+/* true and false: the class of that name, else of two classes the second and the first. */
+static bool truth_class(bool truth, const la_labels *labels, int64_t n_classes, int64_t *class) {
+    for (int64_t i = 0; labels->names && i < labels->count; i++)
+        if (!strcasecmp(labels->names[i], truth ? "true" : "false")) {
+            *class = i;
+            return true;
+        }
+    *class = truth;
+    return n_classes == 2;
+}
+
+la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
+                       int64_t n_classes, la_label_reading reading, int64_t *label, la_error *err) {
+    const char *text = json_string_value(row->label);
+    char plain[256];
+    int64_t class = -1;
+    label_value v = value_of(row->label);
+    bool number = v.form == FORM_NUMBER, found = false;
+    *label = -1;
+    if (text && reading != LA_LABEL_CLASSES)
+        found = is_name(labels, text, &class) ||
+                (trim(text, plain, sizeof plain) && is_name(labels, plain, &class));
+    if (!found && number && reading == LA_LABEL_NAMES)
+        found = number_is_name(labels, v.number, &class);
+    if (!found && number && reading != LA_LABEL_NAMES &&
+        (found = number_is_class(v.number, n_classes)))
+        class = (int64_t)v.number;
+    if (!found && v.form == FORM_TRUTH)
+        found = truth_class(v.number != 0, labels, n_classes, &class);
+    if (found)
+        *label = class;
+    else if (v.form != FORM_NONE && !(number && v.number == -1))
+        return no_class(reader, row, &v, labels, n_classes, reading, err);
+    return LA_OK;
+}
+
+la_status la_row_target(const la_row_reader *reader, const la_row *row, double *target,
+                        la_error *err) {
+    label_value v = value_of(row->label);
+    *target = NAN;
+    if (v.form == FORM_NONE)
+        return LA_OK;
+    if (v.form == FORM_NUMBER) {
+        *target = v.number;
+        return LA_OK;
+    }
+    if (v.quoted)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: label \"%s\" is no finite number, which the label of a regression "
+                       "has to be",
+                       la_row_reader_name(reader), (long long)row->line,
+                       json_string_value(row->label));
+    return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected a number",
+                   la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label));
+}

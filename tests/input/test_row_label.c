@@ -1,0 +1,232 @@
+/* Labels as tools write them, each into the class it means or an error that says what was expected. */
+#include "input/row_label.h"
+#include "support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NONE = -1, BAD = -2 };
+
+static char warned[4096];
+
+static void keep_warning(void *user, const char *message) {
+    (void)user;
+    snprintf(warned + strlen(warned), sizeof warned - strlen(warned), "%s\n", message);
+}
+
+static const la_log log_here = {.warn = keep_warning};
+
+/* The first row's class, in the file's reading; BAD leaves the message in err. */
+static int64_t class_in(const char *file, const char *text, const char *names, int64_t n_classes,
+                        la_error *err) {
+    la_row_fields fields = {.tagged = true, .log = &log_here};
+    la_labels labels = {0};
+    la_label_reading reading;
+    la_row_reader *reader;
+    la_row row;
+    bool more;
+    int64_t label = BAD;
+    *warned = 0;
+    write_file(scratch(file), text, strlen(text));
+    if (names)
+        assert_int_equal(la_labels_parse("--labels", names, &labels, err), LA_OK);
+    assert_int_equal(
+        la_label_reading_find(scratch(file), &fields, &labels, n_classes, &reading, err), LA_OK);
+    assert_int_equal(la_row_reader_open(scratch(file), &fields, &reader, err), LA_OK);
+    assert_int_equal(la_row_reader_next(reader, &row, &more, err), LA_OK);
+    assert_true(more);
+    if (la_row_label(reader, &row, &labels, n_classes, reading, &label, err) != LA_OK) {
+        assert_int_equal(err->status, LA_BAD_INPUT);
+        label = BAD;
+    }
+    la_row_reader_close(reader);
+    la_labels_free(&labels);
+    return label;
+}
+
+typedef struct spelling {
+    const char *label; /* JSON, or a cell */
+    const char *names;
+    int64_t n_classes, class;
+    const char *piece; /* of the message */
+} spelling;
+
+static void check(const char *file, const char *format, const spelling *s) {
+    char text[512];
+    la_error err = {0};
+    snprintf(text, sizeof text, format, s->label);
+    int64_t got = class_in(file, text, s->names, s->n_classes, &err);
+    if (got != s->class)
+        fail_msg("%s: label %s of %d (%s) is %d, expected %d; %s", file, s->label,
+                 (int)s->n_classes, s->names ? s->names : "no names", (int)got, (int)s->class,
+                 err.message);
+    if (s->piece && !strstr(err.message, s->piece))
+        fail_msg("\"%s\" does not say \"%s\"", err.message, s->piece);
+}
+
+static void json_labels(void **state) {
+    (void)state;
+    static const spelling list[] = {
+        {"1", NULL, 3, 1, NULL},
+        {"1.0", NULL, 3, 1, NULL},
+        {"2e0", NULL, 3, 2, NULL},
+        {"-0.0", NULL, 3, 0, NULL},
+        {"\"1\"", NULL, 3, 1, NULL},
+        {"\"1.0\"", NULL, 3, 1, NULL},
+        {"\" 2 \"", NULL, 3, 2, NULL},
+        {"null", NULL, 3, NONE, NULL},
+        {"NaN", NULL, 3, NONE, NULL},
+        {"\"\"", NULL, 3, NONE, NULL},
+        {"\"  \"", NULL, 3, NONE, NULL},
+        {"\"nan\"", NULL, 3, NONE, NULL},
+        {"-1", NULL, 3, NONE, NULL},
+        {"-1.0", NULL, 3, NONE, NULL},
+        {"true", NULL, 2, 1, NULL},
+        {"false", NULL, 2, 0, NULL},
+        {"true", "yes,no", 2, 1, NULL},
+        {"true", "true,false", 2, 0, NULL},
+        {"false", "True,False", 2, 1, NULL},
+        {"true", "False,Unknown,True", 3, 2, NULL},
+        {"true", NULL, 3, BAD, "label is true"},
+        {"1.5", NULL, 3, BAD, "label 1.5 is no whole number, expected 0 to 2"},
+        {"0.9999999999", NULL, 3, BAD, "no whole number"},
+        {"-2", NULL, 3, BAD, "label -2, expected 0 to 2"},
+        {"3", NULL, 3, BAD, "label 3, expected 0 to 2"},
+        {"3.0", "a,b,c", 3, BAD, "label 3, expected 0 to 2 or one of the class names a, b, c"},
+        {"4294967296", NULL, 3, BAD, "label 4294967296, expected 0 to 2"},
+        {"1e300", NULL, 3, BAD, "expected 0 to 2"},
+        {"18446744073709551616", NULL, 3, BAD, "18446744073709551616"},
+        {"1e999", NULL, 3, BAD, "1e999"},
+        {"\"b\"", "a,b,c", 3, 1, NULL},
+        {"\" b\"", "a,b,c", 3, 1, NULL},
+        {"\"B\"", "a,b,c", 3, BAD, "\"B\" is no class, expected 0 to 2 or one of the class names"},
+        {"\"yes\"", NULL, 2, BAD, "--labels"},
+        {"\"nan\"", "nan,b", 2, 0, NULL},
+        {"\"None\"", "None,Some", 2, 0, NULL},
+        {"\"None\"", "a,b", 2, NONE, NULL},
+        {"[1]", NULL, 3, BAD, "an array"},
+        {"\"1\\u0000\"", NULL, 3, BAD, "is no class"},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        check("l.jsonl", "{\"text\":\"x\",\"label\":%s}\n", &list[i]);
+}
+
+static void table_labels(void **state) {
+    (void)state;
+    static const spelling list[] = {
+        {"1.0", NULL, 3, 1, NULL},
+        {"1", NULL, 3, 1, NULL},
+        {"\"2\"", NULL, 3, 2, NULL},
+        {"", NULL, 3, NONE, NULL},
+        {"nan", NULL, 3, NONE, NULL},
+        {"NaN", NULL, 3, NONE, NULL},
+        {"NA", NULL, 3, NONE, NULL},
+        {"<NA>", NULL, 3, NONE, NULL},
+        {"True", NULL, 2, 1, NULL},
+        {"FALSE", NULL, 2, 0, NULL},
+        {"NA", "EU,NA", 2, 1, NULL},
+        {"True", NULL, 3, BAD, "True"},
+        {"1.5", NULL, 3, BAD, "no whole number"},
+        {"0x1", NULL, 3, BAD, "is no class"},
+        {"inf", NULL, 3, BAD, "is no class"},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        check("l.csv", "text,label\nx,%s\n", &list[i]);
+}
+
+typedef struct numbers {
+    const char *text, *names;
+    int64_t n_classes, class; /* of the first row */
+    const char *note, *piece;
+} numbers;
+
+#define ROW(label) "{\"text\":\"x\",\"label\":" label "}\n"
+
+/* One to five stars: whether 2 is the second or the third class is the same for all of a file. */
+static void names_that_are_numbers(void **state) {
+    (void)state;
+    static const numbers list[] = {
+        {"text,label\nx,2\n", "1,2,3", 3, 1, "read as class names", NULL},
+        {"text,label\nx,2\nx,3\n", "1,2,3", 3, 1, "read as class names", NULL},
+        {"text,label\nx,2\nx,0\n", "1,2,3", 3, 2, "read as numbers of classes", NULL},
+        {"text,label\nx,2.0\nx,3.0\n", "1,2,3", 3, 1, "read as class names", NULL},
+        {"text,label\nx,2\nx,0\nx,3\n", "1,2,3", 3, 1, "read as class names", NULL},
+        {"text,label\nx,0\nx,3\n", "1,2,3", 3, BAD, NULL, "one of the class names 1, 2, 3"},
+        {"text,label\nx,\nx,2\n", "1,2,3", 3, NONE, NULL, NULL},
+        {"text,label\nx,-1\nx,2\n", "1,2,3", 3, NONE, NULL, NULL},
+        {"text,label\nx,-1\nx,1\n", "-1,0,1", 3, 0, "read as class names", NULL},
+        {"text,label\nx,2\nx,-1\n", "-1,0,1", 3, 2, "read as numbers of classes", NULL},
+        {"text,label\nx,1.5\n", "0.5,1.0,1.5", 3, 2, "read as class names", NULL},
+        {"text,label\nx,1\n", "1,0", 2, 0, "read as class names", NULL},
+        {"text,label\nx,1\n", "0,1", 2, 1, NULL, NULL},
+        {"text,label\nx,10\n", "10,20", 2, 0, "read as class names", NULL},
+        {"text,label\nx,1\n", "a,b", 2, 1, NULL, NULL},
+    };
+    static const numbers json[] = {
+        {ROW("2"), "1,2,3", 3, 1, "read as class names", NULL},
+        {ROW("2") ROW("0"), "1,2,3", 3, 2, "read as numbers of classes", NULL},
+        {ROW("2") ROW("3"), "1,2,3", 3, 1, "read as class names", NULL},
+        /* a string names a class */
+        {ROW("\"2\"") ROW("\"1\""), "1,2,3", 3, 1, "read as class names", NULL},
+        {"nonsense\n" ROW("0"), "1,2,3", 3, BAD, NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list + sizeof json / sizeof *json - 1; i++) {
+        size_t tables = sizeof list / sizeof *list;
+        const numbers *n = i < tables ? &list[i] : &json[i - tables];
+        la_error err = {0};
+        int64_t got =
+            class_in(i < tables ? "n.csv" : "n.jsonl", n->text, n->names, n->n_classes, &err);
+        if (got != n->class)
+            fail_msg("%s among %s is %d, expected %d; %s", n->text, n->names, (int)got,
+                     (int)n->class, err.message);
+        if (n->note && !strstr(warned, n->note))
+            fail_msg("%s among %s: \"%s\" does not say \"%s\"", n->text, n->names, warned, n->note);
+        if (n->piece && !strstr(err.message, n->piece))
+            fail_msg("\"%s\" does not say \"%s\"", err.message, n->piece);
+        if (n->class >= 0 && !n->note)
+            assert_string_equal(warned, "");
+    }
+}
+
+static void targets(void **state) {
+    (void)state;
+    static const struct {
+        const char *label;
+        double target; /* NAN: none; -9: refused */
+    } list[] = {{"1.5", 1.5},    {"-1", -1},      {"\"0.25\"", 0.25}, {"\" 3 \"", 3},
+                {"null", NAN},   {"\"\"", NAN},   {"\"nan\"", NAN},   {"\"NaN\"", NAN},
+                {"\"inf\"", -9}, {"\"0x1\"", -9}, {"\"good\"", -9},   {"[1]", -9},
+                {"1e999", -9},   {"true", -9},    {"NaN", NAN},       {"Infinity", -9}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        char text[200];
+        la_row_fields fields = {.tagged = true};
+        la_row_reader *reader;
+        la_row row;
+        la_error err = {0};
+        bool more;
+        double target;
+        snprintf(text, sizeof text, ROW("%s"), list[i].label);
+        write_file(scratch("t.jsonl"), text, strlen(text));
+        assert_int_equal(la_row_reader_open(scratch("t.jsonl"), &fields, &reader, &err), LA_OK);
+        if (la_row_reader_next(reader, &row, &more, &err) != LA_OK)
+            fail_msg("%s", err.message);
+        la_status status = la_row_target(reader, &row, &target, &err);
+        if ((status != LA_OK) != (list[i].target == -9))
+            fail_msg("label %s: status %d; %s", list[i].label, (int)status, err.message);
+        if (status == LA_OK && !(isnan(target) && isnan(list[i].target)))
+            assert_true(target == list[i].target);
+        la_row_reader_close(reader);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_labels),
+        cmocka_unit_test(table_labels),
+        cmocka_unit_test(names_that_are_numbers),
+        cmocka_unit_test(targets),
+    };
+    return cmocka_run_group_tests_name("labels", tests, NULL, NULL);
+}
