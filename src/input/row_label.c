@@ -233,9 +233,9 @@ static la_status no_class(const la_row_reader *reader, const la_row *row, const 
                        la_row_reader_name(reader), (long long)row->line, text, expected,
                        labels->names ? "" : "; label names are not known, give --labels");
     default:
-        return la_fail(
-            err, LA_BAD_INPUT, "%s:%lld: label is %s, expected an integer class or a name: %s",
-            la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label), expected);
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected an integer class: %s",
+                       la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label),
+                       expected);
     }
 }
 
