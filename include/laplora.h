@@ -44,7 +44,7 @@ typedef enum la_status {
     LA_RESOURCE = 5,    /* disk, memory, device */
     LA_NUMERICAL = 6,   /* NaN, not positive definite, no convergence */
     LA_MISMATCH = 7,    /* the posterior belongs to another base, adapter or tokenizer */
-    LA_INTERRUPTED = 8  /* SIGINT or SIGTERM: exit code 130 or 143 */
+    LA_INTERRUPTED = 8  /* SIGHUP, SIGINT, SIGTERM: exit code 129, 130, 143 */
 } la_status;
 
 /* The first error of a call chain: one line that names file, field or row, what was found and what

@@ -1,5 +1,6 @@
 #include "base/output_file.h"
 #include "base/memory.h"
+#include "base/stop.h"
 #include "base/threads.h"
 
 #include <dirent.h>

@@ -1,11 +1,9 @@
 #include "base/threads.h"
 
-#include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 /* A number of bytes in a file of its own; false for "max", or when there is no such file. */
 static bool read_bytes(const char *path, size_t *out) {
@@ -46,48 +44,4 @@ double la_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static volatile sig_atomic_t stop_signal;
-
-static void on_stop(int number) {
-    /* a second signal ends the program at once */
-    if (stop_signal)
-        _exit(128 + number);
-    stop_signal = number;
-}
-
-static void on_bus_error(int number) {
-    (void)number;
-    static const char message[] =
-        "laplora: error: an input file became shorter while it was being read (or its disk "
-        "failed); expected it to stay unchanged; run again\n";
-    ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
-    (void)ignored;
-    _exit(LA_RESOURCE);
-}
-
-void la_signals_install(void) {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_stop;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    action.sa_handler = on_bus_error;
-    sigaction(SIGBUS, &action, NULL);
-    action.sa_handler = SIG_IGN;
-    /* writes then fail with EPIPE or EFBIG, and are reported like any other */
-    sigaction(SIGPIPE, &action, NULL);
-    sigaction(SIGXFSZ, &action, NULL);
-}
-
-int la_interrupted(void) {
-    return stop_signal;
-}
-
-la_status la_check_interrupt(la_error *err) {
-    if (!stop_signal)
-        return LA_OK;
-    return la_fail(err, LA_INTERRUPTED, "interrupted by signal %d; nothing was written",
-                   (int)stop_signal);
 }

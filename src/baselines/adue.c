@@ -1,7 +1,7 @@
 #include "baselines/adue.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "baselines/scores.h"
 #include "baselines/softmax.h"
 

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include "backend/ops.h"
+#include "base/stop.h"
 #include "base/threads.h"
 #include "model/quantised.h"
 
@@ -67,8 +68,12 @@ int la_cli_exit(const la_error *err) {
     la_cli_progress_end();
     if (err->status == LA_OK)
         return 0;
-    fprintf(stderr, "laplora: error: %s\n", err->message);
-    if (err->status == LA_INTERRUPTED)
+    /* whatever failed after a signal failed because of it: a read or a write that it broke off */
+    la_error stop = {0};
+    bool stopped = la_check_interrupt(&stop) != LA_OK;
+    if (!stopped || la_stop_tell())
+        fprintf(stderr, "laplora: error: %s\n", stopped ? stop.message : err->message);
+    if (stopped)
         return 128 + la_interrupted();
     return (int)err->status;
 }

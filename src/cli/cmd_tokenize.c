@@ -1,6 +1,6 @@
 #include "cli/cli.h"
 #include "base/output_file.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "input/folders.h"
 #include "input/rows.h"
 #include "model/config.h"

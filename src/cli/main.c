@@ -1,6 +1,6 @@
 #include "base/kernels.h"
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@ static void usage(FILE *stream) {
     fprintf(stream,
             "\nlaplora COMMAND --help tells a command's options.\n"
             "Exit codes: 0 done, 1 a gate failed, 2 usage, 3 bad input, 4 unsupported, 5 I/O or\n"
-            "resources, 6 numerical, 7 posterior of another model, 130/143 interrupted.\n");
+            "resources, 6 numerical, 7 posterior of another model, 129/130/143 stopped.\n");
 }
 
 /* NULL: there is no such command; err says so. */
@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     take_kernels(argv);
     bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0;
     fill_standard_streams();
-    la_signals_install();
+    la_stop_install();
     /* what must go to a closed standard output fails; what goes to a file does not */
     if (closed && !freopen("/dev/full", "w", stdout))
         return LA_RESOURCE;

@@ -1,6 +1,6 @@
 #include "input/row_label.h"
 #include "base/numbers.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "input/json.h"
 
 #include <ctype.h>

@@ -1,7 +1,7 @@
 #include "input/rows.h"
 #include "base/list.h"
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/stop.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 #include "output/bootstrap.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/threads.h"
+#include "base/stop.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 #include "output/hdf5_subset.h"
-#include "base/threads.h"
+#include "base/stop.h"
 
 #include <errno.h>
 #include <stdlib.h>

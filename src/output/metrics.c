@@ -1,7 +1,7 @@
 #include "output/metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "output/bootstrap.h"
 
 #include <float.h>

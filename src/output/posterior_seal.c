@@ -1,5 +1,5 @@
 /* The block in front of a posterior: format and schema, the digest of what follows, its length. */
-#include "base/threads.h"
+#include "base/stop.h"
 #include "output/posterior_layout.h"
 
 #include <errno.h>

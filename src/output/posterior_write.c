@@ -1,5 +1,5 @@
 #include "base/output_file.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "output/posterior_fields.h"
 #include "output/posterior_layout.h"
 

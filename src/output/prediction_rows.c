@@ -1,6 +1,6 @@
 #include "output/prediction_rows.h"
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "input/json.h"
 #include "output/escape.h"
 #include "output/gaussian_rows.h"

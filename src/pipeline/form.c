@@ -1,5 +1,6 @@
 #include "pipeline/form.h"
 #include "bayes/predictive.h"
+#include "base/stop.h"
 #include "base/threads.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* A host program's rows: packed into a batch for every worker in turn, as a file's are. */
-#include "base/threads.h"
+#include "base/stop.h"
 #include "pipeline/arguments.h"
 #include "pipeline/predictor.h"
 

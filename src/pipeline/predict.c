@@ -1,6 +1,7 @@
 /* A data file in, prediction rows out, in input order. */
 #include "pipeline/predict.h"
 #include "base/output_file.h"
+#include "base/stop.h"
 #include "base/threads.h"
 #include "output/prediction_rows.h"
 #include "pipeline/predictor.h"

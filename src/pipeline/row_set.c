@@ -1,5 +1,5 @@
 #include "pipeline/row_set.h"
-#include "base/threads.h"
+#include "base/stop.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 #include "pipeline/sampler.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "bayes/draw.h"
 #include "bayes/predictive.h"
 #include "model/weights.h"

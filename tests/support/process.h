@@ -16,6 +16,8 @@ typedef struct process {
 const char *program(void);
 /* Starts it with pipes as standard input and output. */
 process process_start(const char *const *argv);
+/* The same, with a signal ignored, as nohup does. */
+process process_start_ignoring(const char *const *argv, int ignored);
 /* Its exit code, or 128 + signal; 124 when it had to be killed after the seconds. */
 int process_finish(process *p, int seconds);
 void process_close(process *p);

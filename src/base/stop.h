@@ -1,0 +1,22 @@
+/* Whether somebody asked this process to stop, and its end where the work does not ask in time. */
+#ifndef LA_BASE_STOP_H
+#define LA_BASE_STOP_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+/* Called by main only. SIGINT, SIGTERM and SIGHUP set a flag that la_interrupted reads, so that the
+ * work ends where it asks next; if it has not within a second, in a library's call of minutes or a
+ * blocked read, or at the second signal, the process ends at once, its temporary files removed,
+ * exit code 128 + signal. What the caller has ignored (nohup) stays so. A file that shrinks while
+ * mapped (SIGBUS) ends the program with exit code 5 and a message. */
+void la_stop_install(void);
+/* 0, or the signal that asked us to stop. */
+int la_interrupted(void);
+/* LA_INTERRUPTED once a signal came. */
+la_status la_check_interrupt(la_error *err);
+/* True once: whoever gets it tells of the stop. */
+bool la_stop_tell(void);
+
+#endif
