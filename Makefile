@@ -71,7 +71,7 @@ EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_G
            -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
 HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
 
-.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo check-shared bench bench-gpu install clean help lint format asan fuzz packages-build packages-test \
+.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo check-shared bench bench-gpu install clean help lint format asan tsan fuzz packages-build packages-test \
         packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -81,6 +81,7 @@ all: packages-build $(BUILD)/laplora $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplor
 help:
 	@echo "make              build/laplora"
 	@echo "make test         all tests            make asan     the tests under ASan and UBSan"
+	@echo "make tsan         several handles at once, under ThreadSanitizer"
 	@echo "make test-quick   the tests but the longest, each in its brief form: a few minutes"
 	@echo "make test-kernels the same under two other kinds of BLAS kernels, as OPENBLAS_CORETYPE=NAME gives them"
 	@echo "make deps         installs what all of these need (Debian, Ubuntu); YES=1 has the others do so unasked"
@@ -224,6 +225,13 @@ test-kernels: packages-test
 asan: packages-test
 	@LA_TESTS_BRIEF=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test-run
+
+# handles in several threads at once, with teams of one: how the threads of a region wait for each other in libgomp
+# is not seen by ThreadSanitizer
+TSAN_TEST = $(BUILD)/tsan/tests/pipeline/test_api
+tsan: packages-test
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CUDA=0 OPT="-O1 -g" SAN="-fsanitize=thread" $(TSAN_TEST)
+	@LA_TESTS_BRIEF=1 LA_TESTS_ALONE=1 OMP_NUM_THREADS=1 TSAN_OPTIONS=exitcode=66 tests/run $(TSAN_TEST)
 
 # ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
 FUZZ      = $(BUILD)/fuzz
