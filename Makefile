@@ -54,7 +54,7 @@ DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/
 
 # The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
 CUDA_SRC = $(wildcard cuda/*.cu)
-CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/input/safetensors.h) include/laplora.h
+CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/base/team.h src/input/safetensors.h) include/laplora.h
 CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/error.o
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
 # asked where a recipe needs it, once
