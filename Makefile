@@ -19,7 +19,7 @@ CUDA_CAPABILITIES ?= 80 89 90 100
 V        ?= 0
 Q        := $(if $(filter 1,$(V)),,@)
 
-PACKAGES      = gcc make libc6-dev libopenblas-openmp-dev liblapacke-dev libhdf5-dev libjansson-dev \
+PACKAGES      = gcc make libc6-dev libopenblas-openmp-dev liblapacke-dev libhdf5-dev libjansson-dev zlib1g-dev \
                 libutf8proc-dev libpcre2-dev libxxhash-dev librandom123-dev
 TEST_PACKAGES = $(PACKAGES) g++ libcmocka-dev hdf5-tools
 DEMO_PACKAGES = $(PACKAGES) python3 python3-pip
@@ -34,7 +34,7 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -
 CFLAGS   = -std=c11 $(OPT) -fopenmp $(WARNINGS) $(SAN)
 LDFLAGS  = -fopenmp $(SAN) $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(comma)$(OPENBLAS)) \
            $(if $(HDF5_LIB),-L$(HDF5_LIB))
-LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lutf8proc -lpcre2-8 -lxxhash -lm -ldl
+LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lz -lutf8proc -lpcre2-8 -lxxhash -lm -ldl
 comma    = ,
 
 ROOMS    = base input text backend model baselines bayes output pipeline cli

@@ -3,29 +3,32 @@
 #include "base/memory.h"
 #include "base/stop.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <strings.h>
 
 #include "input/json.h"
 #include "input/json_text.h"
-
-enum { ROW_BYTES_MAX = 256 << 20 };
+#include "input/text_source.h"
 
 struct la_row_reader {
-    FILE *stream;
+    la_text_source *source;
     char *path;
     const char *name; /* for messages */
     la_row_fields fields;
     char delimiter; /* 0: JSONL */
-    int64_t line, index;
-    double size, consumed;
-    char *record; /* the bytes of one record */
+    int64_t index;
+    char *record; /* the bytes of one record, or of a whole document */
     size_t record_length, record_capacity;
+    /* a document: objects in a list, or over several lines */
+    bool started, document;
+    size_t at, lines_to; /* where the next object is looked for; up to where lines are counted */
+    int64_t document_line;
     json_t *header; /* CSV column names */
     json_t *row;
+    const char *object_text; /* the row as it stands in the file; NULL in a table */
+    size_t object_length;
     char *prompt;
     int32_t *ids;
     size_t ids_capacity;
@@ -69,36 +72,8 @@ void la_labels_free(la_labels *labels) {
 
 /* Appends the next line, with its newline, to the record. *more: whether there was one. */
 static la_status read_line(la_row_reader *reader, bool *more, la_error *err) {
-    size_t before = reader->record_length;
-    for (;;) {
-        LA_TRY(la_grow(&reader->record, &reader->record_capacity, reader->record_length + 512, 1,
-                       err));
-        size_t room = reader->record_capacity - reader->record_length - 1;
-        size_t used = 0;
-        int c = EOF;
-        while (used < room && (c = getc_unlocked(reader->stream)) != EOF) {
-            reader->record[reader->record_length + used++] = (char)c;
-            if (c == '\n')
-                break;
-        }
-        reader->record_length += used;
-        if (c == EOF || c == '\n')
-            break;
-        if (reader->record_length > ROW_BYTES_MAX)
-            return la_fail(err, LA_BAD_INPUT, "%s:%lld: a row of more than %d bytes", reader->name,
-                           (long long)reader->line, (int)ROW_BYTES_MAX);
-    }
-    if (ferror(reader->stream)) {
-        int code = errno;
-        LA_TRY(la_check_interrupt(err));
-        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", reader->name, la_errno_text(code));
-    }
-    reader->record[reader->record_length] = 0;
-    *more = reader->record_length > before;
-    reader->consumed += (double)(reader->record_length - before);
-    if (*more)
-        reader->line++;
-    return LA_OK;
+    return la_text_source_line(reader->source, &reader->record, &reader->record_length,
+                               &reader->record_capacity, more, err);
 }
 
 /* Drops one line end, LF or CRLF, but nothing before the byte `from`. */
@@ -107,14 +82,6 @@ static void strip_line_end(la_row_reader *reader, size_t from) {
         reader->record[--reader->record_length] = 0;
     if (reader->record_length > from && reader->record[reader->record_length - 1] == '\r')
         reader->record[--reader->record_length] = 0;
-}
-
-static void strip_byte_order_mark(la_row_reader *reader) {
-    if (reader->line == 1 && reader->record_length >= 3 &&
-        !memcmp(reader->record, "\xef\xbb\xbf", 3)) {
-        reader->record_length -= 3;
-        memmove(reader->record, reader->record + 3, reader->record_length + 1);
-    }
 }
 
 static bool is_blank(const char *text, size_t length) {
@@ -150,8 +117,7 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
         LA_TRY(read_line(reader, more, err));
         if (!*more)
             return LA_OK;
-        strip_byte_order_mark(reader);
-        *first_line = reader->line;
+        *first_line = la_text_source_at(reader->source);
     } while (is_blank(reader->record, reader->record_length));
     strip_line_end(reader, 0);
     json_t *array = json_array();
@@ -161,7 +127,7 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
     size_t at = 0;
     for (;;) {
         size_t from = at, length = 0;
-        if (reader->record[at] == '"' && (reader->delimiter == ',' || quote_closes(reader, at))) {
+        if (reader->record[at] == '"' && (reader->delimiter != '\t' || quote_closes(reader, at))) {
             from = ++at;
             size_t write = from;
             for (;;) {
@@ -201,8 +167,11 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
             length = at - from;
         }
         if (json_array_append_new(array, json_stringn(reader->record + from, length))) {
-            status = la_fail(err, LA_BAD_INPUT, "%s:%lld: cell %zu is not valid UTF-8",
-                             reader->name, (long long)*first_line, json_array_size(array) + 1);
+            status =
+                la_fail(err, LA_BAD_INPUT,
+                        "%s:%lld: cell %zu is not valid UTF-8; if a program on Windows wrote it: "
+                        "iconv -f WINDOWS-1252 -t UTF-8",
+                        reader->name, (long long)*first_line, json_array_size(array) + 1);
             goto done;
         }
         if (at >= reader->record_length)
@@ -228,7 +197,8 @@ static la_status read_header(la_row_reader *reader, la_error *err) {
     size_t i;
     json_t *cell;
     json_array_foreach(reader->header, i, cell) {
-        if (json_object_get(seen, json_string_value(cell)))
+        /* spreadsheets write columns without a name, which are not read */
+        if (json_string_length(cell) && json_object_get(seen, json_string_value(cell)))
             status = la_fail(err, LA_BAD_INPUT, "%s:%lld: column \"%s\" appears twice",
                              reader->name, (long long)line, json_string_value(cell));
         json_object_set_new(seen, json_string_value(cell), json_true());
@@ -239,7 +209,7 @@ static la_status read_header(la_row_reader *reader, la_error *err) {
 
 static la_status next_cells(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
     json_t *cells;
-    row->line = reader->line + 1;
+    row->line = la_text_source_at(reader->source) + 1;
     LA_TRY(read_cells(reader, &cells, more, &row->line, err));
     if (!*more)
         return LA_OK;
@@ -274,30 +244,96 @@ static la_status take_plain_line(la_row_reader *reader, const la_row *row, la_er
     return LA_OK;
 }
 
-static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
-    do {
-        reader->record_length = 0;
-        LA_TRY(read_line(reader, more, err));
-        row->line = reader->line;
-        if (!*more)
-            return LA_OK;
-        strip_byte_order_mark(reader);
-        strip_line_end(reader, 0);
-        row->blank = is_blank(reader->record, reader->record_length);
-    } while (row->blank && !reader->fields.plain_lines);
-    if (reader->fields.plain_lines && reader->record[strspn(reader->record, " \t")] != '{')
-        return take_plain_line(reader, row, err);
+static la_status parse_object(la_row_reader *reader, const char *text, size_t length,
+                              const la_row *row, la_error *err) {
     json_error_t where;
-    reader->row = la_json_parse(reader->record, reader->record_length, 0, &where, err);
+    reader->row = la_json_parse(text, length, 0, &where, err);
     if (err->status != LA_OK)
         return err->status;
     if (!reader->row)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
-                       (long long)row->line, where.text, where.column);
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)%s", reader->name,
+                       (long long)row->line, where.text, where.column,
+                       row->index || reader->document || *text == '{'
+                           ? ""
+                           : "; expected an object a line, or a file "
+                             "named .csv or .tsv");
     if (!json_is_object(reader->row))
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row is %s, expected a JSON object",
                        reader->name, (long long)row->line, la_json_kind(reader->row));
+    reader->object_text = text;
+    reader->object_length = length;
     return LA_OK;
+}
+
+/* Whether the first line begins a list of objects, or an object that goes on behind it. */
+static bool begins_document(const la_row_reader *reader) {
+    bool closed;
+    size_t from = strspn(reader->record, " \t"), end = reader->record_length;
+    while (end > from && strchr(" \t", reader->record[end - 1]))
+        end--;
+    if (end == from || reader->fields.plain_lines)
+        return false;
+    if (reader->record[from] == '[')
+        return true;
+    la_json_extent(reader->record + from, end - from, &closed);
+    return reader->record[from] == '{' && !closed && strchr("{[,", reader->record[end - 1]);
+}
+
+static la_status read_document(la_row_reader *reader, la_error *err) {
+    bool more = true;
+    while (more) {
+        LA_TRY(la_check_interrupt(err));
+        LA_TRY(read_line(reader, &more, err));
+    }
+    reader->document = true;
+    reader->at = strspn(reader->record, " \t");
+    reader->at += reader->record[reader->at] == '[';
+    return LA_OK;
+}
+
+static la_status next_in_document(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
+    const char *text = reader->record;
+    bool closed;
+    while (reader->at < reader->record_length && text[reader->at] &&
+           strchr(" \t\r\n,]", text[reader->at]))
+        reader->at++;
+    for (; reader->lines_to < reader->at; reader->lines_to++)
+        reader->document_line += text[reader->lines_to] == '\n';
+    row->line = reader->document_line;
+    *more = reader->at < reader->record_length;
+    if (!*more)
+        return LA_OK;
+    size_t n = la_json_extent(text + reader->at, reader->record_length - reader->at, &closed);
+    const char *object = text + reader->at;
+    reader->at += n ? n : 1;
+    if (!closed)
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: what begins here has no end",
+                       reader->name, (long long)row->line);
+    return parse_object(reader, object, n ? n : 1, row, err);
+}
+
+static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
+    if (reader->document)
+        return next_in_document(reader, row, more, err);
+    do {
+        reader->record_length = 0;
+        LA_TRY(read_line(reader, more, err));
+        row->line = la_text_source_at(reader->source);
+        if (!*more)
+            return LA_OK;
+        strip_line_end(reader, 0);
+        row->blank = is_blank(reader->record, reader->record_length);
+    } while (row->blank && !reader->fields.plain_lines);
+    if (!reader->started && begins_document(reader)) {
+        reader->document_line = row->line;
+        reader->record[reader->record_length++] = '\n';
+        LA_TRY(read_document(reader, err));
+        return next_in_document(reader, row, more, err);
+    }
+    reader->started = true;
+    if (reader->fields.plain_lines && reader->record[strspn(reader->record, " \t")] != '{')
+        return take_plain_line(reader, row, err);
+    return parse_object(reader, reader->record, reader->record_length, row, err);
 }
 
 /* ---- fields ---- */
@@ -344,8 +380,12 @@ static la_status find_text(const la_row_reader *reader, const la_row *row, const
     if (!value || (!required && json_is_null(value)))
         return LA_OK;
     if (!json_is_string(value))
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: field \"%s\" is %s, expected a string",
-                       reader->name, (long long)row->line, key, la_json_kind(value));
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: field \"%s\" is %s, expected a string%s",
+                       reader->name, (long long)row->line, key, la_json_kind(value),
+                       json_is_array(value) || json_is_object(value)
+                           ? "; if the file holds columns, write its rows: pandas has "
+                             "to_json(orient='records', lines=True)"
+                           : "");
     *text = json_string_value(value);
     *length = json_string_length(value);
     return LA_OK;
@@ -408,6 +448,9 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
     row->label = json_object_get(reader->row, fields->label ? fields->label : "label");
     row->id = json_object_get(reader->row, fields->id ? fields->id : "id");
     row->object = reader->row;
+    if (row->id && reader->object_text)
+        la_json_member(reader->object_text, reader->object_length, fields->id ? fields->id : "id",
+                       &row->id_text, &row->id_length);
     const json_t *ids = json_object_get(reader->row, "input_ids");
     if (ids && !json_is_null(ids))
         return take_ids(reader, row, ids, err);
@@ -427,6 +470,48 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
                      err);
 }
 
+/* By the extension; what it was packed by may stand behind. 0: JSON. */
+static char delimiter_by_name(const char *path) {
+    size_t length = strlen(path);
+    if (length > 3 && !strcasecmp(path + length - 3, ".gz"))
+        length -= 3;
+    if (length > 4 && !strncasecmp(path + length - 4, ".csv", 4))
+        return ',';
+    return length > 4 && !strncasecmp(path + length - 4, ".tsv", 4) ? '\t' : 0;
+}
+
+/* What the first line says, which may differ from the name: JSON, or cells parted by something else. */
+static la_status look_at_table(la_row_reader *reader, la_error *err) {
+    static const char others[] = ",;\t|";
+    const char *text;
+    size_t length, counts[sizeof others] = {0}, from = 0;
+    bool quoted = false;
+    LA_TRY(la_text_source_peek(reader->source, &text, &length, err));
+    while (from < length && text[from] && strchr(" \r\n", text[from]))
+        from++;
+    const char *end = memchr(text + from, '\n', length - from);
+    size_t to = end ? (size_t)(end - text) : length;
+    bool object = from + 1 < to && text[from] == '{' && strchr("\"}", text[from + 1]);
+    bool list = from < to && text[from] == '[' && (to - from < 3 || text[from + 1] == '{');
+    if (object || list) {
+        reader->delimiter = 0;
+        return LA_OK;
+    }
+    bool own = false;
+    for (size_t i = from; i < to; i++) {
+        quoted ^= text[i] == '"';
+        own |= !quoted && text[i] == reader->delimiter;
+        for (size_t k = 0; k + 1 < sizeof others && !quoted; k++)
+            counts[k] += text[i] == others[k];
+    }
+    size_t best = 0;
+    for (size_t k = 1; k + 1 < sizeof others; k++)
+        best = counts[k] > counts[best] ? k : best;
+    if (!own && counts[best])
+        reader->delimiter = others[best];
+    return LA_OK;
+}
+
 la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_row_reader **out,
                              la_error *err) {
     *out = NULL;
@@ -435,7 +520,6 @@ la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_r
         return err->status;
     la_status status = LA_OK;
     bool standard = !strcmp(path, "-");
-    const char *name = standard ? "standard input" : path, *dot = strrchr(path, '.');
     reader->fields = *fields;
     reader->path = la_alloc(strlen(path) + 1, 1, err);
     if (!reader->path) {
@@ -444,21 +528,13 @@ la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_r
     }
     strcpy(reader->path, path);
     reader->name = standard ? "standard input" : reader->path;
-    reader->stream = standard ? stdin : fopen(path, "rb");
-    struct stat info;
-    if (!reader->stream || fstat(fileno(reader->stream), &info)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", name, la_errno_text(errno));
-        goto done;
-    }
-    if (S_ISDIR(info.st_mode)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected a data file", name);
-        goto done;
-    }
-    reader->size = S_ISREG(info.st_mode) ? (double)info.st_size : 0;
-    if (!standard && dot && (!strcasecmp(dot, ".csv") || !strcasecmp(dot, ".tsv"))) {
-        reader->delimiter = strcasecmp(dot, ".csv") ? '\t' : ',';
+    LA_TRY_DONE(
+        la_text_source_open(path, "a data file", fields->plain_lines, NULL, &reader->source, err));
+    reader->delimiter = standard ? 0 : delimiter_by_name(path);
+    if (reader->delimiter)
+        LA_TRY_DONE(look_at_table(reader, err));
+    if (reader->delimiter)
         LA_TRY_DONE(read_header(reader, err));
-    }
 done:
     if (status != LA_OK) {
         la_row_reader_close(reader);
@@ -471,8 +547,7 @@ done:
 void la_row_reader_close(la_row_reader *reader) {
     if (!reader)
         return;
-    if (reader->stream && reader->stream != stdin)
-        fclose(reader->stream);
+    la_text_source_close(reader->source);
     json_decref(reader->header);
     json_decref(reader->row);
     free(reader->prompt);
@@ -485,6 +560,7 @@ void la_row_reader_close(la_row_reader *reader) {
 la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
     json_decref(reader->row);
     reader->row = NULL;
+    reader->object_text = NULL;
     free(reader->prompt);
     reader->prompt = NULL;
     *row = (la_row){.index = reader->index};
@@ -499,7 +575,7 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
 }
 
 double la_row_reader_fraction(const la_row_reader *reader) {
-    return reader->size > 0 ? reader->consumed / reader->size : 0;
+    return la_text_source_fraction(reader->source);
 }
 
 const char *la_row_reader_name(const la_row_reader *reader) {

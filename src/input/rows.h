@@ -35,15 +35,19 @@ typedef struct la_row {
     size_t text_length, pair_length;
     const int32_t *ids; /* token ids to be used as they are, instead of text */
     int64_t n_ids;
-    const json_t *label;  /* NULL: none */
-    const json_t *id;     /* NULL: none */
+    const json_t *label; /* NULL: none */
+    const json_t *id;    /* NULL: none */
+    const char *id_text; /* the id as it stands in a JSON file, not terminated; NULL: take id */
+    size_t id_length;
     const json_t *object; /* all fields of the row */
     bool blank;           /* an empty line */
 } la_row;
 
 typedef struct la_row_reader la_row_reader;
 
-/* path "-": JSONL on standard input. Format by extension: .csv, .tsv, else JSONL. fields (and what
+/* path "-": JSONL on standard input. Format by extension (.csv, .tsv, else JSONL; .gz may follow)
+ * unless the first line says otherwise; a JSON list of rows, and rows over several lines, are read as
+ * well. fields (and what
  * it points to) must outlive the reader. Free with la_row_reader_close. */
 la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_row_reader **reader,
                              la_error *err);

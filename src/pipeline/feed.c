@@ -193,6 +193,20 @@ static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     return LA_OK;
 }
 
+/* As it stands in the file, so that no digit of it is lost; as JSON has it where that is no JSON (NaN). */
+static char *id_text(const la_row *row) {
+    json_error_t where;
+    json_t *value =
+        row->id_text
+            ? json_loadb(row->id_text, row->id_length,
+                         JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &where)
+            : NULL;
+    bool plain = value || (row->id_text && json_error_code(&where) == json_error_numeric_overflow);
+    json_decref(value);
+    return plain ? strndup(row->id_text, row->id_length)
+                 : json_dumps(row->id, JSON_ENCODE_ANY | JSON_COMPACT);
+}
+
 static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     la_row row;
     la_feed_item *item = &feed->held_item;
@@ -208,7 +222,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     if (status == LA_OK && !*more)
         return LA_OK;
     if (status == LA_OK && row.id && !json_is_null(row.id)) {
-        item->id = json_dumps(row.id, JSON_ENCODE_ANY | JSON_COMPACT);
+        item->id = id_text(&row);
         if (!item->id)
             status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
     }

@@ -139,12 +139,28 @@ static void templates(void **state) {
     }
 }
 
+/* No digit of an id is lost on the way. */
+static void ids_are_kept(void **state) {
+    (void)state;
+    static const char *const ids[] = {"18446744073709551615", "1.10", "{\"a\": [1e400, \"}\"]}",
+                                      "123456789012345678901234567890", "\"x\""};
+    const char *folder = open_text_case();
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        char row[200], wanted[200];
+        snprintf(row, sizeof row, "{\"text\":\"good\",\"id\":%s}\n", ids[i]);
+        snprintf(wanted, sizeof wanted, "\"id\":%s,\"prediction\"", ids[i]);
+        command done = run_line(folder, ASK, row);
+        if (done.code || !strstr(done.out, wanted))
+            fail_msg("id %s: %s%s", ids[i], done.out, done.err);
+        command_free(&done);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_line),
-        cmocka_unit_test(bad_lines),
-        cmocka_unit_test(no_tokens_at_all),
-        cmocka_unit_test(templates),
+        cmocka_unit_test(every_line),       cmocka_unit_test(bad_lines),
+        cmocka_unit_test(no_tokens_at_all), cmocka_unit_test(templates),
+        cmocka_unit_test(ids_are_kept),
     };
     return cmocka_run_group_tests_name("lines", tests, NULL, NULL);
 }
