@@ -1,6 +1,6 @@
 #include "input/text_source.h"
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/stop.h"
 #include "input/file_kinds.h"
 
 #include <errno.h>
