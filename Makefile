@@ -71,7 +71,7 @@ EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_G
            -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
 HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
 
-.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo check-shared bench bench-gpu install clean help lint format asan tsan fuzz packages-build packages-test \
+.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo check-shared bench bench-gpu install clean help lint docs format asan tsan fuzz packages-build packages-test \
         packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -88,6 +88,7 @@ help:
 	@echo "make demo         fit, predict, report make bench    rows a second, memory, time in BLAS"
 	@echo "make check-shared the public-data checks, where ../shared is"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
+	@echo "make docs         the README's table of options from the program's"
 	@echo "make lint         include order, file sizes, formatting    make install DESTDIR= PREFIX="
 
 $(BUILD)/laplora: $(CLI_OBJ) $(BUILD)/liblaplora.a
@@ -292,6 +293,11 @@ install: $(BUILD)/laplora
 
 lint:
 	@tests/lint
+
+# the README's table of options, from what the program says of itself
+docs: $(BUILD)/laplora
+	@tests/generate/option_table $(BUILD)/laplora README.md
+
 
 format:
 	clang-format -i $$(git ls-files '*.[ch]' '*.cpp' '*.cu' '*.cuh')

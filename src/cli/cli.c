@@ -90,7 +90,6 @@ la_run_options la_cli_run_options(const la_common *common, const la_run_given *g
                             .text_field = given->text.text_field,
                             .pair_field = given->text.pair_field,
                             .label_field = given->label_field,
-                            .id_field = given->id_field,
                             .labels = given->labels,
                             .profile = given->verbose,
                             .log = la_cli_log(common)};

@@ -20,7 +20,7 @@ typedef struct la_text_given {
 /* How rows are read and run. */
 typedef struct la_run_given {
     la_text_given text;
-    const char *device, *adapter_name, *label_field, *id_field, *labels;
+    const char *device, *adapter_name, *label_field, *labels;
     int base_quant, precision;
     int64_t threads, batch_tokens;
     bool verbose;
@@ -31,7 +31,7 @@ typedef struct la_prompt_given {
     const char *choices, *choice_ids, *template_path;
 } la_prompt_given;
 
-enum { LA_TEXT_ROWS = 3, LA_RUN_ROWS = 10, LA_PROMPT_ROWS = 3, LA_COMMON_ROWS = 2 };
+enum { LA_TEXT_ROWS = 3, LA_RUN_ROWS = 9, LA_PROMPT_ROWS = 3, LA_COMMON_ROWS = 2 };
 extern const la_option la_text_rows[LA_TEXT_ROWS], la_run_rows[LA_RUN_ROWS],
     la_prompt_rows[LA_PROMPT_ROWS], la_common_rows[LA_COMMON_ROWS];
 

@@ -16,7 +16,7 @@ static const char *const emit_names[] = {"logits", "cov"};
 typedef struct predict_given {
     la_common common;
     la_run_given run;
-    const char *posterior, *data, *out, *base, *adapter;
+    const char *posterior, *data, *out, *base, *adapter, *id_field;
     int predictive;
     uint64_t emit;
     int64_t samples, seed;
@@ -75,6 +75,11 @@ static const la_option options[] = {
      .max = INT64_MAX,
      .absent = -1,
      .help = "of the draws (default 0)"},
+    {.name = "id-field",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(predict_given, id_field),
+     .argument = "NAME",
+     .help = "field with the id"},
     {.name = "emit",
      .kind = LA_OPTION_LIST,
      .offset = offsetof(predict_given, emit),
@@ -113,6 +118,7 @@ static la_status predict(const predict_given *given, la_error *err) {
                           .samples_given = given->samples >= 0,
                           .seed_given = given->seed >= 0};
     la_predict_summary summary;
+    job.options.run.id_field = given->id_field;
     LA_TRY(la_cli_no_operands(&la_command_predict, &given->common, err));
     LA_TRY(la_cli_require("predict", "posterior", given->posterior, err));
     if (given->lines && given->data && strcmp(given->data, "-"))
