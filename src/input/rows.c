@@ -17,7 +17,8 @@ struct la_row_reader {
     char *path;
     const char *name; /* for messages */
     la_row_fields fields;
-    char delimiter; /* 0: JSONL */
+    char delimiter;       /* 0: JSONL */
+    bool told, told_pair; /* of columns nothing reads; of a pair by its data set's names */
     int64_t index;
     char *record; /* the bytes of one record, or of a whole document */
     size_t record_length, record_capacity;
@@ -354,17 +355,83 @@ static void list_columns(const json_t *row, char *out, size_t size) {
     }
 }
 
+/* Pairs of data sets whose second column has no usual name; the order is that of the tools that train on
+ * them. */
+static const char *const known_pairs[][2] = {
+    {"question", "sentence"},    {"question", "passage"}, {"question", "context"},
+    {"query", "document"},       {"query", "passage"},    {"title", "content"},
+    {"text_a", "text_b"},        {"text1", "text2"},      {"claim", "evidence"},
+    {"sentence_A", "sentence_B"}};
+
+/* The row's known pair, or NULL: only where the usual names give no pair, and no other text. */
+static const char *const *find_known_pair(const la_row_reader *reader) {
+    const json_t *row = reader->row;
+    const char *usual = NULL;
+    if (reader->fields.text || reader->fields.pair)
+        return NULL;
+    for (const char *const *name = text_names; *name && !usual; name++)
+        usual = json_object_get(row, *name) ? *name : NULL;
+    for (const char *const *name = pair_names; *name && usual; name++)
+        if (json_object_get(row, *name))
+            return NULL;
+    for (size_t i = 0; i < sizeof known_pairs / sizeof *known_pairs; i++) {
+        const char *const *pair = known_pairs[i];
+        bool text = usual && (!strcmp(usual, pair[0]) || !strcmp(usual, pair[1]));
+        if (json_is_string(json_object_get(row, pair[0])) &&
+            json_is_string(json_object_get(row, pair[1])) && (text || !usual))
+            return pair;
+    }
+    return NULL;
+}
+
+/* Two words at least, or letters of a script that sets none apart. */
+static bool is_prose(const json_t *value) {
+    const char *text = json_string_value(value);
+    const char *blank = text ? strchr(text, ' ') : NULL;
+    size_t wide = 0;
+    for (const char *c = text; c && *c; c++)
+        wide += (unsigned char)*c >= 0xe0;
+    return text && (wide >= 4 || (blank && blank > text && blank[strspn(blank, " ")]));
+}
+
+/* Tells once of columns with text that nothing reads, where nobody chose the columns. */
+static void tell_unread(la_row_reader *reader, const la_row *row, const char *text,
+                        const char *pair) {
+    const la_row_fields *fields = &reader->fields;
+    char unread[300];
+    size_t used = 0;
+    const char *key;
+    json_t *value;
+    if (reader->told || fields->text || fields->plain_lines || !fields->log)
+        return;
+    json_object_foreach(reader->row, key, value) {
+        bool read = (text && !strcmp(key, text)) || (pair && !strcmp(key, pair)) ||
+                    value == row->label || value == row->id || !strncmp(key, "label", 5);
+        if (!read && is_prose(value) && used < sizeof unread)
+            used += (size_t)snprintf(unread + used, sizeof unread - used, "%s%s", used ? ", " : "",
+                                     key);
+    }
+    reader->told = used > 0;
+    if (used)
+        la_warn(
+            fields->log,
+            "%s: columns not read: %s; the text is \"%s\"%s%s%s (--text-field, --pair-field and "
+            "--template choose)",
+            reader->name, unread, text ? text : "", pair ? " with \"" : "", pair ? pair : "",
+            pair ? "\"" : "");
+}
+
 /* A text column: the named one, or the first usual one present. */
 static la_status find_text(const la_row_reader *reader, const la_row *row, const char *wanted,
                            const char *const *usual, bool required, const char **text,
-                           size_t *length, la_error *err) {
+                           size_t *length, const char **name, la_error *err) {
     const char *key = wanted;
     const json_t *value = wanted ? json_object_get(reader->row, wanted) : NULL;
     for (; !wanted && *usual && !value; usual++) {
         key = *usual;
         value = json_object_get(reader->row, key);
     }
-    *text = NULL;
+    *text = *name = NULL;
     *length = 0;
     if (!value && (required || wanted)) {
         char columns[400];
@@ -388,6 +455,7 @@ static la_status find_text(const la_row_reader *reader, const la_row *row, const
                            : "");
     *text = json_string_value(value);
     *length = json_string_length(value);
+    *name = key;
     return LA_OK;
 }
 
@@ -464,10 +532,19 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
         row->text = reader->prompt;
         return LA_OK;
     }
-    LA_TRY(
-        find_text(reader, row, fields->text, text_names, true, &row->text, &row->text_length, err));
-    return find_text(reader, row, fields->pair, pair_names, false, &row->pair, &row->pair_length,
-                     err);
+    const char *text, *second;
+    const char *const *known = find_known_pair(reader);
+    if (known && !reader->told_pair) {
+        reader->told_pair = true;
+        la_warn(fields->log, "%s: the text is \"%s\" with \"%s\" as its pair", reader->name,
+                known[0], known[1]);
+    }
+    LA_TRY(find_text(reader, row, known ? known[0] : fields->text, text_names, true, &row->text,
+                     &row->text_length, &text, err));
+    LA_TRY(find_text(reader, row, known ? known[1] : fields->pair, pair_names, false, &row->pair,
+                     &row->pair_length, &second, err));
+    tell_unread(reader, row, text, second);
+    return LA_OK;
 }
 
 /* By the extension; what it was packed by may stand behind. 0: JSON. */

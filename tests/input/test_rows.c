@@ -2,6 +2,7 @@
 #include "input/row_label.h"
 #include "support/support.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -212,6 +213,55 @@ static void templates(void **state) {
     }
 }
 
+static char told[2000];
+
+static void tell(void *user, const char *message) {
+    (void)user;
+    snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", message);
+}
+
+/* The pair of a known data set is taken; of other columns with text a note tells, once. */
+static void no_column_is_dropped_unsaid(void **state) {
+    (void)state;
+    static const la_log log = {.warn = tell};
+    static const struct {
+        const char *row, *text, *pair, *note;
+    } list[] = {
+        {"{\"question\":\"a b\",\"sentence\":\"c d\",\"idx\":1}", "a b", "c d",
+         "with \"sentence\""},
+        {"{\"passage\":\"c d\",\"question\":\"a b\",\"label\":1}", "a b", "c d",
+         "with \"passage\""},
+        {"{\"title\":\"a b\",\"content\":\"c d\"}", "a b", "c d", "with \"content\""},
+        {"{\"text\":\"a b\",\"question\":\"c d\",\"passage\":\"e f\"}", "a b", NULL,
+         "columns not read: question, passage"},
+        {"{\"premise\":\"a b\",\"hypothesis\":\"c d\",\"sentence\":\"e f\"}", "e f", "c d",
+         "columns not read: premise"},
+        {"{\"text\":\"a b\",\"label\":\"c d\",\"id\":\"e f\",\"label_text\":\"g h\",\"url\":\"x\"}",
+         "a b", NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        char text[500];
+        la_row_fields fields = {.log = &log};
+        *told = 0;
+        snprintf(text, sizeof text, "%s\n%s\n", list[i].row, list[i].row);
+        la_row_reader *r = open_text("k.jsonl", text, &fields);
+        expect(r, 1, list[i].text, list[i].pair);
+        size_t once = strlen(told);
+        expect(r, 2, list[i].text, list[i].pair);
+        assert_int_equal(strlen(told), once);
+        expect_end(r);
+        if (list[i].note ? !strstr(told, list[i].note) : *told)
+            fail_msg("%s: \"%s\"", list[i].row, told);
+    }
+    *told = 0;
+    la_row_fields chosen = {.text = "question", .log = &log};
+    la_row_reader *r =
+        open_text("k.jsonl", "{\"question\":\"a b\",\"sentence\":\"c d\"}\n", &chosen);
+    expect(r, 1, "a b", NULL);
+    expect_end(r);
+    assert_string_equal(told, "");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_lines),
@@ -222,6 +272,7 @@ int main(void) {
         cmocka_unit_test(token_ids),
         cmocka_unit_test(named_fields_and_labels),
         cmocka_unit_test(templates),
+        cmocka_unit_test(no_column_is_dropped_unsaid),
     };
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }
