@@ -116,8 +116,7 @@ la_status la_backend_open(const char *device, la_precision precision, la_team te
     if (!plugin) {
         la_error why = *err;
         *err = (la_error){0};
-        return la_fail(err, LA_RESOURCE, "--device %s: %.900s; use --device cpu", device,
-                       why.message);
+        return la_fail(err, LA_RESOURCE, "--device %s: %s; use --device cpu", device, why.message);
     }
     return open_cuda(plugin, numbers, wanted, precision, team, backends, n, err);
 }

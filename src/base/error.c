@@ -1,7 +1,24 @@
 #include "base/error.h"
+#include "base/visible.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* A message is one line that shows whatever bytes a file name or a cell held; where it is too long,
+ * the cut leaves no half of a character. */
+static void format_line(char *line, size_t size, const char *format, va_list args) {
+    char raw[2048];
+    size_t tail = 0;
+    int wanted = vsnprintf(raw, sizeof raw, format, args);
+    if (wanted >= (int)sizeof raw) {
+        size_t length = sizeof raw - 1;
+        while (tail < 3 && ((unsigned char)raw[length - 1 - tail] & 0xc0) == 0x80)
+            tail++;
+        if ((unsigned char)raw[length - 1 - tail] >= 0xc0)
+            raw[length - 1 - tail] = 0;
+    }
+    la_visible(raw, line, size);
+}
 
 la_status la_fail(la_error *err, la_status status, const char *format, ...) {
     if (err->status != LA_OK)
@@ -9,21 +26,8 @@ la_status la_fail(la_error *err, la_status status, const char *format, ...) {
     err->status = status;
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    format_line(err->message, sizeof err->message, format, args);
     va_end(args);
-    /* the cut at the buffer's end leaves no half of a character */
-    size_t length = strlen(err->message), tail = 0;
-    if (length == sizeof err->message - 1) {
-        while (tail < 4 && tail < length &&
-               ((unsigned char)err->message[length - 1 - tail] & 0xc0) == 0x80)
-            tail++;
-        if (tail < length && (unsigned char)err->message[length - 1 - tail] >= 0xc0)
-            err->message[length - 1 - tail] = 0;
-    }
-    /* a message is one line, whatever bytes a file name or a cell held */
-    for (char *c = err->message; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = ' ';
     return status;
 }
 
@@ -33,7 +37,7 @@ void la_warn(const la_log *log, const char *format, ...) {
     char message[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    format_line(message, sizeof message, format, args);
     va_end(args);
     log->warn(log->user, message);
 }

@@ -1,6 +1,8 @@
+#include "base/visible.h"
 #include "bayes/posterior.h"
 #include "cli/cli.h"
 #include "cli/figures.h"
+#include "output/escape.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -161,7 +163,7 @@ static la_status print_json(const la_fit_summary *s, la_error *err) {
     if (!root)
         return la_fail(err, LA_RESOURCE, "out of memory for the summary");
     int failed =
-        json_dumpf(root, stdout, JSON_COMPACT) || fputc('\n', stdout) == EOF || fflush(stdout);
+        la_json_write(root, JSON_COMPACT, stdout) || fputc('\n', stdout) == EOF || fflush(stdout);
     json_decref(root);
     return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
 }
@@ -223,10 +225,11 @@ static void print_text(const la_fit_summary *s, const char *out) {
     char task[64] = "a regression";
     if (!(s->noise_variance > 0))
         snprintf(task, sizeof task, "%lld classes", (long long)s->n_classes);
+    la_visible_write(out, stderr);
     fprintf(stderr,
-            "%s: %lld blocks, %lld parameters, from %lld rows (%lld tokens, %s)\n"
+            ": %lld blocks, %lld parameters, from %lld rows (%lld tokens, %s)\n"
             "log likelihood %.2f, log marginal likelihood %.2f, ",
-            out, (long long)s->n_blocks, (long long)s->n_parameters, (long long)s->n_rows,
+            (long long)s->n_blocks, (long long)s->n_parameters, (long long)s->n_rows,
             (long long)s->n_tokens, task, s->log_likelihood, s->log_marginal_likelihood);
     if (s->noise_variance > 0)
         fprintf(stderr, "noise variance %.4g, ", s->noise_variance);

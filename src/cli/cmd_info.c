@@ -1,9 +1,11 @@
+#include "base/visible.h"
 #include "cli/cli.h"
 #include "cli/figures.h"
 #include "input/folders.h"
 #include "input/json.h"
 #include "model/adapter.h"
 #include "model/config.h"
+#include "output/escape.h"
 #include "output/posterior_file.h"
 #include "output/prediction_rows.h"
 
@@ -16,6 +18,15 @@ static bool has_file(const char *dir, const char *name) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     return !access(path, F_OK);
+}
+
+/* JSON has no place for a name that is no UTF-8: its bytes are shown. */
+static void set_text(json_t *object, const char *key, const char *text) {
+    json_t *value = json_string(text);
+    la_error ignored = {0};
+    char *shown = value ? NULL : la_visible_copy(text, &ignored);
+    json_object_set_new(object, key, value ? value : json_string(shown));
+    free(shown);
 }
 
 /* Element types in use, most bytes first is not needed: "F32" or "BF16, F32". */
@@ -114,12 +125,12 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
         la_adue_summary adue = la_adue_summarise(&p.adue);
         json_object_set_new(out, "adue", la_adue_json(&adue));
     }
-    json_object_set_new(out, "base", json_string(p.base_path));
+    set_text(out, "base", p.base_path);
     json_object_set_new(out, "base_quant", json_string(la_base_quant_names[p.base_quant]));
     json_object_set_new(out, "base_digest", json_string(p.base_digest));
-    json_object_set_new(out, "adapter", json_string(p.adapter_path));
+    set_text(out, "adapter", p.adapter_path);
     if (p.adapter_name)
-        json_object_set_new(out, "adapter_name", json_string(p.adapter_name));
+        set_text(out, "adapter_name", p.adapter_name);
     json_object_set_new(out, "adapter_digest", json_string(p.adapter_digest));
     json_object_set_new(out, "tokenizer_digest", json_string(p.tokenizer_digest));
     json_object_set_new(out, "data_digest", json_string(p.data_digest));
@@ -134,7 +145,7 @@ static la_status describe_predictions(const char *path, json_t *out, la_error *e
     json_object_set_new(out, "kind", json_string("predictions"));
     if (p.regression)
         json_object_set_new(out, "task", json_string("regression"));
-    json_object_set_new(out, "confidence_kind", json_string(p.confidence_kind));
+    set_text(out, "confidence_kind", p.confidence_kind);
     json_object_set_new(out, "n_labelled", json_integer(p.n));
     json_object_set_new(out, "n_unlabelled", json_integer(p.n_unlabelled));
     json_object_set_new(out, "n_errors", json_integer(p.n_errors));
@@ -161,7 +172,7 @@ static la_status describe_found(const char *path, const la_log *log, json_t *out
 
 static la_status describe(const char *path, const la_log *log, json_t *out, la_error *err) {
     struct stat info;
-    json_object_set_new(out, "path", json_string(path));
+    set_text(out, "path", path);
     if (stat(path, &info))
         return describe_found(path, log, out, err);
     const char *dot = strrchr(path, '.');
@@ -188,18 +199,20 @@ static void print_lines(const json_t *object, const char *prefix, int depth) {
             print_lines(value, name, depth + 1);
             continue;
         }
-        printf("%-25s ", name);
+        char shown[4 * sizeof name];
+        la_visible(name, shown, sizeof shown);
+        printf("%-25s ", shown);
         if (json_is_string(value))
-            fputs(json_string_value(value), stdout);
+            la_visible_write(json_string_value(value), stdout);
         else
-            json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
+            la_json_write(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10), stdout);
         fputc('\n', stdout);
     }
 }
 
 static la_status print(const json_t *root, bool as_json, la_error *err) {
     if (as_json) {
-        json_dumpf(root, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+        la_json_write(root, JSON_COMPACT | JSON_ENSURE_ASCII, stdout);
         fputc('\n', stdout);
     } else {
         print_lines(root, "", 0);

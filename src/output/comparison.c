@@ -1,7 +1,10 @@
 #include "output/comparison.h"
+#include "base/visible.h"
+#include "output/escape.h"
 
 #include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct column {
@@ -128,21 +131,34 @@ static json_t *row_json(const la_comparison_row *row) {
     return out;
 }
 
+/* JSON has no place for a path that is no UTF-8: its bytes are shown. */
+static json_t *path_json(const char *path) {
+    json_t *value = path ? json_string(path) : NULL;
+    la_error ignored = {0};
+    char *shown = path && !value ? la_visible_copy(path, &ignored) : NULL;
+    if (shown)
+        value = json_string(shown);
+    free(shown);
+    return value;
+}
+
 static la_status write_json(const la_comparison *c, FILE *stream, la_error *err) {
     json_t *rows = json_array();
     for (int i = 0; i < c->n; i++)
         json_array_append_new(rows, row_json(&c->rows[i]));
-    json_t *root = json_pack(
-        "{s:s,s:s,s:s*,s:s,s:s*,s:I,s:I,s:I,s:I,s:I,s:o}", "schema", "laplora.compare/1", "calib",
-        c->calib, "val", c->val, "test", c->test, "ood", c->ood, "n_calib", (json_int_t)c->n_calib,
-        "n_val", (json_int_t)c->n_val, "n_test", (json_int_t)c->n_test, "n_ood",
-        (json_int_t)c->n_ood, "n_classes", (json_int_t)c->n_classes, "methods", rows);
+    json_t *root =
+        json_pack("{s:s,s:o,s:o*,s:o,s:o*,s:I,s:I,s:I,s:I,s:I,s:o}", "schema", "laplora.compare/1",
+                  "calib", path_json(c->calib), "val", path_json(c->val), "test",
+                  path_json(c->test), "ood", path_json(c->ood), "n_calib", (json_int_t)c->n_calib,
+                  "n_val", (json_int_t)c->n_val, "n_test", (json_int_t)c->n_test, "n_ood",
+                  (json_int_t)c->n_ood, "n_classes", (json_int_t)c->n_classes, "methods", rows);
     if (!root)
         return la_fail(err, LA_RESOURCE, "out of memory for the table");
-    json_dumpf(root, stream, JSON_COMPACT);
+    int failed = la_json_write(root, JSON_COMPACT, stream);
     fputc('\n', stream);
     json_decref(root);
-    return LA_OK;
+    return failed && !ferror(stream) ? la_fail(err, LA_RESOURCE, "out of memory for the table")
+                                     : LA_OK;
 }
 
 la_status la_comparison_write(const la_comparison *comparison, la_table_format format, FILE *stream,

@@ -1,5 +1,6 @@
 #include "output/escape.h"
 #include "base/memory.h"
+#include "base/visible.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,15 +29,7 @@ static size_t decode(const unsigned char *text, uint32_t *code) {
     return *code < least[length] || *code > 0x10ffff || surrogate ? 0 : length;
 }
 
-static bool is_printable(uint32_t code) {
-    if (code < 0x20 || (code >= 0x7f && code < 0xa0))
-        return false;
-    /* line separators, direction overrides, and what XML has no place for */
-    return !(code >= 0x2028 && code <= 0x202e) && !(code >= 0x2066 && code <= 0x2069) &&
-           code != 0xfffe && code != 0xffff;
-}
-
-char *la_text_clean(const char *text, bool printable, la_error *err) {
+char *la_text_clean(const char *text, la_error *err) {
     size_t used = 0;
     char *out = la_alloc(strlen(text) + 1, 3, err);
     if (!out)
@@ -44,7 +37,7 @@ char *la_text_clean(const char *text, bool printable, la_error *err) {
     while (*text) {
         uint32_t code;
         size_t length = decode((const unsigned char *)text, &code);
-        if (length && (!printable || is_printable(code))) {
+        if (length) {
             memcpy(out + used, text, length);
             used += length;
         } else {
@@ -54,6 +47,15 @@ char *la_text_clean(const char *text, bool printable, la_error *err) {
         text += length ? length : 1;
     }
     return out;
+}
+
+static int write_piece(const char *piece, size_t length, void *stream) {
+    la_visible_json(piece, length, stream);
+    return ferror((FILE *)stream) ? -1 : 0;
+}
+
+int la_json_write(const json_t *value, size_t flags, FILE *stream) {
+    return json_dump_callback(value, write_piece, stream, flags);
 }
 
 void la_xml_write(FILE *stream, const char *text) {

@@ -4,13 +4,17 @@
 
 #include "base/error.h"
 
-#include <stdbool.h>
+#include <jansson.h>
+
 #include <stdio.h>
 
-/* A copy that is valid UTF-8: bytes that are none become U+FFFD, and where printable is asked for,
- * so do control characters (a terminal would obey them, XML forbids them). The caller frees it;
- * NULL and LA_RESOURCE in err when there is no memory. */
-char *la_text_clean(const char *text, bool printable, la_error *err);
+/* A copy that is valid UTF-8: bytes that are none become U+FFFD. The caller frees it; NULL and
+ * LA_RESOURCE in err when there is no memory. */
+char *la_text_clean(const char *text, la_error *err);
+
+/* As json_dumpf, with characters that a terminal obeys, or that hide others, as JSON's escapes. Not 0
+ * on failure. */
+int la_json_write(const json_t *value, size_t flags, FILE *stream);
 
 /* text, which is clean, with the five characters of XML and HTML escaped. */
 void la_xml_write(FILE *stream, const char *text);

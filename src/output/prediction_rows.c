@@ -1,6 +1,7 @@
 #include "output/prediction_rows.h"
 #include "base/memory.h"
 #include "base/stop.h"
+#include "base/visible.h"
 #include "input/json.h"
 #include "output/escape.h"
 #include "output/gaussian_rows.h"
@@ -114,13 +115,13 @@ static void write_field(FILE *stream, const char *name, double value) {
 
 /* A JSON string, whatever bytes the text holds. */
 static la_status write_string(FILE *stream, const char *text, la_error *err) {
-    char *clean = la_text_clean(text, false, err);
+    char *clean = la_text_clean(text, err);
     if (!clean)
         return err->status;
     json_t *string = json_string_nocheck(clean);
     char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
     if (quoted)
-        fputs(quoted, stream);
+        la_visible_json(quoted, strlen(quoted), stream);
     else
         la_fail(err, LA_RESOURCE, "out of memory for a string");
     free(clean);
@@ -131,8 +132,15 @@ static la_status write_string(FILE *stream, const char *text, la_error *err) {
 
 /* JSON text of one value; line ends between its tokens would break the row. */
 static void write_json_text(FILE *stream, const char *json) {
-    for (; *json; json++)
-        fputc(*json == '\n' || *json == '\r' ? ' ' : *json, stream);
+    while (*json) {
+        size_t length = strcspn(json, "\r\n");
+        la_visible_json(json, length, stream);
+        json += length;
+        if (*json) {
+            fputc(' ', stream);
+            json++;
+        }
+    }
 }
 
 static la_status write_classes(FILE *stream, const la_prediction_row *row, la_error *err) {

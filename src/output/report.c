@@ -1,5 +1,5 @@
 #include "output/report.h"
-#include "output/escape.h"
+#include "base/visible.h"
 #include "output/regression_metrics.h"
 
 #include <math.h>
@@ -73,9 +73,9 @@ la_status la_report_build(la_team team, const char *file, const la_predictions *
         goto done;
     }
     LA_TRY_DONE(la_gates_bind(gates, n_gates, report->set, err));
-    report->file = la_text_clean(file, true, err);
+    report->file = la_visible_copy(file, err);
     if (baseline)
-        report->baseline = la_text_clean(baseline, true, err);
+        report->baseline = la_visible_copy(baseline, err);
     LA_TRY_DONE(err->status);
     if (baseline)
         LA_TRY_DONE(la_baseline_read(baseline, report->set, p->n_classes, value, err));

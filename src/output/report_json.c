@@ -1,5 +1,6 @@
 /* The report for programs: the contract's "report --format json". */
 #include "output/report.h"
+#include "output/escape.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -111,7 +112,7 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));
     /* json_dumps would lose keys when memory runs out just then */
-    bad |= !bad && json_dumpf(root, stream, JSON_INDENT(1)) && !ferror(stream);
+    bad |= !bad && la_json_write(root, JSON_INDENT(1), stream) && !ferror(stream);
     json_decref(root);
     if (bad)
         return la_fail(err, LA_RESOURCE, "out of memory for the report");

@@ -87,10 +87,9 @@ static la_status check_output(const la_prediction *out, la_error *err) {
 }
 
 la_status la_arguments_locate(int64_t row, la_error *err) {
-    char told[sizeof err->message];
-    memcpy(told, err->message, sizeof told);
-    snprintf(err->message, sizeof err->message, "row %lld: %.980s", (long long)row, told);
-    return err->status;
+    la_error told = *err;
+    *err = (la_error){0};
+    return la_fail(err, told.status, "row %lld: %s", (long long)row, told.message);
 }
 
 la_status la_arguments_check_rows(const la_input *in, int64_t n, const la_prediction *out,

@@ -55,7 +55,7 @@ void la_feed_close(la_feed *feed) {
 static la_status at_line(const la_feed *feed, int64_t line, la_error *err) {
     la_error inner = *err;
     *err = (la_error){0};
-    return la_fail(err, inner.status, "%s:%lld: %.900s", la_row_reader_name(feed->reader),
+    return la_fail(err, inner.status, "%s:%lld: %s", la_row_reader_name(feed->reader),
                    (long long)line, inner.message);
 }
 

@@ -155,7 +155,7 @@ static la_status locate(const passing *p, int worker, la_error *err) {
         return err->status;
     la_error inner = *err;
     *err = (la_error){0};
-    return la_fail(err, inner.status, "%s:%lld: %.900s", p->set->name,
+    return la_fail(err, inner.status, "%s:%lld: %s", p->set->name,
                    (long long)p->set->lines[la_row_at(p->list, p->first[worker] + bad)],
                    inner.message);
 }

@@ -123,8 +123,7 @@ static la_status blame_network(int64_t number, la_error *err) {
     if (inner.status != LA_NUMERICAL)
         return inner.status;
     *err = (la_error){0};
-    return la_fail(err, inner.status, "sampled network %lld: %.900s", (long long)number,
-                   inner.message);
+    return la_fail(err, inner.status, "sampled network %lld: %s", (long long)number, inner.message);
 }
 
 static la_status run_networks(la_sampler *s, int w, const la_batch *batch, const float *map_logits,

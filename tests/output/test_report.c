@@ -417,7 +417,7 @@ static void test_markup(void **state) {
         options.gates.n_max = gates;
         char *html = report_of(&options, "html", gates / 2);
         check_markup(html);
-        assert_non_null(strstr(html, "&lt;b a=&#39;x&#39;&gt;&amp;amp;&quot;\xef\xbf\xbd[31m`|"));
+        assert_non_null(strstr(html, "&lt;b a=&#39;x&#39;&gt;&amp;amp;&quot;\\x1b[31m`|"));
         assert_null(strstr(html, "<script"));
         assert_null(strstr(html, "http"));
         free(html);
