@@ -289,18 +289,40 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
 }
 
 /* A base that is packed here is another base: its name counts. */
-static la_status digest_base(la_model *model, la_base_quant quant, la_error *err) {
+static la_status digest_base(const la_checkpoint *base, const la_config *config,
+                             la_base_quant quant, char out[LA_DIGEST_TEXT], la_error *err) {
     char content[33];
-    LA_TRY(la_checkpoint_digest(model->base, content, err));
+    LA_TRY(la_checkpoint_digest(base, content, err));
     la_digest *digest = la_digest_new(err);
     if (!digest)
         return err->status;
     la_digest_add_text(digest, content);
     if (quant)
         la_digest_add_text(digest, la_base_quant_names[quant]);
-    la_config_digest(&model->config, digest);
-    la_digest_finish(digest, model->base_digest);
+    la_config_digest(config, digest);
+    la_digest_finish(digest, out);
     return LA_OK;
+}
+
+void la_model_digests(const la_model_options *options, char base[LA_DIGEST_TEXT],
+                      char adapter[LA_DIGEST_TEXT]) {
+    la_error err = {0};
+    la_config config = {0};
+    la_checkpoint *weights = NULL;
+    *base = *adapter = 0;
+    if (la_config_read(options->base, &config, &err) == LA_OK) {
+        if (la_checkpoint_open(options->base, "model", &weights, &err) != LA_OK ||
+            digest_base(weights, &config, options->quant, base, &err) != LA_OK)
+            *base = 0;
+        la_checkpoint_close(weights);
+        la_config_free(&config);
+    }
+    err = (la_error){0};
+    la_adapter opened = {0};
+    if (la_adapter_open(options->adapter, options->adapter_name, &opened, NULL, &err) == LA_OK &&
+        la_adapter_digest(&opened, adapter, &err) != LA_OK)
+        *adapter = 0;
+    la_adapter_close(&opened);
 }
 
 /* That of the adapters that store one; NULL: none does. */
@@ -378,7 +400,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
         strcpy(model->adapter_digest, b->twin->adapter_digest);
         return LA_OK;
     }
-    LA_TRY(digest_base(model, options->quant, err));
+    LA_TRY(digest_base(model->base, &model->config, options->quant, model->base_digest, err));
     return la_adapter_digest(&model->adapter, model->adapter_digest, err);
 }
 

@@ -24,6 +24,30 @@ static la_status check_digest(const char *what, const char *path, const char *fo
                    path, what, found, expected);
 }
 
+/* Base and adapter do not fit each other, which *err tells. Where one of them is not the one that the
+ * posterior was fitted with, that is why. */
+static la_status check_strangers(const la_session_options *session, la_error *err) {
+    const la_posterior *posterior = session->posterior;
+    char base[LA_DIGEST_TEXT], adapter[LA_DIGEST_TEXT];
+    la_error reason = *err, found = {0};
+    if (reason.status != LA_BAD_INPUT && reason.status != LA_UNSUPPORTED &&
+        reason.status != LA_USAGE)
+        return reason.status;
+    la_model_digests(&(la_model_options){.base = session->base,
+                                         .adapter = session->adapter,
+                                         .adapter_name = session->run.adapter_name,
+                                         .quant = posterior->base_quant},
+                     base, adapter);
+    if (*base)
+        check_digest("base", session->base, base, posterior->base_digest, &found);
+    if (*adapter && found.status == LA_OK)
+        check_digest("adapter", session->adapter, adapter, posterior->adapter_digest, &found);
+    if (found.status == LA_OK)
+        return reason.status;
+    *err = (la_error){0};
+    return la_fail(err, LA_MISMATCH, "%s (%s)", found.message, reason.message);
+}
+
 /* Whether the base will be packed as it was when the posterior was fitted. */
 static la_status check_quant(const la_predict_options *options, const la_posterior *posterior,
                              const char *base, la_error *err) {
@@ -133,7 +157,8 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
     session.run.base_quant = la_base_quant_names[posterior->base_quant];
     if (!session.run.adapter_name)
         session.run.adapter_name = posterior->adapter_name;
-    LA_TRY(la_session_open(&session, &p->session, err));
+    if (la_session_open(&session, &p->session, err) != LA_OK)
+        return check_strangers(&session, err);
     const la_model *model = &p->session.workers[0].model;
     LA_TRY(check_digest("base", session.base, model->base_digest, posterior->base_digest, err));
     LA_TRY(check_digest("adapter", session.adapter, model->adapter_digest,

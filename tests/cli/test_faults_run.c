@@ -56,6 +56,13 @@ static void other_fixture(const fault *f, const char *folder) {
     copy_folder(fixture(from), in_case(folder, "adapter"));
 }
 
+/* Base or adapter (b) of the fixture a beside the first. */
+static void stranger(const fault *f, const char *folder) {
+    char from[256];
+    snprintf(from, sizeof from, "parity/%s/%s", f->a, f->b);
+    copy_folder(fixture(from), in_case(folder, "other"));
+}
+
 /* Another base beside the first, of the same shapes. */
 static void second_base(const fault *f, const char *folder) {
     copy_folder(in_case(folder, "base"), in_case(folder, "other"));
@@ -377,6 +384,27 @@ static const fault faults[] = {
      {"/other", "digest"},
      .command = PREDICT " --base @/other",
      .damage = second_base},
+    {"62 a base of another kind by option",
+     7,
+     {"/other", "base has digest", "belongs to no module"},
+     .command = PREDICT " --base @/other",
+     .damage = stranger,
+     .a = "roberta",
+     .b = "base"},
+    {"62 an adapter of another kind by option",
+     7,
+     {"/other", "adapter has digest", "belongs to no module"},
+     .command = PREDICT " --adapter @/other",
+     .damage = stranger,
+     .a = "roberta",
+     .b = "adapter"},
+    {"62 a base that is damaged",
+     3,
+     {"/base/model.safetensors"},
+     PREDICT,
+     cut_file,
+     .file = "base/model.safetensors",
+     .a = "-8"},
     {"62 another tokenizer", 7, {"tokenizer", "digest"}, PREDICT_HERE, other_tokenizer, POSTERIOR},
     {"62 the tokenizer is gone", 4, {"tokenizer"}, PREDICT_HERE, lost_tokenizer, POSTERIOR},
     {"62 the base is gone",
