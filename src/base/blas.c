@@ -1,7 +1,11 @@
 #include "base/blas.h"
 
 #include <cblas.h>
+#include <dlfcn.h>
 #include <lapacke.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
 
 /* ---- on the calling thread ---- */
 
@@ -201,4 +205,46 @@ void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, 
 #pragma omp parallel for schedule(dynamic) num_threads(team.threads)
     for (int64_t from = 0; from < rows; from += STRIP)
         la_dtrsm(rows - from < STRIP ? rows - from : STRIP, n, factor, x + from * n);
+}
+
+/* ---- memory of the library ---- */
+
+/* The library's buffers are at most as many as its threads in products; a program that has more, or
+ * a build without these calls, takes buffers as products come. */
+enum { MOST_BUFFERS = 64 };
+
+/* Takes n of the library's buffers and gives them back: it keeps their memory. */
+static void take_buffers(int n) {
+    void *take_address = dlsym(RTLD_DEFAULT, "blas_memory_alloc");
+    void *give_address = dlsym(RTLD_DEFAULT, "blas_memory_free");
+    void *(*take)(int);
+    void (*give)(void *);
+    void *taken[MOST_BUFFERS];
+    if (!take_address || !give_address)
+        return;
+    memcpy(&take, &take_address, sizeof take);
+    memcpy(&give, &give_address, sizeof give);
+    for (int i = 0; i < n; i++)
+        taken[i] = take(0);
+    for (int i = n; i-- > 0;)
+        if (taken[i])
+            give(taken[i]);
+}
+
+static bool has_room(int buffers) {
+    size_t bytes = (size_t)buffers * LA_BLAS_BUFFER;
+    void *tried = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return tried != MAP_FAILED && !munmap(tried, bytes);
+}
+
+int la_blas_reserve(int n) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static int reserved;
+    pthread_mutex_lock(&lock);
+    /* one at a time: a system that overcommits refuses only what is absurd in one piece */
+    while (reserved < n && reserved < MOST_BUFFERS && has_room(1))
+        take_buffers(++reserved);
+    int there = reserved < n && reserved < MOST_BUFFERS ? reserved : n;
+    pthread_mutex_unlock(&lock);
+    return there;
 }

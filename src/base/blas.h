@@ -51,4 +51,13 @@ void la_team_dsyrk(la_team team, int64_t n, int64_t k, const double *a, int64_t 
 /* As la_dtrsm. */
 void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, double *x);
 
+/* ---- memory of the library ---- */
+
+/* Address space that OpenBLAS takes for each thread that is in a product. */
+#define LA_BLAS_BUFFER ((size_t)128 << 20)
+
+/* Has the library take its buffers for n threads at once, so that no product asks for one: it waits
+ * forever where there is none. Returns for how many there are, at most n. */
+int la_blas_reserve(int n);
+
 #endif

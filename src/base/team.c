@@ -33,6 +33,13 @@ la_team la_team_of(int wanted) {
     return (la_team){.threads = threads < LA_TEAM_MOST ? threads : LA_TEAM_MOST};
 }
 
+void la_team_gather(la_team team) {
+#pragma omp parallel num_threads(team.threads)
+    {
+        /* nothing to do but to be there */
+    }
+}
+
 /* ---- slices ---- */
 
 /* A line of the cache more than its bytes, so that no two threads write to one. */

@@ -22,6 +22,9 @@ int la_threads_available(void);
 /* A team of wanted threads; 0: of la_threads_available(). */
 la_team la_team_of(int wanted);
 
+/* Has OpenMP create the threads of the calling thread's team now. */
+void la_team_gather(la_team team);
+
 /* Memory of which every thread of a team has a slice. */
 typedef struct la_slices {
     char *memory;

@@ -27,8 +27,14 @@ static la_status measure(const la_report_options *options, la_gate *gates, int n
         free(gates);
         return status;
     }
-    status = la_report_build(la_team_of(0), strcmp(path, "-") ? path : "standard input",
-                             &predictions, options->gates.baseline, gates, n_gates, report, err);
+    la_team team;
+    status = la_team_open(0, false, NULL, &team, err);
+    if (status == LA_OK)
+        status =
+            la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
+                            options->gates.baseline, gates, n_gates, report, err);
+    else
+        free(gates);
     la_predictions_free(&predictions);
     return status;
 }

@@ -1,6 +1,7 @@
 #include "pipeline/session.h"
 #include "backend/profile.h"
 #include "base/kernels.h"
+#include "base/team_open.h"
 #include "base/threads.h"
 #include "bayes/predictive.h"
 #include "input/folders.h"
@@ -153,7 +154,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         la_kernels_describe(kernels, sizeof kernels);
         la_warn(&run->log, "%s", kernels);
     }
-    session->team = la_team_of(run->threads);
+    LA_TRY(la_team_open(run->threads, true, &run->log, &session->team, err));
     LA_TRY(la_backend_open(run->device, precision, session->team, &run->log, backends,
                            &session->n_workers, err));
     for (int w = 0; w < session->n_workers; w++)
