@@ -121,6 +121,12 @@ $(UNKNOWN_PROCESSOR): tests/base/unknown_processor.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
 
+FAILING_MEMORY = $(BUILD)/tests/cli/failing_memory.so
+$(BUILD)/tests/cli/test_memory: | $(FAILING_MEMORY)
+$(FAILING_MEMORY): tests/cli/failing_memory.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) -shared -fPIC -o $@ $< -ldl
+
 # ---- the CUDA backend ----
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
 	@mkdir -p $(@D)

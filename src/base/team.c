@@ -35,8 +35,7 @@ la_team la_team_of(int wanted) {
 
 void la_team_gather(la_team team) {
 #pragma omp parallel num_threads(team.threads)
-    {
-        /* nothing to do but to be there */
+    { /* nothing to do but to be there */
     }
 }
 

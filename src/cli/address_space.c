@@ -1,12 +1,11 @@
 /* What must be known before the libraries start. OpenBLAS takes a buffer a thread of OpenMP while it
  * is loaded, and tries forever where it gets none, as under `ulimit -v`. So this runs before it: it
- * tries the memory, asks for one buffer alone where there isn't enough for all, and ends the program
- * where there isn't enough for that. */
+ * tries the memory, starts the program again with one such thread where there isn't enough for all,
+ * and ends it where there isn't enough for that. */
 #include "base/blas.h"
 
 #include <sched.h>
-#include <stdbool.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,21 +18,41 @@ static bool has_room(size_t buffers) {
     return tried != MAP_FAILED && !munmap(tried, bytes);
 }
 
-static void check_address_space(void) {
-    static const char message[] =
-        "laplora: error: not enough memory to start: OpenBLAS needs 152 MiB of address space; "
-        "raise the limit (ulimit -v), 1 GiB is enough for small models\n";
+/* The C library has no environment of its own yet, so that a new one is passed on. Commands take
+ * their threads from --threads and not from this variable. Returns where the restart fails. */
+static void restart_alone(char **argv, char **environment) {
+    enum { MOST = 4096 };
+    static char alone[] = "OMP_NUM_THREADS=1";
+    static char *changed[MOST];
+    int n = 0;
+    changed[n++] = alone;
+    for (int i = 0; environment[i]; i++) {
+        if (!strcmp(environment[i], alone) || n == MOST - 1)
+            return;
+        if (strncmp(environment[i], "OMP_NUM_THREADS=", 16))
+            changed[n++] = environment[i];
+    }
+    execve("/proc/self/exe", argv, changed);
+}
+
+static void check_address_space(int argc, char **argv, char **environment) {
+    static const char message[] = "laplora: error: out of memory: OpenBLAS needs 152 MiB of "
+                                  "address space to start; raise the "
+                                  "limit (ulimit -v): 1 GiB is enough for small models\n";
     cpu_set_t set;
     size_t threads = sched_getaffinity(0, sizeof set, &set) ? 64 : (size_t)CPU_COUNT(&set);
-    if (has_room(threads + 1))
+    (void)argc;
+    if (has_room(threads))
         return;
-    /* a count that nothing else here reads: a command takes its threads from --threads */
-    if (!setenv("OMP_NUM_THREADS", "1", 1) && has_room(1))
+    if (has_room(1)) {
+        restart_alone(argv, environment);
         return;
+    }
     ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
     (void)ignored;
     _exit(LA_RESOURCE);
 }
 
-__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(void) =
-    check_address_space;
+__attribute__((section(".preinit_array"),
+               used)) static void (*const before_libraries)(int, char **,
+                                                            char **) = check_address_space;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -112,7 +113,10 @@ int main(int argc, char **argv) {
     /* what must go to a closed standard output fails; what goes to a file does not */
     if (closed && !freopen("/dev/full", "w", stdout))
         return LA_RESOURCE;
+    json_set_alloc_funcs(la_watched_malloc, free);
     int code = dispatch(argc, argv);
+    if (!code)
+        code = la_cli_exit(&(la_error){0});
     /* a full disk or a closed pipe shows here at the latest */
     if (fclose(stdout) && !code) {
         la_error err = {0};

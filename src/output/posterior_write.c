@@ -1,3 +1,4 @@
+#include "base/memory.h"
 #include "base/output_file.h"
 #include "base/stop.h"
 #include "output/posterior_fields.h"
@@ -8,9 +9,10 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
+enum { HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
 
 /* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
  * once more and crashes. Every file is closed by who opened it. */
@@ -358,6 +360,11 @@ static la_status save(const la_posterior *posterior, const char *path, la_error 
 la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err) {
     H5E_auto2_t print = NULL; /* a host's way to be told of HDF5's errors, put back */
     void *data = NULL;
+    /* the library crashes where it finds no memory: what it takes at most is tried before */
+    void *room = la_alloc(HDF5_ROOM, 1, err);
+    if (!room)
+        return err->status;
+    free(room);
     pthread_mutex_lock(&hdf5_lock);
     hdf5_start();
     H5Eget_auto2(H5E_DEFAULT, &print, &data);

@@ -1,5 +1,6 @@
 #include "pipeline/report_job.h"
 #include "base/output_file.h"
+#include "base/team_open.h"
 #include "output/report.h"
 
 #include <stdlib.h>
@@ -30,9 +31,8 @@ static la_status measure(const la_report_options *options, la_gate *gates, int n
     la_team team;
     status = la_team_open(0, false, NULL, &team, err);
     if (status == LA_OK)
-        status =
-            la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
-                            options->gates.baseline, gates, n_gates, report, err);
+        status = la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
+                                 options->gates.baseline, gates, n_gates, report, err);
     else
         free(gates);
     la_predictions_free(&predictions);
