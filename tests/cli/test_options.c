@@ -1,7 +1,337 @@
-/* How options are read, whatever they are, and that the README lists those that there are. */
+/* Every option that a command's help lists changes something: an option without an entry here fails.
+ * And how options are read, whatever they are. */
 #include "support/faults.h"
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define OF_FIT "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/o "
+#define OF_PREDICT "predict --posterior @/posterior --data @/test.jsonl --out @/o "
+#define OF_COMPARE                                                                                 \
+    "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl --json "  \
+    "--samples 20 "
+#define OF_REPORT "report @/p.jsonl --out @/o "
+#define OF_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
+#define QUIET "--quiet "
+#define MAP "--methods map --quiet "
+
+typedef enum place { BERT, WORDS, CAUSAL, NUMBERS, PLACES } place; /* where a line is run */
+
+typedef struct effect {
+    const char *command, *option;
+    place at;
+    const char *without, *with; /* two lines that the option tells apart */
+    const char *piece; /* in what the second says, not in the first; NULL: any difference */
+    const char *input;
+} effect;
+
+static char folders[PLACES][512];
+
+/* The second line does something else than the first; or says the piece, which the first does not. */
+#define ALTERS(command, option, at, without, with)                                                 \
+    { command, option, at, without, with, NULL, NULL }
+#define SAYS(command, option, at, without, with, piece)                                            \
+    { command, option, at, without, with, piece, NULL }
+#define SAYS_OF(command, option, at, without, with, piece, input)                                  \
+    { command, option, at, without, with, piece, input }
+
+static const effect effects[] = {
+    ALTERS("fit", "base", BERT, OF_FIT QUIET,
+           "fit --base @/nothing --adapter @/adapter --data @/calib.jsonl --out @/o --quiet"),
+    ALTERS("fit", "adapter", BERT, OF_FIT QUIET,
+           "fit --base @/base --adapter @/nothing --data @/calib.jsonl --out @/o --quiet"),
+    ALTERS("fit", "data", BERT, OF_FIT QUIET,
+           "fit --base @/base --adapter @/adapter --data @/test.jsonl --out @/o --quiet"),
+    ALTERS("fit", "out", BERT, OF_FIT QUIET,
+           "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/elsewhere --quiet"),
+    ALTERS("fit", "val", BERT, OF_FIT QUIET, OF_FIT QUIET "--val @/val.jsonl"),
+    ALTERS("fit", "heldout", BERT, OF_FIT QUIET, OF_FIT QUIET "--heldout"),
+    ALTERS("fit", "select", BERT, OF_FIT QUIET "--val @/val.jsonl",
+           OF_FIT QUIET "--val @/val.jsonl --select none"),
+    ALTERS("fit", "prior", BERT, OF_FIT QUIET, OF_FIT QUIET "--prior 3"),
+    ALTERS("fit", "curvature", BERT, OF_FIT QUIET, OF_FIT QUIET "--curvature diag"),
+    ALTERS("fit", "kron", BERT, OF_FIT QUIET, OF_FIT QUIET "--kron reduce"),
+    ALTERS("fit", "rank", BERT, OF_FIT QUIET, OF_FIT QUIET "--rank 1"),
+    ALTERS("fit", "params", BERT, OF_FIT QUIET, OF_FIT QUIET "--params lora+head"),
+    ALTERS("fit", "noise", NUMBERS, OF_FIT QUIET, OF_FIT QUIET "--noise 2"),
+    ALTERS("fit", "adue", BERT, OF_FIT QUIET "--val @/val.jsonl",
+           OF_FIT QUIET "--val @/val.jsonl --adue"),
+    SAYS("fit", "json", BERT, OF_FIT QUIET, OF_FIT QUIET "--json", "laplora.fit/1"),
+    ALTERS("fit", "choices", CAUSAL, OF_FIT QUIET "--choices good,bad,film",
+           OF_FIT QUIET "--choices bad,good,film"),
+    ALTERS("fit", "choice-ids", CAUSAL, OF_FIT QUIET "--choice-ids 4,5,6",
+           OF_FIT QUIET "--choice-ids 5,4,6"),
+    ALTERS("fit", "template", CAUSAL, OF_FIT QUIET "--choice-ids 4,5,6",
+           OF_FIT QUIET "--choice-ids 4,5,6 --template @/t.txt"),
+    ALTERS("fit", "text-field", WORDS, OF_FIT QUIET, OF_FIT QUIET "--text-field other"),
+    ALTERS("fit", "pair-field", WORDS, OF_FIT QUIET, OF_FIT QUIET "--pair-field other"),
+    ALTERS("fit", "max-length", WORDS, OF_FIT QUIET, OF_FIT QUIET "--max-length 3"),
+    ALTERS("fit", "label-field", WORDS, OF_FIT QUIET, OF_FIT QUIET "--label-field second"),
+    ALTERS("fit", "labels", BERT, OF_FIT QUIET, OF_FIT QUIET "--labels a,b,c"),
+    ALTERS("fit", "adapter-name", BERT, OF_FIT QUIET, OF_FIT QUIET "--adapter-name default"),
+    ALTERS("fit", "base-quant", BERT, OF_FIT QUIET, OF_FIT QUIET "--base-quant int8"),
+    SAYS("fit", "device", BERT, OF_FIT QUIET, OF_FIT QUIET "--device cuda", "--device cuda"),
+    SAYS("fit", "precision", BERT, OF_FIT QUIET, OF_FIT QUIET "--precision bf16", "bf16"),
+    SAYS("fit", "threads", BERT, OF_FIT QUIET "--json --threads 1",
+         OF_FIT QUIET "--json --threads 2", "\"threads\":2"),
+    SAYS("fit", "batch-tokens", BERT, OF_FIT "--verbose", OF_FIT "--verbose --batch-tokens 77",
+         "batches of 77 tokens"),
+    SAYS("fit", "verbose", BERT, OF_FIT, OF_FIT "--verbose", "note: plan for"),
+    SAYS("fit", "quiet", BERT, OF_FIT QUIET, OF_FIT, "log likelihood"),
+    ALTERS("predict", "posterior", BERT, OF_PREDICT QUIET,
+           "predict --posterior @/guarded --data @/test.jsonl --out @/o --quiet"),
+    ALTERS("predict", "data", BERT, OF_PREDICT QUIET,
+           "predict --posterior @/posterior --data @/calib.jsonl --out @/o --quiet"),
+    SAYS_OF("predict", "stdin", BERT, "predict --posterior @/posterior --quiet",
+            "predict --posterior @/posterior --quiet --stdin", "\"index\":0",
+            "{\"input_ids\":[5,6]}\n"),
+    ALTERS("predict", "out", BERT, OF_PREDICT QUIET,
+           "predict --posterior @/posterior --data @/test.jsonl --quiet"),
+    ALTERS("predict", "base", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--base @/nothing"),
+    ALTERS("predict", "adapter", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--adapter @/nothing"),
+    ALTERS("predict", "predictive", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--predictive map"),
+    ALTERS("predict", "samples", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--samples 10"),
+    ALTERS("predict", "seed", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--seed 7"),
+    ALTERS("predict", "id-field", WORDS, OF_PREDICT QUIET, OF_PREDICT QUIET "--id-field second"),
+    ALTERS("predict", "emit", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--emit cov"),
+    SAYS("predict", "flat", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--flat", "--flat"),
+    ALTERS("predict", "skip-bad", BERT,
+           "predict --posterior @/posterior --data @/bad.jsonl --out @/o --quiet",
+           "predict --posterior @/posterior --data @/bad.jsonl --out @/o --quiet --skip-bad"),
+    SAYS("predict", "json", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--json", "laplora.predict/1"),
+    ALTERS("predict", "text-field", WORDS, OF_PREDICT QUIET, OF_PREDICT QUIET "--text-field other"),
+    ALTERS("predict", "pair-field", WORDS, OF_PREDICT QUIET, OF_PREDICT QUIET "--pair-field other"),
+    ALTERS("predict", "max-length", WORDS, OF_PREDICT QUIET, OF_PREDICT QUIET "--max-length 3"),
+    ALTERS("predict", "label-field", WORDS, OF_PREDICT QUIET,
+           OF_PREDICT QUIET "--label-field second"),
+    ALTERS("predict", "labels", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--labels a,b,c"),
+    ALTERS("predict", "adapter-name", BERT, OF_PREDICT QUIET,
+           OF_PREDICT QUIET "--adapter-name none"),
+    ALTERS("predict", "base-quant", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--base-quant int8"),
+    SAYS("predict", "device", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--device cuda", "--device"),
+    SAYS("predict", "precision", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--precision bf16",
+         "bf16"),
+    SAYS("predict", "batch-tokens", BERT, OF_PREDICT "--verbose",
+         OF_PREDICT "--verbose --batch-tokens 77", "batches of 77 tokens"),
+    SAYS("predict", "verbose", BERT, OF_PREDICT, OF_PREDICT "--verbose", "note: plan for"),
+    SAYS("predict", "quiet", BERT, OF_PREDICT QUIET, OF_PREDICT, "of loading"),
+    ALTERS("report", "format", BERT, OF_REPORT, OF_REPORT "--format html"),
+    ALTERS("report", "json", BERT, OF_REPORT, OF_REPORT "--json"),
+    ALTERS("report", "out", BERT, OF_REPORT, "report @/p.jsonl"),
+    SAYS("report", "max", BERT, OF_REPORT, OF_REPORT "--max nll=0", "gate failed"),
+    SAYS("report", "min", BERT, OF_REPORT, OF_REPORT "--min accuracy=2", "gate failed"),
+    ALTERS("report", "baseline", BERT, OF_REPORT "--max-regression nll=1",
+           OF_REPORT "--max-regression nll=1 --baseline @/report.json"),
+    SAYS("report", "max-regression", BERT, OF_REPORT "--baseline @/report.json",
+         OF_REPORT "--baseline @/report.json --max-regression nll=-9", "gate failed"),
+    SAYS("report", "min-samples", BERT, OF_REPORT, OF_REPORT "--min-samples 1000", "gate failed"),
+    SAYS("report", "quiet", BERT, OF_REPORT "--max nll=0 --quiet", OF_REPORT "--max nll=0",
+         "gate failed"),
+    SAYS("info", "json", BERT, "info @/adapter", "info @/adapter --json", "{\"path\""),
+    SAYS("info", "quiet", BERT, "info @/still --quiet", "info @/still", "lora_alpha is 0"),
+    ALTERS("tokenize", "base", WORDS, OF_TOKENIZE,
+           "tokenize --base @/nothing --data @/fields.jsonl --out @/o"),
+    ALTERS("tokenize", "data", WORDS, OF_TOKENIZE,
+           "tokenize --base @/base --data @/nothing --out @/o"),
+    ALTERS("tokenize", "out", WORDS, OF_TOKENIZE, "tokenize --base @/base --data @/fields.jsonl"),
+    ALTERS("tokenize", "text-field", WORDS, OF_TOKENIZE, OF_TOKENIZE "--text-field other"),
+    ALTERS("tokenize", "pair-field", WORDS, OF_TOKENIZE, OF_TOKENIZE "--pair-field other"),
+    ALTERS("tokenize", "max-length", WORDS, OF_TOKENIZE, OF_TOKENIZE "--max-length 3"),
+    ALTERS("compare", "base", BERT, OF_COMPARE MAP,
+           "compare --base @/nothing --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl "
+           "--json " MAP),
+    ALTERS("compare", "adapter", BERT, OF_COMPARE "--quiet --methods ensemble",
+           OF_COMPARE "--quiet --methods ensemble --adapter @/still"),
+    ALTERS("compare", "calib", BERT, OF_COMPARE MAP,
+           "compare --base @/base --adapter @/adapter --calib @/nothing --test @/test.jsonl "
+           "--json " MAP),
+    ALTERS("compare", "test", BERT, OF_COMPARE MAP,
+           "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/calib.jsonl "
+           "--json " MAP),
+    SAYS("compare", "val", BERT, OF_COMPARE "--quiet --methods kron",
+         OF_COMPARE "--quiet --methods kron --val @/val.jsonl", "held-out"),
+    ALTERS("compare", "ood", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--ood @/val.jsonl"),
+    ALTERS("compare", "methods", BERT, OF_COMPARE MAP, OF_COMPARE "--quiet --methods entropy"),
+    SAYS("compare", "curvature", BERT, OF_COMPARE "--quiet --methods guard --val @/val.jsonl",
+         OF_COMPARE "--quiet --methods guard --val @/val.jsonl --curvature diag", "diag"),
+    ALTERS("compare", "kron", BERT, OF_COMPARE "--quiet --methods kron",
+           OF_COMPARE "--quiet --methods kron --kron reduce"),
+    ALTERS("compare", "samples", BERT,
+           "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl "
+           "--json "
+           "--quiet --methods kron",
+           OF_COMPARE "--quiet --methods kron"),
+    ALTERS("compare", "seed", BERT, OF_COMPARE "--quiet --methods kron",
+           OF_COMPARE "--quiet --methods kron --seed 5"),
+    SAYS("compare", "format", BERT,
+         "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl " MAP,
+         "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl "
+         "--format markdown " MAP,
+         "|---"),
+    SAYS("compare", "json", BERT,
+         "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl " MAP,
+         OF_COMPARE MAP, "{\"schema\""),
+    SAYS("compare", "out", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--out @/o", "in the file:"),
+    ALTERS("compare", "choices", CAUSAL, OF_COMPARE MAP "--choices good,bad,film",
+           OF_COMPARE MAP "--choices bad,good,film"),
+    ALTERS("compare", "choice-ids", CAUSAL, OF_COMPARE MAP "--choice-ids 4,5,6",
+           OF_COMPARE MAP "--choice-ids 5,4,6"),
+    ALTERS("compare", "template", CAUSAL, OF_COMPARE MAP "--choice-ids 4,5,6",
+           OF_COMPARE MAP "--choice-ids 4,5,6 --template @/t.txt"),
+    ALTERS("compare", "text-field", WORDS, OF_COMPARE MAP, OF_COMPARE MAP "--text-field other"),
+    ALTERS("compare", "pair-field", WORDS, OF_COMPARE MAP, OF_COMPARE MAP "--pair-field other"),
+    ALTERS("compare", "max-length", WORDS, OF_COMPARE MAP, OF_COMPARE MAP "--max-length 3"),
+    ALTERS("compare", "label-field", WORDS, OF_COMPARE MAP, OF_COMPARE MAP "--label-field second"),
+    SAYS("compare", "labels", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--labels a,b", "--labels"),
+    ALTERS("compare", "adapter-name", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--adapter-name none"),
+    ALTERS("compare", "base-quant", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--base-quant int8"),
+    SAYS("compare", "device", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--device cuda", "--device"),
+    SAYS("compare", "precision", BERT, OF_COMPARE MAP, OF_COMPARE MAP "--precision bf16", "bf16"),
+    SAYS("compare", "batch-tokens", BERT, OF_COMPARE "--methods map --verbose",
+         OF_COMPARE "--methods map --verbose --batch-tokens 77", "batches of 77 tokens"),
+    SAYS("compare", "verbose", BERT, OF_COMPARE "--methods map",
+         OF_COMPARE "--methods map --verbose", "note: plan for"),
+    SAYS("compare", "quiet", BERT, OF_COMPARE "--methods map --verbose --quiet",
+         OF_COMPARE "--methods map --verbose", "note: plan for"),
+};
+enum { EFFECTS = sizeof effects / sizeof *effects };
+
+/* Options without an effect that a test could see: speed alone, or notes that these files do not give. */
+static const char *const unseen[][2] = {
+    {"predict", "threads"}, {"compare", "threads"}, {"tokenize", "quiet"}};
+
+static void prepare(void) {
+    static const char *const fixtures[PLACES] = {"bert", "bert", "llama", "bert-regression"};
+    static const char fields[] =
+        "{\"text\":\"a very good film\",\"other\":\"bad films\",\"label\":0,\"second\":2}\n"
+        "{\"text\":\"a very bad film\",\"other\":\"good\",\"label\":1,\"second\":1}\n"
+        "{\"text\":\"films\",\"other\":\"film a\",\"label\":2,\"second\":0}\n"
+        "{\"text\":\"good good bad\",\"other\":\"very\",\"label\":0,\"second\":1}\n";
+    setenv("LAPLORA_CUDA", "none", 1);
+    for (int i = 0; i < PLACES; i++) {
+        snprintf(folders[i], sizeof folders[i], "%s", open_case(fixtures[i]));
+        const char *folder = folders[i];
+        if (i == WORDS || i == CAUSAL)
+            use_tokenizer(NULL, folder);
+        for (int k = 0; k < 3 && i == WORDS; k++) {
+            static const char *const names[] = {"calib.jsonl", "test.jsonl", "fields.jsonl"};
+            write_file(in_case(folder, names[k]), fields, strlen(fields));
+        }
+        write_file(in_case(folder, "t.txt"), "very {text} film", 16);
+    }
+    const char *bert = folders[BERT];
+    size_t length;
+    char *rows = read_file(in_case(bert, "test.jsonl"), &length);
+    write_file(in_case(bert, "val.jsonl"), rows, length);
+    free(rows);
+    static const char bad[] = "{\"input_ids\":[5,6]}\n{\"input_ids\":[-5,6]}\n";
+    write_file(in_case(bert, "bad.jsonl"), bad, strlen(bad));
+    copy_folder(in_case(bert, "adapter"), in_case(bert, "still"));
+    set_key(&(fault){.file = "still/adapter_config.json", .a = "lora_alpha", .b = "0"}, bert);
+    static const char *const lines[] = {
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/posterior --quiet",
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/guarded --quiet "
+        "--val @/val.jsonl",
+        "predict --posterior @/posterior --data @/test.jsonl --out @/p.jsonl --quiet",
+        "report @/p.jsonl --json --out @/report.json"};
+    for (int i = 0; i < 5; i++) {
+        command done = run_line(i < 4 ? bert : folders[WORDS], lines[i % 4], NULL);
+        if (done.code)
+            fail_msg("%s: %s", lines[i % 4], done.err);
+        command_free(&done);
+    }
+}
+
+/* Times out of what was said: what stands behind the word up to the next comma or end. */
+static void drop_seconds(char *text) {
+    for (char *at = text; (at = strstr(at, "seconds"));) {
+        at += strlen("seconds");
+        size_t length = strcspn(at, strncmp(at, "\":{", 3) ? ",}\n" : "}\n");
+        memmove(at, at + length, strlen(at + length) + 1);
+    }
+}
+
+/* Exit code, both streams and the file @/o, which was not there before. The caller frees. */
+static char *observe(const effect *e, const char *line, size_t *length) {
+    const char *folder = folders[e->at];
+    remove(in_case(folder, "o"));
+    remove(in_case(folder, "elsewhere"));
+    command done = run_line(folder, line, e->input);
+    FILE *file = fopen(in_case(folder, "o"), "rb");
+    char *all = NULL;
+    FILE *to = open_memstream(&all, length);
+    drop_seconds(done.out);
+    fprintf(to, "exit code %d\n%s\n%s\n", done.code, done.out, done.err);
+    if (file)
+        fprintf(to, "in the file:\n");
+    for (int c; file && (c = getc(file)) != EOF;)
+        putc(c, to);
+    if (file)
+        fclose(file);
+    fclose(to);
+    command_free(&done);
+    return all;
+}
+
+static int n_failed;
+
+static void check_effect(const effect *e) {
+    size_t n[3];
+    char *seen[3];
+    for (int i = 0; i < 3; i++) /* the first line twice: what differs by itself shows nothing */
+        seen[i] = observe(e, i < 2 ? e->without : e->with, &n[i]);
+    bool same = n[0] == n[2] && !memcmp(seen[0], seen[2], n[0]);
+    bool steady = n[0] == n[1] && !memcmp(seen[0], seen[1], n[0]);
+    if (e->piece ? strstr(seen[0], e->piece) || !strstr(seen[2], e->piece) : same)
+        n_failed += printf("ERROR: %s --%s changes nothing:\n%.900s\n%.900s\n", e->command,
+                           e->option, seen[0], seen[2]) > 0;
+    if (!e->piece && !steady)
+        n_failed += printf("ERROR: %s: two runs differ:\n%.900s\n%.900s\n", e->without, seen[0],
+                           seen[1]) > 0;
+    for (int i = 0; i < 3; i++)
+        free(seen[i]);
+}
+
+static void check_option(const char *of, const char *option) {
+    int found = 0;
+    for (int i = 0; i < EFFECTS; i++) {
+        if (strcmp(effects[i].command, of) || strcmp(effects[i].option, option))
+            continue;
+        check_effect(&effects[i]);
+        found++;
+    }
+    for (size_t i = 0; i < sizeof unseen / sizeof *unseen; i++)
+        found += !strcmp(unseen[i][0], of) && !strcmp(unseen[i][1], option);
+    if (!found && strcmp(option, "help"))
+        n_failed +=
+            printf("ERROR: %s --%s has no entry here that shows what it changes\n", of, option) > 0;
+}
+
+static void listed_options(void **state) {
+    static const char *const commands[] = {"fit",  "predict",  "report",
+                                           "info", "tokenize", "compare"};
+    int n = 0;
+    (void)state;
+    prepare();
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        command done = run_command((const char *const[]){NULL, commands[i], "--help", NULL}, NULL);
+        assert_int_equal(done.code, 0);
+        assert_string_equal(done.err, "");
+        for (char *at = done.out; (at = strstr(at, "\n  --"));) {
+            char option[64];
+            at += strlen("\n  --");
+            snprintf(option, sizeof option, "%.*s", (int)strcspn(at, " \n"), at);
+            check_option(commands[i], option);
+            n++;
+        }
+        command_free(&done);
+    }
+    printf("    %d options, %d pairs of lines\n", n, EFFECTS);
+    assert_int_equal(n_failed, 0);
+    assert_in_range(n, EFFECTS, EFFECTS + 16);
+}
 
 static void readme_is_fresh(void **state) {
     const char *program = getenv("LAPLORA");
@@ -48,7 +378,7 @@ static const fault faults[] = {
     {"a prior too large", 2, {"--prior"}, .command = FIT " --prior 1e999"},
     {"a command nearly", 2, {"\"ft\"", "did you mean fit?"}, .command = "ft --base @/base"},
     {"an option before the command", 2, {"--quiet"}, .command = "--quiet fit"},
-    {"operands behind --", 3, {"info --json"}, .command = "info -- --json"},
+    {"operands behind --", 3, {"--json: cannot be read"}, .command = "info -- --json"},
     {"kron of a diagonal", 2, {"--kron", "diag"}, .command = FIT " --curvature diag --kron reduce"},
     {"rank of a diagonal", 2, {"--rank", "diag"}, .command = FIT " --curvature diag --rank 3"},
     {"params of the last layer",
@@ -63,8 +393,9 @@ static const fault faults[] = {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(listed_options),
         cmocka_unit_test(readme_is_fresh),
     };
     int failed = run_faults("options", faults, sizeof faults / sizeof *faults);
-    return failed + cmocka_run_group_tests_name("options of the README", tests, NULL, NULL);
+    return failed + cmocka_run_group_tests_name("options that change something", tests, NULL, NULL);
 }
