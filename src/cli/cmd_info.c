@@ -159,7 +159,10 @@ static la_status describe_found(const char *path, const la_log *log, json_t *out
     la_pool pool = {0};
     const char *folder = path;
     struct stat info;
-    la_status status = la_folder_find(LA_FOLDER_BASE, "info", path, &pool, log, &folder, err);
+    const char *slash = strrchr(path, '/');
+    la_folder_kind kind =
+        strncmp(slash ? slash + 1 : path, "adapter_", 8) ? LA_FOLDER_BASE : LA_FOLDER_ADAPTER;
+    la_status status = la_folder_find(kind, "info", path, &pool, log, &folder, err);
     if (status == LA_OK && (stat(folder, &info) || !has_file(folder, "config.json")))
         status = la_fail(
             err, LA_BAD_INPUT,
@@ -170,10 +173,18 @@ static la_status describe_found(const char *path, const la_log *log, json_t *out
     return status;
 }
 
+/* Files of a checkpoint, which is described as a whole. */
+static bool is_of_checkpoint(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    return !strcmp(name, "config.json") || !strcmp(name, "adapter_config.json") ||
+           (dot && !strcmp(dot, ".safetensors"));
+}
+
 static la_status describe(const char *path, const la_log *log, json_t *out, la_error *err) {
     struct stat info;
     set_text(out, "path", path);
-    if (stat(path, &info))
+    if (stat(path, &info) || (S_ISREG(info.st_mode) && is_of_checkpoint(path)))
         return describe_found(path, log, out, err);
     const char *dot = strrchr(path, '.');
     bool named = dot && (!strcmp(dot, ".h5") || !strcmp(dot, ".hdf5"));
