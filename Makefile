@@ -55,7 +55,9 @@ DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/
 # The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
 CUDA_SRC = $(wildcard cuda/*.cu)
 CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/base/team.h src/input/safetensors.h) include/laplora.h
-CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/error.o
+# sources of the library that the backend has copies of
+CUDA_BASE = error visible memory
+CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(CUDA_BASE:%=$(BUILD)/obj/cuda/base/%.o)
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
 # asked where a recipe needs it, once
 CUDA_KNOWN = $(eval CUDA_KNOWN := $$(patsubst compute_%,%,$$(filter $$(addprefix compute_,$$(CUDA_CAPABILITIES)),$$(shell $$(NVCC) --list-gpu-arch))))$(CUDA_KNOWN)
@@ -66,7 +68,7 @@ NVCCFLAGS = -std=c++17 -O3 -lineinfo -Iinclude -Isrc -Icuda --threads 2 -Werror 
             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
 EMU      = $(BUILD)/emulated
 EMU_OBJ  = $(CUDA_SRC:cuda/%.cu=$(EMU)/%.o) $(patsubst tests/emulation/%.cpp,$(EMU)/emulation/%.o,$(wildcard tests/emulation/*.cpp)) \
-           $(EMU)/error.o
+           $(CUDA_BASE:%=$(EMU)/base/%.o)
 EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_GNU_SOURCE -Itests/emulation -Iinclude \
            -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
 HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
@@ -133,7 +135,7 @@ $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
 	$(if $(Q),@echo "  NVCC $<")
 	$(Q)$(NVCC) $(NVCCFLAGS) $(GENCODE) -c -o $@ $<
 
-$(BUILD)/obj/cuda/error.o: src/base/error.c
+$(BUILD)/obj/cuda/base/%.o: src/base/%.c $(wildcard src/base/*.h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -march=%,$(CFLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
 
@@ -152,7 +154,7 @@ $(EMU)/emulation/%.o: tests/emulation/%.cpp $(wildcard tests/emulation/*.h)
 	$(if $(Q),@echo "  CXX  $<")
 	$(Q)$(CXX) $(EMUFLAGS) -c -o $@ $<
 
-$(EMU)/error.o: src/base/error.c
+$(EMU)/base/%.o: src/base/%.c $(wildcard src/base/*.h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
 
@@ -165,7 +167,7 @@ $(EMULATION_TEST): tests/cuda/test_emulation.cpp $(filter $(EMU)/emulation/%,$(E
 
 $(EMU)/liblaplora_cuda.so: $(EMU_OBJ)
 	$(if $(Q),@echo "  LINK $@")
-	$(Q)$(CXX) -shared $(LDFLAGS) -o $@ $^ -llapacke -lopenblas -lpthread -ldl
+	$(Q)$(CXX) -shared $(LDFLAGS) $(if $(SAN),,-Wl,--no-undefined) -o $@ $^ -llapacke -lopenblas -lpthread -ldl
 
 # ---- packages: $(call install,LIST,RULE). RULE: no: only tells; ask: asks; yes: was asked to ----
 YES ?=
@@ -243,7 +245,7 @@ tsan: packages-test
 # ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
-FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/text/utf8.c src/bayes/posterior.c \
+FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/text/utf8.c src/bayes/posterior.c \
             $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined

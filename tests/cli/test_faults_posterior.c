@@ -273,7 +273,7 @@ static void texts(void **state) {
         const char *file, *piece;
         int code;
     } files[] = {{"long.txt", "70000 bytes of text", LA_UNSUPPORTED},
-                 {"bytes.txt", "is not UTF-8", LA_BAD_INPUT}};
+                 {"bytes.txt", "not valid UTF-8", LA_BAD_INPUT}};
     for (int i = 0; i < 2; i++) {
         char line[256];
         snprintf(line, sizeof line, FIT_CHOICES " --template @/%s", files[i].file);
