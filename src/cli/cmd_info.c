@@ -1,13 +1,13 @@
 #include "base/visible.h"
 #include "cli/cli.h"
 #include "cli/figures.h"
+#include "cli/file_facts.h"
 #include "input/folders.h"
 #include "input/json.h"
 #include "model/adapter.h"
 #include "model/config.h"
 #include "output/escape.h"
 #include "output/posterior_file.h"
-#include "output/prediction_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +18,6 @@ static bool has_file(const char *dir, const char *name) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     return !access(path, F_OK);
-}
-
-/* JSON has no place for a name that is no UTF-8: its bytes are shown. */
-static void set_text(json_t *object, const char *key, const char *text) {
-    json_t *value = json_string(text);
-    la_error ignored = {0};
-    char *shown = value ? NULL : la_visible_copy(text, &ignored);
-    json_object_set_new(object, key, value ? value : json_string(shown));
-    free(shown);
 }
 
 /* Element types in use, most bytes first is not needed: "F32" or "BF16, F32". */
@@ -125,32 +116,17 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
         la_adue_summary adue = la_adue_summarise(&p.adue);
         json_object_set_new(out, "adue", la_adue_json(&adue));
     }
-    set_text(out, "base", p.base_path);
+    la_facts_text(out, "base", p.base_path);
     json_object_set_new(out, "base_quant", json_string(la_base_quant_names[p.base_quant]));
     json_object_set_new(out, "base_digest", json_string(p.base_digest));
-    set_text(out, "adapter", p.adapter_path);
+    la_facts_text(out, "adapter", p.adapter_path);
     if (p.adapter_name)
-        set_text(out, "adapter_name", p.adapter_name);
+        la_facts_text(out, "adapter_name", p.adapter_name);
     json_object_set_new(out, "adapter_digest", json_string(p.adapter_digest));
     json_object_set_new(out, "tokenizer_digest", json_string(p.tokenizer_digest));
     json_object_set_new(out, "data_digest", json_string(p.data_digest));
     json_object_set_new(out, "max_length", json_integer(p.max_length));
     la_posterior_free(&p);
-    return LA_OK;
-}
-
-static la_status describe_predictions(const char *path, json_t *out, la_error *err) {
-    la_predictions p;
-    LA_TRY(la_predictions_read(path, &p, err));
-    json_object_set_new(out, "kind", json_string("predictions"));
-    if (p.regression)
-        json_object_set_new(out, "task", json_string("regression"));
-    set_text(out, "confidence_kind", p.confidence_kind);
-    json_object_set_new(out, "n_labelled", json_integer(p.n));
-    json_object_set_new(out, "n_unlabelled", json_integer(p.n_unlabelled));
-    json_object_set_new(out, "n_errors", json_integer(p.n_errors));
-    json_object_set_new(out, "n_classes", json_integer(p.n_classes));
-    la_predictions_free(&p);
     return LA_OK;
 }
 
@@ -183,14 +159,14 @@ static bool is_of_checkpoint(const char *path) {
 
 static la_status describe(const char *path, const la_log *log, json_t *out, la_error *err) {
     struct stat info;
-    set_text(out, "path", path);
+    la_facts_text(out, "path", path);
     if (stat(path, &info) || (S_ISREG(info.st_mode) && is_of_checkpoint(path)))
         return describe_found(path, log, out, err);
     const char *dot = strrchr(path, '.');
     bool named = dot && (!strcmp(dot, ".h5") || !strcmp(dot, ".hdf5"));
     if (!S_ISDIR(info.st_mode))
         return named || la_posterior_looks_like(path) ? describe_posterior(path, out, err)
-                                                      : describe_predictions(path, out, err);
+                                                      : la_file_facts(path, out, err);
     if (has_file(path, "adapter_config.json"))
         return describe_adapter(path, log, out, err);
     if (has_file(path, "config.json"))
@@ -262,7 +238,8 @@ static int run(const void *args) {
 
 const la_command la_command_info = {
     .name = "info",
-    .summary = "what a base, an adapter, a posterior or a prediction file is",
+    .summary =
+        "what a base, an adapter, a posterior, or a file of predictions, data or a prompt is",
     .usage = "PATH [--json]",
     .groups = {LA_GROUP(options, 0), LA_GROUP(la_common_rows, offsetof(info_given, common))},
     .size = sizeof(info_given),

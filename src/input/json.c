@@ -1,5 +1,6 @@
 #include "input/json.h"
 #include "base/memory.h"
+#include "input/text_file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,14 +53,15 @@ la_status la_json_load(const char *path, size_t max_bytes, json_t **root, la_err
     size_t length;
     *root = NULL;
     LA_TRY(la_file_read(path, max_bytes, &data, &length, err));
-    const char *text = data;
-    if (length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
-        text += 3;
-        length -= 3;
+    size_t mark;
+    la_status status = la_text_check_kind(path, "JSON", data, length, &mark, err);
+    if (status != LA_OK) {
+        free(data);
+        return status;
     }
+    const char *text = data + mark;
     json_error_t where;
-    *root = json_loadb(text, length, 0, &where);
-    la_status status = LA_OK;
+    *root = json_loadb(text, length - mark, 0, &where);
     if (!*root && json_error_code(&where) == json_error_out_of_memory)
         status = la_fail(err, LA_RESOURCE, "%s: out of memory to read it", path);
     else if (!*root && !strncmp(text, "version https://git-lfs", 23))

@@ -13,6 +13,10 @@ la_status la_text_check_kind(const char *path, const char *expected, const char 
     *mark = 0;
     if (kind)
         return la_file_kind_refuse(kind, path, expected, err);
+    if (length >= 2 && !memcmp(bytes, "\x1f\x8b", 2))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: is compressed by gzip, expected %s; unpack it: gunzip --keep '%s'",
+                       path, expected, path);
     la_encoding_kind encoding = la_encoding_of(bytes, length, mark);
     if (encoding == LA_ENCODING_UTF8)
         return LA_OK;

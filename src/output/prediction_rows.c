@@ -3,6 +3,8 @@
 #include "base/stop.h"
 #include "base/visible.h"
 #include "input/json.h"
+#include "input/json_text.h"
+#include "input/text_source.h"
 #include "output/escape.h"
 #include "output/gaussian_rows.h"
 
@@ -10,9 +12,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-enum { ROW_BYTES_MAX = 256 << 20 };
 
 static const double SUM_TOLERANCE = 1e-6;
 
@@ -270,37 +269,16 @@ la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_err
 /* ---- reading ---- */
 
 typedef struct row_reader {
-    FILE *stream;
+    la_text_source *source;
     const char *name;
     int64_t line;
     char *bytes; /* of the line */
     size_t length, capacity;
-    la_digest *digest;
     la_predictions *out;
     size_t probs_capacity, map_capacity, labels_capacity;
     int64_t n_rows, n_kinds; /* rows that are predictions; those that say their kind */
     int64_t n_lists;         /* lines that are lists of them */
 } row_reader;
-
-/* Reads the next line and counts it into the digest. *more: whether there was one. */
-static la_status read_line(row_reader *reader, bool *more, la_error *err) {
-    int c = 0;
-    reader->length = 0;
-    while (c != '\n' && (c = getc_unlocked(reader->stream)) != EOF) {
-        if (reader->length + 1 >= reader->capacity)
-            LA_TRY(la_grow(&reader->bytes, &reader->capacity, reader->length + 2, 1, err));
-        reader->bytes[reader->length++] = (char)c;
-        if (reader->length > ROW_BYTES_MAX)
-            return la_fail(err, LA_BAD_INPUT, "%s:%lld: a row of more than %d bytes", reader->name,
-                           (long long)reader->line + 1, (int)ROW_BYTES_MAX);
-    }
-    if (ferror(reader->stream))
-        return la_fail(err, LA_RESOURCE, "%s: cannot read: %s", reader->name, la_errno_text(errno));
-    *more = reader->length > 0;
-    reader->line += *more;
-    la_digest_add(reader->digest, reader->bytes, reader->length);
-    return LA_OK;
-}
 
 /* "FILE:LINE: field" as every message about a row begins. */
 static la_status bad_field(const row_reader *reader, const char *key, const char *what,
@@ -478,21 +456,17 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
 static la_status parse_line(row_reader *reader, la_error *err) {
     const char *text = reader->bytes;
     size_t length = reader->length;
-    if (reader->line == 1 && length >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
-        text += 3;
-        length -= 3;
-    }
     size_t blank = 0;
     while (blank < length && strchr(" \t\r\n", text[blank]) && text[blank])
         blank++;
     if (blank == length)
         return LA_OK;
     json_error_t where;
-    json_t *row = json_loadb(text, length, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
-    la_status status;
-    /* no text: jansson ran out of memory and does not say so */
-    if (!row && (!*where.text || json_error_code(&where) == json_error_out_of_memory))
-        status = la_fail(err, LA_RESOURCE, "out of memory for a row");
+    /* an id may be a number of any size */
+    json_t *row = la_json_parse(text, length, JSON_REJECT_DUPLICATES, &where, err);
+    la_status status = LA_OK;
+    if (err->status != LA_OK)
+        status = err->status;
     else if (!row)
         status = la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
                          (long long)reader->line, where.text, where.column);
@@ -508,7 +482,10 @@ static la_status parse_line(row_reader *reader, la_error *err) {
 static la_status read_rows(row_reader *reader, la_error *err) {
     bool more = true;
     while (more) {
-        LA_TRY(read_line(reader, &more, err));
+        reader->length = 0;
+        LA_TRY(la_text_source_line(reader->source, &reader->bytes, &reader->length,
+                                   &reader->capacity, &more, err));
+        reader->line = la_text_source_at(reader->source);
         if (more)
             LA_TRY(parse_line(reader, err));
         if (reader->line % 1024 == 0)
@@ -526,27 +503,20 @@ static la_status read_rows(row_reader *reader, la_error *err) {
 }
 
 la_status la_predictions_read(const char *path, la_predictions *predictions, la_error *err) {
-    bool standard = !strcmp(path, "-");
-    row_reader reader = {.name = standard ? "standard input" : path, .out = predictions};
-    la_status status = LA_OK;
-    struct stat info;
+    row_reader reader = {.out = predictions};
     *predictions = (la_predictions){0};
-    reader.digest = la_digest_new(err);
-    if (!reader.digest)
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
         return err->status;
-    reader.stream = standard ? stdin : fopen(path, "rb");
-    if (!reader.stream || fstat(fileno(reader.stream), &info))
-        status = la_fail(err, errno == ENOMEM || errno == EMFILE ? LA_RESOURCE : LA_BAD_INPUT,
-                         "%s: cannot read: %s", reader.name, la_errno_text(errno));
-    else if (S_ISDIR(info.st_mode))
-        status = la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected a prediction file",
-                         reader.name);
-    else
+    la_status status =
+        la_text_source_open(path, "a prediction file", false, digest, &reader.source, err);
+    if (status == LA_OK) {
+        reader.name = la_text_source_name(reader.source);
         status = read_rows(&reader, err);
-    if (reader.stream && !standard)
-        fclose(reader.stream);
+    }
+    la_text_source_close(reader.source);
     free(reader.bytes);
-    la_digest_finish(reader.digest, predictions->digest);
+    la_digest_finish(digest, predictions->digest);
     if (status != LA_OK)
         la_predictions_free(predictions);
     return status;

@@ -71,11 +71,12 @@ static void paths(void **state) {
            "@/test.jsonl --samples 10 --out @/rows.jsonl",
            0, NULL);
     expect(folder, "predict --posterior @/posterior --data @/test.jsonl --samples 10", 0, NULL);
-    static const char *const shows[] = {"base", "adapter", "posterior", "rows.jsonl",
-                                        "calib.jsonl"};
+    static const char *const shows[] = {"base",       "adapter",     "posterior",
+                                        "rows.jsonl", "calib.jsonl", "binary"};
+    write_file(in_case(folder, "binary"), "a\0b", 3);
     for (size_t i = 0; i < sizeof shows / sizeof *shows; i++) {
         char line[64];
-        bool known = i < 4;
+        bool known = i < 5;
         snprintf(line, sizeof line, "info @/%s", shows[i]);
         expect(folder, line, known ? 0 : 3, SHOWN);
         snprintf(line, sizeof line, "info @/%s --json", shows[i]);

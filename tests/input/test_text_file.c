@@ -55,6 +55,7 @@ static void refused(void **state) {
                 {BYTES("\xfe\xff\0a\0b"), LA_UNSUPPORTED, "UTF-16"},
                 {BYTES("a\0b\0c\0"), LA_UNSUPPORTED, "UTF-16"},
                 {BYTES("\xff\xfe\0\0a\0\0\0"), LA_UNSUPPORTED, "UTF-32"},
+                {BYTES("\x1f\x8b\x08\0"), LA_UNSUPPORTED, "gunzip"},
                 {BYTES("\x50\x4b\x03\x04 a"), LA_UNSUPPORTED, "zip"},
                 {BYTES("a\nb \xe9t\xe9\n"), LA_BAD_INPUT, "p.txt:2: not valid UTF-8"},
                 {BYTES("\xed\xa0\x80"), LA_BAD_INPUT, "p.txt:1:"},
