@@ -158,11 +158,18 @@ static la_status add_by_text(const char *path, const char *text, size_t length, 
         at++;
     if (at == length)
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected %s", path, expected);
+    size_t entry = at;
+    if (text[at] == '[')
+        entry += 1 + strspn(text + at + 1, " \t\r\n");
+    if (text[entry] == '{') {
+        bool closed;
+        size_t row = la_json_extent(text + entry, length - entry, &closed);
+        if (is_prediction(text + entry, row))
+            return add_predictions(path, out, err);
+    }
     if (text[at] == '{') {
         bool closed;
         size_t row = la_json_extent(text + at, length - at, &closed);
-        if (is_prediction(text + at, row))
-            return add_predictions(path, out, err);
         /* "{field}" is no JSON */
         size_t key = at + 1;
         while (key < length && strchr(" \t\r\n", text[key]) && text[key])

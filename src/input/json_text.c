@@ -147,6 +147,19 @@ size_t la_json_extent(const char *text, size_t length, bool *closed) {
     return at;
 }
 
+bool la_json_is_document(const char *line, size_t length) {
+    bool closed;
+    size_t from = skip_blanks(line, length, 0), end = length;
+    while (end > from && line[end - 1] && strchr(" \t\r\n", line[end - 1]))
+        end--;
+    if (end == from)
+        return false;
+    if (line[from] == '[')
+        return true;
+    la_json_extent(line + from, end - from, &closed);
+    return line[from] == '{' && !closed && line[end - 1] && strchr("{[,", line[end - 1]);
+}
+
 /* Whether the quoted key is that name. */
 static bool is_key(const char *key, size_t length, const char *name) {
     if (!memchr(key, '\\', length))

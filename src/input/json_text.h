@@ -19,5 +19,7 @@ void la_json_member(const char *text, size_t length, const char *name, const cha
 /* Where the value that begins at text ends; length when it does not. *closed: whether it does. Counts
  * brackets and quotes and checks nothing else. */
 size_t la_json_extent(const char *text, size_t length, bool *closed);
+/* Whether a file's first line begins a list of rows, or a row that goes on behind it. */
+bool la_json_is_document(const char *line, size_t length);
 
 #endif

@@ -266,20 +266,6 @@ static la_status parse_object(la_row_reader *reader, const char *text, size_t le
     return LA_OK;
 }
 
-/* Whether the first line begins a list of objects, or an object that goes on behind it. */
-static bool begins_document(const la_row_reader *reader) {
-    bool closed;
-    size_t from = strspn(reader->record, " \t"), end = reader->record_length;
-    while (end > from && strchr(" \t", reader->record[end - 1]))
-        end--;
-    if (end == from || reader->fields.plain_lines)
-        return false;
-    if (reader->record[from] == '[')
-        return true;
-    la_json_extent(reader->record + from, end - from, &closed);
-    return reader->record[from] == '{' && !closed && strchr("{[,", reader->record[end - 1]);
-}
-
 static la_status read_document(la_row_reader *reader, la_error *err) {
     bool more = true;
     while (more) {
@@ -325,7 +311,8 @@ static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_er
         strip_line_end(reader, 0);
         row->blank = is_blank(reader->record, reader->record_length);
     } while (row->blank && !reader->fields.plain_lines);
-    if (!reader->started && begins_document(reader)) {
+    if (!reader->started && !reader->fields.plain_lines &&
+        la_json_is_document(reader->record, reader->record_length)) {
         reader->document_line = row->line;
         reader->record[reader->record_length++] = '\n';
         LA_TRY(read_document(reader, err));

@@ -453,14 +453,14 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
     return LA_OK;
 }
 
-static la_status parse_line(row_reader *reader, la_error *err) {
-    const char *text = reader->bytes;
-    size_t length = reader->length;
+static bool is_blank(const char *text, size_t length) {
     size_t blank = 0;
     while (blank < length && strchr(" \t\r\n", text[blank]) && text[blank])
         blank++;
-    if (blank == length)
-        return LA_OK;
+    return blank == length;
+}
+
+static la_status parse_row(row_reader *reader, const char *text, size_t length, la_error *err) {
     json_error_t where;
     /* an id may be a number of any size */
     json_t *row = la_json_parse(text, length, JSON_REJECT_DUPLICATES, &where, err);
@@ -479,17 +479,54 @@ static la_status parse_line(row_reader *reader, la_error *err) {
     return status;
 }
 
+static la_status read_line(row_reader *reader, bool *more, la_error *err) {
+    LA_TRY(la_text_source_line(reader->source, &reader->bytes, &reader->length, &reader->capacity,
+                               more, err));
+    if (la_text_source_at(reader->source) % 1024 == 0)
+        LA_TRY(la_check_interrupt(err));
+    return LA_OK;
+}
+
+/* A list of rows, or rows over several lines, whose first line is there. */
+static la_status read_document(row_reader *reader, la_error *err) {
+    bool more = true, closed;
+    while (more)
+        LA_TRY(read_line(reader, &more, err));
+    const char *text = reader->bytes;
+    size_t at = strspn(text, " \t\r\n"), counted = 0, length = reader->length;
+    at += text[at] == '[';
+    for (;;) {
+        while (at < length && text[at] && strchr(" \t\r\n,]", text[at]))
+            at++;
+        for (; counted < at; counted++)
+            reader->line += text[counted] == '\n';
+        if (at >= length)
+            return LA_OK;
+        size_t n = la_json_extent(text + at, length - at, &closed);
+        if (!closed)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s:%lld: not valid JSON: what begins here has no end", reader->name,
+                           (long long)reader->line);
+        n = n ? n : 1;
+        LA_TRY(parse_row(reader, text + at, n, err));
+        at += n;
+    }
+}
+
 static la_status read_rows(row_reader *reader, la_error *err) {
-    bool more = true;
+    bool more = true, first = true;
     while (more) {
         reader->length = 0;
-        LA_TRY(la_text_source_line(reader->source, &reader->bytes, &reader->length,
-                                   &reader->capacity, &more, err));
+        LA_TRY(read_line(reader, &more, err));
         reader->line = la_text_source_at(reader->source);
-        if (more)
-            LA_TRY(parse_line(reader, err));
-        if (reader->line % 1024 == 0)
-            LA_TRY(la_check_interrupt(err));
+        if (!more || is_blank(reader->bytes, reader->length))
+            continue;
+        if (first && la_json_is_document(reader->bytes, reader->length)) {
+            LA_TRY(read_document(reader, err));
+            break;
+        }
+        first = false;
+        LA_TRY(parse_row(reader, reader->bytes, reader->length, err));
     }
     if (!reader->n_rows && !reader->out->n_errors && !reader->n_lists)
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);

@@ -32,6 +32,10 @@ static void kinds(void **state) {
          "\"kind\":\"data\",\"form\":\"JSON\",\"fields\":[\"tokens\",\"tags\"],\"n_rows\":1"},
         {"a.CSV", BYTES("text,label\na,1\n"),
          "\"kind\":\"data\",\"form\":\"table\",\"fields\":[\"text\",\"label\"],\"n_rows\":1"},
+        {"list.json", BYTES("[{\"probs\":[0,1]},\n {\"probs\":[0,1],\"label\":0}]\n"),
+         "\"kind\":\"predictions\",\"confidence_kind\":\"\",\"n_labelled\":1,\"n_unlabelled\":1"},
+        {"wide.json", BYTES("{\n\"probs\": [\n0,\n1\n]\n}\n{\n\"probs\": [0,1]\n}"),
+         "\"kind\":\"predictions\",\"confidence_kind\":\"\",\"n_labelled\":0,\"n_unlabelled\":2"},
         {"p.jsonl", BYTES(ROW("18446744073709551615") ROW("1")),
          "\"kind\":\"predictions\",\"confidence_kind\":\"\",\"n_labelled\":2"},
         {"p16", BYTES("\xff\xfe{\0\"\0p\0r\0o\0b\0s\0\"\0:\0[\0001\0,\0000\0]\0}\0"),
@@ -93,12 +97,13 @@ static void reports(void **state) {
         "cd $D; printf '%s\\n' '{\"id\":123456789012345678901,\"label\":1,\"probs\":[0.25,0.75]}'"
         " '{\"id\":\"b\",\"label\":0,\"probs\":[0.4,0.6]}' > plain; gzip -c plain > packed;"
         "sed 's/$/\\r/; 1s/^/\\xef\\xbb\\xbf/' plain > crlf; tr '\\n' '\\r' < plain > cr;"
-        "iconv -f UTF-8 -t UTF-16 plain > wide;"
+        "iconv -f UTF-8 -t UTF-16 plain > wide; (echo '['; sed '1s/$/,/' plain; echo ']') > list;"
+        "sed 's/,/,\\n/g' plain > pretty;"
         /* without the file's name and digest */
         "said() { \"$L\" report \"$1\" --json | sed '/\"predictions\":/d; /\"xxh3\":/d'; };"
         "said plain > expected; grep -q '\"n\": 2' expected || exit 1;"
-        "for f in packed crlf cr wide; do said $f | cmp - expected || exit 2; done;"
-        "for f in plain packed wide; do cat $f | said - | cmp - expected || exit 3; done";
+        "for f in packed crlf cr wide list pretty; do said $f | cmp - expected || exit 2; done;"
+        "for f in plain packed wide list; do cat $f | said - | cmp - expected || exit 3; done";
     command done = run_shell(open_case("bert"), script);
     if (done.code)
         fail_msg("code %d: %s%s", done.code, done.out, done.err);

@@ -73,6 +73,9 @@ static void test_bad_files(void **state) {
     check_refused("\n \t\r\n\n", 6, LA_BAD_INPUT, "is empty");
     check_refused("{\"probs\":[1]}", 13, LA_BAD_INPUT, ":1: \"probs\" has 1 entries, expected one");
     check_refused("{\"a\":\"\0\"}", 9, LA_BAD_INPUT, ":1: not valid JSON");
+    check_refused("[\n{\"probs\":[0,1]},\n{\"probs\":1}]", 31, LA_BAD_INPUT, ":3: \"probs\" is an");
+    check_refused("[\n{\"probs\":[0,1]},\n{\"probs\":", 27, LA_BAD_INPUT, ":3: not valid JSON");
+    check_refused("[0,1]", 5, LA_BAD_INPUT, ":1: not valid JSON");
     /* line numbers count blank lines, and lines with errors; CRLF and a byte order mark are no
      * matter */
     snprintf(text, 20000,
@@ -81,6 +84,8 @@ static void test_bad_files(void **state) {
     check_refused(text, strlen(text), LA_BAD_INPUT, "bad.jsonl:7: not valid JSON");
     memset(text, '[', 10000);
     text[10000] = 0;
+    check_refused(text, 10000, LA_BAD_INPUT, ":1: not valid JSON");
+    memset(text + 5000, ']', 5000);
     check_refused(text, 10000, LA_BAD_INPUT, ":1: not valid JSON: maximum parsing depth");
     free(text);
 
