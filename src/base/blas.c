@@ -4,8 +4,51 @@
 #include <dlfcn.h>
 #include <lapacke.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+/* ---- how many are in the library at once ---- */
+
+/* OpenBLAS has twice as many buffers as threads it was built for, of which its own threads hold up to
+ * a half. Past them it prints a warning, then ends a call with no memory at all. So at most as many
+ * callers are within it as the other half has, over all teams and handles of the process. */
+enum { SEATS_MOST = 256, SEATS_UNTOLD = 16 };
+
+static sem_t seats;
+static int n_seats;
+
+static void count_seats(void) {
+    char *(*config)(void);
+    void *address = dlsym(RTLD_DEFAULT, "openblas_get_config");
+    n_seats = SEATS_UNTOLD;
+    if (address) {
+        memcpy(&config, &address, sizeof config);
+        const char *text = config(), *most = text ? strstr(text, "MAX_THREADS=") : NULL;
+        int told = most ? atoi(most + strlen("MAX_THREADS=")) : 0;
+        if (told > n_seats)
+            n_seats = told < SEATS_MOST ? told : SEATS_MOST;
+    }
+    sem_init(&seats, 0, (unsigned)n_seats);
+}
+
+static void take_seat(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, count_seats);
+    while (sem_wait(&seats))
+        ; /* a signal came */
+}
+
+static int enter(void) {
+    take_seat();
+    return la_alone_begin();
+}
+
+static void leave(int before) {
+    la_alone_end(before);
+    sem_post(&seats);
+}
 
 /* ---- on the calling thread ---- */
 
@@ -16,26 +59,26 @@ static CBLAS_TRANSPOSE flip(bool transposed) {
 void la_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
               const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
               int64_t ldc) {
-    int before = la_alone_begin();
+    int before = enter();
     cblas_sgemm(CblasRowMajor, flip(trans_a), flip(trans_b), (blasint)m, (blasint)n, (blasint)k,
                 alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
-    la_alone_end(before);
+    leave(before);
 }
 
 void la_dgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
               const double *a, int64_t lda, const double *b, int64_t ldb, double beta, double *c,
               int64_t ldc) {
-    int before = la_alone_begin();
+    int before = enter();
     cblas_dgemm(CblasRowMajor, flip(trans_a), flip(trans_b), (blasint)m, (blasint)n, (blasint)k,
                 alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
-    la_alone_end(before);
+    leave(before);
 }
 
 void la_dtrsm(int64_t rows, int64_t n, const double *factor, double *x) {
-    int before = la_alone_begin();
+    int before = enter();
     cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (blasint)rows,
                 (blasint)n, 1, factor, (blasint)n, x, (blasint)n);
-    la_alone_end(before);
+    leave(before);
 }
 
 const int la_lapack_no_memory = LAPACK_WORK_MEMORY_ERROR;
@@ -43,35 +86,35 @@ const int la_lapack_no_memory = LAPACK_WORK_MEMORY_ERROR;
 /* LAPACK takes columns: our lower triangle is its upper one, its columns are our rows. */
 
 int la_dpotrf(int64_t n, double *a) {
-    int before = la_alone_begin();
+    int before = enter();
     lapack_int info = LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', (lapack_int)n, a, (lapack_int)n);
-    la_alone_end(before);
+    leave(before);
     return (int)info;
 }
 
 int la_dposv(int64_t n, double *a, double *x) {
-    int before = la_alone_begin();
+    int before = enter();
     lapack_int info =
         LAPACKE_dposv(LAPACK_COL_MAJOR, 'U', (lapack_int)n, 1, a, (lapack_int)n, x, (lapack_int)n);
-    la_alone_end(before);
+    leave(before);
     return (int)info;
 }
 
 int la_dsyevd(int64_t n, double *a, double *values) {
-    int before = la_alone_begin();
+    int before = enter();
     lapack_int info =
         LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)n, a, (lapack_int)n, values);
-    la_alone_end(before);
+    leave(before);
     return (int)info;
 }
 
 int la_dgesdd(int64_t m, int64_t n, double *a, double *values, double *u, double *vt) {
     /* in columns a is its transpose: n x m, with vt's rows on the left */
     lapack_int k = (lapack_int)(m < n ? m : n);
-    int before = la_alone_begin();
+    int before = enter();
     lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)n, (lapack_int)m, a,
                                      (lapack_int)n, values, vt, (lapack_int)n, u, k);
-    la_alone_end(before);
+    leave(before);
     return (int)info;
 }
 
@@ -159,17 +202,17 @@ static grid triangle_of(int64_t n, int64_t k) {
 }
 
 static void own_ssyrk(int64_t n, int64_t k, const float *a, int64_t lda, float *c, int64_t ldc) {
-    int before = la_alone_begin();
+    int before = enter();
     cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)n, (blasint)k, 1, a, (blasint)lda,
                 0, c, (blasint)ldc);
-    la_alone_end(before);
+    leave(before);
 }
 
 static void own_dsyrk(int64_t n, int64_t k, const double *a, int64_t lda, double *c, int64_t ldc) {
-    int before = la_alone_begin();
+    int before = enter();
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)n, (blasint)k, 1, a, (blasint)lda,
                 0, c, (blasint)ldc);
-    la_alone_end(before);
+    leave(before);
 }
 
 void la_team_ssyrk(la_team team, int64_t n, int64_t k, const float *a, int64_t lda, float *c,
@@ -209,26 +252,27 @@ void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, 
 
 /* ---- memory of the library ---- */
 
-/* The library's buffers are at most as many as its threads in products; a program that has more, or
- * a build without these calls, takes buffers as products come. */
-enum { MOST_BUFFERS = 64 };
-
-/* Takes n of the library's buffers and gives them back: it keeps their memory. */
+/* Takes n of the library's buffers and gives them back: it keeps their memory. A build without these
+ * calls takes buffers as products come. */
 static void take_buffers(int n) {
     void *take_address = dlsym(RTLD_DEFAULT, "blas_memory_alloc");
     void *give_address = dlsym(RTLD_DEFAULT, "blas_memory_free");
     void *(*take)(int);
     void (*give)(void *);
-    void *taken[MOST_BUFFERS];
+    void *taken[SEATS_MOST];
     if (!take_address || !give_address)
         return;
     memcpy(&take, &take_address, sizeof take);
     memcpy(&give, &give_address, sizeof give);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        take_seat();
         taken[i] = take(0);
-    for (int i = n; i-- > 0;)
+    }
+    for (int i = n; i-- > 0;) {
         if (taken[i])
             give(taken[i]);
+        sem_post(&seats);
+    }
 }
 
 static bool has_room(int buffers) {
@@ -237,14 +281,27 @@ static bool has_room(int buffers) {
     return tried != MAP_FAILED && !munmap(tried, bytes);
 }
 
+static pthread_mutex_t reserve_lock = PTHREAD_MUTEX_INITIALIZER;
+static int in_use; /* threads of all open teams */
+
 int la_blas_reserve(int n) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static int reserved;
-    pthread_mutex_lock(&lock);
+    take_seat();
+    sem_post(&seats); /* they are counted now */
+    pthread_mutex_lock(&reserve_lock);
     /* one at a time: a system that overcommits refuses only what is absurd in one piece */
-    while (reserved < n && reserved < MOST_BUFFERS && has_room(1))
+    while (reserved < n_seats && reserved - in_use < n && has_room(1))
         take_buffers(++reserved);
-    int there = reserved < n && reserved < MOST_BUFFERS ? reserved : n;
-    pthread_mutex_unlock(&lock);
+    int there = n;
+    if (reserved < n_seats && reserved - in_use < n)
+        there = reserved > in_use ? reserved - in_use : 0;
+    in_use += there;
+    pthread_mutex_unlock(&reserve_lock);
     return there;
+}
+
+void la_blas_release(int n) {
+    pthread_mutex_lock(&reserve_lock);
+    in_use -= n;
+    pthread_mutex_unlock(&reserve_lock);
 }

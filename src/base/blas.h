@@ -57,7 +57,9 @@ void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, 
 #define LA_BLAS_BUFFER ((size_t)128 << 20)
 
 /* Has the library take its buffers for n threads at once, so that no product asks for one: it waits
- * forever where there is none. Returns for how many there are, at most n. */
+ * forever where there is none. Returns for how many there are, at most n, which la_blas_release gives
+ * back. More threads than the library was built for wait for each other in products. */
 int la_blas_reserve(int n);
+void la_blas_release(int n);
 
 #endif

@@ -43,12 +43,14 @@ static int threads_possible(int n, int *code) {
 
 la_status la_team_open(int wanted, bool products, const la_log *log, la_team *team, la_error *err) {
     la_team whole = la_team_of(wanted);
-    int code = ENOMEM;
-    *team = whole;
-    if (products)
-        team->threads = la_blas_reserve(whole.threads);
+    int code = ENOMEM, reserved = products ? la_blas_reserve(whole.threads) : whole.threads;
+    *team = (la_team){.threads = reserved};
     if (team->threads > 1)
         team->threads = 1 + threads_possible(team->threads - 1, &code);
+    if (products && team->threads < whole.threads && wanted > 0)
+        la_blas_release(reserved);
+    else if (products)
+        la_blas_release(reserved - team->threads);
     if (!team->threads)
         return la_fail(err, LA_RESOURCE,
                        "out of memory: OpenBLAS needs %zu MiB of address space a thread; raise the "
@@ -65,4 +67,9 @@ la_status la_team_open(int wanted, bool products, const la_log *log, la_team *te
     /* OpenMP keeps them from here on */
     la_team_gather(*team);
     return LA_OK;
+}
+
+void la_team_close(la_team *team) {
+    la_blas_release(team->threads);
+    *team = (la_team){0};
 }

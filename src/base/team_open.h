@@ -12,4 +12,7 @@
  * were asked for by number, else a smaller team and a note, as results do not depend on it. */
 la_status la_team_open(int wanted, bool products, const la_log *log, la_team *team, la_error *err);
 
+/* Gives back the buffers of a team that was opened with products. */
+void la_team_close(la_team *team);
+
 #endif

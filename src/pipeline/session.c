@@ -154,7 +154,9 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         la_kernels_describe(kernels, sizeof kernels);
         la_warn(&run->log, "%s", kernels);
     }
-    LA_TRY(la_team_open(run->threads, true, &run->log, &session->team, err));
+    la_team team;
+    LA_TRY(la_team_open(run->threads, true, &run->log, &team, err));
+    session->team = team;
     LA_TRY(la_backend_open(run->device, precision, session->team, &run->log, backends,
                            &session->n_workers, err));
     for (int w = 0; w < session->n_workers; w++)
@@ -232,6 +234,7 @@ void la_session_close(la_session *session) {
     la_labels_free(&session->beside);
     free(session->choice_ids);
     la_pool_free(&session->pool);
+    la_team_close(&session->team);
     *session = (la_session){0};
 }
 
