@@ -46,6 +46,6 @@ void la_random_normal(uint64_t seed, uint64_t stream, uint64_t position, size_t 
 uint64_t la_random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t bound) {
     philox4x32_ctr_t r = block_at(seed, stream, position);
     uint64_t bits = ((uint64_t)r.v[0] << 32) | r.v[1];
-    /* bounds here are far below 2^32: the bias of the remainder is below 2^-32 */
+    /* bounds here are powers of two or far below 2^32: the bias of the remainder is below 2^-32 */
     return bits % bound;
 }

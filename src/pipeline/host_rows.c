@@ -87,9 +87,10 @@ static la_status make_room(host_rows *h, int64_t n, la_error *err) {
 static la_status tokenise(host_rows *h, const la_input *in, la_error *err) {
     la_session *session = &h->predictor->session;
     la_encode_options options = {.max_length = session->max_length,
-                                 .truncate_left = session->workers[0].model.task == LA_TASK_CHOICE};
+                                 .truncate_left = la_session_cuts_left(session)};
     if (!session->tokenizer)
-        return la_fail(err, LA_UNSUPPORTED, "the base has no tokenizer.json; give token ids");
+        return la_fail(err, LA_UNSUPPORTED,
+                       "neither the base nor the adapter has a tokenizer.json; give token ids");
     return la_tokenizer_encode(session->tokenizer, in->text, in->text_length, in->pair,
                                in->pair_length, &options, &h->encoding, err);
 }

@@ -292,14 +292,17 @@ la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err) {
     return LA_OK;
 }
 
+bool la_session_cuts_left(const la_session *session) {
+    /* a prompt's end holds the question */
+    return session->workers[0].model.task == LA_TASK_CHOICE ||
+           (session->tokenizer && la_tokenizer_cuts_left(session->tokenizer));
+}
+
 la_feed_options la_session_feed(const la_session *session, bool need_label, bool skip_bad) {
     return (la_feed_options){.batch_tokens = session->batch_tokens,
                              .batch_rows = session->batch_rows,
                              .max_length = session->max_length,
-                             /* a prompt's end holds the question */
-                             .truncate_left =
-                                 session->workers[0].model.task == LA_TASK_CHOICE ||
-                                 (session->tokenizer && la_tokenizer_cuts_left(session->tokenizer)),
+                             .truncate_left = la_session_cuts_left(session),
                              .need_label = need_label,
                              .skip_bad = skip_bad};
 }

@@ -68,6 +68,8 @@ void la_session_profile(const la_session *session, double seconds, const la_log 
  * the one told. */
 typedef la_status (*la_worker_job)(void *user, int worker, la_error *err);
 la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err);
+/* Whether a text that is too long loses its beginning. */
+bool la_session_cuts_left(const la_session *session);
 /* How a data file is to be fed to this session. */
 la_feed_options la_session_feed(const la_session *session, bool need_label, bool skip_bad);
 

@@ -1,5 +1,6 @@
 /* Files beside the model that change what it sees: the adapter's own tokenizer with added tokens and a
  * resized embedding, its length and side of truncation, posteriors of before. */
+#include "laplora.h"
 #include "support/faults.h"
 
 #include <math.h>
@@ -167,6 +168,41 @@ static void lengths_and_sides(void **state) {
     command_free(&done);
 }
 
+/* A host program's texts are cut where a file's are. */
+static void hosts_are_cut_alike(void **state) {
+    (void)state;
+    static const char text[] = "one two three four";
+    const char *folder = case_folder();
+    put(folder, "test.jsonl", "{\"text\":\"one two three four\"}\n");
+    put(folder, "adapter/tokenizer_config.json",
+        "{\"model_max_length\":3,\"truncation_side\":\"left\"}");
+    told(folder, FIT_TEXT " --quiet", NULL);
+    command done = well(folder, ANSWER);
+    json_t *row = json_loads(done.out, 0, NULL);
+    la_error err;
+    la_predictor *predictor;
+    la_predict_options options = {.posterior = in_case(folder, "posterior"),
+                                  .predictive = LA_PREDICT_MAP};
+    assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_OK);
+    double memory[18], variance[3];
+    la_prediction out = {.probs = memory,
+                         .map_probs = memory + 3,
+                         .logits = memory + 6,
+                         .logit_cov = memory + 9,
+                         .variance = variance};
+    la_input in = {.text = text, .text_length = strlen(text)};
+    assert_int_equal(la_predictor_run(predictor, &in, 1, &out, &err), LA_OK);
+    for (size_t c = 0; c < 3; c++)
+        check_within("of a file and of a host",
+                     relative(memory[c],
+                              json_number_value(json_array_get(json_object_get(row, "probs"), c)),
+                              0.01),
+                     1e-5);
+    la_predictor_close(predictor);
+    json_decref(row);
+    command_free(&done);
+}
+
 static void refused(void **state) {
     (void)state;
     const char *folder = case_folder();
@@ -269,11 +305,17 @@ static void adapter_in_base(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adapter_tokenizer_is_used), cmocka_unit_test(posteriors_know_it),
-        cmocka_unit_test(earlier_posteriors),        cmocka_unit_test(earlier_side_files),
-        cmocka_unit_test(lengths_and_sides),         cmocka_unit_test(refused),
-        cmocka_unit_test(adapter_configuration),     cmocka_unit_test(refused_keys),
-        cmocka_unit_test(adapter_in_base),           cmocka_unit_test(chat_templates),
+        cmocka_unit_test(adapter_tokenizer_is_used),
+        cmocka_unit_test(posteriors_know_it),
+        cmocka_unit_test(earlier_posteriors),
+        cmocka_unit_test(earlier_side_files),
+        cmocka_unit_test(lengths_and_sides),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(hosts_are_cut_alike),
+        cmocka_unit_test(adapter_configuration),
+        cmocka_unit_test(refused_keys),
+        cmocka_unit_test(adapter_in_base),
+        cmocka_unit_test(chat_templates),
     };
     return cmocka_run_group_tests_name("files beside the model", tests, NULL, NULL);
 }
