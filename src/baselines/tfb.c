@@ -70,6 +70,8 @@ static la_status decompose(int64_t out, int64_t rank, const float *b, double *co
     for (int64_t i = 0; i < out * rank; i++)
         copy[i] = (double)b[i];
     int info = la_dgesdd(out, rank, copy, d, u, vt);
+    if (info == la_lapack_no_memory)
+        return la_fail(err, LA_RESOURCE, "TFB: out of memory for the singular values of a B");
     if (info)
         return la_fail(err, LA_NUMERICAL, "TFB: no singular values of a B of [%lld, %lld] (%d)",
                        (long long)out, (long long)rank, info);

@@ -106,7 +106,11 @@ static la_status whiten(sketch *s, la_error *err) {
 static la_status solve(sketch *s, la_pool *pool, la_factor *factor, la_error *err) {
     int64_t n = s->n, l = s->l;
     la_team_dsyrk(s->team, l, n, s->y, l, s->core, l);
-    if (la_dsyevd(l, s->core, s->squares))
+    int info = la_dsyevd(l, s->core, s->squares);
+    if (info == la_lapack_no_memory)
+        return la_fail(err, LA_RESOURCE,
+                       "%s: out of memory for the eigendecomposition of its sketch", s->name);
+    if (info)
         return la_fail(err, LA_NUMERICAL,
                        "%s: the eigendecomposition of its sketched curvature factor failed",
                        s->name);

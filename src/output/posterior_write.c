@@ -14,8 +14,8 @@
 
 enum { HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
 
-/* No stack of its own on stderr; and no clean-up at exit, which after a full disk tries to write
- * once more and crashes. Every file is closed by who opened it. */
+/* No clean-up at exit, which after a full disk tries to write once more and crashes. Every file is
+ * closed by who opened it. */
 static void hdf5_start(void) {
     H5dont_atexit();
 }
