@@ -56,7 +56,7 @@ DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/
 CUDA_SRC = $(wildcard cuda/*.cu)
 CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/base/team.h src/input/safetensors.h) include/laplora.h
 # sources of the library that the backend has copies of
-CUDA_BASE = error visible memory
+CUDA_BASE = error visible utf8 memory
 CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(CUDA_BASE:%=$(BUILD)/obj/cuda/base/%.o)
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
 # asked where a recipe needs it, once
@@ -88,10 +88,12 @@ help:
 	@echo "make test-kernels the same under two other kinds of BLAS kernels, as OPENBLAS_CORETYPE=NAME gives them"
 	@echo "make deps         installs what all of these need (Debian, Ubuntu); YES=1 has the others do so unasked"
 	@echo "make demo         fit, predict, report make bench    rows a second, memory, time in BLAS"
+	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
 	@echo "make check-shared the public-data checks, where ../shared is"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
 	@echo "make docs         the README's table of options from the program's"
 	@echo "make lint         include order, file sizes, formatting    make install DESTDIR= PREFIX="
+	@echo "make format       clang-format over all sources            make clean"
 
 $(BUILD)/laplora: $(CLI_OBJ) $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
@@ -245,7 +247,7 @@ tsan: packages-test
 # ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
-FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/text/utf8.c src/bayes/posterior.c \
+FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/text/utf8.c src/bayes/posterior.c \
             $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
@@ -305,7 +307,6 @@ lint:
 # the README's table of options, from what the program says of itself
 docs: $(BUILD)/laplora
 	@tests/generate/option_table $(BUILD)/laplora README.md
-
 
 format:
 	clang-format -i $$(git ls-files '*.[ch]' '*.cpp' '*.cu' '*.cuh')

@@ -1,33 +1,10 @@
 #include "base/visible.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-/* Bytes of the UTF-8 character at text, 0 when there is none; *code is set. */
-static size_t decode(const unsigned char *text, size_t left, uint32_t *code) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = *text < 0x80   ? 1
-                    : *text < 0xc0 ? 0
-                    : *text < 0xe0 ? 2
-                    : *text < 0xf0 ? 3
-                    : *text < 0xf8 ? 4
-                                   : 0;
-    *code = *text;
-    if (length < 2)
-        return length;
-    if (length > left)
-        return 0;
-    *code = *text & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-        *code = *code << 6 | (text[i] & 0x3fu);
-    }
-    bool surrogate = *code >= 0xd800 && *code < 0xe000;
-    return *code < least[length] || *code > 0x10ffff || surrogate ? 0 : length;
-}
 
 /* Control characters, line separators, marks of direction, what has no width, what XML has no place
  * for. */
@@ -48,7 +25,7 @@ static bool is_hidden(uint32_t code) {
 
 size_t la_visible_next(const char *text, size_t length, char out[LA_VISIBLE_UNIT]) {
     uint32_t code;
-    size_t used = decode((const unsigned char *)text, length, &code);
+    size_t used = la_utf8_decode(text, length, &code);
     if (used && !is_hidden(code)) {
         memcpy(out, text, used);
         out[used] = 0;
@@ -94,7 +71,7 @@ void la_visible_write(const char *text, FILE *stream) {
 void la_visible_json(const char *json, size_t length, FILE *stream) {
     for (size_t took; length; json += took, length -= took) {
         uint32_t code;
-        took = decode((const unsigned char *)json, length, &code);
+        took = la_utf8_decode(json, length, &code);
         bool blank = took && (code == '\n' || code == '\r' || code == '\t');
         if (!took || blank || !is_hidden(code)) {
             took = took ? took : 1;
