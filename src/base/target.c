@@ -23,14 +23,21 @@ static la_status enter(const char *path, const char *where, la_target *target, l
     char folder[PATH_MAX];
     const char *slash = strrchr(where, '/'), *name = slash ? slash + 1 : where;
     size_t length = slash ? (size_t)(slash - where) : 0;
-    if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
-        return la_fail(err, LA_RESOURCE, "%s: is a directory, expected a file to write", path);
+    int from = target->kind == LA_TARGET_NONE ? AT_FDCWD : target->folder;
+    if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) {
+        struct stat info;
+        if (!fstatat(from, where, &info, 0))
+            return la_fail(err, LA_RESOURCE, "%s: is a directory, expected a file to write", path);
+        return la_fail(err, LA_RESOURCE,
+                       "%s: names a folder by its end (\"/%s\"), and there is none: %s; expected a "
+                       "file to write",
+                       path, name, la_errno_text(errno));
+    }
     if (length >= sizeof folder || strlen(name) > NAME_MAX)
         return refused(err, path, ENAMETOOLONG);
     memcpy(folder, where, length);
     strcpy(folder + length, !slash ? "." : length ? "" : "/");
     strcpy(target->name, name);
-    int from = target->kind == LA_TARGET_NONE ? AT_FDCWD : target->folder;
     int opened = openat(from, folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int code = errno;
     la_target_close(target);

@@ -101,6 +101,12 @@ la_run_options la_cli_run_options(const la_common *common, const la_run_given *g
                             .log = la_cli_log(common)};
 }
 
+la_status la_cli_check_run(const la_common *common, const la_run_given *given, la_error *err) {
+    if (common->quiet && given->verbose)
+        return la_fail(err, LA_USAGE, "--quiet and --verbose contradict each other; give one");
+    return LA_OK;
+}
+
 la_status la_cli_require(const char *command, const char *option, const char *value,
                          la_error *err) {
     if (value)

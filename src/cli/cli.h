@@ -41,6 +41,8 @@ extern const la_option la_text_rows[LA_TEXT_ROWS], la_run_rows[LA_RUN_ROWS],
         LA_GROUP(la_common_rows, offsetof(type, common))
 
 la_run_options la_cli_run_options(const la_common *common, const la_run_given *given);
+/* What contradicts itself. */
+la_status la_cli_check_run(const la_common *common, const la_run_given *given, la_error *err);
 /* LA_USAGE when value is NULL. */
 la_status la_cli_require(const char *command, const char *option, const char *value, la_error *err);
 la_status la_cli_no_operands(const la_command *command, const la_common *common, la_error *err);

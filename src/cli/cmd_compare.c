@@ -124,6 +124,30 @@ static la_status check_out(const compare_given *given, la_error *err) {
     return la_output_apart(given->out, "--template", given->prompt.template_path, err);
 }
 
+/* What would have no effect on the methods that were asked for by name. */
+static la_status check_options(const compare_given *given, la_curvature curvature, la_error *err) {
+    uint64_t methods = given->methods ? given->methods : ~(uint64_t)0;
+    bool guard = methods & LA_COMPARE_BIT(LA_COMPARE_GUARD);
+    bool factors = methods & (LA_COMPARE_BIT(LA_COMPARE_KRON) | LA_COMPARE_BIT(LA_COMPARE_EKFAC));
+    factors |= guard && (curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC);
+    if (given->curvature >= 0 && !guard)
+        return la_fail(err, LA_USAGE,
+                       "--curvature %s: is of the guard, which --methods leaves out; add guard, or "
+                       "take %s for a row of its own",
+                       la_curvature_names[given->curvature], la_curvature_names[given->curvature]);
+    if (given->kron >= 0 && !factors)
+        return la_fail(err, LA_USAGE,
+                       "--kron %s: none of --methods has Kronecker factors; leave --kron out, or "
+                       "add kron or ekfac",
+                       la_kron_names[given->kron]);
+    if (given->adapters.n > 1 && !(methods & LA_COMPARE_BIT(LA_COMPARE_ENSEMBLE)))
+        return la_fail(err, LA_USAGE,
+                       "--adapter %s: the second adapter and those behind it are for ensemble, "
+                       "which --methods leaves out; add it, or give one adapter",
+                       given->adapters.values[1]);
+    return la_cli_check_run(&given->common, &given->run, err);
+}
+
 static la_status compare(const compare_given *given, la_error *err) {
     la_compare_options run = {.run = la_cli_run_options(&given->common, &given->run),
                               .base = given->base,
@@ -153,6 +177,7 @@ static la_status compare(const compare_given *given, la_error *err) {
     if (given->json && given->format >= 0 && given->format != LA_TABLE_JSON)
         return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
                        formats[given->format]);
+    LA_TRY(check_options(given, run.curvature, err));
     LA_TRY(check_out(given, err));
     la_comparison comparison;
     LA_TRY(la_compare(&run, &comparison, err));

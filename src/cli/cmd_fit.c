@@ -274,9 +274,7 @@ static la_status check_options(const fit_given *given, la_curvature curvature, l
                        "--params %s: --curvature last-layer is of the head's last layer alone; "
                        "leave --params out",
                        la_params_names[given->params]);
-    if (given->common.quiet && given->run.verbose)
-        return la_fail(err, LA_USAGE, "--quiet and --verbose contradict each other; give one");
-    return LA_OK;
+    return la_cli_check_run(&given->common, &given->run, err);
 }
 
 static la_status fit(const fit_given *given, la_error *err) {

@@ -124,6 +124,7 @@ static la_status predict(const predict_given *given, la_error *err) {
     if (given->lines && given->data && strcmp(given->data, "-"))
         return la_fail(err, LA_USAGE, "predict takes --data or --stdin, not both");
     LA_TRY(la_cli_require("predict", "data", job.data, err));
+    LA_TRY(la_cli_check_run(&given->common, &given->run, err));
     if (given->predictive >= 0)
         job.options.predictive = (la_predictive)given->predictive;
     if (given->samples < 0)

@@ -4,17 +4,20 @@
 #include "input/folders.h"
 #include "input/rows.h"
 #include "model/config.h"
+#include "pipeline/session_tokenizer.h"
 #include "text/tokenizer.h"
 
 #include <string.h>
 
 /* What fit and predict would truncate to, where the folder tells; else what tokenizer.json presets.
- */
-static int64_t default_length(const char *base) {
+ * of_adapter: what the adapter's tokenizer says, or 0. */
+static int64_t default_length(const char *base, int64_t of_adapter) {
     la_config config;
     la_error ignored = {0};
     if (la_config_read(base, &config, &ignored) != LA_OK)
         return 0;
+    if (of_adapter)
+        config.model_max_length = of_adapter;
     int64_t limit = la_config_default_length(&config);
     la_config_free(&config);
     return limit;
@@ -57,7 +60,7 @@ done:
 typedef struct tokenize_given {
     la_common common;
     la_text_given text;
-    const char *base, *data, *out;
+    const char *base, *adapter, *adapter_name, *data, *out;
 } tokenize_given;
 
 static const la_option options[] = {
@@ -66,6 +69,16 @@ static const la_option options[] = {
      .offset = offsetof(tokenize_given, base),
      .argument = "DIR",
      .help = "folder of the Hugging Face base model"},
+    {.name = "adapter",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(tokenize_given, adapter),
+     .argument = "DIR",
+     .help = "folder of the adapter, whose tokenizer is used where it has one"},
+    {.name = "adapter-name",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(tokenize_given, adapter_name),
+     .argument = "NAME",
+     .help = "which adapter, where the folder holds several"},
     {.name = "data",
      .kind = LA_OPTION_TEXT,
      .offset = offsetof(tokenize_given, data),
@@ -77,6 +90,30 @@ static const la_option options[] = {
      .argument = "FILE",
      .help = "where the ids go, a JSON row each; - is stdout (default)"},
 };
+
+/* As fit and predict open it. *length: what it says that texts are cut to; 0: that is the base's to say. */
+static la_status open_tokenizer(const tokenize_given *given, la_pool *pool, const la_log *log,
+                                const char **base, la_tokenizer **tokenizer, int64_t *length,
+                                la_error *err) {
+    bool of_adapter;
+    la_tokenizer_request request = {
+        .base = given->base, .adapter_name = given->adapter_name, .log = log};
+    *length = 0;
+    /* a tokenizer is all that is needed here: an adapter's folder will do */
+    if (!la_tokenizer_is_in(given->base))
+        LA_TRY(
+            la_folder_find(LA_FOLDER_BASE, "--base", given->base, pool, log, &request.base, err));
+    if (given->adapter)
+        LA_TRY(la_folder_find(LA_FOLDER_ADAPTER, "--adapter", given->adapter, pool, log,
+                              &request.adapter, err));
+    *base = request.base;
+    LA_TRY(la_session_tokenizer(&request, tokenizer, &of_adapter, err));
+    if (!*tokenizer) /* which fails, and says what is missing */
+        LA_TRY(la_tokenizer_open(request.base, log, tokenizer, err));
+    else if (of_adapter)
+        *length = la_tokenizer_max_length(*tokenizer);
+    return LA_OK;
+}
 
 static la_status tokenize(const tokenize_given *given, la_error *err) {
     la_tokenizer *tokenizer = NULL;
@@ -91,16 +128,18 @@ static la_status tokenize(const tokenize_given *given, la_error *err) {
     LA_TRY(la_output_check(given->out, err));
     LA_TRY(la_output_apart(given->out, "--data", given->data, err));
     LA_TRY(la_output_apart(given->out, "a file of --base", given->base, err));
+    LA_TRY(la_output_apart(given->out, "a file of --adapter", given->adapter, err));
+    if (given->adapter_name && !given->adapter)
+        return la_fail(err, LA_USAGE, "--adapter-name %s: needs --adapter DIR, the folder it is in",
+                       given->adapter_name);
     la_encode_options encode = {.max_length = given->text.max_length};
     la_status status;
-    const char *base = given->base;
+    const char *base;
+    int64_t of_adapter;
     la_pool pool = {0};
-    /* a tokenizer is all that is needed here: an adapter's folder will do */
-    if (!la_tokenizer_is_in(base))
-        LA_TRY_DONE(la_folder_find(LA_FOLDER_BASE, "--base", base, &pool, &log, &base, err));
+    LA_TRY_DONE(open_tokenizer(given, &pool, &log, &base, &tokenizer, &of_adapter, err));
     if (!encode.max_length)
-        encode.max_length = default_length(base);
-    LA_TRY_DONE(la_tokenizer_open(base, &log, &tokenizer, err));
+        encode.max_length = default_length(base, of_adapter);
     if (!encode.max_length)
         encode.max_length = la_tokenizer_max_length(tokenizer);
     encode.truncate_left = la_tokenizer_cuts_left(tokenizer);
@@ -125,7 +164,7 @@ static int run(const void *given) {
 const la_command la_command_tokenize = {
     .name = "tokenize",
     .summary = "token ids of the rows, as fit and predict see them",
-    .usage = "--base DIR --data FILE [--out FILE] [OPTION]...",
+    .usage = "--base DIR --data FILE [--adapter DIR] [--out FILE] [OPTION]...",
     .groups = {LA_GROUP(options, 0), LA_GROUP(la_text_rows, offsetof(tokenize_given, text)),
                LA_GROUP(la_common_rows, offsetof(tokenize_given, common))},
     .size = sizeof(tokenize_given),

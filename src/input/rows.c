@@ -19,7 +19,10 @@ struct la_row_reader {
     la_row_fields fields;
     char delimiter;       /* 0: JSONL */
     bool told, told_pair; /* of columns nothing reads; of a pair by its data set's names */
-    int64_t index;
+    int64_t index, n_ids; /* rows read; of them those with token ids */
+    struct {
+        bool text, pair, label, id, ended;
+    } met;        /* which of the fields had a row to be of */
     char *record; /* the bytes of one record, or of a whole document */
     size_t record_length, record_capacity;
     /* a document: objects in a list, or over several lines */
@@ -408,6 +411,35 @@ static void tell_unread(la_row_reader *reader, const la_row *row, const char *te
             pair ? "\"" : "");
 }
 
+/* Tells at the end of what was given and had no row to be of. */
+static void tell_unmet(la_row_reader *reader) {
+    const la_row_fields *f = &reader->fields;
+    const struct {
+        const char *option, *given;
+        bool met;
+    } texts[] = {{"--text-field", f->text, reader->met.text},
+                 {"--pair-field", f->pair, reader->met.pair}},
+      others[] = {{"--label-field", f->label, reader->met.label},
+                  {"--id-field", f->id, reader->met.id}};
+    if (reader->met.ended || !reader->index || !f->log)
+        return;
+    reader->met.ended = true;
+    if (f->prompt && reader->n_ids)
+        la_warn(f->log, "%s: the template is not applied to %lld of %lld rows: they have input_ids",
+                reader->name, (long long)reader->n_ids, (long long)reader->index);
+    for (int i = 0; i < 2; i++) {
+        if (texts[i].given && !texts[i].met)
+            la_warn(f->log, "%s: %s \"%s\": of no effect, %s", reader->name, texts[i].option,
+                    texts[i].given,
+                    reader->n_ids == reader->index ? "all rows have input_ids"
+                    : f->tagged                    ? "the rows are lists of words"
+                                                   : "the template says what is read");
+        if (others[i].given && !others[i].met)
+            la_warn(f->log, "%s: %s \"%s\": no row has this field", reader->name, others[i].option,
+                    others[i].given);
+    }
+}
+
 /* A text column: the named one, or the first usual one present. */
 static la_status find_text(const la_row_reader *reader, const la_row *row, const char *wanted,
                            const char *const *usual, bool required, const char **text,
@@ -503,15 +535,22 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
     row->label = json_object_get(reader->row, fields->label ? fields->label : "label");
     row->id = json_object_get(reader->row, fields->id ? fields->id : "id");
     row->object = reader->row;
+    reader->met.label |= row->label != NULL;
+    reader->met.id |= row->id != NULL;
     if (row->id && reader->object_text)
         la_json_member(reader->object_text, reader->object_length, fields->id ? fields->id : "id",
                        &row->id_text, &row->id_length);
     const json_t *ids = json_object_get(reader->row, "input_ids");
-    if (ids && !json_is_null(ids))
+    if (ids && !json_is_null(ids)) {
+        reader->n_ids++;
         return take_ids(reader, row, ids, err);
+    }
+    reader->met.text |= fields->tagged;
     if (fields->tagged)
         return LA_OK;
     if (fields->prompt) {
+        /* a line of text is the field of this name, which the template may ask for */
+        reader->met.text |= !reader->object_text && !la_template_only_field(fields->prompt);
         char where[512];
         snprintf(where, sizeof where, "%s:%lld", reader->name, (long long)row->line);
         LA_TRY(la_template_fill(fields->prompt, reader->row, where, &reader->prompt,
@@ -519,6 +558,7 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
         row->text = reader->prompt;
         return LA_OK;
     }
+    reader->met.text = reader->met.pair = true;
     const char *text, *second;
     const char *const *known = find_known_pair(reader);
     if (known && !reader->told_pair) {
@@ -633,6 +673,8 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
         reader->delimiter ? next_cells(reader, row, more, err) : next_json(reader, row, more, err);
     if (*more)
         reader->index++;
+    if (status == LA_OK && !*more)
+        tell_unmet(reader);
     if (status != LA_OK || !*more)
         return status;
     return take_fields(reader, row, err);

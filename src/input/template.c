@@ -75,8 +75,6 @@ static la_status find_only_field(la_template *prompt, la_error *err) {
 la_status la_template_parse(const char *name, const char *text, size_t length, la_template **out,
                             la_error *err) {
     *out = NULL;
-    if (length && text[length - 1] == '\n')
-        length--;
     if (memchr(text, 0, length))
         return la_fail(err, LA_BAD_INPUT, "%s: holds a NUL byte, expected text", name);
     la_template *prompt = la_alloc(1, sizeof *prompt, err);
@@ -139,6 +137,13 @@ la_status la_template_fill(const la_template *prompt, const json_t *fields, cons
 
 const char *la_template_text(const la_template *prompt) {
     return prompt->source;
+}
+
+bool la_template_has_fields(const la_template *prompt) {
+    for (size_t i = 0; i < prompt->n_pieces; i++)
+        if (prompt->pieces[i].is_field)
+            return true;
+    return false;
 }
 
 const char *la_template_only_field(const la_template *prompt) {

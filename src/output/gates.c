@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { BASELINE_BYTES_MAX = 64 << 20, NUMBER_TEXT = 32 };
 
@@ -134,13 +135,37 @@ static la_status read_metrics(const json_t *root, const char *path, const la_met
     return LA_OK;
 }
 
+/* Whether its first line is a row of predictions. A stream has been read, and cannot be again. */
+static bool is_predictions(const char *path) {
+    char *line = NULL;
+    size_t room = 0;
+    struct stat info;
+    FILE *file = stat(path, &info) || !S_ISREG(info.st_mode) ? NULL : fopen(path, "r");
+    ssize_t length = file ? getline(&line, &room, file) : -1;
+    json_t *row = length > 0 ? json_loadb(line, (size_t)length, 0, NULL) : NULL;
+    bool found = json_object_get(row, "probs") || json_object_get(row, "confidence_kind") ||
+                 json_is_integer(json_object_get(row, "index"));
+    json_decref(row);
+    free(line);
+    if (file)
+        fclose(file);
+    return found;
+}
+
 la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
                            double value[LA_METRIC_COUNT], la_error *err) {
-    json_t *root;
-    LA_TRY(la_json_load(path, BASELINE_BYTES_MAX, &root, err));
-    la_status status = read_metrics(root, path, set, n_classes, value, err);
+    json_t *root = NULL;
+    la_status status = la_json_load(path, BASELINE_BYTES_MAX, &root, err);
+    if (status == LA_OK)
+        status = read_metrics(root, path, set, n_classes, value, err);
     json_decref(root);
-    return status;
+    if (status == LA_OK || status == LA_INTERRUPTED || !is_predictions(path))
+        return status;
+    *err = (la_error){0};
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: is predictions, expected a report of them: laplora report '%s' --format "
+                   "json --out baseline.json",
+                   path, path);
 }
 
 static double worse_by(const la_metric_info *info, double value, double baseline) {

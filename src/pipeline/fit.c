@@ -53,6 +53,14 @@ static la_status resolve_selection(fitting *f, la_error *err) {
                     : options->val       ? LA_SELECT_VAL
                     : options->heldout   ? LA_SELECT_CROSS
                                          : LA_SELECT_MARGLIK;
+    if (f->select == LA_SELECT_VAL && options->heldout)
+        return la_fail(err, LA_USAGE,
+                       "--heldout: the rows of --val choose and guard, those of --data would not "
+                       "be cross-fitted; give one of them, or --select cross for --data");
+    if (f->select == LA_SELECT_CROSS && options->val && !options->adue)
+        return la_fail(err, LA_USAGE,
+                       "--val: with --select cross the rows of --data choose and guard, those of "
+                       "--val would not be read; give one of them");
     bool used = f->select == LA_SELECT_VAL || f->select == LA_SELECT_CROSS;
     if ((options->val || options->heldout) && !used)
         la_warn(&options->run.log, "%s: the held-out rows choose nothing and guard nothing",
@@ -197,12 +205,12 @@ static la_status open_fitting(fitting *f, la_error *err) {
     free(ids);
     LA_TRY(status);
     LA_TRY(check_task(f, err));
+    if (options->template_path && f->session.workers[0].model.task == LA_TASK_TAG)
+        return la_fail(err, LA_USAGE,
+                       "--template: the adapter classifies tokens, whose rows are lists of words");
     if (options->template_path)
         LA_TRY(la_template_read(options->template_path, &f->prompt, err));
     LA_TRY(check_texts(f, err));
-    if (f->prompt && f->session.workers[0].model.task == LA_TASK_TAG)
-        return la_fail(err, LA_USAGE,
-                       "--template: the adapter classifies tokens, whose rows are lists of words");
     LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
                            &f->rows, err));
     if (f->select == LA_SELECT_VAL || (options->adue && options->val))

@@ -126,6 +126,16 @@ static void note_unused(const file_run *run) {
                 kind_name(run->predictor->predictive, run->predictor->regression));
 }
 
+/* Where no answer reads a covariance, the one that is written is zero. */
+static void note_no_covariance(const file_run *run) {
+    const la_predictor *p = run->predictor;
+    if (run->job->emit_cov && !p->n_scales)
+        la_warn(&run->job->options.run.log,
+                "--emit cov: \"%s\" needs no covariance and none is computed: \"logit_cov\" is "
+                "zero; --predictive mc, probit or bridge has one",
+                kind_name(p->predictive, p->regression));
+}
+
 static la_status open_run(file_run *run, la_error *err) {
     const la_predict_job *job = run->job;
     const la_run_options *options = &job->options.run;
@@ -144,6 +154,7 @@ static la_status open_run(file_run *run, la_error *err) {
         return la_fail(err, LA_USAGE,
                        "--flat is for adapters that classify tokens; this one classifies rows");
     note_unused(run);
+    note_no_covariance(run);
     run->fields = (la_row_fields){.text = options->text_field,
                                   .pair = options->pair_field,
                                   .label = options->label_field,

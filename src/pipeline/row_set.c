@@ -110,7 +110,7 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
                           la_row_set *set, la_error *err) {
     la_row_fields fields = {.text = options->text_field,
                             .pair = options->pair_field,
-                            .label = options->label_field,
+                            .label = what ? options->label_field : NULL,
                             .id = options->id_field,
                             .prompt = prompt,
                             .tagged = session->workers[0].model.task == LA_TASK_TAG,

@@ -20,9 +20,19 @@ la_status la_template_read(const char *path, la_template **prompt, la_error *err
     char *text;
     size_t length;
     LA_TRY(la_text_file_read(path, "a prompt", TEMPLATE_BYTES_MAX, &text, &length, err));
+    if (length && text[length - 1] == '\n')
+        length--;
     la_status status = la_template_parse(path, text, length, prompt, err);
     free(text);
-    return status;
+    LA_TRY(status);
+    if (la_template_has_fields(*prompt))
+        return LA_OK;
+    la_template_free(*prompt);
+    *prompt = NULL;
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: names no field, so that all rows would have the same prompt; expected the "
+                   "name of a field in braces, as in {text} (\"{{\" is a brace)",
+                   path);
 }
 
 /* The classes are the choices, named so unless --labels names them. */

@@ -73,7 +73,8 @@ bool la_session_cuts_left(const la_session *session);
 /* How a data file is to be fed to this session. */
 la_feed_options la_session_feed(const la_session *session, bool need_label, bool skip_bad);
 
-/* The caller frees *prompt with la_template_free. */
+/* One newline at the end is dropped (editors add it); a template without a field is refused. The
+ * caller frees *prompt with la_template_free. */
 la_status la_template_read(const char *path, la_template **prompt, la_error *err);
 
 #endif

@@ -30,6 +30,8 @@ static void tell_passed_over(const la_tokenizer_request *request) {
 
 /* The folder of the adapter that has a tokenizer: that of its name, else the one above. */
 static const char *adapter_folder(const la_tokenizer_request *request, char room[4096]) {
+    if (!request->adapter)
+        return NULL;
     const char *name = request->adapter_name;
     int n = name ? snprintf(room, 4096, "%s/%s", request->adapter, name) : 0;
     if (n > 0 && n < 4096 && !strpbrk(name, ",/") && la_tokenizer_is_in(room))
@@ -71,7 +73,7 @@ la_status la_session_tokenizer(const la_tokenizer_request *request, la_tokenizer
     const char *used = folder ? folder : request->base;
     *tokenizer = NULL;
     *of_adapter = folder != NULL;
-    if (!folder)
+    if (!folder && request->adapter)
         tell_passed_over(request);
     if (!folder && !has_json(request->base))
         return LA_OK;

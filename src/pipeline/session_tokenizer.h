@@ -6,8 +6,8 @@
 #include "text/tokenizer.h"
 
 typedef struct la_tokenizer_request {
-    const char *base, *adapter;
-    const char *adapter_name; /* NULL: not said */
+    const char *base, *adapter; /* adapter NULL: there is none */
+    const char *adapter_name;   /* NULL: not said */
     const la_posterior
         *posterior; /* whose tokenizer it has to be, where it is one of the two; or NULL */
     const la_log *log;

@@ -6,12 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define OF_FIT "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/o "
 #define OF_PREDICT "predict --posterior @/posterior --data @/test.jsonl --out @/o "
 #define OF_COMPARE                                                                                 \
     "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl --json "  \
     "--samples 20 "
+#define OF_STILL                                                                                   \
+    "compare --base @/base --adapter @/still --calib @/calib.jsonl --test @/test.jsonl --json "
 #define OF_REPORT "report @/p.jsonl --out @/o "
 #define OF_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define QUIET "--quiet "
@@ -133,6 +136,11 @@ static const effect effects[] = {
     SAYS("info", "quiet", BERT, "info @/still --quiet", "info @/still", "lora_alpha is 0"),
     ALTERS("tokenize", "base", WORDS, OF_TOKENIZE,
            "tokenize --base @/nothing --data @/fields.jsonl --out @/o"),
+    SAYS("tokenize", "quiet", WORDS, OF_TOKENIZE QUIET "--adapter @/lower",
+         OF_TOKENIZE "--adapter @/lower", "gives other ids"),
+    ALTERS("tokenize", "adapter", WORDS, OF_TOKENIZE, OF_TOKENIZE "--adapter @/lower"),
+    ALTERS("tokenize", "adapter-name", WORDS, OF_TOKENIZE "--adapter @/lower",
+           OF_TOKENIZE "--adapter @/lower --adapter-name other"),
     ALTERS("tokenize", "data", WORDS, OF_TOKENIZE,
            "tokenize --base @/base --data @/nothing --out @/o"),
     ALTERS("tokenize", "out", WORDS, OF_TOKENIZE, "tokenize --base @/base --data @/fields.jsonl"),
@@ -193,14 +201,27 @@ static const effect effects[] = {
          OF_COMPARE "--methods map --verbose --batch-tokens 77", "batches of 77 tokens"),
     SAYS("compare", "verbose", BERT, OF_COMPARE "--methods map",
          OF_COMPARE "--methods map --verbose", "note: plan for"),
-    SAYS("compare", "quiet", BERT, OF_COMPARE "--methods map --verbose --quiet",
-         OF_COMPARE "--methods map --verbose", "note: plan for"),
+    SAYS("compare", "quiet", BERT, OF_STILL MAP, OF_STILL "--methods map", "lora_alpha is 0"),
 };
 enum { EFFECTS = sizeof effects / sizeof *effects };
 
 /* Options without an effect that a test could see: speed alone, or notes that these files do not give. */
-static const char *const unseen[][2] = {
-    {"predict", "threads"}, {"compare", "threads"}, {"tokenize", "quiet"}};
+static const char *const unseen[][2] = {{"predict", "threads"}, {"compare", "threads"}};
+
+/* @/lower: the adapter with a tokenizer of its own, and in @/lower/other another. */
+static void other_tokenizers(const char *folder) {
+    copy_folder(in_case(folder, "adapter"), in_case(folder, "lower"));
+    mkdir(in_case(folder, "lower/other"), 0700);
+    for (int i = 0; i < 2; i++) {
+        const char *file = i ? "lower/other/tokenizer.json" : "lower/tokenizer.json";
+        size_t length;
+        char *json = read_file(in_case(folder, "base/tokenizer.json"), &length);
+        write_file(in_case(folder, file), json, length);
+        free(json);
+        replace_text(&(fault){.file = file, .a = i ? "\"very\"" : "\"good\"", .b = "\"best\""},
+                     folder);
+    }
+}
 
 static void prepare(void) {
     static const char *const fixtures[PLACES] = {"bert", "bert", "llama", "bert-regression"};
@@ -220,6 +241,8 @@ static void prepare(void) {
             write_file(in_case(folder, names[k]), fields, strlen(fields));
         }
         write_file(in_case(folder, "t.txt"), "very {text} film", 16);
+        if (i == WORDS)
+            other_tokenizers(folder);
     }
     const char *bert = folders[BERT];
     size_t length;

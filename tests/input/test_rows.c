@@ -196,7 +196,7 @@ static void templates(void **state) {
     (void)state;
     la_template *prompt;
     la_error err = {0};
-    const char *text = "Q: {question} {{n={n}}}\nAnswer:\n";
+    const char *text = "Q: {question} {{n={n}}}\nAnswer:";
     assert_int_equal(la_template_parse("t.txt", text, strlen(text), &prompt, &err), LA_OK);
     la_row_fields fields = {.prompt = prompt};
     la_row_reader *r =

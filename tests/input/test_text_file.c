@@ -85,6 +85,14 @@ static void prompts(void **state) {
         assert_string_equal(la_template_text(prompt), "Q: {text}\nA:");
         la_template_free(prompt);
     }
+    la_template *prompt;
+    la_error err = {0};
+    assert_int_equal(la_template_parse("kept", "{text}\n", 7, &prompt, &err), LA_OK);
+    assert_string_equal(la_template_text(prompt), "{text}\n");
+    la_template_free(prompt);
+    write_file(scratch("q.txt"), "{{text}}", 8);
+    assert_int_equal(la_template_read(scratch("q.txt"), &prompt, &err), LA_BAD_INPUT);
+    assert_null(prompt);
 }
 
 int main(void) {
