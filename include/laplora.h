@@ -1,24 +1,24 @@
 /* laplora: Laplace approximation over the adapters of fine-tuned language models.
  *
- * The public interface: what a host program may call. Everything is blocking. No function exits, aborts
- * or prints.
+ * The public interface: what a host program may call. Everything is blocking. No function exits,
+ * aborts or prints.
  *
  * Threads. A handle may be used by one thread at a time, any thread, also another than the one that
  * opened it, and within parallel regions of the host. Different handles, and calls of la_fit, are
- * independent: they may run at the same time in different threads, each with its own number of threads
- * (la_run_options.threads), which changes neither the others' nor the host's (omp_get_max_threads,
- * omp_set_dynamic, OpenBLAS). Within a parallel region of the host a handle gets the threads that OpenMP's
- * levels allow. On the CPU answers and posteriors are the same to the last bit whatever the threads (given the
- * same batches: batch_tokens not -1). The
- * HDF5 library is not for several threads: la_fit calls it, one call at a time; a host that uses it too
- * must not do so while la_fit runs. Options are read before the call returns: nothing given is kept but
- * the log.
+ * independent: they may run at the same time in different threads, each with its own number of
+ * threads (la_run_options.threads), which changes neither the others' nor the host's
+ * (omp_get_max_threads, omp_set_dynamic, OpenBLAS). Within a parallel region of the host a handle
+ * gets the threads that OpenMP's levels allow. On the CPU answers and posteriors are the same to
+ * the last bit whatever the threads (given the same batches: batch_tokens not -1). The HDF5 library
+ * is not for several threads: la_fit calls it, one call at a time; a host that uses it too must not
+ * do so while la_fit runs. Options are read before the call returns: nothing given is kept but the
+ * log.
  *
- * Errors. Every function that can fail returns a la_status and fills the la_error given last, whatever it
- * held before: the same one may serve for many calls. It may be NULL: then the message is lost. A pointer
- * that is needed and NULL, a value that is none of its enum, a number that is out of its range: LA_USAGE,
- * naming the field, before anything is done. After any failure every handle is as usable as before; what
- * was to be returned through a pointer to a pointer is NULL.
+ * Errors. Every function that can fail returns a la_status and fills the la_error given last,
+ * whatever it held before: the same one may serve for many calls. It may be NULL: then the message
+ * is lost. A pointer that is needed and NULL, a value that is none of its enum, a number that is
+ * out of its range: LA_USAGE, naming the field, before anything is done. After any failure every
+ * handle is as usable as before; what was to be returned through a pointer to a pointer is NULL.
  *
  * Method: Laplace-LoRA, arXiv 2308.13111 (curvature: section 3, prior: equation 7, linearised
  * predictive: equation 13). */
@@ -62,12 +62,13 @@ typedef struct la_log {
     void *user;
 } la_log;
 
-/* Products of the CPU are OpenBLAS's, which falls back to the slowest kernels on a processor whose model
- * number it does not know. la_kernels_choose makes it take the fastest that the processor's instructions
- * allow, where it took slower ones; a set OPENBLAS_CORETYPE is followed. That is for the whole process and
- * everything in it that computes with OpenBLAS, so nothing else here does it: a program that wants it
- * calls it first thing in main, while no other thread is in a product or reads the environment. Calling
- * it again does no harm. Both return the name of the kernels in use, as OpenBLAS says it ("SkylakeX"). */
+/* Products of the CPU are OpenBLAS's, which falls back to the slowest kernels on a processor whose
+ * model number it does not know. la_kernels_choose makes it take the fastest that the processor's
+ * instructions allow, where it took slower ones; a set OPENBLAS_CORETYPE is followed. That is for
+ * the whole process and everything in it that computes with OpenBLAS, so nothing else here does it:
+ * a program that wants it calls it first thing in main, while no other thread is in a product or
+ * reads the environment. Calling it again does no harm. Both return the name of the kernels in use,
+ * as OpenBLAS says it ("SkylakeX"). */
 const char *la_kernels_choose(void);
 const char *la_kernels_name(void);
 
@@ -162,9 +163,9 @@ typedef enum la_select_kind {
 typedef struct la_run_options {
     const char *device;    /* "auto", "cpu", "cuda", "cuda:0,1" */
     const char *precision; /* "f32"; on CUDA also "tf32", "bf16" */
-    int threads; /* of this handle or fit, at most 4096; 0: as many as this process has processors */
-    int64_t max_length;   /* tokens a row is truncated to; at least 0 */
-    int64_t batch_tokens; /* tokens that are run together; -1: as many as the free memory holds */
+    int threads;           /* of this handle or fit, at most 4096; 0: a thread a processor */
+    int64_t max_length;    /* tokens a row is truncated to; at least 0 */
+    int64_t batch_tokens;  /* tokens that are run together; -1: as many as the free memory holds */
     const char *text_field, *pair_field, *label_field, *id_field;
     const char *labels; /* "NAME,NAME,..." in class order */
     /* "none", "nf4", "nf4-double", "fp4", "fp4-double", "int8": packs the linear layers of a base that is
@@ -251,8 +252,8 @@ typedef struct la_predict_options {
 } la_predict_options;
 
 /* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as
- * they are, not both. text may be empty, not NULL; n_ids is at least 1. Text that is no UTF-8, ids outside
- * the vocabulary and more tokens than the model has positions are LA_BAD_INPUT. */
+ * they are, not both. text may be empty, not NULL; n_ids is at least 1. Text that is no UTF-8, ids
+ * outside the vocabulary and more tokens than the model has positions are LA_BAD_INPUT. */
 typedef struct la_input {
     const char *text;
     size_t text_length;
@@ -260,9 +261,8 @@ typedef struct la_input {
     size_t pair_length;
     const int32_t *ids;
     int64_t n_ids;
-    int64_t
-        place; /* of the token to be classified, where the adapter classifies tokens: ids then, and a
-                  place among them (else LA_USAGE). Not read otherwise */
+    int64_t place; /* of the token to be classified, where the adapter classifies tokens: ids then,
+                      and a place among them (else LA_USAGE). Not read otherwise */
 } la_input;
 
 /* The answer to a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by
@@ -286,8 +286,8 @@ typedef struct la_prediction {
         map_variance; /* of the MAP model: that of the noise, unless held-out rows chose another */
 } la_prediction;
 
-/* *predictor is set on success, NULL otherwise; free with la_predictor_close. options, its posterior and
- * predictor may not be NULL; samples is at least 0. */
+/* *predictor is set on success, NULL otherwise; free with la_predictor_close. options, its
+ * posterior and predictor may not be NULL; samples is at least 0. */
 la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor,
                             la_error *err);
 /* predictor may be NULL. */
@@ -296,13 +296,14 @@ void la_predictor_close(la_predictor *predictor);
 int64_t la_predictor_classes(const la_predictor *predictor);
 /* Whether answers are numbers, not classes: the model has one output (la_predictor_classes is 1). */
 int la_predictor_regresses(const la_predictor *predictor);
-/* NULL when the classes have no names, and for a label that is none. Valid until la_predictor_close. */
+/* NULL when the classes have no names, and for a label that is none. Valid until
+ * la_predictor_close. */
 const char *la_predictor_label(const la_predictor *predictor, int64_t label);
-/* Answers n rows on all devices of the handle; out[i] belongs to in[i] and does not depend on the other
- * rows (but for the rounding of products, which may differ in the last bits by the batch that a row is
- * in). n 0: in and out may be NULL, and nothing is done. Arguments of all rows are checked before the first
- * is answered. Where a row fails, the message begins with "row I: ", counted from 0, and what out holds is
- * not defined. */
+/* Answers n rows on all devices of the handle; out[i] belongs to in[i] and does not depend on the
+ * other rows (but for the rounding of products, which may differ in the last bits by the batch that
+ * a row is in). n 0: in and out may be NULL, and nothing is done. Arguments of all rows are checked
+ * before the first is answered. Where a row fails, the message begins with "row I: ", counted from
+ * 0, and what out holds is not defined. */
 la_status la_predictor_run(la_predictor *predictor, const la_input *in, int64_t n,
                            la_prediction *out, la_error *err);
 

@@ -11,9 +11,9 @@
 
 /* ---- how many are in the library at once ---- */
 
-/* OpenBLAS has twice as many buffers as threads it was built for, of which its own threads hold up to
- * a half. Past them it prints a warning, then ends a call with no memory at all. So at most as many
- * callers are within it as the other half has, over all teams and handles of the process. */
+/* OpenBLAS has twice as many buffers as threads it was built for, of which its own threads hold up
+ * to a half. Past them it prints a warning, then ends a call with no memory at all. So at most as
+ * many callers are within it as the other half has, over all teams and handles of the process. */
 enum { SEATS_MOST = 256, SEATS_UNTOLD = 16 };
 
 static sem_t seats;
@@ -252,8 +252,8 @@ void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, 
 
 /* ---- memory of the library ---- */
 
-/* Takes n of the library's buffers and gives them back: it keeps their memory. A build without these
- * calls takes buffers as products come. */
+/* Takes n of the library's buffers and gives them back: it keeps their memory. A build without
+ * these calls takes buffers as products come. */
 static void take_buffers(int n) {
     void *take_address = dlsym(RTLD_DEFAULT, "blas_memory_alloc");
     void *give_address = dlsym(RTLD_DEFAULT, "blas_memory_free");

@@ -1,7 +1,7 @@
-/* BLAS and LAPACK, the only way to them: always on the calling thread alone (team.h), so that calls of
- * several threads at once are independent and nothing of the process is set. Products over a team are
- * cut into tiles at places that the sizes alone decide, a tile a thread: the numbers do not depend on
- * the threads.
+/* BLAS and LAPACK, the only way to them: always on the calling thread alone (team.h), so that calls
+ * of several threads at once are independent and nothing of the process is set. Products over a
+ * team are cut into tiles at places that the sizes alone decide, a tile a thread: the numbers do
+ * not depend on the threads.
  *
  * Matrices are row-major; ld: elements from one row to the next. Symmetric matrices and Cholesky
  * factors are lower triangles. */
@@ -57,8 +57,8 @@ void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, 
 #define LA_BLAS_BUFFER ((size_t)128 << 20)
 
 /* Has the library take its buffers for n threads at once, so that no product asks for one: it waits
- * forever where there is none. Returns for how many there are, at most n, which la_blas_release gives
- * back. More threads than the library was built for wait for each other in products. */
+ * forever where there is none. Returns for how many there are, at most n, which la_blas_release
+ * gives back. More threads than the library was built for wait for each other in products. */
 int la_blas_reserve(int n);
 void la_blas_release(int n);
 

@@ -44,9 +44,9 @@ bool la_kernels_switch(const char *name);
 /* Name of the kernels that the processor allows and la_kernels_choose could not take within this
  * process, or NULL. */
 const char *la_kernels_missing(void);
-/* Starts the program again under OPENBLAS_CORETYPE=name, once: returns where that was done before, or
- * cannot be done. la_kernels_choose then takes the variable out of the environment. Called by main
- * only, before it reads or opens anything. */
+/* Starts the program again under OPENBLAS_CORETYPE=name, once: returns where that was done before,
+ * or cannot be done. la_kernels_choose then takes the variable out of the environment. Called by
+ * main only, before it reads or opens anything. */
 void la_kernels_restart(const char *name, char *const *argv);
 
 /* A line for people: the kernels in use, and who chose them. */

@@ -1,8 +1,8 @@
 /* Lists that a user writes: "A, B,C". One parser for all of them.
  *
- * Elements are separated by commas; blanks around one are dropped. A backslash keeps a comma, a blank or
- * a backslash that follows it: "New York\, NY,\ B" are "New York, NY" and " B". Any other backslash
- * stays as it is. */
+ * Elements are separated by commas; blanks around one are dropped. A backslash keeps a comma, a
+ * blank or a backslash that follows it: "New York\, NY,\ B" are "New York, NY" and " B". Any other
+ * backslash stays as it is. */
 #ifndef LA_BASE_LIST_H
 #define LA_BASE_LIST_H
 

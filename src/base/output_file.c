@@ -284,8 +284,8 @@ static mode_t mode_mask(void) {
     return (mode_t)mask;
 }
 
-/* Mode, owner and group of the file that is replaced. A group that cannot be kept has no more rights
- * than others have: the new file's group is another one. */
+/* Mode, owner and group of the file that is replaced. A group that cannot be kept has no more
+ * rights than others have: the new file's group is another one. */
 static int dress(int fd, const la_target *target) {
     const struct stat *old = &target->info;
     struct stat mine;
@@ -301,8 +301,8 @@ static int dress(int fd, const la_target *target) {
     return fchmod(fd, mode);
 }
 
-/* Some file systems tell of a full disk or a lost server only when a descriptor is closed: a copy of
- * it is closed while the older file is still there. */
+/* Some file systems tell of a full disk or a lost server only when a descriptor is closed: a copy
+ * of it is closed while the older file is still there. */
 static int try_close(int fd) {
     int copy = dup(fd);
     return copy < 0 ? -1 : close(copy);

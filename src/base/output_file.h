@@ -1,6 +1,6 @@
 /* Files that appear whole or not at all: written beside their place without a name (or under a
- * hidden one), synced, moved there. What is no regular file (a device, a FIFO, a socket, /dev/stdout)
- * is written through. */
+ * hidden one), synced, moved there. What is no regular file (a device, a FIFO, a socket,
+ * /dev/stdout) is written through. */
 #ifndef LA_BASE_OUTPUT_FILE_H
 #define LA_BASE_OUTPUT_FILE_H
 

@@ -1,5 +1,5 @@
-/* Where an output path leads: to a file that is replaced as a whole, or to something that is written
- * through. */
+/* Where an output path leads: to a file that is replaced as a whole, or to something that is
+ * written through. */
 #ifndef LA_BASE_TARGET_H
 #define LA_BASE_TARGET_H
 
@@ -19,7 +19,8 @@ typedef enum la_target_kind {
 
 typedef struct la_target {
     la_target_kind kind;
-    int folder; /* the folder that holds name, after all symbolic links; closed by la_target_close */
+    int folder; /* the folder that holds name, after all symbolic links; closed by
+                   la_target_close */
     char name[NAME_MAX + 1];
     bool exists;
     struct stat info; /* of what is there */
@@ -30,8 +31,8 @@ typedef struct la_target {
  * cannot become a whole file: a directory, a folder that takes no files, a file that may not be
  * written or replaced. */
 la_status la_target_find(const char *path, la_target *target, la_error *err);
-/* Opens a target that is written through, at its end, for writing. -1 with err set on failure. Waits
- * for the reader of a FIFO. */
+/* Opens a target that is written through, at its end, for writing. -1 with err set on failure.
+ * Waits for the reader of a FIFO. */
 int la_target_open(const char *path, const la_target *target, la_error *err);
 /* Safe on a zeroed or closed target. */
 void la_target_close(la_target *target);

@@ -1,7 +1,7 @@
-/* Threads that work together. A team is passed from the caller that made it to every parallel region
- * beneath, as num_threads(team.threads): nothing asks the process how many threads there are, and
- * nothing sets it. A region may get fewer (inside a host's region, or under OMP_DYNAMIC), never more.
- * All that reads or sets the state of OpenMP is in team.c. */
+/* Threads that work together. A team is passed from the caller that made it to every parallel
+ * region beneath, as num_threads(team.threads): nothing asks the process how many threads there
+ * are, and nothing sets it. A region may get fewer (inside a host's region, or under OMP_DYNAMIC),
+ * never more. All that reads or sets the state of OpenMP is in team.c. */
 #ifndef LA_BASE_TEAM_H
 #define LA_BASE_TEAM_H
 
@@ -41,8 +41,8 @@ la_slices la_slices_in(void *memory, size_t each);
 void *la_slices_own(const la_slices *slices);
 
 /* Keeps OpenBLAS on the calling thread alone until la_alone_end, which takes what this returned. It
- * asks OpenMP for its number of threads at every call outside of parallel regions, and where it finds
- * another than before, it changes buffers that calls of other threads are using. */
+ * asks OpenMP for its number of threads at every call outside of parallel regions, and where it
+ * finds another than before, it changes buffers that calls of other threads are using. */
 int la_alone_begin(void);
 void la_alone_end(int before);
 

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes of the character at text, of which left > 0 bytes are there; 0 when it is none: cut short, too
- * long for its value, a surrogate. *code: the character, else the first byte. */
+/* Bytes of the character at text, of which left > 0 bytes are there; 0 when it is none: cut short,
+ * too long for its value, a surrogate. *code: the character, else the first byte. */
 size_t la_utf8_decode(const char *text, size_t left, uint32_t *code);
 
 #endif

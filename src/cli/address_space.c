@@ -1,7 +1,7 @@
-/* What must be known before the libraries start. OpenBLAS takes a buffer a thread of OpenMP while it
- * is loaded, and tries forever where it gets none, as under `ulimit -v`. So this runs before it: it
- * tries the memory, starts the program again with one such thread where there isn't enough for all,
- * and ends it where there isn't enough for that. */
+/* What must be known before the libraries start. OpenBLAS takes a buffer a thread of OpenMP while
+ * it is loaded, and tries forever where it gets none, as under `ulimit -v`. So this runs before it:
+ * it tries the memory, starts the program again with one such thread where there isn't enough for
+ * all, and ends it where there isn't enough for that. */
 /* A sanitizer's own memory is not there yet at this point, and never fits under such a limit. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include "base/blas.h"

@@ -1,5 +1,6 @@
-/* Options as rows of a table: a command has an array of them and a struct of its own that their values
- * go to. The parser, the command's help and the README's table (make docs) follow from the rows. */
+/* Options as rows of a table: a command has an array of them and a struct of its own that their
+ * values go to. The parser, the command's help and the README's table (make docs) follow from the
+ * rows. */
 #ifndef LA_CLI_OPTIONS_H
 #define LA_CLI_OPTIONS_H
 
@@ -74,10 +75,12 @@ typedef struct la_command {
     int (*run)(const void *given);
 } la_command;
 
-/* A command's option by number, and the place of its value in the command's struct; NULL: no more. */
+/* A command's option by number, and the place of its value in the command's struct; NULL: no
+ * more. */
 const la_option *la_option_at(const la_command *command, int number, size_t *place);
 
-/* Parses argv[1..] of a command into its struct. LA_USAGE names the option and what was expected. */
+/* Parses argv[1..] of a command into its struct. LA_USAGE names the option and what was
+ * expected. */
 la_status la_options_parse(const la_command *command, int argc, char **argv, void *given,
                            la_error *err);
 void la_options_help(const la_command *command, FILE *stream);

@@ -19,8 +19,8 @@ typedef struct la_file_kind {
     const char *step; /* what to do; %s stands for the path */
 } la_file_kind;
 
-/* The kind whose bytes these begin with, or NULL. messages: any text may stand here. *undecided: more
- * bytes could make it one. */
+/* The kind whose bytes these begin with, or NULL. messages: any text may stand here. *undecided:
+ * more bytes could make it one. */
 const la_file_kind *la_file_kind_of(const char *bytes, size_t length, bool messages,
                                     bool *undecided);
 /* LA_UNSUPPORTED: "FILE: is a Parquet file, expected EXPECTED; convert it: ..." */
@@ -36,7 +36,8 @@ typedef enum la_encoding_kind {
     LA_ENCODING_UTF32
 } la_encoding_kind;
 
-/* By the byte-order mark, of `mark` bytes, or where there is none by the zeros beside the letters. */
+/* By the byte-order mark, of `mark` bytes, or where there is none by the zeros beside the
+ * letters. */
 la_encoding_kind la_encoding_of(const char *bytes, size_t length, size_t *mark);
 
 #endif

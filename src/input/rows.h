@@ -46,9 +46,9 @@ typedef struct la_row {
 typedef struct la_row_reader la_row_reader;
 
 /* path "-": JSONL on standard input. Format by extension (.csv, .tsv, else JSONL; .gz may follow)
- * unless the first line says otherwise; a JSON list of rows, and rows over several lines, are read as
- * well. fields (and what
- * it points to) must outlive the reader. Free with la_row_reader_close. */
+ * unless the first line says otherwise; a JSON list of rows, and rows over several lines, are read
+ * as well. fields (and what it points to) must outlive the reader. Free with
+ * la_row_reader_close. */
 la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_row_reader **reader,
                              la_error *err);
 void la_row_reader_close(la_row_reader *reader);

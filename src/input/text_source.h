@@ -1,6 +1,6 @@
-/* Bytes of a data file as UTF-8 text, line by line, whatever wrote them: a byte-order mark is passed
- * over, UTF-16 and gzip are undone, a lone CR ends a line where no LF does. What holds no text is
- * refused by its name (input/file_kinds.h). */
+/* Bytes of a data file as UTF-8 text, line by line, whatever wrote them: a byte-order mark is
+ * passed over, UTF-16 and gzip are undone, a lone CR ends a line where no LF does. What holds no
+ * text is refused by its name (input/file_kinds.h). */
 #ifndef LA_INPUT_TEXT_SOURCE_H
 #define LA_INPUT_TEXT_SOURCE_H
 
@@ -20,8 +20,8 @@ void la_text_source_close(la_text_source *source);
 /* The text that comes next, without using it up: all of a line, or what fits 60,000 bytes. */
 la_status la_text_source_peek(la_text_source *source, const char **text, size_t *length,
                               la_error *err);
-/* Appends the next line, with its LF, to the record, which stays NUL-terminated. *more: whether there
- * was one. */
+/* Appends the next line, with its LF, to the record, which stays NUL-terminated. *more: whether
+ * there was one. */
 la_status la_text_source_line(la_text_source *source, char **record, size_t *length,
                               size_t *capacity, bool *more, la_error *err);
 /* Number of the last line, from 1. */

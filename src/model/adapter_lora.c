@@ -57,8 +57,8 @@ static const char *const harmless[] = {
 /* Inits that subtract the first adapter from the base: the adapter only fits that other base. */
 static const char *const altering_inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
 
-/* ensure_weight_tying puts what is trained of an embedding into the tied output layer too, which is not
- * done here; where nothing of either is trained, it does nothing. */
+/* ensure_weight_tying puts what is trained of an embedding into the tied output layer too, which is
+ * not done here; where nothing of either is trained, it does nothing. */
 static la_status check_tying(const la_adapter *adapter, la_error *err) {
     static const char *const keys[] = {"modules_to_save", "target_modules"};
     static const char *const tables[] = {"emb", "lm_head", "wte"};

@@ -69,11 +69,12 @@ typedef struct la_config {
 /* Reads DIR/config.json. Free with la_config_free. */
 la_status la_config_read(const char *dir, la_config *config, la_error *err);
 void la_config_free(la_config *config);
-/* Names of the classes in id2label, unless they are the LABEL_0, LABEL_1 that transformers makes up;
- * labels stay empty then. */
+/* Names of the classes in id2label, unless they are the LABEL_0, LABEL_1 that transformers makes
+ * up; labels stay empty then. */
 la_status la_config_labels(const json_t *root, const char *path, la_labels *labels, la_error *err);
-/* The config.json that some tools leave beside an adapter, which is of the fine-tuned model: names of its
- * classes; what else differs from the base's is told, or refused where it changes what the answers mean. */
+/* The config.json that some tools leave beside an adapter, which is of the fine-tuned model: names
+ * of its classes; what else differs from the base's is told, or refused where it changes what the
+ * answers mean. */
 la_status la_config_beside(const char *adapter, const char *base, la_labels *labels,
                            const la_log *log, la_error *err);
 /* Tokens that rows are cut to unless told otherwise, and the most a row can have (0: no limit). */

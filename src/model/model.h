@@ -106,8 +106,8 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
 /* Puts the weights where the backend reads them. */
 la_status la_model_place(la_model *model, la_error *err);
 void la_model_close(la_model *model);
-/* What base and adapter are by themselves, whether they fit each other or not. Empty: that one cannot
- * be read. */
+/* What base and adapter are by themselves, whether they fit each other or not. Empty: that one
+ * cannot be read. */
 void la_model_digests(const la_model_options *options, char base[LA_DIGEST_TEXT],
                       char adapter[LA_DIGEST_TEXT]);
 /* A matrix of the type of activations. */

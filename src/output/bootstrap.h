@@ -1,12 +1,13 @@
 /* 95 % bootstrap intervals of metrics of rows: resamples are counts of the rows, so that what was
  * sorted stays sorted.
  *
- * An interval is that of percentiles, q2.5 to q97.5 of the resamples. Distances (la_metric_info.gap)
- * are pushed up by chance, in a resample a second time on top of the rows' own, so that percentiles
- * lie too high, often above the metric itself: these get the basic interval, 2 x - q97.5 to 2 x - q2.5
- * of the metric x, cut to 0..1. Where the metric is near 0, the upper end of that collapses: it lies
- * at least q97.5 - q50 above the metric. Every interval is then widened to hold its metric where it
- * does not. bench/interval_coverage.c has the figures behind this choice. */
+ * An interval is that of percentiles, q2.5 to q97.5 of the resamples. Distances
+ * (la_metric_info.gap) are pushed up by chance, in a resample a second time on top of the rows'
+ * own, so that percentiles lie too high, often above the metric itself: these get the basic
+ * interval, 2 x - q97.5 to 2 x - q2.5 of the metric x, cut to 0..1. Where the metric is near 0, the
+ * upper end of that collapses: it lies at least q97.5 - q50 above the metric. Every interval is
+ * then widened to hold its metric where it does not. bench/interval_coverage.c has the figures
+ * behind this choice. */
 #ifndef LA_OUTPUT_BOOTSTRAP_H
 #define LA_OUTPUT_BOOTSTRAP_H
 

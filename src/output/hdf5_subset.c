@@ -103,7 +103,8 @@ la_status la_h5_bytes(la_h5_file *file, uint64_t offset, void *to, size_t length
     return LA_OK;
 }
 
-/* Whether [address, address + length) lies in the file and in the budget, which it is charged to. */
+/* Whether [address, address + length) lies in the file and in the budget, which it is charged
+ * to. */
 static la_status charge(la_h5_file *file, uint64_t address, uint64_t length, const char *what) {
     uint64_t part = file->size > file->start ? file->size - file->start : 0;
     if (address > part || length > part - address)
@@ -311,7 +312,8 @@ static int by_link_name(const void *a, const void *b) {
     return strcmp(((const la_h5_link *)a)->name, ((const la_h5_link *)b)->name);
 }
 
-/* Of the message that makes an object a group: addresses of an index and of a heap with the names. */
+/* Of the message that makes an object a group: addresses of an index and of a heap with the
+ * names. */
 static la_status read_group(la_h5_object *group, span message) {
     la_h5_file *file = group->file;
     unsigned char heap[HEAP_BYTES], *names;
@@ -528,8 +530,8 @@ la_status la_h5_root(la_h5_file *file, la_h5_object *root) {
 /* ---- elements ---- */
 
 /* HDF5's sums of 16-bit big-endian words, each by the rule of ones' complement: modulo 65535, and 0
- * for zeros only. As swapping the bytes of all words swaps those of the sums, words are added as they
- * lie. */
+ * for zeros only. As swapping the bytes of all words swaps those of the sums, words are added as
+ * they lie. */
 static uint32_t fold(uint64_t sum) {
     while (sum >> 16)
         sum = (sum & 0xffff) + (sum >> 16);

@@ -1,7 +1,7 @@
-/* The part of HDF5 that posterior files are written in, read within bounds and nothing more: the HDF5
- * library is not safe on files made to attack, this is. Groups with symbol tables, attributes of one
- * value, arrays in one piece or in checksummed chunks of whole rows. Whatever else a file holds is
- * passed over or refused.
+/* The part of HDF5 that posterior files are written in, read within bounds and nothing more: the
+ * HDF5 library is not safe on files made to attack, this is. Groups with symbol tables, attributes
+ * of one value, arrays in one piece or in checksummed chunks of whole rows. Whatever else a file
+ * holds is passed over or refused.
  *
  * Every byte that is read is charged to a budget of a few times the file's length before memory is
  * asked for, so that neither cycles nor sizes that a file claims cost more than reading it does. */
@@ -62,7 +62,8 @@ typedef struct la_h5_object {
     uint64_t data; /* address: of the elements, or of the index of chunks */
 } la_h5_object;
 
-/* What lies behind `start` in a file that the caller opened; size is its length. bytes may be NULL. */
+/* What lies behind `start` in a file that the caller opened; size is its length. bytes may be
+ * NULL. */
 void la_h5_begin(la_h5_file *file, const char *path, int fd, const void *bytes, uint64_t size,
                  uint64_t start, la_error *err);
 /* Frees all objects; fd is the caller's. */
@@ -82,8 +83,9 @@ const la_h5_link *la_h5_link_of(const la_h5_object *group, const char *name);
 bool la_h5_int(const la_h5_attribute *attribute, int64_t *value);
 bool la_h5_number(const la_h5_attribute *attribute, double *value);
 
-/* All elements of an array as they are stored, shape[0] * shape[1] * size bytes, which are not more than
- * the budget that was left when it was opened. Checksums are verified. *finite: whether all floats are. */
+/* All elements of an array as they are stored, shape[0] * shape[1] * size bytes, which are not more
+ * than the budget that was left when it was opened. Checksums are verified. *finite: whether all
+ * floats are. */
 la_status la_h5_read(const la_h5_object *array, void *to, bool *finite);
 
 #endif

@@ -73,14 +73,14 @@ typedef struct la_interval {
 la_status la_metrics_compute(int64_t n, int64_t n_classes, const double *probs,
                              const int64_t *labels, la_metrics *metrics, la_error *err);
 
-/* The ECE that 95 % of perfectly calibrated models with these confidences [n] stay below: labels are
- * drawn from the confidences, `draws` times. Depends on its arguments alone, and not on the order of
- * the confidences, which are sorted in place. */
+/* The ECE that 95 % of perfectly calibrated models with these confidences [n] stay below: labels
+ * are drawn from the confidences, `draws` times. Depends on its arguments alone, and not on the
+ * order of the confidences, which are sorted in place. */
 double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed);
 
-/* 95 % bootstrap interval of every metric (output/bootstrap.h); intervals has LA_METRIC_COUNT entries.
- * Each holds the metric itself. The result depends on the rows, not their order, and the seed, not on
- * the threads. */
+/* 95 % bootstrap interval of every metric (output/bootstrap.h); intervals has LA_METRIC_COUNT
+ * entries. Each holds the metric itself. The result depends on the rows, not their order, and the
+ * seed, not on the threads. */
 la_status la_metrics_intervals(la_team team, int64_t n, int64_t n_classes, const double *probs,
                                const int64_t *labels, int64_t resamples, uint64_t seed,
                                la_interval *intervals, la_error *err);

@@ -13,8 +13,8 @@ _Static_assert(sizeof(la_curvature) == sizeof(int) && sizeof(la_method) == sizeo
  * they are printed. */
 #define NUMBER_MOST 1e300
 
-/* A row: struct, member, bounds or names; the minor version of the schema that it came with; whether
- * it may be absent. */
+/* A row: struct, member, bounds or names; the minor version of the schema that it came with;
+ * whether it may be absent. */
 enum { NEEDED, OPTIONAL };
 #define FIELD(of, member, title, type, least, most, list, version, absent)                         \
     {                                                                                              \

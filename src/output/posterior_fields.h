@@ -1,5 +1,5 @@
-/* The fields of a posterior file, each described once: the writer and the reader follow these lists.
- * Groups and arrays: README, "The posterior file". */
+/* The fields of a posterior file, each described once: the writer and the reader follow these
+ * lists. Groups and arrays: README, "The posterior file". */
 #ifndef LA_OUTPUT_POSTERIOR_FIELDS_H
 #define LA_OUTPUT_POSTERIOR_FIELDS_H
 

@@ -1,16 +1,16 @@
-/* The posterior as one HDF5 file: posterior_write.c by the HDF5 library, posterior_read.c by a reader of
- * our own (hdf5_subset.h), posterior_seal.c. Layout: README, "The posterior file". */
+/* The posterior as one HDF5 file: posterior_write.c by the HDF5 library, posterior_read.c by a
+ * reader of our own (hdf5_subset.h), posterior_seal.c. Layout: README, "The posterior file". */
 #ifndef LA_OUTPUT_POSTERIOR_FILE_H
 #define LA_OUTPUT_POSTERIOR_FILE_H
 
 #include "bayes/posterior.h"
 
 /* Written beside its place, synced and renamed; `complete` is the last thing written. A block of
- * 512 bytes in front of the HDF5 part holds a digest of it, which tells damage; it is no secret, and a
- * file made to attack has a good one. The same posterior gives the same bytes. */
+ * 512 bytes in front of the HDF5 part holds a digest of it, which tells damage; it is no secret,
+ * and a file made to attack has a good one. The same posterior gives the same bytes. */
 la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err);
-/* Checks format, completeness, checksums, every size and the range of every number. Memory: at most a
- * few times the file's length. Free with la_posterior_free. */
+/* Checks format, completeness, checksums, every size and the range of every number. Memory: at most
+ * a few times the file's length. Free with la_posterior_free. */
 la_status la_posterior_load(const char *path, la_posterior *posterior, la_error *err);
 /* The same of a file in memory; name is for messages. */
 la_status la_posterior_load_bytes(const char *name, const void *bytes, size_t size,
@@ -18,8 +18,8 @@ la_status la_posterior_load_bytes(const char *name, const void *bytes, size_t si
 /* Writes the block in front of a file whose HDF5 part was changed on purpose. */
 la_status la_posterior_seal(const char *path, la_error *err);
 la_status la_posterior_seal_bytes(void *bytes, size_t size, la_error *err);
-/* Whether a posterior can keep this text, which is told before a fit and not after it: UTF-8 of at most
- * LA_POSTERIOR_TEXT_MOST bytes. what: a file or an option, for the message. */
+/* Whether a posterior can keep this text, which is told before a fit and not after it: UTF-8 of at
+ * most LA_POSTERIOR_TEXT_MOST bytes. what: a file or an option, for the message. */
 enum { LA_POSTERIOR_TEXT_MOST = 65000 };
 la_status la_posterior_check_text(const char *what, const char *text, la_error *err);
 /* Whether the file begins like a posterior. */

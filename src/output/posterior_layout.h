@@ -1,5 +1,5 @@
-/* What the writer and the reader of posterior files share: names, versions, bounds, and what a file of
- * each curvature holds. The fields: posterior_fields.h. */
+/* What the writer and the reader of posterior files share: names, versions, bounds, and what a file
+ * of each curvature holds. The fields: posterior_fields.h. */
 #ifndef LA_OUTPUT_POSTERIOR_LAYOUT_H
 #define LA_OUTPUT_POSTERIOR_LAYOUT_H
 

@@ -26,8 +26,8 @@ typedef struct scored_row {
     bool inside;
 } scored_row;
 
-/* What all resamples share. rows are sorted, so that no number depends on the order in which the file
- * has them, not in its last digit. */
+/* What all resamples share. rows are sorted, so that no number depends on the order in which the
+ * file has them, not in its last digit. */
 typedef struct measuring {
     int64_t n;
     la_gaussian *rows;

@@ -26,8 +26,8 @@ static la_status encode(la_tokenizer *tokenizer, const char *before, const char 
     return status;
 }
 
-/* The token that the text is behind a prompt that ends in one of some characters: behind the first that
- * keeps its own token. */
+/* The token that the text is behind a prompt that ends in one of some characters: behind the first
+ * that keeps its own token. */
 static la_status follow(la_tokenizer *tokenizer, const char *space, const char *text, int64_t *id,
                         la_error *err) {
     static const char *const ends[] = {":", "\n", "(", "?"};

@@ -5,10 +5,10 @@
 #include "input/rows.h"
 #include "text/tokenizer.h"
 
-/* Tokens of "A,B,C", and their names. Each must be one token. One rule for all of the list: the tokens
- * that the elements are alone; where one of them is several, the tokens that they are behind a space. A
- * note says which, where a tokenizer has both. "\ A" asks for the one behind a space. The caller frees
- * *ids and *names. */
+/* Tokens of "A,B,C", and their names. Each must be one token. One rule for all of the list: the
+ * tokens that the elements are alone; where one of them is several, the tokens that they are behind
+ * a space. A note says which, where a tokenizer has both. "\ A" asks for the one behind a space.
+ * The caller frees *ids and *names. */
 la_status la_choices_parse(la_tokenizer *tokenizer, const char *text, const la_log *log,
                            int32_t **ids, la_labels *names, la_error *err);
 /* Parses "319,350"; the caller frees *ids. */

@@ -130,8 +130,8 @@ static bool is_guarded(const comparing *c, int curvature) {
     return wanted(c, LA_COMPARE_GUARD) && (int)c->options->curvature == curvature;
 }
 
-/* The structures that may be open at once, at least one: which of them the adapter has, and whether the
- * rows are few enough for the exact one, is not known before the model and the rows are. */
+/* The structures that may be open at once, at least one: which of them the adapter has, and whether
+ * the rows are few enough for the exact one, is not known before the model and the rows are. */
 static int list_kinds(const comparing *c, const la_curvature_kind *kinds[LA_CURVATURES]) {
     int n = 0;
     for (int k = 0; k < LA_CURVATURES; k++)

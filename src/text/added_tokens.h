@@ -26,8 +26,8 @@ typedef struct la_added_tokens {
 /* A piece of text between added tokens (id -1), or one of them. */
 typedef la_status (*la_piece_sink)(void *user, const char *text, size_t n, size_t from, int32_t id);
 
-/* model_size: the first id for tokens that the vocabulary does not have. The first n_own of json are the
- * file's own; those behind them were added later. */
+/* model_size: the first id for tokens that the vocabulary does not have. The first n_own of json
+ * are the file's own; those behind them were added later. */
 la_status la_added_tokens_load(const la_text_source *source, const json_t *json, size_t n_own,
                                const la_vocab *vocab, size_t model_size, la_normalizer *normalizer,
                                la_added_tokens *out);

@@ -6,8 +6,8 @@
 #include "text/token_class.h"
 
 /* Tells log (may be NULL) when a class would build another normalizer, pre-tokenizer, model or
- * post-processor than root, the tokenizer.json of DIR, has. config: its tokenizer_config.json; named: the
- * named special tokens, key -> content. */
+ * post-processor than root, the tokenizer.json of DIR, has. config: its tokenizer_config.json;
+ * named: the named special tokens, key -> content. */
 void la_compat_warn(const char *dir, const la_token_class *kind, const json_t *config,
                     const json_t *named, const json_t *root, const la_log *log);
 

@@ -8,8 +8,8 @@
 
 enum { SIDE_BYTES_MAX = 64 << 20 };
 
-/* What the files say, as transformers gathers it. Tokens are strings (plain special tokens), or objects
- * with the fields of an added token, all of them. */
+/* What the files say, as transformers gathers it. Tokens are strings (plain special tokens), or
+ * objects with the fields of an added token, all of them. */
 typedef struct gathering {
     const char *dir;
     char config_path[4096], map_path[4096], added_path[4096];
@@ -58,7 +58,8 @@ static la_status flag(const gathering *g, const json_t *from, const char *path, 
     return LA_OK;
 }
 
-/* A token's object with all its fields; *out is a new reference. always: it is special, whatever it says. */
+/* A token's object with all its fields; *out is a new reference. always: it is special, whatever it
+ * says. */
 static la_status whole_token(const gathering *g, const json_t *from, const char *path,
                              const char *where, bool always, json_t **out) {
     json_t *content = json_object_get(from, "content"), *token = json_object();
@@ -111,8 +112,8 @@ static void put(json_t *tokens, const json_t *content, json_t *value) {
     json_object_setn(tokens, json_string_value(content), json_string_length(content), value);
 }
 
-/* A string, or an object that says of itself that it is an added token: transformers takes no other.
- * *out is a new reference. */
+/* A string, or an object that says of itself that it is an added token: transformers takes no
+ * other. *out is a new reference. */
 static la_status token_value(const gathering *g, const json_t *value, const char *path,
                              const char *where, bool untyped, json_t **out) {
     const char *type = json_string_value(json_object_get(value, "__type"));
@@ -238,8 +239,8 @@ static la_status read_extras(gathering *g, const json_t *value, const char *path
     return LA_OK;
 }
 
-/* Named tokens of tokenizer_config.json or special_tokens_map.json: the standard ones into named, those
- * that a model has of its own into custom. */
+/* Named tokens of tokenizer_config.json or special_tokens_map.json: the standard ones into named,
+ * those that a model has of its own into custom. */
 static la_status read_named(gathering *g, const json_t *from, const char *path, bool of_map,
                             json_t *custom) {
     const char *key;
@@ -380,7 +381,8 @@ static void add_missing(json_t *known, json_t *token, json_t *list) {
     json_array_append(list, token);
 }
 
-/* Tokens that transformers adds to a tokenizer that holds those of `own`, in order; new reference. */
+/* Tokens that transformers adds to a tokenizer that holds those of `own`, in order; new
+ * reference. */
 static json_t *list_adds(const gathering *g, const json_t *own) {
     json_t *list = json_array(), *known = json_copy((json_t *)(uintptr_t)own), *adds = json_array();
     const char *key;

@@ -25,8 +25,8 @@ typedef struct la_side_files {
  * contradict each other. Free *out with la_side_files_free, whatever comes back. */
 la_status la_side_files_apply(const char *dir, json_t *root, const la_log *log, la_side_files *out,
                               la_error *err);
-/* Whether two folders, each with a tokenizer.json, give the same ids. Of what is compared the order of
- * added tokens and what only decodes, pads or truncates do not count. */
+/* Whether two folders, each with a tokenizer.json, give the same ids. Of what is compared the order
+ * of added tokens and what only decodes, pads or truncates do not count. */
 la_status la_side_files_agree(const char *a, const char *b, bool *agree, la_error *err);
 void la_side_files_free(la_side_files *files);
 

@@ -1,5 +1,5 @@
-/* Tokenizer classes of transformers 5 that build normalizer and pre-tokenizer themselves, passing over
- * those of tokenizer.json. */
+/* Tokenizer classes of transformers 5 that build normalizer and pre-tokenizer themselves, passing
+ * over those of tokenizer.json. */
 #ifndef LA_TEXT_TOKEN_CLASS_H
 #define LA_TEXT_TOKEN_CLASS_H
 
@@ -38,7 +38,8 @@ typedef struct la_token_class {
     la_class_unknown unknown;
     la_pipeline (*build)(const json_t *config, const json_t *root);
     const char *tokens[LA_NAMED_TOKENS]; /* where the configuration names none; NULL: none */
-    /* These settings of the configuration count whatever tokenizer.json says, in transformers 4 and 5. */
+    /* These settings of the configuration count whatever tokenizer.json says, in transformers 4
+     * and 5. */
     bool sets_bert, sets_prefix_space;
     bool readds_special; /* with the flags of a plain special token */
     bool mask_left;      /* a mask that is text takes the spaces before it */

@@ -10,7 +10,8 @@
 typedef struct la_tokenizer la_tokenizer;
 
 /* Reads DIR/tokenizer.json, and what the files beside it say of its tokens (side_files.h). Where
- * transformers 5 would not go by the file, log (may be NULL) is told. Free with la_tokenizer_close. */
+ * transformers 5 would not go by the file, log (may be NULL) is told. Free with
+ * la_tokenizer_close. */
 la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **tokenizer,
                             la_error *err);
 /* By tokenizer.json alone, as before the files beside it were read. */

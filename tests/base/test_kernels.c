@@ -1,5 +1,5 @@
-/* Kernels by instructions: the choice as a function of processor and name, and the switch itself, within
- * a process, by a second start, and in the program. */
+/* Kernels by instructions: the choice as a function of processor and name, and the switch itself,
+ * within a process, by a second start, and in the program. */
 #include "base/kernels.h"
 #include "laplora.h"
 #include "support/support.h"
@@ -309,7 +309,8 @@ static void the_program(void **state) {
     unsetenv(VARIABLE);
     la_kernels_switch("Prescott");
     const char *best = la_kernels_choose();
-    /* a library that does not know the processor, and then one that does not offer the switch either */
+    /* a library that does not know the processor, and then one that does not offer the switch
+     * either */
     for (int hidden = 0; hidden < PRELOADS; hidden++) {
         setenv("LD_PRELOAD", beside_this_program("unknown_processor.so"), 1);
         if (hidden)
@@ -325,8 +326,8 @@ static void the_program(void **state) {
     }
 }
 
-/* --others: names of two kinds of kernels that run here, of other instructions than those in use; tells
- * on stderr which kinds do not. */
+/* --others: names of two kinds of kernels that run here, of other instructions than those in use;
+ * tells on stderr which kinds do not. */
 static int others(void) {
     static const char *const names[] = {"Prescott", "Haswell", "Nehalem", "SkylakeX"};
     char in_use[32];

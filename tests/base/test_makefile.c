@@ -1,5 +1,6 @@
-/* What make asks before it does it: packages are never installed unasked, and nvcc is run once or not at
- * all. With stand-ins for dpkg, apt-get, sudo, id and nvcc that write down how they were called. */
+/* What make asks before it does it: packages are never installed unasked, and nvcc is run once or
+ * not at all. With stand-ins for dpkg, apt-get, sudo, id and nvcc that write down how they were
+ * called. */
 #include "support/support.h"
 
 #include <errno.h>

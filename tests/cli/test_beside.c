@@ -1,5 +1,5 @@
-/* Files beside the model that change what it sees: the adapter's own tokenizer with added tokens and a
- * resized embedding, its length and side of truncation, posteriors of before. */
+/* Files beside the model that change what it sees: the adapter's own tokenizer with added tokens
+ * and a resized embedding, its length and side of truncation, posteriors of before. */
 #include "laplora.h"
 #include "support/faults.h"
 

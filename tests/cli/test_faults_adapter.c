@@ -86,14 +86,15 @@ static void all_huge(const fault *f, const char *folder) {
     make_huge(in_case(folder, f->file), f->a);
 }
 
-/* tanh(1e38) = 1 in all of the 32 pooled numbers, and 32 times 1e38 is beyond float, whatever the order
- * of the sum. */
+/* tanh(1e38) = 1 in all of the 32 pooled numbers, and 32 times 1e38 is beyond float, whatever the
+ * order of the sum. */
 static void logits_overflow(const fault *f, const char *folder) {
     make_huge(in_case(folder, f->file), "bert.pooler.dense.bias");
     make_huge(in_case(folder, IN_ADAPTER), "base_model.model.classifier.weight");
 }
 
-/* Every query is close to 1e38 in all of its numbers, and every key: their products are beyond float. */
+/* Every query is close to 1e38 in all of its numbers, and every key: their products are beyond
+ * float. */
 static void attention_overflows(const fault *f, const char *folder) {
     make_huge(in_case(folder, f->file), "bert.encoder.layer.0.attention.self.query.bias");
     make_huge(in_case(folder, f->file), "bert.encoder.layer.0.attention.self.key.bias");

@@ -1,5 +1,5 @@
-/* Folders that are no base or adapter themselves: names on the hub, its cache, files, other tools' folders,
- * one in place of the other; and keys with the names of wrappers. */
+/* Folders that are no base or adapter themselves: names on the hub, its cache, files, other tools'
+ * folders, one in place of the other; and keys with the names of wrappers. */
 #include "support/faults.h"
 #include "support/tensors.h"
 

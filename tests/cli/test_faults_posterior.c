@@ -1,5 +1,5 @@
-/* Posteriors with numbers that no fit writes, all of them finite and in range: predict and info give
- * whole rows of finite numbers, or one line that says why not. And what is no file at all. */
+/* Posteriors with numbers that no fit writes, all of them finite and in range: predict and info
+ * give whole rows of finite numbers, or one line that says why not. And what is no file at all. */
 #include "output/posterior_file.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"
@@ -217,7 +217,8 @@ static void regression(void **state) {
 
 /* ---- what is no posterior ---- */
 
-/* Pipes and devices are told from files before they are read: nothing waits, nothing fills memory. */
+/* Pipes and devices are told from files before they are read: nothing waits, nothing fills
+ * memory. */
 static void no_files(void **state) {
     (void)state;
     const char *folder = open_case("bert");

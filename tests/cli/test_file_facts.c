@@ -1,4 +1,5 @@
-/* What info says of a user's file, in whatever form it lies there; what is none of ours is named. */
+/* What info says of a user's file, in whatever form it lies there; what is none of ours is
+ * named. */
 #include "support/faults.h"
 
 #include <stdio.h>

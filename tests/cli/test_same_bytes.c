@@ -1,5 +1,5 @@
-/* Two fits of the same inputs give the same bytes, whenever they run; of the same folders elsewhere,
- * the same but for the paths. */
+/* Two fits of the same inputs give the same bytes, whenever they run; of the same folders
+ * elsewhere, the same but for the paths. */
 #include "output/posterior_file.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"

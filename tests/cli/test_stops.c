@@ -162,7 +162,8 @@ static void twice(void **state) {
     check_scratch_empty(folder);
 }
 
-/* A FIFO that nobody opens at the other end, for each file that is read and each that is written. */
+/* A FIFO that nobody opens at the other end, for each file that is read and each that is
+ * written. */
 static void blocked_open(void **state) {
     (void)state;
     static const struct {

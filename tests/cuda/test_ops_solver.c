@@ -1,8 +1,9 @@
 /* Eigendecompositions, and the sums of several devices.
  *
- * Largest gaps observed, emulated, over seven kinds of BLAS kernels and one and two threads, as a share of
- * the largest eigenvalue, in all precisions alike. The emulated solver is LAPACK, as the host's: the limits
- * of values leave room for another one. In a bf16 backend large matrices are decomposed in f32.
+ * Largest gaps observed, emulated, over seven kinds of BLAS kernels and one and two threads, as a
+ * share of the largest eigenvalue, in all precisions alike. The emulated solver is LAPACK, as the
+ * host's: the limits of values leave room for another one. In a bf16 backend large matrices are
+ * decomposed in f32.
  *
  *                                  large, f32
  *   values                 1.6e-15   1.2e-7 (trace)

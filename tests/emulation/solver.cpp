@@ -66,8 +66,9 @@ template <typename T> struct aligned {
     }
 };
 
-/* Of a[n, lda] in place. The same bits wherever the matrix lies, as a device has them: sums in old kernels
- * are split where the memory is aligned, so all that they read is put at the same alignment. */
+/* Of a[n, lda] in place. The same bits wherever the matrix lies, as a device has them: sums in old
+ * kernels are split where the memory is aligned, so all that they read is put at the same
+ * alignment. */
 template <typename T> lapack_int syevd(char jobz, char uplo, int64_t n, T *a, int64_t lda, T *w) {
     lapack_int size = static_cast<lapack_int>(n), most = 0;
     T length = 0;

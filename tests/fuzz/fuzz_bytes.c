@@ -1,4 +1,5 @@
-/* A posterior in memory, always with a good digest in front: what lies behind it is what is tried. */
+/* A posterior in memory, always with a good digest in front: what lies behind it is what is
+ * tried. */
 #include "fuzz/mutate.h"
 #include "output/posterior_file.h"
 

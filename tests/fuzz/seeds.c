@@ -1,5 +1,6 @@
-/* usage: seeds FOLDER: a small posterior of every structure as laplora writes it, and one that the HDF5
- * library edited: arrays in one piece and in many chunks, an attribute in the place of another. */
+/* usage: seeds FOLDER: a small posterior of every structure as laplora writes it, and one that the
+ * HDF5 library edited: arrays in one piece and in many chunks, an attribute in the place of
+ * another. */
 #include "output/posterior_file.h"
 #include "support/tiny_posterior.h"
 

@@ -1,4 +1,5 @@
-/* Labels as tools write them, each into the class it means or an error that says what was expected. */
+/* Labels as tools write them, each into the class it means or an error that says what was
+ * expected. */
 #include "input/row_label.h"
 #include "support/support.h"
 

@@ -224,8 +224,8 @@ static double share_as_much(const data_set *set, int metric, double value) {
     return (double)as_much / DRAWS;
 }
 
-/* The interval as output/bootstrap.h has it, from sorted resamples; found is only asked where chance
- * decides. */
+/* The interval as output/bootstrap.h has it, from sorted resamples; found is only asked where
+ * chance decides. */
 static la_interval expected_interval(const data_set *set, int metric, double value, double *values,
                                      int64_t n, const la_interval *found) {
     double lo = quantile(values, n, 0.025), hi = quantile(values, n, 0.975);
@@ -387,9 +387,9 @@ static void test_intervals_hold_their_metric(void **state) {
         }
 }
 
-/* How often the interval of the ECE holds that of the population: 0 for calibrated models, known for
- * over-confident ones. 95 % are meant; bench/interval_coverage.c has more of it. Percentiles hold 0 of
- * 200 of the former. */
+/* How often the interval of the ECE holds that of the population: 0 for calibrated models, known
+ * for over-confident ones. 95 % are meant; bench/interval_coverage.c has more of it. Percentiles
+ * hold 0 of 200 of the former. */
 static void test_coverage_of_the_ece(void **state) {
     enum { N = 200, SETS = 200 };
     uint64_t random = 88172645463325252u;

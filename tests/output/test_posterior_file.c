@@ -181,7 +181,8 @@ static void large_arrays(void **state) {
 
 /* ---- files of before ---- */
 
-/* Made by the programs of then from fixture bert: --curvature last-layer --val. They carry times. */
+/* Made by the programs of then from fixture bert: --curvature last-layer --val. They carry
+ * times. */
 static void older_files(void **state) {
     (void)state;
     static const struct {

@@ -1,6 +1,6 @@
-/* Posteriors made to attack: the digest in front is good, what follows is not. Whatever the bytes, the
- * answer is a posterior within its bounds or a message; never a crash, never memory beyond the file's
- * own measure. Longer runs: tests/fuzz. */
+/* Posteriors made to attack: the digest in front is good, what follows is not. Whatever the bytes,
+ * the answer is a posterior within its bounds or a message; never a crash, never memory beyond the
+ * file's own measure. Longer runs: tests/fuzz. */
 #include "output/posterior_file.h"
 #include "support/support.h"
 #include "support/tiny_posterior.h"
@@ -229,7 +229,8 @@ static void expect(image *all, const char *piece) {
         fail_msg("\"%s\" is not in \"%s\"", piece, err.message);
 }
 
-/* An index as its own child at every level there can be, and with very many children that are one. */
+/* An index as its own child at every level there can be, and with very many children that are
+ * one. */
 static void cycles(void **state) {
     (void)state;
     image all = tiny_image(TINY_KRON);

@@ -1,9 +1,9 @@
 /* The library from any caller: several handles of several numbers of threads, from any thread, one
- * after the other and at once, inside the host's own parallel regions. All give the same bytes, and the
- * host's number of threads stays what it was.
+ * after the other and at once, inside the host's own parallel regions. All give the same bytes, and
+ * the host's number of threads stays what it was.
  *
- * LA_TESTS_ALONE: teams of one thread, and no regions of the host, for ThreadSanitizer, which does not
- * see how the threads of a region wait for each other. */
+ * LA_TESTS_ALONE: teams of one thread, and no regions of the host, for ThreadSanitizer, which does
+ * not see how the threads of a region wait for each other. */
 #include "bayes/predictive.h"
 #include "support/faults.h"
 #include "support/row_files.h"

@@ -1,6 +1,6 @@
-/* The contract of each function of laplora.h: NULL, no rows, wrong sizes, values that are none of an
- * enum, negative numbers, tokens outside the vocabulary, bytes that are no UTF-8. A refused call says
- * what was wrong and leaves everything usable: good rows have the same answers afterwards. */
+/* The contract of each function of laplora.h: NULL, no rows, wrong sizes, values that are none of
+ * an enum, negative numbers, tokens outside the vocabulary, bytes that are no UTF-8. A refused call
+ * says what was wrong and leaves everything usable: good rows have the same answers afterwards. */
 #include "bayes/predictive.h"
 #include "support/faults.h"
 #include "support/row_files.h"
