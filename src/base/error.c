@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/visible.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,4 +46,12 @@ void la_warn(const la_log *log, const char *format, ...) {
 const char *la_errno_text(int code) {
     static _Thread_local char buffer[128];
     return strerror_r(code, buffer, sizeof buffer);
+}
+
+la_status la_errno_status(int code) {
+    static const int resources[] = {ENOMEM, EMFILE, ENFILE, EIO, EAGAIN, EINTR, ENOBUFS};
+    for (size_t i = 0; i < sizeof resources / sizeof *resources; i++)
+        if (code == resources[i])
+            return LA_RESOURCE;
+    return LA_BAD_INPUT;
 }

@@ -18,6 +18,9 @@ void la_warn(const la_log *log, const char *format, ...) __attribute__((format(p
 
 /* "name" or "no file" and the like from errno, thread-safe, into a static-per-thread buffer. */
 const char *la_errno_text(int code);
+/* Of a file that cannot be opened: LA_RESOURCE where the system had not enough of something, else
+ * LA_BAD_INPUT, as the name is wrong. */
+la_status la_errno_status(int code);
 
 /* Returns from the calling function with the status when it is not LA_OK. */
 #define LA_TRY(call)                                                                               \

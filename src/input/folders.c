@@ -369,8 +369,8 @@ la_status la_folder_find(la_folder_kind kind, const char *option, const char *gi
     if (stat(given, &info)) {
         if ((errno == ENOENT || errno == ENOTDIR) && is_hub_name(given))
             return find_on_hub(&s, folder);
-        return la_fail(err, LA_BAD_INPUT, "%s %s: cannot be read: %s; expected a folder", option,
-                       given, la_errno_text(errno));
+        return la_fail(err, la_errno_status(errno), "%s %s: cannot be read: %s; expected a folder",
+                       option, given, la_errno_text(errno));
     }
     if (!S_ISDIR(info.st_mode))
         return refuse_file(&s);

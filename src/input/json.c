@@ -14,7 +14,8 @@ la_status la_file_read(const char *path, size_t max_bytes, char **data, size_t *
     struct stat info;
     FILE *file = fopen(path, "rb");
     if (!file)
-        return la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
+        return la_fail(err, la_errno_status(errno), "%s: cannot read: %s", path,
+                       la_errno_text(errno));
     la_status status = LA_OK;
     size_t capacity = 0, used = 0;
     if (!fstat(fileno(file), &info) && S_ISDIR(info.st_mode)) {
@@ -48,6 +49,41 @@ done:
     return status;
 }
 
+/* Whether brackets are open LA_JSON_DEPTH deep anywhere, and in which line (from 1). */
+static bool is_deep(const char *text, size_t length, int *line) {
+    int depth = 0;
+    bool quoted = false;
+    *line = 1;
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        if (c == '"')
+            quoted = !quoted;
+        else if (quoted && c == '\\')
+            i++;
+        else if (c == '\n')
+            ++*line;
+        else if (!quoted && (c == '[' || c == '{') && ++depth >= LA_JSON_DEPTH)
+            return true;
+        else if (!quoted && (c == ']' || c == '}'))
+            depth--;
+    }
+    return false;
+}
+
+json_t *la_json_loadb(const char *text, size_t length, size_t flags, json_error_t *where) {
+    int line;
+    if (!is_deep(text, length, &line))
+        return json_loadb(text, length, flags, where);
+    if (where) {
+        *where = (json_error_t){.line = line};
+        snprintf(where->text, sizeof where->text,
+                 "maximum parsing depth reached: %d levels of brackets", LA_JSON_DEPTH);
+        /* where jansson keeps it */
+        where->text[sizeof where->text - 1] = json_error_stack_overflow;
+    }
+    return NULL;
+}
+
 la_status la_json_load(const char *path, size_t max_bytes, json_t **root, la_error *err) {
     char *data;
     size_t length;
@@ -61,7 +97,7 @@ la_status la_json_load(const char *path, size_t max_bytes, json_t **root, la_err
     }
     const char *text = data + mark;
     json_error_t where;
-    *root = json_loadb(text, length - mark, 0, &where);
+    *root = la_json_loadb(text, length - mark, 0, &where);
     if (!*root && json_error_code(&where) == json_error_out_of_memory)
         status = la_fail(err, LA_RESOURCE, "%s: out of memory to read it", path);
     else if (!*root && !strncmp(text, "version https://git-lfs", 23))

@@ -1,5 +1,6 @@
 #include "input/json_text.h"
 #include "base/memory.h"
+#include "input/json.h"
 
 #include <errno.h>
 #include <math.h>
@@ -105,7 +106,7 @@ json_t *la_json_parse(const char *text, size_t length, size_t flags, json_error_
     rewriting other = {0};
     json_error_t again;
     flags |= JSON_ALLOW_NUL;
-    json_t *root = json_loadb(text, length, flags, where);
+    json_t *root = la_json_loadb(text, length, flags, where);
     /* no text: jansson ran out of memory and does not say so */
     if (!root && (!*where->text || json_error_code(where) == json_error_out_of_memory))
         la_fail(err, LA_RESOURCE, "out of memory for a row");
@@ -114,7 +115,7 @@ json_t *la_json_parse(const char *text, size_t length, size_t flags, json_error_
          json_error_code(where) != json_error_invalid_syntax))
         return root;
     if (rewrite(text, length, &other, err) == LA_OK && other.changed)
-        root = json_loadb(other.text, other.length, flags, &again);
+        root = la_json_loadb(other.text, other.length, flags, &again);
     free(other.text);
     return root;
 }
@@ -164,7 +165,7 @@ bool la_json_is_document(const char *line, size_t length) {
 static bool is_key(const char *key, size_t length, const char *name) {
     if (!memchr(key, '\\', length))
         return length == strlen(name) + 2 && !memcmp(key + 1, name, length - 2);
-    json_t *string = json_loadb(key, length, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+    json_t *string = la_json_loadb(key, length, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
     bool same = string && json_string_length(string) == strlen(name) &&
                 !memcmp(json_string_value(string), name, strlen(name));
     json_decref(string);

@@ -486,7 +486,7 @@ static la_status take_ids(la_row_reader *reader, la_row *row, const json_t *valu
         if (strlen(cell) != json_string_length(value)) {
             parsed = json_pack("[n]"); /* a NUL byte */
         } else if (*cell == '[') {
-            parsed = json_loads(cell, 0, NULL);
+            parsed = la_json_loadb(cell, strlen(cell), 0, NULL);
         } else {
             parsed = json_array();
             char *end;

@@ -241,7 +241,7 @@ static la_status read_header(la_checkpoint *checkpoint, const char *path, const 
                        "%s: truncated: header of %llu bytes in a file of %zu bytes", path,
                        (unsigned long long)header_length, length);
     json_error_t where;
-    json_t *header = json_loadb(file + 8, (size_t)header_length, JSON_REJECT_DUPLICATES, &where);
+    json_t *header = la_json_loadb(file + 8, (size_t)header_length, JSON_REJECT_DUPLICATES, &where);
     if (!header && json_error_code(&where) == json_error_out_of_memory)
         return la_fail(err, LA_RESOURCE, "%s: out of memory to read its header", path);
     if (!header) {
@@ -303,7 +303,8 @@ static la_status map_file(la_checkpoint *checkpoint, const char *path, la_error 
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
+        return la_fail(err, la_errno_status(errno), "%s: cannot read: %s", path,
+                       la_errno_text(errno));
     if (fstat(fd, &info) || !S_ISREG(info.st_mode)) {
         close(fd);
         return la_fail(err, LA_BAD_INPUT, "%s: is not a regular file", path);
@@ -420,8 +421,9 @@ static la_status open_shards(la_checkpoint *checkpoint, const char *dir, const c
         }
         sprintf(path, "%s/%s", dir, names[i]);
         if (access(path, R_OK)) {
-            status = la_fail(err, LA_BAD_INPUT, "%s: names the shard %s, which is missing: %s",
-                             index_path, path, la_errno_text(errno));
+            status =
+                la_fail(err, la_errno_status(errno), "%s: names the shard %s, which is missing: %s",
+                        index_path, path, la_errno_text(errno));
             goto done;
         }
         LA_TRY_DONE(map_file(checkpoint, path, err));

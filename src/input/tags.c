@@ -46,7 +46,7 @@ static la_status find_list(const la_row_reader *reader, const la_row *row, const
     if (text && !*text)
         return LA_OK;
     if (text && *text == '[')
-        value = *parsed = json_loads(text, 0, NULL);
+        value = *parsed = la_json_loadb(text, strlen(text), 0, NULL);
     if (!json_is_array(value))
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: field \"%s\" is %s, expected a list",
                        la_row_reader_name(reader), (long long)row->line, *key,

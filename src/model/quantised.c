@@ -132,7 +132,7 @@ static la_status read_state(const la_tensor *tensor, const char *type, bool nest
     if (strcmp(tensor->dtype_name, "U8") || tensor->count > STATE_BYTES_MAX)
         return la_fail(err, LA_BAD_INPUT, "%s is %lld elements of %s, expected JSON as bytes (U8)",
                        place, (long long)tensor->count, tensor->dtype_name);
-    json_t *root = json_loadb(tensor->data, tensor->bytes, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = la_json_loadb(tensor->data, tensor->bytes, JSON_REJECT_DUPLICATES, &where);
     if (!root)
         return la_fail(err, LA_BAD_INPUT, "%s: is not valid JSON: %s, at byte %d", place,
                        where.text, where.position);

@@ -507,10 +507,12 @@ la_status la_posterior_load(const char *path, la_posterior *posterior, la_error 
     /* a FIFO must not be waited for before it is told from a file */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
+        return la_fail(err, la_errno_status(errno), "%s: cannot read: %s", path,
+                       la_errno_text(errno));
     la_status status;
     if (fstat(fd, &info))
-        status = la_fail(err, LA_BAD_INPUT, "%s: cannot read: %s", path, la_errno_text(errno));
+        status =
+            la_fail(err, la_errno_status(errno), "%s: cannot read: %s", path, la_errno_text(errno));
     else if (!S_ISREG(info.st_mode))
         status = la_fail(err, LA_BAD_INPUT, "%s: is no file, expected a posterior", path);
     else

@@ -1,5 +1,6 @@
 #include "pipeline/feed.h"
 #include "base/digest.h"
+#include "input/json.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -198,8 +199,8 @@ static char *id_text(const la_row *row) {
     json_error_t where;
     json_t *value =
         row->id_text
-            ? json_loadb(row->id_text, row->id_length,
-                         JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &where)
+            ? la_json_loadb(row->id_text, row->id_length,
+                            JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &where)
             : NULL;
     bool plain = value || (row->id_text && json_error_code(&where) == json_error_numeric_overflow);
     json_decref(value);

@@ -111,7 +111,7 @@ static la_status check_folder(const char *option, const char *given, const char 
                               la_error *err) {
     if (given || !access(stored, R_OK))
         return LA_OK;
-    return la_fail(err, LA_BAD_INPUT,
+    return la_fail(err, la_errno_status(errno),
                    "%s: where the posterior was fitted there is nothing to read now (%s); give "
                    "--%s DIR",
                    stored, la_errno_text(errno), option);
