@@ -1,6 +1,5 @@
 #include "base/memory.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,21 +14,6 @@ void *la_alloc(size_t count, size_t size, la_error *err) {
     if (!p)
         la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
     return p;
-}
-
-static atomic_bool ran_out;
-
-void *la_watched_malloc(size_t size) {
-    void *p = malloc(size);
-    if (!p)
-        atomic_store(&ran_out, true);
-    return p;
-}
-
-la_status la_memory_check(la_error *err) {
-    if (!atomic_load(&ran_out))
-        return LA_OK;
-    return la_fail(err, LA_RESOURCE, "out of memory: what was read or built is not whole");
 }
 
 la_status la_grow(void *buffer, size_t *capacity, size_t needed, size_t size, la_error *err) {

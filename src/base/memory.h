@@ -17,12 +17,6 @@ void *la_alloc(size_t count, size_t size, la_error *err);
  * *buffer. */
 la_status la_grow(void *buffer, size_t *capacity, size_t needed, size_t size, la_error *err);
 
-/* malloc for libraries that go on without what they could not have (jansson leaves keys out): that
- * memory ran out is kept, and la_memory_check tells. Their result is then never taken for whole. */
-void *la_watched_malloc(size_t size);
-/* LA_RESOURCE once a watched allocation failed, on whatever thread. */
-la_status la_memory_check(la_error *err);
-
 typedef struct la_pool_chunk la_pool_chunk;
 typedef struct la_pool {
     la_pool_chunk *chunks;

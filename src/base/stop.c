@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -31,6 +32,8 @@ static void say(const char *text) {
 /* "laplora: error: interrupted by signal 15; ...", as la_check_interrupt words it. */
 #define STOPPED_BY "interrupted by signal "
 #define LEFT_BEHIND "; an output file is as it was, or whole"
+
+#define NO_MEMORY "laplora: error: out of memory" LEFT_BEHIND "\n"
 
 static void end(int number) {
     char text[160] = "\nlaplora: error: " STOPPED_BY, digits[] = {0, 0, 0};
@@ -68,6 +71,20 @@ static void on_bus_error(int number) {
     say("laplora: error: an input file became shorter while it was being read (or its disk "
         "failed); expected it to stay unchanged; run again\n");
     _exit(LA_RESOURCE);
+}
+
+void *la_malloc_or_end(size_t size) {
+    void *p = malloc(size);
+    if (p)
+        return p;
+    if (!atomic_flag_test_and_set(&ending)) {
+        la_output_abandon();
+        if (!atomic_flag_test_and_set(&told))
+            say(on_terminal ? "\n" NO_MEMORY : NO_MEMORY);
+        _exit(atomic_load(&stop_signal) ? 128 + atomic_load(&stop_signal) : LA_RESOURCE);
+    }
+    for (;;)
+        pause(); /* another thread is ending the process */
 }
 
 void la_stop_install(void) {

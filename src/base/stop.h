@@ -19,4 +19,9 @@ la_status la_check_interrupt(la_error *err);
 /* True once: whoever gets it tells of the stop. */
 bool la_stop_tell(void);
 
+/* malloc for a library that is not to be gone on with once it lacks memory: jansson then loses keys or
+ * bytes, or ends the process with a message of its own. Ends the program like a second signal, with
+ * one line and LA_RESOURCE. For the program alone, never within a host's. */
+void *la_malloc_or_end(size_t size);
+
 #endif

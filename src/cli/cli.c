@@ -1,6 +1,5 @@
 #include "cli/cli.h"
 #include "backend/ops.h"
-#include "base/memory.h"
 #include "base/stop.h"
 #include "base/threads.h"
 #include "model/quantised.h"
@@ -67,11 +66,6 @@ la_log la_cli_log(const la_common *common) {
 
 int la_cli_exit(const la_error *err) {
     la_cli_progress_end();
-    la_error lost = {0};
-    /* once memory ran out within a library, another error may be no more than what is missing */
-    if (err->status != LA_RESOURCE && err->status != LA_INTERRUPTED &&
-        la_memory_check(&lost) != LA_OK)
-        err = &lost;
     if (err->status == LA_OK)
         return 0;
     /* whatever failed after a signal failed because of it: a read or a write that it broke off */

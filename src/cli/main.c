@@ -113,10 +113,8 @@ int main(int argc, char **argv) {
     /* what must go to a closed standard output fails; what goes to a file does not */
     if (closed && !freopen("/dev/full", "w", stdout))
         return LA_RESOURCE;
-    json_set_alloc_funcs(la_watched_malloc, free);
+    json_set_alloc_funcs(la_malloc_or_end, free);
     int code = dispatch(argc, argv);
-    if (!code)
-        code = la_cli_exit(&(la_error){0});
     /* a full disk or a closed pipe shows here at the latest */
     if (fclose(stdout) && !code) {
         la_error err = {0};
