@@ -39,6 +39,19 @@ size_t la_visible_next(const char *text, size_t length, char out[LA_VISIBLE_UNIT
     return used ? used : 1;
 }
 
+size_t la_visible_cut(const char *text, size_t most) {
+    size_t used = 0, left = strlen(text);
+    for (uint32_t code; left;) {
+        size_t took = la_utf8_decode(text + used, left, &code);
+        took = took ? took : 1;
+        if (used + took > most)
+            break;
+        used += took;
+        left -= took;
+    }
+    return used;
+}
+
 void la_visible(const char *text, char *out, size_t size) {
     char unit[LA_VISIBLE_UNIT];
     size_t used = 0;

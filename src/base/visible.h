@@ -15,6 +15,8 @@ enum { LA_VISIBLE_UNIT = 13 };
 /* The next character of the length bytes at text (length > 0), as shown, with a NUL. Returns the
  * bytes of text that it took. */
 size_t la_visible_next(const char *text, size_t length, char out[LA_VISIBLE_UNIT]);
+/* The bytes of text, `most` at most, that end with a whole character: for "%.*s". */
+size_t la_visible_cut(const char *text, size_t most);
 /* As much of text as size bytes with a NUL hold, whole characters and whole escapes. */
 void la_visible(const char *text, char *out, size_t size);
 /* The whole text; the caller frees it. NULL and LA_RESOURCE in err when there is no memory. */

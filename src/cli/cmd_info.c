@@ -9,6 +9,7 @@
 #include "output/escape.h"
 #include "output/posterior_file.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -149,6 +150,18 @@ static la_status describe_found(const char *path, const la_log *log, json_t *out
     return status;
 }
 
+/* A configuration that may be there and cannot be looked at. */
+static la_status check_seen(const char *dir, la_error *err) {
+    static const char *const names[] = {"adapter_config.json", "config.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (access(path, F_OK) && errno != ENOENT)
+            return la_fail(err, LA_BAD_INPUT, "%s: cannot be read: %s", path, la_errno_text(errno));
+    }
+    return LA_OK;
+}
+
 /* Files of a checkpoint, which is described as a whole. */
 static bool is_of_checkpoint(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
@@ -171,6 +184,7 @@ static la_status describe(const char *path, const la_log *log, json_t *out, la_e
         return describe_adapter(path, log, out, err);
     if (has_file(path, "config.json"))
         return describe_base(path, out, err);
+    LA_TRY(check_seen(path, err));
     return describe_found(path, log, out, err);
 }
 

@@ -1,4 +1,5 @@
 #include "cli/options.h"
+#include "base/visible.h"
 #include "base/list.h"
 #include "base/names.h"
 #include "base/numbers.h"
@@ -88,7 +89,8 @@ static la_status unknown(const la_command *command, const char *text, la_error *
     const char *best = NULL;
     const la_option *option;
     size_t least = SIZE_MAX, distance, place;
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "="), text);
+    size_t length = strcspn(text, "="), fits = la_visible_cut(text, sizeof name - 1);
+    snprintf(name, sizeof name, "%.*s", (int)(length < fits ? length : fits), text);
     const char *bare = name + strspn(name, "-");
     for (int i = 0; (option = la_option_at(command, i, &place)); i++)
         if (is_near(bare, option->name, &distance) && distance < least) {

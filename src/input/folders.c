@@ -1,4 +1,5 @@
 #include "input/folders.h"
+#include "base/visible.h"
 #include "input/json.h"
 
 #include <ctype.h>
@@ -10,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, LIST_BYTES = 512, CONFIG_BYTES_MAX = 64 << 20 };
+enum { PATH_BYTES = 4096, LIST_BYTES = 512, NAME_SHOWN = 64, CONFIG_BYTES_MAX = 64 << 20 };
 
 typedef struct search {
     la_folder_kind kind;
@@ -67,7 +68,9 @@ static int list_holders(const char *dir, const char *file, char text[LIST_BYTES]
         if (*entry->d_name == '.' || length < 0 || (size_t)length >= sizeof path ||
             !is_in(path, file))
             continue;
-        snprintf(text + used, LIST_BYTES - used, "%s%.64s", n ? ", " : "", entry->d_name);
+        if (used + NAME_SHOWN + 3 < LIST_BYTES)
+            snprintf(text + used, LIST_BYTES - used, "%s%.*s", n ? ", " : "",
+                     (int)la_visible_cut(entry->d_name, NAME_SHOWN), entry->d_name);
         n++;
     }
     if (stream)

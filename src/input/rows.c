@@ -1,4 +1,5 @@
 #include "input/rows.h"
+#include "base/visible.h"
 #include "base/list.h"
 #include "base/memory.h"
 #include "base/stop.h"
@@ -334,14 +335,23 @@ static const char *const text_names[] = {"text",     "sentence",  "premise", "qu
 static const char *const pair_names[] = {"text_pair", "text_b",    "hypothesis",
                                          "question2", "sentence2", NULL};
 
+/* Appends it to a list as far as it fits, whole characters alone; returns what is used, size when full. */
+static size_t append_name(char *out, size_t size, size_t used, const char *name) {
+    size_t gap = used ? 2 : 0;
+    if (used + gap + 1 >= size)
+        return size;
+    size_t fits = la_visible_cut(name, size - used - gap - 1);
+    snprintf(out + used, size - used, "%s%.*s", used ? ", " : "", (int)fits, name);
+    return name[fits] ? size : used + gap + fits;
+}
+
 static void list_columns(const json_t *row, char *out, size_t size) {
     size_t used = 0;
     const char *key;
     json_t *value;
     *out = 0;
     json_object_foreach((json_t *)(uintptr_t)row, key, value) {
-        if (used < size)
-            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", key);
+        used = append_name(out, size, used, key);
     }
 }
 
@@ -397,9 +407,8 @@ static void tell_unread(la_row_reader *reader, const la_row *row, const char *te
     json_object_foreach(reader->row, key, value) {
         bool read = (text && !strcmp(key, text)) || (pair && !strcmp(key, pair)) ||
                     value == row->label || value == row->id || !strncmp(key, "label", 5);
-        if (!read && is_prose(value) && used < sizeof unread)
-            used += (size_t)snprintf(unread + used, sizeof unread - used, "%s%s", used ? ", " : "",
-                                     key);
+        if (!read && is_prose(value))
+            used = append_name(unread, sizeof unread, used, key);
     }
     reader->told = used > 0;
     if (used)

@@ -1,4 +1,5 @@
 #include "input/tags.h"
+#include "base/visible.h"
 #include "base/memory.h"
 #include "input/json.h"
 
@@ -95,8 +96,8 @@ static la_status read_tag(const la_row_reader *reader, const la_row *row, const 
         return LA_OK;
     la_error inner = *err;
     *err = (la_error){0};
-    return la_fail(err, inner.status, "%.900s (%s[%zu]; null or %d where there is none)",
-                   inner.message, key, i, (int)IGNORED);
+    return la_fail(err, inner.status, "%.*s (%s[%zu]; null or %d where there is none)",
+                   (int)la_visible_cut(inner.message, 900), inner.message, key, i, (int)IGNORED);
 }
 
 la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_row_fields *fields,

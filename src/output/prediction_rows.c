@@ -343,7 +343,8 @@ static const char kind_characters[] =
 static la_status take_kind(row_reader *reader, const json_t *row, la_error *err) {
     const char *text = NULL;
     char place[512], kind[LA_CONFIDENCE_KIND_MAX];
-    snprintf(place, sizeof place, "%.400s:%lld", reader->name, (long long)reader->line);
+    snprintf(place, sizeof place, "%.*s:%lld", (int)la_visible_cut(reader->name, 400), reader->name,
+             (long long)reader->line);
     LA_TRY(la_json_text(row, place, "confidence_kind", false, &text, err));
     if (!text)
         return LA_OK;
@@ -366,7 +367,8 @@ static la_status take_gaussian(row_reader *reader, const json_t *row, la_error *
     reader->n_rows++;
     out->regression = true;
     out->n_classes = 1;
-    snprintf(place, sizeof place, "%.400s:%lld", reader->name, (long long)reader->line);
+    snprintf(place, sizeof place, "%.*s:%lld", (int)la_visible_cut(reader->name, 400), reader->name,
+             (long long)reader->line);
     LA_TRY(la_gaussian_row_read(row, place, &own, &map, err));
     LA_TRY(take_kind(reader, row, err));
     LA_TRY(la_grow(&out->gaussians, &reader->probs_capacity, n + 1, sizeof own, err));

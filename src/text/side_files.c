@@ -1,4 +1,5 @@
 #include "text/side_files.h"
+#include "base/visible.h"
 #include "text/compat.h"
 
 #include <stdio.h>
@@ -187,7 +188,8 @@ static la_status read_decoder(gathering *g, const json_t *decoder) {
     json_object_foreach((json_t *)(uintptr_t)decoder, key, value) {
         char where[128], *end;
         long long id = strtoll(key, &end, 10);
-        snprintf(where, sizeof where, "added_tokens_decoder[\"%.60s\"]", key);
+        snprintf(where, sizeof where, "added_tokens_decoder[\"%.*s\"]",
+                 (int)la_visible_cut(key, 60), key);
         if (end == key || *end || id < 0 || id > INT32_MAX || !json_is_object(value))
             return la_fail(g->err, LA_BAD_INPUT, "%s: %s is %s, expected a token id and an object",
                            g->config_path, where, la_json_kind(value));

@@ -1,4 +1,5 @@
 #include "text/vocab.h"
+#include "base/visible.h"
 #include "text/ids.h"
 
 #include <stdio.h>
@@ -89,9 +90,10 @@ static la_status add_all(const la_text_source *source, const json_t *json, bool 
             char *text = json_dumps(id, JSON_ENCODE_ANY);
             la_status status =
                 la_fail(source->err, LA_BAD_INPUT,
-                        "%s: model.vocab[\"%s\"] is %.40s, no token id; expected 0 "
+                        "%s: model.vocab[\"%s\"] is %.*s, no token id; expected 0 "
                         "to %d",
-                        source->path, token, text ? text : "?", LA_TOKEN_IDS_MAX - 1);
+                        source->path, token, (int)la_visible_cut(text ? text : "?", 40),
+                        text ? text : "?", LA_TOKEN_IDS_MAX - 1);
             free(text);
             return status;
         }

@@ -1,10 +1,13 @@
 /* What was given and would have no effect: refused where that is certain, told where the rows decide.
  * And that the prompt is the same in fit and predict. */
+#include "base/visible.h"
 #include "support/faults.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define LOUD_FIT "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/out"
 #define LOUD_PREDICT "predict --posterior @/posterior --data @/test.jsonl --out @/out"
@@ -23,6 +26,13 @@ static void put_predictions(const fault *f, const char *folder) {
 static void put_template(const fault *f, const char *folder) {
     use_tokenizer(f, folder);
     put_file(f, folder);
+}
+
+/* A folder whose configuration cannot be looked at, whoever asks. */
+static void loop(const fault *f, const char *folder) {
+    mkdir(in_case(folder, "loop"), 0700);
+    if (symlink(f->a, in_case(folder, f->file)))
+        fail_msg("%s: no link", f->file);
 }
 
 static const fault faults[] = {
@@ -187,6 +197,13 @@ static const fault faults[] = {
      put_predictions,
      .file = "baseline",
      .a = ROW},
+    {"a base that cannot be looked at",
+     3,
+     {"loop/config.json: cannot be read", "symbolic links"},
+     .command = "info @/loop",
+     .damage = loop,
+     .file = "loop/config.json",
+     .a = "config.json"},
     {"something else for a baseline",
      3,
      {"baseline", "schema"},
@@ -294,10 +311,49 @@ static void text_field_of_lines(void **state) {
     command_free(&done);
 }
 
+/* Nobody but root is kept out of a folder by its mode. */
+static void no_permission(void **state) {
+    const char *folder = open_case("bert");
+    (void)state;
+    if (!geteuid())
+        skip(); /* the row with the loop of links holds for root, too */
+    chmod(in_case(folder, "base"), 0600);
+    command done = run_line(folder, "info @/base", NULL);
+    chmod(in_case(folder, "base"), 0700);
+    check_message(&done, 3, (const char *const[]){"Permission denied"}, 1);
+    command_free(&done);
+}
+
+/* What is cut to fit into a message is cut between characters, wherever the cut falls. */
+static void whole_characters(void **state) {
+    (void)state;
+    assert_int_equal(la_visible_cut("a\xc3\xa9", 1), 1);
+    assert_int_equal(la_visible_cut("a\xc3\xa9", 2), 1);
+    assert_int_equal(la_visible_cut("a\xc3\xa9", 3), 3);
+    assert_int_equal(la_visible_cut("a\xc3", 9), 2);
+    const char *folder = open_case("bert");
+    use_tokenizer(NULL, folder);
+    for (int shift = 0; shift < 2; shift++) {
+        char name[600] = "a", line[900], row[900];
+        size_t used = (size_t)shift;
+        for (int i = 0; i < 250; i++, used += 2)
+            memcpy(name + used, "\xc3\xa9", 3);
+        snprintf(line, sizeof line, "info --%s", name);
+        snprintf(row, sizeof row, "{\"%s\":1,\"label\":1}\n", name);
+        write_file(in_case(folder, "calib.jsonl"), row, strlen(row));
+        command done[] = {run_line(folder, line, NULL), run_line(folder, FIT, NULL)};
+        for (int i = 0; i < 2; i++) {
+            check_message(&done[i], i ? 3 : 2, (const char *const[]){"\xc3\xa9\xc3\xa9"}, 1);
+            assert_null(strstr(done[i].err, "\\x"));
+            command_free(&done[i]);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(newlines_at_the_end),
-        cmocka_unit_test(no_note),
+        cmocka_unit_test(newlines_at_the_end), cmocka_unit_test(no_note),
+        cmocka_unit_test(no_permission),       cmocka_unit_test(whole_characters),
         cmocka_unit_test(text_field_of_lines),
     };
     int failed = run_faults("no effect", faults, sizeof faults / sizeof *faults);
