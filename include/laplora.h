@@ -253,7 +253,8 @@ typedef struct la_predict_options {
 
 /* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as
  * they are, not both. text may be empty, not NULL; n_ids is at least 1. Text that is no UTF-8, ids
- * outside the vocabulary and more tokens than the model has positions are LA_BAD_INPUT. */
+ * outside the vocabulary and more tokens than the model has positions are LA_BAD_INPUT. Text is taken
+ * as it is: a template that the posterior holds is for the fields of a file's rows, and not filled. */
 typedef struct la_input {
     const char *text;
     size_t text_length;
