@@ -353,7 +353,10 @@ static void odd_rows(void **state) {
                          {.ids = ids, .n_ids = 1}};
     answers_start(&a, 3);
     assert_int_equal(la_predictor_run(predictor, in, GOOD, a.out, &err), LA_OK);
-    assert_memory_equal(a.memory[2], a.memory[3], sizeof a.memory[2]);
+    /* alike to rounding, as some kernels sum a product's last rows in another order: up to 4.4e-8
+     * over seven kinds of kernels */
+    for (int c = 0; c < 3; c++)
+        assert_true(fabs(a.memory[2][c] - a.memory[3][c]) < 1.7e-7);
     for (int i = 0; i < GOOD; i++)
         assert_true(fabs(a.memory[i][0] + a.memory[i][1] + a.memory[i][2] - 1) < 1e-9);
     check_usable();
