@@ -200,12 +200,19 @@ static void deep_nesting_is_refused(void **state) {
     };
     static const char *const keys[] = {"normalizer", "pre_tokenizer", "post_processor"};
     for (int i = 0; i < 3; i++) {
-        char *core = nested(opens[i], "]}", "{\"type\":\"ByteLevel\"}", 100);
-        char *text = malloc(strlen(core) + 200);
-        sprintf(text, "{\"model\":" BYTE_MODEL ",\"%s\":%s}", keys[i], core);
-        refused(text, LA_BAD_INPUT, "deep");
-        free(text);
-        free(core);
+        /* two brackets a part: within what JSON may have, and beyond */
+        static const struct {
+            int parts;
+            const char *piece;
+        } depths[] = {{40, "deep"}, {100, "200 levels"}};
+        for (int d = 0; d < 2; d++) {
+            char *core = nested(opens[i], "]}", "{\"type\":\"ByteLevel\"}", depths[d].parts);
+            char *text = malloc(strlen(core) + 200);
+            sprintf(text, "{\"model\":" BYTE_MODEL ",\"%s\":%s}", keys[i], core);
+            refused(text, LA_BAD_INPUT, depths[d].piece);
+            free(text);
+            free(core);
+        }
     }
 }
 
