@@ -142,7 +142,8 @@ static bool is_predictions(const char *path) {
     struct stat info;
     FILE *file = stat(path, &info) || !S_ISREG(info.st_mode) ? NULL : fopen(path, "r");
     ssize_t length = file ? getline(&line, &room, file) : -1;
-    json_t *row = length > 0 ? json_loadb(line, (size_t)length, 0, NULL) : NULL;
+    json_error_t where;
+    json_t *row = length > 0 ? la_json_loadb(line, (size_t)length, 0, &where) : NULL;
     bool found = json_object_get(row, "probs") || json_object_get(row, "confidence_kind") ||
                  json_is_integer(json_object_get(row, "index"));
     json_decref(row);
