@@ -17,7 +17,7 @@ const char *const la_method_names[LA_METHODS] = {"map",
                                                  "average"};
 
 void la_posterior_free(la_posterior *posterior) {
-    la_labels_free(&posterior->labels);
+    la_labels_free(&posterior->provenance.labels);
     la_pool_free(&posterior->pool);
     *posterior = (la_posterior){0};
 }

@@ -3,10 +3,9 @@
 #ifndef LA_BAYES_POSTERIOR_H
 #define LA_BAYES_POSTERIOR_H
 
-#include "base/digest.h"
 #include "base/memory.h"
 #include "baselines/adue.h"
-#include "input/rows.h"
+#include "bayes/provenance.h"
 #include "model/model.h"
 
 /* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left
@@ -40,7 +39,7 @@ typedef struct la_directions {
 } la_directions;
 
 typedef struct la_posterior {
-    la_pool pool; /* owns all of it but labels */
+    la_pool pool; /* owns all of it but the labels */
     la_curvature curvature;
     la_kron kron;
     la_params params;
@@ -60,17 +59,7 @@ typedef struct la_posterior {
     la_choice choice;   /* what a guard chose; its Laplace candidate's scale is in the precisions */
     double temperature; /* of Laplace predictives: divides logits; 1 without a guard */
     la_adue adue;       /* the error head; weight NULL: none. Not la_adue_free's: the pool's */
-    /* what it belongs to */
-    const char *base_path, *adapter_path;
-    const char *adapter_name; /* which of several at that path; NULL: it was not said */
-    la_base_quant base_quant; /* how the base was packed when it was opened */
-    char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
-    char tokenizer_digest[LA_DIGEST_TEXT]; /* "" when the rows carried token ids */
-    char data_digest[LA_DIGEST_TEXT];
-    int64_t max_length;
-    int32_t *choice_ids;       /* n_classes answer tokens, or NULL */
-    const char *template_text; /* NULL: none */
-    la_labels labels;
+    la_provenance provenance;
 } la_posterior;
 
 /* Names of the enumerations' values, in order: those of options, files and messages. */

@@ -159,7 +159,7 @@ static la_status list_units(const la_posterior *posterior, la_prior_kind kind, u
     if (!all->list)
         return err->status;
     if (together) {
-        all->list[0] = (unit){.name = posterior->adapter_path,
+        all->list[0] = (unit){.name = posterior->provenance.adapter_path,
                               .spectrum = {.rows = 1,
                                            .cols = posterior->directions.rank,
                                            .col = posterior->directions.values,
@@ -220,9 +220,9 @@ static la_status choose(la_posterior *posterior, la_prior_kind kind, double valu
     bool one = la_prior_is_one(kind);
     LA_TRY(list_units(posterior, kind, all, err));
     if (kind == LA_PRIOR_GLOBAL)
-        LA_TRY(maximise(all, ALL, posterior->adapter_path, &lambda, err));
+        LA_TRY(maximise(all, ALL, posterior->provenance.adapter_path, &lambda, err));
     if (!one)
-        LA_TRY(choose_groups(all, posterior->adapter_path, err));
+        LA_TRY(choose_groups(all, posterior->provenance.adapter_path, err));
     posterior->prior = kind;
     posterior->prior_precision = one ? lambda : 0;
     for (int64_t i = 0; i < all->n && one; i++)

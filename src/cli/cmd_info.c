@@ -117,16 +117,17 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
         la_adue_summary adue = la_adue_summarise(&p.adue);
         json_object_set_new(out, "adue", la_adue_json(&adue));
     }
-    la_facts_text(out, "base", p.base_path);
-    json_object_set_new(out, "base_quant", json_string(la_base_quant_names[p.base_quant]));
-    json_object_set_new(out, "base_digest", json_string(p.base_digest));
-    la_facts_text(out, "adapter", p.adapter_path);
-    if (p.adapter_name)
-        la_facts_text(out, "adapter_name", p.adapter_name);
-    json_object_set_new(out, "adapter_digest", json_string(p.adapter_digest));
-    json_object_set_new(out, "tokenizer_digest", json_string(p.tokenizer_digest));
-    json_object_set_new(out, "data_digest", json_string(p.data_digest));
-    json_object_set_new(out, "max_length", json_integer(p.max_length));
+    la_facts_text(out, "base", p.provenance.base_path);
+    json_object_set_new(out, "base_quant",
+                        json_string(la_base_quant_names[p.provenance.base_quant]));
+    json_object_set_new(out, "base_digest", json_string(p.provenance.base_digest));
+    la_facts_text(out, "adapter", p.provenance.adapter_path);
+    if (p.provenance.adapter_name)
+        la_facts_text(out, "adapter_name", p.provenance.adapter_name);
+    json_object_set_new(out, "adapter_digest", json_string(p.provenance.adapter_digest));
+    json_object_set_new(out, "tokenizer_digest", json_string(p.provenance.tokenizer_digest));
+    json_object_set_new(out, "data_digest", json_string(p.provenance.data_digest));
+    json_object_set_new(out, "max_length", json_integer(p.provenance.max_length));
     la_posterior_free(&p);
     return LA_OK;
 }

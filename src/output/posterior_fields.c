@@ -31,6 +31,8 @@ enum { NEEDED, OPTIONAL };
 #define NAME(of, member, list, count, ...)                                                         \
     FIELD(of, member, #member, LA_FIELD_NAME, 0, count, list, __VA_ARGS__)
 #define STRING(of, member, type, ...) FIELD(of, member, #member, type, 0, 0, NULL, __VA_ARGS__)
+#define ORIGIN(member, type, ...)                                                                  \
+    FIELD(la_posterior, provenance.member, #member, type, 0, 0, NULL, __VA_ARGS__)
 #define LIST(fields, version)                                                                      \
     { fields, sizeof fields / sizeof *fields, version }
 
@@ -51,16 +53,19 @@ static const la_field posterior[] = {
     INT(la_posterior, n_inputs, 0, LA_BLOCKS_MOST, 0, NEEDED),
     NUMBER(la_posterior, log_likelihood, 0, NEEDED),
     NUMBER(la_posterior, log_marginal_likelihood, 0, NEEDED),
-    STRING(la_posterior, base_path, LA_FIELD_PATH, 0, NEEDED),
-    NAME(la_posterior, base_quant, la_base_quant_names, LA_BASE_QUANTS, 2, OPTIONAL),
-    STRING(la_posterior, adapter_path, LA_FIELD_PATH, 0, NEEDED),
-    STRING(la_posterior, adapter_name, LA_FIELD_PATH, 2, OPTIONAL),
-    STRING(la_posterior, base_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    STRING(la_posterior, adapter_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    STRING(la_posterior, tokenizer_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    STRING(la_posterior, data_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    INT(la_posterior, max_length, 0, INT32_MAX, 0, NEEDED),
-    FIELD(la_posterior, template_text, "template", LA_FIELD_TEXT, 0, 0, NULL, 0, OPTIONAL),
+    ORIGIN(base_path, LA_FIELD_PATH, 0, NEEDED),
+    FIELD(la_posterior, provenance.base_quant, "base_quant", LA_FIELD_NAME, 0, LA_BASE_QUANTS,
+          la_base_quant_names, 2, OPTIONAL),
+    ORIGIN(adapter_path, LA_FIELD_PATH, 0, NEEDED),
+    ORIGIN(adapter_name, LA_FIELD_PATH, 2, OPTIONAL),
+    ORIGIN(base_digest, LA_FIELD_DIGEST, 0, NEEDED),
+    ORIGIN(adapter_digest, LA_FIELD_DIGEST, 0, NEEDED),
+    ORIGIN(tokenizer_digest, LA_FIELD_DIGEST, 0, NEEDED),
+    ORIGIN(data_digest, LA_FIELD_DIGEST, 0, NEEDED),
+    FIELD(la_posterior, provenance.max_length, "max_length", LA_FIELD_INT, 0, INT32_MAX, NULL, 0,
+          NEEDED),
+    FIELD(la_posterior, provenance.template_text, "template", LA_FIELD_TEXT, 0, 0, NULL, 0,
+          OPTIONAL),
 };
 
 static const la_field block[] = {

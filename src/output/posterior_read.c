@@ -263,39 +263,41 @@ static la_status get_root(reader *r, la_posterior *p) {
     if (!has(r, "choice_ids"))
         return LA_OK;
     la_h5_object array;
-    LA_TRY(get_array(r, "choice_ids", 1, LA_H5_INT, sizeof *p->choice_ids, &array));
+    int32_t **ids = &p->provenance.choice_ids;
+    LA_TRY(get_array(r, "choice_ids", 1, LA_H5_INT, sizeof **ids, &array));
     if (array.shape[0] != p->n_classes)
         return bad(r, "choice_ids", "has another shape than expected");
-    p->choice_ids = la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *p->choice_ids, r->err);
-    if (!p->choice_ids)
+    *ids = la_pool_take(&p->pool, (size_t)p->n_classes, sizeof **ids, r->err);
+    if (!*ids)
         return r->err->status;
-    LA_TRY(read_array(r, "choice_ids", &array, p->choice_ids));
+    LA_TRY(read_array(r, "choice_ids", &array, *ids));
     for (int64_t i = 0; i < p->n_classes; i++)
-        if (p->choice_ids[i] < 0)
+        if ((*ids)[i] < 0)
             return bad(r, "choice_ids", "holds a negative token id");
     return LA_OK;
 }
 
 static la_status get_labels(const reader *root, la_posterior *p) {
     reader r;
+    la_labels *labels = &p->provenance.labels;
     if (!has(root, LA_GROUP_LABELS))
         return LA_OK;
     LA_TRY(get_member(root, LA_GROUP_LABELS, LA_GROUP_LABELS "/", &r));
     if (r.object.n_attributes < p->n_classes)
         return bad(root, LA_GROUP_LABELS, "has fewer names than there are classes");
-    p->labels.names = la_alloc((size_t)p->n_classes, sizeof *p->labels.names, r.err);
-    if (!p->labels.names)
+    labels->names = la_alloc((size_t)p->n_classes, sizeof *labels->names, r.err);
+    if (!labels->names)
         return r.err->status;
     for (int64_t i = 0; i < p->n_classes; i++) {
         char name[48];
         const char *text = NULL;
         snprintf(name, sizeof name, "label_%lld", (long long)i);
         LA_TRY(get_text(&r, name, LA_FIELD_TEXT, &text));
-        p->labels.names[i] = la_alloc(strlen(text) + 1, 1, r.err);
-        if (!p->labels.names[i])
+        labels->names[i] = la_alloc(strlen(text) + 1, 1, r.err);
+        if (!labels->names[i])
             return r.err->status;
-        strcpy(p->labels.names[i], text);
-        p->labels.count = i + 1;
+        strcpy(labels->names[i], text);
+        labels->count = i + 1;
     }
     return LA_OK;
 }

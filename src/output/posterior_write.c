@@ -166,9 +166,9 @@ static la_status put_root(const writer *w, const la_posterior *p) {
         LA_TRY(put_text(w, "task", LA_TASK_REGRESSION));
     LA_TRY(put_fields(w, la_posterior_fields, p));
     hsize_t shape[1] = {(hsize_t)p->n_classes};
-    return p->choice_ids ? put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, shape,
-                                     p->choice_ids)
-                         : LA_OK;
+    return p->provenance.choice_ids ? put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1,
+                                                shape, p->provenance.choice_ids)
+                                    : LA_OK;
 }
 
 static la_status put_labels(const writer *w, const la_labels *labels) {
@@ -283,9 +283,9 @@ static la_status put_all(const writer *root, const la_posterior *p) {
     writer w = *root;
     la_status status;
     char name[48];
-    if (p->labels.names) {
+    if (p->provenance.labels.names) {
         LA_TRY(put_group(root, LA_GROUP_LABELS, &w.group));
-        status = put_labels(&w, &p->labels);
+        status = put_labels(&w, &p->provenance.labels);
         H5Gclose(w.group);
         LA_TRY(status);
     }

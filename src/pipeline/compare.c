@@ -211,7 +211,7 @@ static la_status fit_forms(comparing *c, la_error *err) {
                         err));
     for (int i = 0; i < c->n_forms; i++) {
         la_posterior *p = &c->forms[i].posterior;
-        p->adapter_path = c->options->adapters[0];
+        p->provenance.adapter_path = c->options->adapters[0];
         LA_TRY(la_prior_choose(p, p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0, err));
     }
     if (wanted(c, LA_COMPARE_MAHALANOBIS) || wanted(c, LA_COMPARE_ADUE))

@@ -306,32 +306,34 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
 
 static la_status describe(fitting *f, la_error *err) {
     la_posterior *p = &f->form.posterior;
+    la_provenance *from = &p->provenance;
     const la_session *session = &f->session;
     const la_model *model = &session->workers[0].model;
-    p->max_length = session->max_length;
-    LA_TRY(la_base_quant_parse(f->options->run.base_quant, &p->base_quant, err));
-    p->base_path = kept_path(&p->pool, session->base, err);
-    p->adapter_path = kept_path(&p->pool, session->adapter, err);
+    from->max_length = session->max_length;
+    LA_TRY(la_base_quant_parse(f->options->run.base_quant, &from->base_quant, err));
+    from->base_path = kept_path(&p->pool, session->base, err);
+    from->adapter_path = kept_path(&p->pool, session->adapter, err);
     const char *name = f->options->run.adapter_name;
     if (name)
-        p->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);
-    strcpy(p->base_digest, model->base_digest);
-    strcpy(p->adapter_digest, model->adapter_digest);
+        from->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);
+    strcpy(from->base_digest, model->base_digest);
+    strcpy(from->adapter_digest, model->adapter_digest);
     if (f->rows.n_text)
-        strcpy(p->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
-    LA_TRY(digest_rows(&f->rows, p->data_digest, err));
+        strcpy(from->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
+    LA_TRY(digest_rows(&f->rows, from->data_digest, err));
     if (session->choice_ids) {
-        p->choice_ids = la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *p->choice_ids, err);
-        if (p->choice_ids)
-            memcpy(p->choice_ids, session->choice_ids,
-                   (size_t)p->n_classes * sizeof *p->choice_ids);
+        from->choice_ids =
+            la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *from->choice_ids, err);
+        if (from->choice_ids)
+            memcpy(from->choice_ids, session->choice_ids,
+                   (size_t)p->n_classes * sizeof *from->choice_ids);
     }
     if (f->prompt) {
         const char *text = la_template_text(f->prompt);
-        p->template_text = la_pool_text(&p->pool, text, strlen(text), err);
+        from->template_text = la_pool_text(&p->pool, text, strlen(text), err);
     }
     LA_TRY(err->status);
-    return la_labels_copy(&session->labels, &p->labels, err);
+    return la_labels_copy(&session->labels, &from->labels, err);
 }
 
 static la_status summarise(const fitting *f, const double seconds[7], la_fit_summary **out,

@@ -143,9 +143,10 @@ static la_status open_run(file_run *run, la_error *err) {
     LA_TRY(la_output_apart(job->out, "--data", job->data, err));
     LA_TRY(la_output_apart(job->out, "--posterior", job->options.posterior, err));
     LA_TRY(la_predictor_open(&job->options, &run->predictor, err));
-    LA_TRY(la_output_apart(job->out, "a file of --base", run->predictor->posterior.base_path, err));
-    LA_TRY(la_output_apart(job->out, "a file of --adapter", run->predictor->posterior.adapter_path,
-                           err));
+    LA_TRY(la_output_apart(job->out, "a file of --base",
+                           run->predictor->posterior.provenance.base_path, err));
+    LA_TRY(la_output_apart(job->out, "a file of --adapter",
+                           run->predictor->posterior.provenance.adapter_path, err));
     LA_TRY(la_output_apart(job->out, "a file of --base", job->options.base, err));
     LA_TRY(la_output_apart(job->out, "a file of --adapter", job->options.adapter, err));
     const la_session *session = &run->predictor->session;

@@ -36,12 +36,13 @@ static la_status check_strangers(const la_session_options *session, la_error *er
     la_model_digests(&(la_model_options){.base = session->base,
                                          .adapter = session->adapter,
                                          .adapter_name = session->run.adapter_name,
-                                         .quant = posterior->base_quant},
+                                         .quant = posterior->provenance.base_quant},
                      base, adapter);
     if (*base)
-        check_digest("base", session->base, base, posterior->base_digest, &found);
+        check_digest("base", session->base, base, posterior->provenance.base_digest, &found);
     if (*adapter && found.status == LA_OK)
-        check_digest("adapter", session->adapter, adapter, posterior->adapter_digest, &found);
+        check_digest("adapter", session->adapter, adapter, posterior->provenance.adapter_digest,
+                     &found);
     if (found.status == LA_OK)
         return reason.status;
     *err = (la_error){0};
@@ -51,15 +52,16 @@ static la_status check_strangers(const la_session_options *session, la_error *er
 /* Whether the base will be packed as it was when the posterior was fitted. */
 static la_status check_quant(const la_predict_options *options, const la_posterior *posterior,
                              const char *base, la_error *err) {
-    const char *asked = options->run.base_quant, *had = la_base_quant_names[posterior->base_quant];
+    const char *asked = options->run.base_quant,
+               *had = la_base_quant_names[posterior->provenance.base_quant];
     la_base_quant quant;
     LA_TRY(la_base_quant_parse(asked, &quant, err));
-    if (asked && quant != posterior->base_quant)
+    if (asked && quant != posterior->provenance.base_quant)
         return la_fail(err, LA_MISMATCH,
                        "%s: was fitted with --base-quant %s, not %s; leave the option out, or fit "
                        "again",
                        options->posterior, had, asked);
-    if (!posterior->base_quant)
+    if (!posterior->provenance.base_quant)
         return LA_OK;
     la_config config;
     LA_TRY(la_config_read(base, &config, err));
@@ -138,35 +140,37 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
     const la_posterior *posterior = &p->posterior;
     la_session_options session = {
         .run = options->run,
-        .base = options->base ? options->base : posterior->base_path,
-        .adapter = options->adapter ? options->adapter : posterior->adapter_path,
+        .base = options->base ? options->base : posterior->provenance.base_path,
+        .adapter = options->adapter ? options->adapter : posterior->provenance.adapter_path,
         .params = posterior->params,
-        .choice_ids = posterior->choice_ids,
-        .n_choices = posterior->choice_ids ? posterior->n_classes : 0,
-        .labels = &posterior->labels,
-        .max_length = posterior->max_length,
+        .choice_ids = posterior->provenance.choice_ids,
+        .n_choices = posterior->provenance.choice_ids ? posterior->n_classes : 0,
+        .labels = &posterior->provenance.labels,
+        .max_length = posterior->provenance.max_length,
         .forward_only = !needs_cov(p),
         .n_scales = p->n_scales,
         .kind = p->kind,
         .kron = posterior->kron,
         .posterior = posterior,
     };
-    LA_TRY(check_folder("base", options->base, posterior->base_path, err));
-    LA_TRY(check_folder("adapter", options->adapter, posterior->adapter_path, err));
+    LA_TRY(check_folder("base", options->base, posterior->provenance.base_path, err));
+    LA_TRY(check_folder("adapter", options->adapter, posterior->provenance.adapter_path, err));
     LA_TRY(check_quant(options, posterior, session.base, err));
-    session.run.base_quant = la_base_quant_names[posterior->base_quant];
+    session.run.base_quant = la_base_quant_names[posterior->provenance.base_quant];
     if (!session.run.adapter_name)
-        session.run.adapter_name = posterior->adapter_name;
+        session.run.adapter_name = posterior->provenance.adapter_name;
     if (la_session_open(&session, &p->session, err) != LA_OK)
         return check_strangers(&session, err);
     const la_model *model = &p->session.workers[0].model;
-    LA_TRY(check_digest("base", session.base, model->base_digest, posterior->base_digest, err));
+    LA_TRY(check_digest("base", session.base, model->base_digest, posterior->provenance.base_digest,
+                        err));
     LA_TRY(check_digest("adapter", session.adapter, model->adapter_digest,
-                        posterior->adapter_digest, err));
-    if (p->session.tokenizer && *posterior->tokenizer_digest)
-        LA_TRY(check_digest(
-            "tokenizer", p->session.tokenizer_of_adapter ? session.adapter : session.base,
-            la_tokenizer_digest(p->session.tokenizer), posterior->tokenizer_digest, err));
+                        posterior->provenance.adapter_digest, err));
+    if (p->session.tokenizer && *posterior->provenance.tokenizer_digest)
+        LA_TRY(check_digest("tokenizer",
+                            p->session.tokenizer_of_adapter ? session.adapter : session.base,
+                            la_tokenizer_digest(p->session.tokenizer),
+                            posterior->provenance.tokenizer_digest, err));
     return check_blocks(p, options->posterior, err);
 }
 
@@ -297,9 +301,9 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
     LA_TRY(resolve_predictive(p, options, err));
     LA_TRY(open_session(p, options, err));
     p->n_classes = p->session.workers[0].model.n_classes;
-    if (p->posterior.template_text)
-        LA_TRY(la_template_parse("the posterior's template", p->posterior.template_text,
-                                 strlen(p->posterior.template_text), &p->prompt, err));
+    if (p->posterior.provenance.template_text)
+        LA_TRY(la_template_parse("the posterior's template", p->posterior.provenance.template_text,
+                                 strlen(p->posterior.provenance.template_text), &p->prompt, err));
     return allocate(p, err);
 }
 

@@ -42,7 +42,7 @@ static const char *adapter_folder(const la_tokenizer_request *request, char room
 /* The posterior's, which an earlier version fitted: it read the base's tokenizer.json and nothing else. */
 static la_status open_earlier(const la_tokenizer_request *request, const char *used,
                               la_tokenizer **tokenizer, bool *of_adapter, la_error *err) {
-    const char *wanted = request->posterior ? request->posterior->tokenizer_digest : "";
+    const char *wanted = request->posterior ? request->posterior->provenance.tokenizer_digest : "";
     la_error ignored = {0};
     if (!*wanted || !strcmp(la_tokenizer_digest(*tokenizer), wanted) || !has_json(request->base))
         return LA_OK;

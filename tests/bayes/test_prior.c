@@ -53,7 +53,7 @@ static known *new_known(void) {
     seed = 20;
     k->posterior = (la_posterior){.n_blocks = BLOCKS,
                                   .blocks = k->blocks,
-                                  .adapter_path = "the adapter",
+                                  .provenance.adapter_path = "the adapter",
                                   .log_likelihood = LOG_LIKELIHOOD};
     for (int b = 0; b < BLOCKS; b++)
         k->blocks[b] = (la_posterior_block){.name = names[b],

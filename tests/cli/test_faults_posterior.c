@@ -64,8 +64,8 @@ CHANGE(denominator_tiny, each_precision(p, 1, 5e-324))
 CHANGE(denominator_huge, each_precision(p, 5e-324, LARGEST))
 CHANGE(temperature_tiny, p->temperature = 5e-324)
 CHANGE(temperature_huge, p->temperature = LARGEST)
-CHANGE(length_one, p->max_length = 1)
-CHANGE(length_huge, p->max_length = INT32_MAX)
+CHANGE(length_one, p->provenance.max_length = 1)
+CHANGE(length_huge, p->provenance.max_length = INT32_MAX)
 CHANGE(scale_tiny,
        for (int k = 0; k < LA_METHODS; k++) p->choice.candidates[k].prior_scale = 5e-324)
 CHANGE(scale_huge, for (int64_t k = 0; k < p->choice.n_settings; k++) p->choice.settings[k]
@@ -248,7 +248,7 @@ static void beyond_the_model(void **state) {
                                          "choice id 76 is given twice"};
     for (int i = 0; i < 3; i++) {
         la_posterior p = case_load(folder, "out");
-        p.choice_ids[0] = ids[i];
+        p.provenance.choice_ids[0] = ids[i];
         case_save(&p, folder, "posterior");
         la_posterior_free(&p);
         command done =

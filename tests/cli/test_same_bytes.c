@@ -93,7 +93,7 @@ static void elsewhere(void **state) {
         la_posterior p;
         la_error err = {0};
         assert_int_equal(la_posterior_load(paths[i], &p, &err), LA_OK);
-        p.base_path = p.adapter_path = "/elsewhere";
+        p.provenance.base_path = p.provenance.adapter_path = "/elsewhere";
         assert_int_equal(la_posterior_save(&p, paths[i], &err), LA_OK);
         la_posterior_free(&p);
     }

@@ -202,7 +202,8 @@ static void older_files(void **state) {
         assert_int_equal(p.curvature, LA_CURVATURE_LAST_LAYER);
         assert_int_equal(p.choice.method, files[i].method);
         assert_int_equal(isfinite(p.choice.candidates[LA_METHOD_SCALAR].nll), files[i].scalar);
-        assert_true(!p.choice.n_settings && !p.adapter_name && !p.base_quant && !p.noise_variance);
+        assert_true(!p.choice.n_settings && !p.provenance.adapter_name &&
+                    !p.provenance.base_quant && !p.noise_variance);
         la_posterior_free(&p);
         const char *argv[] = {NULL,          "predict",
                               "--posterior", path,

@@ -658,8 +658,8 @@ static void saved_and_loaded(void **state) {
         la_error err = {0};
         choose(&forms[i], p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0);
         p->temperature = 1.25;
-        p->base_path = t->files.base;
-        p->adapter_path = t->files.adapter;
+        p->provenance.base_path = t->files.base;
+        p->provenance.adapter_path = t->files.adapter;
         la_evaluation want = evaluate(t, &forms[i], 1, &t->test, 1, &one);
         if (la_posterior_save(p, path, &err) != LA_OK ||
             la_posterior_load(path, &loaded.posterior, &err) != LA_OK)

@@ -85,14 +85,15 @@ static void open_all(const fixture_paths *p, const given_rows *a, opened *o) {
     la_error err = {0};
     bool changed;
     succeed(la_posterior_load(p->posterior, &o->posterior, &err), &err);
-    la_session_options options = {
-        .run = {.device = "cpu", .threads = 1, .adapter_name = o->posterior.adapter_name},
-        .base = p->base,
-        .adapter = p->adapter,
-        .params = o->posterior.params,
-        .forward_only = true,
-        .kind = la_curvature_of(o->posterior.curvature),
-        .posterior = &o->posterior};
+    la_session_options options = {.run = {.device = "cpu",
+                                          .threads = 1,
+                                          .adapter_name = o->posterior.provenance.adapter_name},
+                                  .base = p->base,
+                                  .adapter = p->adapter,
+                                  .params = o->posterior.params,
+                                  .forward_only = true,
+                                  .kind = la_curvature_of(o->posterior.curvature),
+                                  .posterior = &o->posterior};
     succeed(la_session_open(&options, &o->session, &err), &err);
     succeed(la_batch_open(ROWS_MOST, 4096, &o->batch, &err), &err);
     for (int64_t i = 0; i < a->n; i++)

@@ -42,10 +42,10 @@ static la_factor factor(la_posterior *p, int64_t n, int64_t rank) {
 static void add_labels(la_posterior *p) {
     static const char *const names[] = {"no", "perhaps", "s\xc3\xad"};
     la_error err = {0};
-    p->labels.names = la_alloc(3, sizeof *p->labels.names, &err);
-    for (int i = 0; i < 3 && p->labels.names; i++) {
-        p->labels.names[i] = strdup(names[i]);
-        p->labels.count = i + 1;
+    p->provenance.labels.names = la_alloc(3, sizeof *p->provenance.labels.names, &err);
+    for (int i = 0; i < 3 && p->provenance.labels.names; i++) {
+        p->provenance.labels.names[i] = strdup(names[i]);
+        p->provenance.labels.count = i + 1;
     }
 }
 
@@ -76,12 +76,12 @@ static void add_extras(la_posterior *p) {
     enum { WIDTH = 4 };
     add_labels(p);
     add_choice(p);
-    p->template_text = "Is {text} good?\nAnswer:";
-    p->adapter_name = "second";
-    p->base_quant = (la_base_quant)1;
-    p->choice_ids = room(p, 3, sizeof *p->choice_ids);
+    p->provenance.template_text = "Is {text} good?\nAnswer:";
+    p->provenance.adapter_name = "second";
+    p->provenance.base_quant = (la_base_quant)1;
+    p->provenance.choice_ids = room(p, 3, sizeof *p->provenance.choice_ids);
     for (int i = 0; i < 3; i++)
-        p->choice_ids[i] = 37 + 2 * i;
+        p->provenance.choice_ids[i] = 37 + 2 * i;
     p->adue = (la_adue){.n_classes = 3,
                         .width = WIDTH,
                         .smooth = 100,
@@ -112,13 +112,13 @@ la_posterior tiny_posterior(int kind) {
                       .log_marginal_likelihood = -127.75,
                       .prior_precision = 4,
                       .temperature = 1,
-                      .base_path = "/models/base",
-                      .adapter_path = "/models/adapter",
-                      .max_length = 64,
-                      .base_digest = "0123456789abcdef0123456789abcdef",
-                      .adapter_digest = "00000000000000000000000000000001",
-                      .tokenizer_digest = "",
-                      .data_digest = "ffffffffffffffffffffffffffffffff"};
+                      .provenance.base_path = "/models/base",
+                      .provenance.adapter_path = "/models/adapter",
+                      .provenance.max_length = 64,
+                      .provenance.base_digest = "0123456789abcdef0123456789abcdef",
+                      .provenance.adapter_digest = "00000000000000000000000000000001",
+                      .provenance.tokenizer_digest = "",
+                      .provenance.data_digest = "ffffffffffffffffffffffffffffffff"};
     bool factors = p.curvature == LA_CURVATURE_KRON || p.curvature == LA_CURVATURE_EKFAC;
     if (kind == TINY_REGRESSION) {
         p.n_classes = 1;
@@ -180,9 +180,9 @@ double posterior_touch(const la_posterior *p) {
         sum += (double)p->directions.vectors[k];
     for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * (p->adue.width + 1); k++)
         sum += p->adue.weight[k];
-    for (int64_t k = 0; p->choice_ids && k < p->n_classes; k++)
-        sum += p->choice_ids[k];
-    for (int64_t k = 0; p->labels.names && k < p->n_classes; k++)
-        sum += (double)strlen(p->labels.names[k]);
-    return sum + (double)(strlen(p->base_path) + strlen(p->adapter_path));
+    for (int64_t k = 0; p->provenance.choice_ids && k < p->n_classes; k++)
+        sum += p->provenance.choice_ids[k];
+    for (int64_t k = 0; p->provenance.labels.names && k < p->n_classes; k++)
+        sum += (double)strlen(p->provenance.labels.names[k]);
+    return sum + (double)(strlen(p->provenance.base_path) + strlen(p->provenance.adapter_path));
 }
