@@ -10,41 +10,12 @@
 #ifndef LA_MODEL_ADAPTER_H
 #define LA_MODEL_ADAPTER_H
 
-#include "backend/ops.h"
 #include "base/digest.h"
 #include "base/memory.h"
 #include "input/safetensors.h"
+#include "model/blocks.h"
 
 #include <jansson.h>
-
-/* A trained matrix [out, in] of the adapter or the head. */
-typedef struct la_block {
-    const char *name;
-    int64_t out, in;
-    double theta_square; /* squared norm of the trained values */
-    int64_t input;       /* blocks with the same number read the same x */
-    bool per_row;        /* sees one token a row (pooled state), not all */
-    bool is_head;
-    int64_t n_virtual; /* tokens that it sees in every row, whatever its length; 0: the row's */
-    bool is_magnitude; /* DoRA's */
-    bool wanted;       /* part of the posterior */
-} la_block;
-
-/* What a block saw in a batch. */
-typedef struct la_block_io {
-    const la_mat *x;      /* [T, in] over all tokens the block sees */
-    const int32_t *cu;    /* [n_rows + 1] */
-    const la_mat *x_at_g; /* [Q, in] the tokens that have cotangents; may be x itself */
-    const la_mat *g;      /* [n_rhs Q, out] cotangents of its output, to be multiplied by g_scale */
-    const int32_t *cu_g;  /* [n_rows + 1] */
-    float g_scale;
-    int64_t n_rows, n_rhs;
-} la_block_io;
-
-typedef struct la_block_visitor {
-    void (*visit)(void *user, int64_t block, const la_block_io *io);
-    void *user;
-} la_block_visitor;
 
 typedef struct la_adapter_kind la_adapter_kind;
 

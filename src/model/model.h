@@ -118,6 +118,11 @@ static inline la_mat la_model_take(const la_model *model, la_arena *arena, int64
                      cols);
 }
 
+/* The view that curvature and predictives have of it; valid as long as the model. */
+static inline la_blocks la_model_blocks(const la_model *model) {
+    return (la_blocks){model->be, model->blocks, model->n_blocks, model->n_inputs, model->prompt.n};
+}
+
 /* Rows that a block's input can have in a batch of so many tokens. */
 int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
 /* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does, although
