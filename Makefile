@@ -54,7 +54,8 @@ DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/
 
 # The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
 CUDA_SRC = $(wildcard cuda/*.cu)
-CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/base/error.h src/base/team.h src/input/safetensors.h) include/laplora.h
+CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/backend/*.def src/base/error.h) \
+           src/base/team.h src/input/safetensors.h include/laplora.h
 # sources of the library that the backend has copies of
 CUDA_BASE = error visible utf8 memory
 CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(CUDA_BASE:%=$(BUILD)/obj/cuda/base/%.o)

@@ -62,7 +62,7 @@ bool la_cuda_launched(la_cuda *cu, const char *kernel) {
 
 /* ---- memory ---- */
 
-static void *cuda_alloc(la_backend *be, size_t bytes) {
+void *la_cuda_alloc(la_backend *be, size_t bytes) {
     context *c = context_of(be);
     void *memory = nullptr;
     if (cudaSetDevice(c->cuda.device) != cudaSuccess ||
@@ -81,7 +81,7 @@ static void *cuda_alloc(la_backend *be, size_t bytes) {
     return memory;
 }
 
-static void cuda_release(la_backend *be, void *memory) {
+void la_cuda_release(la_backend *be, void *memory) {
     context *c = context_of(be);
     if (!memory)
         return;
@@ -118,7 +118,7 @@ void la_cuda_scratch_free(la_cuda *cu) {
     }
 }
 
-static void cuda_memory(la_backend *be, size_t *available, size_t *total) {
+void la_cuda_memory(la_backend *be, size_t *available, size_t *total) {
     la_cuda *cu = la_cuda_of(be);
     *available = *total = 0;
     la_cuda_ok(cu, cudaMemGetInfo(available, total), "asking for free memory");
@@ -146,7 +146,7 @@ static void scratch_sizes(const la_sizes *sizes, size_t bytes[LA_CUDA_SCRATCHES]
         sizeof(float);
 }
 
-static size_t cuda_workspace(la_backend *be, const la_sizes *sizes) {
+size_t la_cuda_workspace(la_backend *be, const la_sizes *sizes) {
     (void)be;
     size_t bytes[LA_CUDA_SCRATCHES], total = 0;
     scratch_sizes(sizes, bytes);
@@ -155,7 +155,7 @@ static size_t cuda_workspace(la_backend *be, const la_sizes *sizes) {
     return total;
 }
 
-static la_status cuda_sync(la_backend *be, la_error *err) {
+la_status la_cuda_sync(la_backend *be, la_error *err) {
     la_cuda *cu = la_cuda_of(be);
     la_cuda_ok(cu, cudaStreamSynchronize(cu->stream), "computing");
     if (cu->fault.status == LA_OK)
@@ -165,7 +165,7 @@ static la_status cuda_sync(la_backend *be, la_error *err) {
     return err->status;
 }
 
-static la_status cuda_reserve(la_backend *be, const la_sizes *sizes, la_error *err) {
+la_status la_cuda_reserve(la_backend *be, const la_sizes *sizes, la_error *err) {
     la_cuda *cu = la_cuda_of(be);
     size_t bytes[LA_CUDA_SCRATCHES];
     scratch_sizes(sizes, bytes);
@@ -173,10 +173,10 @@ static la_status cuda_reserve(la_backend *be, const la_sizes *sizes, la_error *e
     for (int i = 0; i < LA_CUDA_SCRATCHES; i++)
         if (bytes[i])
             la_cuda_scratch_get(cu, static_cast<la_cuda_scratch_kind>(i), bytes[i]);
-    return cuda_sync(be, err);
+    return la_cuda_sync(be, err);
 }
 
-static void cuda_wait(la_backend *be) {
+void la_cuda_wait(la_backend *be) {
     la_cuda *cu = la_cuda_of(be);
     la_cuda_ok(cu, cudaStreamSynchronize(cu->stream), "computing");
 }
@@ -196,7 +196,7 @@ static unsigned char *next_stage(la_cuda *cu, int *number) {
 }
 
 /* Host bytes to the device, piece by piece; the source may change once this returns. */
-static void cuda_upload(la_backend *be, void *to, const void *from, size_t bytes) {
+void la_cuda_upload(la_backend *be, void *to, const void *from, size_t bytes) {
     la_cuda *cu = la_cuda_of(be);
     for (size_t at = 0; at < bytes; at += LA_STAGE_BYTES) {
         size_t n = std::min(bytes - at, static_cast<size_t>(LA_STAGE_BYTES));
@@ -216,7 +216,7 @@ static void cuda_upload(la_backend *be, void *to, const void *from, size_t bytes
 }
 
 /* Device bytes to the host, there when this returns. */
-static void cuda_download(la_backend *be, void *to, const void *from, size_t bytes) {
+void la_cuda_download(la_backend *be, void *to, const void *from, size_t bytes) {
     la_cuda *cu = la_cuda_of(be);
     if (bytes &&
         la_cuda_ok(cu, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cu->stream),
@@ -224,7 +224,7 @@ static void cuda_download(la_backend *be, void *to, const void *from, size_t byt
         la_cuda_ok(cu, cudaStreamSynchronize(cu->stream), "a copy from the device");
 }
 
-static void cuda_zero(la_backend *be, void *memory, size_t bytes) {
+void la_cuda_zero(la_backend *be, void *memory, size_t bytes) {
     la_cuda *cu = la_cuda_of(be);
     if (bytes)
         la_cuda_ok(cu, cudaMemsetAsync(memory, 0, bytes, cu->stream), "clearing memory");
@@ -238,9 +238,9 @@ static void upload_converted(la_backend *be, const void *host, la_dtype from, in
     void *raw = la_cuda_scratch_get(cu, LA_CUDA_RAW, LA_STAGE_BYTES);
     for (int64_t at = 0; raw && at < count; at += piece) {
         int64_t n = std::min(piece, count - at);
-        cuda_upload(be, raw,
-                    static_cast<const char *>(host) + static_cast<size_t>(at) * la_type_size(from),
-                    static_cast<size_t>(n) * la_type_size(from));
+        la_cuda_upload(
+            be, raw, static_cast<const char *>(host) + static_cast<size_t>(at) * la_type_size(from),
+            static_cast<size_t>(n) * la_type_size(from));
         la_mat x = {raw, 1, n, n, from};
         la_mat y = {static_cast<char *>(memory) + static_cast<size_t>(at) * la_type_size(to), 1, n,
                     n, to};
@@ -248,14 +248,14 @@ static void upload_converted(la_backend *be, const void *host, la_dtype from, in
     }
 }
 
-static const void *cuda_place(la_backend *be, const void *host, la_dtype from, int64_t count,
-                              la_dtype to, bool *copied) {
-    void *memory = cuda_alloc(be, static_cast<size_t>(count) * la_type_size(to));
+const void *la_cuda_place(la_backend *be, const void *host, la_dtype from, int64_t count,
+                          la_dtype to, bool *copied) {
+    void *memory = la_cuda_alloc(be, static_cast<size_t>(count) * la_type_size(to));
     *copied = memory != nullptr;
     if (!memory)
         return nullptr;
     if (from == to)
-        cuda_upload(be, memory, host, static_cast<size_t>(count) * la_type_size(to));
+        la_cuda_upload(be, memory, host, static_cast<size_t>(count) * la_type_size(to));
     else
         upload_converted(be, host, from, count, to, memory);
     return memory;
@@ -263,7 +263,7 @@ static const void *cuda_place(la_backend *be, const void *host, la_dtype from, i
 
 /* ---- opening and closing ---- */
 
-static void cuda_close(la_backend *be) {
+void la_cuda_close(la_backend *be) {
     context *c = context_of(be);
     if (!c)
         return;
@@ -290,55 +290,13 @@ static void cuda_close(la_backend *be) {
     be->context = nullptr;
 }
 
-static la_ops make_table(void) {
-    la_ops ops = {};
-    ops.name = "cuda";
-    ops.alloc = cuda_alloc;
-    ops.release = cuda_release;
-    ops.upload = cuda_upload;
-    ops.download = cuda_download;
-    ops.zero = cuda_zero;
-    ops.place = cuda_place;
-    ops.memory = cuda_memory;
-    ops.workspace = cuda_workspace;
-    ops.reserve = cuda_reserve;
-    ops.sync = cuda_sync;
-    ops.wait = cuda_wait;
-    ops.close = cuda_close;
-    ops.linear = la_cuda_linear;
-    ops.linear_activation = la_cuda_linear_activation;
-    ops.linear_backward = la_cuda_linear_backward;
-    ops.gemm = la_cuda_gemm;
-    ops.embed = la_cuda_embed;
-    ops.gather = la_cuda_gather;
-    ops.scatter = la_cuda_scatter;
-    ops.segment_sum = la_cuda_segment_sum;
-    ops.segment_spread = la_cuda_segment_spread;
-    ops.add = la_cuda_add;
-    ops.append_one = la_cuda_append_one;
-    ops.norm = la_cuda_norm;
-    ops.norm_backward = la_cuda_norm_backward;
-    ops.scale_columns = la_cuda_scale_columns;
-    ops.activation = la_cuda_activation;
-    ops.activation_backward = la_cuda_activation_backward;
-    ops.rotate = la_cuda_rotate;
-    ops.attention = la_cuda_attention;
-    ops.attention_backward = la_cuda_attention_backward;
-    ops.factor_add = la_cuda_factor_add;
-    ops.sketch_add = la_cuda_sketch_add;
-    ops.diagonal = la_cuda_diagonal;
-    ops.square_add = la_cuda_square_add;
-    ops.row_outer = la_cuda_row_outer;
-    ops.column_squares = la_cuda_column_squares;
-    ops.kron_quadratic = la_cuda_kron_quadratic;
-    ops.monte_carlo = la_cuda_monte_carlo;
-    ops.eigh_bytes = la_cuda_eigh_bytes;
-    ops.eigh = la_cuda_eigh;
-    ops.reduce = la_cuda_reduce;
-    return ops;
-}
-
-static const la_ops cuda_ops = make_table();
+static const la_ops cuda_ops = {
+    "cuda",
+    false,
+    true,
+#define LA_OP(cost, result, name, parameters, arguments) la_cuda_##name,
+#include "backend/ops.def"
+};
 
 /* "Ampere" and newer: what the kernels are compiled for. */
 enum { MAJOR_LEAST = 8 };
@@ -411,7 +369,7 @@ static la_status cuda_open(int device, la_precision precision, la_backend *backe
     backend->activation = precision == LA_PRECISION_BF16 ? LA_BF16 : LA_F32;
     if (!open_parts(&c->cuda, backend->device)) {
         *err = c->cuda.fault;
-        cuda_close(backend);
+        la_cuda_close(backend);
         return err->status;
     }
     return LA_OK;

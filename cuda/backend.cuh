@@ -84,79 +84,20 @@ void *la_cuda_scratch_get(la_cuda *cu, la_cuda_scratch_kind which, size_t bytes)
 /* Gives all scratch back to the device. */
 void la_cuda_scratch_free(la_cuda *cu);
 
-/* ---- the operations, one family a file: as la_ops describes them ---- */
+/* ---- the operations, one family a file ---- */
+
+#define LA_OP(cost, result, name, parameters, arguments) result la_cuda_##name parameters;
+#include "backend/ops.def"
 
 /* gemm.cu */
 la_gemm_cache *la_cuda_gemms_new(void);
 void la_cuda_gemms_free(la_gemm_cache *cache);
-void la_cuda_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
-                    const la_mat *residual, la_mat *y);
-void la_cuda_linear_activation(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
-                               la_activation kind, la_mat *before, la_mat *after);
-void la_cuda_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, float beta,
-                             la_mat *dx);
-void la_cuda_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
-                  const la_mat *b, float beta, la_mat *c);
 /* unpack.cu: y[rows, cols], without gaps, f32 or bf16 = a packed weight */
 void la_cuda_unpack(la_cuda *cu, const la_mat *w, la_mat *y);
-/* rows.cu */
-void la_cuda_embed(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                   float scale, la_mat *y);
-void la_cuda_gather(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
-void la_cuda_scatter(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_t *index,
-                     bool accumulate, la_mat *y);
-void la_cuda_segment_sum(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
-                         const int32_t *cu_rows, bool mean, la_mat *y);
-void la_cuda_segment_spread(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
-                            const int32_t *cu_rows, la_mat *y);
-void la_cuda_add(la_backend *be, const la_mat *x, la_mat *y);
-void la_cuda_append_one(la_backend *be, const la_mat *x, la_mat *y);
-/* y = x in the type of y; x may be f32, f16 or bf16, y f32 or bf16 */
+/* rows.cu: y = x in the type of y; x may be f32, f16 or bf16, y f32 or bf16 */
 void la_cuda_convert(la_cuda *cu, const la_mat *x, la_mat *y);
-/* pointwise.cu */
-void la_cuda_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y);
-void la_cuda_norm_backward(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
-                           int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx);
-void la_cuda_scale_columns(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
-                           const la_mat *residual, la_mat *y);
-void la_cuda_activation(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,
-                        la_mat *y);
-void la_cuda_activation_backward(la_backend *be, la_activation kind, const la_mat *x,
-                                 const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
-                                 la_mat *dup);
-void la_cuda_rotate(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
-                    const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
-                    la_mat *x);
-/* attention.cu */
-void la_cuda_attention(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
-                       const la_mat *v, float *lse, la_mat *out);
-void la_cuda_attention_backward(la_backend *be, const la_attention *a, const la_mat *q,
-                                const la_mat *k, const la_mat *v, const float *lse,
-                                const la_mat *out, int64_t n_rhs, const la_mat *g, la_mat *dq,
-                                la_mat *dk, la_mat *dv);
-/* curvature.cu */
-void la_cuda_factor_add(la_backend *be, double alpha, const la_mat *x, double *sum);
-void la_cuda_sketch_add(la_backend *be, double alpha, const la_mat *x, int64_t l,
-                        const double *omega, double *sum);
-void la_cuda_diagonal(la_backend *be, int64_t n, const double *sum, double *host);
-void la_cuda_square_add(la_backend *be, double alpha, const la_mat *x, double *sum);
-void la_cuda_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu_rows,
-                       int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
-                       bool b_rhs, la_mat *out);
-void la_cuda_column_squares(la_backend *be, const la_mat *x, double *sum);
-void la_cuda_kron_quadratic(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
-                            const la_mat *weight, double *cov);
 /* draws.cu */
 size_t la_cuda_draws_bytes(int64_t n, int64_t n_classes);
-bool la_cuda_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
-                         const double *spread, int64_t samples, uint64_t seed,
-                         const uint64_t *streams, double *means);
-/* solver.cu */
-size_t la_cuda_eigh_bytes(la_backend *be, int64_t n, int64_t rank);
-la_status la_cuda_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
-/* devices.cu */
-la_status la_cuda_reduce(la_backend *const *devices, int n, double *const *sums, int64_t count,
-                         la_error *err);
 
 /* ---- for kernels ---- */
 

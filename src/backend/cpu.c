@@ -21,36 +21,40 @@ void *la_cpu_scratch_get(la_backend *be, la_cpu_scratch which, size_t bytes) {
     return cpu->scratch[which];
 }
 
-static void *cpu_alloc(la_backend *be, size_t bytes) {
+void *la_cpu_alloc(la_backend *be, size_t bytes) {
     (void)be;
     if (bytes > SIZE_MAX - 64)
         return NULL;
     return aligned_alloc(64, (bytes + 64) & ~(size_t)63);
 }
 
-static void cpu_release(la_backend *be, void *memory) {
+void la_cpu_release(la_backend *be, void *memory) {
     (void)be;
     free(memory);
 }
 
-static void cpu_copy(la_backend *be, void *to, const void *from, size_t bytes) {
+void la_cpu_upload(la_backend *be, void *to, const void *from, size_t bytes) {
     (void)be;
     memcpy(to, from, bytes);
 }
 
-static void cpu_zero(la_backend *be, void *memory, size_t bytes) {
+void la_cpu_download(la_backend *be, void *to, const void *from, size_t bytes) {
+    la_cpu_upload(be, to, from, bytes);
+}
+
+void la_cpu_zero(la_backend *be, void *memory, size_t bytes) {
     (void)be;
     memset(memory, 0, bytes);
 }
 
-static const void *cpu_place(la_backend *be, const void *host, la_dtype from, int64_t count,
-                             la_dtype to, bool *copied) {
+const void *la_cpu_place(la_backend *be, const void *host, la_dtype from, int64_t count,
+                         la_dtype to, bool *copied) {
     size_t size = la_dtype_size(from);
     *copied = false;
     /* a checkpoint may lay a tensor at any byte; the kernels read whole numbers */
     if (from == to && (uintptr_t)host % size == 0)
         return host;
-    void *memory = cpu_alloc(be, (size_t)count * la_dtype_size(to));
+    void *memory = la_cpu_alloc(be, (size_t)count * la_dtype_size(to));
     if (!memory)
         return NULL;
     if (from == to)
@@ -61,12 +65,12 @@ static const void *cpu_place(la_backend *be, const void *host, la_dtype from, in
     return memory;
 }
 
-static void cpu_memory(la_backend *be, size_t *available, size_t *total) {
+void la_cpu_memory(la_backend *be, size_t *available, size_t *total) {
     (void)be;
     la_memory_available(available, total);
 }
 
-static la_status cpu_sync(la_backend *be, la_error *err) {
+la_status la_cpu_sync(la_backend *be, la_error *err) {
     la_cpu *cpu = be->context;
     if (cpu->fault.status == LA_OK)
         return LA_OK;
@@ -75,8 +79,13 @@ static la_status cpu_sync(la_backend *be, la_error *err) {
     return err->status;
 }
 
+/* Operations are done when they return. */
+void la_cpu_wait(la_backend *be) {
+    (void)be;
+}
+
 /* Workspaces grow at their first use and are kept. */
-static size_t cpu_workspace(la_backend *be, const la_sizes *sizes) {
+size_t la_cpu_workspace(la_backend *be, const la_sizes *sizes) {
     int64_t step;
     size_t bytes = la_cpu_attention_bytes(be->team, sizes->max_length, sizes->max_relative);
     bytes += (size_t)(sizes->max_factor * sizes->max_factor) * sizeof(float);
@@ -85,12 +94,12 @@ static size_t cpu_workspace(la_backend *be, const la_sizes *sizes) {
     return bytes;
 }
 
-static la_status cpu_reserve(la_backend *be, const la_sizes *sizes, la_error *err) {
+la_status la_cpu_reserve(la_backend *be, const la_sizes *sizes, la_error *err) {
     (void)sizes;
-    return cpu_sync(be, err);
+    return la_cpu_sync(be, err);
 }
 
-static void cpu_close(la_backend *be) {
+void la_cpu_close(la_backend *be) {
     la_cpu *cpu = be->context;
     for (int i = 0; cpu && i < LA_SCRATCHES; i++)
         free(cpu->scratch[i]);
@@ -98,8 +107,8 @@ static void cpu_close(la_backend *be) {
     be->context = NULL;
 }
 
-static la_status cpu_reduce(la_backend *const *devices, int n, double *const *sums, int64_t count,
-                            la_error *err) {
+la_status la_cpu_reduce(la_backend *const *devices, int n, double *const *sums, int64_t count,
+                        la_error *err) {
     (void)devices, (void)err;
     for (int i = 1; i < n; i++)
         for (int64_t j = 0; j < count; j++)
@@ -107,56 +116,27 @@ static la_status cpu_reduce(la_backend *const *devices, int n, double *const *su
     return LA_OK;
 }
 
-static const la_ops cpu_ops = {
+/* The host draws where a backend does not. */
+bool la_cpu_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
+                        const double *spread, int64_t samples, uint64_t seed,
+                        const uint64_t *streams, double *means) {
+    (void)be, (void)n, (void)n_classes, (void)centre, (void)spread;
+    (void)samples, (void)seed, (void)streams, (void)means;
+    return false;
+}
+
+const la_ops la_cpu_ops = {
     .name = "cpu",
     .in_place = true,
-    .alloc = cpu_alloc,
-    .release = cpu_release,
-    .upload = cpu_copy,
-    .download = cpu_copy,
-    .zero = cpu_zero,
-    .place = cpu_place,
-    .memory = cpu_memory,
-    .workspace = cpu_workspace,
-    .reserve = cpu_reserve,
-    .sync = cpu_sync,
-    .close = cpu_close,
-    .linear = la_cpu_linear,
-    .linear_activation = la_cpu_linear_activation,
-    .linear_backward = la_cpu_linear_backward,
-    .gemm = la_cpu_gemm,
-    .embed = la_cpu_embed,
-    .gather = la_cpu_gather,
-    .scatter = la_cpu_scatter,
-    .segment_sum = la_cpu_segment_sum,
-    .segment_spread = la_cpu_segment_spread,
-    .add = la_cpu_add,
-    .append_one = la_cpu_append_one,
-    .norm = la_cpu_norm,
-    .norm_backward = la_cpu_norm_backward,
-    .scale_columns = la_cpu_scale_columns,
-    .activation = la_cpu_activation,
-    .activation_backward = la_cpu_activation_backward,
-    .rotate = la_cpu_rotate,
-    .attention = la_cpu_attention,
-    .attention_backward = la_cpu_attention_backward,
-    .factor_add = la_cpu_factor_add,
-    .sketch_add = la_cpu_sketch_add,
-    .diagonal = la_cpu_diagonal,
-    .square_add = la_cpu_square_add,
-    .row_outer = la_cpu_row_outer,
-    .column_squares = la_cpu_column_squares,
-    .kron_quadratic = la_cpu_kron_quadratic,
-    .eigh_bytes = la_cpu_eigh_bytes,
-    .eigh = la_cpu_eigh,
-    .reduce = cpu_reduce,
+#define LA_OP(cost, result, name, parameters, arguments) .name = la_cpu_##name,
+#include "backend/ops.def"
 };
 
 la_status la_backend_open_cpu(la_team team, la_backend *backend, la_error *err) {
     la_cpu *cpu = la_alloc(1, sizeof *cpu, err);
     if (!cpu)
         return err->status;
-    *backend = (la_backend){.ops = &cpu_ops,
+    *backend = (la_backend){.ops = &la_cpu_ops,
                             .context = cpu,
                             .team = team,
                             .precision = LA_PRECISION_F32,

@@ -107,150 +107,15 @@ typedef struct la_eigen {
     double least;     /* out: the smallest eigenvalue; NaN where only the largest are computed */
 } la_eigen;
 
+/* A backend: one table of operations, declared in ops.def. */
 typedef struct la_ops {
     const char *name;
     /* place hands out host addresses where it can: weights take no memory of their own */
     bool in_place;
-
-    /* ---- memory ---- */
-    /* 64-byte aligned; NULL when there is none. */
-    void *(*alloc)(la_backend *be, size_t bytes);
-    void (*release)(la_backend *be, void *memory);
-    void (*upload)(la_backend *be, void *to, const void *from, size_t bytes);
-    void (*download)(la_backend *be, void *to, const void *from, size_t bytes);
-    void (*zero)(la_backend *be, void *memory, size_t bytes);
-    /* Where a read-only host array of count numbers of type from can be read by the operations as
-     * numbers of type to: the host address itself, or a copy. NULL when there is no memory. *copied
-     * tells whether release() is due. */
-    const void *(*place)(la_backend *be, const void *host, la_dtype from, int64_t count,
-                         la_dtype to, bool *copied);
-    /* Bytes that alloc could still hand out, and all there are. */
-    void (*memory)(la_backend *be, size_t *available, size_t *total);
-    /* Bytes that reserve would hold in all. */
-    size_t (*workspace)(la_backend *be, const la_sizes *sizes);
-    /* Called before a run, and again when a batch will be larger: makes all workspaces, so that the
-     * batch loop allocates nothing. */
-    la_status (*reserve)(la_backend *be, const la_sizes *sizes, la_error *err);
-    /* Waits for all operations; returns the first fault. */
-    la_status (*sync)(la_backend *be, la_error *err);
-    /* Waits, and leaves faults to sync; NULL where operations are done when they return. */
-    void (*wait)(la_backend *be);
-    void (*close)(la_backend *be);
-
-    /* ---- products ---- */
-    /* y[T,out] = x[T,in] w[out,in]^T + bias[1,out] + residual[T,out]; bias, residual may be NULL.
-     * bias is of the type of y. */
-    void (*linear)(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
-                   const la_mat *residual, la_mat *y);
-    /* before[T,out] = x w^T + bias, after = act(before) */
-    void (*linear_activation)(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
-                              la_activation kind, la_mat *before, la_mat *after);
-    /* dx[R,in] = beta dx + g[R,out] w[out,in] */
-    void (*linear_backward)(la_backend *be, const la_mat *g, const la_mat *w, float beta,
-                            la_mat *dx);
-    /* c = alpha op(a) op(b) + beta c; a and b f32 or bf16 each, c f32, or bf16 where both are */
-    void (*gemm)(la_backend *be, bool trans_a, bool trans_b, float alpha, const la_mat *a,
-                 const la_mat *b, float beta, la_mat *c);
-
-    /* ---- rows ---- */
-    /* y[T,d] = scale times the sum over tables of table[ids[t]]; a table is [rows,d] of any weight
-     * type. */
-    void (*embed)(la_backend *be, int n_tables, const la_mat *tables, const int32_t *const *ids,
-                  float scale, la_mat *y);
-    /* y[i] = x[index[i]]; here and in scatter and segment_sum x and y may differ in type */
-    void (*gather)(la_backend *be, const la_mat *x, const int32_t *index, la_mat *y);
-    /* y[k T + index[i]] (+)= x[k n + i]; without accumulate y is zeroed first. n = x.rows / n_rhs.
-     */
-    void (*scatter)(la_backend *be, const la_mat *x, int64_t n_rhs, const int32_t *index,
-                    bool accumulate, la_mat *y);
-    /* y[k n + i] = scale_i sum of x[k T + t] over tokens t of row i; scale 1, or 1 / length for a
-     * mean. */
-    void (*segment_sum)(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
-                        const int32_t *cu, bool mean, la_mat *y);
-    /* y[k T + t] = x[k n + i], divided by the length of row i, for the tokens t of row i: the
-     * backward of a mean over tokens. */
-    void (*segment_spread)(la_backend *be, const la_mat *x, int64_t n_rhs, int64_t n_rows,
-                           const int32_t *cu, la_mat *y);
-    /* y += x */
-    void (*add)(la_backend *be, const la_mat *x, la_mat *y);
-    /* y[:,0..d) = x, y[:,d] = 1 */
-    void (*append_one)(la_backend *be, const la_mat *x, la_mat *y);
-
-    /* ---- pointwise, with their backward through activations ---- */
-    /* y = norm(x); stats[T][2] keeps mean and 1/deviation */
-    void (*norm)(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y);
-    /* dx[n_rhs T,d] = d norm / dx ^T g + residual; residual may be NULL; dx may be g or residual */
-    void (*norm_backward)(la_backend *be, const la_norm *norm, const la_mat *x, const float *stats,
-                          int64_t n_rhs, const la_mat *g, const la_mat *residual, la_mat *dx);
-    /* y[R,d] = c[d] x[R,d] + bias[1,d] + residual[R,d]; bias (of the type of y) and residual may be
-     * NULL; y may be x or residual */
-    void (*scale_columns)(la_backend *be, const la_mat *x, const float *c, const la_mat *bias,
-                          const la_mat *residual, la_mat *y);
-    /* y = act(x), or act(x) * up */
-    void (*activation)(la_backend *be, la_activation kind, const la_mat *x, const la_mat *up,
-                       la_mat *y);
-    /* dx = g act'(x) [* up], dup = g act(x); up and dup may be NULL; dx may be g */
-    void (*activation_backward)(la_backend *be, la_activation kind, const la_mat *x,
-                                const la_mat *up, int64_t n_rhs, const la_mat *g, la_mat *dx,
-                                la_mat *dup);
-    /* Rotary embedding in place of the first rotary_dim columns of each head, first half paired with
-     * second half. angles[position][rotary_dim/2][2]: cosine, sine, both times a factor that some
-     * scalings have. rows T or n_rhs T; sign -1 is the transposed map (the backward). */
-    void (*rotate)(la_backend *be, int64_t n_heads, int64_t head_dim, int64_t rotary_dim,
-                   const float *angles, const int32_t *positions, int64_t n_rhs, int sign,
-                   la_mat *x);
-
-    /* ---- attention ---- */
-    /* out[Q, heads * head_dim] from q[Q,..], k[T, kv_heads * head_dim], v. lse[Q, heads]: the log
-     * of each softmax's denominator, for the same backend's backward (one that does without leaves
-     * it alone). */
-    void (*attention)(la_backend *be, const la_attention *a, const la_mat *q, const la_mat *k,
-                      const la_mat *v, float *lse, la_mat *out);
-    /* dq[n_rhs Q], dk[n_rhs T], dv[n_rhs T] from g[n_rhs Q]; the weights are computed again. lse
-     * and out are what the forward left. dq and dk may both be NULL, or dv. */
-    void (*attention_backward)(la_backend *be, const la_attention *a, const la_mat *q,
-                               const la_mat *k, const la_mat *v, const float *lse,
-                               const la_mat *out, int64_t n_rhs, const la_mat *g, la_mat *dq,
-                               la_mat *dk, la_mat *dv);
-
-    /* ---- curvature ---- */
-    /* sum[d,d] (f64, lower triangle) += alpha x^T x */
-    void (*factor_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
-    /* sum[d,l] (f64) += alpha x^T (x omega), omega[d,l] f64 where factor sums live; all of it in f64 */
-    void (*sketch_add)(la_backend *be, double alpha, const la_mat *x, int64_t l,
-                       const double *omega, double *sum);
-    /* host[n] = the diagonal of sum[n,n] */
-    void (*diagonal)(la_backend *be, int64_t n, const double *sum, double *host);
-    /* *sum (f64, where factor sums live) += alpha times the sum of squares of x */
-    void (*square_add)(la_backend *be, double alpha, const la_mat *x, double *sum);
-    /* sum[cols] (f64, where factor sums live) += the squares of x [rows, cols], column by column; x is
-     * f32 without gaps */
-    void (*column_squares)(la_backend *be, const la_mat *x, double *sum);
-    /* out[(i n_rhs + k) a + p, q] = sum over tokens t of row i of s_t[p] b_t[q], where side s has a
-     * columns, b has the columns of out; s_rhs, b_rhs: whether the side differs by right-hand side
-     * (row k T + t) or not (row t). Rows [first, first + n_rows) of the batch. s and out are f32. */
-    void (*row_outer)(la_backend *be, int64_t first, int64_t n_rows, const int32_t *cu,
-                      int64_t n_rhs, float alpha, const la_mat *s, bool s_rhs, const la_mat *b,
-                      bool b_rhs, la_mat *out);
-    /* cov[i][k][l] += sum_pq weight[p,q] r_ikpq r_ilpq, with r as row_outer gives it and weight[a,
-     * cols] in f32 */
-    void (*kron_quadratic)(la_backend *be, int64_t n_rows, int64_t n_rhs, const la_mat *r,
-                           const la_mat *weight, double *cov);
-    /* Of n rows of Gaussian logits f = centre + spread z, centre [n, C] and spread [n, C, C-1]:
-     * means [n, 2C+1] over the draws of softmax(f), of its entropy, and of (softmax(f) -
-     * softmax(centre))^2: about the centre, so that a small variance does not cancel. Draws
-     * come in pairs z, -z: the z of draws 2 s and 2 s + 1 are the normals s (C-1), s (C-1) + 1, ...
-     * of the row's stream (la_random_normal), and their negatives. All arrays are on the host. False when it was not done: the host draws then. NULL likewise. */
-    bool (*monte_carlo)(la_backend *be, int64_t n, int64_t n_classes, const double *centre,
-                        const double *spread, int64_t samples, uint64_t seed,
-                        const uint64_t *streams, double *means);
-    /* Bytes beside the matrices that eigh needs at least for one of n, rank eigenpairs wanted. */
-    size_t (*eigh_bytes)(la_backend *be, int64_t n, int64_t rank);
-    /* Decomposes count matrices, several at a time. */
-    la_status (*eigh)(la_backend *be, int64_t count, la_eigen *problems, la_error *err);
-    /* sums[0][count] += sums[1] + ... + sums[n - 1], sums[i] on devices[i], all of one kind */
-    la_status (*reduce)(la_backend *const *devices, int n, double *const *sums, int64_t count,
-                        la_error *err);
+    /* monte_carlo does something */
+    bool draws;
+#define LA_OP(cost, result, name, parameters, arguments) result(*name) parameters;
+#include "backend/ops.def"
 } la_ops;
 
 typedef struct la_profile la_profile;

@@ -189,7 +189,7 @@ static la_status allocate(la_predictor *p, la_error *err) {
                 la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
         if (p->predictive == LA_PREDICT_WEIGHTS)
             part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
-        if (!draws(p) || !p->session.workers[w].backend.ops->monte_carlo)
+        if (!draws(p) || !p->session.workers[w].backend.ops->draws)
             continue;
         part->centre = la_alloc(rows * c, sizeof *part->centre, err);
         part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);

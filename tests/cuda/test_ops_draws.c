@@ -102,7 +102,7 @@ static void monte_carlo(la_dtype type) {
     } cases[] = {{1, 2, 1, 1},   {7, 2, 1000, 3},  {3, 3, 7, 1},     {5, 6, 300, 1},
                  {2, 33, 70, 1}, {1, 100, 300, 1}, {3, 6, 257, 100}, {1, 256, 9, 1}};
     double worst = 0;
-    if (!device.ops->monte_carlo)
+    if (!device.ops->draws)
         skip();
     for (int64_t c = 0; c < COUNT(cases); c++)
         worst = larger(worst, monte_carlo_case(cases[c].n, cases[c].classes, cases[c].samples,
@@ -113,7 +113,7 @@ static void monte_carlo(la_dtype type) {
 /* What a device does not do, the host does: a refusal is no fault. */
 static void monte_carlo_refused(la_dtype type) {
     (void)type;
-    if (!device.ops->monte_carlo)
+    if (!device.ops->draws)
         skip();
     logits l = open_logits(1, 2000, 1);
     double *means = normal(4001);
