@@ -56,7 +56,7 @@ static la_status add_rows(pool *p, const la_row_set *rows, const la_evaluation *
     p->cov = grow(p->cov, n * SCALES * square, sizeof *p->cov, err);
     LA_TRY(err->status);
     memcpy(p->logits + from * p->c, e->logits, (size_t)(rows->n * p->c) * sizeof *p->logits);
-    memcpy(p->labels + from, rows->labels, (size_t)rows->n * sizeof *p->labels);
+    memcpy(p->labels + from, rows->labels.classes, (size_t)rows->n * sizeof *p->labels);
     memcpy(p->streams + from, rows->streams, (size_t)rows->n * sizeof *p->streams);
     for (int64_t i = 0; i < rows->n; i++)
         for (int64_t g = 0; g < SCALES; g++)
@@ -103,7 +103,7 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
     la_selection_scales(p->scales);
     if (status == LA_OK)
         status = la_row_set_read(&session, &options.run, argv[2], NULL, "calibration", &calib, err);
-    if (status == LA_OK && calib.targets)
+    if (status == LA_OK && calib.labels.kind == LA_LABEL_NUMBER)
         status = la_fail(err, LA_UNSUPPORTED, "%s: is of a regression", argv[1]);
     if (status == LA_OK)
         status = la_forms_fit(&session, &form, 1, &calib, NULL, calib.n, &log, NULL, err);

@@ -11,16 +11,22 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-/* ---- what stands there ---- */
+/* ---- spelling ---- */
 
-typedef enum label_form { FORM_NONE, FORM_NUMBER, FORM_TRUTH, FORM_TEXT, FORM_OTHER } label_form;
+typedef enum spelling {
+    SPELLS_NONE,
+    SPELLS_NUMBER,
+    SPELLS_TRUTH,
+    SPELLS_TEXT,
+    SPELLS_OTHER
+} spelling;
 
-typedef struct label_value {
-    label_form form;
+typedef struct spelled {
+    spelling spelling;
     double number; /* of a truth: 1 or 0 */
     bool quoted;   /* a string, which names a class before it counts one */
     char text[64]; /* the number, for messages; of a string the string itself is shown */
-} label_value;
+} spelled;
 
 static bool is_name(const la_labels *labels, const char *text, int64_t *class) {
     for (int64_t i = 0; labels->names && i < labels->count; i++)
@@ -56,36 +62,36 @@ static bool trim(const char *text, char *out, size_t size) {
     return true;
 }
 
-static label_value value_of_text(const json_t *value) {
-    label_value v = {.form = FORM_TEXT, .quoted = true};
+static spelled spelled_text(const json_t *value) {
+    spelled v = {.spelling = SPELLS_TEXT, .quoted = true};
     const char *text = json_string_value(value);
     char plain[64];
     if (strlen(text) != json_string_length(value) || !trim(text, plain, sizeof plain))
         return v;
     if (is_missing(plain))
-        v.form = FORM_NONE;
+        v.spelling = SPELLS_NONE;
     else if (la_number_parse(plain, &v.number))
-        v.form = FORM_NUMBER;
+        v.spelling = SPELLS_NUMBER;
     else if (!strcasecmp(plain, "true") || !strcasecmp(plain, "false"))
-        v = (label_value){FORM_TRUTH, tolower((unsigned char)*plain) == 't', true, ""};
+        v = (spelled){SPELLS_TRUTH, tolower((unsigned char)*plain) == 't', true, ""};
     snprintf(v.text, sizeof v.text, "%s", plain);
     return v;
 }
 
-static label_value value_of(const json_t *value) {
-    label_value v = {.form = FORM_OTHER};
+static spelled spelled_of(const json_t *value) {
+    spelled v = {.spelling = SPELLS_OTHER};
     if (!value || json_is_null(value)) {
-        v.form = FORM_NONE;
+        v.spelling = SPELLS_NONE;
     } else if (json_is_string(value)) {
-        v = value_of_text(value);
+        v = spelled_text(value);
     } else if (json_is_integer(value)) {
-        v = (label_value){.form = FORM_NUMBER, .number = (double)json_integer_value(value)};
+        v = (spelled){.spelling = SPELLS_NUMBER, .number = (double)json_integer_value(value)};
         snprintf(v.text, sizeof v.text, "%lld", (long long)json_integer_value(value));
     } else if (json_is_real(value)) {
-        v = (label_value){.form = FORM_NUMBER, .number = json_real_value(value)};
+        v = (spelled){.spelling = SPELLS_NUMBER, .number = json_real_value(value)};
         snprintf(v.text, sizeof v.text, "%.10g", json_real_value(value));
     } else if (json_is_boolean(value)) {
-        v = (label_value){.form = FORM_TRUTH, .number = json_is_true(value)};
+        v = (spelled){.spelling = SPELLS_TRUTH, .number = json_is_true(value)};
         snprintf(v.text, sizeof v.text, "%s", json_is_true(value) ? "true" : "false");
     }
     return v;
@@ -116,32 +122,31 @@ static bool names_are_other_numbers(const la_labels *labels) {
     return false;
 }
 
-/* What a file's labels tell. */
+/* Labels seen in a file. */
 typedef struct label_evidence {
-    bool names, classes; /* some are names and no classes, and the other way round */
+    bool names, indices; /* some are names and no indices, and the other way round */
     bool minus_one;      /* a class has the name -1, which else stands for no label */
 } label_evidence;
 
-static void weigh(const json_t *label, bool table, const la_labels *labels, int64_t n_classes,
+static void weigh(const json_t *label, bool table, const la_label_rule *rule,
                   label_evidence *seen) {
     int64_t class;
-    label_value v = value_of(label);
-    if (v.form != FORM_NUMBER)
+    spelled v = spelled_of(label);
+    if (v.spelling != SPELLS_NUMBER)
         return;
-    bool named = number_is_name(labels, v.number, &class);
-    bool counted = number_is_class(v.number, n_classes);
+    bool named = number_is_name(rule->names, v.number, &class);
+    bool counted = number_is_class(v.number, rule->n_classes);
     if (v.number == -1)
         seen->minus_one |= named;
     else if (named && (!counted || (v.quoted && !table)))
         seen->names = true;
     else if (counted && !named)
-        seen->classes = true;
+        seen->indices = true;
 }
 
 static la_status look_through(const char *path, const la_row_fields *fields,
-                              const la_labels *labels, int64_t n_classes, label_evidence *seen,
-                              la_error *err) {
-    /* labels alone are of interest here; what is wrong with a row is told when it is read */
+                              const la_label_rule *rule, label_evidence *seen, la_error *err) {
+    /* labels alone are of interest here; what is wrong with a row is reported when it is read */
     la_row_fields only = {.label = fields->label, .tagged = true};
     la_row_reader *reader;
     la_row row;
@@ -153,7 +158,7 @@ static la_status look_through(const char *path, const la_row_fields *fields,
         ignored = (la_error){0};
         la_status status = la_row_reader_next(reader, &row, &more, &ignored);
         if (status == LA_OK && more)
-            weigh(row.label, la_row_reader_is_table(reader), labels, n_classes, seen);
+            weigh(row.label, la_row_reader_is_table(reader), rule, seen);
         if (n % 1024 == 0)
             la_check_interrupt(err);
     }
@@ -161,30 +166,29 @@ static la_status look_through(const char *path, const la_row_fields *fields,
     return err->status;
 }
 
-la_status la_label_reading_find(const char *path, const la_row_fields *fields,
-                                const la_labels *labels, int64_t n_classes, la_label_reading *out,
+la_status la_label_reading_find(const char *path, const la_row_fields *fields, la_label_rule *rule,
                                 la_error *err) {
     label_evidence seen = {0};
     struct stat info;
-    *out = LA_LABEL_EITHER;
-    if (!names_are_other_numbers(labels))
+    rule->reading = LA_READING_EITHER;
+    if (!names_are_other_numbers(rule->names))
         return LA_OK;
     bool looked = strcmp(path, "-") && !stat(path, &info) && S_ISREG(info.st_mode);
     if (looked)
-        LA_TRY(look_through(path, fields, labels, n_classes, &seen, err));
-    bool names = seen.names || (seen.minus_one && !seen.classes);
-    *out = seen.classes && !names ? LA_LABEL_CLASSES : LA_LABEL_NAMES;
-    const char *name = looked ? path : "standard input";
-    if (*out == LA_LABEL_CLASSES)
+        LA_TRY(look_through(path, fields, rule, &seen, err));
+    bool names = seen.names || (seen.minus_one && !seen.indices);
+    rule->reading = seen.indices && !names ? LA_READING_INDICES : LA_READING_NAMES;
+    const char *name = looked ? path : "standard input", *first = rule->names->names[0];
+    if (rule->reading == LA_READING_INDICES)
         la_warn(fields->log,
                 "%s: labels are read as numbers of classes from 0, not as class names (%s, ...): "
                 "some are no name",
-                name, labels->names[0]);
+                name, first);
     else
         la_warn(fields->log,
                 "%s: labels are read as class names (%s, ...), not as numbers of "
                 "classes from 0%s",
-                name, labels->names[0],
+                name, first,
                 names ? ""
                       : "; to have them read as numbers, name the classes so: --labels 0,1,...");
     return LA_OK;
@@ -206,32 +210,32 @@ static void list_names(const la_labels *labels, char *out, size_t size) {
     }
 }
 
-static la_status no_class(const la_row_reader *reader, const la_row *row, const label_value *v,
-                          const la_labels *labels, int64_t n_classes, la_label_reading reading,
-                          la_error *err) {
+static la_status no_class(const la_row_reader *reader, const la_row *row, const spelled *v,
+                          const la_label_rule *rule, la_error *err) {
     char names[256], expected[512];
     const char *text = json_string_value(row->label);
-    bool whole = v->form == FORM_NUMBER && v->number == floor(v->number);
-    list_names(labels, names, sizeof names);
-    if (reading == LA_LABEL_NAMES)
+    bool whole = v->spelling == SPELLS_NUMBER && v->number == floor(v->number);
+    list_names(rule->names, names, sizeof names);
+    if (rule->reading == LA_READING_NAMES)
         snprintf(expected, sizeof expected, "one of the class names %s", names);
     else
-        snprintf(expected, sizeof expected, "0 to %lld%s%s", (long long)n_classes - 1,
+        snprintf(expected, sizeof expected, "0 to %lld%s%s", (long long)rule->n_classes - 1,
                  *names ? " or one of the class names " : "", names);
-    switch (v->form) {
-    case FORM_NUMBER:
+    switch (v->spelling) {
+    case SPELLS_NUMBER:
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: label %s%s, expected %s",
                        la_row_reader_name(reader), (long long)row->line, v->text,
-                       whole || reading == LA_LABEL_NAMES ? "" : " is no whole number", expected);
-    case FORM_TRUTH:
+                       whole || rule->reading == LA_READING_NAMES ? "" : " is no whole number",
+                       expected);
+    case SPELLS_TRUTH:
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: label is %s, which says a class only where there are two; "
                        "expected %s",
                        la_row_reader_name(reader), (long long)row->line, v->text, expected);
-    case FORM_TEXT:
+    case SPELLS_TEXT:
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: label \"%s\" is no class, expected %s%s",
                        la_row_reader_name(reader), (long long)row->line, text, expected,
-                       labels->names ? "" : "; label names are not known, give --labels");
+                       rule->names->names ? "" : "; label names are not known, give --labels");
     default:
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected an integer class: %s",
                        la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label),
@@ -250,42 +254,40 @@ static bool truth_class(bool truth, const la_labels *labels, int64_t n_classes, 
     return n_classes == 2;
 }
 
-la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_labels *labels,
-                       int64_t n_classes, la_label_reading reading, int64_t *label, la_error *err) {
+static la_status read_class(const la_row_reader *reader, const la_row *row, const spelled *v,
+                            const la_label_rule *rule, la_label *label, la_error *err) {
     const char *text = json_string_value(row->label);
+    const la_labels *names = rule->names;
     char plain[256];
     int64_t class = -1;
-    label_value v = value_of(row->label);
-    bool number = v.form == FORM_NUMBER, found = false;
-    *label = -1;
-    if (text && reading != LA_LABEL_CLASSES)
-        found = is_name(labels, text, &class) ||
-                (trim(text, plain, sizeof plain) && is_name(labels, plain, &class));
-    if (!found && number && reading == LA_LABEL_NAMES)
-        found = number_is_name(labels, v.number, &class);
-    if (!found && number && reading != LA_LABEL_NAMES &&
-        (found = number_is_class(v.number, n_classes)))
-        class = (int64_t)v.number;
-    if (!found && v.form == FORM_TRUTH)
-        found = truth_class(v.number != 0, labels, n_classes, &class);
+    bool number = v->spelling == SPELLS_NUMBER, found = false;
+    if (text && rule->reading != LA_READING_INDICES)
+        found = is_name(names, text, &class) ||
+                (trim(text, plain, sizeof plain) && is_name(names, plain, &class));
+    if (!found && number && rule->reading == LA_READING_NAMES)
+        found = number_is_name(names, v->number, &class);
+    if (!found && number && rule->reading != LA_READING_NAMES &&
+        (found = number_is_class(v->number, rule->n_classes)))
+        class = (int64_t)v->number;
+    if (!found && v->spelling == SPELLS_TRUTH)
+        found = truth_class(v->number != 0, names, rule->n_classes, &class);
     if (found)
-        *label = class;
-    else if (v.form != FORM_NONE && !(number && v.number == -1))
-        return no_class(reader, row, &v, labels, n_classes, reading, err);
+        label->class = class;
+    else if (v->spelling != SPELLS_NONE && !(number && v->number == -1))
+        return no_class(reader, row, v, rule, err);
     return LA_OK;
 }
 
-la_status la_row_target(const la_row_reader *reader, const la_row *row, double *target,
-                        la_error *err) {
-    label_value v = value_of(row->label);
-    *target = NAN;
-    if (v.form == FORM_NONE)
+static la_status read_number(const la_row_reader *reader, const la_row *row, const spelled *v,
+                             const la_label_rule *rule, la_label *label, la_error *err) {
+    (void)rule;
+    if (v->spelling == SPELLS_NONE)
         return LA_OK;
-    if (v.form == FORM_NUMBER) {
-        *target = v.number;
+    if (v->spelling == SPELLS_NUMBER) {
+        label->number = v->number;
         return LA_OK;
     }
-    if (v.quoted)
+    if (v->quoted)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: label \"%s\" is no finite number, which the label of a regression "
                        "has to be",
@@ -293,4 +295,14 @@ la_status la_row_target(const la_row_reader *reader, const la_row *row, double *
                        json_string_value(row->label));
     return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected a number",
                    la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label));
+}
+
+la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_label_rule *rule,
+                       la_label *label, la_error *err) {
+    static la_status (*const readers[])(const la_row_reader *, const la_row *, const spelled *,
+                                        const la_label_rule *, la_label *, la_error *) = {
+        [LA_LABEL_CLASS] = read_class, [LA_LABEL_NUMBER] = read_number};
+    spelled v = spelled_of(row->label);
+    *label = la_label_none(rule->kind);
+    return readers[rule->kind](reader, row, &v, rule, label, err);
 }

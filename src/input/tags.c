@@ -85,14 +85,13 @@ static la_status find_words(const la_row_reader *reader, const la_row *row,
 }
 
 static la_status read_tag(const la_row_reader *reader, const la_row *row, const char *key,
-                          const json_t *value, size_t i, const la_labels *labels, int64_t n_classes,
-                          la_label_reading reading, int64_t *label, la_error *err) {
-    *label = -1;
+                          const json_t *value, size_t i, const la_label_rule *rule, la_label *label,
+                          la_error *err) {
     if (json_is_number(value) && json_number_value(value) == IGNORED)
         return LA_OK;
     la_row one = *row;
     one.label = value;
-    if (la_row_label(reader, &one, labels, n_classes, reading, label, err) == LA_OK)
+    if (la_row_label(reader, &one, rule, label, err) == LA_OK)
         return LA_OK;
     la_error inner = *err;
     *err = (la_error){0};
@@ -101,8 +100,7 @@ static la_status read_tag(const la_row_reader *reader, const la_row *row, const 
 }
 
 la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_row_fields *fields,
-                       const la_labels *labels, int64_t n_classes, la_label_reading reading,
-                       bool with_labels, la_tags *tags, la_error *err) {
+                       const la_label_rule *rule, bool with_labels, la_tags *tags, la_error *err) {
     const json_t *list = NULL;
     const char *key = NULL;
     clear(tags);
@@ -120,10 +118,10 @@ la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_
     tags->tagged = list != NULL;
     LA_TRY(la_grow(&tags->labels, &tags->labels_capacity, n, sizeof *tags->labels, err));
     for (size_t i = 0; i < n; i++) {
-        tags->labels[i] = -1;
+        tags->labels[i] = la_label_none(rule->kind);
         if (list)
-            LA_TRY(read_tag(reader, row, key, json_array_get(list, i), i, labels, n_classes,
-                            reading, &tags->labels[i], err));
+            LA_TRY(read_tag(reader, row, key, json_array_get(list, i), i, rule, &tags->labels[i],
+                            err));
     }
     return LA_OK;
 }

@@ -68,7 +68,7 @@ static la_status check_variance(const la_prediction_row *row, la_error *err) {
 static la_status check_row(const la_prediction_row *row, la_error *err) {
     const la_prediction *p = row->prediction;
     int64_t n = row->n_classes;
-    if (row->regression)
+    if (row->label.kind == LA_LABEL_NUMBER)
         return la_gaussian_row_check(row, err);
     LA_TRY(check_distribution(row, "probs", p->probs, err));
     if (p->map_probs)
@@ -172,7 +172,7 @@ static la_status write_classes(FILE *stream, const la_prediction_row *row, la_er
 static la_status write_prediction(FILE *stream, const la_prediction_row *row, la_error *err) {
     const la_prediction *p = row->prediction;
     int64_t n = row->n_classes;
-    if (row->regression)
+    if (row->label.kind == LA_LABEL_NUMBER)
         la_gaussian_row_write(stream, p);
     else
         LA_TRY(write_classes(stream, row, err));
@@ -200,10 +200,12 @@ static void write_id(FILE *stream, const la_prediction_row *row) {
 }
 
 static void write_label(FILE *stream, const la_prediction_row *row) {
-    if (row->regression && !isnan(row->target))
-        la_gaussian_label_write(stream, row->target);
-    else if (!row->regression && row->label >= 0)
-        fprintf(stream, ",\"label\":%lld", (long long)row->label);
+    if (la_label_is_none(row->label))
+        return;
+    if (row->label.kind == LA_LABEL_NUMBER)
+        la_gaussian_label_write(stream, row->label.number);
+    else
+        fprintf(stream, ",\"label\":%lld", (long long)row->label.class);
 }
 
 static void write_word(FILE *stream, const la_token_place *place) {

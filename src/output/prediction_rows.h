@@ -4,6 +4,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "input/label.h"
 #include "output/regression_metrics.h"
 
 #include <stdbool.h>
@@ -21,9 +22,7 @@ typedef struct la_token_place {
 typedef struct la_prediction_row {
     int64_t index;
     const char *id_json; /* JSON text, or NULL */
-    int64_t label;       /* -1: none */
-    bool regression;     /* the label is target, and NaN: none */
-    double target;
+    la_label label;
     const la_prediction *prediction;
     int64_t n_classes;
     const char *const *labels; /* class names, or NULL: a class is named by its number */

@@ -257,7 +257,7 @@ static la_status choose(comparing *c, la_error *err) {
                             .n_classes = e->n_classes,
                             .n_scales = LA_SELECTION_SCALES,
                             .logits = e->logits,
-                            .labels = c->val.labels,
+                            .labels = c->val.labels.classes,
                             .streams = c->val.streams,
                             .scales = scales,
                             .cov = e->cov[i]};
@@ -339,8 +339,8 @@ static la_status rate_probs(comparing *c, la_comparison_row *row, la_error *err)
     int64_t classes = c->on_test.n_classes;
     la_metrics metrics;
     row->has_probs = true;
-    LA_TRY(la_metrics_compute(c->test.n, classes, c->test_answers.probs, c->test.labels, &metrics,
-                              err));
+    LA_TRY(la_metrics_compute(c->test.n, classes, c->test_answers.probs, c->test.labels.classes,
+                              &metrics, err));
     memcpy(row->value, metrics.value, sizeof metrics.value);
     fill_scores(c->test.n, classes, &c->test_answers);
     fill_scores(c->ood.n, classes, &c->ood_answers);
@@ -367,7 +367,7 @@ static la_status rate_scores(comparing *c, la_comparison_row *row, la_error *err
         int64_t best = 0;
         for (int64_t k = 1; k < classes; k++)
             best = f[k] > f[best] ? k : best;
-        right[i] = best == c->test.labels[i] ? 0 : 1;
+        right[i] = best == c->test.labels.classes[i] ? 0 : 1;
         low = fmin(low, c->test_answers.scores[i]);
         high = fmax(high, c->test_answers.scores[i]);
     }
@@ -398,11 +398,11 @@ static la_status add_scaled(comparing *c, const char *name, la_error *err) {
     la_comparison_row *row = new_row(c, name);
     la_status status = LA_OK;
     if (vector)
-        status = la_vector_scaling_fit(c->val.n, classes, c->on_val.logits, c->val.labels, scale,
-                                       bias, err);
+        status = la_vector_scaling_fit(c->val.n, classes, c->on_val.logits, c->val.labels.classes,
+                                       scale, bias, err);
     else if (strcmp(name, "map"))
-        status = la_temperature_scaling_fit(c->val.n, classes, c->on_val.logits, c->val.labels,
-                                            &temperature, err);
+        status = la_temperature_scaling_fit(c->val.n, classes, c->on_val.logits,
+                                            c->val.labels.classes, &temperature, err);
     row->seconds_fit = strcmp(name, "map") ? la_seconds() - start + c->on_val.seconds_forward : 0;
     row->seconds_predict = c->on_test.seconds_forward;
     if (!vector && strcmp(name, "map"))
@@ -442,7 +442,7 @@ static la_status add_mahalanobis(comparing *c, la_error *err) {
     double start = la_seconds();
     la_status status =
         la_mahalanobis_fit(c->session.team, c->calib.n, c->on_calib.width, c->on_calib.n_classes,
-                           c->on_calib.states, c->calib.labels, &m, err);
+                           c->on_calib.states, c->calib.labels.classes, &m, err);
     double fitted = la_seconds() - start + c->on_calib.seconds_forward;
     for (int relative = 0; relative < 2 && status == LA_OK; relative++) {
         la_status (*score)(la_team, const la_mahalanobis *, int64_t, const float *, double *,
@@ -465,8 +465,8 @@ static la_status add_mahalanobis(comparing *c, la_error *err) {
 static la_status add_adue(comparing *c, la_error *err) {
     la_adue head;
     double start = la_seconds();
-    LA_TRY(la_adue_head_fit(&c->session, &c->on_calib, c->calib.labels, &c->on_val, c->val.labels,
-                            c->options->seed, &head, err));
+    LA_TRY(la_adue_head_fit(&c->session, &c->on_calib, c->calib.labels.classes, &c->on_val,
+                            c->val.labels.classes, c->options->seed, &head, err));
     double *workspace = la_alloc((size_t)head.n_classes, sizeof *workspace, err);
     la_comparison_row *row = new_row(c, "adue");
     row->seconds_fit = la_seconds() - start + c->on_calib.seconds_forward;

@@ -2,19 +2,23 @@
 #include "base/digest.h"
 #include "input/json.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+static la_label_kind label_kind(const la_model *model) {
+    return model->task == LA_TASK_REGRESS ? LA_LABEL_NUMBER : LA_LABEL_CLASS;
+}
 
 void la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
                   const la_labels *labels, const la_row_fields *fields,
                   const la_feed_options *options, la_feed *feed) {
-    *feed = (la_feed){.reader = reader,
-                      .tokenizer = tokenizer,
-                      .model = model,
-                      .labels = labels,
-                      .fields = fields,
-                      .options = *options};
+    *feed = (la_feed){
+        .reader = reader,
+        .tokenizer = tokenizer,
+        .model = model,
+        .fields = fields,
+        .options = *options,
+        .rule = {.kind = label_kind(model), .names = labels, .n_classes = model->n_classes}};
 }
 
 la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error *err) {
@@ -133,8 +137,8 @@ static la_status take_units(la_feed *feed, la_error *err) {
     LA_TRY(la_grow(&feed->units, &feed->units_capacity, (size_t)from->n, sizeof *feed->units, err));
     feed->n_units = feed->next_unit = 0;
     for (int64_t i = 0; i < from->n; i++) {
-        bool wanted =
-            from->labels[i] >= 0 || (!feed->options.need_label && (from->words || !from->tagged));
+        bool wanted = !la_label_is_none(from->labels[i]) ||
+                      (!feed->options.need_label && (from->words || !from->tagged));
         int64_t place = from->words ? feed->words[i].place : i;
         feed->n_lost += wanted && place < 0;
         if (wanted && place >= 0)
@@ -163,14 +167,13 @@ static void next_item(la_feed *feed) {
 
 static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     const la_feed_options *options = &feed->options;
-    if (feed->reading == LA_LABEL_UNDECIDED && !options->ignore_labels &&
+    if (feed->rule.reading == LA_READING_UNDECIDED && !options->ignore_labels &&
         (row->label || tags(feed)))
-        LA_TRY(la_label_reading_find(la_row_reader_path(feed->reader), feed->fields, feed->labels,
-                                     feed->model->n_classes, &feed->reading, err));
-    int64_t classes = feed->model->n_classes, *label = &feed->held_item.label;
+        LA_TRY(la_label_reading_find(la_row_reader_path(feed->reader), feed->fields, &feed->rule,
+                                     err));
     if (tags(feed)) {
-        LA_TRY(la_tags_read(feed->reader, row, feed->fields, feed->labels, classes, feed->reading,
-                            !options->ignore_labels, &feed->tags, err));
+        LA_TRY(la_tags_read(feed->reader, row, feed->fields, &feed->rule, !options->ignore_labels,
+                            &feed->tags, err));
         if (options->need_label && !feed->tags.tagged)
             return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no tags (field \"%s\")",
                            la_row_reader_name(feed->reader), (long long)row->line,
@@ -178,12 +181,10 @@ static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
                                                 : "tags\", \"ner_tags\" or \"labels");
         return LA_OK;
     }
-    double *target = &feed->held_item.target;
-    if (!options->ignore_labels && feed->model->task == LA_TASK_REGRESS)
-        LA_TRY(la_row_target(feed->reader, row, target, err));
-    else if (!options->ignore_labels)
-        LA_TRY(la_row_label(feed->reader, row, feed->labels, classes, feed->reading, label, err));
-    if (options->need_label && *label < 0 && isnan(*target))
+    la_label *label = &feed->held_item.label;
+    if (!options->ignore_labels)
+        LA_TRY(la_row_label(feed->reader, row, &feed->rule, label, err));
+    if (options->need_label && la_label_is_none(*label))
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row has no label (field \"%s\")%s",
                        la_row_reader_name(feed->reader), (long long)row->line,
                        options->label_field ? options->label_field : "label",
@@ -214,8 +215,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     la_status status = la_row_reader_next(feed->reader, &row, more, err);
     *item = (la_feed_item){.index = row.index,
                            .line = row.line,
-                           .label = -1,
-                           .target = NAN,
+                           .label = la_label_none(feed->rule.kind),
                            .slot = -1,
                            .word = -1,
                            .first = true,

@@ -24,8 +24,8 @@ typedef struct la_feed_options {
  * classified, every token that is has an item of its own, one behind the other; a row without any has
  * one with slot -1 and no error. */
 typedef struct la_feed_item {
-    int64_t index, line, label, slot;
-    double target;    /* of a regression, whose label is -1; NaN: none */
+    int64_t index, line, slot;
+    la_label label;
     int64_t place;    /* of the token that is classified; 0 where rows are */
     int64_t word;     /* whose token it is; -1: of none */
     bool first, last; /* of its row's items */
@@ -37,7 +37,8 @@ typedef struct la_feed_item {
 
 /* A token that is classified. */
 typedef struct la_feed_unit {
-    int64_t place, word, label;
+    int64_t place, word;
+    la_label label;
 } la_feed_unit;
 
 /* Rows that are run together, and what the input said of them. */
@@ -52,10 +53,9 @@ typedef struct la_feed {
     la_row_reader *reader;
     la_tokenizer *tokenizer; /* NULL: rows must carry input_ids */
     const la_model *model;
-    const la_labels *labels;
     const la_row_fields *fields;
     la_feed_options options;
-    la_label_reading reading;
+    la_label_rule rule;
     la_encoding encoding;
     /* where tokens are classified: what the held row says of them */
     la_tags tags;

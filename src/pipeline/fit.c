@@ -108,8 +108,8 @@ static la_status fit_adue(fitting *f, la_error *err) {
         status = la_forms_evaluate(&f->session, NULL, 0, &f->held, NULL, f->held.n, 0, NULL, true,
                                    log, &validation, err);
     if (status == LA_OK)
-        status = la_adue_head_fit(&f->session, &training, f->rows.labels, &validation,
-                                  f->held.labels, 0, &head, err);
+        status = la_adue_head_fit(&f->session, &training, f->rows.labels.classes, &validation,
+                                  f->held.labels.classes, 0, &head, err);
     if (status == LA_OK && head.outcome != LA_ADUE_TRAINED)
         note_untrained(f, head.outcome);
     if (status == LA_OK)
@@ -239,10 +239,10 @@ static void warn_about_rows(const fitting *f) {
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
                 (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
     la_feed_tell_lost(rows->n_lost, f->session.max_length, log);
-    for (int64_t c = 0; c < classes && !rows->targets; c++) {
+    for (int64_t c = 0; c < classes && rows->labels.kind == LA_LABEL_CLASS; c++) {
         bool seen = false;
         for (int64_t i = 0; i < rows->n && !seen; i++)
-            seen = rows->labels[i] == c;
+            seen = rows->labels.classes[i] == c;
         missing += !seen;
     }
     if (missing)
@@ -294,7 +294,7 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
         return err->status;
     for (int64_t i = 0; i < rows->n; i++) {
         int64_t from = rows->start[i], length = rows->length[i];
-        la_digest_add_number(digest, rows->targets ? rows->targets[i] : (double)rows->labels[i]);
+        la_label_digest(digest, la_label_list_at(&rows->labels, i));
         la_digest_add_number(digest, (double)length);
         if (rows->place[i])
             la_digest_add_number(digest, (double)rows->place[i]);

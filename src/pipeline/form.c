@@ -242,11 +242,12 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
     double likelihood = 0, square_error = 0;
     for (int64_t i = 0; i < f->count; i++) {
         int64_t row = la_row_at(list, i);
-        if (set->targets) {
-            double miss = (double)f->logits[i] - set->targets[row];
+        if (set->labels.kind == LA_LABEL_NUMBER) {
+            double miss = (double)f->logits[i] - set->labels.numbers[row];
             square_error += miss * miss;
         } else {
-            likelihood += la_log_likelihood(classes, f->logits + i * classes, set->labels[row]);
+            likelihood +=
+                la_log_likelihood(classes, f->logits + i * classes, set->labels.classes[row]);
         }
     }
     for (int i = 0; i < f->n; i++) {

@@ -101,7 +101,7 @@ static la_status choose_regression(la_form *form, const la_row_set *set, const i
     if (!targets)
         return err->status;
     for (int64_t i = 0; i < e->n; i++)
-        targets[i] = set->targets[la_row_at(list, i)];
+        targets[i] = set->labels.numbers[la_row_at(list, i)];
     la_held_out_numbers rows = {.n = e->n,
                                 .n_scales = LA_SELECTION_SCALES,
                                 .outputs = e->logits,
@@ -124,13 +124,13 @@ static la_status choose(la_team team, la_form *form, const la_row_set *set, cons
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
     la_choice choice;
-    if (set->targets)
+    if (set->labels.kind == LA_LABEL_NUMBER)
         return choose_regression(form, set, list, e, scales, cov, how, cross, err);
     int64_t *labels = la_alloc((size_t)e->n, sizeof *labels, err);
     uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
     la_status status = err->status;
     for (int64_t i = 0; i < e->n && status == LA_OK; i++) {
-        labels[i] = set->labels[la_row_at(list, i)];
+        labels[i] = set->labels.classes[la_row_at(list, i)];
         streams[i] = set->streams[la_row_at(list, i)];
     }
     la_held_out rows = {.n = e->n,
@@ -347,7 +347,7 @@ static la_status measure(const la_row_set *rows, const int64_t *list, const la_e
                 top = answer.map_probs[k];
                 best = k;
             }
-        out->accuracy += (double)(best == rows->labels[row]) / (double)e->n;
+        out->accuracy += (double)(best == rows->labels.classes[row]) / (double)e->n;
         out->map_confidence += top / (double)e->n;
         out->confidence += answer.confidence / (double)e->n;
     }
@@ -419,7 +419,7 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     la_status status =
         la_forms_evaluate(session, form, 1, rows, list, n, 1, &one, false, log, &e, err);
     if (status == LA_OK) {
-        if (rows->targets)
+        if (rows->labels.kind == LA_LABEL_NUMBER)
             tell_regression(form, &e, log);
         else
             status = measure(rows, list, &e, &s, err);
@@ -427,7 +427,7 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     }
     free(list);
     LA_TRY(status);
-    if (rows->targets)
+    if (rows->labels.kind == LA_LABEL_NUMBER)
         return LA_OK;
     la_warn(log,
             "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "

@@ -57,8 +57,6 @@ static la_status write_items(file_run *run, const la_feed_batch *batch, la_error
         la_prediction_row row = {.index = flat ? run->n_written : item->index,
                                  .id_json = item->id,
                                  .label = item->label,
-                                 .regression = p->regression,
-                                 .target = item->target,
                                  .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
                                  .n_classes = p->n_classes,
                                  .labels = (const char *const *)p->session.labels.names,

@@ -10,8 +10,7 @@ void la_row_set_free(la_row_set *set) {
     free(set->place);
     free(set->ids);
     free(set->types);
-    free(set->labels);
-    free(set->targets);
+    la_label_list_free(&set->labels);
     free(set->lines);
     free(set->hashes);
     free(set->streams);
@@ -26,13 +25,12 @@ void la_row_set_free(la_row_set *set) {
         LA_TRY(la_grow(&set->array, &grown, needed, sizeof *set->array, err));                     \
     } while (0)
 
-static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, bool targets, la_error *err) {
+static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, la_error *err) {
     size_t need_rows = (size_t)(set->n + rows) + 1, need_tokens = (size_t)(set->n_tokens + tokens);
     size_t grown;
     if (need_rows > set->row_capacity) {
-        GROW(labels, set->row_capacity, need_rows);
-        if (targets)
-            GROW(targets, set->row_capacity, need_rows);
+        grown = set->row_capacity;
+        LA_TRY(la_label_list_grow(&set->labels, &grown, need_rows, err));
         GROW(lines, set->row_capacity, need_rows);
         GROW(hashes, set->row_capacity, need_rows);
         GROW(streams, set->row_capacity, need_rows);
@@ -49,9 +47,9 @@ static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, bool target
     return LA_OK;
 }
 
-static la_status keep(la_row_set *set, const la_feed_batch *from, bool targets, la_error *err) {
+static la_status keep(la_row_set *set, const la_feed_batch *from, la_error *err) {
     const la_batch *batch = &from->batch;
-    LA_TRY(grow(set, from->n_items, batch->n_tokens, targets, err));
+    LA_TRY(grow(set, from->n_items, batch->n_tokens, err));
     for (int64_t j = 0; j < from->n_items; j++) {
         const la_feed_item *item = &from->items[j];
         if (item->slot < 0) /* none of the row's tokens is classified */
@@ -66,9 +64,7 @@ static la_status keep(la_row_set *set, const la_feed_batch *from, bool targets, 
         set->start[set->n] = set->n_tokens - length;
         set->length[set->n] = length;
         set->place[set->n] = item->place;
-        set->labels[set->n] = item->label;
-        if (targets)
-            set->targets[set->n] = item->target;
+        la_label_list_set(&set->labels, set->n, item->label);
         set->lines[set->n] = item->line;
         set->hashes[set->n] = item->hash;
         set->streams[set->n++] = item->stream;
@@ -87,7 +83,7 @@ static la_status read_all(la_row_set *set, la_feed *feed, const la_row_reader *r
             status = la_feed_next(feed, &batch, err);
         if (status != LA_OK || !batch.n_items)
             break;
-        status = keep(set, &batch, feed->model->task == LA_TASK_REGRESS, err);
+        status = keep(set, &batch, err);
         if (log->progress)
             log->progress(log->user, "read", set->n, la_row_reader_fraction(reader));
     }
@@ -124,6 +120,7 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
     feeding.ignore_labels = !what;
     la_feed_open(reader, session->tokenizer, &session->workers[0].model, &session->labels, &fields,
                  &feeding, &feed);
+    set->labels.kind = feed.rule.kind;
     const char *name = la_row_reader_name(reader);
     set->name = la_alloc(strlen(name) + 1, 1, err);
     la_status status = err->status;

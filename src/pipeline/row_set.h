@@ -11,8 +11,7 @@ typedef struct la_row_set {
     int64_t *length; /* [n] tokens of each row */
     int64_t *place;  /* [n] of the token that is classified; 0 where rows are */
     int32_t *ids, *types; /* [n_tokens], as they are kept */
-    int64_t *labels;      /* [n] */
-    double *targets;      /* [n] labels of a regression; NULL: of classes */
+    la_label_list labels; /* [n] */
     int64_t *lines;       /* [n] of the file, for messages */
     uint64_t *hashes;     /* [n] of the token ids */
     uint64_t *streams;    /* [n] of random draws */
@@ -22,7 +21,8 @@ typedef struct la_row_set {
 } la_row_set;
 
 /* Reads a file to its end; a row without a label is an error, and so is a file without rows. what:
- * the rows' purpose, for messages; NULL: they need no labels, and a missing one is -1. Free with la_row_set_free (also after a failure). */
+ * the rows' purpose, for messages; NULL: they need no labels, and may have none. Free with
+ * la_row_set_free (also after a failure). */
 la_status la_row_set_read(const la_session *session, const la_run_options *options,
                           const char *path, const la_template *prompt, const char *what,
                           la_row_set *set, la_error *err);

@@ -213,7 +213,7 @@ static la_status search(tfb *t, la_tfb_choice *choice, la_error *err) {
     t->labels = la_alloc((size_t)t->count, sizeof *t->labels, err);
     LA_TRY(err->status);
     for (int64_t i = 0; i < t->count; i++)
-        t->labels[i] = t->rows->labels[la_row_at(t->list, i)];
+        t->labels[i] = t->rows->labels.classes[la_row_at(t->list, i)];
     return la_tfb_search(t->options, measure, t, choice, err);
 }
 

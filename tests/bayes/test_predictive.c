@@ -504,7 +504,7 @@ static void variance_in_rows(void **state) {
             int64_t samples = kind == LA_PREDICT_PROBIT && step < 2 ? 0 : 100;
             predict_into(&a, (la_predictive)kind, C, step == 3 ? extreme : usual, cov, samples, 1,
                          2, NULL);
-            la_prediction_row row = {.label = -1,
+            la_prediction_row row = {.label.class = -1,
                                      .prediction = &a.p,
                                      .n_classes = C,
                                      .confidence_kind = "k",

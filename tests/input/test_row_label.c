@@ -24,27 +24,27 @@ static int64_t class_in(const char *file, const char *text, const char *names, i
                         la_error *err) {
     la_row_fields fields = {.tagged = true, .log = &log_here};
     la_labels labels = {0};
-    la_label_reading reading;
+    la_label_rule rule = {.names = &labels, .n_classes = n_classes};
+    la_label label;
     la_row_reader *reader;
     la_row row;
     bool more;
-    int64_t label = BAD;
+    int64_t class = BAD;
     *warned = 0;
     write_file(scratch(file), text, strlen(text));
     if (names)
         assert_int_equal(la_labels_parse("--labels", names, &labels, err), LA_OK);
-    assert_int_equal(
-        la_label_reading_find(scratch(file), &fields, &labels, n_classes, &reading, err), LA_OK);
+    assert_int_equal(la_label_reading_find(scratch(file), &fields, &rule, err), LA_OK);
     assert_int_equal(la_row_reader_open(scratch(file), &fields, &reader, err), LA_OK);
     assert_int_equal(la_row_reader_next(reader, &row, &more, err), LA_OK);
     assert_true(more);
-    if (la_row_label(reader, &row, &labels, n_classes, reading, &label, err) != LA_OK) {
+    if (la_row_label(reader, &row, &rule, &label, err) == LA_OK)
+        class = label.class;
+    else
         assert_int_equal(err->status, LA_BAD_INPUT);
-        label = BAD;
-    }
     la_row_reader_close(reader);
     la_labels_free(&labels);
-    return label;
+    return class;
 }
 
 typedef struct spelling {
@@ -195,7 +195,7 @@ static void targets(void **state) {
     (void)state;
     static const struct {
         const char *label;
-        double target; /* NAN: none; -9: refused */
+        double number; /* NAN: none; -9: refused */
     } list[] = {{"1.5", 1.5},    {"-1", -1},      {"\"0.25\"", 0.25}, {"\" 3 \"", 3},
                 {"null", NAN},   {"\"\"", NAN},   {"\"nan\"", NAN},   {"\"NaN\"", NAN},
                 {"\"inf\"", -9}, {"\"0x1\"", -9}, {"\"good\"", -9},   {"[1]", -9},
@@ -203,21 +203,22 @@ static void targets(void **state) {
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         char text[200];
         la_row_fields fields = {.tagged = true};
+        la_label_rule number = {.kind = LA_LABEL_NUMBER};
         la_row_reader *reader;
         la_row row;
         la_error err = {0};
         bool more;
-        double target;
+        la_label label;
         snprintf(text, sizeof text, ROW("%s"), list[i].label);
         write_file(scratch("t.jsonl"), text, strlen(text));
         assert_int_equal(la_row_reader_open(scratch("t.jsonl"), &fields, &reader, &err), LA_OK);
         if (la_row_reader_next(reader, &row, &more, &err) != LA_OK)
             fail_msg("%s", err.message);
-        la_status status = la_row_target(reader, &row, &target, &err);
-        if ((status != LA_OK) != (list[i].target == -9))
+        la_status status = la_row_label(reader, &row, &number, &label, &err);
+        if ((status != LA_OK) != (list[i].number == -9))
             fail_msg("label %s: status %d; %s", list[i].label, (int)status, err.message);
-        if (status == LA_OK && !(isnan(target) && isnan(list[i].target)))
-            assert_true(target == list[i].target);
+        if (status == LA_OK && !(isnan(label.number) && isnan(list[i].number)))
+            assert_true(label.number == list[i].number);
         la_row_reader_close(reader);
     }
 }

@@ -166,26 +166,26 @@ static void named_fields_and_labels(void **state) {
     la_labels labels;
     la_error err = {0};
     assert_int_equal(la_labels_parse("--labels", "ham,spam", &labels, &err), LA_OK);
+    la_label_rule rule = {.names = &labels, .n_classes = 2, .reading = LA_READING_EITHER};
     static const int64_t want[] = {1, 1, 0, -1, -1};
     la_row row;
     bool more;
     for (int i = 0; i < 5; i++) {
-        int64_t label;
+        la_label label;
         assert_int_equal(la_row_reader_next(r, &row, &more, &err), LA_OK);
         assert_string_equal(row.pair, "t");
         if (!i)
             assert_int_equal(json_integer_value(row.id), 7);
-        assert_int_equal(la_row_label(r, &row, &labels, 2, LA_LABEL_EITHER, &label, &err), LA_OK);
-        assert_int_equal(label, want[i]);
+        assert_int_equal(la_row_label(r, &row, &rule, &label, &err), LA_OK);
+        assert_int_equal(label.class, want[i]);
     }
     static const char *const messages[] = {"label 2, expected 0 to 1", "\"eggs\"",
                                            "no whole number"};
     for (int i = 0; i < 3; i++) {
-        int64_t label;
+        la_label label;
         err = (la_error){0};
         assert_int_equal(la_row_reader_next(r, &row, &more, &err), LA_OK);
-        assert_int_equal(la_row_label(r, &row, &labels, 2, LA_LABEL_EITHER, &label, &err),
-                         LA_BAD_INPUT);
+        assert_int_equal(la_row_label(r, &row, &rule, &label, &err), LA_BAD_INPUT);
         assert_non_null(strstr(err.message, messages[i]));
     }
     la_labels_free(&labels);

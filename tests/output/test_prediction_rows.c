@@ -174,7 +174,7 @@ static answer *new_answer(void) {
                                     .mutual_information = NAN,
                                     .adue = NAN};
     a->row = (la_prediction_row){.index = 7,
-                                 .label = -1,
+                                 .label.class = -1,
                                  .prediction = &a->prediction,
                                  .n_classes = 3,
                                  .confidence_kind = "laplace-mc"};
@@ -224,7 +224,7 @@ static void test_written_rows(void **state) {
                "\"confidence_kind\":\"laplace-mc\"}");
     static const char *const names[] = {"no", "a\"\\\n\x01\xc3\xa9\xff", "x"};
     a->row.labels = names;
-    a->row.label = 0;
+    a->row.label.class = 0;
     a->row.id_json = "{\n \"a\": 1}";
     a->row.emit_logits = a->row.emit_cov = true;
     a->prediction.mutual_information = 0;
@@ -238,7 +238,7 @@ static void test_written_rows(void **state) {
                "\"adue\":0.123456789,\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,"
                "12345.6789],"
                "\"logit_cov\":[[1,0,3],[4,5,6],[7,8,1e-300]]}");
-    la_prediction_row bad = {.index = 3, .label = -1, .error = "line\n\"5\" \xc3"};
+    la_prediction_row bad = {.index = 3, .label.class = -1, .error = "line\n\"5\" \xc3"};
     check_line(&bad, "{\"index\":3,\"error\":\"line\\n\\\"5\\\" \xef\xbf\xbd\"}");
     free(a);
 }
@@ -306,7 +306,7 @@ static void test_round_trip(void **state) {
     for (int i = 0; i < ROWS; i++) {
         double small = pow(10, -i), middle = 0.3 / (i + 1);
         a->row.index = i;
-        a->row.label = i % 3;
+        a->row.label.class = i % 3;
         a->prediction.prediction = i % 3;
         sent[i][0] = a->probs[0] = small * 0.1;
         sent[i][1] = a->probs[1] = middle;

@@ -296,8 +296,8 @@ static void trained_on_states(void **state) {
             options.prior_value = 10;
             options.prior_given = way == 2;
             la_posterior p = fit(t, options, &summary);
-            succeed(la_adue_head_fit(&t->session, &t->on_calib, t->calib.labels,
-                                     way ? &t->on_test : NULL, held.labels, 0, &want, &err),
+            succeed(la_adue_head_fit(&t->session, &t->on_calib, t->calib.labels.classes,
+                                     way ? &t->on_test : NULL, held.labels.classes, 0, &want, &err),
                     &err);
             check_same_head(&p.adue, &want);
             assert_string_equal(summary.outcome, "trained");

@@ -650,7 +650,7 @@ static void tfb_factor(void **state) {
 static double nll_of(const la_row_set *set, const double *probs, int64_t c) {
     double nll = 0;
     for (int64_t i = 0; i < set->n; i++)
-        nll -= log(probs[i * c + set->labels[i]]) / (double)set->n;
+        nll -= log(probs[i * c + set->labels.classes[i]]) / (double)set->n;
     return nll;
 }
 
@@ -684,9 +684,9 @@ static void check_tfb(const char *folder, bool own_answers, double limit) {
             gap = fmax(gap, relative(log(probs[(size_t)i * c + j] * sum),
                                      (double)before[(size_t)i * c + j], 1));
         if (own_answers)
-            for (size_t j = set.labels[i] = 0; j < c; j++)
-                if (before[(size_t)i * c + j] > before[i * (int64_t)c + set.labels[i]])
-                    set.labels[i] = (int64_t)j;
+            for (size_t j = set.labels.classes[i] = 0; j < c; j++)
+                if (before[(size_t)i * c + j] > before[i * (int64_t)c + set.labels.classes[i]])
+                    set.labels.classes[i] = (int64_t)j;
     }
     check_within("logits with sigma 0 against the adapter's, relative", gap, limit);
     double map_nll = nll_of(&set, probs, (int64_t)c);

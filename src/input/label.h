@@ -1,0 +1,42 @@
+/* Label of a row as a value of the kind that the model's likelihood takes, and lists of them. */
+#ifndef LA_INPUT_LABEL_H
+#define LA_INPUT_LABEL_H
+
+#include "base/digest.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+
+typedef enum la_label_kind {
+    LA_LABEL_CLASS, /* index of a class; -1: none */
+    LA_LABEL_NUMBER /* finite number; NaN: none */
+} la_label_kind;
+
+typedef struct la_label {
+    la_label_kind kind;
+    union {
+        int64_t class;
+        double number;
+    };
+} la_label;
+
+la_label la_label_none(la_label_kind kind);
+bool la_label_is_none(la_label label);
+void la_label_digest(la_digest *digest, la_label label);
+
+/* Labels of rows, all of one kind. */
+typedef struct la_label_list {
+    la_label_kind kind;
+    union {
+        int64_t *classes;
+        double *numbers;
+    };
+} la_label_list;
+
+/* Makes room for n labels, as la_grow does: *capacity is that of the list, in labels. */
+la_status la_label_list_grow(la_label_list *list, size_t *capacity, size_t n, la_error *err);
+void la_label_list_set(la_label_list *list, int64_t i, la_label label);
+la_label la_label_list_at(const la_label_list *list, int64_t i);
+void la_label_list_free(la_label_list *list);
+
+#endif
