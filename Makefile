@@ -37,7 +37,7 @@ LDFLAGS  = -fopenmp $(SAN) $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(com
 LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lz -lutf8proc -lpcre2-8 -lxxhash -lm -ldl
 comma    = ,
 
-ROOMS    = base input text backend model baselines bayes output pipeline cli
+ROOMS    = base input text likelihood backend model baselines bayes output pipeline cli
 LIB_SRC  = $(filter-out src/cli/%,$(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c)))
 CLI_SRC  = $(wildcard src/cli/*.c)
 LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)

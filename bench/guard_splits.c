@@ -359,7 +359,7 @@ static la_status run(int argc, char **argv, pool *p, la_error *err) {
     if (status == LA_OK)
         status = draw_labels(p, s.memory, err);
     if (status == LA_OK)
-        la_contrast_basis(p->c, p->basis);
+        la_softmax_likelihood.contrast_basis(p->c, p->basis);
     for (s.split = 0; s.split < splits && status == LA_OK; s.split++) {
         shuffle(p->n, (uint64_t)s.split, order);
         status = run_split(&s, err);

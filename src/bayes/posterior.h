@@ -49,6 +49,7 @@ typedef struct la_posterior {
     la_factor *inputs;
     la_directions directions; /* of the exact kinds; rank 0: none */
     int64_t n_rows, n_tokens, n_classes;
+    const la_likelihood *likelihood;
     /* Of a regression; 0: of classes. All that is kept of H is of noise 1: H itself is that over the
      * noise variance (la_curvature_scale). */
     double noise_variance;

@@ -4,17 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-void la_contrast_basis(int64_t n_classes, double *basis) {
-    int64_t m = n_classes - 1;
-    if (n_classes == 1)
-        *basis = 1;
-    for (int64_t k = 0; k < m; k++) {
-        double before = (double)(k + 1), scale = 1 / sqrt(before * (before + 1));
-        for (int64_t c = 0; c < n_classes; c++)
-            basis[c * m + k] = c <= k ? scale : c == k + 1 ? -before * scale : 0;
-    }
-}
-
 static void softmax(int64_t n, const double *logits, double *probs) {
     double top = logits[0], sum = 0;
     for (int64_t c = 1; c < n; c++)
@@ -23,43 +12,6 @@ static void softmax(int64_t n, const double *logits, double *probs) {
         sum += probs[c] = exp(logits[c] - top);
     for (int64_t c = 0; c < n; c++)
         probs[c] /= sum;
-}
-
-void la_fisher_factor(int64_t n_classes, const float *logits, double *factor) {
-    int64_t m = n_classes - 1, top = 0;
-    double sum = 0;
-    if (n_classes == 1)
-        *factor = 1;
-    for (int64_t c = 1; c < n_classes; c++)
-        top = logits[c] > logits[top] ? c : top;
-    /* exponentials of halves: sqrt(p) without underflow of p itself */
-    for (int64_t c = 0; c < n_classes; c++)
-        sum += exp((double)logits[c] - (double)logits[top]);
-    /* Reflection I - 2 v v^T / |v|^2 with v = sqrt(p) + e_top: it takes -e_top to sqrt(p). Its
-     * other columns are orthonormal and orthogonal to sqrt(p), so with root = sqrt(p)
-     *   diag(root) (sum of q q^T) diag(root) = diag(p) - p p^T.
-     * The sum, not the difference, in v: nothing cancels when one class has nearly all the
-     * probability. */
-    double half = 1 / sqrt(sum);
-    double at_top = half, square = 2 + 2 * at_top; /* |v|^2 */
-    for (int64_t c = 0; c < n_classes; c++) {
-        double root = exp(0.5 * ((double)logits[c] - (double)logits[top])) * half;
-        double v = root + (c == top ? 1 : 0);
-        for (int64_t k = 0; k < m; k++) {
-            int64_t column = k < top ? k : k + 1;
-            double v_column = exp(0.5 * ((double)logits[column] - (double)logits[top])) * half;
-            factor[c * m + k] = root * ((c == column ? 1 : 0) - 2 * v * v_column / square);
-        }
-    }
-}
-
-double la_log_likelihood(int64_t n_classes, const float *logits, int64_t label) {
-    double top = (double)logits[0], sum = 0;
-    for (int64_t c = 1; c < n_classes; c++)
-        top = (double)logits[c] > top ? (double)logits[c] : top;
-    for (int64_t c = 0; c < n_classes; c++)
-        sum += exp((double)logits[c] - top);
-    return (double)logits[label] - top - log(sum);
 }
 
 static double entropy(int64_t n, const double *probs) {

@@ -7,24 +7,6 @@
 #include <math.h>
 #include <stdbool.h>
 
-/* Directions of the logits that a prediction reads: C - 1, as softmax does not see a common shift; the
- * one output of a regression is a direction of its own. */
-static inline int64_t la_contrasts(int64_t n_classes) {
-    return n_classes > 1 ? n_classes - 1 : 1;
-}
-
-/* basis[C, C-1]: orthonormal columns orthogonal to the vector of ones (Helmert's). Softmax sees
- * nothing else. [1, 1]: 1 for one output. */
-void la_contrast_basis(int64_t n_classes, double *basis);
-
-/* factor[C, C-1] with factor factor^T = diag(p) - p p^T, the softmax Fisher, for p =
- * softmax(logits): exact, no sampling. columns 2.. of the Householder reflection that takes e_1 to
- * sqrt(p), scaled by sqrt(p). [1, 1]: 1 for one output, the Gaussian's of noise 1. */
-void la_fisher_factor(int64_t n_classes, const float *logits, double *factor);
-
-/* log softmax(logits)[label] */
-double la_log_likelihood(int64_t n_classes, const float *logits, int64_t label);
-
 /* An answer whose arrays are memory[4 C + C^2]. */
 static inline la_prediction la_prediction_at(int64_t n_classes, double *memory) {
     return (la_prediction){.probs = memory,

@@ -5,6 +5,7 @@
 #include "baselines/scaling.h"
 #include "bayes/average.h"
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -175,7 +176,7 @@ static la_status each_row(table *t, row_job job, la_error *err) {
     la_slices_open(t->team, (size_t)doubles * sizeof(double), &numbers, err);
     la_slices_open(t->team, (size_t)floats * sizeof(float), &singles, err);
     if (err->status == LA_OK) {
-        la_contrast_basis(c, basis);
+        la_softmax_likelihood.contrast_basis(c, basis);
 #pragma omp parallel for schedule(dynamic, 8) num_threads(t->team.threads)
         for (int64_t i = 0; i < rows->n; i++) {
             double *d = la_slices_own(&numbers);
@@ -293,7 +294,8 @@ static void base_rows(table *t) {
         double top = (double)f[argmax(c, f)], sum = 0;
         for (int64_t k = 0; k < c; k++)
             sum += exp(((double)f[k] - top) / t->temperature);
-        t->base[i] = -la_log_likelihood(c, f, rows->labels[i]);
+        la_label label = {.kind = LA_LABEL_CLASS, .class = rows->labels[i]};
+        t->base[i] = -la_softmax_likelihood.log_likelihood(c, f, label);
         t->base[n + i] = log(sum) - ((double)f[rows->labels[i]] - top) / t->temperature;
         t->map_right[i] = argmax(c, f) == rows->labels[i];
         t->n_right += t->map_right[i];

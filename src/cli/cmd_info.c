@@ -105,10 +105,10 @@ static la_status describe_posterior(const char *path, json_t *out, la_error *err
     json_object_set_new(out, "n_rows", json_integer(p.n_rows));
     json_object_set_new(out, "n_tokens", json_integer(p.n_tokens));
     json_object_set_new(out, "n_classes", json_integer(p.n_classes));
-    if (p.noise_variance > 0) {
-        json_object_set_new(out, "task", json_string("regression"));
+    if (p.likelihood->task)
+        json_object_set_new(out, "task", json_string(p.likelihood->task));
+    if (p.likelihood->has_noise)
         json_object_set_new(out, "noise_variance", json_real(p.noise_variance));
-    }
     json_object_set_new(out, "log_likelihood", json_real(p.log_likelihood));
     json_object_set_new(out, "log_marginal_likelihood", json_real(p.log_marginal_likelihood));
     if (p.choice.guarded)

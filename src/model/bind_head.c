@@ -51,7 +51,8 @@ static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la
 static la_status finish_tags(la_model *model, const la_tensor *weight, la_error *err) {
     char shape[128];
     model->pool_token = LA_POOL_PLACE;
-    if (model->n_classes < 2)
+    model->likelihood = &la_softmax_likelihood;
+    if (model->n_classes < model->likelihood->n_least)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: tensor \"%s\" has shape %s, which is not supported for task_type "
                        "TOKEN_CLS, expected 2 classes or more",
@@ -60,10 +61,28 @@ static la_status finish_tags(la_model *model, const la_tensor *weight, la_error 
     return LA_OK;
 }
 
+/* The one that config.json names, else that of a head with so many outputs. */
+static la_status bind_likelihood(la_model *model, const la_tensor *weight, la_error *err) {
+    char shape[128];
+    const la_likelihood *likelihood = model->config.likelihood;
+    if (!likelihood)
+        likelihood = la_likelihood_of_outputs(model->n_classes);
+    if (!likelihood)
+        likelihood = &la_gaussian_likelihood;
+    if (model->n_classes < likelihood->n_least || model->n_classes > likelihood->n_most)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\" has shape %s, which is not supported for problem_type "
+                       "%s, expected %s",
+                       weight->file, weight->name,
+                       la_tensor_shape_text(weight, shape, sizeof shape), likelihood->problem,
+                       likelihood->outputs);
+    model->likelihood = likelihood;
+    return LA_OK;
+}
+
 la_status la_binder_classifier(binder *b, la_error *err) {
     la_model *model = b->model;
     const la_tensor *last_weight = NULL;
-    char shape[128];
     int64_t in = model->config.hidden;
     for (const la_head_row *row = b->head; row->module; row++) {
         int i = model->n_head++;
@@ -94,19 +113,7 @@ la_status la_binder_classifier(binder *b, la_error *err) {
         model->pool_token = LA_POOL_LAST;
     if (model->task == LA_TASK_TAG)
         return finish_tags(model, last_weight, err);
-    if (model->n_classes == 1)
-        model->task = LA_TASK_REGRESS;
-    bool regression = model->task == LA_TASK_REGRESS;
-    if (model->n_classes < 1 ||
-        model->config.problem == (regression ? LA_PROBLEM_CLASSES : LA_PROBLEM_REGRESSION))
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: tensor \"%s\" has shape %s, which is not supported for problem_type "
-                       "%s, expected %s",
-                       last_weight->file, last_weight->name,
-                       la_tensor_shape_text(last_weight, shape, sizeof shape),
-                       regression ? "single_label_classification" : "regression",
-                       regression ? "2 classes or more" : "one output");
-    return LA_OK;
+    return bind_likelihood(model, last_weight, err);
 }
 
 /* Whether modules_to_save names the embedding: PEFT trains a copy of it then. */
@@ -222,6 +229,7 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
         LA_TRY(la_binder_place(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
     }
     model->n_classes = n;
+    model->likelihood = &la_softmax_likelihood;
     model->pool_token = LA_POOL_LAST;
     return LA_OK;
 }

@@ -327,6 +327,18 @@ static la_status read_ropes(const source *from, la_config *config, la_error *err
     return LA_OK;
 }
 
+la_status la_config_problem(const json_t *root, const char *path, const la_likelihood **likelihood,
+                            la_error *err) {
+    const char *problem = NULL;
+    char known[128];
+    LA_TRY(la_json_text(root, path, "problem_type", false, &problem, err));
+    *likelihood = problem ? la_likelihood_of_problem(problem) : NULL;
+    if (problem && !*likelihood)
+        return la_fail(err, LA_UNSUPPORTED, "%s: problem_type \"%s\" is not supported, expected %s",
+                       path, problem, la_likelihood_problems(known, sizeof known));
+    return LA_OK;
+}
+
 la_status la_config_labels(const json_t *root, const char *path, la_labels *labels, la_error *err) {
     const json_t *map = json_object_get(root, "id2label");
     size_t n = json_object_size(map);
@@ -376,17 +388,7 @@ static la_status refuse_unknown(const source *from, la_config *config, la_error 
                 "%s: \"%s\" is set, which is not supported; take the plain model in F32, "
                 "F16 or BF16",
                 from->path, others[i]);
-    const char *problem = NULL;
-    LA_TRY(la_json_text(from->root, from->path, "problem_type", false, &problem, err));
-    if (problem && !strcmp(problem, "single_label_classification"))
-        config->problem = LA_PROBLEM_CLASSES;
-    else if (problem && !strcmp(problem, "regression"))
-        config->problem = LA_PROBLEM_REGRESSION;
-    else if (problem)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: problem_type \"%s\" is not supported, expected "
-                       "single_label_classification or regression",
-                       from->path, problem);
+    LA_TRY(la_config_problem(from->root, from->path, &config->likelihood, err));
     for (size_t i = 0; i < sizeof config->arch->fixed / sizeof *config->arch->fixed; i++) {
         const char *key = config->arch->fixed[i][0], *only = config->arch->fixed[i][1];
         const json_t *value = key ? json_object_get(from->root, key) : NULL;

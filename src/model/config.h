@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "input/rows.h"
+#include "likelihood/likelihood.h"
 #include "model/arch.h"
 #include "model/quantised.h"
 #include "model/rope.h"
@@ -29,13 +30,6 @@ typedef struct la_distances {
     bool norm;       /* lines are normed */
 } la_distances;
 
-/* problem_type: without one, the number of outputs tells. */
-typedef enum la_problem {
-    LA_PROBLEM_OPEN,
-    LA_PROBLEM_CLASSES,   /* single_label_classification */
-    LA_PROBLEM_REGRESSION /* regression */
-} la_problem;
-
 /* What config.json decides about the layers of a head. */
 typedef struct la_head_form {
     bool bias[LA_HEAD_LAYERS];
@@ -55,15 +49,15 @@ typedef struct la_config {
     int n_ropes;         /* 0: not rotary */
     la_layer_plan *plan; /* [layers]; owned */
     la_distances distances;
-    bool has_positions, has_types; /* tables of them */
-    bool wrapped;                  /* the text part of a model of several kinds of input */
-    bool pool_mean;                /* the pooling key says so */
-    la_head_form classify, tags;   /* the architecture's heads, as config.json has them */
-    int64_t pad_id;                /* -1: none */
-    la_labels labels;              /* of id2label when they are real names; owned */
-    la_problem problem;            /* what the head was trained for */
-    int64_t model_max_length;      /* of tokenizer_config.json; 0: none */
-    la_base_quant quantised;       /* how the weights of linear layers are stored */
+    bool has_positions, has_types;   /* tables of them */
+    bool wrapped;                    /* the text part of a model of several kinds of input */
+    bool pool_mean;                  /* the pooling key says so */
+    la_head_form classify, tags;     /* the architecture's heads, as config.json has them */
+    int64_t pad_id;                  /* -1: none */
+    la_labels labels;                /* of id2label when they are real names; owned */
+    const la_likelihood *likelihood; /* problem_type; NULL: the number of outputs decides */
+    int64_t model_max_length;        /* of tokenizer_config.json; 0: none */
+    la_base_quant quantised;         /* how the weights of linear layers are stored */
 } la_config;
 
 /* Reads DIR/config.json. Free with la_config_free. */
@@ -77,6 +71,9 @@ la_status la_config_labels(const json_t *root, const char *path, la_labels *labe
  * answers mean. */
 la_status la_config_beside(const char *adapter, const char *base, la_labels *labels,
                            const la_log *log, la_error *err);
+/* The likelihood that "problem_type" names; NULL: there is none. */
+la_status la_config_problem(const json_t *root, const char *path, const la_likelihood **likelihood,
+                            la_error *err);
 /* Tokens that rows are cut to unless told otherwise, and the most a row can have (0: no limit). */
 int64_t la_config_default_length(const la_config *config);
 int64_t la_config_most_tokens(const la_config *config);

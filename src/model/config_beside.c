@@ -63,18 +63,12 @@ la_status la_config_beside(const char *adapter, const char *base, la_labels *lab
                            const la_log *log, la_error *err) {
     char path[4096];
     json_t *root = NULL;
-    const char *problem = NULL;
+    const la_likelihood *likelihood;
     int n = snprintf(path, sizeof path, "%s/config.json", adapter);
     if (n < 0 || (size_t)n >= sizeof path || access(path, F_OK))
         return LA_OK;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &root, err));
-    la_status status = la_json_text(root, path, "problem_type", false, &problem, err);
-    if (status == LA_OK && problem && strcmp(problem, "single_label_classification") &&
-        strcmp(problem, "regression"))
-        status = la_fail(err, LA_UNSUPPORTED,
-                         "%s: problem_type \"%s\" is not supported, expected "
-                         "single_label_classification or regression",
-                         path, problem);
+    la_status status = la_config_problem(root, path, &likelihood, err);
     if (status == LA_OK)
         status = la_config_labels(root, path, labels, err);
     if (status == LA_OK)

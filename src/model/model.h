@@ -8,11 +8,11 @@
 #include "model/config.h"
 #include "model/embedding.h"
 
+/* Where the outputs are read. */
 typedef enum la_task {
-    LA_TASK_CLASSIFY, /* a classification head */
+    LA_TASK_CLASSIFY, /* a classification head: outputs of a row */
     LA_TASK_CHOICE,   /* a causal LM: the logits of the answer tokens at the last position */
-    LA_TASK_TAG,      /* a classification head on every token: one of them is a row of its own */
-    LA_TASK_REGRESS   /* a classification head of one output, which is the mean of a Gaussian */
+    LA_TASK_TAG       /* a classification head on every token: one of them is a row of its own */
 } la_task;
 
 /* Norms that an architecture lacks have no weight. */
@@ -83,7 +83,8 @@ typedef struct la_model {
     la_layer *layers;
     la_head_layer head[LA_HEAD_LAYERS];
     int n_head;
-    int64_t n_classes;
+    const la_likelihood *likelihood; /* of a row's label given the head's outputs */
+    int64_t n_classes;               /* outputs */
 
     la_block *blocks; /* in the order data passes them */
     int64_t n_blocks, n_inputs;

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define LA_TASK_REGRESSION "regression" /* the task attribute; without one: classes */
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
 enum {
     LA_SCHEMA_MAJOR = 1,

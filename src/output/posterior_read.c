@@ -235,27 +235,28 @@ static la_status get_format(reader *r) {
 }
 
 /* A file without a task is of classes: schema 1.2 had nothing else. */
-static la_status check_task(const reader *r, const la_posterior *p) {
+static la_status get_likelihood(const reader *r, la_posterior *p) {
     const char *task = NULL;
-    if (!la_h5_attribute_of(&r->object, "task")) {
-        if (p->noise_variance > 0)
-            return bad(r, "noise_variance", "is of a regression, and the task is none");
-        return p->n_classes < 2 ? bad(r, "n_classes", "is out of range") : LA_OK;
-    }
-    LA_TRY(get_text(r, "task", LA_FIELD_WORD, &task));
-    if (strcmp(task, LA_TASK_REGRESSION))
+    if (la_h5_attribute_of(&r->object, "task"))
+        LA_TRY(get_text(r, "task", LA_FIELD_WORD, &task));
+    const la_likelihood *likelihood = p->likelihood = la_likelihood_of_task(task);
+    if (!likelihood)
         return la_fail(r->err, LA_UNSUPPORTED,
                        "%s: is of a task that this laplora does not know; update it", r->path);
-    if (!(p->noise_variance > 0))
+    if (likelihood->has_noise && !(p->noise_variance > 0))
         return bad(r, "noise_variance", "is missing");
-    return p->n_classes != 1 ? bad(r, "n_classes", "is out of range") : LA_OK;
+    if (!likelihood->has_noise && p->noise_variance > 0)
+        return bad(r, "noise_variance", "is of a regression, and the task is none");
+    return p->n_classes < likelihood->n_least || p->n_classes > likelihood->n_most
+               ? bad(r, "n_classes", "is out of range")
+               : LA_OK;
 }
 
 static la_status get_root(reader *r, la_posterior *p) {
     LA_TRY(get_format(r));
     p->temperature = 1; /* schema 1.0 had none */
     LA_TRY(get_fields(r, la_posterior_fields, p));
-    LA_TRY(check_task(r, p));
+    LA_TRY(get_likelihood(r, p));
     if (la_has_factors(p->curvature) ? p->n_inputs < 1 : p->n_inputs > 0)
         return bad(r, "n_inputs", "is out of range");
     if (la_curvature_is_joint(p->curvature) && !la_prior_is_one(p->prior))
@@ -412,7 +413,7 @@ static la_status get_candidate(const reader *r, bool regression, la_candidate *c
 
 static la_status get_choice_group(const reader *root, la_posterior *p) {
     la_choice *choice = &p->choice;
-    bool regression = p->noise_variance > 0;
+    bool regression = p->likelihood->has_noise;
     reader r, one;
     if (!has(root, LA_GROUP_CHOICE))
         return LA_OK;
@@ -446,7 +447,7 @@ static la_status get_adue(const reader *root, la_posterior *p) {
     reader r;
     if (!has(root, LA_GROUP_ADUE))
         return LA_OK;
-    if (p->noise_variance > 0)
+    if (p->likelihood->label_kind != LA_LABEL_CLASS)
         return bad(root, LA_GROUP_ADUE, "is of classes, and the task is a regression");
     LA_TRY(get_member(root, LA_GROUP_ADUE, LA_GROUP_ADUE "/", &r));
     head->n_classes = p->n_classes;

@@ -162,8 +162,8 @@ static la_status put_root(const writer *w, const la_posterior *p) {
     LA_TRY(put_int(w, "schema_major", LA_SCHEMA_MAJOR));
     LA_TRY(put_int(w, "schema_minor", LA_SCHEMA_MINOR));
     LA_TRY(put_text(w, "tool_version", LAPLORA_VERSION));
-    if (p->noise_variance > 0)
-        LA_TRY(put_text(w, "task", LA_TASK_REGRESSION));
+    if (p->likelihood->task)
+        LA_TRY(put_text(w, "task", p->likelihood->task));
     LA_TRY(put_fields(w, la_posterior_fields, p));
     hsize_t shape[1] = {(hsize_t)p->n_classes};
     return p->provenance.choice_ids ? put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1,

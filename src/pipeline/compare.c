@@ -104,7 +104,7 @@ static la_status check_possible(const comparing *c, la_error *err) {
                                                     LA_COMPARE_GUARD};
     const la_compare_options *o = c->options;
     const la_model *model = &c->session.workers[0].model;
-    if (model->task == LA_TASK_REGRESS)
+    if (model->likelihood->label_kind != LA_LABEL_CLASS)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: has one output (a regression); compare is of classifiers, take fit, "
                        "predict and report",
@@ -290,7 +290,7 @@ static la_status allocate(comparing *c, la_error *err) {
     c->ood_answers.scores = la_alloc((size_t)c->ood.n, sizeof(double), err);
     c->to->rows = la_alloc(ROWS_MOST, sizeof *c->to->rows, err);
     LA_TRY(err->status);
-    la_contrast_basis((int64_t)classes, c->basis);
+    c->session.workers[0].model.likelihood->contrast_basis((int64_t)classes, c->basis);
     return LA_OK;
 }
 

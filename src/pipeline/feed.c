@@ -5,20 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static la_label_kind label_kind(const la_model *model) {
-    return model->task == LA_TASK_REGRESS ? LA_LABEL_NUMBER : LA_LABEL_CLASS;
-}
-
 void la_feed_open(la_row_reader *reader, la_tokenizer *tokenizer, const la_model *model,
                   const la_labels *labels, const la_row_fields *fields,
                   const la_feed_options *options, la_feed *feed) {
-    *feed = (la_feed){
-        .reader = reader,
-        .tokenizer = tokenizer,
-        .model = model,
-        .fields = fields,
-        .options = *options,
-        .rule = {.kind = label_kind(model), .names = labels, .n_classes = model->n_classes}};
+    *feed = (la_feed){.reader = reader,
+                      .tokenizer = tokenizer,
+                      .model = model,
+                      .fields = fields,
+                      .options = *options,
+                      .rule = {.kind = model->likelihood->label_kind,
+                               .names = labels,
+                               .n_classes = model->n_classes}};
 }
 
 la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error *err) {

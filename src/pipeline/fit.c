@@ -120,22 +120,16 @@ static la_status fit_adue(fitting *f, la_error *err) {
     return status;
 }
 
-static bool is_regression(const fitting *f) {
-    return f->session.workers[0].model.task == LA_TASK_REGRESS;
-}
-
-/* What only one of the tasks can do. */
-static la_status check_task(const fitting *f, la_error *err) {
+/* Options that only one of the likelihoods has. */
+static la_status check_likelihood(const fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
+    const la_model *model = &f->session.workers[0].model;
     if (!(options->noise >= 0) || isinf(options->noise))
         return la_fail(err, LA_USAGE, "--noise %g: expected a positive variance", options->noise);
-    if (!is_regression(f))
-        return options->noise > 0
-                   ? la_fail(err, LA_USAGE,
-                             "--noise is of regressions; this model has %lld outputs",
-                             (long long)f->session.workers[0].model.n_classes)
-                   : LA_OK;
-    if (options->adue)
+    if (options->noise > 0 && !model->likelihood->has_noise)
+        return la_fail(err, LA_USAGE, "--noise is of regressions; this model has %lld outputs",
+                       (long long)model->n_classes);
+    if (options->adue && model->likelihood->label_kind != LA_LABEL_CLASS)
         return la_fail(err, LA_UNSUPPORTED,
                        "--adue: %s has one output (a regression), whose answers are not right or "
                        "wrong",
@@ -204,7 +198,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);
-    LA_TRY(check_task(f, err));
+    LA_TRY(check_likelihood(f, err));
     if (options->template_path && f->session.workers[0].model.task == LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--template: the adapter classifies tokens, whose rows are lists of words");
@@ -410,7 +404,7 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(1);
     seconds[2] = f->form.seconds_decompose;
     seconds[1] -= seconds[2];
-    LA_TRY(is_regression(f)
+    LA_TRY(f->form.posterior.likelihood->has_noise
                ? la_noise_choose(&f->form.posterior, options->prior, options->prior_value,
                                  options->noise, err)
                : la_prior_choose(&f->form.posterior, options->prior, options->prior_value, err));

@@ -1,5 +1,4 @@
 #include "pipeline/form.h"
-#include "bayes/predictive.h"
 #include "base/stop.h"
 #include "base/threads.h"
 
@@ -75,11 +74,12 @@ typedef struct fitting {
 
 /* cotangents[(k n + i), c] = S_i[c, k] */
 static void fisher_cotangents(const fitting *f, int worker, int64_t n, const float *logits) {
-    int64_t classes = f->session->workers[0].model.n_classes, m = la_contrasts(classes);
+    const la_model *model = &f->session->workers[0].model;
+    int64_t classes = model->n_classes, m = model->likelihood->contrasts(classes);
     double *factor = f->factors[worker];
     float *cotangents = f->cotangents[worker];
     for (int64_t i = 0; i < n; i++) {
-        la_fisher_factor(classes, logits + i * classes, factor);
+        model->likelihood->fisher_factor(classes, logits + i * classes, factor);
         for (int64_t k = 0; k < m; k++)
             for (int64_t c = 0; c < classes; c++)
                 cotangents[(k * n + i) * classes + c] = (float)factor[c * m + k];
@@ -221,6 +221,7 @@ static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list
 
 static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *list,
                              const la_log *log, la_error *err) {
+    const la_likelihood *likelihood = f->session->workers[0].model.likelihood;
     int64_t classes = f->session->workers[0].model.n_classes, tokens = 0;
     bool more = true;
     LA_TRY(open_fitting(f, set, err));
@@ -235,24 +236,18 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
         p->n_rows = f->count;
         p->n_tokens = tokens;
         p->n_classes = classes;
+        p->likelihood = likelihood;
         LA_TRY(next_pass(f, i, err));
     }
     while (more)
         LA_TRY(run_pass(f, set, list, log, &more, err));
-    double likelihood = 0, square_error = 0;
-    for (int64_t i = 0; i < f->count; i++) {
-        int64_t row = la_row_at(list, i);
-        if (set->labels.kind == LA_LABEL_NUMBER) {
-            double miss = (double)f->logits[i] - set->labels.numbers[row];
-            square_error += miss * miss;
-        } else {
-            likelihood +=
-                la_log_likelihood(classes, f->logits + i * classes, set->labels.classes[row]);
-        }
-    }
+    double sum = 0;
+    for (int64_t i = 0; i < f->count; i++)
+        sum += likelihood->log_likelihood(classes, f->logits + i * classes,
+                                          la_label_list_at(&set->labels, la_row_at(list, i)));
     for (int i = 0; i < f->n; i++) {
-        f->forms[i].posterior.log_likelihood = likelihood;
-        f->forms[i].posterior.square_error = square_error;
+        f->forms[i].posterior.log_likelihood = sum;
+        f->forms[i].posterior.square_error = -2 * sum; /* read where there is noise */
     }
     return LA_OK;
 }
@@ -320,8 +315,8 @@ static la_status open_covariances(evaluating *e, int w, la_error *err) {
 }
 
 /* Every row gets the contrasts as cotangents; softmax sees nothing else. */
-void la_contrast_cotangents(int64_t n, int64_t classes, const double *basis, float *cotangents) {
-    int64_t m = la_contrasts(classes);
+void la_contrast_cotangents(int64_t n, int64_t classes, int64_t m, const double *basis,
+                            float *cotangents) {
     for (int64_t k = 0; k < m; k++)
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < classes; j++)
@@ -333,7 +328,7 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     evaluating *e = user;
     la_worker *worker = &e->session->workers[w];
     la_evaluation *to = e->to;
-    int64_t n = batch->n_rows, m = la_contrasts(to->n_classes);
+    int64_t n = batch->n_rows, m = e->session->n_rhs;
     const la_form_view *views[FORMS_MOST];
     la_block_visitor visitors[FORMS_MOST];
     fan all = {.n = e->n, .views = views, .visitors = visitors};
@@ -345,7 +340,7 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     if (!e->n)
         return LA_OK;
     start = la_seconds();
-    la_contrast_cotangents(n, to->n_classes, e->basis, e->cotangents[w]);
+    la_contrast_cotangents(n, to->n_classes, m, e->basis, e->cotangents[w]);
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
         e->forms[i].kind->covariance->batch(part->covariance, n);
@@ -370,7 +365,8 @@ static la_status open_evaluation(evaluating *e, bool states, la_error *err) {
     la_evaluation *to = e->to;
     la_session *session = e->session;
     const la_model *model = &session->workers[0].model;
-    size_t n = (size_t)to->n, c = (size_t)to->n_classes, m = (size_t)la_contrasts(to->n_classes);
+    size_t n = (size_t)to->n, c = (size_t)to->n_classes,
+           m = (size_t)model->likelihood->contrasts(to->n_classes);
     size_t each = (size_t)e->n_scales * n * m * m;
     to->logits = la_alloc(n * c, sizeof *to->logits, err);
     if (states) {
@@ -384,7 +380,7 @@ static la_status open_evaluation(evaluating *e, bool states, la_error *err) {
     e->parts = la_alloc((size_t)(e->n * session->n_workers), sizeof *e->parts, err);
     e->basis = la_alloc(c * m, sizeof *e->basis, err);
     LA_TRY(err->status);
-    la_contrast_basis(to->n_classes, e->basis);
+    model->likelihood->contrast_basis(to->n_classes, e->basis);
     for (int i = 0; i < e->n; i++)
         to->cov[i] = e->cov[i] = to->memory + (size_t)i * each;
     for (int w = 0; w < session->n_workers; w++) {

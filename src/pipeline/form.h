@@ -39,7 +39,7 @@ typedef struct la_evaluation {
     int n_forms;
     float *logits;          /* [n, C] */
     float *states;          /* [n, width] what the head's last layer reads; NULL: not asked for */
-    const double **cov;     /* [n_forms] of [n_scales, n, m, m], of the m = la_contrasts(C) */
+    const double **cov;     /* [n_forms] of [n_scales, n, m, m], m contrasts */
     double *memory;         /* of cov */
     double seconds_forward; /* of the pass */
     double *seconds;        /* [n_forms] that the pass would have taken with that form alone */
@@ -54,6 +54,7 @@ la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, co
 void la_evaluation_free(la_evaluation *evaluation);
 
 /* cotangents[m n, C]: every row's right-hand sides are the columns of basis [C, m]. */
-void la_contrast_cotangents(int64_t n, int64_t n_classes, const double *basis, float *cotangents);
+void la_contrast_cotangents(int64_t n, int64_t n_classes, int64_t m, const double *basis,
+                            float *cotangents);
 
 #endif

@@ -279,7 +279,7 @@ static double leverage(int64_t c, const float *logits, const double *basis, cons
                        double *w) {
     int64_t m = c - 1;
     double *s = w, *sb = s + c * m, *v = sb + m * m, *u = v + m, *t = u + m, top = 0;
-    la_fisher_factor(c, logits, s);
+    la_softmax_likelihood.fisher_factor(c, logits, s);
     for (int64_t k = 0; k < m; k++)
         for (int64_t j = 0; j < m; j++) {
             double sum = 0;
@@ -332,7 +332,7 @@ static la_status measure(const la_row_set *rows, const int64_t *list, const la_e
                             .variance = memory + 3 * c,
                             .logit_cov = memory + 4 * c};
     double *basis = memory + each, *w = basis + c * m;
-    la_contrast_basis(c, basis);
+    la_softmax_likelihood.contrast_basis(c, basis);
     for (int64_t i = 0; i < e->n; i++) {
         const double *cov = e->cov[0] + i * m * m;
         int64_t row = la_row_at(list, i);

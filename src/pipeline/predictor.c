@@ -93,7 +93,7 @@ static la_status check_blocks(const la_predictor *p, const char *path, la_error 
         next++;
     }
     if (next != p->posterior.n_blocks || model->n_classes != p->posterior.n_classes ||
-        (model->task == LA_TASK_REGRESS) != p->regression)
+        model->likelihood != p->posterior.likelihood)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: n_blocks and n_classes are %lld and %lld, the model's %lld and %lld; "
                        "it is damaged",
@@ -176,7 +176,7 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
 
 static la_status allocate(la_predictor *p, la_error *err) {
     size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes;
-    size_t m = (size_t)la_contrasts(p->n_classes), scales = (size_t)p->n_scales;
+    size_t m = (size_t)p->n_contrasts, scales = (size_t)p->n_scales;
     for (int w = 0; w < p->session.n_workers; w++) {
         la_predictor_part *part = &p->parts[w];
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
@@ -202,7 +202,7 @@ static la_status allocate(la_predictor *p, la_error *err) {
     la_slices_open(p->session.team, (size_t)la_predict_workspace(p->n_classes) * sizeof(double),
                    &p->workspace, err);
     LA_TRY(err->status);
-    la_contrast_basis(p->n_classes, p->basis);
+    p->posterior.likelihood->contrast_basis(p->n_classes, p->basis);
     if (p->predictive != LA_PREDICT_WEIGHTS)
         return LA_OK;
     return la_sampler_open(&p->session, &p->posterior, p->samples, p->seed, LA_SAMPLER_BUDGET,
@@ -268,7 +268,7 @@ static void add_predictive(la_predictor *p) {
 static la_status resolve_predictive(la_predictor *p, const la_predict_options *options,
                                     la_error *err) {
     const la_choice *choice = &p->posterior.choice;
-    p->regression = p->posterior.noise_variance > 0;
+    p->regression = p->posterior.likelihood->has_noise;
     if (p->regression)
         LA_TRY(resolve_regression(p, options, err));
     if (p->predictive == LA_PREDICT_STORED)
@@ -301,6 +301,7 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
     LA_TRY(resolve_predictive(p, options, err));
     LA_TRY(open_session(p, options, err));
     p->n_classes = p->session.workers[0].model.n_classes;
+    p->n_contrasts = p->posterior.likelihood->contrasts(p->n_classes);
     if (p->posterior.provenance.template_text)
         LA_TRY(la_template_parse("the posterior's template", p->posterior.provenance.template_text,
                                  strlen(p->posterior.provenance.template_text), &p->prompt, err));
@@ -395,7 +396,7 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
 
 static la_status covariance(la_predictor *p, int w, const la_batch *batch, la_error *err) {
     la_predictor_part *part = &p->parts[w];
-    la_contrast_cotangents(batch->n_rows, p->n_classes, p->basis, part->cotangents);
+    la_contrast_cotangents(batch->n_rows, p->n_classes, p->n_contrasts, p->basis, part->cotangents);
     p->kind->covariance->batch(part->covariance, batch->n_rows);
     la_block_visitor visitor = p->kind->covariance->visitor(part->covariance);
     LA_TRY(la_run_backward(&p->session.workers[w].run, part->cotangents, &visitor, err));
@@ -428,7 +429,7 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
 static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logits,
                            const double *cov, const uint64_t *hashes) {
     la_backend *be = &p->session.workers[w].backend;
-    int64_t c = p->n_classes, m = la_contrasts(c);
+    int64_t c = p->n_classes, m = p->n_contrasts;
     la_predictor_part *part = &p->parts[w];
 #pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++)
@@ -443,7 +444,7 @@ static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logit
 static void temper(const la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
                    const float **logits, const double **cov) {
     const la_predictor_part *part = &p->parts[w];
-    int64_t c = p->n_classes, m = la_contrasts(c);
+    int64_t c = p->n_classes, m = p->n_contrasts;
     bool reads_cov = la_predict_needs_cov(s->kind);
     *logits = part->logits;
     *cov = part->cov + s->scale * n * m * m;
@@ -460,7 +461,7 @@ static void temper(const la_predictor *p, int w, int64_t n, const la_predictor_s
 /* The batch's answers under one setting. */
 static void answer_setting(la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
                            const uint64_t *hashes, la_prediction *out) {
-    int64_t c = p->n_classes, m = la_contrasts(c);
+    int64_t c = p->n_classes, m = p->n_contrasts;
     const la_predictor_part *part = &p->parts[w];
     const float *logits;
     const double *cov;

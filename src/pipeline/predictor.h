@@ -17,7 +17,7 @@ typedef struct la_predictor_setting {
 typedef struct la_predictor_part {
     la_covariance *covariance;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
-    double *cov;                /* [n_scales, batch's rows, m, m] of the m = la_contrasts(C) */
+    double *cov;                /* [n_scales, batch's rows, m, m] m contrasts */
     float *tempered;            /* [rows, C] logits over the temperature */
     double *tempered_cov;       /* [rows, m, m] covariance over its square */
     float *states;              /* [rows, width] what the error head reads; NULL: there is none */
@@ -36,7 +36,7 @@ struct la_predictor {
     la_predictive predictive;
     bool regression;
     double map_variance; /* of a regression without a covariance */
-    int64_t samples, n_classes;
+    int64_t samples, n_classes, n_contrasts;
     uint64_t seed;
     la_predictor_setting settings[LA_SETTINGS_MOST];
     double scales[LA_SETTINGS_MOST]; /* factors of the stored precisions, all different */

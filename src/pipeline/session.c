@@ -3,7 +3,6 @@
 #include "base/kernels.h"
 #include "base/team_open.h"
 #include "base/threads.h"
-#include "bayes/predictive.h"
 #include "input/folders.h"
 #include "input/text_file.h"
 #include "pipeline/choices.h"
@@ -56,7 +55,7 @@ static la_status take_labels(la_session *session, const la_session_options *opti
                              la_error *err) {
     const la_config *config = &session->workers[0].model.config;
     int64_t n = session->workers[0].model.n_classes;
-    if (session->workers[0].model.task == LA_TASK_REGRESS)
+    if (session->workers[0].model.likelihood->label_kind == LA_LABEL_NUMBER)
         return session->labels.names
                    ? la_fail(err, LA_USAGE,
                              "--labels: the model has one output (a regression), whose labels are "
@@ -90,7 +89,8 @@ static void take_sizes(la_session *session, const la_session_options *options) {
     if (options->max_length)
         limit = options->max_length;
     session->max_length = options->run.max_length ? options->run.max_length : limit;
-    session->n_rhs = options->forward_only ? 0 : la_contrasts(session->workers[0].model.n_classes);
+    const la_model *model = &session->workers[0].model;
+    session->n_rhs = options->forward_only ? 0 : model->likelihood->contrasts(model->n_classes);
     session->all_inputs = options->all_inputs;
 }
 

@@ -2,6 +2,7 @@
  * against quadrature, the closed forms, and the random numbers under them. */
 #include "base/random.h"
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 #include "output/prediction_rows.h"
 #include "support/support.h"
 
@@ -26,7 +27,7 @@ static void fisher_factor(void **state) {
             top = fmax(top, (double)logits[n][c]);
         for (int c = 0; c < C; c++)
             sum += p[c] = exp((double)logits[n][c] - top);
-        la_fisher_factor(C, logits[n], s);
+        la_softmax_likelihood.fisher_factor(C, logits[n], s);
         for (int c = 0; c < C; c++)
             for (int d = 0; d < C; d++) {
                 double pc = p[c] / sum, pd = p[d] / sum;
@@ -46,7 +47,7 @@ static void fisher_factor(void **state) {
 static void contrasts(void **state) {
     (void)state;
     double q[C * M], worst = 0;
-    la_contrast_basis(C, q);
+    la_softmax_likelihood.contrast_basis(C, q);
     for (int c = 0; c < C; c++)
         for (int d = 0; d < C; d++) {
             double got = 0;
@@ -74,7 +75,7 @@ static void predict_into(answer *a, la_predictive kind, int64_t n, const float *
                         .logits = a->logits,
                         .logit_cov = a->cov,
                         .variance = a->variance}};
-    la_contrast_basis(n, basis);
+    la_softmax_likelihood.contrast_basis(n, basis);
     la_predict_row(kind, n, logits, basis, cov, samples, seed, stream, drawn, workspace, &a->p);
     free(workspace);
 }
@@ -178,7 +179,7 @@ static void variance_of_the_draws(void **state) {
         for (int k = 0; k < M; k++)
             for (int l = 0; l < M; l++)
                 cov[k * M + l] = cases[n].scale * (k == l ? 1 + k : 0.3);
-        la_contrast_basis(C, basis);
+        la_softmax_likelihood.contrast_basis(C, basis);
         la_predict_gaussian(C, logits, basis, cov, workspace, centre, spread);
         softmax_long(centre, map);
         for (int s = 0; s < SAMPLES; s++) {
@@ -232,7 +233,7 @@ static void variance_of_other_draws(void **state) {
                 cov[k * M + l] += root[k * M + i] * root[l * M + i];
         }
     answer a = predict(LA_PREDICT_MC, C, logits, cov, SAMPLES, 3, 5);
-    la_contrast_basis(C, basis);
+    la_softmax_likelihood.contrast_basis(C, basis);
     for (int s = 0; s < SAMPLES; s++) {
         long double p[C];
         la_random_normal(1003, 5, (uint64_t)(s * M), M, z);

@@ -2,6 +2,7 @@
  * rule between candidates, and that rows drawn from a method lead to that method. */
 #include "base/random.h"
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 #include "bayes/selection.h"
 #include "support/support.h"
 
@@ -117,7 +118,7 @@ static void row_softmax(const held *h, int64_t i, double scale, double temperatu
                         double *p) {
     int64_t c = h->rows.n_classes, m = c - 1;
     double basis[C_MOST * M_MOST], f[C_MOST], moved[M_MOST] = {0};
-    la_contrast_basis(c, basis);
+    la_softmax_likelihood.contrast_basis(c, basis);
     for (int64_t k = 0; k < m && z; k++)
         for (int64_t j = 0; j < m; j++)
             moved[k] += h->roots[(i * m + k) * m + j] * z[j] / sqrt(scale + h->floor[i]);
@@ -216,7 +217,7 @@ static int64_t scale_index(const held *h, double scale) {
 static double shrunk_nll(const held *h, int64_t g, double temperature, int64_t i) {
     int64_t c = h->rows.n_classes, m = c - 1;
     double basis[C_MOST * M_MOST], full[C_MOST * C_MOST] = {0}, pairs = 0, f[C_MOST], p[C_MOST];
-    la_contrast_basis(c, basis);
+    la_softmax_likelihood.contrast_basis(c, basis);
     for (int64_t a = 0; a < c && g >= 0; a++)
         for (int64_t b = 0; b < c; b++)
             for (int64_t k = 0; k < m; k++)
@@ -611,7 +612,7 @@ static void gaps(void **state) {
 static held lossy(int64_t n, int64_t lost, int64_t won) {
     held h = make(n, 3, 1, 9, 0, 1, 0);
     double basis[6];
-    la_contrast_basis(3, basis);
+    la_softmax_likelihood.contrast_basis(3, basis);
     memset(h.roots, 0, (size_t)n * 4 * sizeof *h.roots);
     memset(h.floor, 0, (size_t)n * sizeof *h.floor);
     for (int64_t i = 0; i < n; i++) {

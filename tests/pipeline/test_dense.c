@@ -15,6 +15,7 @@
  *
  * The largest are those of bert-all-linear and llama-gqa, whose curvatures are the worst conditioned. */
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 #include "output/posterior_file.h"
 #include "pipeline/form.h"
 #include "support/parity.h"
@@ -249,8 +250,8 @@ static double spectrum_gap(const la_directions *a, const la_directions *b, doubl
 static double leverage(int64_t c, const float *logits, const double *cov) {
     int64_t m = c - 1;
     double basis[64], s[64], sb[64] = {0}, t[64] = {0}, a[64] = {0}, values[8];
-    la_contrast_basis(c, basis);
-    la_fisher_factor(c, logits, s);
+    la_softmax_likelihood.contrast_basis(c, basis);
+    la_softmax_likelihood.fisher_factor(c, logits, s);
     for (int64_t k = 0; k < m; k++)
         for (int64_t j = 0; j < m; j++)
             for (int64_t i = 0; i < c; i++)
@@ -506,7 +507,7 @@ static const la_form every_kind[KINDS] = {
 static void centre(int64_t c, const double *cov, double *centred) {
     int64_t m = c - 1;
     double basis[64];
-    la_contrast_basis(c, basis);
+    la_softmax_likelihood.contrast_basis(c, basis);
     for (int64_t i = 0; i < c; i++)
         for (int64_t j = 0; j < c; j++) {
             centred[i * c + j] = 0;

@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 #include "bayes/selection.h"
 #include "output/posterior_file.h"
 #include "support/faults.h"
@@ -70,7 +71,7 @@ static void apply(la_predictive kind, double t, int64_t c, const la_prediction *
                          .variance = rest + ROW_CLASSES,
                          .logit_cov = rest + 2 * ROW_CLASSES};
     assert_non_null(workspace);
-    la_contrast_basis(c, basis);
+    la_softmax_likelihood.contrast_basis(c, basis);
     for (int64_t k = 0; k < c; k++)
         logits[k] = (float)(row->logits[k] / t);
     for (int64_t k = 0; k < m; k++)

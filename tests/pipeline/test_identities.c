@@ -4,6 +4,7 @@
 #include "base/threads.h"
 #include "bayes/curvature.h"
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 #include "pipeline/session.h"
 #include "support/parity.h"
 #include "support/row_files.h"
@@ -357,7 +358,7 @@ static sums factor_sums(la_session *session, const la_batch *batch, bool contras
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
         if (contrasts)
-            la_fisher_factor(c, logits + i * c, factor);
+            la_softmax_likelihood.fisher_factor(c, logits + i * c, factor);
         for (int64_t j = 0; j < c; j++)
             sum += exp((double)logits[i * c + j]);
         for (int64_t k = 0; k < m && !contrasts; k++)

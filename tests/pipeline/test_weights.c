@@ -5,6 +5,7 @@
 #include "base/threads.h"
 #include "bayes/draw.h"
 #include "bayes/predictive.h"
+#include "likelihood/likelihood.h"
 #include "model/weights.h"
 #include "output/posterior_file.h"
 #include "pipeline/sampler.h"
@@ -211,7 +212,7 @@ static excess sample(const fixture_paths *p, const given_rows *a, double lambda,
     double *moments = calloc((size_t)(n * m * m), sizeof *moments);
     float *at_map = calloc((size_t)(n * c), sizeof *at_map);
     float *logits = calloc((size_t)(n * c), sizeof *logits);
-    la_contrast_basis(c, basis);
+    la_softmax_likelihood.contrast_basis(c, basis);
     factor_rows(a, basis, factors);
     open_all(p, a, &o);
     la_weights *weights = open_weights(&o);
