@@ -92,8 +92,8 @@ help:
 	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
 	@echo "make check-shared the public-data checks, where ../shared is"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
-	@echo "make docs         the README's table of options from the program's"
-	@echo "make lint         include order, file sizes, formatting    make install DESTDIR= PREFIX="
+	@echo "make docs         the table of options (src/cli/README.md) from the program's"
+	@echo "make lint         include order, sizes, formatting, links make install DESTDIR= PREFIX="
 	@echo "make format       clang-format over all sources            make clean"
 
 $(BUILD)/laplora: $(CLI_OBJ) $(BUILD)/liblaplora.a
@@ -305,9 +305,9 @@ install: $(BUILD)/laplora
 lint:
 	@tests/lint
 
-# the README's table of options, from what the program says of itself
+# the table of options in src/cli/README.md, from what the program says of itself
 docs: $(BUILD)/laplora
-	@tests/generate/option_table $(BUILD)/laplora README.md
+	@tests/generate/option_table $(BUILD)/laplora src/cli/README.md
 
 format:
 	clang-format -i $$(git ls-files '*.[ch]' '*.cpp' '*.cu' '*.cuh')

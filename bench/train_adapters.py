@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the adapters that the README's table of guards and rivals is measured on.
+"""Train the adapters that the table of the guard in bench/README.md is measured on.
 
 They differ in task, classes, rank, target modules, rows and epochs: from
 under-fitted to badly over-fitted.  The rows are public data sets (SST-2, TREC,

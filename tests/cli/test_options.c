@@ -396,11 +396,11 @@ static void listed_options(void **state) {
     assert_in_range(n, EFFECTS, EFFECTS + 16);
 }
 
-static void readme_is_fresh(void **state) {
+static void table_is_fresh(void **state) {
     const char *program = getenv("LAPLORA");
     command done = run_command((const char *const[]){"tests/generate/option_table",
                                                      program ? program : "build/laplora",
-                                                     "README.md", "--check", NULL},
+                                                     "src/cli/README.md", "--check", NULL},
                                NULL);
     (void)state;
     if (done.code)
@@ -457,7 +457,7 @@ static const fault faults[] = {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(listed_options),
-        cmocka_unit_test(readme_is_fresh),
+        cmocka_unit_test(table_is_fresh),
     };
     int failed = run_faults("options", faults, sizeof faults / sizeof *faults);
     return failed + cmocka_run_group_tests_name("options that change something", tests, NULL, NULL);
