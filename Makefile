@@ -249,8 +249,8 @@ tsan: packages-test
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
 FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/text/utf8.c src/bayes/posterior.c \
-            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
-            tests/fuzz/mutate.c tests/support/tiny_posterior.c
+            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields posterior_structures) \
+            tests/fuzz/mutate.c tests/support/tiny_posterior.c tests/support/seal.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 RUNS     ?= 100000
 SEEDS    ?=
@@ -268,7 +268,7 @@ $(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard src/output/*.h tests/
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) -Itests $(FUZZFLAGS) -o $@ $< $(FUZZ_SRC) $(BUILD)/liblaplora.a \
 	    $(filter-out -fopenmp,$(LDFLAGS)) $(LDLIBS) -lgomp
 
-$(FUZZ)/seeds: tests/fuzz/seeds.c tests/support/tiny_posterior.c $(BUILD)/liblaplora.a
+$(FUZZ)/seeds: tests/fuzz/seeds.c tests/support/tiny_posterior.c tests/support/seal.c $(BUILD)/liblaplora.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

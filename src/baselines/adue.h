@@ -48,7 +48,7 @@ extern const char *const la_adue_outcome_names[LA_ADUE_OUTCOMES];
 typedef struct la_adue {
     int64_t n_classes, width;         /* C, d */
     double *weight;                   /* [C, d] */
-    double *bias;                     /* [C], in the memory behind weight */
+    double *bias;                     /* [C], after training in the memory behind weight */
     double smooth;                    /* lambda */
     int64_t epochs;                   /* that were run */
     int64_t best_epoch;               /* the one kept; 0: the untrained head */

@@ -1,8 +1,9 @@
 #include "output/posterior_fields.h"
-#include "bayes/posterior.h"
+#include "bayes/selection.h"
 #include "output/posterior_layout.h"
 #include "text/utf8.h"
 
+#include <math.h>
 #include <string.h>
 
 /* enumerations are kept in their struct as what an int is kept as */
@@ -12,117 +13,344 @@ _Static_assert(sizeof(la_curvature) == sizeof(int) && sizeof(la_method) == sizeo
 /* No fit finds larger ones; sums of these are finite still, and so is what they are rounded to when
  * they are printed. */
 #define NUMBER_MOST 1e300
+/* Parameters of all blocks, so that their number and what is made of it fit 63 bits. */
+#define WIDTH_MOST ((int64_t)1 << 48)
+/* Weights that are written sum to 1 but for rounding. */
+#define WEIGHTS_ROUND 1e-9
 
-/* A row: struct, member, bounds or names; the minor version of the schema that it came with;
- * whether it may be absent. */
-enum { NEEDED, OPTIONAL };
-#define FIELD(of, member, title, type, least, most, list, version, absent)                         \
-    {                                                                                              \
-        .name = title, .kind = type, .offset = offsetof(of, member), .min = (double)(least),       \
-        .max = (double)(most), .names = list, .since = version, .optional = absent                 \
-    }
-#define INT(of, member, least, most, ...)                                                          \
-    FIELD(of, member, #member, LA_FIELD_INT, least, most, NULL, __VA_ARGS__)
-#define NUMBER(of, member, ...)                                                                    \
-    FIELD(of, member, #member, LA_FIELD_NUMBER, -NUMBER_MOST, NUMBER_MOST, NULL, __VA_ARGS__)
-#define SHARE(of, member, ...) FIELD(of, member, #member, LA_FIELD_NUMBER, 0, 1, NULL, __VA_ARGS__)
-#define POSITIVE(of, member, ...)                                                                  \
-    FIELD(of, member, #member, LA_FIELD_POSITIVE, 0, NUMBER_MOST, NULL, __VA_ARGS__)
-#define NAME(of, member, list, count, ...)                                                         \
-    FIELD(of, member, #member, LA_FIELD_NAME, 0, count, list, __VA_ARGS__)
-#define STRING(of, member, type, ...) FIELD(of, member, #member, type, 0, 0, NULL, __VA_ARGS__)
-#define ORIGIN(member, type, ...)                                                                  \
-    FIELD(la_posterior, provenance.member, #member, type, 0, 0, NULL, __VA_ARGS__)
-#define LIST(fields, version)                                                                      \
-    { fields, sizeof fields / sizeof *fields, version }
+static const char missing[] = "is missing", no_range[] = "is out of range",
+                  of_classes[] = "is of classes, and the task is a regression";
 
-/* Not here: format, schema_major, schema_minor, tool_version, task (of a regression), complete. */
-static const la_field posterior[] = {
-    NAME(la_posterior, curvature, la_curvature_names, LA_CURVATURES, 0, NEEDED),
-    NAME(la_posterior, kron, la_kron_names, LA_KRONS, 0, NEEDED),
-    NAME(la_posterior, params, la_params_names, LA_PARAM_SETS, 0, NEEDED),
-    NAME(la_posterior, prior, la_prior_names, LA_PRIORS, 0, NEEDED),
-    NUMBER(la_posterior, prior_precision, 0, NEEDED),
-    POSITIVE(la_posterior, temperature, 1, NEEDED),
-    FIELD(la_posterior, rank_asked, "rank", LA_FIELD_INT, 0, LA_SIDE_MOST, NULL, 0, NEEDED),
-    INT(la_posterior, n_rows, 1, INT64_MAX, 0, NEEDED),
-    INT(la_posterior, n_tokens, 1, INT64_MAX, 0, NEEDED),
-    INT(la_posterior, n_classes, 1, LA_CLASSES_MOST, 0, NEEDED),
-    POSITIVE(la_posterior, noise_variance, 3, OPTIONAL),
-    INT(la_posterior, n_blocks, 1, LA_BLOCKS_MOST, 0, NEEDED),
-    INT(la_posterior, n_inputs, 0, LA_BLOCKS_MOST, 0, NEEDED),
-    NUMBER(la_posterior, log_likelihood, 0, NEEDED),
-    NUMBER(la_posterior, log_marginal_likelihood, 0, NEEDED),
-    ORIGIN(base_path, LA_FIELD_PATH, 0, NEEDED),
-    FIELD(la_posterior, provenance.base_quant, "base_quant", LA_FIELD_NAME, 0, LA_BASE_QUANTS,
-          la_base_quant_names, 2, OPTIONAL),
-    ORIGIN(adapter_path, LA_FIELD_PATH, 0, NEEDED),
-    ORIGIN(adapter_name, LA_FIELD_PATH, 2, OPTIONAL),
-    ORIGIN(base_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    ORIGIN(adapter_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    ORIGIN(tokenizer_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    ORIGIN(data_digest, LA_FIELD_DIGEST, 0, NEEDED),
-    FIELD(la_posterior, provenance.max_length, "max_length", LA_FIELD_INT, 0, INT32_MAX, NULL, 0,
-          NEEDED),
-    FIELD(la_posterior, provenance.template_text, "template", LA_FIELD_TEXT, 0, 0, NULL, 0,
-          OPTIONAL),
+/* Rows by kind; what is not a needed field of the group's first schema says so. */
+#define INT(of, member, title, least, most, ...)                                                   \
+    LA_FIELD(of, member, title, LA_FIELD_INT, .min = (double)(least), .max = (double)(most),       \
+             .meaning = __VA_ARGS__)
+#define NUMBER(of, member, title, ...)                                                             \
+    LA_FIELD(of, member, title, LA_FIELD_NUMBER, .min = -NUMBER_MOST, .max = NUMBER_MOST,          \
+             .meaning = __VA_ARGS__)
+#define SHARE(of, member, title, ...)                                                              \
+    LA_FIELD(of, member, title, LA_FIELD_NUMBER, .min = 0, .max = 1, .meaning = __VA_ARGS__)
+#define POSITIVE(of, member, title, ...)                                                           \
+    LA_FIELD(of, member, title, LA_FIELD_POSITIVE, .max = NUMBER_MOST, .meaning = __VA_ARGS__)
+#define NAME(of, member, title, list, count, ...)                                                  \
+    LA_FIELD(of, member, title, LA_FIELD_NAME, .names = list, .max = count, .meaning = __VA_ARGS__)
+#define TEXT(of, member, title, type, ...) LA_FIELD(of, member, title, type, .meaning = __VA_ARGS__)
+#define GROUP(of, member, title, fields, ...)                                                      \
+    LA_FIELD(of, member, title, LA_FIELD_GROUP, .list = &fields, .meaning = __VA_ARGS__)
+/* fields of the struct itself under a group's name */
+#define INNER(title, fields, ...)                                                                  \
+    { .name = title, .kind = LA_FIELD_GROUP, .list = &fields, .meaning = __VA_ARGS__ }
+#define ORIGIN(member, title, type, ...)                                                           \
+    TEXT(la_posterior, provenance.member, title, type, __VA_ARGS__)
+
+/* ---- class names ---- */
+
+static const la_field labels[] = {
+    LA_FIELD(la_labels, names, "label", LA_FIELD_TEXTS,
+             .rows = LA_EXTENT(la_labels, count, "classes"), .meaning = "names of the classes"),
 };
+
+static bool has_labels(const void *item) {
+    return ((const la_labels *)item)->names != NULL;
+}
+
+static la_blame before_labels(la_posterior *p, void *item) {
+    ((la_labels *)item)->count = p->n_classes;
+    return (la_blame){0};
+}
+
+static const la_field_list labels_group = {LA_FIELDS(labels), .is_set = has_labels,
+                                           .before = before_labels};
+
+/* ---- inputs and blocks ---- */
+
+static const la_field inputs[] = {
+    LA_FIELD(la_posterior, inputs, NULL, LA_FIELD_GROUPS, .list = &la_input_fields, .pointer = true,
+             .rows = LA_EXTENT(la_posterior, n_inputs, "n_inputs")),
+};
+
+static la_blame before_inputs(la_posterior *p, void *item) {
+    bool wanted = p->curvature == LA_CURVATURE_KRON || p->curvature == LA_CURVATURE_EKFAC;
+    (void)item;
+    return (p->n_inputs > 0) == wanted ? (la_blame){0} : (la_blame){"n_inputs", no_range};
+}
+
+static const la_field_list inputs_group = {LA_FIELDS(inputs), .before = before_inputs};
+
+static const la_field_list *structure_of_block(const la_posterior *p) {
+    return la_fields_of_structure[p->curvature].block;
+}
+static const la_field_list *structure_of_all(const la_posterior *p) {
+    return la_fields_of_structure[p->curvature].whole;
+}
 
 static const la_field block[] = {
-    STRING(la_posterior_block, name, LA_FIELD_WORD, 0, NEEDED),
-    INT(la_posterior_block, out, 1, LA_SIDE_MOST, 0, NEEDED),
-    INT(la_posterior_block, in, 1, LA_SIDE_MOST, 0, NEEDED),
-    INT(la_posterior_block, input, 0, LA_BLOCKS_MOST - 1, 0, NEEDED),
-    POSITIVE(la_posterior_block, denominator, 0, NEEDED),
-    POSITIVE(la_posterior_block, prior_precision, 0, NEEDED),
-    NUMBER(la_posterior_block, theta_square, 0, NEEDED),
-    NUMBER(la_posterior_block, trace_in, 0, NEEDED),
-    NUMBER(la_posterior_block, trace_out, 0, NEEDED),
+    TEXT(la_posterior_block, name, "name", LA_FIELD_WORD, "the trained matrix"),
+    INT(la_posterior_block, out, "out", 1, LA_SIDE_MOST, "its rows"),
+    INT(la_posterior_block, in, "in", 1, LA_SIDE_MOST, "its columns"),
+    INT(la_posterior_block, input, "input", 0, LA_BLOCKS_MOST - 1,
+        "number of its input factor: blocks that read the same matrix share one"),
+    POSITIVE(la_posterior_block, denominator, "denominator",
+             "of the Kronecker product: tokens (expand) or rows (reduce)"),
+    POSITIVE(la_posterior_block, prior_precision, "prior_precision", "lambda"),
+    NUMBER(la_posterior_block, theta_square, "theta_square", "sum of its squared parameters"),
+    NUMBER(la_posterior_block, trace_in, "trace_in", "of the input factor's sum, before division"),
+    NUMBER(la_posterior_block, trace_out, "trace_out", "of the output factor's sum"),
+    {.kind = LA_FIELD_PART, .part = structure_of_block},
+};
+static const la_field_list block_fields = {LA_FIELDS(block), .size = sizeof(la_posterior_block)};
+
+static const la_field blocks[] = {
+    LA_FIELD(la_posterior, blocks, NULL, LA_FIELD_GROUPS, .list = &block_fields, .pointer = true,
+             .rows = LA_EXTENT(la_posterior, n_blocks, "n_blocks")),
 };
 
-static const la_field choice[] = {
-    NAME(la_choice, method, la_method_names, LA_METHODS, 1, NEEDED),
-    FIELD(la_choice, cross, "cross", LA_FIELD_FLAG, 0, 1, NULL, 1, NEEDED),
-    FIELD(la_choice, n, "n_rows", LA_FIELD_INT, 1, INT64_MAX, NULL, 1, NEEDED),
-};
+static la_blame after_blocks(la_posterior *p, void *item) {
+    int64_t width = 0;
+    (void)item;
+    for (int64_t b = 0; b < p->n_blocks && width <= WIDTH_MOST; b++)
+        width += p->blocks[b].out * p->blocks[b].in;
+    return width <= WIDTH_MOST
+               ? (la_blame){0}
+               : (la_blame){"out", "and \"in\" make more parameters than there can be"};
+}
+
+static const la_field_list blocks_group = {LA_FIELDS(blocks), .after = after_blocks};
+
+/* ---- the guard's choice ---- */
 
 /* One of classes has an accuracy, one of a regression a noise variance. */
 static const la_field candidate[] = {
-    NUMBER(la_candidate, prior_scale, 1, NEEDED),
-    POSITIVE(la_candidate, temperature, 1, NEEDED),
-    NUMBER(la_candidate, nll, 1, NEEDED),
-    NUMBER(la_candidate, accuracy, 1, OPTIONAL),
-    NUMBER(la_candidate, gap, 1, NEEDED),
-    NUMBER(la_candidate, gap_error, 1, NEEDED),
-    POSITIVE(la_candidate, noise_variance, 3, OPTIONAL),
+    NUMBER(la_candidate, prior_scale, "prior_scale",
+           "factor of the precisions; the best Laplace candidate's is in them already"),
+    POSITIVE(la_candidate, temperature, "temperature", "divides the logits"),
+    NUMBER(la_candidate, nll, "nll", "mean over the held-out rows"),
+    NUMBER(la_candidate, accuracy, "accuracy", "of classes", .optional = true),
+    NUMBER(la_candidate, gap, "gap", "nll less the best candidate's"),
+    NUMBER(la_candidate, gap_error, "gap_error", "standard error of the gap"),
+    POSITIVE(la_candidate, noise_variance, "noise_variance", "of a regression", .since = 3,
+             .optional = true),
 };
 
-static const la_field settings[] = {
-    INT(la_choice, n_settings, 1, LA_SETTINGS_MOST, 4, NEEDED),
-    SHARE(la_choice, shortening, 4, NEEDED),
-};
+static bool is_admitted(const void *item) {
+    return isfinite(((const la_candidate *)item)->nll);
+}
+
+static la_blame before_candidate(la_posterior *p, void *item) {
+    (void)p;
+    *(la_candidate *)item = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN};
+    ((la_candidate *)item)->accuracy = NAN;
+    return (la_blame){0};
+}
+
+static la_blame after_candidate(la_posterior *p, void *item) {
+    const la_candidate *c = item;
+    if (p->likelihood->has_noise)
+        return c->noise_variance > 0 ? (la_blame){0} : (la_blame){"noise_variance", missing};
+    return isnan(c->accuracy) ? (la_blame){"accuracy", missing} : (la_blame){0};
+}
+
+static const la_field_list candidate_fields = {
+    LA_FIELDS(candidate),         .since = 1,
+    .size = sizeof(la_candidate), .is_set = is_admitted,
+    .before = before_candidate,   .after = after_candidate};
 
 /* The methods without a temperature in their name: a setting says its own. */
 static const la_field setting[] = {
-    NAME(la_setting, method, la_method_names, LA_METHOD_SCALAR + 1, 4, NEEDED),
-    POSITIVE(la_setting, prior_scale, 4, NEEDED),
-    POSITIVE(la_setting, temperature, 4, NEEDED),
-    POSITIVE(la_setting, weight, 4, NEEDED),
+    NAME(la_setting, method, "method", la_method_names, LA_METHOD_SCALAR + 1, "of this setting"),
+    POSITIVE(la_setting, prior_scale, "prior_scale", "beside the one in the precisions"),
+    POSITIVE(la_setting, temperature, "temperature", "divides the logits"),
+    POSITIVE(la_setting, weight, "weight", "all of them sum to 1"),
 };
+
+static la_blame after_setting(la_posterior *p, void *item) {
+    const la_setting *s = item;
+    (void)p;
+    return s->method == LA_METHOD_MAP && s->temperature != 1
+               ? (la_blame){"temperature", "is not 1, and the method is map"}
+               : (la_blame){0};
+}
+
+static const la_field_list setting_fields = {LA_FIELDS(setting), .since = 4,
+                                             .size = sizeof(la_setting), .after = after_setting};
+
+static const la_field settings[] = {
+    INT(la_choice, n_settings, "n_settings", 1, LA_SETTINGS_MOST, "number of settings"),
+    SHARE(la_choice, shortening, "shortening",
+          "largest distance of a held-out probability from that of all settings tried"),
+    LA_FIELD(la_choice, settings, NULL, LA_FIELD_GROUPS, .list = &setting_fields,
+             .rows = LA_EXTENT(la_choice, n_settings, "n_settings")),
+};
+
+static bool has_settings(const void *item) {
+    return ((const la_choice *)item)->n_settings > 0;
+}
+
+static la_blame before_settings(la_posterior *p, void *item) {
+    (void)item;
+    return p->likelihood->has_noise ? (la_blame){"settings", of_classes} : (la_blame){0};
+}
+
+static la_blame after_settings(la_posterior *p, void *item) {
+    const la_choice *c = item;
+    double sum = 0;
+    (void)p;
+    for (int64_t i = 0; i < c->n_settings; i++)
+        sum += c->settings[i].weight;
+    if (!(fabs(sum - 1) <= WEIGHTS_ROUND))
+        return (la_blame){"weight", "does not sum to 1 over the settings"};
+    /* a setting's scale is relative to the one in the precisions */
+    return c->candidates[la_choice_laplace(c)].prior_scale > 0
+               ? (la_blame){0}
+               : (la_blame){"prior_scale", "has no scale of the stored precisions beside it"};
+}
+
+static const la_field_list settings_group = {LA_FIELDS(settings), .since = 4,
+                                             .is_set = has_settings, .before = before_settings,
+                                             .after = after_settings};
+
+static const la_field choice[] = {
+    NAME(la_choice, method, "method", la_method_names, LA_METHODS, "the one that predicts"),
+    LA_FIELD(la_choice, cross, "cross", LA_FIELD_FLAG, .max = 1,
+             .meaning = "1: by the calibration rows, cross-fitted"),
+    INT(la_choice, n, "n_rows", 1, INT64_MAX, "held-out rows"),
+    LA_FIELD(la_choice, candidates, NULL, LA_FIELD_GROUPS, .list = &candidate_fields,
+             .rows = {"methods", .fixed = LA_METHODS}, .names = la_method_names),
+    INNER("settings", settings_group, "the average's settings"),
+};
+
+static bool is_guarded(const void *item) {
+    return ((const la_choice *)item)->guarded;
+}
+
+static la_blame before_choice(la_posterior *p, void *item) {
+    (void)p;
+    ((la_choice *)item)->guarded = 1;
+    return (la_blame){0};
+}
+
+static const la_field_list choice_group = {LA_FIELDS(choice), .since = 1, .is_set = is_guarded,
+                                           .before = before_choice};
+
+/* ---- the error head ---- */
 
 static const la_field adue[] = {
-    NAME(la_adue, outcome, la_adue_outcome_names, LA_ADUE_OUTCOMES, 1, NEEDED),
-    POSITIVE(la_adue, smooth, 1, NEEDED),
-    INT(la_adue, epochs, 0, INT32_MAX, 1, NEEDED),
-    INT(la_adue, best_epoch, 0, INT32_MAX, 1, NEEDED),
-    SHARE(la_adue, auroc_before, 1, OPTIONAL),
-    SHARE(la_adue, auroc_after, 1, OPTIONAL),
+    LA_FIELD(la_adue, weight, "weight", LA_FIELD_F64,
+             .rows = LA_EXTENT(la_adue, n_classes, "classes"),
+             .cols = LA_TOLD(la_adue, width, "width"), .meaning = "of the error head"),
+    LA_FIELD(la_adue, bias, "bias", LA_FIELD_F64, .rows = LA_EXTENT(la_adue, n_classes, "classes"),
+             .meaning = "of the error head"),
+    NAME(la_adue, outcome, "outcome", la_adue_outcome_names, LA_ADUE_OUTCOMES, "of its training"),
+    POSITIVE(la_adue, smooth, "smooth", "lambda of its smooth maximum"),
+    INT(la_adue, epochs, "epochs", 0, INT32_MAX, "that were run"),
+    INT(la_adue, best_epoch, "best_epoch", 0, INT32_MAX, "the one kept"),
+    SHARE(la_adue, auroc_before, "auroc_before", "of errors, untrained", .optional = true),
+    SHARE(la_adue, auroc_after, "auroc_after", "of errors, trained", .optional = true),
 };
 
-const la_field_list la_posterior_fields = LIST(posterior, 0), la_block_fields = LIST(block, 0),
-                    la_choice_fields = LIST(choice, 1), la_candidate_fields = LIST(candidate, 1),
-                    la_settings_fields = LIST(settings, 4), la_setting_fields = LIST(setting, 4),
-                    la_adue_fields = LIST(adue, 1);
+static bool has_head(const void *item) {
+    return ((const la_adue *)item)->weight != NULL;
+}
+
+static la_blame before_adue(la_posterior *p, void *item) {
+    ((la_adue *)item)->n_classes = p->n_classes;
+    return p->likelihood->label_kind != LA_LABEL_CLASS ? (la_blame){"adue", of_classes}
+                                                       : (la_blame){0};
+}
+
+static la_blame after_adue(la_posterior *p, void *item) {
+    const la_adue *head = item;
+    (void)p;
+    if (head->best_epoch > head->epochs)
+        return (la_blame){"best_epoch", no_range};
+    return head->width > LA_SIDE_MOST ? (la_blame){"weight", "has another shape than expected"}
+                                      : (la_blame){0};
+}
+
+static const la_field_list adue_group = {LA_FIELDS(adue), .since = 1, .is_set = has_head,
+                                         .before = before_adue, .after = after_adue};
+
+/* ---- the root group ---- */
+
+static const la_field posterior[] = {
+    NAME(la_posterior, curvature, "curvature", la_curvature_names, LA_CURVATURES, "structure of H"),
+    NAME(la_posterior, kron, "kron", la_kron_names, LA_KRONS, "how tokens enter a factor"),
+    NAME(la_posterior, params, "params", la_params_names, LA_PARAM_SETS,
+         "parameters with a posterior"),
+    NAME(la_posterior, prior, "prior", la_prior_names, LA_PRIORS, "which blocks share a precision"),
+    NUMBER(la_posterior, prior_precision, "prior_precision", "of a prior of one precision"),
+    POSITIVE(la_posterior, temperature, "temperature", "divides the logits of Laplace predictives",
+             .since = 1, .detail = true),
+    INT(la_posterior, rank_asked, "rank", 0, LA_SIDE_MOST, "most eigenpairs kept; 0: all"),
+    INT(la_posterior, n_rows, "n_rows", 1, INT64_MAX, "calibration rows"),
+    INT(la_posterior, n_tokens, "n_tokens", 1, INT64_MAX, "their tokens"),
+    INT(la_posterior, n_classes, "n_classes", 1, LA_CLASSES_MOST, "1 of a regression"),
+    POSITIVE(la_posterior, noise_variance, "noise_variance",
+             "of a regression: H is what is kept over it", .since = 3, .optional = true),
+    INT(la_posterior, n_blocks, "n_blocks", 1, LA_BLOCKS_MOST, "groups in blocks"),
+    INT(la_posterior, n_inputs, "n_inputs", 0, LA_BLOCKS_MOST, "groups in inputs", .detail = true),
+    NUMBER(la_posterior, log_likelihood, "log_likelihood", "of the calibration rows"),
+    NUMBER(la_posterior, log_marginal_likelihood, "log_marginal_likelihood", "of the prior chosen"),
+    ORIGIN(base_path, "base_path", LA_FIELD_PATH, "folder of the base"),
+    NAME(la_posterior, provenance.base_quant, "base_quant", la_base_quant_names, LA_BASE_QUANTS,
+         "how the base was packed when opened", .since = 2, .optional = true),
+    ORIGIN(adapter_path, "adapter_path", LA_FIELD_PATH, "folder of the adapter"),
+    ORIGIN(adapter_name, "adapter_name", LA_FIELD_PATH, "which of several adapters there",
+           .since = 2, .optional = true),
+    ORIGIN(base_digest, "base_digest", LA_FIELD_DIGEST, "of the base's tensors"),
+    ORIGIN(adapter_digest, "adapter_digest", LA_FIELD_DIGEST, "of the adapter's"),
+    ORIGIN(tokenizer_digest, "tokenizer_digest", LA_FIELD_DIGEST, "empty: rows of token ids"),
+    ORIGIN(data_digest, "data_digest", LA_FIELD_DIGEST, "of the calibration rows"),
+    INT(la_posterior, provenance.max_length, "max_length", 0, INT32_MAX, "tokens a row is cut to"),
+    ORIGIN(template_text, "template", LA_FIELD_TEXT, "prompt with fields in braces",
+           .optional = true, .detail = true),
+    LA_FIELD(la_posterior, provenance.choice_ids, "choice_ids", LA_FIELD_I32, .optional = true,
+             .detail = true, .rows = LA_EXTENT(la_posterior, n_classes, "classes"),
+             .negative = "a negative token id", .meaning = "answer tokens of a causal LM"),
+    GROUP(la_posterior, provenance.labels, "labels", labels_group, NULL, .detail = true),
+    INNER("inputs", inputs_group, NULL, .detail = true),
+    INNER("blocks", blocks_group, NULL, .detail = true),
+    {.kind = LA_FIELD_PART, .part = structure_of_all},
+    GROUP(la_posterior, choice, "choice", choice_group, NULL),
+    GROUP(la_posterior, adue, "adue", adue_group, NULL),
+};
+
+static la_blame after_posterior(la_posterior *p, void *item) {
+    const la_choice *c = &p->choice;
+    bool noisy = p->likelihood->has_noise;
+    (void)item;
+    if (noisy != (p->noise_variance > 0))
+        return (la_blame){"noise_variance",
+                          noisy ? missing : "is of a regression, and the task is none"};
+    if (p->n_classes < p->likelihood->n_least || p->n_classes > p->likelihood->n_most)
+        return (la_blame){"n_classes", no_range};
+    /* a regression's MAP model has a noise variance of its own there */
+    if (c->guarded && (!isfinite(c->candidates[c->method].nll) ||
+                       (noisy && !isfinite(c->candidates[LA_METHOD_MAP].nll))))
+        return (la_blame){"method", "names a candidate that is missing"};
+    return c->guarded && c->method == LA_METHOD_AVERAGE && !c->n_settings
+               ? (la_blame){"settings", missing}
+               : (la_blame){0};
+}
+
+const la_field_list la_posterior_fields = {LA_FIELDS(posterior), .after = after_posterior};
+
+/* ---- the file ---- */
+
+static const la_field head[] = {
+    TEXT(la_posterior_head, format, "format", LA_FIELD_TEXT, "\"" LA_POSTERIOR_FORMAT "\""),
+    INT(la_posterior_head, schema_major, "schema_major", 0, INT32_MAX, "1"),
+    INT(la_posterior_head, schema_minor, "schema_minor", 0, INT32_MAX, "see the column \"since\""),
+    TEXT(la_posterior_head, tool_version, "tool_version", LA_FIELD_TEXT,
+         "of the laplora that wrote it", .optional = true),
+    TEXT(la_posterior_head, task, "task", LA_FIELD_WORD, "\"regression\"; none: classes",
+         .optional = true, .since = 3),
+};
+static const la_field end[] = {
+    INT(la_posterior_head, complete, "complete", 1, 1, "written last"),
+};
+
+const la_field_list la_head_fields = {LA_FIELDS(head)}, la_end_fields = {LA_FIELDS(end)};
 
 la_status la_posterior_check_text(const char *what, const char *text, la_error *err) {
     size_t length = strlen(text);

@@ -12,12 +12,6 @@ la_status la_posterior_save(const la_posterior *posterior, const char *path, la_
 /* Checks format, completeness, checksums, every size and the range of every number. Memory: at most
  * a few times the file's length. Free with la_posterior_free. */
 la_status la_posterior_load(const char *path, la_posterior *posterior, la_error *err);
-/* The same of a file in memory; name is for messages. */
-la_status la_posterior_load_bytes(const char *name, const void *bytes, size_t size,
-                                  la_posterior *posterior, la_error *err);
-/* Writes the block in front of a file whose HDF5 part was changed on purpose. */
-la_status la_posterior_seal(const char *path, la_error *err);
-la_status la_posterior_seal_bytes(void *bytes, size_t size, la_error *err);
 /* Whether a posterior can keep this text, which is told before a fit and not after it: UTF-8 of at
  * most LA_POSTERIOR_TEXT_MOST bytes. what: a file or an option, for the message. */
 enum { LA_POSTERIOR_TEXT_MOST = 65000 };

@@ -1,5 +1,5 @@
-/* What the writer and the reader of posterior files share: names, versions, bounds, and what a file
- * of each curvature holds. The fields: posterior_fields.h. */
+/* What the writer and the reader of posterior files share: versions, bounds, the block in front. The
+ * fields: posterior_fields.h. */
 #ifndef LA_OUTPUT_POSTERIOR_LAYOUT_H
 #define LA_OUTPUT_POSTERIOR_LAYOUT_H
 
@@ -19,26 +19,20 @@ enum {
     LA_SIDE_MOST = 1 << 24 /* of a block */
 };
 
-/* Groups. A block or an input is named by its number. */
-#define LA_GROUP_LABELS "labels"
-#define LA_GROUP_INPUTS "inputs"
-#define LA_GROUP_BLOCKS "blocks"
-#define LA_GROUP_DIRECTIONS "directions"
-#define LA_GROUP_CHOICE "choice"
-#define LA_GROUP_SETTINGS "settings" /* in the choice; since schema 1.4 */
-#define LA_GROUP_ADUE "adue"
+/* ---- posterior_seal.c ---- */
 
-static inline bool la_has_factors(la_curvature curvature) {
-    return curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC;
-}
-static inline bool la_has_spectra(la_curvature curvature) {
-    return curvature == LA_CURVATURE_DIAG || curvature == LA_CURVATURE_EKFAC;
-}
-
-/* posterior_seal.c: writes the block in front of a file that is open to read and write; path is for
- * messages */
+/* The block in front of a file, of what lies behind it. */
+la_status la_posterior_make_seal(la_h5_file *file, char block[LA_SEAL_BYTES]);
+/* Writes it to a file that is open to read and write; path is for messages. */
 la_status la_posterior_seal_stream(FILE *stream, const char *path, la_error *err);
-/* whether the block in front agrees with what follows it */
+/* Whether the block in front agrees with what follows it. */
 la_status la_posterior_check_seal(la_h5_file *file);
+
+/* ---- posterior_read.c ---- */
+
+/* la_posterior_load of an open file, or of bytes in memory (NULL: there are none); path is for
+ * messages. */
+la_status la_posterior_load_from(const char *path, int fd, const void *bytes, uint64_t size,
+                                 la_posterior *posterior, la_error *err);
 
 #endif

@@ -30,7 +30,7 @@ static la_status digest_rest(la_h5_file *file, char digest[LA_DIGEST_TEXT]) {
     return status;
 }
 
-static la_status make_block(la_h5_file *file, char block[LA_SEAL_BYTES]) {
+la_status la_posterior_make_seal(la_h5_file *file, char block[LA_SEAL_BYTES]) {
     char digest[LA_DIGEST_TEXT];
     LA_TRY(digest_rest(file, digest));
     memset(block, 0, LA_SEAL_BYTES);
@@ -47,29 +47,12 @@ la_status la_posterior_seal_stream(FILE *stream, const char *path, la_error *err
                 err);
     if (size < LA_SEAL_BYTES)
         return la_fail(err, LA_RESOURCE, "%s: cannot write: it is too short", path);
-    LA_TRY(make_block(&file, block));
+    LA_TRY(la_posterior_make_seal(&file, block));
     errno = 0;
     if (fseek(stream, 0, SEEK_SET) || fwrite(block, 1, sizeof block, stream) != sizeof block ||
         fflush(stream))
         return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
     return LA_OK;
-}
-
-la_status la_posterior_seal(const char *path, la_error *err) {
-    FILE *stream = fopen(path, "r+b");
-    if (!stream)
-        return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
-    la_status status = la_posterior_seal_stream(stream, path, err);
-    if (fclose(stream) && status == LA_OK)
-        status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
-    return status;
-}
-
-la_status la_posterior_seal_bytes(void *bytes, size_t size, la_error *err) {
-    la_h5_file file;
-    la_h5_begin(&file, "memory", -1, bytes, size, LA_SEAL_BYTES, err);
-    return size < LA_SEAL_BYTES ? la_fail(err, LA_USAGE, "no room for the block in front")
-                                : make_block(&file, bytes);
 }
 
 la_status la_posterior_check_seal(la_h5_file *file) {

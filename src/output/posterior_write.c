@@ -22,6 +22,7 @@ static void hdf5_start(void) {
 
 typedef struct writer {
     const char *path;
+    const la_posterior *posterior;
     hid_t group;
     la_error *err;
 } writer;
@@ -107,15 +108,6 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
     return status;
 }
 
-static la_status put_factor(const writer *w, const char *prefix, const la_factor *factor) {
-    char name[64];
-    hsize_t shape[2] = {(hsize_t)factor->rank, (hsize_t)factor->n};
-    snprintf(name, sizeof name, "%seigenvalues", prefix);
-    LA_TRY(put_array(w, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 1, shape, factor->values));
-    snprintf(name, sizeof name, "%seigenvectors", prefix);
-    return put_array(w, name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, factor->vectors);
-}
-
 /* Whether a field that may be absent is. */
 static bool is_absent(const la_field *f, const char *at) {
     switch (f->kind) {
@@ -130,7 +122,7 @@ static bool is_absent(const la_field *f, const char *at) {
     }
 }
 
-static la_status put_field(const writer *w, const la_field *f, const char *at) {
+static la_status put_value(const writer *w, const la_field *f, const char *at) {
     switch (f->kind) {
     case LA_FIELD_INT:
         return put_int(w, f->name, *(const int64_t *)(const void *)at);
@@ -148,172 +140,100 @@ static la_status put_field(const writer *w, const la_field *f, const char *at) {
     }
 }
 
-static la_status put_fields(const writer *w, la_field_list list, const void *from) {
-    for (const la_field *f = list.fields; f < list.fields + list.n; f++) {
-        const char *at = (const char *)from + f->offset;
-        if (!f->optional || !is_absent(f, at))
-            LA_TRY(put_field(w, f, at));
+static la_status put_elements(const writer *w, const la_field *f, const char *item) {
+    const void *data = *(const void *const *)(const void *)(item + f->offset);
+    hsize_t shape[2] = {(hsize_t)la_extent_of(&f->rows, w->posterior, item),
+                        (hsize_t)la_extent_of(&f->cols, w->posterior, item)};
+    int rank = f->cols.name ? 2 : 1;
+    switch (f->kind) {
+    case LA_FIELD_I32:
+        return put_array(w, f->name, H5T_STD_I32LE, H5T_NATIVE_INT32, rank, shape, data);
+    case LA_FIELD_F32:
+        return put_array(w, f->name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rank, shape, data);
+    default:
+        return put_array(w, f->name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, rank, shape, data);
+    }
+}
+
+static la_status put_texts(const writer *w, const la_field *f, const char *item) {
+    char *const *texts = *(char *const *const *)(const void *)(item + f->offset);
+    int64_t count = la_extent_of(&f->rows, w->posterior, item);
+    for (int64_t i = 0; i < count; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "%s_%lld", f->name, (long long)i);
+        LA_TRY(put_text(w, name, texts[i]));
     }
     return LA_OK;
 }
 
-static la_status put_root(const writer *w, const la_posterior *p) {
-    LA_TRY(put_text(w, "format", LA_POSTERIOR_FORMAT));
-    LA_TRY(put_int(w, "schema_major", LA_SCHEMA_MAJOR));
-    LA_TRY(put_int(w, "schema_minor", LA_SCHEMA_MINOR));
-    LA_TRY(put_text(w, "tool_version", LAPLORA_VERSION));
-    if (p->likelihood->task)
-        LA_TRY(put_text(w, "task", p->likelihood->task));
-    LA_TRY(put_fields(w, la_posterior_fields, p));
-    hsize_t shape[1] = {(hsize_t)p->n_classes};
-    return p->provenance.choice_ids ? put_array(w, "choice_ids", H5T_STD_I32LE, H5T_NATIVE_INT32, 1,
-                                                shape, p->provenance.choice_ids)
-                                    : LA_OK;
+static la_status put_list(const writer *w, const la_field_list *list, const void *item);
+
+static la_status put_group(const writer *w, const char *name, const la_field_list *list,
+                           const void *item) {
+    writer inner = *w;
+    if (list->is_set && !list->is_set(item))
+        return LA_OK;
+    inner.group = H5Gcreate2(w->group, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    if (inner.group < 0)
+        return write_failed(w, name);
+    la_status status = put_list(&inner, list, item);
+    H5Gclose(inner.group);
+    return status;
 }
 
-static la_status put_labels(const writer *w, const la_labels *labels) {
-    char name[48];
-    for (int64_t i = 0; labels->names && i < labels->count; i++) {
-        snprintf(name, sizeof name, "label_%lld", (long long)i);
-        LA_TRY(put_text(w, name, labels->names[i]));
+static la_status put_groups(const writer *w, const la_field *f, const char *item) {
+    int64_t count = la_extent_of(&f->rows, w->posterior, item);
+    const char *structs = item + f->offset;
+    if (f->pointer)
+        structs = *(const char *const *)(const void *)structs;
+    for (int64_t i = 0; i < count; i++) {
+        char number[48];
+        snprintf(number, sizeof number, "%05lld", (long long)i);
+        LA_TRY(put_group(w, f->names ? f->names[i] : number, f->list,
+                         structs + (size_t)i * f->list->size));
     }
     return LA_OK;
 }
 
-static la_status put_group(const writer *w, const char *name, hid_t *group) {
-    *group = H5Gcreate2(w->group, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    return *group < 0 ? write_failed(w, name) : LA_OK;
-}
-
-static la_status put_block(const writer *parent, int64_t number, const la_posterior *posterior) {
-    const la_posterior_block *block = &posterior->blocks[number];
-    char name[48];
-    writer w = *parent;
-    snprintf(name, sizeof name, "%05lld", (long long)number);
-    LA_TRY(put_group(parent, name, &w.group));
-    la_status status;
-    LA_TRY_DONE(put_fields(&w, la_block_fields, block));
-    if (la_has_factors(posterior->curvature))
-        LA_TRY_DONE(put_factor(&w, "output_", &block->output));
-    if (la_has_spectra(posterior->curvature)) {
-        la_spectrum s = la_block_spectrum(posterior, block);
-        hsize_t shape[2] = {(hsize_t)s.rows, (hsize_t)s.cols};
-        LA_TRY_DONE(
-            put_array(&w, "spectrum", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, block->spectrum));
+static la_status put_field(const writer *w, const la_field *f, const char *item) {
+    const char *at = item + f->offset;
+    if (f->optional && is_absent(f, at))
+        return LA_OK;
+    switch (f->kind) {
+    case LA_FIELD_TEXTS:
+        return put_texts(w, f, item);
+    case LA_FIELD_I32:
+    case LA_FIELD_F32:
+    case LA_FIELD_F64:
+        return put_elements(w, f, item);
+    case LA_FIELD_GROUP:
+        return put_group(w, f->name, f->list, at);
+    case LA_FIELD_GROUPS:
+        return put_groups(w, f, item);
+    case LA_FIELD_PART:
+        return put_list(w, f->part(w->posterior), item);
+    default:
+        return put_value(w, f, at);
     }
-done:
-    H5Gclose(w.group);
-    return status;
 }
 
-/* The settings of an average. */
-static la_status put_settings(const writer *choice_group, const la_choice *choice) {
-    writer w = *choice_group;
-    char name[48];
-    LA_TRY(put_group(choice_group, LA_GROUP_SETTINGS, &w.group));
-    la_status status;
-    LA_TRY_DONE(put_fields(&w, la_settings_fields, choice));
-    for (int64_t i = 0; i < choice->n_settings; i++) {
-        writer one = w;
-        snprintf(name, sizeof name, "%05lld", (long long)i);
-        LA_TRY_DONE(put_group(&w, name, &one.group));
-        status = put_fields(&one, la_setting_fields, &choice->settings[i]);
-        H5Gclose(one.group);
-        if (status != LA_OK)
-            goto done;
-    }
-done:
-    H5Gclose(w.group);
-    return status;
+static la_status put_list(const writer *w, const la_field_list *list, const void *item) {
+    for (int i = 0; i < list->n; i++)
+        LA_TRY(put_field(w, &list->fields[i], item));
+    return LA_OK;
 }
 
-/* What a guard chose and the figures it chose by. */
-static la_status put_choice(const writer *root, const la_choice *choice) {
-    writer w = *root;
-    LA_TRY(put_group(root, LA_GROUP_CHOICE, &w.group));
-    la_status status;
-    LA_TRY_DONE(put_fields(&w, la_choice_fields, choice));
-    for (int k = 0; k < LA_METHODS; k++) {
-        const la_candidate *c = &choice->candidates[k];
-        writer one = w;
-        if (!isfinite(c->nll)) /* no setting of it was admitted */
-            continue;
-        LA_TRY_DONE(put_group(&w, la_method_names[k], &one.group));
-        status = put_fields(&one, la_candidate_fields, c);
-        H5Gclose(one.group);
-        if (status != LA_OK)
-            goto done;
-    }
-    if (choice->n_settings)
-        LA_TRY_DONE(put_settings(&w, choice));
-done:
-    H5Gclose(w.group);
-    return status;
-}
-
-/* The error head; an AUROC that is undefined is left out. */
-static la_status put_adue(const writer *root, const la_adue *head) {
-    writer w = *root;
-    hsize_t shape[2] = {(hsize_t)head->n_classes, (hsize_t)head->width};
-    LA_TRY(put_group(root, LA_GROUP_ADUE, &w.group));
-    la_status status;
-    LA_TRY_DONE(put_array(&w, "weight", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 2, shape, head->weight));
-    LA_TRY_DONE(put_array(&w, "bias", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 1, shape, head->bias));
-    LA_TRY_DONE(put_fields(&w, la_adue_fields, head));
-done:
-    H5Gclose(w.group);
-    return status;
-}
-
-static la_status put_directions(const writer *root, const la_directions *d) {
-    writer w = *root;
-    hsize_t shape[2] = {(hsize_t)d->rank, (hsize_t)d->width};
-    LA_TRY(put_group(root, LA_GROUP_DIRECTIONS, &w.group));
-    la_status status =
-        put_array(&w, "eigenvalues", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 1, shape, d->values);
-    if (status == LA_OK)
-        status =
-            put_array(&w, "eigenvectors", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, shape, d->vectors);
-    H5Gclose(w.group);
-    return status;
-}
-
-static la_status put_all(const writer *root, const la_posterior *p) {
-    LA_TRY(put_root(root, p));
-    writer w = *root;
-    la_status status;
-    char name[48];
-    if (p->provenance.labels.names) {
-        LA_TRY(put_group(root, LA_GROUP_LABELS, &w.group));
-        status = put_labels(&w, &p->provenance.labels);
-        H5Gclose(w.group);
-        LA_TRY(status);
-    }
-    LA_TRY(put_group(root, LA_GROUP_INPUTS, &w.group));
-    status = LA_OK;
-    for (int64_t i = 0; i < p->n_inputs && status == LA_OK; i++) {
-        writer one = w;
-        snprintf(name, sizeof name, "%05lld", (long long)i);
-        status = put_group(&w, name, &one.group);
-        if (status == LA_OK) {
-            status = put_factor(&one, "", &p->inputs[i]);
-            H5Gclose(one.group);
-        }
-    }
-    H5Gclose(w.group);
-    LA_TRY(status);
-    LA_TRY(put_group(root, LA_GROUP_BLOCKS, &w.group));
-    for (int64_t b = 0; b < p->n_blocks && status == LA_OK; b++)
-        status = put_block(&w, b, p);
-    H5Gclose(w.group);
-    LA_TRY(status);
-    if (la_curvature_is_joint(p->curvature))
-        LA_TRY(put_directions(root, &p->directions));
-    if (p->choice.guarded)
-        LA_TRY(put_choice(root, &p->choice));
-    if (p->adue.weight)
-        LA_TRY(put_adue(root, &p->adue));
-    return put_int(root, "complete", 1);
+static la_status put_all(const writer *root) {
+    const la_posterior_head head = {.format = LA_POSTERIOR_FORMAT,
+                                    .schema_major = LA_SCHEMA_MAJOR,
+                                    .schema_minor = LA_SCHEMA_MINOR,
+                                    .tool_version = LAPLORA_VERSION,
+                                    .task = root->posterior->noise_variance > 0 ? LA_TASK_REGRESSION
+                                                                                : NULL,
+                                    .complete = 1};
+    LA_TRY(put_list(root, &la_head_fields, &head));
+    LA_TRY(put_list(root, &la_posterior_fields, root->posterior));
+    return put_list(root, &la_end_fields, &head);
 }
 
 /* One save at a time: the HDF5 library is not for several threads. */
@@ -343,8 +263,8 @@ static la_status save(const la_posterior *posterior, const char *path, la_error 
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path,
                          errno ? la_errno_text(errno) : "HDF5 failed");
     } else {
-        writer w = {path, file, err};
-        status = put_all(&w, posterior);
+        writer w = {path, posterior, file, err};
+        status = put_all(&w);
         errno = 0;
         if (H5Fclose(file) < 0 && status == LA_OK)
             status = write_failed(&w, "the end of the file");

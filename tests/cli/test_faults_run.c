@@ -1,8 +1,8 @@
 /* What goes wrong around a run: options, outputs, signals, posteriors of something else, standard
  * input. */
-#include "output/posterior_file.h"
 #include "support/faults.h"
 #include "support/process.h"
+#include "support/seal.h"
 
 #include <errno.h>
 #include <hdf5.h>
@@ -77,7 +77,7 @@ static void second_base(const fault *f, const char *folder) {
 /* The digest in front is made anew, so that what is behind it is what gets tested. */
 static void seal(const char *path) {
     la_error err = {0};
-    assert_int_equal(la_posterior_seal(path, &err), LA_OK);
+    assert_int_equal(seal_file(path, &err), LA_OK);
 }
 
 static void set_attribute(const fault *f, const char *folder) {

@@ -1,7 +1,7 @@
 /* A posterior in memory, always with a good digest in front: what lies behind it is what is
  * tried. */
 #include "fuzz/mutate.h"
-#include "output/posterior_file.h"
+#include "support/seal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!copy)
         return 0;
     memcpy(copy, data, size);
-    if (size >= 512)
-        la_posterior_seal_bytes(copy, size, &err);
-    la_status status = la_posterior_load_bytes("fuzzed", copy, size, &p, &err);
+    if (size >= SEAL)
+        seal_bytes(copy, size, &err);
+    la_status status = load_bytes("fuzzed", copy, size, &p, &err);
     check_outcome(status, &p, err.message, "fuzzed");
     free(copy);
     return 0;

@@ -1,11 +1,9 @@
 #include "fuzz/mutate.h"
-#include "output/posterior_file.h"
+#include "support/seal.h"
 #include "support/tiny_posterior.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { SEAL = 512 };
 
 static uint32_t next(uint32_t *state) {
     *state = *state * 1664525u + 1013904223u;
@@ -93,7 +91,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
         }
     }
     if (size >= SEAL && next(&state) % 16)
-        la_posterior_seal_bytes(data, size, &err);
+        seal_bytes(data, size, &err);
     return size;
 }
 

@@ -2,6 +2,7 @@
  * HDF5 library edited: arrays in one piece and in many chunks, an attribute in the place of
  * another. */
 #include "output/posterior_file.h"
+#include "support/seal.h"
 #include "support/tiny_posterior.h"
 
 #include <hdf5.h>
@@ -47,7 +48,7 @@ static int edit(const char *path) {
     H5Aclose(attribute);
     H5Sclose(space);
     H5Fclose(file);
-    if (la_posterior_seal(path, &err) == LA_OK && la_posterior_load(path, &p, &err) == LA_OK) {
+    if (seal_file(path, &err) == LA_OK && la_posterior_load(path, &p, &err) == LA_OK) {
         la_posterior_free(&p);
         return 0;
     }

@@ -2,6 +2,7 @@
  * the answer is a posterior within its bounds or a message; never a crash, never memory beyond the
  * file's own measure. Longer runs: tests/fuzz. */
 #include "output/posterior_file.h"
+#include "support/seal.h"
 #include "support/support.h"
 #include "support/tiny_posterior.h"
 
@@ -16,7 +17,6 @@ enum { SPARSE = 9 }; /* every ninth place: the checks cost their time */
 #else
 enum { SPARSE = 1 };
 #endif
-enum { SEAL = 512 };
 
 typedef struct image {
     unsigned char *bytes;
@@ -50,8 +50,8 @@ static void check_bytes(unsigned char *bytes, size_t size, const char *what, siz
     la_error err = {0};
     if (size < SEAL)
         return;
-    assert_int_equal(la_posterior_seal_bytes(bytes, size, &err), LA_OK);
-    la_status status = la_posterior_load_bytes("hostile.h5", bytes, size, &p, &err);
+    assert_int_equal(seal_bytes(bytes, size, &err), LA_OK);
+    la_status status = load_bytes("hostile.h5", bytes, size, &p, &err);
     count.tried++;
     if (status == LA_OK) {
         count.loaded++;
@@ -198,7 +198,7 @@ static void cut(void **state) {
             la_posterior p;
             la_error err = {0};
             memcpy(copy, all.bytes, size);
-            if (la_posterior_load_bytes("cut", copy, size, &p, &err) != LA_BAD_INPUT)
+            if (load_bytes("cut", copy, size, &p, &err) != LA_BAD_INPUT)
                 fail_msg("%zu of %zu bytes: %s", size, all.size, err.message);
             check_bytes(copy, size, "cut", size);
         }
@@ -222,8 +222,8 @@ static size_t find(const image *all, const char *signature, size_t from) {
 static void expect(image *all, const char *piece) {
     la_posterior p;
     la_error err = {0};
-    assert_int_equal(la_posterior_seal_bytes(all->bytes, all->size, &err), LA_OK);
-    if (la_posterior_load_bytes("hostile.h5", all->bytes, all->size, &p, &err) != LA_BAD_INPUT)
+    assert_int_equal(seal_bytes(all->bytes, all->size, &err), LA_OK);
+    if (load_bytes("hostile.h5", all->bytes, all->size, &p, &err) != LA_BAD_INPUT)
         fail_msg("%s: status %d, %s", piece, err.status, err.message);
     if (!strstr(err.message, piece) || !strstr(err.message, "damaged"))
         fail_msg("\"%s\" is not in \"%s\"", piece, err.message);

@@ -3,10 +3,10 @@
  * batches; and what the posterior file holds of it. */
 #include "base/digest.h"
 #include "bayes/selection.h"
-#include "output/posterior_file.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"
 #include "support/row_files.h"
+#include "support/seal.h"
 
 #include <hdf5.h>
 #include <math.h>
@@ -288,7 +288,7 @@ static void do_damage(const char *path, const damage *d) {
         set_number(group, d->name, d->number);
     H5Gclose(group);
     H5Fclose(file);
-    assert_int_equal(la_posterior_seal(path, &err), LA_OK);
+    assert_int_equal(seal_file(path, &err), LA_OK);
 }
 
 static void damaged(void **state) {
@@ -347,7 +347,7 @@ static void older_file(void **state) {
         assert_true(H5Lexists(file, "choice/average", H5P_DEFAULT) == 0);
         set_count(file, "schema_minor", 3);
         H5Fclose(file);
-        assert_int_equal(la_posterior_seal(in_case(folder, "older"), &err), LA_OK);
+        assert_int_equal(seal_file(in_case(folder, "older"), &err), LA_OK);
         q = case_load(folder, "older");
         assert_true(q.choice.guarded && !q.choice.n_settings);
         assert_int_equal(q.choice.method, method);

@@ -19,6 +19,7 @@
 #include "output/posterior_file.h"
 #include "pipeline/form.h"
 #include "support/parity.h"
+#include "support/seal.h"
 
 #include <hdf5.h>
 #include <lapacke.h>
@@ -614,7 +615,7 @@ static void rename_kind(const char *path, const char *kind) {
     H5Sclose(space);
     H5Tclose(type);
     H5Fclose(file);
-    assert_int_equal(la_posterior_seal(path, &err), LA_OK);
+    assert_int_equal(seal_file(path, &err), LA_OK);
 }
 
 static void check_damage(const char *path, la_curvature curvature) {

@@ -7,6 +7,7 @@
 #include "pipeline/predict.h"
 #include "support/parity.h"
 #include "support/posterior_files.h"
+#include "support/seal.h"
 #include "support/tensors.h"
 
 #include <hdf5.h>
@@ -544,7 +545,7 @@ static void damaged(void **state) {
         damage_head(group, i);
         H5Gclose(group);
         H5Fclose(file);
-        succeed(la_posterior_seal(path, &err), &err);
+        succeed(seal_file(path, &err), &err);
         const char *argv[] = {NULL,          "predict", "--posterior", path, "--data",
                               t->files.test, "--quiet", "--threads",   "1",  NULL};
         command done = run_command(argv, NULL);
@@ -592,7 +593,7 @@ static void old_file(void **state) {
     assert_true(H5Awrite(attribute, H5T_NATIVE_INT64, &minor) >= 0);
     H5Aclose(attribute);
     H5Fclose(file);
-    succeed(la_posterior_seal(t->files.posterior, &err), &err);
+    succeed(seal_file(t->files.posterior, &err), &err);
 
     succeed(la_posterior_load(t->files.posterior, &p, &err), &err);
     assert_true(p.temperature == 1 && !p.choice.guarded && !p.adue.weight);

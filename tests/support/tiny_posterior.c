@@ -178,8 +178,8 @@ double posterior_touch(const la_posterior *p) {
     }
     for (int64_t k = 0; k < p->directions.rank * p->directions.width; k++)
         sum += (double)p->directions.vectors[k];
-    for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * (p->adue.width + 1); k++)
-        sum += p->adue.weight[k];
+    for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * p->adue.width; k++)
+        sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; p->provenance.choice_ids && k < p->n_classes; k++)
         sum += p->provenance.choice_ids[k];
     for (int64_t k = 0; p->provenance.labels.names && k < p->n_classes; k++)
