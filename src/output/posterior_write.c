@@ -228,8 +228,7 @@ static la_status put_all(const writer *root) {
                                     .schema_major = LA_SCHEMA_MAJOR,
                                     .schema_minor = LA_SCHEMA_MINOR,
                                     .tool_version = LAPLORA_VERSION,
-                                    .task = root->posterior->noise_variance > 0 ? LA_TASK_REGRESSION
-                                                                                : NULL,
+                                    .task = root->posterior->likelihood->task,
                                     .complete = 1};
     LA_TRY(put_list(root, &la_head_fields, &head));
     LA_TRY(put_list(root, &la_posterior_fields, root->posterior));

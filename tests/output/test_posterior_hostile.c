@@ -363,6 +363,7 @@ LIE(auroc_large, p->adue.auroc_after = 1.5)
 LIE(head_nan, p->adue.weight[3] = NAN)
 LIE(head_bias_infinite, p->adue.bias[2] = INFINITY)
 LIE(noise_of_classes, p->noise_variance = 0.1)
+LIE(noise_of_three, p->noise_variance = 0.1; p->likelihood = &la_gaussian_likelihood)
 LIE(noise_of_candidate, p->choice.candidates[LA_METHOD_MAP].noise_variance = 0)
 
 static const lie lies[] = {
@@ -421,7 +422,8 @@ static const lie lies[] = {
     {"\"adue/auroc_after\" is out of range", TINY_GUARDED, auroc_large},
     {"\"adue/weight\" holds a value", TINY_GUARDED, head_nan},
     {"\"adue/bias\" holds a value", TINY_GUARDED, head_bias_infinite},
-    {"\"n_classes\" is out of range", TINY_KRON, noise_of_classes},
+    {"\"n_classes\" is out of range", TINY_KRON, noise_of_three},
+    {"\"noise_variance\" is of a regression", TINY_KRON, noise_of_classes},
     {"\"choice/map/noise_variance\" is missing", TINY_REGRESSION, noise_of_candidate},
 };
 

@@ -108,6 +108,7 @@ la_posterior tiny_posterior(int kind) {
                       .n_rows = 24,
                       .n_tokens = 260,
                       .n_classes = 3,
+                      .likelihood = &la_softmax_likelihood,
                       .log_likelihood = -25.5,
                       .log_marginal_likelihood = -127.75,
                       .prior_precision = 4,
@@ -122,6 +123,7 @@ la_posterior tiny_posterior(int kind) {
     bool factors = p.curvature == LA_CURVATURE_KRON || p.curvature == LA_CURVATURE_EKFAC;
     if (kind == TINY_REGRESSION) {
         p.n_classes = 1;
+        p.likelihood = &la_gaussian_likelihood;
         p.noise_variance = 0.25;
     }
     int64_t rank = kind == TINY_LOW_RANK ? 2 : 0;
