@@ -11,10 +11,10 @@ typedef struct loading {
     la_added_tokens *out;
     la_trie_key *raw, *normalized;
     size_t n_raw, n_normalized, n_own, model_size;
-    int64_t next_id, last_id; /* last_id: the greatest that an added token has; -1: none */
+    int64_t next_id, last_id; /* last_id: greatest id of an added token; -1: none */
 } loading;
 
-/* What the token looks like in a normalised text; memory from the pool. */
+/* Form of the token in a normalised text; memory from the pool. */
 static la_status normalize(loading *l, const char *content, size_t length, la_text *out) {
     const la_text_source *source = l->source;
     la_text text = {0};
@@ -31,8 +31,8 @@ static la_status normalize(loading *l, const char *content, size_t length, la_te
     return status;
 }
 
-/* The id is the vocabulary's where the token is in it; the library numbers the others itself, and
- * does not look at the id in the file. */
+/* The vocabulary's id where it has the token. The library numbers the others itself and does not
+ * look at the id in the file. */
 static la_status load_token(loading *l, const json_t *item, bool own) {
     const char *path = l->source->path, *content = NULL;
     la_error *err = l->source->err;
@@ -60,13 +60,13 @@ static la_status load_token(loading *l, const json_t *item, bool own) {
         l->out->moved_id = token.id;
     }
     l->last_id = token.id > l->last_id ? token.id : l->last_id;
-    /* once special, always: what it is matched by is the last one's */
+    /* once special, always: the last token's flags decide how it is matched */
     token.special |= again && l->out->tokens[index].special;
     l->out->tokens[index] = token;
     return again ? LA_OK : la_vocab_add(&l->added, content, length, index, err);
 }
 
-/* Once the last of several tokens of one content has had its say. */
+/* Keys for both tries, once the last of several tokens with one content is known. */
 static la_status collect_keys(loading *l) {
     for (size_t i = 0; i < l->added.n; i++) {
         la_text key = {(char *)(uintptr_t)la_vocab_token(&l->added, i), l->added.entries[i].length,
@@ -100,7 +100,7 @@ static la_status load_all(loading *l, const json_t *json) {
             return la_fail(source->err, LA_BAD_INPUT,
                            "%s: added_tokens[%zu] is %s, expected an object", source->path, i,
                            la_json_kind(item));
-        /* a second call of the library's: it goes on behind the greatest id, whatever that is */
+        /* a second call of the library: it continues behind the greatest id, whatever that is */
         if (i == l->n_own && l->last_id >= (int64_t)l->model_size)
             l->next_id = l->last_id + 1;
         LA_TRY(load_token(l, item, i < l->n_own));
@@ -135,7 +135,7 @@ void la_added_tokens_free(la_added_tokens *tokens) {
     *tokens = (la_added_tokens){0};
 }
 
-/* The longest token that text begins with, as its index; -1: none. *length: its bytes. */
+/* Index of the longest token that text begins with; -1: none. *length: its bytes. */
 static int32_t longest(const la_trie *trie, const char *text, size_t n, size_t *length) {
     int32_t best = -1;
     uint32_t node = 0;
@@ -199,7 +199,7 @@ la_status la_added_tokens_split(const la_added_tokens *tokens, const la_trie *tr
             from = spaces_before(text, done, from);
         if (token->right)
             to = spaces_after(text, n, to);
-        /* one that took the spaces may have taken a later token's beginning with them */
+        /* a token that took the spaces may have taken the beginning of a later one with them */
         if (from > done)
             LA_TRY(sink(user, text + done, from - done, done, -1));
         LA_TRY(sink(user, text + from, to - from, from, token->id));

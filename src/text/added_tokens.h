@@ -1,5 +1,5 @@
-/* The added tokens of a tokenizer.json: found in a text before anything else, some in the text as
- * it is, the others after normalisation. */
+/* Added tokens of a tokenizer.json: found in a text before anything else, some in the text as it
+ * is, the others after normalisation. */
 #ifndef LA_TEXT_ADDED_TOKENS_H
 #define LA_TEXT_ADDED_TOKENS_H
 
@@ -17,7 +17,8 @@ typedef struct la_added_tokens {
     la_added_token *tokens;  /* from the pool */
     la_trie raw, normalized; /* values are indices into tokens */
     bool splits_special;     /* special tokens are not looked for */
-    /* tokens that got another id than was stated beside the file: their number, and the first */
+    /* Number of tokens whose id differs from the one stated beside the file, and the first of
+     * them. */
     int64_t n_moved;
     const char *moved; /* from the pool */
     int32_t moved_id;
@@ -32,7 +33,7 @@ la_status la_added_tokens_load(const la_text_source *source, const json_t *json,
                                const la_vocab *vocab, size_t model_size, la_normalizer *normalizer,
                                la_added_tokens *out);
 void la_added_tokens_free(la_added_tokens *tokens);
-/* Leftmost-longest matches of one of the tries. `from` tells the sink where its piece begins. */
+/* Leftmost-longest matches of one of the tries. `from`: offset at which the sink's piece begins. */
 la_status la_added_tokens_split(const la_added_tokens *tokens, const la_trie *trie,
                                 const char *text, size_t n, la_piece_sink sink, void *user);
 

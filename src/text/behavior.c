@@ -8,7 +8,7 @@ static void remove_matches(la_cuts *cuts) {
     cuts->n = n;
 }
 
-/* Neighbours of one kind are one; at the beginning a cut that is no match has none before it. */
+/* Neighbours of one kind become one; before the first cut there is no match. */
 static void join_alike(la_cuts *cuts) {
     bool previous = false;
     size_t n = 0;
@@ -23,7 +23,7 @@ static void join_alike(la_cuts *cuts) {
     cuts->n = n;
 }
 
-/* The first match of a row of them ends what was before it. */
+/* The first match of a run ends the piece before it. */
 static void join_previous(la_cuts *cuts) {
     bool previous = false;
     size_t n = 0;
@@ -38,7 +38,7 @@ static void join_previous(la_cuts *cuts) {
     cuts->n = n;
 }
 
-/* The last match of a row of them begins what is after it. */
+/* The last match of a run begins the piece after it. */
 static void join_next(la_cuts *cuts) {
     bool previous = false;
     size_t n = cuts->n;

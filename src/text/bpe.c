@@ -5,7 +5,7 @@
 
 enum { SHORT_CODES = 0x800 };
 
-/* ---- the symbols a word begins as ---- */
+/* ---- symbols that a word begins with ---- */
 
 static la_status add_symbol(la_bpe *bpe, int32_t id, la_error *err) {
     int32_t n = (int32_t)bpe->n_symbols;
@@ -18,7 +18,8 @@ static la_status add_symbol(la_bpe *bpe, int32_t id, la_error *err) {
     return LA_OK;
 }
 
-/* The id of the character from `from` to `to`, as it is spelt where it stands; *spelling is that. */
+/* Id of the character in [from, to), spelt as its position in the word requires; *spelling: that
+ * text. */
 static la_status find_character(la_text_model *model, const char *word, size_t n, size_t from,
                                 size_t to, int32_t *id, const char **spelling, size_t *length,
                                 la_error *err) {
@@ -51,7 +52,7 @@ static bool has_bytes(const la_bpe *bpe, const char *text, size_t n) {
     return all;
 }
 
-/* An unknown token is put down only when a known character, another unknown one or the end comes;
+/* An unknown token is appended only when a known character, another unknown one or the end follows;
  * bytes that stand for a character go before it. */
 static la_status spell(la_text_model *model, const char *word, size_t n, la_error *err) {
     la_bpe *bpe = &model->bpe;
@@ -88,7 +89,7 @@ static la_status spell(la_text_model *model, const char *word, size_t n, la_erro
     return waiting ? add_symbol(bpe, bpe->unknown_id, err) : LA_OK;
 }
 
-/* ---- joining: a heap of the joins that may be made, lowest rank first, leftmost first ---- */
+/* ---- joining: a heap of possible joins, lowest rank first, leftmost first ---- */
 
 static bool before(const la_bpe_join *a, const la_bpe_join *b) {
     return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
@@ -114,8 +115,8 @@ static la_bpe_join pop(la_bpe *bpe) {
     return top;
 }
 
-/* Notes the join of the symbol at `at` with the next one, if there is one. heaped: the heap is in
- * order and stays so. */
+/* Adds the join of the symbol at `at` with the next one to the heap, if such a merge exists.
+ * heaped: the heap is in order and stays so. */
 static la_status note_join(la_bpe *bpe, int32_t at, bool heaped, la_error *err) {
     const la_bpe_symbol *left = &bpe->symbols[at];
     const la_merge *merge =
@@ -145,7 +146,7 @@ static la_status join_all(la_bpe *bpe, la_error *err) {
             continue;
         la_bpe_symbol *right = &bpe->symbols[left->next];
         const la_merge *merge = la_merges_find(&bpe->merges, left->id, right->id);
-        /* noted before a neighbour changed; another pair that gives the same token will do */
+        /* added before a neighbour changed; another pair that gives the same token will do */
         if (!merge || merge->id != top.id)
             continue;
         left->id = top.id;

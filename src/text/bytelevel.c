@@ -1,8 +1,8 @@
 #include "text/bytelevel.h"
 #include "base/memory.h"
 
-/* Visible characters of Latin-1 stand for themselves; the other bytes, in order, for what follows
- * U+0100. */
+/* Visible characters of Latin-1 stand for themselves; the other bytes, in order, for the characters
+ * from U+0100 on. */
 static int32_t code_of(unsigned char byte) {
     if ((byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad))
         return byte;

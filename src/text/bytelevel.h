@@ -1,5 +1,5 @@
-/* Bytes as characters that can be seen, the way of GPT-2: each byte is a letter or sign of its
- * own, so that any text is made of 256 characters. */
+/* Bytes as visible characters, the way of GPT-2: each byte is a letter or sign of its own, so that
+ * 256 characters suffice for any text. */
 #ifndef LA_TEXT_BYTELEVEL_H
 #define LA_TEXT_BYTELEVEL_H
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* Clusters of characters up to this are looked up as a whole. */
+/* Longest cluster of characters that is looked up as a whole. */
 enum { CLUSTER_BYTES_MAX = 5 };
 
 static int base64_digit(char c) {
@@ -17,7 +17,7 @@ static int base64_digit(char c) {
                                   : -1;
 }
 
-/* Bytes decoded; SIZE_MAX when text is no base64. */
+/* Number of bytes decoded; SIZE_MAX when text is no base64. */
 static size_t decode_base64(const char *text, size_t length, unsigned char *out) {
     size_t padding = 0, n = 0;
     if (length % 4)
@@ -78,7 +78,7 @@ static size_t offset_of(uint32_t unit) {
     return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6);
 }
 
-/* The shortest key that text begins with, as where its replacement begins; -1: none, -2: the array
+/* Offset of the replacement of the shortest key that text begins with; -1: none, -2: the array
  * leads nowhere. */
 static int64_t find_prefix(const la_charsmap *map, const char *text, size_t n) {
     size_t node = offset_of(map->units[0]);
@@ -100,14 +100,14 @@ static int64_t find_prefix(const la_charsmap *map, const char *text, size_t n) {
     return -1;
 }
 
-/* *replaced: text had a replacement, which out now has. */
+/* *replaced: text had a replacement, which was appended to out. */
 static la_status replace(const la_charsmap *map, const char *text, size_t n, la_text *out,
                          bool *replaced, la_error *err) {
     int64_t at = find_prefix(map, text, n);
     *replaced = at >= 0;
     if (at == -1)
         return LA_OK;
-    /* a replacement may begin inside of another, but not inside a character */
+    /* a replacement may begin inside another, but not inside a character */
     if (at == -2 || (size_t)at > map->n_texts ||
         ((size_t)at < map->n_texts && ((unsigned char)map->texts[at] & 0xc0) == 0x80))
         return la_fail(err, LA_BAD_INPUT, "the tokenizer's precompiled_charsmap is damaged");
@@ -115,7 +115,7 @@ static la_status replace(const la_charsmap *map, const char *text, size_t n, la_
     return la_text_append(out, start, strnlen(start, map->n_texts - (size_t)at), err);
 }
 
-/* The end of the grapheme cluster that begins at `from`. */
+/* End of the grapheme cluster that begins at `from`. */
 static size_t cluster_end(const char *text, size_t n, size_t from) {
     size_t at = from;
     utf8proc_int32_t state = 0, last = la_utf8_next(text, &at);
@@ -126,7 +126,7 @@ static size_t cluster_end(const char *text, size_t n, size_t from) {
         if (simple)
             break;
         bool together = !utf8proc_grapheme_break_stateful(last, code, &state);
-        /* nothing is of one cluster with a control character */
+        /* no character shares a cluster with a control character */
         if (!together && !la_is_control(last) && last >= ' ')
             together = la_age_correct(LA_AGE_EXTENDS, code, together);
         if (!together)

@@ -1,4 +1,4 @@
-/* The precompiled_charsmap of sentencepiece: a double array from byte strings to replacements. */
+/* precompiled_charsmap of sentencepiece: a double array from byte strings to replacements. */
 #ifndef LA_TEXT_CHARSMAP_H
 #define LA_TEXT_CHARSMAP_H
 
@@ -13,8 +13,8 @@ typedef struct la_charsmap {
 
 /* json: base64 */
 la_status la_charsmap_load(const la_text_source *source, const json_t *json, la_charsmap *out);
-/* Appends the n bytes of text to out, replaced. *lead: bytes at the beginning of text, then the
- * bytes they became in out. */
+/* Appends the n bytes of text to out, replaced. *lead: in, bytes at the beginning of text; out,
+ * bytes that they became in out. */
 la_status la_charsmap_apply(const la_charsmap *map, const char *text, size_t n, la_text *out,
                             size_t *lead, la_error *err);
 

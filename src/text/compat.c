@@ -43,7 +43,7 @@ static bool same(const json_t *a, const json_t *b) {
     return equal;
 }
 
-/* ---- post-processors as lists of what they put where ---- */
+/* ---- post-processors as lists of pieces ---- */
 
 static void put_text(json_t *list, const char *name, json_int_t type) {
     json_array_append_new(list, json_sprintf("$%s:%lld", name, (long long)type));
@@ -70,7 +70,7 @@ static void put_template(const json_t *post, const char *key, json_t *list) {
     }
 }
 
-/* One text and two between these; kind: LA_WRAP_BERT or LA_WRAP_ROBERTA. */
+/* Lists of one text and of two between these tokens; kind: LA_WRAP_BERT or LA_WRAP_ROBERTA. */
 static void put_wrap(la_class_wrap kind, const char *first, const char *last, json_t *single,
                      json_t *pair) {
     bool bert = kind == LA_WRAP_BERT;
@@ -88,7 +88,7 @@ static void put_wrap(la_class_wrap kind, const char *first, const char *last, js
     }
 }
 
-/* That of a file; false: of a kind that is not looked into. */
+/* Lists of a file's post-processor; false: a type that is not compared. */
 static bool put_file(const json_t *post, int depth, json_t *single, json_t *pair) {
     const char *type = json_string_value(json_object_get(post, "type"));
     const json_t *parts = json_object_get(post, "processors");
@@ -111,7 +111,7 @@ static bool put_file(const json_t *post, int depth, json_t *single, json_t *pair
     return true;
 }
 
-/* "</s>:1" as "</s>:0": of a class whose models have one type. */
+/* "</s>:1" becomes "</s>:0", for a class whose models have one type. */
 static void drop_types(json_t *lists) {
     for (size_t i = 0; i < json_array_size(lists); i++) {
         json_t *list = json_array_get(lists, i);
@@ -140,7 +140,7 @@ static bool same_wrap(const la_token_class *kind, const json_t *named, const jso
     return same_lists;
 }
 
-/* Only where it matters: a model with a token for every byte knows everything. */
+/* Compared only where it matters: a model with a token for every byte has no unknown tokens. */
 static bool same_model(const la_token_class *kind, const json_t *named, const json_t *root) {
     const json_t *model = json_object_get(root, "model");
     const char *type = json_string_value(json_object_get(model, "type"));

@@ -8,7 +8,7 @@ static la_pattern_class class_at(const char *text, size_t at, size_t *next) {
     return la_classify(la_utf8_next(text, next));
 }
 
-/* The end of the run of one class that begins at `at`, of at most `most` characters. */
+/* End of the run of one class that begins at `at`, at most `most` characters. */
 static size_t run_end(const char *text, size_t n, size_t at, la_pattern_class class, size_t most) {
     for (size_t next; most && at < n; most--, at = next)
         if (class_at(text, at, &next) != class)
@@ -16,7 +16,7 @@ static size_t run_end(const char *text, size_t n, size_t at, la_pattern_class cl
     return at;
 }
 
-/* White space at `at`, by \s+(?!\S)|\s+ : the last of several goes with what follows it. */
+/* White space at `at`, by \s+(?!\S)|\s+ : the last of several goes with the text behind it. */
 static size_t space_end(const char *text, size_t n, size_t at, size_t end) {
     if (end == n)
         return end;
@@ -56,7 +56,7 @@ size_t la_gpt2_pattern(const char *text, size_t n, size_t at) {
     return class == LA_CLASS_SPACE ? space_end(text, n, at, end) : end;
 }
 
-/* The pattern of cl100k as Llama 3 and Qwen 2 write it. */
+/* Pattern of cl100k as Llama 3 and Qwen 2 write it. */
 static size_t folding_pattern(const char *text, size_t n, size_t at, size_t digits) {
     size_t next, after, end = contraction_end(text, n, at, true);
     if (end)

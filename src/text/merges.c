@@ -82,7 +82,7 @@ static la_status add_merge(const la_text_source *source, const la_vocab *vocab, 
     LA_TRY(la_text_append(spare, left.data, left.n, source->err));
     LA_TRY(la_text_append(spare, right.data + prefix, right.n - prefix, source->err));
     LA_TRY(find_token(source, vocab, (span){spare->data, spare->n}, index, &joined));
-    /* of equal pairs the last one counts */
+    /* the last of equal pairs counts */
     uint64_t pair = pair_of(a, b);
     *slot_of(out, pair) = (la_merge){pair, rank, joined};
     return LA_OK;

@@ -1,4 +1,4 @@
-/* The model of a tokenizer.json: words to token ids. */
+/* Model of a tokenizer.json: words to token ids. */
 #ifndef LA_TEXT_MODEL_H
 #define LA_TEXT_MODEL_H
 
@@ -43,7 +43,7 @@ typedef struct la_merges {
 } la_merges;
 
 void la_merges_free(la_merges *merges);
-/* prefix: what tokens inside of a word begin with; it is no part of what they spell. */
+/* prefix: beginning of tokens inside a word; it is no part of the text that they spell. */
 la_status la_merges_load(const la_text_source *source, const json_t *json, const la_vocab *vocab,
                          const la_text *prefix, la_merges *out);
 /* NULL: none */
@@ -63,7 +63,7 @@ typedef struct la_bpe_join {
 
 typedef struct la_bpe {
     la_merges merges;
-    const char *unknown;    /* NULL: characters the vocabulary has not are left out */
+    const char *unknown;    /* NULL: characters missing from the vocabulary are left out */
     la_text prefix, suffix; /* from the pool; n 0: none */
     bool fuse, byte_fallback, ignore_merges;
     int32_t unknown_id;
@@ -111,13 +111,13 @@ struct la_text_model {
     void (*free)(la_text_model *model); /* of the union */
 };
 
-/* Each loads its part of the union and sets encode. */
+/* Each loads its member of the union and sets encode. */
 la_status la_wordpiece_load(const la_text_source *source, const json_t *json, la_text_model *out);
 la_status la_wordlevel_load(const la_text_source *source, const json_t *json, la_text_model *out);
 la_status la_bpe_load(const la_text_source *source, const json_t *json, la_text_model *out);
 la_status la_unigram_load(const la_text_source *source, const json_t *json, la_text_model *out);
 
-/* Zero it first; free with la_text_model_free, whether or not loading went well. */
+/* Zero it first; free with la_text_model_free, whether or not loading succeeded. */
 la_status la_text_model_load(const la_text_source *source, const json_t *json, la_text_model *out);
 void la_text_model_free(la_text_model *model);
 la_status la_text_model_encode(la_text_model *model, const char *word, size_t n, la_ids *ids,

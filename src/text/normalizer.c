@@ -73,7 +73,7 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
                    source->path, type);
 }
 
-/* Sequences may be nested: count, then fill. */
+/* Sequences may be nested: one call counts the steps, another fills them. */
 static la_status load_steps(const la_text_source *source, const json_t *json, int depth,
                             la_normalizer *out, bool count_only) {
     const char *type = NULL;
@@ -82,7 +82,7 @@ static la_status load_steps(const la_text_source *source, const json_t *json, in
         return la_fail(source->err, LA_BAD_INPUT, "%s: normalizers are nested too deep",
                        source->path);
     if (strcmp(type, "Sequence")) {
-        /* counted first: what a step holds is freed whether or not all of it could be loaded */
+        /* counted first: every step is freed, whether or not all could be loaded */
         la_normalizer_step *step = count_only ? NULL : &out->steps[out->n_steps];
         out->n_steps++;
         return step ? load_step(source, json, type, step) : LA_OK;
@@ -149,7 +149,7 @@ static int32_t drop_nonspacing_mark(int32_t code) {
     return la_is_nonspacing_mark(code) ? -1 : code;
 }
 
-/* What sentencepiece's nmt rules do to control characters and spaces. */
+/* Control characters and spaces by the nmt rules of sentencepiece. */
 static int32_t nmt_one(int32_t code) {
     if ((code >= 1 && code <= 8) || code == 0x0b || (code >= 0x0e && code <= 0x1f) ||
         code == 0x7f || code == 0x8f || code == 0x9f)
@@ -192,7 +192,7 @@ static la_status space_ideographs(const la_text *text, la_text *out, size_t *lea
 static la_status normal_form(la_form form, const la_text *text, la_text *out, size_t *lead,
                              la_error *err) {
     LA_TRY(la_normal_form(form, text->data, text->n, out, err));
-    /* what came of the first character, at least its beginning */
+    /* the result of the first character, at least its beginning */
     if (*lead)
         *lead = out->n ? la_utf8_size(out->data[0]) : 0;
     return LA_OK;

@@ -1,4 +1,4 @@
-/* The normalizer of a tokenizer.json: steps that rewrite a text. */
+/* Normalizer of a tokenizer.json: steps that rewrite a text. */
 #ifndef LA_TEXT_NORMALIZER_H
 #define LA_TEXT_NORMALIZER_H
 
@@ -40,8 +40,8 @@ typedef struct la_normalizer {
 
 la_status la_normalizer_load(const la_text_source *source, const json_t *json, la_normalizer *out);
 void la_normalizer_free(la_normalizer *normalizer);
-/* Rewrites text. *lead counts the bytes at the beginning that came from the first character of the
- * text as it was given: 0 when that character is gone, which Metaspace asks for. */
+/* Rewrites text. *lead: number of bytes at its beginning that came from the first character of the
+ * text as it was given; 0 when that character is gone. Metaspace needs it. */
 la_status la_normalizer_apply(la_normalizer *normalizer, la_text *text, size_t *lead,
                               la_error *err);
 

@@ -22,7 +22,7 @@ la_status la_pattern_load(const la_text_source *source, const char *part, const 
     *out = (la_pattern){0};
     if (literal) {
         LA_TRY(la_source_text(source, literal, "a pattern", &out->literal));
-        /* the empty text lies between any two characters, which is for the matcher to say */
+        /* the empty pattern matches between any two characters: left to the regex engine */
         return out->literal.n ? LA_OK : la_regex_open(source, part, "", 0, &out->regex);
     }
     if (!expression)

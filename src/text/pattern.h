@@ -7,7 +7,7 @@
 
 typedef struct la_cut {
     size_t from, to;
-    bool match; /* of the pattern, or what lies between matches */
+    bool match; /* a match of the pattern, or the text between matches */
 } la_cut;
 
 /* Grown as needed; free with la_cuts_free. */
@@ -19,21 +19,21 @@ typedef struct la_cuts {
 void la_cuts_free(la_cuts *cuts);
 la_status la_cuts_push(la_cuts *cuts, size_t from, size_t to, bool match, la_error *err);
 
-/* For patterns whose matches leave nothing between them: the end of the one that begins at `at`. */
+/* Pattern whose matches leave nothing between them: the end of the match that begins at `at`. */
 typedef size_t (*la_tiling)(const char *text, size_t n, size_t at);
 
 /* ---- known_patterns.c ---- */
 
-/* Written by hand for speed: the patterns of GPT-2, Llama 3 and Qwen 2, by their exact text. NULL:
- * another. */
+/* Patterns of GPT-2, Llama 3 and Qwen 2, found by their exact text and written by hand for speed.
+ * NULL: another pattern. */
 la_tiling la_known_pattern(const char *pattern, size_t length);
-/* What ByteLevel splits by. */
+/* Pattern that ByteLevel splits by. */
 size_t la_gpt2_pattern(const char *text, size_t n, size_t at);
 
 /* ---- regex_syntax.c ---- */
 
-/* Appends the pattern to out as PCRE2 has to be told it (with UTF, UCP and MULTILINE). LA_OK with
- * *why set: what cannot be said. */
+/* Appends the pattern to out in the syntax of PCRE2 (with UTF, UCP and MULTILINE). LA_OK with *why
+ * set: the construct that PCRE2 cannot express. */
 la_status la_regex_translate(const char *pattern, size_t length, la_text *out, const char **why,
                              la_error *err);
 
@@ -45,8 +45,8 @@ typedef struct la_regex la_regex;
 la_status la_regex_open(const la_text_source *source, const char *part, const char *pattern,
                         size_t length, la_regex **out);
 void la_regex_close(la_regex *regex);
-/* Appends matches and what lies between, all of text in order. LA_BAD_INPUT when matching hits its
- * limits. */
+/* Appends matches and the text between them, all of text in order. LA_BAD_INPUT when matching
+ * reaches its limits. */
 la_status la_regex_cut(la_regex *regex, const char *text, size_t n, la_cuts *cuts, la_error *err);
 
 /* ---- pattern.c ---- */

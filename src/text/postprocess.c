@@ -111,7 +111,7 @@ static la_status load_roberta(const la_text_source *source, const json_t *json,
     return LA_OK;
 }
 
-/* *loaded: a part before this one has said where the tokens go */
+/* *loaded: a part before this one has set the positions of special tokens */
 static la_status load_part(const la_text_source *source, const json_t *json, int depth,
                            bool *loaded, la_postprocess *out) {
     const char *type = NULL;

@@ -1,4 +1,4 @@
-/* The post-processor of a tokenizer.json: where special tokens go around one text or two. */
+/* Post-processor of a tokenizer.json: positions of special tokens around one text or two. */
 #ifndef LA_TEXT_POSTPROCESS_H
 #define LA_TEXT_POSTPROCESS_H
 
@@ -20,7 +20,7 @@ typedef struct la_postprocess {
 
 la_status la_postprocess_load(const la_text_source *source, const json_t *json,
                               la_postprocess *out);
-/* Special tokens that single or pair adds. */
+/* Number of special tokens in pieces. */
 int64_t la_postprocess_added(const la_template_piece *pieces, int n_pieces);
 
 #endif

@@ -41,7 +41,7 @@ static la_status load_metaspace(const la_text_source *source, const json_t *json
     LA_TRY(la_source_choice(source, json, "pre-tokenizer Metaspace", "prepend_scheme", schemes,
                             &step->prepend));
     LA_TRY(la_json_bool(json, source->path, "split", false, &step->split, source->err));
-    /* the older spelling; where both are there they must agree */
+    /* the older spelling; where both are present they must agree */
     bool space = true;
     LA_TRY(la_json_bool(json, source->path, "add_prefix_space", false, &space, source->err));
     if (!space && step->prepend != LA_PREPEND_NEVER)
@@ -169,7 +169,7 @@ typedef struct splitting {
     la_error *err;
 } splitting;
 
-/* A text on its way through the steps. */
+/* Text on its way through the steps. */
 typedef struct piece {
     const char *data;
     size_t n, lead;
@@ -182,7 +182,7 @@ static piece part_of(piece text, size_t from, size_t to) {
     return (piece){text.data + from, to - from, lead < to - from ? lead : to - from};
 }
 
-/* What a character is to a splitter: runs of the same class stay together, except those apart. */
+/* Class of a character for a splitter: runs of the same class stay together, except APART. */
 typedef enum char_class { DROPPED, APART, PLAIN, SPECIAL } char_class;
 
 static char_class classify(const la_split_step *step, int32_t code) {
@@ -320,8 +320,8 @@ static la_status split_metaspace(const splitting *s, int index, piece text) {
     return LA_OK;
 }
 
-/* Before a character of another script than the last one that had a script. What comes before the first
- * that has one is lost, as in the tokenizers package. */
+/* Splits before a character whose script differs from that of the last character with one. Text
+ * before the first such character is lost, as in the tokenizers package. */
 static la_status split_by_script(const splitting *s, int index, piece text) {
     size_t from = text.n;
     int last = 0;

@@ -1,5 +1,5 @@
-/* The pre-tokenizer of a tokenizer.json: steps that split a text into words, some of which rewrite
- * it on the way. */
+/* Pre-tokenizer of a tokenizer.json: steps that split a text into words, some of which rewrite it
+ * on the way. */
 #ifndef LA_TEXT_PRETOKENIZER_H
 #define LA_TEXT_PRETOKENIZER_H
 
@@ -20,7 +20,7 @@ typedef enum la_splitter {
     LA_SPLIT_SCRIPTS
 } la_splitter;
 
-/* What becomes of the matches of a pattern; the order is that of the names in pretokenizer.c. */
+/* Treatment of the matches of a pattern, in the order of the names in pretokenizer.c. */
 typedef enum la_behavior {
     LA_REMOVED,
     LA_ISOLATED,
@@ -58,13 +58,13 @@ typedef la_status (*la_word_sink)(void *user, const char *word, size_t n);
 la_status la_pretokenizer_load(const la_text_source *source, const json_t *json,
                                la_pretokenizer *out);
 void la_pretokenizer_free(la_pretokenizer *pretokenizer);
-/* Hands the words of text to the sink, in order. lead: as la_normalizer_apply left it. */
+/* Passes the words of text to the sink, in order. lead: as la_normalizer_apply left it. */
 la_status la_pretokenizer_apply(la_pretokenizer *pretokenizer, const char *text, size_t n,
                                 size_t lead, la_word_sink sink, void *user, la_error *err);
 
 /* ---- behavior.c ---- */
 
-/* Joins or drops the cuts of a text as the behaviour says; what is left is to be kept. */
+/* Joins or drops the cuts of a text by the behaviour; the remaining ones are kept. */
 void la_behavior_apply(la_behavior behavior, la_cuts *cuts);
 
 #endif

@@ -4,7 +4,7 @@
 #include <pcre2.h>
 #include <stdlib.h>
 
-/* A match that takes more steps than this is given up: no text may hang the program. */
+/* Limits of a match, so that no text hangs the program. */
 enum { STEPS_MAX = 10 * 1000 * 1000, HEAP_KIB_MAX = 64 << 10, JIT_STACK_BYTES = 1 << 20 };
 
 struct la_regex {
@@ -112,14 +112,14 @@ la_status la_regex_cut(la_regex *regex, const char *text, size_t n, la_cuts *cut
         LA_TRY(next_match(regex, text, n, from, &found, &start, &end, err));
         if (!found)
             break;
-        /* \K can put the start behind the end; nothing sensible follows */
+        /* \K can put the start behind the end; no useful match follows */
         if (start > end || start < done)
             return la_fail(err, LA_BAD_INPUT,
                            "a regular expression of the tokenizer matches backwards");
         if (start == end && any && end == done) {
-            /* an empty match at the end of the one before does not count */
+            /* an empty match at the end of the previous one does not count */
             from = end < n ? end + la_utf8_size(text[end]) : n + 1;
-            /* the search goes on from the character after where it began */
+            /* the search continues from the character after its beginning */
             continue;
         }
         if (start > done)

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What stays different: where case does not matter, the library also matches one character with
- * several (the sharp s with ss), which PCRE2 does not do; and \p{C}, \p{Cn} and negated properties
- * inside of a class go by the Unicode version of PCRE2.
+/* Remaining differences: without case, the library also matches one character with several (the
+ * sharp s with ss), which PCRE2 does not; and \p{C}, \p{Cn} and negated properties inside a class
+ * follow the Unicode version of PCRE2.
  *
- * \s of the library is White_Space, and \w has marks: PCRE2 means other sets by them. */
+ * \s of the library is White_Space, and \w has marks; PCRE2 has other sets. */
 static const char SPACES[] =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"
     "\\x{205f}\\x{3000}";
@@ -59,7 +59,7 @@ static la_status put_word_items(translation *t) {
     return put(t, ENCLOSED);
 }
 
-/* A set by its items: as such within a class, else as a class of its own. */
+/* Set by its items: as they are within a class, else as a class of its own. */
 static la_status put_set(translation *t, const char *open, const char *items) {
     if (t->in_class)
         return put(t, items);
@@ -122,7 +122,7 @@ static la_status put_named_property(translation *t, bool negated) {
     if (!t->in_class)
         LA_TRY(put(t, negated ? "[^" : "["));
     LA_TRY(put(t, t->in_class && negated ? "\\P{" : "\\p{"));
-    /* a script, not what is also used with it */
+    /* a script, without the scripts that share its characters */
     LA_TRY(put(t, category ? "" : "sc:"));
     LA_TRY(put(t, name));
     LA_TRY(put(t, "}"));
@@ -147,7 +147,7 @@ static la_status put_code(translation *t) {
     return put(t, text);
 }
 
-/* \x41 is a byte to the library: the same as a character up to 7F. */
+/* \x41 is a byte to the library: equal to a character up to 7F. */
 static la_status put_hex(translation *t) {
     if (t->at < t->n && t->pattern[t->at] == '{')
         return put(t, "\\x");
@@ -219,7 +219,7 @@ static la_status options(translation *t) {
             return refuse(t, "an unknown group");
         return copy(t, 2);
     }
-    /* to the library the rest of the group is within it, alternatives and all */
+    /* to the library the rest of the group is within the option's scope, alternatives included */
     if (t->pattern[end] == ')' && t->at)
         return refuse(t, "options in its midst");
     LA_TRY(copy(t, 2));

@@ -9,21 +9,21 @@
 
 enum { SIDE_BYTES_MAX = 64 << 20 };
 
-/* What the files say, as transformers gathers it. Tokens are strings (plain special tokens), or
- * objects with the fields of an added token, all of them. */
+/* Contents of the files, as transformers gathers them. Tokens are strings (plain special tokens),
+ * or objects with all fields of an added token. */
 typedef struct gathering {
     const char *dir;
     char config_path[4096], map_path[4096], added_path[4096];
     const la_log *log;
     la_error *err;
     json_t *root;                              /* tokenizer.json */
-    json_t *config, *map, *added_file, *model; /* the other files; NULL: there is none */
-    const la_token_class *kind;                /* NULL: goes by tokenizer.json */
-    json_t *own;                               /* content -> token: of tokenizer.json */
-    json_t *decoder; /* [[id, token]]: of added_tokens_decoder, or what stands for it */
+    json_t *config, *map, *added_file, *model; /* the other files; NULL: missing */
+    const la_token_class *kind;                /* NULL: uses tokenizer.json */
+    json_t *own;                               /* content -> token, of tokenizer.json */
+    json_t *decoder; /* [[id, token]], of added_tokens_decoder or its substitute */
     json_t *named;   /* key -> token, in the order in which they are added */
     json_t *extras;  /* [token] */
-    json_t *adds;    /* [token]: those that are added to tokenizer.json's, in order */
+    json_t *adds;    /* [token], added to those of tokenizer.json in this order */
 } gathering;
 
 /* ---- files ---- */
@@ -34,7 +34,7 @@ static la_status load_file(const gathering *g, const char *name, char path[4096]
     return access(path, F_OK) ? LA_OK : la_json_load(path, SIDE_BYTES_MAX, out, g->err);
 }
 
-/* The model's own configuration is read elsewhere: here it may be damaged or missing. */
+/* Configuration of the model. It is checked elsewhere: here it may be damaged or missing. */
 static json_t *load_model(const gathering *g) {
     char path[4096];
     la_error ignored = {0};
@@ -46,7 +46,7 @@ static json_t *load_model(const gathering *g) {
 
 /* ---- tokens ---- */
 
-/* Key of a token whose "normalized" was not said. */
+/* Marks a token whose "normalized" was absent. */
 static const char implied[] = "implied";
 
 static la_status flag(const gathering *g, const json_t *from, const char *path, const char *where,
@@ -59,8 +59,8 @@ static la_status flag(const gathering *g, const json_t *from, const char *path, 
     return LA_OK;
 }
 
-/* A token's object with all its fields; *out is a new reference. always: it is special, whatever it
- * says. */
+/* Object of a token with all its fields; *out is a new reference. always: special, whatever the
+ * object has. */
 static la_status whole_token(const gathering *g, const json_t *from, const char *path,
                              const char *where, bool always, json_t **out) {
     json_t *content = json_object_get(from, "content"), *token = json_object();
@@ -75,7 +75,7 @@ static la_status whole_token(const gathering *g, const json_t *from, const char 
         json_object_set_new(token, "special", json_true());
     bool is_special = json_is_true(json_object_get(token, "special"));
     LA_TRY_DONE(flag(g, from, path, where, "normalized", !is_special, token));
-    /* it goes with "special" then, even where that changes later */
+    /* it follows "special" then, even where that changes later */
     if (!json_object_get(from, "normalized"))
         json_object_set_new(token, implied, json_true());
     LA_TRY_DONE(flag(g, from, path, where, "single_word", false, token));
@@ -113,8 +113,8 @@ static void put(json_t *tokens, const json_t *content, json_t *value) {
     json_object_setn(tokens, json_string_value(content), json_string_length(content), value);
 }
 
-/* A string, or an object that says of itself that it is an added token: transformers takes no
- * other. *out is a new reference. */
+/* String, or an object that declares itself an added token: transformers takes no other. *out is a
+ * new reference. */
 static la_status token_value(const gathering *g, const json_t *value, const char *path,
                              const char *where, bool untyped, json_t **out) {
     const char *type = json_string_value(json_object_get(value, "__type"));
@@ -151,7 +151,7 @@ static la_status read_own(gathering *g) {
         json_t *token;
         snprintf(where, sizeof where, "added_tokens[%zu]", i);
         if (!json_is_object(item))
-            continue; /* told where they are loaded */
+            continue; /* reported where they are loaded */
         la_status status = whole_token(g, item, path, where, false, &token);
         json_object_del(token, implied);
         if (status == LA_OK)
@@ -162,7 +162,7 @@ static la_status read_own(gathering *g) {
     return LA_OK;
 }
 
-/* Sorted by id; files are so mostly, so that the end is where to look. */
+/* Inserts by id. Files are mostly sorted, so the search begins at the end. */
 static void decode(gathering *g, json_int_t id, json_t *token) {
     size_t i = json_array_size(g->decoder);
     for (; i > 0; i--) {
@@ -215,7 +215,7 @@ static bool ends_with_token(const char *key) {
     return length > 6 && !strcmp(key + length - 6, "_token");
 }
 
-/* A list of tokens, or an object of named ones, which come behind all others in `later`. */
+/* List of tokens, or an object of named ones, which follow all others in `later`. */
 static la_status read_extras(gathering *g, const json_t *value, const char *path, const char *where,
                              bool untyped, json_t *later) {
     size_t i;
@@ -241,8 +241,8 @@ static la_status read_extras(gathering *g, const json_t *value, const char *path
     return LA_OK;
 }
 
-/* Named tokens of tokenizer_config.json or special_tokens_map.json: the standard ones into named,
- * those that a model has of its own into custom. */
+/* Named tokens of tokenizer_config.json or special_tokens_map.json: standard names go into named,
+ * names of the model's own into custom. */
 static la_status read_named(gathering *g, const json_t *from, const char *path, bool of_map,
                             json_t *custom) {
     const char *key;
@@ -261,12 +261,12 @@ static la_status read_named(gathering *g, const json_t *from, const char *path, 
     return LA_OK;
 }
 
-/* Objects of tokenizer_config.json are no tokens yet when transformers looks at these. */
+/* Objects of tokenizer_config.json are not tokens yet when transformers looks at these. */
 static bool counts_here(const json_t *token, const json_t *map, const char *key) {
     return json_is_string(token) || json_object_get(map, key);
 }
 
-/* Version 4 kept these, and version 5 reads them where tokenizer_config.json lists no tokens. */
+/* Files of version 4, which version 5 reads where tokenizer_config.json lists no tokens. */
 static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool has_extras) {
     const char *content;
     json_t *value;
@@ -298,7 +298,7 @@ static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool h
     if (!has_extras)
         LA_TRY(read_extras(g, json_object_get(g->map, "additional_special_tokens"), g->map_path,
                            "additional_special_tokens", false, later));
-    /* tokenizer.json's own stand at their ids again */
+    /* tokens of tokenizer.json keep their ids */
     const json_t *list = json_object_get(g->root, "added_tokens");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
@@ -309,7 +309,7 @@ static la_status read_legacy(gathering *g, json_t *custom, json_t *later, bool h
     return LA_OK;
 }
 
-/* What a class adds where the configuration names nothing. */
+/* Named tokens that a class adds where the configuration has none. */
 static void take_class_tokens(gathering *g) {
     json_t *ordered = json_object();
     for (int i = 0; i < LA_NAMED_TOKENS; i++) {
@@ -426,7 +426,7 @@ static json_t *list_adds(const gathering *g, const json_t *own) {
     return adds;
 }
 
-/* Leaves out what changes nothing, so that the digest is the file's where nothing is added. */
+/* Removes tokens that change nothing, so that the digest is the file's where nothing is added. */
 static void prune(const gathering *g, json_t *adds) {
     json_t *state = json_copy(g->own);
     for (size_t i = 0; i < json_array_size(adds);) {
@@ -441,7 +441,7 @@ static void prune(const gathering *g, json_t *adds) {
     json_decref(state);
 }
 
-/* content -> token once all were added */
+/* content -> token after all additions */
 static json_t *after_adding(const json_t *own, const json_t *adds) {
     json_t *all = json_copy((json_t *)(uintptr_t)own);
     for (size_t i = 0; i < json_array_size(adds); i++)
@@ -492,7 +492,7 @@ static void compare_with_class(const gathering *g) {
     json_decref(theirs);
 }
 
-/* Files that transformers 5 does not open where tokenizer_config.json lists the tokens. */
+/* Warns of files that transformers 5 does not open where tokenizer_config.json lists the tokens. */
 static void tell_passed_over(const gathering *g) {
     const char *key, *first = NULL;
     json_t *value;
@@ -538,7 +538,7 @@ static la_status find_class(gathering *g) {
     if (!name)
         return LA_OK;
     g->kind = la_token_class_find(name);
-    /* of these alone transformers knows that the class is wrong, and takes the file */
+    /* for these alone transformers knows that the class is wrong, and uses the file */
     if (g->kind && la_token_class_yields(g->kind, g->root))
         g->kind = NULL;
     else if (!g->kind && !la_token_class_is_plain(name))
@@ -580,7 +580,7 @@ static void override_settings(const gathering *g) {
                  json_boolean(la_config_option(g->config, "add_prefix_space", false)));
 }
 
-/* What a tokenizer that goes by the file does not look at, and would change ids. */
+/* Warns of settings that a tokenizer made from the file does not read and that would change ids. */
 static void tell_unread(const gathering *g) {
     static const struct {
         const char *key, *field;
@@ -662,7 +662,8 @@ static la_status check_settings(const gathering *g, la_side_files *out) {
 
 /* ---- all together ---- */
 
-/* Behind tokenizer.json's own, with the ids that the configuration states where it does. */
+/* Tokens behind those of tokenizer.json, with the ids that the configuration states where it
+ * does. */
 static void write_adds(gathering *g, json_t *changes) {
     json_t *list = json_object_get(g->root, "added_tokens"), *value;
     size_t i;
@@ -694,7 +695,7 @@ static json_t *named_contents(const gathering *g) {
     return names;
 }
 
-/* In whatever order, and however often one is listed; the last one counts. */
+/* Equal sets of added tokens, in any order; the last of repeated ones counts. */
 static bool same_added(const json_t *a, const json_t *b) {
     json_t *x = json_object(), *y = json_object(), *token;
     const char *content;

@@ -1,4 +1,4 @@
-/* A tokenizer.json being loaded: where messages point and where loaded things live. Only src/text
+/* tokenizer.json being loaded: the path for messages and the pool for loaded parts. Only src/text
  * includes this and the headers of the parts. */
 #ifndef LA_TEXT_SOURCE_H
 #define LA_TEXT_SOURCE_H
@@ -9,7 +9,7 @@
 
 typedef struct la_text_source {
     const char *path;
-    la_pool *pool; /* what is loaded lives here, unless a part says otherwise */
+    la_pool *pool; /* owner of loaded parts, unless a part has its own */
     la_error *err;
 } la_text_source;
 

@@ -90,7 +90,7 @@ static la_pipeline deberta_v2(const json_t *config, const json_t *root) {
     return (la_pipeline){normalizers, pre_tokenizers};
 }
 
-/* The charsmap is the one thing taken over from the file. */
+/* The charsmap is the only part taken from the file. */
 static json_t *charsmap_of(const json_t *root) {
     const json_t *normalizer = json_object_get(root, "normalizer");
     const json_t *list = json_object_get(normalizer, "normalizers");
@@ -115,7 +115,7 @@ static la_pipeline t5(const json_t *config, const json_t *root) {
     return sentencepiece(root, true);
 }
 
-/* Whether a component, or one inside of it, is of the type. */
+/* True when a component, or one inside it, has the type. */
 static bool has_type(const json_t *component, const char *type, int depth) {
     const json_t *items = json_object_get(component, "pretokenizers");
     const char *own = json_string_value(json_object_get(component, "type"));
@@ -217,7 +217,7 @@ static const la_token_class classes[] = {
      .tokens = {NULL, "</s>", "<unk>", NULL, "<pad>"}},
 };
 
-/* Without the "Fast" that version 4 put behind names. */
+/* Length of the name without the "Fast" that version 4 put behind it. */
 static size_t bare_length(const char *name) {
     size_t length = strlen(name);
     return length > 4 && !strcmp(name + length - 4, "Fast") ? length - 4 : length;

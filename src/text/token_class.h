@@ -10,12 +10,12 @@
 enum { LA_NAMED_TOKENS = 7 };
 extern const char *const la_named_tokens[LA_NAMED_TOKENS];
 
-/* What a class builds, in the form of tokenizer.json; new references, NULL for none. */
+/* Parts that a class builds, in the form of tokenizer.json; new references, NULL for none. */
 typedef struct la_pipeline {
     json_t *normalizer, *pre_tokenizer;
 } la_pipeline;
 
-/* How a class wraps texts, whatever tokenizer.json says. */
+/* Special tokens that a class puts around texts, whatever tokenizer.json has. */
 typedef enum la_class_wrap {
     LA_WRAP_OF_FILE,
     LA_WRAP_BERT,    /* cls A sep, cls A sep B sep; the second text is of type 1 */
@@ -23,7 +23,7 @@ typedef enum la_class_wrap {
     LA_WRAP_ENDS     /* likewise with bos and eos */
 } la_class_wrap;
 
-/* What its model makes of what it has no token for. */
+/* Token of the class's model for unknown text. */
 typedef enum la_class_unknown {
     LA_UNKNOWN_OF_FILE,
     LA_UNKNOWN_NAMED, /* unk_token of the configuration */
@@ -38,20 +38,20 @@ typedef struct la_token_class {
     la_class_unknown unknown;
     la_pipeline (*build)(const json_t *config, const json_t *root);
     const char *tokens[LA_NAMED_TOKENS]; /* where the configuration names none; NULL: none */
-    /* These settings of the configuration count whatever tokenizer.json says, in transformers 4
-     * and 5. */
+    /* Settings of the configuration that count whatever tokenizer.json has, in transformers 4 and
+     * 5. */
     bool sets_bert, sets_prefix_space;
     bool readds_special; /* with the flags of a plain special token */
-    bool mask_left;      /* a mask that is text takes the spaces before it */
+    bool mask_left;      /* a mask spelt out in a text takes the spaces before it */
 } la_token_class;
 
-/* NULL: a class that goes by the file, or an unknown one. */
+/* NULL: a class that uses the file, or an unknown one. */
 const la_token_class *la_token_class_find(const char *name);
-/* Whether a class by this name is known to go by the file. */
+/* True for a class that is known to use the file. */
 bool la_token_class_is_plain(const char *name);
-/* Name of the class that transformers takes for a model type; NULL: one that goes by the file. */
+/* Name of the class that transformers takes for a model type; NULL: one that uses the file. */
 const char *la_token_class_of_model(const char *model_type);
-/* Whether the class takes its pre-tokenizer from a tokenizer.json by bytes after all. */
+/* True when the class, despite its own, uses the pre-tokenizer of a byte-level tokenizer.json. */
 bool la_token_class_yields(const la_token_class *kind, const json_t *root);
 bool la_config_option(const json_t *config, const char *key, bool missing);
 

@@ -41,7 +41,7 @@ static la_status load(const la_text_source *source, const json_t *root, size_t n
     return la_truncation_load(source, json_object_get(root, "truncation"), &tokenizer->preset);
 }
 
-/* changes: what files beside it make of it; NULL: nothing, and the digest is the file's alone. */
+/* changes: made by the files beside it; NULL: none, and the digest is the file's alone. */
 static la_status digest_file(const char *path, const json_t *changes, char out[LA_DIGEST_TEXT],
                              la_error *err) {
     char *data;
@@ -60,7 +60,7 @@ static la_status digest_file(const char *path, const json_t *changes, char out[L
     return err->status;
 }
 
-/* A vocabulary of another form; *name: its file's, at path. */
+/* Finds a vocabulary of another format; *name: its file's, at path. */
 static bool find_other(const char *dir, char path[4096], const char **name) {
     static const char *const names[] = {
         "tokenizer.model", "spiece.model",   "sentencepiece.bpe.model",
@@ -82,7 +82,7 @@ bool la_tokenizer_is_in(const char *dir) {
     return (n > 0 && n < 4096 && !access(path, F_OK)) || find_other(dir, path, &name);
 }
 
-/* There is no tokenizer.json: say what the folder has instead, and how to make one. */
+/* Names the vocabulary that the directory has instead of tokenizer.json, and how to convert it. */
 static la_status refuse_folder(const char *dir, const char *path, la_error *err) {
     char other[4096];
     const char *name;
@@ -242,7 +242,7 @@ static la_status encode_text(la_tokenizer *tokenizer, const char *text, size_t l
                                  take_raw_piece, &p);
 }
 
-/* How texts and special tokens are put together. */
+/* Texts and special tokens as they are put together. */
 typedef struct assembly {
     const la_template_piece *pieces;
     int n_pieces;

@@ -9,23 +9,23 @@
 
 typedef struct la_tokenizer la_tokenizer;
 
-/* Reads DIR/tokenizer.json, and what the files beside it say of its tokens (side_files.h). Where
- * transformers 5 would not go by the file, log (may be NULL) is told. Free with
+/* Reads DIR/tokenizer.json, and from the files beside it what they change (side_files.h). log (may
+ * be NULL) gets a warning where transformers 5 would not use the file. Free with
  * la_tokenizer_close. */
 la_status la_tokenizer_open(const char *dir, const la_log *log, la_tokenizer **tokenizer,
                             la_error *err);
-/* By tokenizer.json alone, as before the files beside it were read. */
+/* Reads tokenizer.json alone, as versions did that did not read the files beside it. */
 la_status la_tokenizer_open_alone(const char *dir, la_tokenizer **tokenizer, la_error *err);
-/* Whether DIR has a tokenizer, in whatever form. */
+/* True when DIR has a tokenizer, in any format. */
 bool la_tokenizer_is_in(const char *dir);
 void la_tokenizer_close(la_tokenizer *tokenizer);
-/* Digest of the file and of what those beside it change, 32 hex digits. */
+/* Digest of the file and of the changes by those beside it, 32 hex digits. */
 const char *la_tokenizer_digest(const la_tokenizer *tokenizer);
-/* Tokens that a text is cut to, as the folder has it; 0: it does not say. */
+/* Number of tokens that a text is cut to, by the directory's files; 0: not given. */
 int64_t la_tokenizer_max_length(const la_tokenizer *tokenizer);
-/* Whether the folder has a template of conversations, which nothing here applies. */
+/* True when the directory has a template of conversations, which is not applied here. */
 bool la_tokenizer_has_chat(const la_tokenizer *tokenizer);
-/* Whether the folder says that long texts lose their beginning. */
+/* True when, by the directory's files, long texts lose their beginning. */
 bool la_tokenizer_cuts_left(const la_tokenizer *tokenizer);
 
 typedef struct la_encode_options {
@@ -49,15 +49,15 @@ la_status la_tokenizer_encode(la_tokenizer *tokenizer, const char *text, size_t 
                               const char *pair, size_t pair_length,
                               const la_encode_options *options, la_encoding *out, la_error *err);
 
-/* A word of a text that was split before. */
+/* Word of a text that was split before. */
 typedef struct la_word {
     const char *text;
     size_t length;
-    int64_t place; /* of its first token; -1: it has none, or that was cut */
+    int64_t place; /* index of its first token; -1: none, or cut off */
 } la_word;
 
-/* One text from its words, each tokenised by itself, as if it stood alone (what the library does with
- * is_split_into_words); special tokens go around them all. Fills in the words' places. */
+/* Encodes one text from its words, each tokenised as if it stood alone (is_split_into_words of the
+ * library); special tokens go around them all. Sets the words' places. */
 la_status la_tokenizer_encode_words(la_tokenizer *tokenizer, la_word *words, int64_t n_words,
                                     const la_encode_options *options, la_encoding *out,
                                     la_error *err);

@@ -36,7 +36,7 @@ static la_status add_node(la_trie *trie, span **spans, size_t *spans_capacity, s
     return LA_OK;
 }
 
-/* Node by node, breadth first, which puts the children of each side by side. */
+/* Builds node by node, breadth first, so that the children of a node lie side by side. */
 static la_status build(la_trie *trie, const la_trie_key *keys, size_t n, span **spans,
                        la_error *err) {
     size_t spans_capacity = 0;

@@ -1,4 +1,4 @@
-/* A trie over byte strings, built once: the prefixes of a text that are keys. */
+/* Trie over byte strings, built once: the prefixes of a text that are keys. */
 #ifndef LA_TEXT_TRIE_H
 #define LA_TEXT_TRIE_H
 
@@ -10,7 +10,7 @@
 typedef struct la_trie_key {
     const char *data;
     size_t length; /* > 0 */
-    int32_t value; /* >= 0; of equal keys the last one's counts */
+    int32_t value; /* >= 0; the last of equal keys counts */
 } la_trie_key;
 
 typedef struct la_trie_node {

@@ -1,4 +1,4 @@
-/* How texts that are too long for a model give up tokens. */
+/* Truncation of texts that are too long for a model. */
 #ifndef LA_TEXT_TRUNCATION_H
 #define LA_TEXT_TRUNCATION_H
 
@@ -17,9 +17,9 @@ typedef struct la_truncation {
     bool left;          /* the end is kept */
 } la_truncation;
 
-/* What the file presets. */
+/* Truncation that the file presets. */
 la_status la_truncation_load(const la_text_source *source, const json_t *json, la_truncation *out);
-/* Cuts one text (pair NULL) or two to room tokens together; *cut: something was. */
+/* Cuts one text (pair NULL) or two to room tokens together; *cut: tokens were removed. */
 la_status la_truncation_apply(const la_truncation *truncation, int64_t room, la_ids *text,
                               la_ids *pair, bool *cut, la_error *err);
 

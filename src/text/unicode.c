@@ -71,7 +71,7 @@ bool la_is_control(int32_t code) {
 }
 
 bool la_is_ideograph(int32_t code) {
-    /* 2B920 and not 2B820 is what the library does */
+    /* 2B920 and not 2B820, as in the library */
     return (code >= 0x4e00 && code <= 0x9fff) || (code >= 0x3400 && code <= 0x4dbf) ||
            (code >= 0x20000 && code <= 0x2a6df) || (code >= 0x2a700 && code <= 0x2b81f) ||
            (code >= 0x2b920 && code <= 0x2ceaf) || (code >= 0xf900 && code <= 0xfaff) ||
@@ -106,8 +106,8 @@ la_status la_text_push_lower(la_text *text, int32_t code, la_error *err) {
 
 /* ---- normal forms ---- */
 
-/* Characters that are their own normal form (whichever) and never the later half of a composition,
- * nor reordered. */
+/* True for characters that are their own normal form (whichever), never the later half of a
+ * composition, and never reordered. */
 static bool is_inert(int32_t code, bool compatible) {
     if (code < 0xa0)
         return true;
@@ -154,8 +154,8 @@ static la_status map_run(la_form form, const char *text, size_t n, la_text *out,
 }
 
 la_status la_normal_form(la_form form, const char *text, size_t n, la_text *out, la_error *err) {
-    /* what the library's tables do not know is a starter to it that nothing composes with: the
-     * text on either side is as if alone */
+    /* to the library, characters that its tables lack are starters that nothing composes with: the
+     * text on either side is normalised alone */
     size_t from = 0;
     for (size_t at = 0; at < n;) {
         size_t start = at;

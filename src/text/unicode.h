@@ -9,7 +9,7 @@ typedef enum la_form { LA_FORM_NFC, LA_FORM_NFD, LA_FORM_NFKC, LA_FORM_NFKD } la
 /* Appends the normal form of n bytes to out. */
 la_status la_normal_form(la_form form, const char *text, size_t n, la_text *out, la_error *err);
 /* True when every character of text is its own normal form and stays it beside any other: nothing
- * to do. May say false of such a text. */
+ * to do. False for some such texts too. */
 bool la_is_normal(la_form form, const char *text, size_t n);
 
 /* The Unicode property White_Space. */
@@ -31,7 +31,7 @@ bool la_is_ideograph(int32_t code);
 /* Appends the lower case of one character (up to two). */
 la_status la_text_push_lower(la_text *text, int32_t code, la_error *err);
 
-/* What the patterns of byte-level tokenizers tell apart: \p{L}, \p{N}, \s, the rest. */
+/* Classes that the patterns of byte-level tokenizers distinguish: \p{L}, \p{N}, \s, the rest. */
 typedef enum la_pattern_class {
     LA_CLASS_OTHER,
     LA_CLASS_LETTER,

@@ -1,5 +1,5 @@
-/* The Unicode tables of the `tokenizers` package are of several ages; where they matter, its answer
- * for a character is this one's. */
+/* Corrections of utf8proc's Unicode tables: those of the `tokenizers` package are of several
+ * ages. */
 #ifndef LA_TEXT_UNICODE_AGE_H
 #define LA_TEXT_UNICODE_AGE_H
 
@@ -17,10 +17,10 @@ typedef enum la_age_class {
     LA_AGE_LETTER,      /* \p{L} of patterns */
     LA_AGE_NUMBER,      /* \p{N} of patterns */
     LA_AGE_BARRIER,     /* left alone by the normal forms: unassigned in their tables */
-    LA_AGE_EXTENDS      /* of one grapheme cluster with a letter before it */
+    LA_AGE_EXTENDS      /* in one grapheme cluster with a letter before it */
 } la_age_class;
 
-/* here: what utf8proc says. */
+/* Membership of code in class by the package; here: membership by utf8proc. */
 bool la_age_correct(la_age_class class, int32_t code, bool here);
 int32_t la_age_lower(int32_t code, int32_t here);
 /* Members of \p{NAME} later than Unicode 14, as items of a character class. */

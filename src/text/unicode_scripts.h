@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A number that the characters of one script share; 0: none (the space, characters without one). */
+/* Number shared by the characters of one script; 0: none (the space, characters without one). */
 int la_unicode_script(int32_t code);
 
 #endif

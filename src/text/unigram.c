@@ -58,7 +58,7 @@ static la_status no_unknown(la_error *err) {
                    "a character is not in the vocabulary, which has no unk_id either");
 }
 
-/* nodes[i]: the best way to the first i bytes. */
+/* nodes[i]: the best segmentation of the first i bytes. */
 static la_status find_best(const la_unigram *u, const char *word, size_t n, la_error *err) {
     la_unigram_node *nodes = u->nodes;
     for (size_t i = 0; i <= n; i++)
@@ -108,7 +108,7 @@ static la_status encode(la_text_model *model, const char *word, size_t n, la_ids
     la_unigram *u = &model->unigram;
     LA_TRY(la_grow(&u->nodes, &u->nodes_capacity, n + 1, sizeof *u->nodes, err));
     LA_TRY(find_best(u, word, n, err));
-    /* the links lead from the end to the beginning: turned round, next of `from` is where it ends */
+    /* the links lead from the end to the beginning: reversed, next of `from` is where it ends */
     for (size_t end = n; end > 0;) {
         size_t from = (size_t)u->nodes[end].from;
         u->nodes[from].score = (double)end;
@@ -149,7 +149,7 @@ static la_status load_pieces(const la_text_source *source, const json_t *list, l
         u->scores[i] = json_is_integer(score) ? (double)json_integer_value(score)
                                               : read_as_library(json_real_value(score));
         least = u->scores[i] < least ? u->scores[i] : least;
-        /* of equal pieces the last one counts */
+        /* the last of equal pieces counts */
         LA_TRY(la_vocab_add(&out->vocab, json_string_value(text), json_string_length(text),
                             (int32_t)i, source->err));
     }

@@ -18,7 +18,7 @@ la_status la_text_append(la_text *text, const char *data, size_t n, la_error *er
 la_status la_text_push(la_text *text, int32_t code, la_error *err);
 void la_text_swap(la_text *a, la_text *b);
 
-/* LA_BAD_INPUT when text is not valid UTF-8: only what passed may be given to the rest. */
+/* LA_BAD_INPUT when text is not valid UTF-8: the other functions need checked text. */
 la_status la_utf8_check(const char *text, size_t length, la_error *err);
 /* Bytes written, at most 4. */
 size_t la_utf8_put(int32_t code, char *out);
@@ -30,13 +30,13 @@ static inline size_t la_utf8_size(char first) {
     return c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
 }
 
-/* The character at *at, which moves behind it. */
+/* Character at *at, which moves behind it. */
 static inline int32_t la_utf8_next(const char *text, size_t *at) {
     const unsigned char *bytes = (const unsigned char *)text;
     return bytes[*at] < 0x80 ? bytes[(*at)++] : la_utf8_wide(bytes, at);
 }
 
-/* Where the last character of n > 0 bytes begins. */
+/* Offset of the last character of n > 0 bytes. */
 static inline size_t la_utf8_last(const char *text, size_t n) {
     do
         n--;

@@ -23,7 +23,7 @@ void la_vocab_free(la_vocab *vocab) {
     *vocab = (la_vocab){0};
 }
 
-/* The slot that holds the token, or the free one where it would go. */
+/* Slot that holds the token, or the free one for it. */
 static size_t find_slot(const la_vocab *vocab, const char *token, size_t length, uint32_t hash) {
     size_t slot = hash & vocab->mask;
     for (; vocab->slots[slot]; slot = (slot + 1) & vocab->mask) {
@@ -35,7 +35,7 @@ static size_t find_slot(const la_vocab *vocab, const char *token, size_t length,
     return slot;
 }
 
-/* At most half of the slots are taken. */
+/* Grows the table so that at most half of the slots are taken. */
 static la_status make_room(la_vocab *vocab, la_error *err) {
     if (vocab->slots && 2 * (vocab->n + 1) <= vocab->mask + 1)
         return LA_OK;

@@ -23,7 +23,7 @@ typedef struct la_vocab {
 } la_vocab;
 
 void la_vocab_free(la_vocab *vocab);
-/* The id a token had before is replaced. */
+/* Replaces an earlier id of the token. */
 la_status la_vocab_add(la_vocab *vocab, const char *token, size_t length, int32_t id,
                        la_error *err);
 /* -1: none */
@@ -33,7 +33,7 @@ static inline const char *la_vocab_token(const la_vocab *vocab, size_t i) {
     return vocab->strings.data + vocab->entries[i].offset;
 }
 
-/* {"token": id, ...}: every id once, and none beyond what a model could have rows for. */
+/* {"token": id, ...}: every id once, and none beyond LA_TOKEN_IDS_MAX. */
 la_status la_vocab_load(const la_text_source *source, const json_t *json, la_vocab *vocab);
 /* Ids of <0x00> to <0xFF>; -1 where there is none. */
 void la_vocab_bytes(const la_vocab *vocab, int32_t ids[256]);

@@ -1,4 +1,4 @@
-/* The ids of words seen before. Bounded: when it is full it starts anew. */
+/* Ids of words seen before. Bounded: a full cache starts anew. */
 #ifndef LA_TEXT_WORD_CACHE_H
 #define LA_TEXT_WORD_CACHE_H
 
@@ -20,7 +20,7 @@ typedef struct la_word_cache {
 } la_word_cache;
 
 void la_word_cache_free(la_word_cache *cache);
-/* Appends the ids of the word and says so, or remembers in *hash where it goes. */
+/* Appends the ids of the word where it is known (*found), else sets *hash for la_word_cache_put. */
 la_status la_word_cache_get(la_word_cache *cache, const char *word, size_t n, la_ids *ids,
                             uint64_t *hash, bool *found, la_error *err);
 /* Keeps a word that la_word_cache_get did not find. */

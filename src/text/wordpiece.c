@@ -22,7 +22,7 @@ static la_status encode(la_text_model *model, const char *word, size_t n, la_ids
     int32_t whole = la_vocab_find(&model->vocab, word, n);
     if (whole >= 0)
         return la_ids_push(ids, whole, err);
-    /* prefix and word side by side: a part in its midst is copied behind the prefix just once */
+    /* prefix and word side by side: a part inside is copied behind the prefix just once */
     for (size_t from = 0; from < n;) {
         w->spare.n = 0;
         if (from)
