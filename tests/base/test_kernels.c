@@ -130,7 +130,7 @@ static void skip_unless_it_switches(void) {
     skip();
 }
 
-static char *kept; /* what the variable was */
+static char *kept; /* the variable's value before the test */
 
 static int keep(void **state) {
     (void)state;
@@ -226,7 +226,7 @@ static void a_set_variable_wins(void **state) {
     char text[256];
     la_kernels_describe(text, sizeof text);
     assert_non_null(strstr(text, "OpenBLAS Prescott, as " VARIABLE " says; the processor could"));
-    /* the library does not follow a name that it has not: nobody chose then */
+    /* the library ignores a name that it lacks: then the default was kept */
     setenv(VARIABLE, "Pentium9", 1);
     assert_int_equal(la_kernels_level(la_kernels_choose()), level_here());
     assert_string_equal(getenv(VARIABLE), "Pentium9");
@@ -244,7 +244,7 @@ static const char *beside_this_program(const char *name) {
     return path;
 }
 
-/* What the second start of --restart prints. */
+/* Output of the second start under --restart. */
 static int tell(int argc, char **argv) {
     char line[64] = "";
     if (!fgets(line, sizeof line, stdin))
@@ -289,7 +289,7 @@ static command fit(const char *folder) {
     return run_command(argv, NULL);
 }
 
-/* AddressSanitizer's start does not bear a dlsym of another's. */
+/* AddressSanitizer's start-up breaks when another library provides dlsym. */
 #ifdef __SANITIZE_ADDRESS__
 enum { PRELOADS = 0 };
 #else
@@ -327,7 +327,7 @@ static void the_program(void **state) {
 }
 
 /* --others: names of two kinds of kernels that run here, of other instructions than those in use;
- * tells on stderr which kinds do not. */
+ * those that do not run are named on stderr. */
 static int others(void) {
     static const char *const names[] = {"Prescott", "Haswell", "Nehalem", "SkylakeX"};
     char in_use[32];

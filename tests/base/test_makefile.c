@@ -1,6 +1,5 @@
-/* What make asks before it does it: packages are never installed unasked, and nvcc is run once or
- * not at all. With stand-ins for dpkg, apt-get, sudo, id and nvcc that write down how they were
- * called. */
+/* Questions before make acts: packages are never installed unasked, and nvcc is run once or not at
+ * all. Stand-ins for dpkg, apt-get, sudo, id and nvcc record how they were called. */
 #include "support/support.h"
 
 #include <errno.h>
@@ -35,7 +34,7 @@ static int prepare(void **state) {
     mkdir(tools, 0777);
     snprintf(path, sizeof path, "%s:%s", tools, getenv("PATH"));
     setenv("PATH", path, 1);
-    /* of the make that runs the tests */
+    /* variables of the make that runs the tests */
     static const char *const variables[] = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "YES",
                                             "CI",        "NVCC",   "CUDA",      "BUILD"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
@@ -84,7 +83,7 @@ static void check_installed(command done, const char *first) {
     if (strncmp(all, first, strlen(first)) || !strstr(all, "install -y") ||
         !strstr(all, "libjansson-dev"))
         fail_msg("%s", all);
-    /* it says so before it does */
+    /* it announces the installation first */
     assert_non_null(strstr(done.out, "not installed:"));
     assert_non_null(strstr(done.out, "libjansson-dev"));
     command_free(&done);
@@ -97,7 +96,7 @@ static void without_a_terminal(void **state) {
         user_is("1000");
         check_refused(make(targets[i], NULL), "YES=1");
         check_installed(make(targets[i], "YES=1"), "sudo apt-get update");
-        /* root of a container asks nobody */
+        /* root in a container is not asked */
         user_is("0");
         check_installed(make(targets[i], NULL), "apt-get update");
     }
@@ -124,7 +123,7 @@ static int on_terminal(const char *answer) {
         _exit(127);
     }
     assert_int_equal(write(master, answer, strlen(answer)), strlen(answer));
-    /* what is shown has to be taken, until the terminal closes */
+    /* the terminal's output has to be read until it closes */
     char shown[4096];
     while (read(master, shown, sizeof shown) > 0)
         ;

@@ -1,6 +1,6 @@
 /* Loaded before a program: OpenBLAS as it is on a processor that it does not know. Its oldest
- * kernels are in place when main begins, and no variable says so. With LA_HIDE_SWITCH set the calls
- * that switch them are hidden too, as a build may have it. */
+ * kernels are in place when main begins, and no variable names them. With LA_HIDE_SWITCH set the
+ * calls that switch them are hidden too, as a build may have it. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>

@@ -180,7 +180,7 @@ static void vector_scaling_is_finite(void **state) {
         la_vector_scaling_apply(3, w, b, separable + 3 * i, p);
         assert_true(p[right[i]] > 0.999 && isfinite(w[i]) && isfinite(b[i]));
     }
-    /* only the bias can tell; classes 0 and 2 are alike */
+    /* only the bias can distinguish classes; 0 and 2 are alike */
     vector_of(2, 3, equal, one, w, b);
     la_vector_scaling_apply(3, w, b, equal, p);
     assert_true(p[1] > 0.999 && fabs(w[0] - w[2]) < 1e-9 && fabs(b[0] - b[2]) < 1e-9);

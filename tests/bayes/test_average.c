@@ -162,7 +162,7 @@ static void lists_are_short(void **state) {
     assert_true(longest <= 12);
 }
 
-/* A list that may not be as long as it wants to be tells how far off it is. */
+/* A list that is cut short has the distance from the full average in `shortening`. */
 static void at_most(void **state) {
     (void)state;
     table t = smooth(3, 200);

@@ -118,7 +118,7 @@ static double kept_gap(const la_factor *f, const whole *w) {
     return sqrt(gap / norm);
 }
 
-/* of the vectors' products and the identity */
+/* Largest deviation of the vectors' products from the identity. */
 static double orthonormal_gap(const la_factor *f) {
     double worst = 0;
     for (int64_t k = 0; k < f->rank; k++)
@@ -224,7 +224,7 @@ static void batches(void **state) {
     la_pool_free(&pool);
 }
 
-/* What is no sum of squares is refused, with its name. */
+/* A matrix that is no sum of squares is refused, with its name. */
 static void refused(void **state) {
     (void)state;
     int64_t l = la_nystrom_width(RANK);

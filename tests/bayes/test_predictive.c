@@ -121,8 +121,9 @@ static void monte_carlo_against_quadrature(void **state) {
     assert_true(isnan(probit.variance[0]) && isnan(probit.variance[1]));
 }
 
-/* The closed forms tell of the Gaussian what its draws tell: byte for byte that of Monte Carlo, drawn
- * here or elsewhere, while their answers are those without draws. */
+/* Variance and mutual information under closed forms are those of the Gaussian's draws: byte for
+ * byte those of Monte Carlo, drawn here or elsewhere, while the probabilities are those without
+ * draws. */
 static void closed_forms_spread(void **state) {
     (void)state;
     static const la_predictive kinds[] = {LA_PREDICT_PROBIT, LA_PREDICT_SCALAR};
@@ -143,7 +144,7 @@ static void closed_forms_spread(void **state) {
         assert_true(isnan(closed.p.mutual_information) && isnan(closed.variance[C - 1]));
         for (int c = 0; c <= 2 * C; c++)
             means[c] = 0;
-        means[0] = 1; /* as if all draws were sure of class 0 */
+        means[0] = 1; /* means of draws that are all sure of class 0 */
         answer given;
         predict_into(&given, kinds[k], C, logits, cov, 60, 3, 99, means);
         assert_true(given.p.mutual_information == 0);
@@ -161,13 +162,13 @@ static void softmax_long(const double *f, long double *p) {
         p[c] /= sum;
 }
 
-/* Of the same draws: the variance in two passes, and means as a device gives them (ops.h,
- * monte_carlo). From posteriors too narrow for E p^2 - (E p)^2 to those that saturate. */
+/* Variance from the same draws: in two passes, and from means as a device gives them (ops.h,
+ * monte_carlo). Posteriors from too narrow for E p^2 - (E p)^2 to saturated. */
 static void variance_of_the_draws(void **state) {
     (void)state;
     enum { SAMPLES = 500, SEED = 4, STREAM = 11 };
     static const struct {
-        double scale, limit; /* of the covariance; of the relative deviation */
+        double scale, limit; /* scale of the covariance; limit of the relative deviation */
     } cases[] = {{1e-16, 4e-8}, {1e-6, 4e-13}, {1, 8e-15}, {400, 5e-14}};
     const float logits[C] = {1, 0.5f, 0, -0.5f, 3};
     long double(*p)[C] = calloc(SAMPLES, sizeof *p);
@@ -492,7 +493,7 @@ static void bridge_variance(void **state) {
     check_within("bridge's variance against quadrature, relative", worst, 1e-13);
 }
 
-/* As it is written: a list of finite numbers, or null, in JSON that parses (NaN does not). */
+/* Output of `variance`: a list of finite numbers, or null, in JSON that parses (NaN does not). */
 static void variance_in_rows(void **state) {
     (void)state;
     const float usual[C] = {0.3f, -1, 2, 0.1f, 0}, extreme[C] = {80, -80, 0, 79, -300};

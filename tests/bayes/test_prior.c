@@ -143,7 +143,7 @@ static void check_value(const known *k) {
         fmax(worst_evidence, relative(k->posterior.log_marginal_likelihood, want, 1e-12));
 }
 
-/* Whether the precisions of a group are one, and at a maximum. */
+/* Fails unless the precisions of a group are equal, and at a maximum. */
 static void check_group(const known *k, const int *groups, int group) {
     double lambda = 0;
     for (int b = 0; b < BLOCKS; b++) {
@@ -220,7 +220,7 @@ static void flat_blocks(void **state) {
             check_group(k, by_block, b);
     check_value(k);
 
-    /* layer 1's matrices have their kinds' other blocks; the head has nobody */
+    /* matrices of layer 1 share a kind with other blocks; the head does not */
     choose(k, LA_PRIOR_KIND);
     for (int b = 0; b < BLOCKS; b++)
         if (b != 7)

@@ -152,7 +152,7 @@ static double charged(const la_choice *c, int method) {
     return c->candidates[method].nll + (double)numbers[method] / (double)c->n;
 }
 
-/* What would be taken were there no average and no MAP model to stay with. */
+/* Method by the rule without an average and without a MAP model to stay with. */
 static la_method single(const la_choice *c) {
     int least = LA_METHOD_MAP;
     for (int k = 0; k < LA_METHODS; k++)
@@ -283,8 +283,8 @@ static void closed_forms(void **state) {
     check_within("likelihood against its formula", worst, 1.5e-8);
 }
 
-/* What an independent computation finds of E -log p, where p is the mean of PAIRS pairs of draws: it
- * is known to the second order of their deviation. */
+/* Independent estimate of E -log p, where p is the mean of PAIRS pairs of draws: known to the
+ * second order of their deviation. */
 typedef struct expectation {
     double nll, square; /* square: of its standard error */
 } expectation;
@@ -620,7 +620,7 @@ static held lossy(int64_t n, int64_t lost, int64_t won) {
         h.logits[3 * i] = flips ? 1 : 9;
         h.logits[3 * i + 1] = flips ? 0.9f : 0;
         h.logits[3 * i + 2] = flips ? 0.9f : 0;
-        /* of the second class's logit alone, deviation 12 */
+        /* covariance of the second class's logit alone, deviation 12 */
         for (int64_t k = 0; k < 2; k++)
             h.roots[4 * i + 2 * k] = 12 * basis[2 + k];
         h.labels[i] = flips ? i >= lost : i % 2;

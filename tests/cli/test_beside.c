@@ -68,7 +68,7 @@ static double difference(const char *folder, const char *line) {
     return worst;
 }
 
-/* What PEFT gives with the tokenizer saved beside the adapter. */
+/* Results of PEFT with the tokenizer saved beside the adapter. */
 static void adapter_tokenizer_is_used(void **state) {
     (void)state;
     const char *folder = case_folder();
@@ -103,7 +103,7 @@ static void posteriors_know_it(void **state) {
     check_within("without the base's", difference(folder, ANSWER), 1e-5);
 }
 
-/* One that was fitted with the base's tokenizer goes on with it, and says so. */
+/* A posterior fitted with the base's tokenizer goes on with it, and a note says so. */
 static void earlier_posteriors(void **state) {
     (void)state;
     const char *folder = case_folder();
@@ -220,7 +220,7 @@ static void refused(void **state) {
     static const char *const other[] = {"adapter/tokenizer.json", "vocab.txt", "save_pretrained"};
     check_message(&done, 4, other, 3);
     command_free(&done);
-    /* what only says more of a tokenizer that is not there */
+    /* files that only add to a tokenizer that is missing */
     remove(in_case(folder, "adapter/vocab.txt"));
     put(folder, "calib.jsonl", "{\"text\":\"one\",\"label\":0}\n{\"text\":\"two\",\"label\":1}\n");
     told(folder, FIT_TEXT, "adapter/tokenizer_config.json: is passed over");

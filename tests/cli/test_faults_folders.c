@@ -246,7 +246,7 @@ static void check_well(const char *folder, const char *line, const char *said) {
     command_free(&done);
 }
 
-/* What users of transformers expect of a name when they are offline. */
+/* Names on the hub without a connection, as users of transformers give them. */
 static void cached_names(void **state) {
     (void)state;
     const char *folder = open_case("bert");

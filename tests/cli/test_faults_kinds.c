@@ -380,7 +380,7 @@ static void refuse(const char *folder, const char *line, int code, const char *c
     command_free(&done);
 }
 
-/* Subfolders: what predict says is what it says of the folder alone, without being told the name. */
+/* Subdirectories: predict gives the same as for the directory alone, without the name. */
 static void subfolders(void **state) {
     (void)state;
     const char *const listed[] = {"/adapter", "\"one\", \"two\"", "--adapter-name"};

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* what a field may hold */
+/* values that a field may have */
 #define LARGEST 1e300
 
 typedef void (*change)(la_posterior *);
@@ -217,8 +217,7 @@ static void regression(void **state) {
 
 /* ---- what is no posterior ---- */
 
-/* Pipes and devices are told from files before they are read: nothing waits, nothing fills
- * memory. */
+/* Pipes and devices are recognised before they are read: nothing waits, nothing fills memory. */
 static void no_files(void **state) {
     (void)state;
     const char *folder = open_case("bert");
@@ -234,7 +233,7 @@ static void no_files(void **state) {
     }
 }
 
-/* What the model must have and the posterior says otherwise. */
+/* Numbers of the posterior that contradict the model. */
 static void beyond_the_model(void **state) {
     (void)state;
     const char *folder = open_case("llama");
@@ -260,7 +259,7 @@ static void beyond_the_model(void **state) {
 
 /* ---- what a posterior could not keep ---- */
 
-/* Told before the fit. */
+/* Refused before the fit. */
 static void texts(void **state) {
     (void)state;
     const char *folder = open_case("llama");

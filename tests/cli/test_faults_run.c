@@ -1,5 +1,4 @@
-/* What goes wrong around a run: options, outputs, signals, posteriors of something else, standard
- * input. */
+/* Faults around a run: options, outputs, signals, posteriors of another model, standard input. */
 #include "support/faults.h"
 #include "support/process.h"
 #include "support/seal.h"
@@ -600,7 +599,7 @@ static void stdin_as_file(void **state) {
                            "good\n{\"text\":5}\ngood\n");
     const char *pieces[] = {"standard input:2:", "text"};
     check_message(&bad, 3, pieces, 2);
-    /* what was answered before stands */
+    /* rows answered before it stand */
     assert_non_null(strstr(bad.out, "\"index\":0"));
     command_free(&bad);
 }
@@ -646,7 +645,7 @@ static void full_stdout(void **state) {
     check_shell(folder, "\"$L\" fit --help > /dev/full", 5, "output");
 }
 
-/* 60: nobody reads any more, or there is no stdout at all. */
+/* 60: the reader has gone, or stdout is closed. */
 static void closed_stdout(void **state) {
     (void)state;
     const char *folder = open_case("bert");

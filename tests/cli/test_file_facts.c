@@ -1,5 +1,4 @@
-/* What info says of a user's file, in whatever form it lies there; what is none of ours is
- * named. */
+/* Facts that info prints of a user's file, in every form; files of other programs are named. */
 #include "support/faults.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* Memory that is not to be had: under a limit of the address space, and with single allocations that
- * fail (failing_memory.c, loaded before the program). A command then answers as ever, or ends with
+/* Missing memory: under a limit of the address space, and with single allocations that fail
+ * (failing_memory.c, loaded before the program). A command then gives the same answer, or ends with
  * exit code 5 and one line: no hang, no crash, no other answer. */
 #include "support/faults.h"
 

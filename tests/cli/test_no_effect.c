@@ -1,5 +1,5 @@
-/* What was given and would have no effect: refused where that is certain, told where the rows decide.
- * And that the prompt is the same in fit and predict. */
+/* Options without effect: refused where that is certain, reported where it depends on the rows. And
+ * equal prompts in fit and predict. */
 #include "base/visible.h"
 #include "support/faults.h"
 
@@ -311,7 +311,7 @@ static void text_field_of_lines(void **state) {
     command_free(&done);
 }
 
-/* Nobody but root is kept out of a folder by its mode. */
+/* Only users other than root are kept out of a directory by its mode. */
 static void no_permission(void **state) {
     const char *folder = open_case("bert");
     (void)state;
@@ -324,7 +324,7 @@ static void no_permission(void **state) {
     command_free(&done);
 }
 
-/* What is cut to fit into a message is cut between characters, wherever the cut falls. */
+/* Text that is shortened to fit a message is cut between characters, wherever the cut falls. */
 static void whole_characters(void **state) {
     (void)state;
     assert_int_equal(la_visible_cut("a\xc3\xa9", 1), 1);

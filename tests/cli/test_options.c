@@ -25,7 +25,7 @@ typedef enum place { BERT, WORDS, CAUSAL, NUMBERS, PLACES } place; /* where a li
 typedef struct effect {
     const char *command, *option;
     place at;
-    const char *without, *with; /* two lines that the option tells apart */
+    const char *without, *with; /* two lines that differ by the option */
     const char *piece; /* in what the second says, not in the first; NULL: any difference */
     const char *input;
 } effect;
@@ -300,7 +300,7 @@ static char *observe(const effect *e, const char *line, size_t *length) {
 
 static int n_failed;
 
-/* What a first line did: many options are told from the same one. */
+/* Result of a first line: many options are compared with the same one. */
 typedef struct memory {
     const effect *of;
     char *seen;

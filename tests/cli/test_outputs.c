@@ -222,7 +222,7 @@ static void predict_to(const char *folder, const char *name) {
 #define SHORT ".new.0123456789abcde.laplora-tmp"
 #define LINK ".new.0123456789abcde1.laplora-tmp"
 
-/* The next run of the same output removes it, told by the lock that nobody holds. */
+/* The next run of the same output removes it, recognised by its free lock. */
 static void crashes_are_cleaned(void **state) {
     (void)state;
     const char *folder = open_written();
@@ -290,7 +290,7 @@ static void temporaries_in_use(void **state) {
         assert_memory_equal(text, "one", 3);
         free(text);
     }
-    /* what a stop does */
+    /* a stop */
     assert_int_equal(la_output_open(&one, in_case(folder, "x"), LA_OUTPUT_SEEKABLE, &err), LA_OK);
     assert_int_equal(count_hidden(folder), 1);
     la_output_abandon();

@@ -1,5 +1,6 @@
-/* A stop, whatever the program is at: it ends soon, says so, and leaves nothing behind. No latency
- * is asserted: without the deadline each of these phases lasts for minutes or for ever. */
+/* A stop in every phase of the program: it ends soon, reports the stop, and leaves nothing
+ * behind. No latency is asserted: without the deadline each of these phases lasts for minutes or
+ * for ever. */
 #include "support/faults.h"
 #include "support/process.h"
 #include "support/tensors.h"
@@ -162,7 +163,7 @@ static void twice(void **state) {
     check_scratch_empty(folder);
 }
 
-/* A FIFO that nobody opens at the other end, for each file that is read and each that is
+/* A FIFO without a process at its other end, for each file that is read and each that is
  * written. */
 static void blocked_open(void **state) {
     (void)state;
@@ -230,7 +231,7 @@ static void blocked_write(void **state) {
     close(deaf);
 }
 
-/* Nobody reads what is said of the stop either. */
+/* Standard error without a reader, too. */
 static void blocked_message(void **state) {
     (void)state;
     const char *folder = open_wide();

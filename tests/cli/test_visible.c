@@ -1,4 +1,5 @@
-/* What strangers name, every command shows: no byte that a terminal obeys, nothing that hides. */
+/* Text from outside in the output of every command: no byte that a terminal obeys, no hidden
+ * character. */
 #include "base/error.h"
 #include "base/visible.h"
 #include "support/faults.h"

@@ -109,7 +109,7 @@ static operand *make(la_dtype type, int64_t rows, int64_t cols, int64_t pad, int
     return o;
 }
 
-/* What before and host hold is what the operand starts from. */
+/* Initial values of the operand: those of before and host. */
 static operand *start(operand *o) {
     memcpy(o->host_before, o->host.data, host_bytes(o));
     device.ops->upload(&device, o->memory, o->before, o->bytes);
@@ -310,7 +310,7 @@ static void run_or_skip(void **state) {
     check_faults(&device);
 }
 
-/* What a test that failed left is not the next one's. */
+/* Faults of a failed test do not reach the next one. */
 static int forget_after(void **state) {
     (void)state;
     la_error ignored = {0};

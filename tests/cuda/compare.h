@@ -31,13 +31,13 @@ double *normal(int64_t n);
 typedef struct operand {
     la_mat host, device; /* f32 on the host, or f64 on both */
     bool output;
-    size_t bytes;                          /* of each device image */
+    size_t bytes;                          /* bytes of each device image */
     void *memory;                          /* on the device */
     unsigned char *before, *first, *after; /* device images: at the start, after each run */
     double *host_before;                   /* at the start */
 } operand;
 
-/* How matrices made from here on lie on the device: ld = columns + pad, and the first element is
+/* Layout of matrices made from here on, on the device: ld = columns + pad, and the first element is
  * offset elements behind an aligned address. Until `forget`. */
 void lay_out(int64_t pad, int64_t offset);
 
@@ -54,7 +54,7 @@ operand *ints(int64_t n, const int32_t *values);
 
 /* The operation works in place, or adds to what is there. Returns o. */
 operand *changed(operand *o);
-/* What an operation left is the input of another one. */
+/* Output of an operation as the input of another one. */
 void becomes_input(operand *o);
 
 /* The matrix on the side of this run, or its elements; NULL for NULL. */
@@ -66,14 +66,14 @@ void forget(void);
 
 /* ---- runs ---- */
 
-extern la_backend *be; /* of this run */
+extern la_backend *be; /* backend of this run */
 extern la_backend host, device;
 
 bool next_run(void);
 
 /* largest |device - host| / largest |host|; NaN where one is NaN */
 double gap(const operand *o);
-/* Of a column alone. */
+/* Limits for a column alone. */
 double gap_of_column(const operand *o, int64_t column);
 /* Element of the device's result, and of the host's. */
 double got(const operand *o, int64_t row, int64_t col);
@@ -81,7 +81,7 @@ double wanted(const operand *o, int64_t row, int64_t col);
 /* The larger one; NaN when one is NaN. */
 double larger(double a, double b);
 
-/* By what the products were computed in: f32, tf32 (also f32 matrices of a bf16 backend), bf16. */
+/* Limits by the precision of products: f32, tf32 (also f32 matrices of a bf16 backend), bf16. */
 typedef struct limits {
     double f32, tf32, bf16;
 } limits;
@@ -99,7 +99,7 @@ typedef enum op_scope {
 
 typedef struct op_test {
     const char *name;
-    void (*run)(la_dtype type); /* of activations and cotangents */
+    void (*run)(la_dtype type); /* type: of activations and cotangents */
     op_scope scope;
 } op_test;
 

@@ -1,5 +1,5 @@
-/* What the tests that run the program on the emulated CUDA device share. They set that device up
- * (its number, memory and order of threads) through the environment; a real one cannot be. */
+/* Helpers of the tests that run the program on the emulated CUDA device. They set that device up
+ * (number, memory and order of threads) through the environment; a real one cannot be set up so. */
 #ifndef LA_TESTS_CUDA_EMULATED_H
 #define LA_TESTS_CUDA_EMULATED_H
 

@@ -106,7 +106,7 @@ static inline void check_gap(const char *what, const gap *worst, const gap *limi
     check_within("logit covariance, relative Frobenius", worst->cov, limit->cov);
 }
 
-/* Bytes, of which the first that differ are told. */
+/* Compares bytes; the first that differ are printed. */
 static inline void check_same(const char *what, char *got, const char *want) {
     size_t i = 0;
     while (got[i] && got[i] == want[i])

@@ -26,7 +26,7 @@ extern "C" {
 #include <unistd.h>
 #include <vector>
 
-/* Whether device memory is closed to the host: not when it is malloc's. */
+/* True when device memory is closed to the host: not when it is malloc's. */
 static bool is_closed() {
 #if defined(__SANITIZE_ADDRESS__)
     return false;

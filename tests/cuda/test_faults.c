@@ -1,5 +1,5 @@
-/* What goes wrong around the CUDA device of the program: no device, no library, no memory, and
- * errors while it computes; on the emulated device. */
+/* Faults around the CUDA device of the program: no device, no library, no memory, and errors while
+ * it computes; on the emulated device. */
 #include "cuda/emulated.h"
 #include "support/tensors.h"
 
@@ -8,7 +8,7 @@
 #define FIT_CUDA FIT " --device cuda"
 #define PREDICT_CUDA PREDICT " --device cuda"
 
-/* Runs a command that must fail as told, leave the older output as it is and leak nothing. */
+/* Runs a command that must fail as expected, leave the older output unchanged and leak nothing. */
 static void fails(const char *settings, const char *folder, const char *line, int code,
                   const char *const *pieces, int n_pieces) {
     command done = run_with(settings, folder, line, NULL);
@@ -135,7 +135,7 @@ static void auto_falls_back(void **state) {
 
 /* ---- memory ---- */
 
-/* What a plan says, in MiB but for tokens. */
+/* Figures of a plan, in MiB but for tokens. */
 typedef struct plan {
     double tokens, weights, curvature, activations, token, workspaces, free;
     bool again; /* layers are computed again */
@@ -225,7 +225,7 @@ static void layers_again(void **state) {
     plan all = fit_with("", folder, "");
     assert_false(all.again);
     char *want = predictions("", folder), settings[64];
-    /* room for a thousand tokens, which is too little to keep all layers */
+    /* room for a thousand tokens, too little to keep all layers */
     snprintf(settings, sizeof settings, "%s",
              leaving(&all, all.weights + all.curvature + all.workspaces + 1000 * all.token));
     plan less = fit_with(settings, folder, "");
@@ -277,7 +277,8 @@ static void batches_too_large(void **state) {
     fit_with(settings, folder, "--batch-tokens 300");
 }
 
-/* The plan is what is taken, within rounding of what is told; large batches, so that it shows. */
+/* Memory taken equals the plan, within rounding of the printed figures; large batches, so that it
+ * shows. */
 static plan check_plan_is_kept(const char *settings, const char *folder) {
     command done = works(settings, folder,
                          "fit " PARTS " --out @/posterior --device cuda --verbose --batch-tokens "

@@ -120,7 +120,7 @@ static int32_t table_row(int64_t distance) {
     return (int32_t)(FARTHEST + 1 + (distance < 0 ? -away : away));
 }
 
-/* Of a row of this length. */
+/* Largest gap for a row of this length. */
 static int64_t rows_reached(int64_t length) {
     return table_row(length - 1) - table_row(1 - length) + 1;
 }
@@ -346,7 +346,7 @@ static operand *packed(la_dtype type, const pack_order *order, const double *all
 
 enum { OUT, DQ, DK, DV, DPOS_K, DPOS_Q, RESULTS };
 
-/* What numbers there are: of q, k, v, g, pos_k, pos_q. */
+/* Kinds of numbers in q, k, v, g, pos_k, pos_q. */
 enum { NUMBERS = 6 };
 
 /* Row 0's numbers among the results of a pack: [RESULTS][RHS * its tokens, or what it reaches * width]

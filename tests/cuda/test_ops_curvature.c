@@ -20,7 +20,7 @@ enum { RHS = 3 };
 
 /* ---- factor_add, sketch_add, diagonal, square_add, column_squares ---- */
 
-/* A sum [n, n] that has something in it; above the diagonal is NaN, which nobody touches. */
+/* Sum [n, n] with initial values; NaN above the diagonal, which is never touched. */
 static operand *lower_triangle(int64_t n) {
     double *values = normal(n * n);
     for (int64_t i = 0; i < n; i++)
@@ -247,7 +247,7 @@ static void kron_quadratic(la_dtype type) {
     double worst = 0;
     for (int64_t c = 0; c < COUNT(quadratics); c++) {
         int64_t n = quadratics[c].n_rows, m = quadratics[c].n_rhs, height = quadratics[c].height;
-        /* what was there is added to */
+        /* results are added to the previous values */
         double *values = normal(n * m * m);
         operand *cov = changed(dense(LA_F64, n * m, m, values));
         free(values);

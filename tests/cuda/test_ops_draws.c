@@ -110,7 +110,7 @@ static void monte_carlo(la_dtype type) {
     check("monte_carlo", type, worst, (limits){3e-14, 3e-14, 3e-14});
 }
 
-/* What a device does not do, the host does: a refusal is no fault. */
+/* Draws that a device refuses are made by the host: a refusal is no fault. */
 static void monte_carlo_refused(la_dtype type) {
     (void)type;
     if (!device.ops->draws)

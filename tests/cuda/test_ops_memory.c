@@ -178,7 +178,7 @@ static void sizes_of_memory(la_dtype type) {
     assert_int_equal(device.ops->reserve(&device, &sizes, &err), LA_OK);
     check_add(type);
     sizes.max_relative = 0;
-    /* one that cannot be had is told here, and once */
+    /* memory that is missing is reported here, and once */
     sizes.max_factor = 1 << 24;
     assert_int_equal(device.ops->reserve(&device, &sizes, &err), LA_RESOURCE);
     err = (la_error){0};

@@ -33,7 +33,7 @@ static const struct {
     {7, 256, 64, 16, 8}, {130, 72, 8, 0, 0},   {37, 64, 64, 128, 64},
 };
 
-/* What weights may be stored in: bf16 activations have bf16 weights. */
+/* Types that weights may be stored in: bf16 activations have bf16 weights. */
 static const la_dtype stored[] = {LA_BF16, LA_F16, LA_F32};
 
 static int stored_types(la_dtype type) {

@@ -22,7 +22,7 @@
 typedef enum spectrum {
     FEW_SAMPLES, /* x^T x of fewer rows than columns: rank deficient */
     WISHART,     /* x^T x of more: no gaps to speak of */
-    DECAYING,    /* by an order of magnitude every few eigenvalues */
+    DECAYING,    /* falling by an order of magnitude every few eigenvalues */
     IDENTITY,    /* one eigenvalue, many times */
     ZERO
 } spectrum;
@@ -58,7 +58,7 @@ static la_eigen open_problem(const char *name, int64_t n, int64_t rank) {
     return p;
 }
 
-/* To where the backend has its sums. Nobody reads above the diagonal. */
+/* Upload to where the backend has its sums. Values above the diagonal are never read. */
 static void send(la_backend *to, la_eigen *p, const double *matrix) {
     size_t bytes = (size_t)(p->n * p->n) * sizeof(double);
     double *lower = malloc(bytes);
@@ -269,7 +269,7 @@ static void eigh_of_nan(la_dtype type) {
     }
 }
 
-/* What eigh decomposes is what factor_add has just put on the way. */
+/* eigh decomposes a sum that factor_add has just put in the queue. */
 static void eigh_after_factor_add(la_dtype type) {
     enum { N = 33 };
     double zeros[N * N] = {0};
@@ -283,7 +283,7 @@ static void eigh_after_factor_add(la_dtype type) {
         assert_int_equal(be->ops->eigh(be, 1, &p, &err), LA_OK);
         if (be == &host)
             memcpy(first, p.values, sizeof first);
-        /* what is left of the matrix is not compared */
+        /* the matrix is destroyed and not compared */
         be->ops->zero(be, p.a, sizeof zeros);
     }
     double worst = 0;

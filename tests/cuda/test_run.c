@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 typedef struct model {
-    const char *name, *options; /* of fit */
+    const char *name, *options; /* options of fit */
     const char *kron;           /* on several devices and in other orders */
     gap f32, bf16;
 } model;
@@ -602,7 +602,7 @@ static void line_by_line(void **state) {
     free(want);
 }
 
-/* ---- what is told ---- */
+/* ---- messages ---- */
 
 /* That few digits are left where a covariance is a difference of rounded products. */
 static void few_digits(void **state) {

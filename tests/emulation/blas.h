@@ -1,4 +1,4 @@
-/* What the emulated libraries share: products of column-major matrices of several types. */
+/* Products of column-major matrices of several types, shared by the emulated libraries. */
 #ifndef LA_EMULATION_BLAS_H
 #define LA_EMULATION_BLAS_H
 

@@ -34,7 +34,7 @@ struct cublasLtMatrixLayoutOpaque_t {
 
 struct cublasLtMatmulPreferenceOpaque_t {
     uint64_t workspace;
-    uint32_t alignment[4]; /* of A, B, C and D */
+    uint32_t alignment[4]; /* bytes, for A, B, C and D */
 };
 
 namespace {
@@ -404,7 +404,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         la_emulated_stream_device(stream) != handle->device)
         return CUBLAS_STATUS_EXECUTION_FAILED;
     la_emulated_enqueue(stream, [=] {
-        /* what was in the workspace is lost */
+        /* the workspace's contents are lost */
         if (scribble)
             memset(workspace, 0xff, scribble);
         multiply(p, on_device ? *static_cast<const float *>(alpha) : by, a, b,

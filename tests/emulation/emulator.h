@@ -1,5 +1,5 @@
-/* What the emulator's own sources share. One lock guards all its state, and is held through every
- * call: work of several host threads runs one after the other. */
+/* Declarations shared by the emulator's sources. One lock guards all its state, and is held through
+ * every call: work of several host threads runs one after the other. */
 #ifndef LA_EMULATION_EMULATOR_H
 #define LA_EMULATION_EMULATOR_H
 

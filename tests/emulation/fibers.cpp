@@ -86,7 +86,7 @@ struct fiber {
     uint3 index;
     thread_state state;
     la_emulated_site site; /* where it waits */
-    /* of a collective */
+    /* arguments of a collective */
     unsigned mask;
     int source;
     bool predicate;
@@ -116,7 +116,7 @@ static struct {
     int vote, vote_result;
     bool passes; /* some thread passed a warp operation */
     context main;
-    stack *main_stack; /* what ASan is told of it */
+    stack *main_stack; /* the main stack, for ASan */
     std::vector<stack *> stacks;
     la_emulated_order_kind order;
     uint64_t random;
@@ -156,7 +156,7 @@ static bool same_site(const la_emulated_site &a, const la_emulated_site &b) {
     return a.what == b.what && a.file == b.file && a.line == b.line;
 }
 
-/* Nobody can go on, and not all are through: says who waits where. */
+/* All remaining threads wait: prints which thread waits where, and aborts. */
 [[noreturn]] static void abort_stuck() {
     fprintf(stderr, "emulated device: ");
     print_place(stderr);
@@ -233,7 +233,7 @@ static stack *stack_new() {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, guard, PROT_NONE) != 0)
         la_emulated_abort("no memory for a thread's stack");
-    /* what is known of it is kept at its upper end */
+    /* its description is kept at its upper end */
     unsigned char *end = static_cast<unsigned char *>(memory) + guard + STACK_BYTES;
     stack *s = new (end - (sizeof(stack) + 63) / 64 * 64) stack;
     s->base = static_cast<unsigned char *>(memory) + guard;
@@ -258,7 +258,7 @@ static stack *stack_take() {
 
 /* ---- switching ---- */
 
-/* The next ready thread; -1 when there is none. */
+/* Next ready thread; -1: none. */
 static int pick() {
     unsigned warps = run.ready_warps;
     if (!warps)

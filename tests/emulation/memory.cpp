@@ -27,9 +27,10 @@ typedef std::map<uintptr_t, allocation> allocations;
 
 struct memory_state {
     allocations live;
-    std::map<int, size_t> used;                 /* by device */
-    std::map<uintptr_t, size_t> holes;          /* of the region, below its end */
-    uintptr_t base = 0, end = 0, committed = 0; /* of the region: used up to end */
+    std::map<int, size_t> used;        /* by device */
+    std::map<uintptr_t, size_t> holes; /* holes of the region, below its end */
+    /* addresses of the region, which is used up to end */
+    uintptr_t base = 0, end = 0, committed = 0;
     size_t reserved = 0;
     int opened = 0;
     bool leaks = false;
@@ -186,7 +187,7 @@ cudaError_t device_give(void *memory) {
     return cudaSuccess;
 }
 
-/* The allocation that holds address at; NULL when there is none. */
+/* Allocation that holds address at; NULL: none. */
 const allocation *holder(uintptr_t at, uintptr_t *first) {
     memory_state &s = state();
     auto next = s.live.upper_bound(at);

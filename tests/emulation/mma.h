@@ -1,10 +1,10 @@
 /* Warp-level matrix products (nvcuda::wmma), for the emulated device: 16 x 16 x 16, bf16 factors
  * and f32 sums.
  *
- * Where a fragment's elements lie is nobody's business but the hardware's: here lane 0 holds and
- * computes the whole tile, in program order, and there is no access to elements. Nor do these
- * operations order the lanes' memory accesses: a tile that other lanes wrote, or will read, needs
- * __syncwarp before or after. That all lanes pass them is checked when they next meet. */
+ * The layout of a fragment's elements is up to the hardware: here lane 0 holds and computes the
+ * whole tile, in program order, and elements cannot be accessed. These operations do not order the
+ * lanes' memory accesses either: a tile that other lanes wrote, or will read, needs __syncwarp
+ * before or after. That all lanes reach them is checked when they next meet. */
 #ifndef LA_EMULATION_MMA_H
 #define LA_EMULATION_MMA_H
 

@@ -19,7 +19,7 @@ struct cusolverDnParams {
 
 namespace {
 
-/* What every solver asks for, so that callers have to bring it. */
+/* Workspace that every solver asks for, so that callers have to provide it. */
 const size_t DEVICE_BYTES_EACH = 16, HOST_BYTES = 64;
 
 struct workspace {
@@ -66,9 +66,9 @@ template <typename T> struct aligned {
     }
 };
 
-/* Of a[n, lda] in place. The same bits wherever the matrix lies, as a device has them: sums in old
- * kernels are split where the memory is aligned, so all that they read is put at the same
- * alignment. */
+/* Eigenpairs of a[n, lda] in place. The same bits wherever the matrix lies, as a device has them:
+ * sums in old kernels are split where the memory is aligned, so all that they read is put at the
+ * same alignment. */
 template <typename T> lapack_int syevd(char jobz, char uplo, int64_t n, T *a, int64_t lda, T *w) {
     lapack_int size = static_cast<lapack_int>(n), most = 0;
     T length = 0;
@@ -193,7 +193,7 @@ cusolverStatus_t sizes(cusolverStatus_t status, int64_t n, int64_t count, size_t
     return status;
 }
 
-/* By value, the range is not known before the matrix is: not emulated. */
+/* Ranges by value depend on the matrix: not emulated. */
 cusolverStatus_t check_range(cusolverEigRange_t range, int64_t n, int64_t il, int64_t iu,
                              int64_t *first, int64_t *last) {
     *first = 0;

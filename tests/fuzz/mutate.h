@@ -1,5 +1,5 @@
-/* What the fuzz targets share: a mutator that knows where a posterior file keeps its counts and
- * addresses, and puts a good digest in front of what it made. */
+/* Mutator of the fuzz targets: it knows where a posterior file keeps its counts and addresses, and
+ * puts a good digest in front of the result. */
 #ifndef LA_TESTS_FUZZ_MUTATE_H
 #define LA_TESTS_FUZZ_MUTATE_H
 

@@ -51,7 +51,7 @@ typedef struct spelling {
     const char *label; /* JSON, or a cell */
     const char *names;
     int64_t n_classes, class;
-    const char *piece; /* of the message */
+    const char *piece; /* part that the message must have */
 } spelling;
 
 static void check(const char *file, const char *format, const spelling *s) {
@@ -139,7 +139,7 @@ static void table_labels(void **state) {
 
 typedef struct numbers {
     const char *text, *names;
-    int64_t n_classes, class; /* of the first row */
+    int64_t n_classes, class; /* class of the first row */
     const char *note, *piece;
 } numbers;
 

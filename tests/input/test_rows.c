@@ -16,7 +16,7 @@ static la_row_reader *open_text(const char *name, const char *text, const la_row
     return reader;
 }
 
-/* the next row's text and pair; NULL where there is none */
+/* Text and pair of the next row; NULL where missing. */
 static void expect(la_row_reader *reader, int64_t line, const char *text, const char *pair) {
     la_row row;
     bool more;
@@ -220,7 +220,7 @@ static void tell(void *user, const char *message) {
     snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", message);
 }
 
-/* The pair of a known data set is taken; of other columns with text a note tells, once. */
+/* The pair of a known data set is used; other columns with text are named in a note, once. */
 static void no_column_is_dropped_unsaid(void **state) {
     (void)state;
     static const la_log log = {.warn = tell};

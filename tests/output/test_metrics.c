@@ -73,7 +73,7 @@ static double deviation(double found, const json_t *expected) {
     if (json_is_null(expected) || isnan(found))
         return json_is_null(expected) && isnan(found) ? 0 : INFINITY;
     double value = json_number_value(expected), off = fabs(found - value);
-    /* what is zero in the reference may be a rounding error here */
+    /* zeros of the reference may be rounding errors here */
     return off < 1e-16 ? 0 : off / fabs(value);
 }
 
@@ -387,9 +387,9 @@ static void test_intervals_hold_their_metric(void **state) {
         }
 }
 
-/* How often the interval of the ECE holds that of the population: 0 for calibrated models, known
- * for over-confident ones. 95 % are meant; bench/interval_coverage.c has more of it. Percentiles
- * hold 0 of 200 of the former. */
+/* Coverage of the ECE's interval: the population's ECE is 0 for calibrated models, known for
+ * over-confident ones. 95 % are intended; bench/interval_coverage.c measures it at length.
+ * Percentiles hold 0 of 200 of the former. */
 static void test_coverage_of_the_ece(void **state) {
     enum { N = 200, SETS = 200 };
     uint64_t random = 88172645463325252u;
@@ -494,8 +494,8 @@ static double next_uniform(uint64_t *at) {
     return (double)((*at * 0x2545f4914f6cdd1d) >> 11) * 0x1p-53;
 }
 
-/* Of models whose labels are drawn from their confidences, 95 % have an ECE (that of
- * la_metrics_compute) below the noise: as many as chance allows. */
+/* Models whose labels are drawn from their confidences: 95 % have an ECE (by la_metrics_compute)
+ * below the noise, as many as chance allows. */
 static void test_noise_against_simulation(void **state) {
     static const int64_t sizes[] = {1, 3, 20, 100, 500};
     enum { DRAWS = 1000, SIMULATED = 2000 };
@@ -528,7 +528,7 @@ static void test_noise_against_simulation(void **state) {
     }
 }
 
-/* As 1 / sqrt(n): the same confidences four times as often, half the noise. */
+/* Falls as 1 / sqrt(n): the same confidences four times as often, half the noise. */
 static void test_noise_of_more_rows(void **state) {
     enum { N = 100, STEPS = 4 };
     double *confidence = confidences(N), *many = calloc(N << 2 * STEPS, sizeof *many);
@@ -564,7 +564,7 @@ static void test_noise_of_sure_models(void **state) {
     /* one unsure row among them: half right or wrong */
     sure[7] = 0.5;
     assert_true(fabs(la_ece_noise(50, sure, 500, 1) - 0.5 / 50) < 1e-15);
-    /* of its arguments alone, and of all of them */
+    /* depends on its arguments alone, and on all of them */
     double *some = confidences(50), first = la_ece_noise(50, some, 100, 1);
     assert_true(la_ece_noise(50, some, 100, 1) == first);
     assert_true(la_ece_noise(50, some, 100, 2) != first);

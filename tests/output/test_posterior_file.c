@@ -220,7 +220,7 @@ static void older_files(void **state) {
 
 /* ---- the same bytes ---- */
 
-/* What is read and written anew is the same file, a while later too. */
+/* A posterior that is read and written anew gives the same file, also a while later. */
 static void written_again(void **state) {
     (void)state;
     for (int kind = 0; kind < TINY_KINDS; kind++) {

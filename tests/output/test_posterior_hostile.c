@@ -298,7 +298,7 @@ static void checksum(void **state) {
 /* ---- numbers ---- */
 
 typedef struct lie {
-    const char *piece; /* of the message */
+    const char *piece; /* part that the message must have */
     int kind;
     void (*tell)(la_posterior *);
 } lie;

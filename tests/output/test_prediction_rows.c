@@ -288,7 +288,7 @@ static void test_rows_that_are_not_written(void **state) {
     free(a);
 }
 
-/* What is written can be read, and says the same to ten digits. */
+/* A written row can be read, and has the same numbers to ten digits. */
 static void test_round_trip(void **state) {
     enum { ROWS = 200 };
     static const char *const names[] = {"\xe2\x80\xa8 \"", "\xf0\x9f\x98\x80\\",

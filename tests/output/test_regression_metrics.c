@@ -80,7 +80,7 @@ static int compare_numbers(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* By mean, label and variance: resamples draw from that order. */
+/* Order by mean, label and variance, from which resamples draw. */
 static int compare_gaussians(const void *a, const void *b) {
     const la_gaussian *x = a, *y = b;
     int order = compare_numbers(&x->mean, &y->mean);

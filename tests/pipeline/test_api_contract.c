@@ -80,7 +80,7 @@ static void check_error(const la_error *err, la_status status, const char *piece
     assert_null(strchr(err->message, '\n'));
 }
 
-/* What an earlier call left, or nobody: it is written anew. */
+/* Left by an earlier call, or uninitialised: written anew. */
 static la_error dirty(void) {
     la_error err;
     memset(&err, 0x5a, sizeof err);
@@ -105,7 +105,7 @@ static void refuse_fit(const la_fit_options *options, const char *piece) {
     assert_int_equal(la_fit(options, &summary, &err), LA_USAGE);
     check_error(&err, LA_USAGE, piece);
     assert_null(summary);
-    /* without anyone to hear */
+    /* without a log and without an error to fill */
     assert_int_equal(la_fit(options, &summary, NULL), LA_USAGE);
 }
 
@@ -208,7 +208,7 @@ static void open_arguments(void **state) {
     check_usable();
 }
 
-/* What the options point to may be gone when the call has returned. */
+/* Strings of the options may be freed when the call has returned. */
 static void options_are_not_kept(void **state) {
     (void)state;
     la_predict_options options = good_options();

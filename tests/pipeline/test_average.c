@@ -69,7 +69,8 @@ static void set_list(la_posterior *p) {
     memcpy(p->choice.settings, list, sizeof list);
 }
 
-/* As if a fit had chosen one of them: other precisions, another temperature, another method. */
+/* Posterior as if a fit had chosen one setting: other precisions, another temperature, another
+ * method. */
 static row_answers *single(const char *folder, const la_setting *s, double start,
                            const row_file *rows, la_run_options run) {
     la_posterior p = case_load(folder, "guarded");
@@ -158,7 +159,7 @@ static void raise(gaps *worst, const gaps *by) {
     worst->variance = fmax(worst->variance, by->variance);
 }
 
-/* What the fit chose, then a list of all kinds, and one whose parts all have a variance. */
+/* The fit's own list, then a list of all kinds, and one whose parts all have a variance. */
 static void mean_of_singles(void **state) {
     (void)state;
     gaps worst = {0};

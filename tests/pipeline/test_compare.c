@@ -249,7 +249,7 @@ static void without_a_posterior(void **state) {
             logits[i * c + k] = (float)val->rows[i].logits[k];
     take(&e, test, ood, false);
     worst = fmax(worst, gap_to(row_of(&table, "map"), &b, c, &e));
-    /* of 95 % of sound models, with other draws */
+    /* below that of 95 % of calibrated models, with other draws */
     double confidence[ROWS_MOST];
     for (int64_t i = 0; i < N; i++)
         confidence[i] = largest_of(c, e.probs + i * c);
@@ -374,7 +374,7 @@ static void guards(void **state) {
     assert_true(seen[LA_METHOD_MAP] && seen[LA_METHOD_AVERAGE]);
 }
 
-/* How well scores tell errors of the MAP model, and rows of other data. */
+/* Scores against errors of the MAP model, and against rows of other data. */
 static void scores(void **state) {
     (void)state;
     bench b = open_bench();
@@ -497,7 +497,7 @@ static void json_of_the_table(void **state) {
     json_decref(root);
     json_decref(again);
     free(text), free(same);
-    /* what was not given is not there */
+    /* missing inputs have no rows */
     text = output_of(&b, COMPARE "--methods map,kron --json");
     root = json_loads(text, 0, NULL);
     assert_non_null(root);
@@ -583,7 +583,7 @@ static void output_file(void **state) {
     char *after = read_file(in_case(b.folder, "out"), &length);
     assert_string_equal(first, after);
     free(first), free(after);
-    /* nobody takes the table */
+    /* a table without a reader */
     char shell[4096];
     const char *program = getenv("LAPLORA");
     snprintf(shell, sizeof shell,
@@ -670,7 +670,7 @@ static const fault faults[] = {
      3,
      {"second"},
      .command = "compare " PARTS " --adapter @/second --methods ensemble --quiet --out @/out"},
-    /* what looks wrong and is not */
+    /* looks wrong and is right */
     {"labels of other data are not read",
      0,
      {"map"},

@@ -645,7 +645,7 @@ static void check_damage(const char *path, la_curvature curvature) {
     free(data);
 }
 
-/* What a file gives back answers with the same bytes as what went into it. */
+/* A posterior read from a file answers with the same bytes as the one written to it. */
 static void saved_and_loaded(void **state) {
     (void)state;
     table *t = open_table("llama-seq", LA_PARAMS_LORA_HEAD);
@@ -689,8 +689,8 @@ static void saved_and_loaded(void **state) {
 
 /* ---- rank ---- */
 
-/* Of the exact curvature the largest eigenpairs are kept: what is left out is as uncertain as the
- * prior says. */
+/* The largest eigenpairs of the exact curvature are kept: a direction that is cut is as uncertain
+ * as the prior. */
 static void exact_of_low_rank(void **state) {
     (void)state;
     static const int64_t ranks[] = {1, 4, 12, 40, 1000};

@@ -277,7 +277,8 @@ static void check_same_head(const la_adue *a, const la_adue *b) {
     assert_memory_equal(a->bias, b->bias, (size_t)a->n_classes * sizeof *a->bias);
 }
 
-/* By every fifth row without held-out rows, else by those, also where they choose nothing. */
+/* Validated by every fifth row without held-out rows, else by those, also where they choose
+ * nothing. */
 static void trained_on_states(void **state) {
     (void)state;
     for (int c = 0; c < CASES; c++) {
@@ -416,7 +417,7 @@ static void check_same_choice(const la_choice *a, const la_choice *b) {
     }
 }
 
-/* Of every method and outcome, with candidates that were not admitted. */
+/* Choices with every method and outcome, and with candidates that were not admitted. */
 static void saved_and_loaded(void **state) {
     (void)state;
     table *t = open_table("llama-seq");

@@ -97,7 +97,7 @@ static double gap_to(const row_file *rows, const row_answers *a, const row_answe
         apply(kind, t, a->classes, &shown->rows[i], hash, p);
         for (int64_t k = 0; k < a->classes; k++) {
             worst = fmax(worst, fabs(a->rows[i].probs[k] - p[k]));
-            /* what a row says of the model is without T */
+            /* a row's logits are without T */
             worst = fmax(worst, fabs(a->rows[i].logits[k] - shown->rows[i].logits[k]));
             worst = fmax(worst, fabs(a->rows[i].map_probs[k] - shown->rows[i].map_probs[k]));
         }
@@ -109,7 +109,7 @@ static const la_predictive predictive_of[LA_METHODS] = {
     LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE, LA_PREDICT_MC,     LA_PREDICT_SCALAR,
     LA_PREDICT_MC,  LA_PREDICT_SCALAR,      LA_PREDICT_AVERAGE};
 
-/* Of what predict does by itself, and of what it is told; an average has a test of its own. */
+/* Predictions by default, and by explicit options; averages have a test of their own. */
 static double check_answers(const char *folder, const char *name, const row_file *rows) {
     la_posterior p = case_load(folder, name);
     double worst = 0, t = p.temperature;
@@ -133,7 +133,7 @@ static double check_answers(const char *folder, const char *name, const row_file
     return worst;
 }
 
-/* What is emitted of the covariance does not depend on the temperature. */
+/* The covariance by --emit does not depend on the temperature. */
 static double emitted_gap(const char *folder, la_posterior *p, const row_file *rows) {
     la_error err = {0};
     row_answers *with[2];
@@ -494,7 +494,7 @@ static double leverage_of(int64_t c, const la_prediction *row) {
     return top;
 }
 
-/* Of a Kronecker posterior, parameter by parameter. */
+/* Kronecker posterior, parameter by parameter. */
 static double variance_ratio(const la_posterior *p) {
     double sum = 0, count = 0;
     for (int64_t b = 0; b < p->n_blocks; b++) {
@@ -569,8 +569,7 @@ static void unguarded_notes(void **state) {
     expect_note(notes, "unguarded", true);
     expect_note(notes, "under-confident", false);
     free(notes);
-    /* none of it with held-out rows, with a prior that is meant exactly, or when nobody wants to
-     * know */
+    /* no notes with held-out rows, with a prior that is meant exactly, or under --quiet */
     static const char *const silent[] = {
         ON("right.jsonl", "a", "--val @/wrong.jsonl"), ON("right.jsonl", "a", "--heldout"),
         ON("right.jsonl", "a", "--prior 2"), ON("right.jsonl", "a", "--select none"),
@@ -608,7 +607,7 @@ static void biased_classes(void **state) {
         free(notes), free(a);
         if (!biased)
             continue;
-        /* too few to tell */
+        /* too few to decide */
         held.n = 30;
         rows_write(&held, in_case(folder, "val.jsonl"), true);
         notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl"));

@@ -1,4 +1,4 @@
-/* What must hold whatever the numbers: results do not depend on batches, threads or order;
+/* Identities that hold whatever the numbers: results do not depend on batches, threads or order;
  * contrasts replace classes; the Kronecker form is exact where it should be; low rank meets full
  * rank. */
 #include "base/threads.h"
@@ -452,7 +452,7 @@ static void check_recompute(const char *name, la_params params) {
     shape.recompute = true;
     assert_int_equal(la_run_plan(&session.workers[0].model, &shape, &again_bytes, &sizes, &err),
                      LA_OK);
-    /* of two layers the last, pruned one keeps its state anyway */
+    /* the last, pruned layer of two keeps its state anyway */
     assert_true(bound->config.layers == 2 || again_bytes < kept_bytes);
     sums kept = factor_sums(&session, &batch, true, false);
     sums again = factor_sums(&session, &batch, true, true);

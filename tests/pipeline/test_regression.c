@@ -125,7 +125,7 @@ static void check_gaps(const char *what, const gaps *worst, const gaps *limit) {
     check_within("noise variance, relative", worst->noise, limit->noise);
     check_within("prior precision, relative", worst->prior, limit->prior);
     check_within("variance of the model, relative", worst->variance, limit->variance);
-    if (limit->trace > 0) /* of Kronecker factors alone */
+    if (limit->trace > 0) /* Kronecker factors alone */
         check_within("factor traces, relative", worst->trace, limit->trace);
 }
 
@@ -163,7 +163,7 @@ static void against_the_reference(void **state) {
 
 /* ---- predictives ---- */
 
-/* Of the last layer alone the output is linear: mean and variance over networks are those of the
+/* Last layer alone: its output is linear, so mean and variance over networks are those of the
  * closed form, within their own error. */
 static void networks(void **state) {
     enum { NETWORKS = 4000 };
@@ -343,7 +343,7 @@ static double own_nll(const parity_answers *a, const json_t *rows) {
     return sum / (double)json_array_size(rows);
 }
 
-/* What a fit with held-out rows says their likelihood is, predictions have; the file keeps it. */
+/* Likelihood of held-out rows by the fit, equal to that of predictions; the file keeps it. */
 static void fit_with_held_out_rows(void **state) {
     parity_case s = parity_open("bert-regression");
     parity_inputs in = parity_read_inputs(s.test);

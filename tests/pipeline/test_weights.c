@@ -177,8 +177,8 @@ static double trace_of(const given_rows *a) {
     return trace;
 }
 
-/* What is wrong with the second moments of whitened numbers, in standard deviations of sampling: of
- * the worst entry of any row, and of the mean of all squares (whose deviation is at most that of one
+/* Deviation of the second moments of whitened numbers, in standard deviations of sampling: for the
+ * worst entry of any row, and for the mean of all squares (whose deviation is at most that of one
  * row: rows share their networks). */
 typedef struct excess {
     double entry, mean;

@@ -10,13 +10,13 @@ typedef struct fault fault;
 struct fault {
     const char *name;
     int code; /* expected; 0: a case that must work, the pieces are then in stdout or stderr */
-    const char *pieces[4]; /* of the message */
+    const char *pieces[4]; /* parts that the message must have */
     /* Blank-separated; "@" is the folder of the case. NULL: FIT of a classifier. */
     const char *command;
     void (*damage)(const fault *, const char *folder);
     const char *file; /* the file that is damaged, in the folder */
     const char *a, *b;
-    const char *fixture; /* of tests/fixtures/parity; default bert */
+    const char *fixture; /* name in tests/fixtures/parity; default bert */
     const char *input;   /* standard input */
 };
 
@@ -53,7 +53,7 @@ void copy_other(const fault *f, const char *folder);  /* file := tests/fixtures/
 void set_key(const fault *f, const char *folder);     /* in a JSON file, key a := JSON b, or gone */
 void replace_text(const fault *f, const char *folder); /* first a := b */
 void nest_deeply(const fault *f, const char *folder);  /* file := 5,000 open brackets in {"a": */
-void set_header(const fault *f, const char *folder);   /* of a safetensors file := a */
+void set_header(const fault *f, const char *folder);   /* header of a safetensors file := a */
 void nest_header(const fault *f, const char *folder);
 void header_length_is(const fault *f, const char *folder); /* a in decimal */
 void merge_entry(const fault *f,

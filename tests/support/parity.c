@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* of the check that is running */
+/* Options of the check that is running. */
 static la_run_options run;
 static int64_t samples;
 

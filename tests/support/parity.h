@@ -133,7 +133,7 @@ typedef struct parity_case {
     const char *name;
     char base[512], adapter[512], calib[512], test[512], posterior[512], choice_ids[256];
     char adapter_names[128];  /* "" where there is one; a posterior knows them */
-    json_t *expected, *extra; /* extra: NULL where there is none */
+    json_t *expected, *extra; /* extra: NULL where missing */
 } parity_case;
 
 typedef struct parity_inputs {

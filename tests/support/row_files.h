@@ -40,7 +40,8 @@ typedef struct row_answers {
 /* free it */
 row_answers *rows_answer(const row_file *rows, la_predict_options options);
 
-/* The token ids of a JSONL file's rows, as la_predictor_run takes them, and room for the answers. */
+/* Token ids of a JSONL file's rows, as la_predictor_run takes them, and room for the
+ * predictions. */
 typedef struct given_rows {
     int64_t n, classes; /* classes: of those who answered */
     la_input in[ROWS_MOST];

@@ -1,4 +1,4 @@
-/* What test programs share. */
+/* Helpers shared by test programs. */
 #ifndef LA_TESTS_SUPPORT_H
 #define LA_TESTS_SUPPORT_H
 

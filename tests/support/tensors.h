@@ -20,7 +20,7 @@ tensor_file tensors_read(const char *path);
 /* Contiguous data in the order of the list; nothing is checked. */
 void tensors_write(const tensor_file *file, const char *path);
 void tensors_free(tensor_file *file);
-/* The first tensor whose name ends with the given text; fails the test when there is none. */
+/* First tensor whose name ends with the given text; a missing one fails the test. */
 tensor_bytes *tensors_find(const tensor_file *file, const char *ending);
 /* Adds a copy of data. shape is JSON: "[3,4]". */
 void tensors_add(tensor_file *file, const char *name, const char *dtype, const char *shape,

@@ -87,7 +87,7 @@ VARIANT(albert, "albert")
 VARIANT(unigram_bytes, "unigram-bytes")
 VARIANT(wordlevel, "wordlevel")
 
-/* What the parts do not know is named, never passed over. */
+/* Unknown parts are named in an error, never passed over. */
 static void unsupported_parts(void **state) {
     (void)state;
     static const char *const documents[][2] = {

@@ -1,5 +1,5 @@
-/* What is said of folders that transformers 5 would read another way, and of those without a
- * tokenizer.json. */
+/* Warnings for directories that transformers 5 would read another way, and errors for those without
+ * a tokenizer.json. */
 #include "support/support.h"
 #include "text/tokenizer.h"
 
@@ -74,7 +74,7 @@ static void classes_that_build_something_else(void **state) {
     check("albert", "{\"tokenizer_class\":\"T5Tokenizer\"}", "the normalizer of a T5Tokenizer");
     check("deberta", "{\"tokenizer_class\":\"DebertaV2Tokenizer\",\"split_by_punct\":true}",
           "the pre-tokenizer and post-processor of a DebertaV2Tokenizer");
-    /* of pairs alone */
+    /* templates of pairs alone */
     check("xlmr", "{\"tokenizer_class\":\"XLMRobertaTokenizer\"}",
           "the post-processor of a XLMRobertaTokenizer");
     check("deberta", "{\"tokenizer_class\":\"DebertaV2Tokenizer\",\"do_lower_case\":false}",

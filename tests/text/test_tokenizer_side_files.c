@@ -112,7 +112,7 @@ static void same_ids_or_a_warning(void **state) {
     json_decref(file);
 }
 
-/* Of a pair, with a list of what the model is given. */
+/* A pair, with a list of the model's inputs. */
 static void check_types(const json_t *tokenizer, const char *config, int expected) {
     char folder[4096];
     la_tokenizer *loaded;
