@@ -378,7 +378,8 @@ static la_status decompose(la_curvature_fit *fit, la_posterior *posterior, la_er
         double rows = (double)posterior->n_rows, tokens = (double)posterior->n_tokens;
         to->input = *number;
         tokens = block->n_virtual ? rows * (double)block->n_virtual : tokens;
-        to->denominator = block->is_head || fit->shape.kron == LA_KRON_REDUCE ? rows : tokens;
+        to->denominator =
+            block->group == LA_GROUP_HEAD || fit->shape.kron == LA_KRON_REDUCE ? rows : tokens;
         to->trace_in = input_trace[*number];
         LA_TRY_DONE(read_trace(be, &fit->outputs[b], &to->trace_out, err));
         if (fit->shape.kron == LA_KRON_REDUCE && !block->per_row) {

@@ -78,11 +78,12 @@ static la_status describe_adapter(const char *path, const la_log *log, json_t *o
         json_t *value = json_object_get(adapter.config, keys[i]);
         json_object_set(out, keys[i], value ? value : json_null());
     }
-    if (!adapter.kind->peft_type)
-        json_object_set(out, "config", json_object_get(adapter.config, "config"));
-    const char *name = adapter.kind->peft_type ? "adapter_model" : "adapter";
+    const la_adapter_library *library = adapter.kind->library;
+    if (library->config_key)
+        json_object_set(out, library->config_key,
+                        json_object_get(adapter.config, library->config_key));
     la_adapter_close(&adapter);
-    return add_checkpoint(path, name, out, err);
+    return add_checkpoint(path, library->weights, out, err);
 }
 
 static la_status describe_posterior(const char *path, json_t *out, la_error *err) {

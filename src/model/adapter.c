@@ -6,18 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { CONFIG_BYTES_MAX = 64 << 20 };
-
-static const la_adapter_kind *const kinds[] = {
-    &la_adapter_lora,   &la_adapter_adalora,  &la_adapter_ia3,
-    &la_adapter_prompt, &la_adapter_p_tuning, &la_adapter_prefix,
-};
-
-/* Of the `adapters` library. */
-static const la_adapter_kind *const library_kinds[] = {
-    &la_adapter_bottleneck, &la_adapter_library_lora, &la_adapter_library_prefix};
 
 static int by_key(const void *a, const void *b) {
     const la_adapter_entry *x = a, *y = b;
@@ -32,9 +22,9 @@ static char *normal_key(la_adapter *adapter, const la_adapter_names *names, cons
     static const char wrapper[] = "base_model.";
     char *key = la_pool_text(&adapter->pool, name, strlen(name), err);
     size_t length = sizeof wrapper - 1;
-    if (!key || !adapter->kind->peft_type)
+    if (!key || !adapter->kind->library->strips)
         return key;
-    if (adapter->kind->prompt && !strncmp(key, wrapper, length))
+    if (adapter->kind->strips_model && !strncmp(key, wrapper, length))
         memmove(key, key + length, strlen(key + length) + 1);
     la_adapter_names_strip(names, key);
     return key;
@@ -90,57 +80,9 @@ static la_status read_entries(la_adapter *adapter, const char *name, bool in_fol
     return check_twice(adapter, err);
 }
 
-/* A part of a configuration of the `adapters` library: a kind of its own. */
-static la_status read_part(la_adapter *adapter, const json_t *part, const la_log *log,
-                           la_error *err) {
-    const char *name = NULL;
-    adapter->own = part;
-    LA_TRY(la_json_text(part, adapter->config_path, "architecture", false, &name, err));
-    for (size_t i = 0; i < sizeof library_kinds / sizeof *library_kinds; i++) {
-        const char *known = library_kinds[i]->architecture;
-        if (name && known ? !strcmp(known, name) : !name && !known)
-            adapter->kind = library_kinds[i];
-    }
-    if (!adapter->kind)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: architecture \"%s\" of the `adapters` library is not supported "
-                       "(bottleneck adapters, lora, prefix_tuning and unions of these are)",
-                       adapter->config_path, name);
-    return adapter->kind->check(adapter, log, err);
-}
-
-/* One or a union of several, which become a chain. */
-static la_status read_library(la_adapter *adapter, const json_t *config, const la_log *log,
-                              la_error *err) {
-    const char *path = adapter->config_path;
-    const json_t *parts = json_object_get(config, "configs");
-    const char *architecture = json_string_value(json_object_get(config, "architecture"));
-    if (!architecture || strcmp(architecture, "union"))
-        return read_part(adapter, config, log, err);
-    if (!json_array_size(parts))
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: architecture is \"union\", but \"configs\" is no list of its parts",
-                       path);
-    for (size_t i = 0; i < json_array_size(parts); i++) {
-        const json_t *part = json_array_get(parts, i);
-        if (!json_is_object(part))
-            return la_fail(err, LA_BAD_INPUT, "%s: configs[%zu] is %s, expected an object", path, i,
-                           la_json_kind(part));
-        if (i) {
-            adapter->next = la_pool_take(&adapter->pool, 1, sizeof *adapter, err);
-            if (!adapter->next)
-                return err->status;
-            *adapter->next =
-                (la_adapter){.config = adapter->config, .config_path = path, .shares = true};
-            adapter = adapter->next;
-        }
-        LA_TRY(read_part(adapter, part, log, err));
-    }
-    return LA_OK;
-}
-
 static la_status read_config(const char *dir, la_adapter *adapter, const la_log *log,
                              la_error *err) {
+    static const la_adapter_library *const libraries[] = {&la_adapters_library, &la_peft};
     size_t room = strlen(dir) + 32;
     char *path = la_pool_take(&adapter->pool, room, 1, err);
     if (!path)
@@ -148,71 +90,22 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
     snprintf(path, room, "%s/adapter_config.json", dir);
     adapter->config_path = path;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &adapter->config, err));
-    const char *type = NULL;
-    const json_t *of_library = json_object_get(adapter->config, "config");
-    if (json_is_object(of_library))
-        return read_library(adapter, of_library, log, err);
-    adapter->own = adapter->config;
-    LA_TRY(la_json_text(adapter->config, path, "peft_type", true, &type, err));
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(kinds[i]->peft_type, type))
-            adapter->kind = kinds[i];
-    if (!adapter->kind)
-        return la_fail(
-            err, LA_UNSUPPORTED,
-            "%s: peft_type \"%s\" is not supported (LORA, ADALORA, IA3, PROMPT_TUNING, P_TUNING "
-            "and PREFIX_TUNING are); train one of these: merge_and_unload() would give a base "
-            "without an adapter to be uncertain about",
-            path, type);
-    LA_TRY(la_json_text(adapter->config, path, "task_type", false, &adapter->task_type, err));
-    return adapter->kind->check(adapter, log, err);
-}
-
-/* The library's default is a pickle. */
-static la_status check_pickle(const char *dir, la_error *err) {
-    char safe[4096], pickle[4096];
-    snprintf(safe, sizeof safe, "%s/adapter.safetensors", dir);
-    snprintf(pickle, sizeof pickle, "%s/pytorch_adapter.bin", dir);
-    if (!access(safe, F_OK) || access(pickle, F_OK))
-        return LA_OK;
-    return la_fail(
-        err, LA_UNSUPPORTED,
-        "%s: is a pickle, which can run code and is not read; save the adapter with "
-        "use_safetensors=True, or, where the library cannot (prefix tuning), write what "
-        "torch.load(\"pytorch_adapter.bin\") gives with safetensors.torch.save_file, each "
-        "tensor cloned, as adapter.safetensors (the head as model_head.safetensors)",
-        pickle);
-}
-
-/* A head of a static model; those of AutoAdapterModel are modules of their own. */
-static la_status open_head(const char *dir, la_adapter *adapter, la_error *err) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/model_head.safetensors", dir);
-    if (access(path, F_OK))
-        return LA_OK;
-    LA_TRY(la_checkpoint_open(dir, "model_head", &adapter->head, err));
-    for (int64_t i = 0; i < la_checkpoint_count(adapter->head); i++)
-        if (!strncmp(la_checkpoint_at(adapter->head, i)->name, "heads.", 6))
-            return la_fail(
-                err, LA_UNSUPPORTED,
-                "%s: holds a flexible head (\"%s\"), which is not supported; the head of "
-                "a static model is",
-                path, la_checkpoint_at(adapter->head, i)->name);
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        const char *key = libraries[i]->config_key;
+        const json_t *own = key ? json_object_get(adapter->config, key) : adapter->config;
+        if (!key || json_is_object(own))
+            return libraries[i]->read(adapter, own, log, err);
+    }
     return LA_OK;
 }
 
-/* One folder's adapter: one, or the parts of a union. */
+/* One directory's adapter: one, or the parts of a union. */
 static la_status open_one(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err) {
     const char *folder = dir;
     LA_TRY(la_adapter_folder(dir, name, &adapter->pool, &folder, err));
     LA_TRY(read_config(folder, adapter, log, err));
-    bool of_peft = adapter->kind->peft_type != NULL;
-    if (!of_peft)
-        LA_TRY(check_pickle(folder, err));
-    LA_TRY(la_checkpoint_open(folder, of_peft ? "adapter_model" : "adapter", &adapter->file, err));
-    if (!of_peft)
-        LA_TRY(open_head(folder, adapter, err));
+    LA_TRY(adapter->kind->library->open(folder, adapter, err));
     LA_TRY(read_entries(adapter, name, folder != dir, err));
     for (la_adapter *part = adapter->next; part; part = part->next) {
         part->file = adapter->file;
@@ -306,26 +199,4 @@ float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square,
     for (int64_t i = 0; i < tensor->count; i++)
         *square += (double)values[i] * (double)values[i];
     return values;
-}
-
-static bool is_listed(const char *const *list, const char *key) {
-    for (; *list; list++)
-        if (!strcmp(*list, key))
-            return true;
-    return false;
-}
-
-la_status la_adapter_check_keys(const la_adapter *adapter, const char *const *known,
-                                const char *const *more, la_error *err) {
-    const char *key;
-    json_t *value;
-    json_object_foreach(adapter->config, key, value) {
-        if (la_json_is_set(value) && !is_listed(known, key) && !is_listed(more, key))
-            return la_fail(err, LA_UNSUPPORTED,
-                           "%s: \"%s\" is set; this variant of %s is not supported; train without "
-                           "it: merge_and_unload() would give a base without an adapter to be "
-                           "uncertain about",
-                           adapter->config_path, key, adapter->kind->peft_type);
-    }
-    return LA_OK;
 }

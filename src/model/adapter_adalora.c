@@ -9,15 +9,15 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char *const keys[] = {"target_r", "init_r", "tinit",           "tfinal",     "deltaT",
+                                   "beta1",    "beta2",  "orth_reg_weight", "total_step", NULL};
+
 static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
-    static const char *const more[] = {"target_r",   "init_r", "tinit", "tfinal",
-                                       "deltaT",     "beta1",  "beta2", "orth_reg_weight",
-                                       "total_step", NULL};
     const char *path = adapter->config_path;
     int64_t r = 0;
     double alpha = 0;
     (void)log;
-    LA_TRY(la_lora_check(adapter, more, err));
+    LA_TRY(la_lora_check(adapter, err));
     LA_TRY(la_json_int(adapter->config, path, "init_r", true, 1, 1 << 20, &r, err));
     LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
     const json_t *pattern = json_object_get(adapter->config, "rank_pattern");
@@ -50,23 +50,23 @@ static la_status kept_rank(const la_adapter *adapter, const char *module, int64_
 }
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
                       la_error *err) {
     static const char *const pair[2] = {"lora_A", "lora_B"};
     const char *path = adapter->config_path;
     int64_t init_r = 0, rank;
     double alpha = 0, square;
-    LA_TRY(la_lora_bind(adapter, pool, module, pair, site, blocks, n_blocks, adapted, err));
-    if (!*adapted)
+    LA_TRY(la_lora_bind(adapter, pool, module, pair, site, err));
+    la_lora *lora = site->own;
+    if (!lora)
         return LA_OK;
     LA_TRY(la_json_int(adapter->config, path, "init_r", true, 1, 1 << 20, &init_r, err));
     LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
     LA_TRY(kept_rank(adapter, module, init_r, &rank, err));
-    if (site->a.rows != rank)
+    if (lora->a.rows != rank)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: %s has rank %lld in the weights, expected %lld from init_r or "
                        "rank_pattern",
-                       path, module, (long long)site->a.rows, (long long)rank);
+                       path, module, (long long)lora->a.rows, (long long)rank);
     const la_tensor *e = la_adapter_tensor(adapter, module, "lora_E", NULL);
     if (!e)
         return la_fail(err, LA_BAD_INPUT,
@@ -75,19 +75,23 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
                        e->file, e->name, (long long)e->count, (long long)rank);
     /* PEFT takes the rank itself for an alpha that is not positive */
-    site->scale = (float)((alpha > 0 ? alpha : (double)init_r) / ((double)init_r + 1e-5));
-    site->kind = &la_adapter_adalora;
-    site->state_scale = la_adapter_values(pool, e, &square, err);
+    lora->scale = (float)((alpha > 0 ? alpha : (double)init_r) / ((double)init_r + 1e-5));
+    lora->state_scale = la_mat_f32(la_adapter_values(pool, e, &square, err), rank, 1);
+    la_site_add(site, &lora->state_scale)->exact = true;
     return err->status;
 }
 
+static const char *const digested[] = {"init_r", NULL};
 static const char *const suffixes[] = {"lora_A", "lora_B", "lora_E", NULL};
 
+/* Its sites are LoRA's. */
 const la_adapter_kind la_adapter_adalora = {
-    .peft_type = "ADALORA",
+    .library = &la_peft,
+    .name = "ADALORA",
+    .known = la_lora_keys,
+    .more_known = keys,
+    .digested = digested,
+    .suffixes = suffixes,
     .check = check,
     .bind = bind,
-    .forward = la_lora_forward,
-    .backward = la_lora_backward,
-    .suffixes = suffixes,
 };

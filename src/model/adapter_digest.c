@@ -21,8 +21,6 @@ static la_status digest_one(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
     static const char *const keys[] = {
         "peft_type",     "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern",
         "fan_in_fan_out"};
-    /* of variants that came later: adapters without them keep their digest */
-    static const char *const later[] = {"use_dora", "init_r"};
     char content[33];
     LA_TRY(la_checkpoint_digest(adapter->file, content, err));
     la_digest *digest = la_digest_new(err);
@@ -37,15 +35,16 @@ static la_status digest_one(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
         la_digest_add_text(digest, text ? text : "");
         free(text);
     }
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        add_where_set(adapter, later[i], 0, digest);
+    for (const char *const *key = adapter->kind->digested; key && *key; key++)
+        add_where_set(adapter, *key, 0, digest);
     if (adapter->name) {
         la_digest_add_text(digest, "adapter_name");
         la_digest_add_text(digest, adapter->name);
     }
-    if (!adapter->kind->peft_type) {
+    const char *config_key = adapter->kind->library->config_key;
+    if (config_key) {
         char *text =
-            json_dumps(json_object_get(adapter->config, "config"), JSON_COMPACT | JSON_SORT_KEYS);
+            json_dumps(json_object_get(adapter->config, config_key), JSON_COMPACT | JSON_SORT_KEYS);
         la_digest_add_text(digest, text ? text : "");
         free(text);
     }

@@ -7,19 +7,21 @@
  *   sees, and are the parameters here, as in a prefix that the library ejects. */
 #include "model/adapter_library.h"
 #include "input/json.h"
+#include "model/adapter_ia3.h"
 #include "model/adapter_lora.h"
 #include "model/arch.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 la_status la_library_name(const la_adapter *adapter, const char **name, la_error *err) {
     return la_json_text(adapter->config, adapter->config_path, "name", true, name, err);
 }
 
-la_status la_library_refuse(const la_adapter *adapter, const char *const *keys, la_error *err) {
-    for (; *keys; keys++) {
+static la_status refuse_keys(const la_adapter *adapter, la_error *err) {
+    for (const char *const *keys = adapter->kind->refused; *keys; keys++) {
         const json_t *value = json_object_get(adapter->own, *keys);
         if (la_json_is_set(value) && !(json_is_array(value) && !json_array_size(value)))
             return la_fail(err, LA_UNSUPPORTED,
@@ -51,6 +53,98 @@ la_status la_library_activation(const la_adapter *adapter, la_activation *out, l
                    name, la_activation_names(known, sizeof known));
 }
 
+/* ---- configuration and files ---- */
+
+/* A part of a configuration of the `adapters` library: a kind of its own. */
+static la_status read_one(la_adapter *adapter, const json_t *part, const la_log *log,
+                          la_error *err) {
+    const char *name = NULL;
+    char known[256];
+    adapter->own = part;
+    LA_TRY(la_json_text(part, adapter->config_path, "architecture", false, &name, err));
+    adapter->kind = la_adapter_kind_find(&la_adapters_library, name);
+    if (!adapter->kind)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: architecture \"%s\" of the `adapters` library is not supported (%s and "
+                       "unions of these are)",
+                       adapter->config_path, name,
+                       la_adapter_kind_names(&la_adapters_library, ", ", known, sizeof known));
+    LA_TRY(refuse_keys(adapter, err));
+    return adapter->kind->check ? adapter->kind->check(adapter, log, err) : LA_OK;
+}
+
+/* One or a union of several, which become a chain. */
+static la_status read_config(la_adapter *adapter, const json_t *config, const la_log *log,
+                             la_error *err) {
+    const char *path = adapter->config_path;
+    const json_t *parts = json_object_get(config, "configs");
+    const char *architecture = json_string_value(json_object_get(config, "architecture"));
+    if (!architecture || strcmp(architecture, "union"))
+        return read_one(adapter, config, log, err);
+    if (!json_array_size(parts))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: architecture is \"union\", but \"configs\" is no list of its parts",
+                       path);
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        const json_t *part = json_array_get(parts, i);
+        if (!json_is_object(part))
+            return la_fail(err, LA_BAD_INPUT, "%s: configs[%zu] is %s, expected an object", path, i,
+                           la_json_kind(part));
+        if (i) {
+            adapter->next = la_pool_take(&adapter->pool, 1, sizeof *adapter, err);
+            if (!adapter->next)
+                return err->status;
+            *adapter->next =
+                (la_adapter){.config = adapter->config, .config_path = path, .shares = true};
+            adapter = adapter->next;
+        }
+        LA_TRY(read_one(adapter, part, log, err));
+    }
+    return LA_OK;
+}
+
+/* The library's default is a pickle. */
+static la_status check_pickle(const char *dir, la_error *err) {
+    char safe[4096], pickle[4096];
+    snprintf(safe, sizeof safe, "%s/adapter.safetensors", dir);
+    snprintf(pickle, sizeof pickle, "%s/pytorch_adapter.bin", dir);
+    if (!access(safe, F_OK) || access(pickle, F_OK))
+        return LA_OK;
+    return la_fail(
+        err, LA_UNSUPPORTED,
+        "%s: is a pickle, which can run code and is not read; save the adapter with "
+        "use_safetensors=True, or, where the library cannot (prefix tuning), write what "
+        "torch.load(\"pytorch_adapter.bin\") gives with safetensors.torch.save_file, each "
+        "tensor cloned, as adapter.safetensors (the head as model_head.safetensors)",
+        pickle);
+}
+
+/* A head of a static model; those of AutoAdapterModel are modules of their own. */
+static la_status open_head(const char *dir, la_adapter *adapter, la_error *err) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/model_head.safetensors", dir);
+    if (access(path, F_OK))
+        return LA_OK;
+    LA_TRY(la_checkpoint_open(dir, "model_head", &adapter->head, err));
+    for (int64_t i = 0; i < la_checkpoint_count(adapter->head); i++)
+        if (!strncmp(la_checkpoint_at(adapter->head, i)->name, "heads.", 6))
+            return la_fail(
+                err, LA_UNSUPPORTED,
+                "%s: holds a flexible head (\"%s\"), which is not supported; the head of "
+                "a static model is",
+                path, la_checkpoint_at(adapter->head, i)->name);
+    return LA_OK;
+}
+
+static la_status open_files(const char *dir, la_adapter *adapter, la_error *err) {
+    LA_TRY(check_pickle(dir, err));
+    LA_TRY(la_checkpoint_open(dir, "adapter", &adapter->file, err));
+    return open_head(dir, adapter, err);
+}
+
+const la_adapter_library la_adapters_library = {
+    .weights = "adapter", .config_key = "config", .read = read_config, .open = open_files};
+
 /* ---- LoRA and (IA)^3 ---- */
 
 static la_status read_scales(const la_adapter *adapter, bool *scales, la_error *err) {
@@ -65,13 +159,11 @@ static la_status read_scales(const la_adapter *adapter, bool *scales, la_error *
 }
 
 static la_status check_lora(const la_adapter *adapter, const la_log *log, la_error *err) {
-    static const char *const unsupported[] = {"use_gating", "use_dora", "vera_d", "vera_b", NULL};
     const char *path = adapter->config_path;
     bool scales;
     int64_t r = 0;
     double alpha = 0;
     (void)log;
-    LA_TRY(la_library_refuse(adapter, unsupported, err));
     LA_TRY(read_scales(adapter, &scales, err));
     LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &r, err));
     LA_TRY(la_json_number(adapter->own, path, "alpha", true, &alpha, err));
@@ -85,11 +177,17 @@ static la_status check_lora(const la_adapter *adapter, const la_log *log, la_err
     return LA_OK;
 }
 
-static la_status bind_vector(la_adapter *adapter, la_pool *pool, const char *key, la_site *site,
-                             la_block *block, bool *adapted, la_error *err) {
+/* The file's names hold the adapter's; those of blocks do not. */
+static const char *block_name(la_pool *pool, const char *module, const char *leaf, la_error *err) {
+    char text[1024];
+    int length = snprintf(text, sizeof text, "%s.%s", module, leaf);
+    return la_pool_text(pool, text, (size_t)length, err);
+}
+
+static la_status bind_vector(la_adapter *adapter, la_pool *pool, const char *module,
+                             const char *key, la_site *site, la_error *err) {
     char shape[128];
     const la_tensor *l = la_adapter_tensor(adapter, key, "lora_B", NULL);
-    *adapted = l != NULL;
     if (!l)
         return LA_OK;
     if (l->n_dims != 2 || l->shape[0] != site->out || l->shape[1] != 1)
@@ -98,24 +196,8 @@ static la_status bind_vector(la_adapter *adapter, la_pool *pool, const char *key
             "%s: tensor \"%s\" has shape %s, expected [%lld, 1]; is this the base it was "
             "trained on?",
             l->file, l->name, la_tensor_shape_text(l, shape, sizeof shape), (long long)site->out);
-    float *values = la_adapter_values(pool, l, &block->theta_square, err);
-    if (!values)
-        return err->status;
-    block->out = l->count;
-    block->in = 1;
-    site->kind = &la_adapter_ia3;
-    site->state_cols = l->count;
-    site->vector = la_mat_f32(values, l->count, 1);
-    return LA_OK;
-}
-
-/* The file's names hold the adapter's; those of blocks do not. */
-static la_status name_block(la_pool *pool, const char *module, const char *leaf, la_block *block,
-                            la_error *err) {
-    char text[1024];
-    int length = snprintf(text, sizeof text, "%s.%s", module, leaf);
-    block->name = la_pool_text(pool, text, (size_t)length, err);
-    return err->status;
+    const char *name = block_name(pool, module, "lora_B", err);
+    return name ? la_ia3_attach(pool, l, false, name, site, err) : err->status;
 }
 
 /* A projection that is several at once has a matrix of its own for each of them. */
@@ -131,7 +213,6 @@ static la_status check_whole(la_adapter *adapter, const char *key, int64_t r, la
 }
 
 static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                           la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
                            la_error *err) {
     static const char *const pair[2] = {"lora_A", "lora_B"};
     const char *name = NULL, *path = adapter->config_path;
@@ -142,40 +223,35 @@ static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *modul
     LA_TRY(la_library_name(adapter, &name, err));
     LA_TRY(read_scales(adapter, &scales, err));
     snprintf(key, sizeof key, "%s.loras.%s", module, name);
-    if (scales) {
-        LA_TRY(bind_vector(adapter, pool, key, site, &blocks[0], adapted, err));
-        *n_blocks = *adapted;
-        return *adapted ? name_block(pool, module, "lora_B", &blocks[0], err) : LA_OK;
-    }
+    if (scales)
+        return bind_vector(adapter, pool, module, key, site, err);
     LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &r, err));
     LA_TRY(la_json_number(adapter->own, path, "alpha", true, &alpha, err));
     LA_TRY(check_whole(adapter, key, r, err));
-    LA_TRY(la_lora_bind(adapter, pool, key, pair, site, blocks, n_blocks, adapted, err));
-    if (!*adapted)
+    LA_TRY(la_lora_bind(adapter, pool, key, pair, site, err));
+    la_lora *lora = site->own;
+    if (!lora)
         return LA_OK;
-    if (site->a.rows != r)
+    if (lora->a.rows != r)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: %s has rank %lld in the weights, expected %lld from r", path, module,
-                       (long long)site->a.rows, (long long)r);
-    site->scale = (float)(alpha / (double)r);
-    site->kind = &la_adapter_lora;
+                       (long long)lora->a.rows, (long long)r);
+    lora->scale = (float)(alpha / (double)r);
     for (int i = 0; i < 2; i++)
-        LA_TRY(name_block(pool, module, pair[i], &blocks[i], err));
-    return LA_OK;
+        site->parameters[i].trained.name = block_name(pool, module, pair[i], err);
+    return err->status;
 }
 
-static const char *const lora_suffixes[] = {NULL};
+static const char *const not_in_lora[] = {"use_gating", "use_dora", "vera_d", "vera_b", NULL};
 
-const la_adapter_kind la_adapter_library_lora = {
-    .architecture = "lora", .check = check_lora, .bind = bind_lora, .suffixes = lora_suffixes};
+/* Its sites are those of LoRA or of (IA)^3. */
+const la_adapter_kind la_adapter_library_lora = {.library = &la_adapters_library,
+                                                 .name = "lora",
+                                                 .refused = not_in_lora,
+                                                 .check = check_lora,
+                                                 .bind = bind_lora};
 
 /* ---- prefix tuning ---- */
-
-static la_status check_prefix(const la_adapter *adapter, const la_log *log, la_error *err) {
-    static const char *const unsupported[] = {"use_gating", "leave_out", NULL};
-    (void)log;
-    return la_library_refuse(adapter, unsupported, err);
-}
 
 /* What the prefix of NAME has called leaf; *out NULL: there is none. Every layer's reference to the pool
  * of prefixes can be in the file too, as a copy. */
@@ -292,9 +368,9 @@ static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual
                      &out->values, err);
 }
 
-static const char *const prefix_suffixes[] = {NULL};
+static const char *const not_in_prefix[] = {"use_gating", "leave_out", NULL};
 
-const la_adapter_kind la_adapter_library_prefix = {.architecture = "prefix_tuning",
-                                                   .check = check_prefix,
-                                                   .read_tokens = read_tokens,
-                                                   .suffixes = prefix_suffixes};
+const la_adapter_kind la_adapter_library_prefix = {.library = &la_adapters_library,
+                                                   .name = "prefix_tuning",
+                                                   .refused = not_in_prefix,
+                                                   .read_tokens = read_tokens};

@@ -8,7 +8,5 @@
 la_status la_library_name(const la_adapter *adapter, const char **name, la_error *err);
 /* non_linearity; LA_UNSUPPORTED for one that we do not have. */
 la_status la_library_activation(const la_adapter *adapter, la_activation *out, la_error *err);
-/* LA_UNSUPPORTED for the first of the keys (ends with NULL) that is set, to other than an empty list. */
-la_status la_library_refuse(const la_adapter *adapter, const char *const *keys, la_error *err);
 
 #endif

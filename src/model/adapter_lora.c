@@ -10,6 +10,7 @@
 #include "input/json.h"
 #include "model/adapter_lora.h"
 #include "model/dora.h"
+#include "model/embedding.h"
 
 #include <math.h>
 #include <pcre2.h>
@@ -17,8 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keys that change nothing in the forward pass, or that bind() reads. */
-static const char *const harmless[] = {
+const char *const la_lora_keys[] = {
     "alpha_pattern",
     "auto_mapping",
     "base_model_name_or_path",
@@ -79,10 +79,8 @@ static la_status check_tying(const la_adapter *adapter, la_error *err) {
                : LA_OK;
 }
 
-la_status la_lora_check(const la_adapter *adapter, const char *const *more, la_error *err) {
-    const char *path = adapter->config_path;
+la_status la_lora_check(const la_adapter *adapter, la_error *err) {
     LA_TRY(check_tying(adapter, err));
-    LA_TRY(la_adapter_check_keys(adapter, harmless, more, err));
     const json_t *init = json_object_get(adapter->config, "init_lora_weights");
     for (size_t i = 0; i < sizeof altering_inits / sizeof *altering_inits; i++) {
         const char *name = json_string_value(init);
@@ -90,15 +88,14 @@ la_status la_lora_check(const la_adapter *adapter, const char *const *more, la_e
             return la_fail(err, LA_UNSUPPORTED,
                            "%s: init_lora_weights \"%s\" needs a modified base; convert with "
                            "save_pretrained(path_initial_model_for_weight_conversion=...)",
-                           path, name);
+                           adapter->config_path, name);
     }
     return LA_OK;
 }
 
 static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
-    static const char *const more[] = {"use_dora", NULL};
     const char *path = adapter->config_path;
-    LA_TRY(la_lora_check(adapter, more, err));
+    LA_TRY(la_lora_check(adapter, err));
     int64_t r = 0;
     double alpha = 0;
     LA_TRY(la_json_int(adapter->config, path, "r", true, 1, 1 << 20, &r, err));
@@ -195,14 +192,11 @@ char *la_adapter_block_name(la_pool *pool, const char *key, la_error *err) {
 }
 
 la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
-                       const char *const suffixes[2], la_site *site,
-                       la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
-                       la_error *err) {
+                       const char *const suffixes[2], la_site *site, la_error *err) {
     const char *a_key = NULL, *b_key = NULL;
     const la_tensor *a = la_adapter_tensor(adapter, module, suffixes[0], &a_key);
     const la_tensor *b = la_adapter_tensor(adapter, module, suffixes[1], &b_key);
-    *adapted = a || b;
-    if (!*adapted)
+    if (!a && !b)
         return LA_OK;
     if (!a || !b)
         return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
@@ -218,30 +212,32 @@ la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
                        la_tensor_shape_text(b, right, sizeof right), (long long)site->out,
                        (long long)site->in);
     int64_t r = a->shape[0];
-    site->state_cols = r;
-    float *a_values = la_adapter_values(pool, a, &blocks[0].theta_square, err);
-    float *b_values = la_adapter_values(pool, b, &blocks[1].theta_square, err);
-    blocks[0].name = la_adapter_block_name(pool, a_key, err);
-    blocks[1].name = la_adapter_block_name(pool, b_key, err);
-    if (!a_values || !b_values || !blocks[0].name || !blocks[1].name)
+    la_lora *lora = la_pool_take(pool, 1, sizeof *lora, err);
+    if (!lora)
         return err->status;
-    blocks[0].out = blocks[1].in = r;
-    blocks[0].in = site->in;
-    blocks[1].out = site->out;
-    *n_blocks = 2;
-    site->a = la_mat_f32(a_values, r, site->in);
-    site->b = la_mat_f32(b_values, site->out, r);
-    return LA_OK;
+    site->own = lora;
+    site->kind = &la_adapter_lora;
+    la_parameter *to_a = la_site_add(site, &lora->a), *to_b = la_site_add(site, &lora->b);
+    to_a->trained = (la_block){.out = r, .in = site->in};
+    to_b->trained = (la_block){.out = site->out, .in = r};
+    to_a->reads_input = to_b->of_outputs = true;
+    lora->a = la_mat_f32(la_adapter_values(pool, a, &to_a->trained.theta_square, err), r, site->in);
+    lora->b =
+        la_mat_f32(la_adapter_values(pool, b, &to_b->trained.theta_square, err), site->out, r);
+    to_a->trained.name = la_adapter_block_name(pool, a_key, err);
+    to_b->trained.name = la_adapter_block_name(pool, b_key, err);
+    return err->status;
 }
 
 /* A bias behind B is scaled as B is. */
 static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                            la_error *err) {
     const la_tensor *bias = la_adapter_tensor(adapter, module, "lora_B.bias", NULL);
+    const la_lora *lora = site->own;
     double square;
     if (!bias)
         return LA_OK;
-    if (site->magnitude.data)
+    if (lora->magnitude.data)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: tensor \"%s\" is a bias behind DoRA, which PEFT does not have either",
                        bias->file, bias->name);
@@ -252,122 +248,172 @@ static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *modul
     if (!values)
         return err->status;
     for (int64_t i = 0; i < site->out; i++)
-        values[i] *= site->scale;
+        values[i] *= lora->scale;
     site->bias = values;
     return LA_OK;
 }
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                      la_block blocks[LA_SITE_BLOCKS], int *n_blocks, bool *adapted,
                       la_error *err) {
     static const char *const pair[2] = {"lora_A.weight", "lora_B.weight"};
-    LA_TRY(la_lora_bind(adapter, pool, module, pair, site, blocks, n_blocks, adapted, err));
-    if (!*adapted)
+    LA_TRY(la_lora_bind(adapter, pool, module, pair, site, err));
+    la_lora *lora = site->own;
+    if (!lora)
         return LA_OK;
-    site->kind = &la_adapter_lora;
-    LA_TRY(la_lora_scale(adapter, module, site->a.rows, &site->scale, err));
-    LA_TRY(la_dora_bind(adapter, pool, module, site, &blocks[2], n_blocks, err));
+    LA_TRY(la_lora_scale(adapter, module, lora->a.rows, &lora->scale, err));
+    LA_TRY(la_dora_bind(adapter, pool, module, site, lora, err));
     return bind_bias(adapter, pool, module, site, err);
 }
 
-/* state[T,r] = x A^T, its columns scaled where they are */
-static void reduce(la_backend *be, const la_site *site, const la_mat *x, la_mat *state) {
-    be->ops->gemm(be, false, true, 1, x, &site->a, 0, state);
-    if (site->state_scale)
-        be->ops->scale_columns(be, state, site->state_scale, NULL, NULL, state);
+static la_status prepare(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
+                         la_site *site, la_error *err) {
+    la_lora *lora = site->own;
+    site->state_cols = lora->a.rows;
+    if (!lora->magnitude.data)
+        return LA_OK;
+    lora->keeps_product = site->parameters[LA_LORA_MAGNITUDE].trained.wanted;
+    site->work_cols = lora->a.rows + site->out;
+    site->state_cols += lora->keeps_product ? site->out : 0;
+    return la_dora_finish(team, adapter, w, pool, site, lora, err);
 }
 
-/* Of a site that keeps its product, the state is two matrices, one behind the other. */
+/* state[T,r] = x A^T, its columns scaled where they are */
+static void reduce(la_backend *be, const la_lora *lora, const la_mat *x, la_mat *state) {
+    be->ops->gemm(be, false, true, 1, x, &lora->a, 0, state);
+    if (lora->state_scale.data)
+        be->ops->scale_columns(be, state, lora->state_scale.data, NULL, NULL, state);
+}
+
+/* Parts of a state, or of a workspace, that begins with a matrix as wide as the outputs. */
 static la_mat product_of(const la_site *site, const la_mat *state) {
     return la_mat_of(state->type, state->data, state->rows, site->out);
 }
-static la_mat reduced_of(const la_site *site, const la_mat *state) {
-    if (!site->keeps_product)
-        return la_site_own(site, state);
-    size_t before = (size_t)(state->rows * site->out) * la_dtype_size(state->type);
-    return la_mat_of(state->type, (char *)state->data + before, state->rows, site->a.rows);
+static la_mat reduced_of(const la_site *site, bool behind, const la_mat *state) {
+    const la_lora *lora = site->own;
+    size_t before =
+        behind ? (size_t)(state->rows * site->out) * la_dtype_size(state->type) : (size_t)0;
+    return la_mat_of(state->type, (char *)state->data + before, state->rows, lora->a.rows);
 }
 
-void la_lora_forward(la_backend *be, const la_linear *linear, const la_mat *x,
-                     const la_mat *residual, la_mat *state, la_mat *y) {
+static void forward(la_backend *be, const la_linear *linear, const la_mat *x,
+                    const la_mat *residual, la_mat *state, la_mat *y) {
     const la_site *site = linear->site;
+    const la_lora *lora = site->own;
     const la_mat *bias = linear->bias.data ? &linear->bias : NULL;
-    bool scaled = site->out_scale != NULL;
-    la_mat small = reduced_of(site, state);
-    la_mat sum = site->keeps_product ? product_of(site, state) : *y;
+    bool scaled = lora->out_scale.data != NULL;
+    la_mat small = reduced_of(site, lora->keeps_product, state);
+    la_mat sum = lora->keeps_product ? product_of(site, state) : *y;
     if (scaled)
         be->ops->linear(be, x, &linear->w, NULL, NULL, &sum);
     else
         la_site_inner_forward(be, linear, x, residual, state, &sum);
-    reduce(be, site, x, &small);
-    be->ops->gemm(be, false, true, site->scale, &small, &site->b, 1, &sum);
-    if (site->keeps_product) {
-        be->ops->scale_columns(be, &sum, site->inverse_norm, NULL, NULL, &sum);
-        be->ops->scale_columns(be, &sum, site->magnitude.data, bias, residual, y);
+    reduce(be, lora, x, &small);
+    be->ops->gemm(be, false, true, lora->scale, &small, &lora->b, 1, &sum);
+    if (lora->keeps_product) {
+        be->ops->scale_columns(be, &sum, lora->inverse_norm.data, NULL, NULL, &sum);
+        be->ops->scale_columns(be, &sum, lora->magnitude.data, bias, residual, y);
     } else if (scaled)
-        be->ops->scale_columns(be, y, site->out_scale, bias, residual, y);
+        be->ops->scale_columns(be, y, lora->out_scale.data, bias, residual, y);
 }
 
-static void visit_magnitude(la_backend *be, const la_site *site, const la_site_pass *pass) {
-    la_mat z = product_of(site, pass->state), g = product_of(site, &pass->state_g), ones, fewer;
-    la_block_io io = pass->io;
-    /* g o z */
-    be->ops->activation_backward(be, LA_ACT_NONE, &z, &z, io.n_rhs, io.g, &g, NULL);
-    la_site_ones(be, pass, &ones, &fewer);
-    io.x_at_g = io.x == io.x_at_g ? &ones : &fewer;
-    io.x = &ones;
-    io.g = &g;
-    io.g_scale = 1;
-    pass->visitor->visit(pass->visitor->user, site->blocks[2], &io);
+/* DoRA: g of what the magnitudes multiply, in the workspace, once the magnitudes were visited. */
+static la_mat magnitude_backward(la_backend *be, const la_site *site, const la_site_pass *pass) {
+    const la_lora *lora = site->own;
+    la_mat work = product_of(site, &pass->work), product = product_of(site, pass->state);
+    if (lora->keeps_product && pass->visitor) { /* g o product */
+        be->ops->activation_backward(be, LA_ACT_NONE, &product, &product, pass->io.n_rhs,
+                                     pass->io.g, &work, NULL);
+        la_site_visit_vector(be, pass, site->parameters[LA_LORA_MAGNITUDE].block, &work);
+    }
+    be->ops->scale_columns(be, pass->io.g, lora->out_scale.data, NULL, NULL, &work);
+    return work;
 }
 
-void la_lora_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
+static void backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
     const la_site *site = linear->site;
+    const la_lora *lora = site->own;
+    bool scaled = lora->out_scale.data != NULL;
     la_block_io io = pass->io;
-    la_mat ga = reduced_of(site, &pass->state_g), small = reduced_of(site, pass->state);
-    la_mat all = la_mat_of(io.x->type, pass->state_all.data, io.x->rows, site->a.rows);
-    la_mat scaled = pass->scaled_g;
-    if (site->keeps_product && pass->visitor)
-        visit_magnitude(be, site, pass);
-    if (site->out_scale) {
-        be->ops->scale_columns(be, io.g, site->out_scale, NULL, NULL, &scaled);
-        io.g = &scaled;
+    la_mat ga = reduced_of(site, scaled, &pass->work), g;
+    la_mat small = reduced_of(site, lora->keeps_product, pass->state);
+    la_mat all = la_mat_of(io.x->type, pass->state_all.data, io.x->rows, lora->a.rows);
+    if (scaled) {
+        g = magnitude_backward(be, site, pass);
+        io.g = &g;
         if (pass->dx)
             be->ops->linear_backward(be, io.g, &linear->w, pass->beta, pass->dx);
     } else {
         la_site_inner_backward(be, linear, pass);
     }
     /* ga[n_rhs Q, r] = scale g B */
-    be->ops->gemm(be, false, false, site->scale, io.g, &site->b, 0, &ga);
-    if (site->state_scale)
-        be->ops->scale_columns(be, &ga, site->state_scale, NULL, NULL, &ga);
+    be->ops->gemm(be, false, false, lora->scale, io.g, &lora->b, 0, &ga);
+    if (lora->state_scale.data)
+        be->ops->scale_columns(be, &ga, lora->state_scale.data, NULL, NULL, &ga);
     if (pass->visitor) {
         la_block_io a = io, b = io;
         a.g = &ga;
         a.g_scale = 1;
-        pass->visitor->visit(pass->visitor->user, site->blocks[0], &a);
+        pass->visitor->visit(pass->visitor->user, site->parameters[LA_LORA_A].block, &a);
         b.x_at_g = &small;
         b.x = &small;
         if (io.x != io.x_at_g) {
-            reduce(be, site, io.x, &all);
+            reduce(be, lora, io.x, &all);
             b.x = &all;
         }
-        b.g_scale = site->scale;
-        pass->visitor->visit(pass->visitor->user, site->blocks[1], &b);
+        b.g_scale = lora->scale;
+        pass->visitor->visit(pass->visitor->user, site->parameters[LA_LORA_B].block, &b);
     }
     if (pass->dx)
-        be->ops->gemm(be, false, false, 1, &ga, &site->a, 1, pass->dx);
+        be->ops->gemm(be, false, false, 1, &ga, &lora->a, 1, pass->dx);
 }
 
+/* weight = out_scale o (weight + scale B (state_scale o A)) */
+static la_status merge(la_backend *be, const la_site *site, float *weight, float *bias,
+                       la_error *err) {
+    const la_lora *lora = site->own;
+    float *a = NULL, *b = NULL, *of_state = NULL, *of_row = NULL;
+    int64_t rank = lora->a.rows, in = site->in;
+    (void)bias; /* has the site's in it */
+    la_mat_read(be, &lora->a, &a, err);
+    la_mat_read(be, &lora->b, &b, err);
+    la_mat_read(be, &lora->state_scale, &of_state, err);
+    la_mat_read(be, &lora->out_scale, &of_row, err);
+    for (int64_t i = 0; i < site->out && err->status == LA_OK; i++)
+        for (int64_t j = 0; j < in; j++) {
+            double sum = 0;
+            for (int64_t k = 0; k < rank; k++)
+                sum += (double)b[i * rank + k] * (of_state ? (double)of_state[k] : 1) *
+                       (double)a[k * in + j];
+            float *w = &weight[i * in + j];
+            *w = (of_row ? of_row[i] : 1) * (*w + lora->scale * (float)sum);
+        }
+    free(a);
+    free(b);
+    free(of_state);
+    free(of_row);
+    return err->status;
+}
+
+static const char *const variants[] = {"use_dora", NULL};
 static const char *const suffixes[] = {
     "lora_A.weight",    "lora_B.weight",    "lora_B.bias", "lora_magnitude_vector",
     "lora_embedding_A", "lora_embedding_B", NULL};
+static const char *const announced[] = {"lora_magnitude_vector", NULL};
 
 const la_adapter_kind la_adapter_lora = {
-    .peft_type = "LORA",
+    .library = &la_peft,
+    .name = "LORA",
+    .low_rank = true,
+    .known = la_lora_keys,
+    .more_known = variants,
+    .digested = variants,
+    .suffixes = suffixes,
+    .announced = announced,
     .check = check,
     .bind = bind,
-    .forward = la_lora_forward,
-    .backward = la_lora_backward,
-    .suffixes = suffixes,
+    .prepare = prepare,
+    .forward = forward,
+    .backward = backward,
+    .merge = merge,
+    .bind_table = la_embedding_bind,
 };

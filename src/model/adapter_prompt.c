@@ -7,12 +7,7 @@
 #include "input/json.h"
 #include "model/adapter.h"
 
-static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
-    (void)adapter;
-    (void)log;
-    (void)err;
-    return LA_OK;
-}
+extern const la_adapter_kind la_adapter_prefix;
 
 static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual_widths *widths,
                              la_pool *pool, la_virtual_tokens *out, la_error *err) {
@@ -40,20 +35,9 @@ static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual
     return err->status;
 }
 
-static const char *const suffixes[] = {NULL};
+#define PROMPT(type)                                                                               \
+    { .library = &la_peft, .name = type, .strips_model = true, .read_tokens = read_tokens, }
 
-const la_adapter_kind la_adapter_prompt = {.peft_type = "PROMPT_TUNING",
-                                           .prompt = true,
-                                           .check = check,
-                                           .read_tokens = read_tokens,
-                                           .suffixes = suffixes};
-const la_adapter_kind la_adapter_p_tuning = {.peft_type = "P_TUNING",
-                                             .prompt = true,
-                                             .check = check,
-                                             .read_tokens = read_tokens,
-                                             .suffixes = suffixes};
-const la_adapter_kind la_adapter_prefix = {.peft_type = "PREFIX_TUNING",
-                                           .prompt = true,
-                                           .check = check,
-                                           .read_tokens = read_tokens,
-                                           .suffixes = suffixes};
+const la_adapter_kind la_adapter_prompt = PROMPT("PROMPT_TUNING");
+const la_adapter_kind la_adapter_p_tuning = PROMPT("P_TUNING");
+const la_adapter_kind la_adapter_prefix = PROMPT("PREFIX_TUNING");

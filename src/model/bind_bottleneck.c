@@ -17,11 +17,11 @@ static void parent_of(const char *pattern, int64_t layer, char *out, size_t size
 }
 
 /* Candidate number of the module's name; false: there is no such one. */
-static bool candidate(const la_binder *b, int64_t layer, int place, int number, char *out,
+static bool candidate(const la_binder *b, int64_t layer, int index, int number, char *out,
                       size_t size) {
     static const char *const modules[] = {"attention_adapters", "output_adapters"};
     const la_arch *arch = b->arch;
-    const char *norm = place ? arch->norm_ffn : arch->norm_attention;
+    const char *norm = index ? arch->norm_ffn : arch->norm_attention;
     char name[NAME_MAX_BYTES];
     if (number == 0 && !arch->pre_norm && norm) {
         parent_of(norm, layer, name, sizeof name);
@@ -32,11 +32,11 @@ static bool candidate(const la_binder *b, int64_t layer, int place, int number, 
     if (number != 1 || !end)
         return false;
     snprintf(out, size, "%s%.*s%lld.%s", arch->prefix, (int)(end - up), up, (long long)layer,
-             modules[place]);
+             modules[index]);
     return true;
 }
 
-static la_status check_place(const la_binder *b, const la_layer *layer, const char *module,
+static la_status check_norms(const la_binder *b, const la_layer *layer, const char *module,
                              la_error *err) {
     if (!layer->norm_attention_out.weight && !layer->norm_ffn_out.weight)
         return LA_OK;
@@ -45,56 +45,49 @@ static la_status check_place(const la_binder *b, const la_layer *layer, const ch
                    b->model->adapter.config_path, module, b->arch->model_type);
 }
 
-static la_status bind_place(la_binder *b, la_adapter *adapter, int64_t number, int place,
-                            la_error *err) {
+static la_status bind_one(la_binder *b, la_adapter *adapter, int64_t number, int index,
+                          la_error *err) {
     la_model *model = b->model;
     la_layer *layer = &model->layers[number];
-    la_bottleneck e = {0};
-    la_block blocks[2] = {0};
     bool adapted = false;
     char module[2 * NAME_MAX_BYTES];
-    const char *where = place ? "FFN (output_adapter)" : "attention (mh_adapter)";
-    if (!la_bottleneck_expected(adapter, number, place))
+    const char *where = index ? "FFN (output_adapter)" : "attention (mh_adapter)";
+    if (!la_bottleneck_expected(adapter, number, index))
         return LA_OK;
-    if (layer->bottleneck[place])
+    if (layer->bottleneck[index])
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: layer %lld has two adapters behind its %s, which is not supported",
                        adapter->config_path, (long long)number, where);
+    la_bottleneck *e = la_pool_take(&model->pool, 1, sizeof *e, err);
+    la_parameter *p = la_pool_take(&model->pool, 2, sizeof *p, err);
+    LA_TRY(err->status);
     for (int i = 0; i < 2 && !adapted; i++)
-        if (candidate(b, number, place, i, module, sizeof module))
+        if (candidate(b, number, index, i, module, sizeof module))
             LA_TRY(la_bottleneck_bind(adapter, &model->pool, module, model->config.hidden,
-                                      !b->arch->pre_norm, &e, blocks, &adapted, err));
+                                      !b->arch->pre_norm, e, p, &adapted, err));
     if (!adapted)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: layer %lld has an adapter behind its %s by the configuration, but the "
                        "weights hold none",
                        adapter->config_path, (long long)number, where);
-    LA_TRY(check_place(b, layer, module, err));
-    la_bottleneck *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
-    if (!kept)
-        return err->status;
+    LA_TRY(check_norms(b, layer, module, err));
     for (int i = 0; i < 2; i++) {
-        blocks[i].input = model->n_inputs++;
-        LA_TRY(la_binder_add_block(b, adapter, &blocks[i], &e.blocks[i], err));
+        p[i].trained.input = model->n_inputs++;
+        LA_TRY(la_binder_add_parameter(b, adapter, &p[i], err));
+        LA_TRY(la_binder_upload(b, p[i].value, false, err));
+        e->blocks[i] = p[i].block;
     }
-    *kept = e;
-    layer->bottleneck[place] = kept;
-    la_mat *matrices[2] = {&kept->down, &kept->up};
-    for (int i = 0; i < 2; i++) {
-        la_mat *m = matrices[i];
-        m->type = model->be->activation;
-        LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
-    }
-    if (kept->down.rows > model->max_bottleneck)
-        model->max_bottleneck = kept->down.rows;
-    if (kept->up.cols > model->max_state_cols)
-        model->max_state_cols = kept->up.cols;
+    layer->bottleneck[index] = e;
+    if (e->down.rows > model->max_bottleneck)
+        model->max_bottleneck = e->down.rows;
+    if (e->up.cols > model->max_state_cols)
+        model->max_state_cols = e->up.cols;
     return LA_OK;
 }
 
-la_status la_binder_bottlenecks(la_binder *b, int64_t layer, la_error *err) {
-    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
-        for (int place = 0; place < 2 && adapter->kind == &la_adapter_bottleneck; place++)
-            LA_TRY(bind_place(b, adapter, layer, place, err));
+la_status la_bottleneck_bind_layer(la_binder *b, la_adapter *adapter, int64_t layer,
+                                   la_error *err) {
+    for (int index = 0; index < 2; index++)
+        LA_TRY(bind_one(b, adapter, layer, index, err));
     return LA_OK;
 }

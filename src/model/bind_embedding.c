@@ -50,50 +50,46 @@ static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *mo
     la_model *model = b->model;
     int number = model->n_tables - 1;
     const la_mat *table = &model->tables[number];
-    la_embedding e = {0};
-    la_block blocks[2] = {0};
+    la_embedding *e = la_pool_take(&model->pool, 1, sizeof *e, err);
+    la_parameter *p = la_pool_take(&model->pool, 2, sizeof *p, err);
     bool adapted = false;
     char key[NAME_MAX_BYTES];
+    LA_TRY(err->status);
     for (int bare = 0; bare <= 1 && !adapted; bare++) {
         snprintf(key, sizeof key, "%s%s", bare ? "" : b->arch->prefix, module);
-        LA_TRY(la_embedding_bind(adapter, &model->pool, key, table->rows, table->cols, &e, blocks,
-                                 &adapted, err));
+        LA_TRY(adapter->kind->bind_table(adapter, &model->pool, key, table->rows, table->cols, e, p,
+                                         &adapted, err));
     }
     if (!adapted)
         return LA_OK;
     if (model->embedding[number])
         return refuse_second(adapter, "LoRA", key, err);
-    e.blocks[0] = -1;
-    if (table->rows <= LA_EMBEDDING_MOST) {
-        blocks[0].input = input;
-        LA_TRY(la_binder_add_block(b, adapter, &blocks[0], &e.blocks[0], err));
-    } else if (!b->twin) {
-        la_warn(b->log,
-                "%s: %lld tokens are too many for curvature over them (at most %d): it counts at "
-                "its trained values, outside of the posterior; lora_embedding_B is in it",
-                blocks[0].name, (long long)table->rows, LA_EMBEDDING_MOST);
+    p[0].trained.input = input;
+    if (table->rows > LA_EMBEDDING_MOST) {
+        if (!b->twin)
+            la_warn(b->log,
+                    "%s: %lld tokens are too many for curvature over them (at most %d): it counts "
+                    "at its trained values, outside of the posterior; lora_embedding_B is in it",
+                    p[0].trained.name, (long long)table->rows, LA_EMBEDDING_MOST);
+        p[0].trained.name = NULL;
     }
-    blocks[1].input = model->n_inputs++;
-    LA_TRY(la_binder_add_block(b, adapter, &blocks[1], &e.blocks[1], err));
-    la_embedding *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
-    if (!kept)
-        return err->status;
-    *kept = e;
-    model->embedding[number] = kept;
-    la_mat *matrices[2] = {&kept->a, &kept->b};
+    LA_TRY(la_binder_add_parameter(b, adapter, &p[0], err));
+    p[1].trained.input = model->n_inputs++;
+    LA_TRY(la_binder_add_parameter(b, adapter, &p[1], err));
     for (int i = 0; i < 2; i++) {
-        la_mat *m = matrices[i];
-        m->type = model->be->activation;
-        LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
+        LA_TRY(la_binder_upload(b, p[i].value, false, err));
+        e->blocks[i] = p[i].block;
     }
-    if (kept->b.cols > model->max_state_cols)
-        model->max_state_cols = kept->b.cols;
+    model->embedding[number] = e;
+    if (e->b.cols > model->max_state_cols)
+        model->max_state_cols = e->b.cols;
     return LA_OK;
 }
 
 la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err) {
     for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
-        LA_TRY(add_embedding(b, adapter, module, input, err));
+        if (adapter->kind->bind_table)
+            LA_TRY(add_embedding(b, adapter, module, input, err));
     return LA_OK;
 }
 
@@ -103,21 +99,27 @@ static la_status bind_part(la_binder *b, const la_adapter *adapter, const la_vir
                            struct la_prompt_part *part, la_error *err) {
     la_model *model = b->model;
     int64_t n = tokens->n;
-    la_block block = {.out = width,
-                      .in = n,
-                      .input = model->n_inputs++,
-                      .n_virtual = n,
-                      .name = la_pool_text(&model->pool, name, strlen(name), err)};
+    la_parameter *p = la_pool_take(&model->pool, 1, sizeof *p, err);
+    if (!p)
+        return err->status;
+    *p = (la_parameter){.value = &part->table,
+                        .trained = {.out = width,
+                                    .in = n,
+                                    .input = model->n_inputs++,
+                                    .n_virtual = n,
+                                    .name = la_pool_text(&model->pool, name, strlen(name), err)},
+                        .cut = {0, 1, n}}; /* turned */
     float *values = la_pool_take(&model->pool, (size_t)(n * width), sizeof *values, err);
-    if (!values || !block.name)
+    if (!values || !p->trained.name)
         return err->status;
     for (int64_t i = 0; i < n; i++)
         memcpy(values + i * width, tokens->values + i * all + from, (size_t)width * sizeof *values);
     for (int64_t i = 0; i < n * width; i++)
-        block.theta_square += (double)values[i] * (double)values[i];
-    part->table = la_mat_of(model->be->activation, NULL, n, width);
-    LA_TRY(la_binder_add_block(b, adapter, &block, &part->block, err));
-    return la_binder_place(b, values, LA_F32, n * width, part->table.type, &part->table.data, err);
+        p->trained.theta_square += (double)values[i] * (double)values[i];
+    part->table = la_mat_f32(values, n, width);
+    LA_TRY(la_binder_add_parameter(b, adapter, p, err));
+    part->block = p->block;
+    return la_binder_upload(b, &part->table, false, err);
 }
 
 /* Keys and values are tried out where every token sees all of them, or all before it. */

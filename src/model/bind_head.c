@@ -29,22 +29,33 @@ static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la
     layer->block = -1;
     if (!trained || layer->linear.site)
         return LA_OK;
-    la_block block = {.out = weight->shape[0],
-                      .in = weight->shape[1] + (bias ? 1 : 0),
-                      .per_row = true,
-                      .is_head = true,
-                      .input = model->n_inputs++,
-                      .theta_square = square_of(weight, err)};
+    la_parameter *p = la_pool_take(&model->pool, 2, sizeof *p, err);
+    if (!p)
+        return err->status;
+    int64_t in = weight->shape[1] + (bias ? 1 : 0);
+    la_block *block = &p->trained;
+    *block = (la_block){.out = weight->shape[0],
+                        .in = in,
+                        .per_row = true,
+                        .group = LA_GROUP_HEAD,
+                        .input = model->n_inputs++,
+                        .theta_square = square_of(weight, err)};
     if (bias)
-        block.theta_square +=
+        block->theta_square +=
             square_of(la_binder_find(b, row->module, row->in_body, "bias", &trained), err);
     char name[NAME_MAX_BYTES];
     int length =
         snprintf(name, sizeof name, "%s%s", row->in_body ? b->arch->prefix : "", row->module);
-    block.name = la_pool_text(&model->pool, name, (size_t)length, err);
-    if (!block.name || err->status != LA_OK)
+    block->name = la_pool_text(&model->pool, name, (size_t)length, err);
+    if (!block->name || err->status != LA_OK)
         return err->status;
-    return la_binder_add_block(b, NULL, &block, &layer->block, err);
+    p->value = &layer->linear.w;
+    p->cut = (la_cut){0, in, 1};
+    LA_TRY(la_binder_add_parameter(b, NULL, p, err));
+    layer->block = p->block;
+    if (bias)
+        la_binder_add_part(b, p, &p[1], &layer->linear.bias, (la_cut){in - 1, 0, in});
+    return LA_OK;
 }
 
 /* A head on every token knows no problem_type: its outputs are classes. */
@@ -215,11 +226,11 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
     layer->block = -1;
     layer->linear.w = la_mat_f32(NULL, vocabulary, d); /* as the adapter knows it */
     la_mat stored = la_mat_f32(rows, n, d);
-    la_site_place at = {.of_head = true,
-                        .input = model->n_inputs++,
-                        .rows = options->choice_ids,
-                        .n_rows = n,
-                        .w = &stored};
+    la_site_spec at = {.of_head = true,
+                       .input = model->n_inputs++,
+                       .rows = options->choice_ids,
+                       .n_rows = n,
+                       .w = &stored};
     LA_TRY(la_binder_site(b, b->arch->lm_head, &at, &layer->linear, err));
     layer->linear.w = la_mat_f32(NULL, n, d);
     LA_TRY(la_binder_place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));

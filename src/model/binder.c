@@ -1,5 +1,4 @@
 #include "model/binder.h"
-#include "model/dora.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +79,11 @@ la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t
     model->next_placement = &note->next;
     model->weight_bytes += (size_t)count * la_dtype_size(to);
     return LA_OK;
+}
+
+la_status la_binder_upload(la_binder *b, la_mat *m, bool exact, la_error *err) {
+    m->type = exact ? LA_F32 : b->model->be->activation;
+    return la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err);
 }
 
 la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
@@ -229,9 +233,20 @@ static la_status mark_name(binder *b, const la_adapter *adapter, la_block *block
     return err->status;
 }
 
-la_status la_binder_add_block(la_binder *b, const la_adapter *adapter, const la_block *block,
-                              int64_t *number, la_error *err) {
+static void link_parameter(la_binder *b, la_parameter *p) {
+    if (!b->next_parameter)
+        b->next_parameter = &b->model->parameters;
+    *b->next_parameter = p;
+    b->next_parameter = &p->next;
+}
+
+la_status la_binder_add_parameter(la_binder *b, const la_adapter *adapter, la_parameter *p,
+                                  la_error *err) {
     la_model *model = b->model;
+    la_block *block = &p->trained;
+    p->block = -1;
+    if (!block->name)
+        return LA_OK;
     if (model->n_blocks == b->blocks_capacity) {
         int64_t capacity = b->blocks_capacity * 2 + 16;
         la_block *grown = la_pool_take(&model->pool, (size_t)capacity, sizeof *grown, err);
@@ -242,13 +257,24 @@ la_status la_binder_add_block(la_binder *b, const la_adapter *adapter, const la_
         model->blocks = grown;
         b->blocks_capacity = capacity;
     }
-    *number = model->n_blocks;
-    model->blocks[model->n_blocks++] = *block;
-    return mark_name(b, adapter, &model->blocks[*number], err);
+    if (!p->cut.down)
+        p->cut = (la_cut){0, block->in, 1};
+    LA_TRY(mark_name(b, adapter, block, err));
+    block->wanted = la_params_take(b->params, block->group);
+    p->block = model->n_blocks++;
+    model->blocks[p->block] = *block;
+    link_parameter(b, p);
+    return LA_OK;
+}
+
+void la_binder_add_part(la_binder *b, const la_parameter *of, la_parameter *part, la_mat *value,
+                        la_cut cut) {
+    *part = (la_parameter){.value = value, .block = of->block, .cut = cut};
+    link_parameter(b, part);
 }
 
 /* m[rows, cols] cut down to some of its rows; its memory is the pool's. */
-static la_status keep_rows(binder *b, const la_site_place *at, la_mat *m, la_error *err) {
+static la_status keep_rows(binder *b, const la_site_spec *at, la_mat *m, la_error *err) {
     float *kept = la_pool_take(&b->model->pool, (size_t)(at->n_rows * m->cols), sizeof *kept, err);
     if (!kept)
         return err->status;
@@ -260,21 +286,15 @@ static la_status keep_rows(binder *b, const la_site_place *at, la_mat *m, la_err
 }
 
 /* Cuts the site down to the outputs that are computed. */
-static la_status keep_outputs(binder *b, const la_site_place *at, la_site *site,
-                              la_block blocks[LA_SITE_BLOCKS], la_error *err) {
+static la_status keep_outputs(binder *b, const la_site_spec *at, la_site *site, la_error *err) {
     la_mat bias = la_mat_f32((void *)(uintptr_t)site->bias, site->out, 1);
     site->out = at->n_rows;
-    if (site->b.data) {
-        LA_TRY(keep_rows(b, at, &site->b, err));
-        blocks[1].out = at->n_rows;
-    }
-    if (site->vector.data && !site->scales_input) {
-        LA_TRY(keep_rows(b, at, &site->vector, err));
-        blocks[0].out = site->state_cols = at->n_rows;
-    }
-    if (site->magnitude.data) {
-        LA_TRY(keep_rows(b, at, &site->magnitude, err));
-        blocks[2].out = at->n_rows;
+    for (int i = 0; i < site->n_parameters; i++) {
+        la_parameter *p = &site->parameters[i];
+        if (!p->of_outputs)
+            continue;
+        LA_TRY(keep_rows(b, at, p->value, err));
+        p->trained.out = at->n_rows;
     }
     if (bias.data)
         LA_TRY(keep_rows(b, at, &bias, err));
@@ -282,39 +302,20 @@ static la_status keep_outputs(binder *b, const la_site_place *at, la_site *site,
     return LA_OK;
 }
 
-/* Notes what of a site the backend will read. */
-static la_status place_site(binder *b, const la_site_place *at, la_site *site, la_error *err) {
-    la_mat *matrices[] = {&site->a, &site->b, &site->vector, &site->magnitude};
-    const float **vectors[] = {&site->out_scale, &site->inverse_norm, &site->state_scale};
-    int64_t lengths[] = {site->out, site->out, site->a.rows};
-    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
-        la_mat *m = matrices[i];
-        if (!m->data)
-            continue;
-        m->type = at->of_head || i > 1 ? LA_F32 : b->model->be->activation;
-        LA_TRY(la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err));
-    }
-    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
-        if (*vectors[i])
-            LA_TRY(la_binder_place(b, *vectors[i], LA_F32, lengths[i], LA_F32, vectors[i], err));
-    return LA_OK;
-}
-
 /* What a site needs of the ones that it holds inside. */
-static la_status enclose(binder *b, const la_adapter *adapter, const la_site_place *at,
+static la_status enclose(binder *b, const la_adapter *adapter, const la_site_spec *at,
                          la_site *site, la_error *err) {
     la_model *model = b->model;
     const la_site *inner = site->inner;
-    site->own_cols = site->state_cols;
     if (!inner)
         return LA_OK;
-    site->state_cols += inner->state_cols;
-    if (site->magnitude.data || inner->magnitude.data)
+    if (site->alone || inner->alone)
         return la_fail(err, LA_UNSUPPORTED,
-                       "%s: %s: DoRA beside another adapter on one projection is not supported",
-                       adapter->config_path, site->module);
+                       "%s: %s: %s beside another adapter on one projection is not supported",
+                       adapter->config_path, site->module,
+                       site->alone ? site->alone : inner->alone);
     for (const la_site *in = inner; in && site->bias; in = in->inner)
-        if (in->vector.data && !in->scales_input)
+        if (in->scales_output)
             return la_fail(err, LA_UNSUPPORTED,
                            "%s: %s: a bias behind an adapter that scales the projection's outputs "
                            "is not supported",
@@ -329,55 +330,65 @@ static la_status enclose(binder *b, const la_adapter *adapter, const la_site_pla
     }
     /* what they read is not what other projections at this place read */
     for (; inner && site->scales_input; inner = inner->inner)
-        for (int i = 0; i < LA_SITE_BLOCKS; i++)
-            if (inner->blocks[i] >= 0 && model->blocks[inner->blocks[i]].input == at->input)
-                model->blocks[inner->blocks[i]].input = model->n_inputs++;
+        for (int i = 0; i < inner->n_parameters; i++) {
+            int64_t block = inner->parameters[i].block;
+            if (block >= 0 && model->blocks[block].input == at->input)
+                model->blocks[block].input = model->n_inputs++;
+        }
     return err->status;
+}
+
+/* Columns of the site with the ones that it holds inside, and the most of all sites. */
+static void set_columns(la_model *model, la_site *site) {
+    const la_site *inner = site->inner;
+    site->own_cols = site->state_cols;
+    site->work_cols = site->work_cols ? site->work_cols : site->own_cols;
+    site->state_cols += inner ? inner->state_cols : 0;
+    site->work_cols += inner ? inner->work_cols : 0;
+    if (site->state_cols > model->max_state_cols)
+        model->max_state_cols = site->state_cols;
+    if (site->work_cols > model->max_work_cols)
+        model->max_work_cols = site->work_cols;
 }
 
 /* Attaches one adapter at module, if it has something there. */
 static la_status add_site(binder *b, la_adapter *adapter, const char *module,
-                          const la_site_place *at, la_linear *linear, la_error *err) {
+                          const la_site_spec *at, la_linear *linear, la_error *err) {
     la_model *model = b->model;
     la_site site = {
-        .out = linear->w.rows, .in = linear->w.cols, .inner = linear->site, .blocks = {-1, -1, -1}};
-    la_block blocks[LA_SITE_BLOCKS] = {0};
-    int n_blocks = 0;
-    bool adapted = false;
+        .out = linear->w.rows, .in = linear->w.cols, .inner = linear->site, .per_row = at->per_row};
     char key[NAME_MAX_BYTES];
     for (int i = 0;
-         adapter->kind->bind && !adapted && spell(b, i, at->in_body, module, key, sizeof key);
-         i++) {
-        LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, blocks, &n_blocks, &adapted,
-                                   err));
-    }
-    if (!adapted)
+         adapter->kind->bind && !site.own && spell(b, i, at->in_body, module, key, sizeof key); i++)
+        LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, err));
+    if (!site.own)
         return LA_OK;
     if (at->rows)
-        LA_TRY(keep_outputs(b, at, &site, blocks, err));
+        LA_TRY(keep_outputs(b, at, &site, err));
     site.module = la_pool_text(&model->pool, key, strlen(key), err);
     la_site *kept = la_pool_take(&model->pool, 1, sizeof *kept, err);
     if (!site.module || !kept)
         return err->status;
     LA_TRY(enclose(b, adapter, at, &site, err));
-    for (int i = 0; i < n_blocks; i++) {
-        blocks[i].per_row = at->per_row;
-        blocks[i].input = i || site.vector.data ? model->n_inputs++ : at->input;
-        LA_TRY(la_binder_add_block(b, adapter, &blocks[i], &site.blocks[i], err));
-    }
-    if (site.magnitude.data) {
-        LA_TRY(la_dora_finish(model->be->team, adapter, at->w, &model->pool, &site, err));
-        if (site.out > model->max_scaled_cols)
-            model->max_scaled_cols = site.out;
-    }
     *kept = site;
+    for (int i = 0; i < kept->n_parameters; i++) {
+        la_parameter *p = &kept->parameters[i];
+        p->trained.per_row = at->per_row;
+        if (p->trained.name)
+            p->trained.input = p->reads_input ? at->input : model->n_inputs++;
+        LA_TRY(la_binder_add_parameter(b, adapter, p, err));
+    }
+    LA_TRY(kept->kind->prepare(model->be->team, adapter, at->w, &model->pool, kept, err));
+    set_columns(model, kept);
     linear->site = kept;
-    if (site.state_cols > model->max_state_cols)
-        model->max_state_cols = site.state_cols;
-    return place_site(b, at, kept, err);
+    for (int i = 0; i < kept->n_parameters; i++) {
+        la_parameter *p = &kept->parameters[i];
+        LA_TRY(la_binder_upload(b, p->value, at->of_head || p->exact, err));
+    }
+    return LA_OK;
 }
 
-la_status la_binder_site(binder *b, const char *module, const la_site_place *at, la_linear *linear,
+la_status la_binder_site(binder *b, const char *module, const la_site_spec *at, la_linear *linear,
                          la_error *err) {
     for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
         LA_TRY(add_site(b, adapter, module, at, linear, err));
@@ -407,7 +418,7 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
     la_mat stored = linear->w;
     if (stored.type != LA_CODES)
         stored.type = weight->dtype;
-    la_site_place at = {
+    la_site_spec at = {
         .in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input, .w = &stored};
     LA_TRY(la_binder_site(b, module, &at, linear, err));
     const la_tensor *shift = la_binder_find(b, module, in_body, "bias", &trained);

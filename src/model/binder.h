@@ -9,7 +9,7 @@
 
 enum { NAME_MAX_BYTES = 512 };
 
-typedef struct la_binder {
+struct la_binder {
     la_model *model;
     const la_arch *arch;
     const la_head_row *head; /* that of the task; of a causal LM the one it does without */
@@ -24,7 +24,9 @@ typedef struct la_binder {
     la_dtype table_type;      /* of the last embedding table, as it is stored */
     la_token_rows token_rows; /* of the table of tokens */
     int64_t n_token_rows;     /* modules that have such rows */
-} la_binder;
+    la_params params;
+    la_parameter **next_parameter;
+};
 
 /* slot is the address of a data pointer, of whatever type. Until la_model_place it holds the host
  * array itself; it stays so where that can be read. */
@@ -46,8 +48,8 @@ static inline void la_slot_set(void *slot, const void *value) {
     memcpy(slot, &value, sizeof value);
 }
 
-/* What a module is to its adapter. */
-typedef struct la_site_place {
+/* A module as its adapters see it. */
+typedef struct la_site_spec {
     bool in_body;
     bool of_head;        /* computed in f32 */
     bool per_row;        /* reads one token a row */
@@ -55,15 +57,22 @@ typedef struct la_site_place {
     const la_mat *w;     /* its weight as it lies on the host, of the rows that are computed */
     const int32_t *rows; /* outputs that are computed, n_rows of them; NULL: all */
     int64_t n_rows;
-} la_site_place;
+} la_site_spec;
 
 /* The pointer at slot will be to count numbers of type to, made of the host's of type from. Slot and
  * host array stay where they are as long as the model. */
 la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
                           void *slot, la_error *err);
-/* adapter: whose block it is, or NULL. */
-la_status la_binder_add_block(la_binder *b, const la_adapter *adapter, const la_block *block,
-                              int64_t *number, la_error *err);
+/* A matrix of an adapter, f32 on the host, becomes one of the type of activations, or stays f32 where
+ * it is exact. */
+la_status la_binder_upload(la_binder *b, la_mat *m, bool exact, la_error *err);
+/* Gives the parameter's block (if it has one) a number in the model's list. p stays where it is as
+ * long as the model. adapter: whose it is, or NULL. */
+la_status la_binder_add_parameter(la_binder *b, const la_adapter *adapter, la_parameter *p,
+                                  la_error *err);
+/* Another matrix of the same block. */
+void la_binder_add_part(la_binder *b, const la_parameter *of, la_parameter *part, la_mat *value,
+                        la_cut cut);
 
 /* ---- binder.c: parameters, projections and norms ---- */
 
@@ -77,7 +86,7 @@ la_status la_binder_missing(const la_binder *b, const char *module, bool in_body
 la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err);
 la_status la_binder_check_values(const la_binder *b, const la_tensor *tensor, la_error *err);
 /* Attaches the adapters that have something at module. */
-la_status la_binder_site(la_binder *b, const char *module, const la_site_place *at,
+la_status la_binder_site(la_binder *b, const char *module, const la_site_spec *at,
                          la_linear *linear, la_error *err);
 /* A projection with its bias and its adapter. input: number of the matrix that it reads. */
 la_status la_binder_linear(la_binder *b, const char *module, bool in_body, int64_t out, int64_t in,
@@ -91,7 +100,7 @@ la_status la_binder_norm(la_binder *b, const char *module, bool in_body, int64_t
 la_status la_binder_classifier(la_binder *b, la_error *err);
 la_status la_binder_choices(la_binder *b, const la_model_options *options, la_error *err);
 
-/* ---- bind_embedding.c, bind_bottleneck.c ---- */
+/* ---- bind_embedding.c ---- */
 
 /* Rows of module, a matrix [rows, width], that the adapter replaces. */
 la_status la_binder_token_rows(la_binder *b, const char *module, bool in_body, int64_t rows,
@@ -101,8 +110,6 @@ la_status la_binder_replace_rows(la_binder *b, const la_token_rows *rows, const 
                                  la_tensor *out, la_error *err);
 /* LoRA on the table that was bound last; input: the number of what its A reads. */
 la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err);
-/* Bottleneck adapters of a layer whose norms are bound. */
-la_status la_binder_bottlenecks(la_binder *b, int64_t layer, la_error *err);
 /* Virtual tokens, where an adapter is of that kind. */
 la_status la_binder_prompt(la_binder *b, la_error *err);
 

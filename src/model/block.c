@@ -196,7 +196,7 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
             be->ops->linear_backward(be, g, &linear->w, beta, dx);
         return;
     }
-    bool wanted = run->model->blocks[site->blocks[0]].wanted;
+    bool wanted = la_linear_wanted(run->model, linear);
     la_site_pass pass = {
         .io = {.x = x,
                .cu = per_row && x == x_at_g ? run->ones : cu,
@@ -207,8 +207,7 @@ void la_linear_backward(la_run *run, const la_linear *linear, const la_mat *stat
                .n_rhs = run->n_rhs},
         .state = state,
         .state_all = la_mat_of(x->type, run->site_all.data, x->rows, site->state_cols),
-        .state_g = la_mat_of(g->type, run->site_g.data, g->rows, site->state_cols),
-        .scaled_g = la_mat_of(g->type, run->scaled_g.data, g->rows, g->cols),
+        .work = la_mat_of(g->type, run->site_work.data, g->rows, site->work_cols),
         .beta = beta,
         .dx = want_dx ? dx : NULL,
         .visitor = wanted ? visitor : NULL,
@@ -265,7 +264,7 @@ static void backward_bottleneck(const pass *p, int place, la_mat *g, la_mat *add
                .n_rows = run->n_rows,
                .n_rhs = p->n_rhs},
         .norm = place ? &p->layer->norm_ffn : &p->layer->norm_attention,
-        .narrow = la_mat_of(g->type, run->site_g.data, g->rows, e->down.rows),
+        .narrow = la_mat_of(g->type, run->site_work.data, g->rows, e->down.rows),
         .visitor = wanted ? p->visitor : NULL,
     };
     la_mat dz = sized(run->bottleneck_g, g->rows, g->cols);

@@ -5,6 +5,13 @@
 
 #include "backend/ops.h"
 
+/* Sets of blocks that --params takes or leaves out. */
+typedef enum la_block_group {
+    LA_GROUP_ADAPTER,
+    LA_GROUP_MAGNITUDES, /* of directions that are blocks of their own */
+    LA_GROUP_HEAD        /* a trained head */
+} la_block_group;
+
 /* A trained matrix [out, in] of the adapter or the head. */
 typedef struct la_block {
     const char *name;
@@ -12,10 +19,9 @@ typedef struct la_block {
     double theta_square; /* squared norm of the trained values */
     int64_t input;       /* blocks with the same number read the same x */
     bool per_row;        /* sees one token a row (pooled state), not all */
-    bool is_head;
-    int64_t n_virtual; /* tokens that it sees in every row, whatever its length; 0: the row's */
-    bool is_magnitude; /* DoRA's */
-    bool wanted;       /* part of the posterior */
+    int64_t n_virtual;   /* tokens that it sees in every row, whatever its length; 0: the row's */
+    la_block_group group;
+    bool wanted; /* part of the posterior */
 } la_block;
 
 /* What a block saw in a batch. */

@@ -55,7 +55,6 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
     la_bottleneck_input input;
     float scale;
     (void)log;
-    LA_TRY(la_library_refuse(adapter, unsupported, err));
     LA_TRY(read_scale(adapter, &scale, err));
     LA_TRY(la_library_activation(adapter, &activation, err));
     return read_input(adapter, true, &input, err);
@@ -103,20 +102,21 @@ static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *modu
     return LA_OK;
 }
 
-bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int place) {
+bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int index) {
     const json_t *config = adapter->own, *left = json_object_get(config, "leave_out");
     for (size_t i = 0; i < json_array_size(left); i++)
         if (json_integer_value(json_array_get(left, i)) == layer)
             return false;
-    return json_is_true(json_object_get(config, place ? "output_adapter" : "mh_adapter"));
+    return json_is_true(json_object_get(config, index ? "output_adapter" : "mh_adapter"));
 }
 
 la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t d,
-                             bool post_norm, la_bottleneck *e, la_block blocks[2], bool *adapted,
-                             la_error *err) {
+                             bool post_norm, la_bottleneck *e, la_parameter parameters[2],
+                             bool *adapted, la_error *err) {
     static const char *const parts[] = {"adapter_down", "adapter_up"};
     const char *name = NULL;
     char key[1024];
+    la_block blocks[2] = {{0}};
     bool down, up;
     LA_TRY(la_library_name(adapter, &name, err));
     snprintf(key, sizeof key, "%s.adapters.%s.adapter_down.0", module, name);
@@ -135,6 +135,8 @@ la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *mod
         blocks[i].name = la_pool_text(pool, key, (size_t)length, err);
     }
     LA_TRY(err->status);
+    parameters[0] = (la_parameter){.value = &e->down, .trained = blocks[0]};
+    parameters[1] = (la_parameter){.value = &e->up, .trained = blocks[1]};
     LA_TRY(read_scale(adapter, &e->scale, err));
     LA_TRY(la_library_activation(adapter, &e->activation, err));
     return read_input(adapter, post_norm, &e->input, err);
@@ -198,4 +200,9 @@ void la_bottleneck_backward(la_backend *be, const la_bottleneck *e, const la_bot
 static const char *const suffixes[] = {"adapter_down.0.weight", "adapter_down.0.bias",
                                        "adapter_up.weight", "adapter_up.bias", NULL};
 
-const la_adapter_kind la_adapter_bottleneck = {.check = check, .suffixes = suffixes};
+const la_adapter_kind la_adapter_bottleneck = {.library = &la_adapters_library,
+                                               .title = "bottleneck adapters",
+                                               .refused = unsupported,
+                                               .suffixes = suffixes,
+                                               .check = check,
+                                               .bind_layer = la_bottleneck_bind_layer};

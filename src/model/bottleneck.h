@@ -32,13 +32,15 @@ typedef struct la_bottleneck_state {
     float *stats;  /* of NORMED */
 } la_bottleneck_state;
 
-/* Whether the configuration says that a layer has one, behind attention (place 0) or FFN (1). */
-bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int place);
-/* Fills *e and *blocks (name, sizes, norm) from the tensors at module, of a model of width d;
+/* Whether the configuration says that a layer has one, behind attention (index 0) or FFN (1). */
+bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int index);
+/* Fills *e and the parameters of down and up from the tensors at module, of a model of width d;
  * *adapted is false when there are none. post_norm: norms come behind the sums. Memory from pool. */
 la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t d,
-                             bool post_norm, la_bottleneck *e, la_block blocks[2], bool *adapted,
-                             la_error *err);
+                             bool post_norm, la_bottleneck *e, la_parameter parameters[2],
+                             bool *adapted, la_error *err);
+/* bind_bottleneck.c: both of a layer whose norms are bound */
+la_status la_bottleneck_bind_layer(la_binder *b, la_adapter *adapter, int64_t layer, la_error *err);
 /* sum[Q, d] += the adapter. Of ADDED, sum holds what is added, and residual is added to it here; the
  * others have it in. norm: the base's; spare[Q, d]. */
 void la_bottleneck_forward(la_backend *be, const la_bottleneck *e, const la_norm *norm,

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                       la_block *block, int *n_blocks, la_error *err) {
+                       la_lora *lora, la_error *err) {
     bool used = false;
     LA_TRY(la_json_bool(adapter->config, adapter->config_path, "use_dora", false, &used, err));
     if (!used)
@@ -22,15 +22,15 @@ la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, l
     if (m->count != site->out)
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
                        m->file, m->name, (long long)m->count, (long long)site->out);
-    site->magnitude =
-        la_mat_f32(la_adapter_values(pool, m, &block->theta_square, err), site->out, 1);
-    block->out = site->out;
-    block->in = 1;
-    block->is_magnitude = true;
     char name[1024];
     int length = snprintf(name, sizeof name, "%s.lora_magnitude_vector", module);
-    block->name = la_pool_text(pool, name, (size_t)length, err);
-    ++*n_blocks;
+    la_parameter *to = la_site_add(site, &lora->magnitude);
+    to->of_outputs = to->exact = true;
+    to->trained = (la_block){.out = site->out, .in = 1, .group = LA_GROUP_MAGNITUDES};
+    to->trained.name = la_pool_text(pool, name, (size_t)length, err);
+    lora->magnitude =
+        la_mat_f32(la_adapter_values(pool, m, &to->trained.theta_square, err), site->out, 1);
+    site->alone = "DoRA";
     return err->status;
 }
 
@@ -45,14 +45,14 @@ static void read_row(const la_mat *w, int64_t i, float *row) {
 }
 
 /* Norm of w + scale b A; sum [in] is written. */
-static double norm_of(const la_site *site, const float *w, const float *b, double *sum) {
-    const float *a = site->a.data;
-    int64_t in = site->a.cols;
+static double norm_of(const la_lora *lora, const float *w, const float *b, double *sum) {
+    const float *a = lora->a.data;
+    int64_t in = lora->a.cols;
     double square = 0;
     for (int64_t j = 0; j < in; j++)
         sum[j] = w[j];
-    for (int64_t k = 0; k < site->a.rows; k++) {
-        double factor = (double)site->scale * (double)b[k];
+    for (int64_t k = 0; k < lora->a.rows; k++) {
+        double factor = (double)lora->scale * (double)b[k];
         const float *from = a + k * in;
 #pragma omp simd
         for (int64_t j = 0; j < in; j++)
@@ -65,10 +65,10 @@ static double norm_of(const la_site *site, const float *w, const float *b, doubl
 }
 
 la_status la_dora_finish(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
-                         la_site *site, la_error *err) {
-    int64_t out = site->b.rows, bad = -1;
+                         la_site *site, la_lora *lora, la_error *err) {
+    int64_t out = lora->b.rows, bad = -1;
     bool short_of_memory = false;
-    const float *magnitude = site->magnitude.data;
+    const float *magnitude = lora->magnitude.data;
     float *scale = la_pool_take(pool, (size_t)out, sizeof *scale, err);
     float *inverse = la_pool_take(pool, (size_t)out, sizeof *inverse, err);
     if (!scale || !inverse)
@@ -83,7 +83,7 @@ la_status la_dora_finish(la_team team, const la_adapter *adapter, const la_mat *
             if (!able)
                 continue;
             read_row(w, i, row);
-            double norm = norm_of(site, row, (const float *)site->b.data + i * site->b.cols, sum);
+            double norm = norm_of(lora, row, (const float *)lora->b.data + i * lora->b.cols, sum);
             scale[i] = (float)((double)magnitude[i] / norm);
             inverse[i] = (float)(1 / norm);
         }
@@ -102,7 +102,9 @@ la_status la_dora_finish(la_team team, const la_adapter *adapter, const la_mat *
                        "%s: %s: row %lld of the weight with its adapter has norm 0, which DoRA "
                        "divides by; is this the base it was trained on?",
                        adapter->config_path, site->module, (long long)bad);
-    site->out_scale = scale;
-    site->inverse_norm = inverse;
+    lora->out_scale = la_mat_f32(scale, out, 1);
+    lora->inverse_norm = la_mat_f32(inverse, out, 1);
+    la_site_add(site, &lora->out_scale)->exact = true;
+    la_site_add(site, &lora->inverse_norm)->exact = true;
     return LA_OK;
 }

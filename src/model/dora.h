@@ -2,16 +2,16 @@
 #ifndef LA_MODEL_DORA_H
 #define LA_MODEL_DORA_H
 
-#include "model/adapter.h"
+#include "model/adapter_lora.h"
 
-/* Reads the trained magnitudes of module into the site, and counts them as one block more, where the
- * configuration says use_dora. */
+/* Reads the trained magnitudes of module as a parameter more, where the configuration says
+ * use_dora. */
 la_status la_dora_bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
-                       la_block *block, int *n_blocks, la_error *err);
-/* Computes out_scale and inverse_norm from the norms of the rows of W + scale B A. w: the frozen weight on the host, of
- * any type, row i of it for row i of the site's b; the site's a and b are on the host too. Norms are
- * computed in f64, row by row. */
+                       la_lora *lora, la_error *err);
+/* Computes out_scale and inverse_norm from the norms of the rows of W + scale B A, in f64, row by
+ * row. w: the frozen weight on the host, of any type, row i of it for row i of b; a and b are on the
+ * host too. */
 la_status la_dora_finish(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
-                         la_site *site, la_error *err);
+                         la_site *site, la_lora *lora, la_error *err);
 
 #endif

@@ -2,8 +2,8 @@
 #include "model/adapter_lora.h"
 
 la_status la_embedding_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,
-                            int64_t width, la_embedding *e, la_block blocks[2], bool *adapted,
-                            la_error *err) {
+                            int64_t width, la_embedding *e, la_parameter parameters[2],
+                            bool *adapted, la_error *err) {
     const char *a_key = NULL, *b_key = NULL;
     const la_tensor *a = la_adapter_tensor(adapter, module, "lora_embedding_A", &a_key);
     const la_tensor *b = la_adapter_tensor(adapter, module, "lora_embedding_B", &b_key);
@@ -25,6 +25,7 @@ la_status la_embedding_bind(la_adapter *adapter, la_pool *pool, const char *modu
                        la_tensor_shape_text(b, right, sizeof right), (long long)rows,
                        (long long)width);
     int64_t r = a->shape[0];
+    la_block blocks[2] = {{.out = r, .in = rows}, {.out = width, .in = r}};
     LA_TRY(la_lora_scale(adapter, module, r, &e->scale, err));
     float *a_values = la_adapter_values(pool, a, &blocks[0].theta_square, err);
     float *b_values = la_adapter_values(pool, b, &blocks[1].theta_square, err);
@@ -36,11 +37,11 @@ la_status la_embedding_bind(la_adapter *adapter, la_pool *pool, const char *modu
     for (int64_t i = 0; i < r; i++)
         for (int64_t j = 0; j < rows; j++)
             table[j * r + i] = a_values[i * rows + j];
-    blocks[0].out = blocks[1].in = r;
-    blocks[0].in = rows;
-    blocks[1].out = width;
     e->a = la_mat_f32(table, rows, r);
     e->b = la_mat_f32(b_values, width, r);
+    parameters[0] =
+        (la_parameter){.value = &e->a, .trained = blocks[0], .cut = {0, 1, rows}}; /* turned */
+    parameters[1] = (la_parameter){.value = &e->b, .trained = blocks[1]};
     return LA_OK;
 }
 

@@ -11,18 +11,18 @@
 
 enum { LA_EMBEDDING_MOST = 4096 };
 
-typedef struct la_embedding {
+struct la_embedding {
     la_mat a; /* [rows, r]: A transposed, a table of its own */
     la_mat b; /* [width, r] */
     float scale;
     int64_t blocks[2]; /* numbers in the model's list; -1: A is no block */
-} la_embedding;
+};
 
-/* Fills *e and *blocks (name, sizes, norm) from the tensors at module, a table [rows, width];
- * *adapted is false when there are none. Memory from pool. */
+/* Fills *e and the parameters of A and B from the tensors at module, a table [rows, width]; *adapted
+ * is false when there are none. Memory from pool. */
 la_status la_embedding_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,
-                            int64_t width, la_embedding *e, la_block blocks[2], bool *adapted,
-                            la_error *err);
+                            int64_t width, la_embedding *e, la_parameter parameters[2],
+                            bool *adapted, la_error *err);
 /* y[T, width] += the product of the tokens ids[T], leaving state[T, r] = A e. */
 void la_embedding_forward(la_backend *be, const la_embedding *e, const int32_t *ids, la_mat *state,
                           la_mat *y);

@@ -37,11 +37,20 @@ static const char *known_ending(const la_adapter *adapter, const char *key) {
     for (const la_adapter *part = adapter; part; part = part->next) {
         if (part != adapter && !part->shares)
             break;
-        for (const char *const *s = part->kind->suffixes; *s; s++)
+        for (const char *const *s = part->kind->suffixes; s && *s; s++)
             if (length > strlen(*s) && !strcmp(key + length - strlen(*s), *s))
                 ending = *s;
     }
     return ending;
+}
+
+/* Whether a variant of some kind has such tensors. */
+static bool is_announced(const char *key) {
+    for (const la_adapter_kind *const *kind = la_adapter_kinds; *kind; kind++)
+        for (const char *const *s = (*kind)->announced; s && *s; s++)
+            if (strstr(key, *s))
+                return true;
+    return false;
 }
 
 static la_status check_used(const la_model *model, const la_adapter *adapter, la_error *err) {
@@ -50,7 +59,7 @@ static la_status check_used(const la_model *model, const la_adapter *adapter, la
         if (entry->used)
             continue;
         const char *ending = known_ending(adapter, entry->key);
-        if (strstr(entry->key, "lora_magnitude_vector"))
+        if (is_announced(entry->key))
             return la_fail(
                 err, LA_UNSUPPORTED,
                 "%s: tensor \"%s\" is of a kind of adapter that is not supported, or that "

@@ -1,6 +1,5 @@
 #include "backend/quant.h"
 #include "model/binder.h"
-#include "model/dora.h"
 #include "model/leftover.h"
 
 #include <math.h>
@@ -101,7 +100,10 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
         snprintf(name, sizeof name, norms[i].pattern, (long long)number);
         LA_TRY(la_binder_norm(b, name, true, norms[i].width, norms[i].norm, err));
     }
-    return la_binder_bottlenecks(b, number, err);
+    for (la_adapter *adapter = &model->adapter; adapter; adapter = adapter->next)
+        if (adapter->kind->bind_layer)
+            LA_TRY(adapter->kind->bind_layer(b, adapter, number, err));
+    return LA_OK;
 }
 
 /* transformers rounds the factor to the type of the table. */
@@ -170,26 +172,33 @@ int64_t la_model_most_inputs(const la_model *model, int64_t tokens) {
 
 bool la_head_reads_all(const la_model *model) {
     const la_site *site = model->n_head ? model->head[0].linear.site : NULL;
-    return site && !model->blocks[site->blocks[0]].per_row;
+    return site && !site->per_row;
+}
+
+bool la_params_take(la_params params, la_block_group group) {
+    static const unsigned taken[] = {
+        [LA_PARAMS_LORA] = 1u << LA_GROUP_ADAPTER,
+        [LA_PARAMS_LORA_HEAD] = 1u << LA_GROUP_ADAPTER | 1u << LA_GROUP_HEAD,
+        [LA_PARAMS_LORA_MAGNITUDE] = 1u << LA_GROUP_ADAPTER | 1u << LA_GROUP_MAGNITUDES,
+        [LA_PARAMS_LORA_MAGNITUDE_HEAD] =
+            1u << LA_GROUP_ADAPTER | 1u << LA_GROUP_MAGNITUDES | 1u << LA_GROUP_HEAD,
+        [LA_PARAMS_HEAD] = 1u << LA_GROUP_HEAD,
+        [LA_PARAMS_LAST] = 1u << LA_GROUP_HEAD,
+    };
+    return taken[params] >> group & 1;
 }
 
 bool la_block_in(const la_model *model, int64_t block, la_params params) {
-    bool is_head = model->blocks[block].is_head, is_magnitude = model->blocks[block].is_magnitude;
-    switch (params) {
-    case LA_PARAMS_LORA:
-        return !is_head && !is_magnitude;
-    case LA_PARAMS_LORA_HEAD:
-        return !is_magnitude;
-    case LA_PARAMS_LORA_MAGNITUDE:
-        return !is_head;
-    case LA_PARAMS_LORA_MAGNITUDE_HEAD:
-        return true;
-    case LA_PARAMS_HEAD:
-        return is_head;
-    case LA_PARAMS_LAST:
-        return block == model->head[model->n_head - 1].block;
-    }
-    return false;
+    bool last = params != LA_PARAMS_LAST || block == model->head[model->n_head - 1].block;
+    return last && la_params_take(params, model->blocks[block].group);
+}
+
+bool la_linear_wanted(const la_model *model, const la_linear *linear) {
+    const la_site *site = linear->site;
+    bool wanted = false;
+    for (int i = 0; site && i < site->n_parameters; i++)
+        wanted |= site->parameters[i].block >= 0 && model->blocks[site->parameters[i].block].wanted;
+    return wanted;
 }
 
 static void select_prompt(la_model *model) {
@@ -201,33 +210,11 @@ static void select_prompt(la_model *model) {
     model->lowest_stage = LA_STAGE_QKV;
 }
 
-static int64_t count_sites(const la_model *model) {
-    return model->config.layers * LA_SLOTS + model->n_head + 1;
-}
-
-static la_site *site_at(const la_model *model, int64_t i) {
-    int64_t slots = model->config.layers * LA_SLOTS;
-    if (i < slots)
-        return model->layers[i / LA_SLOTS].linear[i % LA_SLOTS].site;
-    return i < slots + model->n_head ? model->head[i - slots].linear.site
-                                     : model->embed_project.site;
-}
-
-/* The site's forward leaves what its magnitudes multiply. */
-static void keep_product(la_model *model, la_site *site) {
-    if (!site || !site->magnitude.data)
-        return;
-    site->keeps_product = true;
-    site->state_cols += site->out;
-    if (site->state_cols > model->max_state_cols)
-        model->max_state_cols = site->state_cols;
-}
-
 /* Without the head where the adapter has none and it is not needed. */
 static la_params params_of(const la_model *model, const la_model_options *options) {
     bool head = false, magnitude = options->params == LA_PARAMS_LORA_MAGNITUDE_HEAD;
     for (int64_t i = 0; i < model->n_blocks; i++)
-        head |= model->blocks[i].is_head;
+        head |= model->blocks[i].group == LA_GROUP_HEAD;
     if (head || !options->head_optional)
         return options->params;
     return magnitude ? LA_PARAMS_LORA_MAGNITUDE : LA_PARAMS_LORA;
@@ -235,29 +222,21 @@ static la_params params_of(const la_model *model, const la_model_options *option
 
 static la_status select_blocks(binder *b, la_params params, la_error *err) {
     la_model *model = b->model;
-    int64_t lora = 0, head = 0, magnitudes = 0, wanted = 0;
-    bool of_head = params != LA_PARAMS_LORA && params != LA_PARAMS_LORA_MAGNITUDE;
-    bool of_magnitude =
-        params == LA_PARAMS_LORA_MAGNITUDE || params == LA_PARAMS_LORA_MAGNITUDE_HEAD;
-    bool of_lora = of_magnitude || params == LA_PARAMS_LORA || params == LA_PARAMS_LORA_HEAD;
+    int64_t found[LA_GROUP_HEAD + 1] = {0}, wanted = 0;
     for (int64_t i = 0; i < model->n_blocks; i++) {
         la_block *block = &model->blocks[i];
         block->wanted = la_block_in(model, i, params);
-        lora += !block->is_head;
-        head += block->is_head;
-        magnitudes += block->is_magnitude;
+        found[block->group]++;
         wanted += block->wanted;
     }
-    if (!lora && of_lora)
+    if (!found[LA_GROUP_ADAPTER] && la_params_take(params, LA_GROUP_ADAPTER))
         return la_fail(err, LA_BAD_INPUT, "%s: holds no adapter weights for this base",
                        model->adapter.config_path);
-    if (!magnitudes && of_magnitude)
+    if (!found[LA_GROUP_MAGNITUDES] && la_params_take(params, LA_GROUP_MAGNITUDES))
         return la_fail(err, LA_BAD_INPUT,
                        "--params: %s does not say use_dora, the adapter holds no magnitudes",
                        model->adapter.config_path);
-    for (int64_t i = 0; of_magnitude && i < count_sites(model); i++)
-        keep_product(model, site_at(model, i));
-    if (!wanted || (!head && of_head))
+    if (!wanted || (!found[LA_GROUP_HEAD] && la_params_take(params, LA_GROUP_HEAD)))
         return la_fail(err, LA_BAD_INPUT,
                        "--params: the adapter holds no trained head (modules_to_save)");
     model->lowest_layer = model->config.layers;
@@ -270,8 +249,7 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
             model->lowest_stage = place ? LA_STAGE_FFN_OUT : LA_STAGE_O;
         }
         for (int slot = LA_SLOTS - 1; slot >= 0; slot--) {
-            const la_site *site = model->layers[i].linear[slot].site;
-            if (site && model->blocks[site->blocks[0]].wanted) {
+            if (la_linear_wanted(model, &model->layers[i].linear[slot])) {
                 model->lowest_layer = i;
                 model->lowest_stage = la_slot_stage((la_slot)slot);
             }
@@ -279,11 +257,10 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
     }
     if (model->prompt.n && model->blocks[model->prompt.parts[0].block].wanted)
         select_prompt(model);
-    const la_site *project = model->embed_project.site;
     for (int i = 0; i < model->n_tables; i++)
         if (model->embedding[i] && model->blocks[model->embedding[i]->blocks[1]].wanted)
             model->embedding_wanted = true;
-    if (model->embedding_wanted || (project && model->blocks[project->blocks[0]].wanted))
+    if (model->embedding_wanted || la_linear_wanted(model, &model->embed_project))
         model->lowest_layer = -1;
     return LA_OK;
 }
@@ -412,7 +389,8 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
                 .log = &options->log,
                 .twin = options->twin,
                 .twin_packed = options->twin ? options->twin->packed : NULL,
-                .quant = options->quant};
+                .quant = options->quant,
+                .params = options->params};
     la_status status = open_parts(&b, options, err);
     if (status != LA_OK)
         la_model_close(model);

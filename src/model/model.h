@@ -86,15 +86,15 @@ typedef struct la_model {
     const la_likelihood *likelihood; /* of a row's label given the head's outputs */
     int64_t n_classes;               /* outputs */
 
-    la_block *blocks; /* in the order data passes them */
+    la_parameter *parameters; /* of blocks, in their order */
+    la_block *blocks;         /* in the order data passes them */
     int64_t n_blocks, n_inputs;
     int64_t lowest_layer; /* the first with a wanted block; config.layers when there is none, -1
                              where the embeddings or their projection have one */
     bool embedding_wanted;
     la_stage lowest_stage;
-    int64_t max_state_cols;
-    int64_t max_scaled_cols; /* outputs of the widest projection with out_scale; 0: none */
-    int64_t max_bottleneck;  /* r of the widest bottleneck; 0: none */
+    int64_t max_state_cols, max_work_cols; /* of all sites (la_site), embeddings and bottlenecks */
+    int64_t max_bottleneck;                /* r of the widest bottleneck; 0: none */
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
 } la_model;
@@ -129,7 +129,10 @@ int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
 /* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does, although
  * only one of them reaches the logits. */
 bool la_head_reads_all(const la_model *model);
-/* Whether a trained block belongs to a set of parameters. */
+/* Whether a set of parameters takes the blocks of a group, and a block. */
+bool la_params_take(la_params params, la_block_group group);
 bool la_block_in(const la_model *model, int64_t block, la_params params);
+/* Whether a projection is adapted by blocks of the posterior. */
+bool la_linear_wanted(const la_model *model, const la_linear *linear);
 
 #endif

@@ -179,7 +179,7 @@ void la_relative_forward(la_run *run, int64_t layer) {
 }
 
 static bool is_wanted(const la_run *run, const la_linear *linear) {
-    return linear && linear->site && run->model->blocks[linear->site->blocks[0]].wanted;
+    return linear && la_linear_wanted(run->model, linear);
 }
 
 bool la_relative_adapted(const la_run *run, int64_t layer) {

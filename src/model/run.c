@@ -212,10 +212,8 @@ static void layout_cotangents(la_run *run, la_arena *arena) {
     int64_t state = run->model->max_state_cols;
     /* these serve the head's sites as well */
     int64_t all = la_model_most_inputs(run->model, run->max_packed);
-    run->site_g = take_f32(arena, run->n_rhs * all, state);
+    run->site_work = take_f32(arena, run->n_rhs * all, largest(state, run->model->max_work_cols));
     run->site_all = take_f32(arena, all, state);
-    if (run->model->max_scaled_cols)
-        run->scaled_g = take_f32(arena, run->n_rhs * all, run->model->max_scaled_cols);
     if (!run->n_kept)
         return;
     run->g = take(run, arena, rows, d);
@@ -408,13 +406,13 @@ static bool can_prune(const la_model *model, bool all_inputs, bool forward_only)
         return false;
     if (!all_inputs)
         return true;
-    if (la_head_reads_all(model) && model->blocks[model->head[0].linear.site->blocks[0]].wanted)
+    if (la_head_reads_all(model) && la_linear_wanted(model, &model->head[0].linear))
         return false;
     for (int place = 0; place < 2; place++)
         if (last->bottleneck[place] && model->blocks[last->bottleneck[place]->blocks[0]].wanted)
             return false;
     for (int slot = LA_SLOT_O; slot < LA_SLOTS; slot++)
-        if (last->linear[slot].site && model->blocks[last->linear[slot].site->blocks[0]].wanted)
+        if (la_linear_wanted(model, &last->linear[slot]))
             return false;
     return true;
 }
@@ -834,7 +832,7 @@ static void backward_embedding(la_run *run, const la_block_visitor *visitor) {
         la_embedding_pass pass = {
             .io = {.cu = run->cu, .g = &g, .cu_g = run->cu, .n_rows = run->n_rows, .n_rhs = m},
             .state = &run->table_state[i],
-            .state_g = la_mat_of(g.type, run->site_g.data, g.rows, e->b.cols),
+            .state_g = la_mat_of(g.type, run->site_work.data, g.rows, e->b.cols),
             .one_hot = la_mat_f32(run->one_hot.data, tokens, model->tables[i].rows),
             .one_at = run->one_at[i],
             .ones = &ones,

@@ -90,8 +90,8 @@ struct la_run {
     la_mat head_one[LA_HEAD_LAYERS]; /* input with a 1 behind it, of trained layers with a bias */
 
     /* cotangents, [n_rhs * rows, ..] */
-    la_mat bottleneck_g, g, g2, dqkv, dq, dk, dv, dctx, dffn, dgate_up, dup, site_g, site_all,
-        scaled_g, head_g[2];
+    la_mat bottleneck_g, g, g2, dqkv, dq, dk, dv, dctx, dffn, dgate_up, dup, site_work, site_all,
+        head_g[2];
     /* of the logits' softcap, on the host; owned */
     float *slopes; /* [max_rows, n_classes] */
     float *sloped; /* [n_rhs max_rows, n_classes] cotangents times slopes */

@@ -94,8 +94,10 @@ static bool has_trained_last_layer(const la_model *model) {
 
 /* What the adapter is, where TFB does not know it. */
 static const char *title_of(const la_adapter *adapter) {
-    const char *type = adapter->kind->peft_type;
-    return adapter->next ? "one of several adapters" : type ? type : "of the `adapters` library";
+    bool of_peft = adapter->kind->library == &la_peft;
+    return adapter->next ? "one of several adapters"
+           : of_peft     ? adapter->kind->name
+                         : "of the `adapters` library";
 }
 
 /* What was asked for by name and cannot be had is an error, not a row less. */

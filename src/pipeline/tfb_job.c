@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A site's matrices within a network. */
-typedef struct site_place {
+/* A site's matrices A and B within a network. */
+typedef struct factors {
     const la_site *site;
     int64_t rank;
     int64_t a, b; /* first number */
     int64_t d;    /* first singular value */
-} site_place;
+} factors;
 
 typedef struct tfb {
     la_session *session;
@@ -23,7 +23,7 @@ typedef struct tfb {
     const la_log *log;
     la_weights *weights[LA_DEVICES_MAX];
     int64_t n_sites, width;
-    site_place *sites;
+    factors *sites;
     double *d;      /* singular values, site by site */
     float *centre;  /* [width] B' and A' without noise */
     float *network; /* [width] the one at hand */
@@ -36,7 +36,7 @@ typedef struct tfb {
 /* ---- opening ---- */
 
 bool la_tfb_possible(const la_model *model) {
-    if (model->adapter.kind != &la_adapter_lora || model->adapter.next)
+    if (!model->adapter.kind->low_rank || model->adapter.next)
         return false;
     bool any = false;
     for (int64_t i = 0; i < model->config.layers; i++)
@@ -52,12 +52,11 @@ static void add_site(tfb *t, const la_linear *linear, const int64_t *offset, int
     const la_site *site = linear->site;
     if (!site)
         return;
-    t->sites[t->n_sites++] = (site_place){.site = site,
-                                          .rank = site->a.rows,
-                                          .a = offset[site->blocks[0]],
-                                          .b = offset[site->blocks[1]],
-                                          .d = *n_values};
-    *n_values += site->a.rows;
+    const la_parameter *a = &site->parameters[0], *b = &site->parameters[1];
+    int64_t rank = a->trained.out;
+    t->sites[t->n_sites++] = (factors){
+        .site = site, .rank = rank, .a = offset[a->block], .b = offset[b->block], .d = *n_values};
+    *n_values += rank;
 }
 
 static la_status list_sites(tfb *t, const bool *marked, la_error *err) {
@@ -104,7 +103,7 @@ static la_status factor_sites(tfb *t, la_error *err) {
     la_error first = {0};
 #pragma omp parallel for schedule(dynamic) num_threads(t->session->team.threads)
     for (int64_t i = 0; i < t->n_sites; i++) {
-        const site_place *p = &t->sites[i];
+        const factors *p = &t->sites[i];
         la_error own = {0};
         la_tfb_factor(p->site->out, p->rank, p->site->in, t->centre + p->b, t->centre + p->a,
                       t->d + p->d, &own);
@@ -154,7 +153,7 @@ static la_status run_network(tfb *t, double sigma, int64_t number, uint64_t seed
     int64_t c = t->n_classes;
 #pragma omp parallel for schedule(dynamic) num_threads(t->session->team.threads)
     for (int64_t i = 0; i < t->n_sites; i++) {
-        const site_place *p = &t->sites[i];
+        const factors *p = &t->sites[i];
         la_tfb_noise(p->rank, p->site->in, t->centre + p->a, t->d + p->d, sigma, seed, number, i,
                      t->network + p->a);
     }
