@@ -263,7 +263,8 @@ static void answer_temperature(splitting *s, double temperature) {
 static la_status tell(splitting *s, const char *method, const int64_t *labels, la_error *err) {
     la_metrics m;
     int64_t c = s->p->c;
-    LA_TRY(la_metrics_compute(s->judge, c, s->probs, labels, &m, err));
+    la_metric_rows rows = {s->judge, c, s->probs, {.classes = labels}};
+    LA_TRY(la_metrics_compute(&la_softmax_metrics, &rows, &m, err));
     for (int64_t i = 0; i < s->judge; i++) {
         s->confidence[i] = 0;
         for (int64_t k = 0; k < c; k++)

@@ -8,7 +8,7 @@
  * metric's range and widened to hold the metric of the rows themselves, as the report's is; the
  * last column is the share of sets where the report's own interval (la_metrics_intervals) holds the
  * population's value. */
-#include "output/metrics.h"
+#include "output/softmax_metrics.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -90,7 +90,8 @@ static void copy_row(const rows *from, int64_t i, rows *to, int64_t j) {
 static la_metrics measure(const rows *set) {
     la_metrics metrics;
     la_error err = {0};
-    if (la_metrics_compute(set->n, 2, set->probs, set->labels, &metrics, &err) != LA_OK)
+    la_metric_rows rows = {set->n, 2, set->probs, {.classes = set->labels}};
+    if (la_metrics_compute(&la_softmax_metrics, &rows, &metrics, &err) != LA_OK)
         exit(5);
     return metrics;
 }
@@ -207,7 +208,8 @@ static void one_set(const world *w, int64_t n, int64_t resamples, const double *
         for (int k = 0; k < SHOWN; k++)
             left_out[k][g] = m.value[shown[k]];
     }
-    if (la_metrics_intervals(la_team_of(1), n, 2, set.probs, set.labels, resamples, seed, own,
+    la_metric_rows all_rows = {n, 2, set.probs, {.classes = set.labels}};
+    if (la_metrics_intervals(la_team_of(1), &la_softmax_metrics, &all_rows, resamples, seed, own,
                              &err) != LA_OK)
         exit(5);
     for (int k = 0; k < SHOWN; k++) {
@@ -254,7 +256,7 @@ int main(int argc, char **argv) {
                 printf(" %16s", ways[way]);
             for (int k = 0; k < SHOWN; k++) {
                 double n = (double)c.defined[k];
-                printf("\n%-10s %8.4f %8.3f", la_metric_table[shown[k]].name,
+                printf("\n%-10s %8.4f %8.3f", la_softmax_metrics.list[shown[k]].name,
                        population.value[shown[k]], c.outside[k] / n);
                 for (int way = 0; way < WAYS; way++)
                     printf("    %.3f / %.4f", c.covered[k][way] / n, c.width[k][way] / n);

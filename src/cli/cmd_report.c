@@ -8,7 +8,7 @@
 typedef struct report_given {
     la_common common;
     const char *out, *baseline;
-    la_texts max, min, max_regression;
+    la_texts max, min, max_worse;
     int64_t min_samples;
     int format;
     bool json;
@@ -46,7 +46,7 @@ static const la_option options[] = {
      .help = "an earlier report that --max-regression compares with"},
     {.name = "max-regression",
      .kind = LA_OPTION_REPEATED,
-     .offset = offsetof(report_given, max_regression),
+     .offset = offsetof(report_given, max_worse),
      .argument = "METRIC=X",
      .help = "gate: fail when worse than the baseline by more than X"},
     {.name = "min-samples",
@@ -80,8 +80,8 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
                   .n_max = given->max.n,
                   .min = given->min.values,
                   .n_min = given->min.n,
-                  .max_regression = given->max_regression.values,
-                  .n_max_regression = given->max_regression.n,
+                  .max_worse = given->max_worse.values,
+                  .n_max_worse = given->max_worse.n,
                   .baseline = given->baseline,
                   .min_samples = given->min_samples},
         .colour = to_terminal && !getenv("NO_COLOR"),

@@ -5,7 +5,7 @@
 #include "input/rows.h"
 #include "input/text_file.h"
 #include "input/text_source.h"
-#include "output/prediction_rows.h"
+#include "output/row_kind.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +30,8 @@ static la_status add_predictions(const char *path, json_t *out, la_error *err) {
     la_predictions p;
     LA_TRY(la_predictions_read(path, &p, err));
     json_object_set_new(out, "kind", json_string("predictions"));
-    if (p.regression)
-        json_object_set_new(out, "task", json_string("regression"));
+    if (p.kind->likelihood->task)
+        json_object_set_new(out, "task", json_string(p.kind->likelihood->task));
     la_facts_text(out, "confidence_kind", p.confidence_kind);
     json_object_set_new(out, "n_labelled", json_integer(p.n));
     json_object_set_new(out, "n_unlabelled", json_integer(p.n_unlabelled));

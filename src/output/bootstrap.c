@@ -40,10 +40,9 @@ static la_interval interval_of(const la_metric_info *metric, double value, doubl
     return (la_interval){fmin(found.lo, value), fmax(found.hi, value)};
 }
 
-la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, int64_t resamples,
-                       uint64_t seed, size_t own_bytes, la_bootstrap_job job, void *user,
-                       la_interval *intervals, la_error *err) {
-    double rows_own[LA_METRIC_COUNT];
+la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const void *prepared,
+                       int64_t resamples, uint64_t seed, la_interval *intervals, la_error *err) {
+    double once[LA_METRICS_MAX];
     la_status status = LA_OK;
     la_slices counts = {0}, owns = {0};
     if (team.threads > resamples)
@@ -51,7 +50,7 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, int64_
     double *values = la_alloc((size_t)resamples, (size_t)set->n * sizeof *values, err);
     double *column = la_alloc((size_t)resamples, sizeof *column, err);
     la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
-    la_slices_open(team, own_bytes, &owns, err);
+    la_slices_open(team, set->workspace ? set->workspace(n) : 0, &owns, err);
     if (!values || !column || !counts.memory || !owns.memory) {
         status = err->status;
         goto done;
@@ -67,15 +66,15 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, int64_
             memset(count, 0, (size_t)n * sizeof *count);
             for (int64_t i = 0; i < n; i++)
                 count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
-            job(user, own, count, values + r * set->n);
+            set->measure(prepared, own, count, values + r * set->n, NULL);
         }
     }
     LA_TRY_DONE(la_check_interrupt(err));
-    job(user, owns.memory, NULL, rows_own);
+    set->measure(prepared, owns.memory, NULL, once, NULL);
     for (int m = 0; m < set->n; m++) {
         for (int64_t r = 0; r < resamples; r++)
             column[r] = values[r * set->n + m];
-        intervals[m] = interval_of(&set->list[m], rows_own[m], column, resamples);
+        intervals[m] = interval_of(&set->list[m], once[m], column, resamples);
     }
 done:
     free(values);

@@ -13,15 +13,10 @@
 
 #include "output/metrics.h"
 
-/* count[n] of every row in a resample, adding up to n (NULL: each once), to the set's values; NaN:
- * undefined. own: the calling thread's workspace. */
-typedef void (*la_bootstrap_job)(void *user, void *own, const uint32_t *count, double *values);
-
-/* intervals[set->n]; own_bytes: of a workspace; both ends are NaN where the rows or all resamples
- * leave the value undefined. Resamples in which it is undefined are left out for it. The result
- * depends on n, the seed and the job, not on the threads. */
-la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, int64_t resamples,
-                       uint64_t seed, size_t own_bytes, la_bootstrap_job job, void *user,
-                       la_interval *intervals, la_error *err);
+/* Measures resamples of n prepared rows. intervals[set->n]: both ends are NaN where the rows or all
+ * resamples leave the value undefined. Resamples in which it is undefined are left out for it. The
+ * result depends on the rows and the seed, not on the threads. */
+la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const void *prepared,
+                       int64_t resamples, uint64_t seed, la_interval *intervals, la_error *err);
 
 #endif

@@ -4,48 +4,39 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct column {
     const char *title;
-    int metric; /* of la_metric, or one of the below */
+    size_t offset; /* of a double in la_comparison_row */
     int digits;
 } column;
 
-enum { NOISE = -1, OOD = -2, FIT = -3, PREDICT = -4 };
-
+#define METRIC(number) offsetof(la_comparison_row, value[number])
 static const column columns[] = {
-    {"accuracy", LA_METRIC_ACCURACY, 4},
-    {"nll", LA_METRIC_NLL, 4},
-    {"ece", LA_METRIC_ECE, 4},
-    {"noise", NOISE, 4},
-    {"brier", LA_METRIC_BRIER, 4},
-    {"auroc", LA_METRIC_AUROC, 4},
-    {"aurc", LA_METRIC_AURC, 4},
-    {"ood", OOD, 4},
-    {"fit s", FIT, 1},
-    {"predict s", PREDICT, 1},
+    {"accuracy", METRIC(LA_METRIC_ACCURACY), 4},
+    {"nll", METRIC(LA_METRIC_NLL), 4},
+    {"ece", METRIC(LA_METRIC_ECE), 4},
+    {"noise", offsetof(la_comparison_row, ece_noise), 4},
+    {"brier", METRIC(LA_METRIC_BRIER), 4},
+    {"auroc", METRIC(LA_METRIC_AUROC), 4},
+    {"aurc", METRIC(LA_METRIC_AURC), 4},
+    {"ood", offsetof(la_comparison_row, ood_auroc), 4},
+    {"fit s", offsetof(la_comparison_row, seconds_fit), 1},
+    {"predict s", offsetof(la_comparison_row, seconds_predict), 1},
 };
 enum { N_COLUMNS = sizeof columns / sizeof *columns, CELL = 32 };
 
-static double value_of(const la_comparison_row *row, int metric) {
-    switch (metric) {
-    case NOISE:
-        return row->ece_noise;
-    case OOD:
-        return row->ood_auroc;
-    case FIT:
-        return row->seconds_fit;
-    case PREDICT:
-        return row->seconds_predict;
-    default:
-        return row->value[metric];
-    }
+static double value_of(const la_comparison_row *row, const column *c) {
+    double value;
+    memcpy(&value, (const char *)row + c->offset, sizeof value);
+    return value;
 }
 
 static void show(const la_comparison_row *row, const column *c, char out[CELL]) {
-    double value = value_of(row, c->metric);
+    double value = value_of(row, c);
     if (isfinite(value))
         snprintf(out, CELL, "%.*f", c->digits, value);
     else
@@ -55,7 +46,7 @@ static void show(const la_comparison_row *row, const column *c, char out[CELL]) 
 /* A column that no row fills is left out. */
 static bool is_empty(const la_comparison *c, const column *of) {
     for (int i = 0; i < c->n; i++)
-        if (isfinite(value_of(&c->rows[i], of->metric)))
+        if (isfinite(value_of(&c->rows[i], of)))
             return false;
     return true;
 }
@@ -120,8 +111,8 @@ static json_t *row_json(const la_comparison_row *row) {
     json_object_set_new(out, "method", json_string(row->name));
     if (*row->note)
         json_object_set_new(out, "note", json_string(row->note));
-    for (int m = 0; m < LA_METRIC_COUNT; m++)
-        json_object_set_new(metrics, la_metric_table[m].name, number(row->value[m]));
+    for (int m = 0; m < la_softmax_metrics.n; m++)
+        json_object_set_new(metrics, la_softmax_metrics.list[m].name, number(row->value[m]));
     json_object_set_new(metrics, "ece_noise", number(row->ece_noise));
     json_object_set_new(metrics, "ood_auroc", number(row->ood_auroc));
     json_object_set_new(out, "metrics", metrics);

@@ -1,8 +1,8 @@
-/* The table of `laplora compare`: what every method makes of the same rows, and what it costs. */
+/* The table of `laplora compare`: metrics of every method on the same rows, and its cost. */
 #ifndef LA_OUTPUT_COMPARISON_H
 #define LA_OUTPUT_COMPARISON_H
 
-#include "output/metrics.h"
+#include "output/softmax_metrics.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "input/json.h"
-#include "output/regression_metrics.h"
+#include "output/row_kind.h"
 
 #include <errno.h>
 #include <float.h>
@@ -14,7 +14,6 @@
 
 enum { BASELINE_BYTES_MAX = 64 << 20, NUMBER_TEXT = 32 };
 
-static const la_metric_set *const sets[] = {&la_class_metrics, &la_regression_metrics};
 static const char *const option_names[] = {"--max", "--min", "--max-regression"};
 
 enum { NAMES_TEXT = 256 };
@@ -27,12 +26,17 @@ static void list_names(const la_metric_set *set, char out[NAMES_TEXT]) {
 }
 
 static la_status unknown_metric(const char *option, const char *text, int length, la_error *err) {
-    char known[NAMES_TEXT], of_numbers[NAMES_TEXT];
-    list_names(&la_class_metrics, known);
-    list_names(&la_regression_metrics, of_numbers);
-    return la_fail(err, LA_USAGE,
-                   "%s %s: there is no metric \"%.*s\"; expected one of %s; of a regression, %s",
-                   option, text, length, text, known, of_numbers);
+    char known[LA_ROW_KINDS * (NAMES_TEXT + 32)], names[NAMES_TEXT];
+    size_t used = 0;
+    /* classes first */
+    for (int k = LA_ROW_KINDS; k-- > 0;) {
+        const la_row_kind *kind = la_row_kinds[k];
+        list_names(kind->metrics, names);
+        used += (size_t)snprintf(known + used, sizeof known - used, used ? "; of %s, %s" : "%s%s",
+                                 used ? kind->likelihood->name : "", names);
+    }
+    return la_fail(err, LA_USAGE, "%s %s: there is no metric \"%.*s\"; expected one of %s", option,
+                   text, length, text, known);
 }
 
 static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate, la_error *err) {
@@ -43,9 +47,10 @@ static la_status parse_limit(la_gate_kind kind, const char *text, la_gate *gate,
     int length = (int)(equals - text);
     snprintf(name, sizeof name, "%.*s", length, text);
     *gate = (la_gate){.metric = LA_GATE_ROWS, .kind = kind, .baseline = NAN};
-    for (size_t s = 0; s < sizeof sets / sizeof *sets && !gate->info; s++) {
-        int metric = la_metric_find_in(sets[s], name);
-        gate->info = metric < 0 ? NULL : &sets[s]->list[metric];
+    for (int k = 0; k < LA_ROW_KINDS && !gate->info; k++) {
+        const la_metric_set *set = la_row_kinds[k]->metrics;
+        int metric = la_metric_find(set, name);
+        gate->info = metric < 0 ? NULL : &set->list[metric];
     }
     if (!gate->info)
         return unknown_metric(option_names[kind], text, length, err);
@@ -65,20 +70,20 @@ static la_status parse_limits(la_gate_kind kind, const char *const *texts, int n
 la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n, la_error *err) {
     la_status status = LA_OK;
     size_t room =
-        (size_t)options->n_max + (size_t)options->n_min + (size_t)options->n_max_regression + 1;
+        (size_t)options->n_max + (size_t)options->n_min + (size_t)options->n_max_worse + 1;
     *n = 0;
     *gates = NULL;
-    if (options->n_max_regression && !options->baseline)
+    if (options->n_max_worse && !options->baseline)
         return la_fail(err, LA_USAGE,
                        "--max-regression %s: compared with what? give --baseline REPORT.json",
-                       options->max_regression[0]);
+                       options->max_worse[0]);
     *gates = la_alloc(room, sizeof **gates, err);
     if (!*gates)
         return err->status;
     LA_TRY_DONE(parse_limits(LA_GATE_MAX, options->max, options->n_max, *gates, n, err));
     LA_TRY_DONE(parse_limits(LA_GATE_MIN, options->min, options->n_min, *gates, n, err));
-    LA_TRY_DONE(parse_limits(LA_GATE_MAX_REGRESSION, options->max_regression,
-                             options->n_max_regression, *gates, n, err));
+    LA_TRY_DONE(
+        parse_limits(LA_GATE_MAX_WORSE, options->max_worse, options->n_max_worse, *gates, n, err));
     if (options->min_samples > 0)
         (*gates)[(*n)++] = (la_gate){.metric = LA_GATE_ROWS,
                                      .kind = LA_GATE_MIN,
@@ -97,7 +102,7 @@ la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_erro
     for (la_gate *gate = gates; gate < gates + n; gate++) {
         if (!gate->info)
             continue;
-        gate->metric = la_metric_find_in(set, gate->info->name);
+        gate->metric = la_metric_find(set, gate->info->name);
         list_names(set, known);
         if (gate->metric < 0)
             return la_fail(err, LA_USAGE,
@@ -110,7 +115,7 @@ la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_erro
 }
 
 static la_status read_metrics(const json_t *root, const char *path, const la_metric_set *set,
-                              int64_t n_classes, double value[LA_METRIC_COUNT], la_error *err) {
+                              int64_t n_classes, double value[LA_METRICS_MAX], la_error *err) {
     const char *schema = NULL;
     int64_t classes = n_classes;
     LA_TRY(la_json_text(root, path, "schema", true, &schema, err));
@@ -135,7 +140,7 @@ static la_status read_metrics(const json_t *root, const char *path, const la_met
     return LA_OK;
 }
 
-/* Whether its first line is a row of predictions. A stream has been read, and cannot be again. */
+/* True where its first line is a row of predictions. A stream has been read, and cannot be again. */
 static bool is_predictions(const char *path) {
     char *line = NULL;
     size_t room = 0;
@@ -154,7 +159,7 @@ static bool is_predictions(const char *path) {
 }
 
 la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
-                           double value[LA_METRIC_COUNT], la_error *err) {
+                           double value[LA_METRICS_MAX], la_error *err) {
     json_t *root = NULL;
     la_status status = la_json_load(path, BASELINE_BYTES_MAX, &root, err);
     if (status == LA_OK)
@@ -181,17 +186,17 @@ static bool judge(const la_gate *gate) {
         return gate->value <= gate->bound;
     if (gate->kind == LA_GATE_MIN)
         return gate->value >= gate->bound;
-    /* 0.8 - 0.7 is a little more than 0.1: the rounding of the difference is not a regression */
+    /* 0.8 - 0.7 is a little more than 0.1: the rounding of the difference is not worse */
     return gate->worse <= gate->bound + DBL_EPSILON * (fabs(gate->value) + fabs(gate->baseline));
 }
 
-int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRIC_COUNT],
+int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRICS_MAX],
                    const double *baseline) {
     int failed = 0;
     for (la_gate *gate = gates; gate < gates + n; gate++) {
         bool counts_rows = gate->metric == LA_GATE_ROWS;
         gate->value = counts_rows ? (double)n_rows : value[gate->metric];
-        if (gate->kind == LA_GATE_MAX_REGRESSION) {
+        if (gate->kind == LA_GATE_MAX_WORSE) {
             gate->baseline = baseline ? baseline[gate->metric] : NAN;
             gate->worse = worse_by(gate->info, gate->value, gate->baseline);
         }
@@ -221,7 +226,7 @@ static void show_pair(double a, double b, char left[NUMBER_TEXT], char right[NUM
 
 void la_gate_condition(const la_gate *gate, char out[LA_GATE_TEXT]) {
     const char *name = la_gate_metric_name(gate);
-    if (gate->kind != LA_GATE_MAX_REGRESSION)
+    if (gate->kind != LA_GATE_MAX_WORSE)
         snprintf(out, LA_GATE_TEXT, "%s %s %.15g", name,
                  gate->kind == LA_GATE_MAX ? "<=" : ">=", gate->bound);
     else if (gate->info->direction)
@@ -232,7 +237,7 @@ void la_gate_condition(const la_gate *gate, char out[LA_GATE_TEXT]) {
                  gate->bound);
 }
 
-static void regression_outcome(const la_gate *gate, char out[LA_GATE_TEXT]) {
+static void worse_outcome(const la_gate *gate, char out[LA_GATE_TEXT]) {
     char value[NUMBER_TEXT], baseline[NUMBER_TEXT], worse[NUMBER_TEXT], bound[NUMBER_TEXT];
     const char *name = la_gate_metric_name(gate);
     bool directed = gate->info->direction != 0;
@@ -258,8 +263,8 @@ void la_gate_outcome(const la_gate *gate, char out[LA_GATE_TEXT]) {
     show_pair(gate->value, gate->bound, value, bound);
     if (isnan(gate->value))
         snprintf(out, LA_GATE_TEXT, "%s is undefined for these rows", name);
-    else if (gate->kind == LA_GATE_MAX_REGRESSION)
-        regression_outcome(gate, out);
+    else if (gate->kind == LA_GATE_MAX_WORSE)
+        worse_outcome(gate, out);
     else
         snprintf(out, LA_GATE_TEXT, "%s %s %s %s", name, value, signs[gate->kind][gate->pass],
                  bound);

@@ -7,52 +7,52 @@
 
 #include <stdbool.h>
 
-/* As the command line gives them. */
+/* From the command line. */
 typedef struct la_gate_options {
-    const char *const *max, *const *min, *const *max_regression; /* "METRIC=X" each */
-    int n_max, n_min, n_max_regression;
+    const char *const *max, *const *min, *const *max_worse; /* "METRIC=X" each */
+    int n_max, n_min, n_max_worse;
     const char *baseline; /* a report in JSON, or NULL */
     int64_t min_samples;  /* 0 or less: none */
 } la_gate_options;
 
-typedef enum la_gate_kind { LA_GATE_MAX, LA_GATE_MIN, LA_GATE_MAX_REGRESSION } la_gate_kind;
+typedef enum la_gate_kind { LA_GATE_MAX, LA_GATE_MIN, LA_GATE_MAX_WORSE } la_gate_kind;
 
 enum { LA_GATE_ROWS = -1, LA_GATE_TEXT = 160 };
 
 typedef struct la_gate {
     const la_metric_info *info; /* NULL: the number of rows */
-    int metric; /* its number in the task's set, or LA_GATE_ROWS: the number of rows */
+    int metric;                 /* its index in the likelihood's set, or LA_GATE_ROWS */
     la_gate_kind kind;
     double bound;
     double value; /* of the metric; NaN: undefined */
-    /* LA_GATE_MAX_REGRESSION: the baseline's value (NaN: it has none), and by how much value is
+    /* LA_GATE_MAX_WORSE: the baseline's value (NaN: it has none), and by how much value is
      * worse (negative: better; where neither direction is better, the distance) */
     double baseline, worse;
     bool pass;
 } la_gate;
 
-/* Checks the options and lists the gates, not yet judged: LA_USAGE for a metric that no task has, a
- * malformed limit, or a regression without a baseline. The caller frees *gates. */
+/* Checks the options and lists the gates, not yet judged: LA_USAGE for a metric that no likelihood has, a
+ * malformed limit, or one of getting worse without a baseline. The caller frees *gates. */
 la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n, la_error *err);
 
-/* LA_USAGE for a gate on a metric that the task of the predictions lacks. */
+/* LA_USAGE for a gate on a metric that the likelihood of the predictions lacks. */
 la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_error *err);
 
 /* Reads the metrics of a report in JSON; NaN where it has none. LA_BAD_INPUT when the file is no
  * such report or one of another number of classes. */
 la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
-                           double value[LA_METRIC_COUNT], la_error *err);
+                           double value[LA_METRICS_MAX], la_error *err);
 
 /* Fills value, baseline, worse and pass; baseline NULL when there is none. Returns how many fail.
  */
-int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRIC_COUNT],
+int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRICS_MAX],
                    const double *baseline);
 
 const char *la_gate_metric_name(const la_gate *gate);
 const char *la_gate_kind_name(const la_gate *gate);
 /* "ece <= 0.05" */
 void la_gate_condition(const la_gate *gate, char out[LA_GATE_TEXT]);
-/* What was found, for a judged gate: "ece 0.061 > 0.05" */
+/* Outcome of a judged gate: "ece 0.061 > 0.05" */
 void la_gate_outcome(const la_gate *gate, char out[LA_GATE_TEXT]);
 
 #endif

@@ -5,21 +5,26 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "input/label.h"
-#include "output/regression_metrics.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Which token of an input row a prediction is of. */
-typedef struct la_token_place {
+typedef struct la_likelihood la_likelihood;
+/* Fields and metrics of a likelihood's rows (output/row_kind.h). */
+typedef struct la_row_kind la_row_kind;
+const la_row_kind *la_row_kind_of(const la_likelihood *likelihood);
+
+/* Token of an input row that a prediction is of. */
+typedef struct la_row_token {
     bool nested;      /* the row's predictions are one line, else each is one of its own */
     bool first, last; /* of the row's predictions */
     int64_t row;
-    int64_t token; /* its place; -1: the row has no predictions */
-    int64_t word;  /* -1: of none */
-} la_token_place;
+    int64_t token; /* its index; -1: the row has no predictions */
+    int64_t word;  /* -1: none */
+} la_row_token;
 
 typedef struct la_prediction_row {
+    const la_row_kind *kind;
     int64_t index;
     const char *id_json; /* JSON text, or NULL */
     la_label label;
@@ -28,9 +33,9 @@ typedef struct la_prediction_row {
     const char *const *labels; /* class names, or NULL: a class is named by its number */
     const char *confidence_kind;
     bool emit_logits, emit_cov;
-    const char
-        *error; /* not NULL: why there is no prediction; only index and place are used besides */
-    const la_token_place *place; /* NULL: of the whole row */
+    const char *error; /* not NULL: reason that there is no prediction; only kind, index and token
+                          are used besides */
+    const la_row_token *token; /* NULL: the prediction is of the whole row */
 } la_prediction_row;
 
 /* Writes one line, or of a nested one the part of this prediction. LA_NUMERICAL, and nothing
@@ -40,13 +45,11 @@ la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_err
 enum { LA_CONFIDENCE_KIND_MAX = 32 };
 
 typedef struct la_predictions {
+    const la_row_kind *kind;
     int64_t n, n_classes; /* rows with a label; 0 when there is none */
-    double *probs;        /* n x n_classes */
-    double *map_probs;    /* likewise; NULL unless every predicted row has them */
-    int64_t *labels;
-    /* of a regression (n_classes 1), in place of those: [n], and likewise of the MAP model */
-    bool regression;
-    la_gaussian *gaussians, *map_gaussians;
+    double *values;       /* [n, width of the kind] */
+    double *map_values;   /* likewise; NULL unless every predicted row has them */
+    la_label_list labels; /* [n] */
     int64_t n_errors, n_unlabelled, n_without_map;
     /* "" when no row says, "mixed" when rows differ; letters, digits, "._+-?" */
     char confidence_kind[LA_CONFIDENCE_KIND_MAX];

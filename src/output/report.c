@@ -1,6 +1,5 @@
 #include "output/report.h"
 #include "base/visible.h"
-#include "output/regression_metrics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,41 +22,30 @@ static void make_title(const char *kind, char title[LA_REPORT_TITLE]) {
         *title = (char)(*title - 'a' + 'A');
 }
 
-static la_status compute_regression(la_team team, const la_predictions *p, la_report *report,
-                                    la_error *err) {
-    LA_TRY(la_regression_compute(p->n, p->gaussians, report->metrics.value, err));
+static la_status compute(la_team team, const la_predictions *p, la_report *report, la_error *err) {
+    la_metric_rows rows = {p->n, p->n_classes, p->values, p->labels}, map = rows;
+    map.values = p->map_values;
+    LA_TRY(la_metrics_compute(report->set, &rows, &report->metrics, err));
     if (report->has_map)
-        LA_TRY(la_regression_compute(p->n, p->map_gaussians, report->map.value, err));
-    return la_regression_intervals(team, p->n, p->gaussians, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
-                                   report->intervals, err);
-}
-
-static la_status compute(la_team team, const la_predictions *predictions, la_report *report,
-                         la_error *err) {
-    const la_predictions *p = predictions;
-    if (report->regression)
-        return compute_regression(team, p, report, err);
-    LA_TRY(la_metrics_compute(p->n, p->n_classes, p->probs, p->labels, &report->metrics, err));
-    if (report->has_map)
-        LA_TRY(la_metrics_compute(p->n, p->n_classes, p->map_probs, p->labels, &report->map, err));
-    return la_metrics_intervals(team, p->n, p->n_classes, p->probs, p->labels, LA_REPORT_RESAMPLES,
-                                LA_REPORT_SEED, report->intervals, err);
+        LA_TRY(la_metrics_compute(report->set, &map, &report->map, err));
+    return la_metrics_intervals(team, report->set, &rows, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
+                                report->intervals, err);
 }
 
 la_status la_report_build(la_team team, const char *file, const la_predictions *predictions,
                           const char *baseline, la_gate *gates, int n_gates, la_report *report,
                           la_error *err) {
     const la_predictions *p = predictions;
-    double value[LA_METRIC_COUNT];
+    double value[LA_METRICS_MAX];
     la_status status = LA_OK;
-    *report = (la_report){.set = p->regression ? &la_regression_metrics : &la_class_metrics,
-                          .regression = p->regression,
+    *report = (la_report){.kind = p->kind,
+                          .set = p->kind->metrics,
                           .n = p->n,
                           .n_classes = p->n_classes,
                           .n_errors = p->n_errors,
                           .n_unlabelled = p->n_unlabelled,
                           .n_without_map = p->n_without_map,
-                          .has_map = p->map_probs || p->map_gaussians,
+                          .has_map = p->map_values != NULL,
                           .gates = gates,
                           .n_gates = n_gates};
     memcpy(report->digest, p->digest, sizeof report->digest);
@@ -69,7 +57,7 @@ la_status la_report_build(la_team team, const char *file, const la_predictions *
                          "%s: no row to measure: %lld without a label, %lld with an error; "
                          "expected rows with \"label\" and \"%s\"",
                          file, (long long)p->n_unlabelled, (long long)p->n_errors,
-                         p->regression ? "variance" : "probs");
+                         p->kind->values_field);
         goto done;
     }
     LA_TRY_DONE(la_gates_bind(gates, n_gates, report->set, err));
@@ -95,7 +83,7 @@ void la_report_free(la_report *report) {
     *report = (la_report){0};
 }
 
-/* ---- for the forms ---- */
+/* ---- for the formats ---- */
 
 void la_metric_show(double value, char out[LA_METRIC_TEXT]) {
     if (isnan(value))
@@ -141,9 +129,12 @@ const char *la_report_better(const la_report *report, int metric) {
 }
 
 void la_report_summary(const la_report *report, char out[128]) {
-    char task[64] = "a regression";
-    if (!report->regression)
-        snprintf(task, sizeof task, "%lld classes", (long long)report->n_classes);
+    const la_likelihood *likelihood = report->kind->likelihood;
+    char task[64];
+    if (likelihood->n_least == likelihood->n_most)
+        snprintf(task, sizeof task, "%s", likelihood->name);
+    else
+        snprintf(task, sizeof task, "%lld %s", (long long)report->n_classes, likelihood->name);
     snprintf(out, 128, "%lld row%s, %s, confidence: %s", (long long)report->n,
              report->n == 1 ? "" : "s", task,
              *report->confidence_kind ? report->confidence_kind : "kind not given");
@@ -170,6 +161,5 @@ void la_report_left_out(const la_report *report, char out[192]) {
                                  (long long)report->n_errors);
     if (!report->has_map)
         snprintf(out + used, 192 - used, "%sMAP (%lld rows have no %s)", used ? ", " : "",
-                 (long long)report->n_without_map,
-                 report->regression ? "noise_variance" : "map_probs");
+                 (long long)report->n_without_map, report->kind->map_field);
 }

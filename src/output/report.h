@@ -1,10 +1,10 @@
-/* What a prediction file says about its model, and the forms it is printed in. A new form is one
- * function and one row of la_report_formats. */
+/* Report of a prediction file, and the formats it is printed in. A new format is one function and
+ * one row of la_report_formats; a new metric is none of either (output/metrics.h). */
 #ifndef LA_OUTPUT_REPORT_H
 #define LA_OUTPUT_REPORT_H
 
 #include "output/gates.h"
-#include "output/prediction_rows.h"
+#include "output/row_kind.h"
 
 enum { LA_REPORT_RESAMPLES = 1000, LA_REPORT_SEED = 1, LA_REPORT_TITLE = 12 };
 
@@ -14,13 +14,13 @@ typedef struct la_report {
     char confidence_kind[LA_CONFIDENCE_KIND_MAX]; /* "" when the rows do not say */
     char title[LA_REPORT_TITLE]; /* of the model in tables, from its kind: "laplace-mc" is "Laplace"
                                   */
-    const la_metric_set *set;    /* of the task */
-    bool regression;             /* metrics has no bins */
+    const la_row_kind *kind;     /* of the rows */
+    const la_metric_set *set;    /* its metrics */
     int64_t n, n_classes, n_errors, n_unlabelled, n_without_map;
     la_metrics metrics, map;
     bool has_map;
     bool show_map; /* has_map, and the model is not the MAP model itself */
-    la_interval intervals[LA_METRIC_COUNT];
+    la_interval intervals[LA_METRICS_MAX];
     la_gate *gates;
     int n_gates, n_failed;
 } la_report;
@@ -48,7 +48,7 @@ enum { LA_REPORT_FORMATS = 5 };
 /* text first, which is the default */
 extern const la_report_format la_report_formats[LA_REPORT_FORMATS];
 
-/* ---- for the forms ---- */
+/* ---- for the formats ---- */
 
 enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56 };
 
@@ -56,8 +56,7 @@ enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56 };
 void la_metric_show(double value, char out[LA_METRIC_TEXT]);
 /* "[0.1000, 0.2000]" */
 void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]);
-/* Which model is better in a metric: 1 the file's, -1 MAP, 0 they look the same, 2 there is nothing
- * to say. */
+/* The better model in a metric: 1 the file's, -1 MAP, 0 they look the same, 2 not comparable. */
 int la_report_compare(const la_report *report, int metric);
 /* The title of the better one, "same" or "". */
 const char *la_report_better(const la_report *report, int metric);
@@ -65,7 +64,7 @@ const char *la_report_better(const la_report *report, int metric);
 void la_report_summary(const la_report *report, char out[128]);
 /* "percentile; ece, mce, ece_em: basic", how the intervals are made (output/bootstrap.h). */
 void la_report_intervals(const la_report *report, char out[128]);
-/* What the numbers leave out, "" when nothing. */
+/* Rows that the numbers leave out, "" when none. */
 void la_report_left_out(const la_report *report, char out[192]);
 
 la_status la_report_text(const la_report *report, const la_report_style *style, FILE *stream,

@@ -63,9 +63,10 @@ static void write_axes(FILE *stream) {
             LEFT + SIDE / 2, TOP + SIDE + 34, TOP + SIDE / 2, TOP + SIDE / 2);
 }
 
-static void write_plot(const char *title, const la_metrics *metrics, FILE *stream) {
+static void write_plot(const char *title, const la_metric_set *set, const la_metrics *metrics,
+                       FILE *stream) {
     char ece[LA_METRIC_TEXT];
-    la_metric_show(metrics->value[LA_METRIC_ECE], ece);
+    la_metric_show(metrics->value[la_metric_find(set, "ece")], ece);
     fprintf(stream, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"Reliability of ",
             LEFT + SIDE + RIGHT, TOP + SIDE + BELOW);
     la_xml_write(stream, title);
@@ -134,9 +135,9 @@ static void write_reliability(const la_report *report, FILE *stream) {
           "confidence; between them, the gap. A calibrated model follows the diagonal.</p>\n"
           "<div class=\"plots\">\n",
           stream);
-    write_plot(report->title, &report->metrics, stream);
+    write_plot(report->title, report->set, &report->metrics, stream);
     if (report->show_map)
-        write_plot("MAP", &report->map, stream);
+        write_plot("MAP", report->set, &report->map, stream);
     fputs("</div>\n", stream);
 }
 
@@ -165,7 +166,7 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     fputs("</p>\n", stream);
     write_gates(report, stream);
     write_table(report, stream);
-    if (!report->regression)
+    if (report->set->has_bins)
         write_reliability(report, stream);
     fprintf(stream,
             "<p>laplora " LAPLORA_VERSION

@@ -61,7 +61,7 @@ static json_t *gate_object(const la_gate *gate) {
         json_pack("{s:s, s:s, s:o, s:o, s:b}", "metric", la_gate_metric_name(gate), "kind",
                   la_gate_kind_name(gate), "bound", gate_number(gate, gate->bound), "value",
                   gate_number(gate, gate->value), "pass", (int)gate->pass);
-    if (!object || gate->kind != LA_GATE_MAX_REGRESSION)
+    if (!object || gate->kind != LA_GATE_MAX_WORSE)
         return object;
     int bad = json_object_set_new(object, "baseline", number_or_null(gate->baseline));
     bad |= json_object_set_new(object, "worse", number_or_null(gate->worse));
@@ -101,13 +101,14 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
                              (json_int_t)report->n, "n_classes", (json_int_t)report->n_classes);
     const la_metric_set *set = report->set;
     int bad = !root;
-    if (report->regression)
-        bad |= json_object_set_new(root, "task", json_string("regression"));
+    const char *task = report->kind->likelihood->task;
+    if (task)
+        bad |= json_object_set_new(root, "task", json_string(task));
     bad |= json_object_set_new(root, "metrics", metrics_object(set, &report->metrics));
     bad |= json_object_set_new(root, "map_metrics",
                                report->has_map ? metrics_object(set, &report->map) : json_object());
     bad |= json_object_set_new(root, "ci", intervals_object(set, report->intervals));
-    if (!report->regression)
+    if (set->has_bins)
         bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));

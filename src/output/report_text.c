@@ -19,7 +19,7 @@ static void paint(const la_report_style *style, FILE *stream, const char *colour
         fputs(text, stream);
 }
 
-/* The end of a long path tells more than its beginning. */
+/* The end of a long path says more than its beginning. */
 static void write_path(FILE *stream, const char *path) {
     size_t characters = 0;
     for (const char *c = path; *c; c++)
@@ -162,7 +162,7 @@ la_status la_report_text(const la_report *report, const la_report_style *style, 
     (void)err;
     write_header(report, style, stream);
     write_metrics(report, style, stream);
-    if (!report->regression)
+    if (report->set->has_bins)
         write_reliability(report, style, stream);
     write_gates(report, style, stream);
     return LA_OK;

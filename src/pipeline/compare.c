@@ -341,9 +341,9 @@ static la_status rate_probs(comparing *c, la_comparison_row *row, la_error *err)
     int64_t classes = c->on_test.n_classes;
     la_metrics metrics;
     row->has_probs = true;
-    LA_TRY(la_metrics_compute(c->test.n, classes, c->test_answers.probs, c->test.labels.classes,
-                              &metrics, err));
-    memcpy(row->value, metrics.value, sizeof metrics.value);
+    la_metric_rows rows = {c->test.n, classes, c->test_answers.probs, c->test.labels};
+    LA_TRY(la_metrics_compute(&la_softmax_metrics, &rows, &metrics, err));
+    memcpy(row->value, metrics.value, sizeof row->value);
     fill_scores(c->test.n, classes, &c->test_answers);
     fill_scores(c->ood.n, classes, &c->ood_answers);
     double *confidence = la_alloc((size_t)c->test.n, sizeof *confidence, err);
@@ -378,8 +378,9 @@ static la_status rate_scores(comparing *c, la_comparison_row *row, la_error *err
         probs[2 * i] = 1 - 0.49 * at;
         probs[2 * i + 1] = 0.49 * at;
     }
+    la_metric_rows rows = {n, 2, probs, {.classes = right}};
     if (status == LA_OK)
-        status = la_metrics_compute(n, 2, probs, right, &metrics, err);
+        status = la_metrics_compute(&la_softmax_metrics, &rows, &metrics, err);
     free(probs);
     free(right);
     LA_TRY(status);

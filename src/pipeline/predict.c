@@ -48,13 +48,14 @@ static la_status write_items(file_run *run, const la_feed_batch *batch, la_error
     bool tags = p->session.workers[0].model.task == LA_TASK_TAG, flat = tags && job->flat;
     for (int64_t j = 0; j < batch->n_items; j++) {
         const la_feed_item *item = &batch->items[j];
-        la_token_place place = {.nested = !flat,
-                                .first = item->first,
-                                .last = item->last,
-                                .row = item->index,
-                                .token = item->place,
-                                .word = item->word};
-        la_prediction_row row = {.index = flat ? run->n_written : item->index,
+        la_row_token token = {.nested = !flat,
+                              .first = item->first,
+                              .last = item->last,
+                              .row = item->index,
+                              .token = item->place,
+                              .word = item->word};
+        la_prediction_row row = {.kind = la_row_kind_of(p->session.workers[0].model.likelihood),
+                                 .index = flat ? run->n_written : item->index,
                                  .id_json = item->id,
                                  .label = item->label,
                                  .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
@@ -64,7 +65,7 @@ static la_status write_items(file_run *run, const la_feed_batch *batch, la_error
                                  .emit_logits = job->emit_logits,
                                  .emit_cov = job->emit_cov,
                                  .error = item->error,
-                                 .place = tags ? &place : NULL};
+                                 .token = tags ? &token : NULL};
         la_status status = la_prediction_write(stream, &row, err);
         if (status == LA_RESOURCE && ferror(stream))
             return write_failed(job, err);

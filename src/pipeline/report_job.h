@@ -9,7 +9,7 @@ typedef struct la_report_options {
     const la_report_format *format; /* NULL: text */
     const char *out;                /* NULL or "-": standard output */
     la_gate_options gates;
-    bool colour; /* of the text form: standard output is a terminal and NO_COLOR is not set */
+    bool colour; /* of text: standard output is a terminal and NO_COLOR is not set */
 } la_report_options;
 
 /* Writes the report. *gates_failed is how many gates fail; the caller's exit code is then LA_GATE.

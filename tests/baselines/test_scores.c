@@ -3,7 +3,7 @@
 #include "base/random.h"
 #include "baselines/arrays.h"
 #include "baselines/scores.h"
-#include "output/metrics.h"
+#include "output/softmax_metrics.h"
 #include "support/support.h"
 
 static void rows(void **state) {
@@ -104,7 +104,8 @@ static void auroc_of_the_report(void **state) {
         labels[i] = wrong[i];
         score[i] = 1 - p;
     }
-    assert_int_equal(la_metrics_compute(N, 2, probs, labels, &metrics, &err), LA_OK);
+    la_metric_rows rows = {N, 2, probs, {.classes = labels}};
+    assert_int_equal(la_metrics_compute(&la_softmax_metrics, &rows, &metrics, &err), LA_OK);
     assert_true(la_auroc(N, score, wrong, &err) == metrics.value[LA_METRIC_AUROC]);
 }
 

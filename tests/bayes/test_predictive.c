@@ -3,7 +3,7 @@
 #include "base/random.h"
 #include "bayes/predictive.h"
 #include "likelihood/likelihood.h"
-#include "output/prediction_rows.h"
+#include "output/row_kind.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -506,7 +506,8 @@ static void variance_in_rows(void **state) {
             int64_t samples = kind == LA_PREDICT_PROBIT && step < 2 ? 0 : 100;
             predict_into(&a, (la_predictive)kind, C, step == 3 ? extreme : usual, cov, samples, 1,
                          2, NULL);
-            la_prediction_row row = {.label.class = -1,
+            la_prediction_row row = {.kind = &la_softmax_rows,
+                                     .label.class = -1,
                                      .prediction = &a.p,
                                      .n_classes = C,
                                      .confidence_kind = "k",

@@ -9,7 +9,7 @@
 
 #include "base/random.h"
 #include "base/threads.h"
-#include "output/metrics.h"
+#include "output/softmax_metrics.h"
 
 static const double TOLERANCE = 4e-15; /* relative; sums are taken in another order than numpy's */
 
@@ -50,11 +50,15 @@ static data_set random_set(int64_t n, int64_t levels) {
     return set;
 }
 
+static la_metric_rows rows_of(const data_set *set) {
+    return (la_metric_rows){set->n, set->n_classes, set->probs, {.classes = set->labels}};
+}
+
 static la_metrics metrics_of(const data_set *set) {
     la_metrics metrics;
     la_error err = {0};
-    assert_int_equal(
-        la_metrics_compute(set->n, set->n_classes, set->probs, set->labels, &metrics, &err), LA_OK);
+    la_metric_rows rows = rows_of(set);
+    assert_int_equal(la_metrics_compute(&la_softmax_metrics, &rows, &metrics, &err), LA_OK);
     return metrics;
 }
 
@@ -63,8 +67,9 @@ static int threads = 2;
 static void intervals_of(const data_set *set, int64_t resamples, uint64_t seed,
                          la_interval out[LA_METRIC_COUNT]) {
     la_error err = {0};
-    assert_int_equal(la_metrics_intervals(la_team_of(threads), set->n, set->n_classes, set->probs,
-                                          set->labels, resamples, seed, out, &err),
+    la_metric_rows rows = rows_of(set);
+    assert_int_equal(la_metrics_intervals(la_team_of(threads), &la_softmax_metrics, &rows,
+                                          resamples, seed, out, &err),
                      LA_OK);
 }
 
@@ -116,11 +121,11 @@ static void test_reference_cases(void **state) {
         la_metrics metrics = metrics_of(&set);
         assert_int_equal(json_object_size(expected), LA_METRIC_COUNT);
         for (int m = 0; m < LA_METRIC_COUNT; m++) {
-            const json_t *value = json_object_get(expected, la_metric_table[m].name);
+            const json_t *value = json_object_get(expected, la_softmax_metrics.list[m].name);
             assert_non_null(value);
             double off = deviation(metrics.value[m], value);
             if (off > TOLERANCE)
-                print_message("%s: %s is off by %g\n", name, la_metric_table[m].name, off);
+                print_message("%s: %s is off by %g\n", name, la_softmax_metrics.list[m].name, off);
             worst = fmax(worst, off);
         }
         check_bins(json_object_get(one, "bins"), metrics.bins, &worst);
@@ -133,12 +138,12 @@ static void test_reference_cases(void **state) {
 static void test_names(void **state) {
     (void)state;
     for (int m = 0; m < LA_METRIC_COUNT; m++)
-        assert_int_equal(la_metric_find(la_metric_table[m].name), m);
-    assert_int_equal(la_metric_find("ece_"), -1);
-    assert_int_equal(la_metric_find(""), -1);
-    assert_int_equal(la_metric_table[LA_METRIC_AUROC].direction, 1);
-    assert_int_equal(la_metric_table[LA_METRIC_EAURC].direction, -1);
-    assert_int_equal(la_metric_table[LA_METRIC_CONFIDENCE].direction, 0);
+        assert_int_equal(la_metric_find(&la_softmax_metrics, la_softmax_metrics.list[m].name), m);
+    assert_int_equal(la_metric_find(&la_softmax_metrics, "ece_"), -1);
+    assert_int_equal(la_metric_find(&la_softmax_metrics, ""), -1);
+    assert_int_equal(la_softmax_metrics.list[LA_METRIC_AUROC].direction, 1);
+    assert_int_equal(la_softmax_metrics.list[LA_METRIC_EAURC].direction, -1);
+    assert_int_equal(la_softmax_metrics.list[LA_METRIC_CONFIDENCE].direction, 0);
 }
 
 static void test_no_rows(void **state) {
@@ -146,10 +151,12 @@ static void test_no_rows(void **state) {
     la_interval intervals[LA_METRIC_COUNT];
     la_error err = {0};
     (void)state;
-    assert_int_equal(la_metrics_compute(0, 2, NULL, NULL, &metrics, &err), LA_BAD_INPUT);
+    la_metric_rows none = {.n_classes = 2};
+    assert_int_equal(la_metrics_compute(&la_softmax_metrics, &none, &metrics, &err), LA_BAD_INPUT);
     err = (la_error){0};
-    assert_int_equal(la_metrics_intervals(la_team_of(2), 0, 2, NULL, NULL, 10, 1, intervals, &err),
-                     LA_BAD_INPUT);
+    assert_int_equal(
+        la_metrics_intervals(la_team_of(2), &la_softmax_metrics, &none, 10, 1, intervals, &err),
+        LA_BAD_INPUT);
 }
 
 /* The least and the greatest double, and the neighbours of every edge. */
@@ -364,7 +371,7 @@ static void check_holds(const data_set *set) {
         }
         if (!(0 <= lo && lo <= value && value <= hi && hi <= most))
             fail_msg("%lld rows: %s is %.17g, its interval [%.17g, %.17g]", (long long)set->n,
-                     la_metric_table[m].name, value, lo, hi);
+                     la_softmax_metrics.list[m].name, value, lo, hi);
     }
 }
 

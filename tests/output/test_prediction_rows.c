@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "output/prediction_rows.h"
+#include "output/row_kind.h"
 
 static const char GOOD_ROW[] = "{\"index\":0,\"label\":1,\"probs\":[0.25,0.75]}";
 
@@ -24,7 +24,7 @@ static void check_refused(const char *text, size_t length, la_status expected, c
     if (!strstr(err.message, what))
         fail_msg("\"%s\" is not in \"%s\"", what, err.message);
     assert_non_null(strstr(err.message, "bad.jsonl"));
-    assert_null(predictions.probs);
+    assert_null(predictions.values);
 }
 
 static void refuse(const char *second_row, const char *what) {
@@ -123,14 +123,14 @@ static void test_counts(void **state) {
     assert_int_equal(p.n_without_map, 0);
     assert_string_equal(p.confidence_kind, "map");
     assert_int_equal(strlen(p.digest), 32);
-    assert_true(p.probs[2] == 1 && p.map_probs[2] == 0.5 && p.labels[1] == 0);
+    assert_true(p.values[2] == 1 && p.map_values[2] == 0.5 && p.labels.classes[1] == 0);
     la_predictions_free(&p);
 
     p = read_good("{\"label\":1,\"probs\":[0.25,0.75],\"map_probs\":[0,1],"
                   "\"confidence_kind\":\"laplace-mc\"}\n"
                   "{\"label\":1,\"probs\":[0.25,0.75],\"confidence_kind\":\"map\"}\n");
     assert_int_equal(p.n_without_map, 1);
-    assert_null(p.map_probs);
+    assert_null(p.map_values);
     assert_string_equal(p.confidence_kind, "mixed");
     la_predictions_free(&p);
 
@@ -173,7 +173,8 @@ static answer *new_answer(void) {
                                     .entropy = 1.0114042647,
                                     .mutual_information = NAN,
                                     .adue = NAN};
-    a->row = (la_prediction_row){.index = 7,
+    a->row = (la_prediction_row){.kind = &la_softmax_rows,
+                                 .index = 7,
                                  .label.class = -1,
                                  .prediction = &a->prediction,
                                  .n_classes = 3,
@@ -238,7 +239,8 @@ static void test_written_rows(void **state) {
                "\"adue\":0.123456789,\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,"
                "12345.6789],"
                "\"logit_cov\":[[1,0,3],[4,5,6],[7,8,1e-300]]}");
-    la_prediction_row bad = {.index = 3, .label.class = -1, .error = "line\n\"5\" \xc3"};
+    la_prediction_row bad = {
+        .kind = &la_softmax_rows, .index = 3, .label.class = -1, .error = "line\n\"5\" \xc3"};
     check_line(&bad, "{\"index\":3,\"error\":\"line\\n\\\"5\\\" \xef\xbf\xbd\"}");
     free(a);
 }
@@ -321,9 +323,9 @@ static void test_round_trip(void **state) {
     assert_int_equal(p.n, ROWS);
     assert_string_equal(p.confidence_kind, "laplace-mc");
     for (int i = 0; i < ROWS; i++) {
-        assert_int_equal(p.labels[i], i % 3);
+        assert_int_equal(p.labels.classes[i], i % 3);
         for (int c = 0; c < 3; c++)
-            worst = fmax(worst, relative(p.probs[3 * i + c], sent[i][c], 1e-300));
+            worst = fmax(worst, relative(p.values[3 * i + c], sent[i][c], 1e-300));
     }
     check_within("relative deviation after writing and reading", worst, 5e-10);
     la_predictions_free(&p);

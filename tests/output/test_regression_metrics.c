@@ -8,21 +8,61 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "output/regression_metrics.h"
+#include "output/gaussian_metrics.h"
 #include "pipeline/report_job.h"
 
 /* relative; 1.1e-15 was observed */
 static const double TOLERANCE = 4e-15;
 
-static la_gaussian *rows_of(const json_t *list, int64_t *n) {
+typedef struct gaussian {
+    double label, mean, variance;
+} gaussian;
+
+/* The caller frees both arrays. */
+static la_metric_rows metric_rows(int64_t n, const gaussian *rows) {
+    double *values = calloc((size_t)n + 1, 2 * sizeof *values);
+    la_metric_rows out = {.n = n, .n_classes = 1, .values = values};
+    out.labels.kind = LA_LABEL_NUMBER;
+    out.labels.numbers = calloc((size_t)n + 1, sizeof *out.labels.numbers);
+    for (int64_t i = 0; i < n; i++) {
+        values[2 * i] = rows[i].mean;
+        values[2 * i + 1] = rows[i].variance;
+        out.labels.numbers[i] = rows[i].label;
+    }
+    return out;
+}
+
+static void free_rows(la_metric_rows *rows) {
+    free((void *)(uintptr_t)rows->values);
+    la_label_list_free(&rows->labels);
+}
+
+static la_status compute(int64_t n, const gaussian *rows, double *value, la_error *err) {
+    la_metric_rows all = metric_rows(n, rows);
+    la_metrics metrics;
+    la_status status = la_metrics_compute(&la_gaussian_metrics, &all, &metrics, err);
+    memcpy(value, metrics.value, LA_GAUSSIAN_METRICS * sizeof *value);
+    free_rows(&all);
+    return status;
+}
+
+static la_status intervals_of(la_team team, int64_t n, const gaussian *rows, int64_t resamples,
+                              uint64_t seed, la_interval *intervals, la_error *err) {
+    la_metric_rows all = metric_rows(n, rows);
+    la_status status =
+        la_metrics_intervals(team, &la_gaussian_metrics, &all, resamples, seed, intervals, err);
+    free_rows(&all);
+    return status;
+}
+
+static gaussian *rows_of(const json_t *list, int64_t *n) {
     size_t i;
     const json_t *row;
     *n = (int64_t)json_array_size(list);
-    la_gaussian *rows = calloc((size_t)*n, sizeof *rows);
-    json_array_foreach(list, i, row) rows[i] =
-        (la_gaussian){.label = number_at(row, "label"),
-                      .mean = number_at(row, "prediction"),
-                      .variance = number_at(row, "variance")};
+    gaussian *rows = calloc((size_t)*n, sizeof *rows);
+    json_array_foreach(list, i, row) rows[i] = (gaussian){.label = number_at(row, "label"),
+                                                          .mean = number_at(row, "prediction"),
+                                                          .variance = number_at(row, "variance")};
     return rows;
 }
 
@@ -40,20 +80,19 @@ static void reference_cases(void **state) {
     assert_int_equal(json_array_size(cases), 9);
     json_array_foreach(cases, i, one) {
         int64_t n;
-        double value[LA_REGRESSION_METRICS];
+        double value[LA_GAUSSIAN_METRICS];
         la_error err = {0};
-        la_gaussian *rows = rows_of(at(one, "rows"), &n);
+        gaussian *rows = rows_of(at(one, "rows"), &n);
         const char *name = json_string_value(at(one, "name"));
-        assert_int_equal(json_object_size(at(one, "metrics")), LA_REGRESSION_METRICS);
-        assert_int_equal(la_regression_compute(n, rows, value, &err), LA_OK);
-        for (int m = 0; m < la_regression_metrics.n; m++) {
+        assert_int_equal(json_object_size(at(one, "metrics")), LA_GAUSSIAN_METRICS);
+        assert_int_equal(compute(n, rows, value, &err), LA_OK);
+        for (int m = 0; m < la_gaussian_metrics.n; m++) {
             const json_t *want =
-                json_object_get(at(one, "metrics"), la_regression_metrics.list[m].name);
+                json_object_get(at(one, "metrics"), la_gaussian_metrics.list[m].name);
             assert_non_null(want);
             double off = deviation(value[m], want);
             if (off > TOLERANCE)
-                print_message("%s: %s is off by %g\n", name, la_regression_metrics.list[m].name,
-                              off);
+                print_message("%s: %s is off by %g\n", name, la_gaussian_metrics.list[m].name, off);
             worst = fmax(worst, off);
         }
         free(rows);
@@ -63,14 +102,13 @@ static void reference_cases(void **state) {
 }
 
 static void no_rows(void **state) {
-    double value[LA_REGRESSION_METRICS];
-    la_interval intervals[LA_REGRESSION_METRICS];
+    double value[LA_GAUSSIAN_METRICS];
+    la_interval intervals[LA_GAUSSIAN_METRICS];
     la_error err = {0};
     (void)state;
-    assert_int_equal(la_regression_compute(0, NULL, value, &err), LA_BAD_INPUT);
+    assert_int_equal(compute(0, NULL, value, &err), LA_BAD_INPUT);
     err = (la_error){0};
-    assert_int_equal(la_regression_intervals(la_team_of(2), 0, NULL, 10, 1, intervals, &err),
-                     LA_BAD_INPUT);
+    assert_int_equal(intervals_of(la_team_of(2), 0, NULL, 10, 1, intervals, &err), LA_BAD_INPUT);
 }
 
 enum { ROWS = 40, RESAMPLES = 60 };
@@ -82,7 +120,7 @@ static int compare_numbers(const void *a, const void *b) {
 
 /* Order by mean, label and variance, from which resamples draw. */
 static int compare_gaussians(const void *a, const void *b) {
-    const la_gaussian *x = a, *y = b;
+    const gaussian *x = a, *y = b;
     int order = compare_numbers(&x->mean, &y->mean);
     order = order ? order : compare_numbers(&x->label, &y->label);
     return order ? order : compare_numbers(&x->variance, &y->variance);
@@ -90,32 +128,30 @@ static int compare_gaussians(const void *a, const void *b) {
 
 /* Every resample written out as rows, ties and all. */
 static void bootstrap_the_long_way(void **state) {
-    la_gaussian rows[ROWS], drawn[ROWS];
-    la_interval found[LA_REGRESSION_METRICS], four[LA_REGRESSION_METRICS];
-    double values[LA_REGRESSION_METRICS][RESAMPLES], value[LA_REGRESSION_METRICS], worst = 0;
+    gaussian rows[ROWS], drawn[ROWS];
+    la_interval found[LA_GAUSSIAN_METRICS], four[LA_GAUSSIAN_METRICS];
+    double values[LA_GAUSSIAN_METRICS][RESAMPLES], value[LA_GAUSSIAN_METRICS], worst = 0;
     la_error err = {0};
     (void)state;
     for (int64_t i = 0; i < ROWS; i++) {
         double number = (double)la_random_below(3, 1, (uint64_t)i, 9);
-        rows[i] = (la_gaussian){.label = number,
-                                .mean = number + (double)la_random_below(3, 2, (uint64_t)i, 5) - 2,
-                                .variance = 0.5 + 0.1 * (double)i};
+        rows[i] = (gaussian){.label = number,
+                             .mean = number + (double)la_random_below(3, 2, (uint64_t)i, 5) - 2,
+                             .variance = 0.5 + 0.1 * (double)i};
     }
     qsort(rows, ROWS, sizeof *rows, compare_gaussians);
     for (int r = 0; r < RESAMPLES; r++) {
         for (int64_t i = 0; i < ROWS; i++)
             drawn[i] = rows[la_random_below(5, (uint64_t)r, (uint64_t)i, ROWS)];
-        assert_int_equal(la_regression_compute(ROWS, drawn, value, &err), LA_OK);
-        for (int m = 0; m < LA_REGRESSION_METRICS; m++)
+        assert_int_equal(compute(ROWS, drawn, value, &err), LA_OK);
+        for (int m = 0; m < LA_GAUSSIAN_METRICS; m++)
             values[m][r] = value[m];
     }
-    assert_int_equal(la_regression_compute(ROWS, rows, value, &err), LA_OK);
-    assert_int_equal(la_regression_intervals(la_team_of(1), ROWS, rows, RESAMPLES, 5, found, &err),
-                     LA_OK);
-    assert_int_equal(la_regression_intervals(la_team_of(4), ROWS, rows, RESAMPLES, 5, four, &err),
-                     LA_OK);
+    assert_int_equal(compute(ROWS, rows, value, &err), LA_OK);
+    assert_int_equal(intervals_of(la_team_of(1), ROWS, rows, RESAMPLES, 5, found, &err), LA_OK);
+    assert_int_equal(intervals_of(la_team_of(4), ROWS, rows, RESAMPLES, 5, four, &err), LA_OK);
     assert_memory_equal(found, four, sizeof found);
-    for (int m = 0; m < LA_REGRESSION_METRICS; m++) {
+    for (int m = 0; m < LA_GAUSSIAN_METRICS; m++) {
         const double ends[] = {found[m].lo, found[m].hi}, shares[] = {0.025, 0.975};
         qsort(values[m], RESAMPLES, sizeof values[m][0], compare_numbers);
         for (int end = 0; end < 2; end++) {
@@ -132,31 +168,28 @@ static void bootstrap_the_long_way(void **state) {
 
 /* Not in the last digit, and neither do the intervals, which hold their metric. */
 static void order_does_not_matter(void **state) {
-    la_gaussian rows[ROWS], turned[ROWS];
-    la_interval found[LA_REGRESSION_METRICS], again[LA_REGRESSION_METRICS];
-    double value[LA_REGRESSION_METRICS], other[LA_REGRESSION_METRICS];
+    gaussian rows[ROWS], turned[ROWS];
+    la_interval found[LA_GAUSSIAN_METRICS], again[LA_GAUSSIAN_METRICS];
+    double value[LA_GAUSSIAN_METRICS], other[LA_GAUSSIAN_METRICS];
     la_error err = {0};
     (void)state;
     for (int64_t i = 0; i < ROWS; i++) {
         double number = 0.1 * (double)la_random_below(3, 1, (uint64_t)i, 9);
-        rows[i] = (la_gaussian){number, number + 0.3 * (double)(i % 3) - 0.3,
-                                0.1 + 0.01 * (double)(i % 7)};
+        rows[i] =
+            (gaussian){number, number + 0.3 * (double)(i % 3) - 0.3, 0.1 + 0.01 * (double)(i % 7)};
     }
     for (int64_t i = 0; i < ROWS; i++)
         turned[(7 * i + 3) % ROWS] = rows[i];
-    assert_int_equal(la_regression_compute(ROWS, rows, value, &err), LA_OK);
-    assert_int_equal(la_regression_compute(ROWS, turned, other, &err), LA_OK);
+    assert_int_equal(compute(ROWS, rows, value, &err), LA_OK);
+    assert_int_equal(compute(ROWS, turned, other, &err), LA_OK);
     assert_memory_equal(value, other, sizeof value);
-    assert_int_equal(la_regression_intervals(la_team_of(2), ROWS, rows, RESAMPLES, 5, found, &err),
-                     LA_OK);
-    assert_int_equal(
-        la_regression_intervals(la_team_of(2), ROWS, turned, RESAMPLES, 5, again, &err), LA_OK);
+    assert_int_equal(intervals_of(la_team_of(2), ROWS, rows, RESAMPLES, 5, found, &err), LA_OK);
+    assert_int_equal(intervals_of(la_team_of(2), ROWS, turned, RESAMPLES, 5, again, &err), LA_OK);
     assert_memory_equal(found, again, sizeof found);
     for (int64_t n = 1; n <= ROWS; n += 13) {
-        assert_int_equal(la_regression_compute(n, rows, value, &err), LA_OK);
-        assert_int_equal(la_regression_intervals(la_team_of(2), n, rows, RESAMPLES, 5, found, &err),
-                         LA_OK);
-        for (int m = 0; m < LA_REGRESSION_METRICS; m++)
+        assert_int_equal(compute(n, rows, value, &err), LA_OK);
+        assert_int_equal(intervals_of(la_team_of(2), n, rows, RESAMPLES, 5, found, &err), LA_OK);
+        for (int m = 0; m < LA_GAUSSIAN_METRICS; m++)
             assert_true(isnan(value[m]) ? isnan(found[m].lo)
                                         : found[m].lo <= value[m] && value[m] <= found[m].hi);
     }
@@ -203,8 +236,8 @@ static void report_json(void **state) {
     assert_string_equal(json_string_value(at(root, "task")), "regression");
     assert_int_equal((int)number_at(root, "n"), 3);
     assert_null(json_object_get(root, "bins"));
-    assert_int_equal(json_object_size(at(root, "metrics")), LA_REGRESSION_METRICS);
-    assert_int_equal(json_object_size(at(root, "ci")), LA_REGRESSION_METRICS);
+    assert_int_equal(json_object_size(at(root, "metrics")), LA_GAUSSIAN_METRICS);
+    assert_int_equal(json_object_size(at(root, "ci")), LA_GAUSSIAN_METRICS);
     double nll = 0.5 * log(2 * M_PI) + (log(0.5) + log(1.5) / 2 + 0.5) / 3;
     /* rows 0 and 1 miss by 0.5 under 0.25, row 3 by 0.5 under 0.5 */
     double map_nll = 0.5 * log(2 * M_PI) + (log(0.25) + log(0.5) / 2 + 1 + 0.25) / 3;
@@ -280,7 +313,7 @@ static void regression_against_a_baseline(void **state) {
     static const char worse[] = "{\"label\":1,\"prediction\":2,\"variance\":0.5}\n"
                                 "{\"label\":-2.5,\"prediction\":-1.5,\"variance\":0.5}\n"
                                 "{\"label\":0.25,\"prediction\":0.25,\"variance\":1.5}\n";
-    la_gate_options gates = {.baseline = baseline, .max_regression = limit, .n_max_regression = 2};
+    la_gate_options gates = {.baseline = baseline, .max_worse = limit, .n_max_worse = 2};
     assert_int_equal(write_report(three_rows, "json", gates, &text, &failed, &err), LA_OK);
     assert_int_equal(failed, 0);
     free(text);

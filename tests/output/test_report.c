@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "output/report.h"
+#include "output/softmax_metrics.h"
 #include "pipeline/report_job.h"
 
 /* scratch() lends its buffers for a while only */
@@ -104,11 +105,12 @@ static void test_json_schema(void **state) {
     check_keys(at(root, "ci"), METRIC_KEYS);
     for (int m = 0; m < LA_METRIC_COUNT; m++) {
         char path[64];
-        snprintf(path, sizeof path, "ci/%s/0", la_metric_table[m].name);
+        snprintf(path, sizeof path, "ci/%s/0", la_softmax_metrics.list[m].name);
         double lo = number_at(root, path);
         path[strlen(path) - 1] = '1';
         assert_true(lo <= number_at(root, path));
-        assert_true(json_is_real(json_object_get(at(root, "metrics"), la_metric_table[m].name)));
+        assert_true(
+            json_is_real(json_object_get(at(root, "metrics"), la_softmax_metrics.list[m].name)));
     }
     assert_int_equal(json_array_size(at(root, "bins")), LA_METRIC_BINS);
     json_int_t rows = 0;
@@ -234,10 +236,10 @@ static void check_regression(const char *metric, double better_by, const char *b
     json_t *root = json_of(&options, 0);
     double now = number_at(at(root, "metrics"), metric);
     json_decref(root);
-    int direction = la_metric_table[la_metric_find(metric)].direction;
+    int direction = la_softmax_metrics.list[la_metric_find(&la_softmax_metrics, metric)].direction;
     snprintf(limit, sizeof limit, "%s=%s", metric, bound);
-    options.gates = (la_gate_options){
-        .max_regression = limits, .n_max_regression = 1, .baseline = baseline_path};
+    options.gates =
+        (la_gate_options){.max_worse = limits, .n_max_worse = 1, .baseline = baseline_path};
     write_baseline(options.gates.baseline, metric, now - (direction ? direction : 1) * better_by);
     root = json_of(&options, !pass);
     check_gate(root, 0, metric, "max-regression", pass);
@@ -268,7 +270,7 @@ static void test_regression_without_value(void **state) {
     static const char *const limits[] = {"nll=100"};
     la_report_options options = {
         .predictions = good_file("p.jsonl", 30),
-        .gates = {.max_regression = limits, .n_max_regression = 1, .baseline = baseline_path}};
+        .gates = {.max_worse = limits, .n_max_worse = 1, .baseline = baseline_path}};
     (void)state;
     write_baseline(options.gates.baseline, "ece", 1);
     json_t *root = json_of(&options, 1);
@@ -281,13 +283,13 @@ static void test_regression_without_value(void **state) {
     assert_non_null(strstr(text, "FAIL  the baseline has no nll"));
     free(text);
     /* a report is its own baseline */
-    options.gates.n_max_regression = 0;
+    options.gates.n_max_worse = 0;
     char *report = report_of(&options, "json", 0);
     write_text(options.gates.baseline, report);
     free(report);
     static const char *const none[] = {"nll=0", "auroc=0", "mce=0", "fpr95=0", "confidence=0"};
-    options.gates.max_regression = none;
-    options.gates.n_max_regression = 5;
+    options.gates.max_worse = none;
+    options.gates.n_max_worse = 5;
     json_decref(json_of(&options, 0));
 }
 
@@ -316,12 +318,12 @@ static void test_bad_options(void **state) {
         check_options(&options, LA_USAGE, "--max ");
         options.gates = (la_gate_options){.min = &bad[i], .n_min = 1};
         check_options(&options, LA_USAGE, "--min ");
-        options.gates = (la_gate_options){
-            .max_regression = &bad[i], .n_max_regression = 1, .baseline = "nowhere"};
+        options.gates =
+            (la_gate_options){.max_worse = &bad[i], .n_max_worse = 1, .baseline = "nowhere"};
         check_options(&options, LA_USAGE, "--max-regression ");
     }
     static const char *const good[] = {"ece=1"};
-    options.gates = (la_gate_options){.max_regression = good, .n_max_regression = 1};
+    options.gates = (la_gate_options){.max_worse = good, .n_max_worse = 1};
     check_options(&options, LA_USAGE, "--baseline");
     options.gates = (la_gate_options){0};
     options.gates = (la_gate_options){0};
@@ -479,8 +481,8 @@ static void test_text(void **state) {
                                  .colour = true,
                                  .gates = {.max = max,
                                            .n_max = 2,
-                                           .max_regression = regression,
-                                           .n_max_regression = 1,
+                                           .max_worse = regression,
+                                           .n_max_worse = 1,
                                            .baseline = baseline_path}};
     (void)state;
     write_baseline(options.gates.baseline, "nll", 0.123456789);

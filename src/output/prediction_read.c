@@ -1,0 +1,339 @@
+#include "base/memory.h"
+#include "base/stop.h"
+#include "base/visible.h"
+#include "input/json.h"
+#include "input/json_text.h"
+#include "input/text_source.h"
+#include "output/row_kind.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct row_reader {
+    la_text_source *source;
+    const char *name;
+    int64_t line;
+    char *bytes; /* of the line */
+    size_t length, capacity;
+    char place[512]; /* FILE:LINE, for messages */
+    la_predictions *out;
+    size_t values_capacity, map_capacity, labels_capacity;
+    int64_t n_kinds; /* rows that say their kind of confidence */
+    int64_t n_lists; /* lines that are lists of them */
+} row_reader;
+
+static la_status bad_value(const row_reader *reader, const char *key, const char *index,
+                           const json_t *found, const char *expected, la_error *err) {
+    return la_fail(err, LA_BAD_INPUT, "%s:%lld: \"%s\"%s is %s, expected %s", reader->name,
+                   (long long)reader->line, key, index, la_json_kind(found), expected);
+}
+
+/* Copies a list over the classes into out. */
+static la_status take_vector(const row_reader *reader, const la_row_field *field,
+                             const json_t *list, double *out, la_error *err) {
+    int64_t n = reader->out->n_classes;
+    double sum = 0;
+    if (!json_is_array(list))
+        return bad_value(reader, field->name, "", list, "a list of probabilities", err);
+    if (json_array_size(list) != (size_t)n)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"%s\" has %zu entries, expected %lld, one for each class",
+                       reader->name, (long long)reader->line, field->name, json_array_size(list),
+                       (long long)n);
+    for (int64_t c = 0; c < n; c++) {
+        const json_t *entry = json_array_get(list, (size_t)c);
+        char index[32];
+        snprintf(index, sizeof index, "[%lld]", (long long)c);
+        if (!json_is_number(entry))
+            return bad_value(reader, field->name, index, entry, "a number from 0 to 1", err);
+        out[c] = json_number_value(entry);
+        if (!(out[c] >= 0 && out[c] <= 1))
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s:%lld: \"%s\"%s is %.10g, expected a number from 0 to 1",
+                           reader->name, (long long)reader->line, field->name, index, out[c]);
+        sum += out[c];
+    }
+    if (field->range == LA_RANGE_DISTRIBUTION && fabs(sum - 1) > LA_SUM_TOLERANCE)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"%s\" adds up to %.10g, expected 1 within 1e-6", reader->name,
+                       (long long)reader->line, field->name, sum);
+    return LA_OK;
+}
+
+static la_status take_number(const row_reader *reader, const json_t *row, const la_row_field *field,
+                             double *out, la_error *err) {
+    const json_t *own = json_object_get(row, field->name);
+    const char *key = field->same_as && (!own || json_is_null(own)) ? field->same_as : field->name;
+    *out = NAN;
+    LA_TRY(la_json_number(row, reader->place, key, field->into == LA_INTO_VALUES, out, err));
+    if (field->range == LA_RANGE_POSITIVE && *out <= 0)
+        return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is %g, expected a positive number",
+                       reader->place, key, *out);
+    return LA_OK;
+}
+
+/* values, map_values: of this row. *has_map is false where one of the latter is missing. */
+static la_status take_values(const row_reader *reader, const json_t *row, double *values,
+                             double *map_values, bool *has_map, la_error *err) {
+    const la_row_kind *kind = reader->out->kind;
+    *has_map = true;
+    for (const la_row_field *field = kind->fields; field < kind->fields + kind->n_fields; field++) {
+        double *into = field->into == LA_INTO_MAP ? map_values : values;
+        const json_t *value = json_object_get(row, field->name);
+        if (field->into == LA_INTO_NOTHING)
+            continue;
+        if (field->type == LA_FIELD_NUMBER) {
+            LA_TRY(take_number(reader, row, field, &into[field->at], err));
+            *has_map &= !isnan(into[field->at]);
+        } else if (field->into == LA_INTO_MAP && (!value || json_is_null(value))) {
+            *has_map = false;
+        } else {
+            LA_TRY(take_vector(reader, field, value, into, err));
+        }
+    }
+    return LA_OK;
+}
+
+static la_status take_class(const row_reader *reader, const json_t *value, la_label *label,
+                            la_error *err) {
+    if (!value || json_is_null(value))
+        return LA_OK;
+    if (!json_is_integer(value))
+        return bad_value(reader, "label", "", value, "a class index", err);
+    label->class = json_integer_value(value);
+    if (label->class < 0 || label->class >= reader->out->n_classes)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"label\" is %lld, expected 0 to %lld (no \"label\" where there "
+                       "is none)",
+                       reader->name, (long long)reader->line, (long long)label->class,
+                       (long long)reader->out->n_classes - 1);
+    return LA_OK;
+}
+
+static la_status take_label(const row_reader *reader, const json_t *row, la_label *label,
+                            la_error *err) {
+    *label = la_label_none(reader->out->labels.kind);
+    if (label->kind == LA_LABEL_NUMBER)
+        return la_json_number(row, reader->place, "label", false, &label->number, err);
+    return take_class(reader, json_object_get(row, "label"), label, err);
+}
+
+static const char kind_characters[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
+
+static la_status take_confidence_kind(row_reader *reader, const json_t *row, la_error *err) {
+    const char *text = NULL;
+    char kind[LA_CONFIDENCE_KIND_MAX];
+    LA_TRY(la_json_text(row, reader->place, "confidence_kind", false, &text, err));
+    if (!text)
+        return LA_OK;
+    snprintf(kind, sizeof kind, "%s", text);
+    /* it is shown in terminals and markup */
+    for (char *c = kind; *c; c++)
+        if (!strchr(kind_characters, *c))
+            *c = '?';
+    if (reader->n_kinds++ && strcmp(kind, reader->out->confidence_kind))
+        strcpy(kind, "mixed");
+    memcpy(reader->out->confidence_kind, kind, sizeof kind);
+    return LA_OK;
+}
+
+/* The first row decides what the file is of. */
+static la_status take_kind(row_reader *reader, const json_t *row, const la_row_kind *kind,
+                           la_error *err) {
+    la_predictions *out = reader->out;
+    const json_t *values = json_object_get(row, kind->values_field);
+    int64_t least = kind->likelihood->n_least;
+    out->kind = kind;
+    out->labels.kind = kind->likelihood->label_kind;
+    out->n_classes = kind->width ? least : (int64_t)json_array_size(values);
+    if (!kind->width && json_is_array(values) && out->n_classes < least)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: \"%s\" has %lld entries, expected one for each of at least %lld "
+                       "classes",
+                       reader->name, (long long)reader->line, kind->values_field,
+                       (long long)out->n_classes, (long long)least);
+    return LA_OK;
+}
+
+static const la_row_kind *recognise(const json_t *row) {
+    for (int k = 0; k < LA_ROW_KINDS; k++)
+        if (la_row_kinds[k]->is(row))
+            return la_row_kinds[k];
+    return NULL;
+}
+
+/* A prediction: a line, or an entry of a line's tokens. */
+static la_status take_prediction(row_reader *reader, const json_t *row, la_error *err) {
+    la_predictions *out = reader->out;
+    const la_row_kind *kind = recognise(row);
+    size_t n = (size_t)out->n;
+    la_label label;
+    bool has_map;
+    snprintf(reader->place, sizeof reader->place, "%.*s:%lld",
+             (int)la_visible_cut(reader->name, 400), reader->name, (long long)reader->line);
+    if (out->kind && out->kind->mismatch && kind != out->kind)
+        return la_fail(err, LA_BAD_INPUT, "%s:%lld: %s", reader->name, (long long)reader->line,
+                       out->kind->mismatch);
+    if (!kind || (out->kind && kind != out->kind))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s:%lld: no field \"probs\"; expected rows as laplora predict writes them",
+                       reader->name, (long long)reader->line);
+    if (!out->kind)
+        LA_TRY(take_kind(reader, row, kind, err));
+    size_t width = (size_t)(kind->width ? kind->width : out->n_classes);
+    LA_TRY(
+        la_grow(&out->values, &reader->values_capacity, (n + 1) * width, sizeof *out->values, err));
+    LA_TRY(la_grow(&out->map_values, &reader->map_capacity, (n + 1) * width,
+                   sizeof *out->map_values, err));
+    LA_TRY(la_label_list_grow(&out->labels, &reader->labels_capacity, n + 1, err));
+    LA_TRY(take_values(reader, row, out->values + n * width, out->map_values + n * width, &has_map,
+                       err));
+    LA_TRY(take_label(reader, row, &label, err));
+    LA_TRY(take_confidence_kind(reader, row, err));
+    out->n_without_map += !has_map;
+    /* a row without a label is checked like any other, then overwritten by the next one */
+    la_label_list_set(&out->labels, out->n, label);
+    if (la_label_is_none(label))
+        out->n_unlabelled++;
+    else
+        out->n++;
+    return LA_OK;
+}
+
+static la_status take_row(row_reader *reader, const json_t *row, la_error *err) {
+    const json_t *tokens = json_object_get(row, "tokens"), *error = json_object_get(row, "error");
+    size_t i;
+    json_t *entry;
+    if (error && !json_is_null(error)) {
+        reader->out->n_errors++;
+        return LA_OK;
+    }
+    if (!tokens || recognise(row))
+        return take_prediction(reader, row, err);
+    if (!json_is_array(tokens))
+        return bad_value(reader, "tokens", "", tokens, "a list of predictions", err);
+    reader->n_lists++;
+    json_array_foreach(tokens, i, entry) {
+        char index[32];
+        snprintf(index, sizeof index, "[%zu]", i);
+        if (!json_is_object(entry))
+            return bad_value(reader, "tokens", index, entry, "a prediction", err);
+        LA_TRY(take_prediction(reader, entry, err));
+    }
+    return LA_OK;
+}
+
+static bool is_blank(const char *text, size_t length) {
+    size_t blank = 0;
+    while (blank < length && strchr(" \t\r\n", text[blank]) && text[blank])
+        blank++;
+    return blank == length;
+}
+
+static la_status parse_row(row_reader *reader, const char *text, size_t length, la_error *err) {
+    json_error_t where;
+    /* an id may be a number of any size */
+    json_t *row = la_json_parse(text, length, JSON_REJECT_DUPLICATES, &where, err);
+    la_status status = LA_OK;
+    if (err->status != LA_OK)
+        status = err->status;
+    else if (!row)
+        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
+                         (long long)reader->line, where.text, where.column);
+    else if (!json_is_object(row))
+        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row is %s, expected a JSON object",
+                         reader->name, (long long)reader->line, la_json_kind(row));
+    else
+        status = take_row(reader, row, err);
+    json_decref(row);
+    return status;
+}
+
+static la_status read_line(row_reader *reader, bool *more, la_error *err) {
+    LA_TRY(la_text_source_line(reader->source, &reader->bytes, &reader->length, &reader->capacity,
+                               more, err));
+    if (la_text_source_at(reader->source) % 1024 == 0)
+        LA_TRY(la_check_interrupt(err));
+    return LA_OK;
+}
+
+/* A list of rows, or rows over several lines, whose first line is there. */
+static la_status read_document(row_reader *reader, la_error *err) {
+    bool more = true, closed;
+    while (more)
+        LA_TRY(read_line(reader, &more, err));
+    const char *text = reader->bytes;
+    size_t at = strspn(text, " \t\r\n"), counted = 0, length = reader->length;
+    at += text[at] == '[';
+    for (;;) {
+        while (at < length && text[at] && strchr(" \t\r\n,]", text[at]))
+            at++;
+        for (; counted < at; counted++)
+            reader->line += text[counted] == '\n';
+        if (at >= length)
+            return LA_OK;
+        size_t n = la_json_extent(text + at, length - at, &closed);
+        if (!closed)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s:%lld: not valid JSON: what begins here has no end", reader->name,
+                           (long long)reader->line);
+        n = n ? n : 1;
+        LA_TRY(parse_row(reader, text + at, n, err));
+        at += n;
+    }
+}
+
+static la_status read_rows(row_reader *reader, la_error *err) {
+    bool more = true, first = true;
+    while (more) {
+        reader->length = 0;
+        LA_TRY(read_line(reader, &more, err));
+        reader->line = la_text_source_at(reader->source);
+        if (!more || is_blank(reader->bytes, reader->length))
+            continue;
+        if (first && la_json_is_document(reader->bytes, reader->length)) {
+            LA_TRY(read_document(reader, err));
+            break;
+        }
+        first = false;
+        LA_TRY(parse_row(reader, reader->bytes, reader->length, err));
+    }
+    if (!reader->out->kind && !reader->out->n_errors && !reader->n_lists)
+        return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);
+    if (!reader->out->kind)
+        reader->out->kind = la_row_kinds[LA_ROW_KINDS - 1];
+    if (reader->out->n_without_map || !reader->out->n) {
+        free(reader->out->map_values);
+        reader->out->map_values = NULL;
+    }
+    return LA_OK;
+}
+
+la_status la_predictions_read(const char *path, la_predictions *predictions, la_error *err) {
+    row_reader reader = {.out = predictions};
+    *predictions = (la_predictions){0};
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    la_status status =
+        la_text_source_open(path, "a prediction file", false, digest, &reader.source, err);
+    if (status == LA_OK) {
+        reader.name = la_text_source_name(reader.source);
+        status = read_rows(&reader, err);
+    }
+    la_text_source_close(reader.source);
+    free(reader.bytes);
+    la_digest_finish(digest, predictions->digest);
+    if (status != LA_OK)
+        la_predictions_free(predictions);
+    return status;
+}
+
+void la_predictions_free(la_predictions *predictions) {
+    free(predictions->values);
+    free(predictions->map_values);
+    la_label_list_free(&predictions->labels);
+    *predictions = (la_predictions){0};
+}

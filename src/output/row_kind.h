@@ -1,0 +1,99 @@
+/* Prediction rows of a likelihood: the fields of a row, from which the writers and the reader follow
+ * (output/prediction_rows.h), and the metrics of many. One table a likelihood. */
+#ifndef LA_OUTPUT_ROW_KIND_H
+#define LA_OUTPUT_ROW_KIND_H
+
+#include "likelihood/likelihood.h"
+#include "output/metrics.h"
+#include "output/prediction_rows.h"
+
+#include <jansson.h>
+
+/* Values that fields show: the row, what was predicted for it, and what its kind derives from that.
+ * An index below 0, a NaN and a NULL are missing values. */
+typedef struct la_row_values {
+    la_prediction_row row;
+    la_prediction p;
+    int64_t line_row, word, token;
+    int64_t predicted; /* class */
+    const char *predicted_label;
+    char class_text[24];
+    double variance, deviation, interval_90[2];
+    const double *interval; /* to it */
+} la_row_values;
+
+typedef enum la_field_type {
+    LA_FIELD_INDEX,  /* int64_t */
+    LA_FIELD_NUMBER, /* double */
+    LA_FIELD_VECTOR, /* const double * to [length], by default [C] */
+    LA_FIELD_MATRIX, /* const double * to [C, C] */
+    LA_FIELD_TEXT,   /* const char * */
+    LA_FIELD_JSON,   /* const char * to JSON text */
+    LA_FIELD_LABEL   /* la_label */
+} la_field_type;
+
+/* Numbers of a field are finite, and: */
+typedef enum la_field_range {
+    LA_RANGE_ANY,
+    LA_RANGE_NOT_NEGATIVE,
+    LA_RANGE_POSITIVE,
+    LA_RANGE_SHARE,       /* 0 to 1 */
+    LA_RANGE_DISTRIBUTION /* likewise, and they add up to 1 */
+} la_field_range;
+
+/* A field without a value is an error, null, or left out. */
+typedef enum la_field_missing {
+    LA_MISSING_REFUSED,
+    LA_MISSING_NULL,
+    LA_MISSING_OMITTED
+} la_field_missing;
+
+/* Array that the reader puts a field in: the model's values, or those of the MAP model. */
+typedef enum la_field_into { LA_INTO_NOTHING, LA_INTO_VALUES, LA_INTO_MAP } la_field_into;
+
+typedef struct la_row_field {
+    const char *name;
+    la_field_type type;
+    size_t offset; /* in la_row_values */
+    la_field_range range;
+    la_field_missing missing;
+    int64_t length;
+    const char *same_as; /* left out where it equals that field, and then read from there */
+    bool derived;        /* checked after the fields that it is computed from */
+    bool of_line;        /* of the line, not of one of its predictions, where they are nested */
+    la_field_into into;
+    int64_t at; /* index of a number in the array */
+} la_row_field;
+
+struct la_row_kind {
+    const la_likelihood *likelihood;
+    const la_metric_set *metrics;
+    const la_row_field *fields;
+    int n_fields;
+    /* Names of the fields without which a row cannot be measured, for messages. */
+    const char *values_field, *map_field;
+    int64_t width; /* numbers a row that metrics read; 0: one for each class */
+    /* Fills what follows from the row and its prediction, and clears what the row does not show. */
+    void (*derive)(la_row_values *values);
+    /* Whether a row of a file is of this kind; the last kind takes all. */
+    bool (*is)(const json_t *row);
+    const char *mismatch; /* message about a row that is not, behind one that is; NULL: none */
+};
+
+extern const la_row_kind la_softmax_rows, la_gaussian_rows;
+
+enum { LA_ROW_KINDS = 2 };
+/* In the order in which a row of a file is recognised, softmax last. */
+extern const la_row_kind *const la_row_kinds[LA_ROW_KINDS];
+
+/* Fields of every kind, before those of the kind and behind them. */
+typedef struct la_field_list {
+    const la_row_field *fields;
+    int n;
+} la_field_list;
+enum { LA_FIELD_LISTS = 3 };
+void la_row_kind_fields(const la_row_kind *kind, la_field_list lists[LA_FIELD_LISTS]);
+
+static const double LA_SUM_TOLERANCE = 1e-6; /* of a distribution */
+
+#endif

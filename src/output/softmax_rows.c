@@ -1,0 +1,45 @@
+/* Prediction rows of a classifier. */
+#include "output/row_kind.h"
+#include "output/softmax_metrics.h"
+
+#include <math.h>
+
+static void derive(la_row_values *v) {
+    bool has_variance = false;
+    v->predicted = v->p.prediction;
+    snprintf(v->class_text, sizeof v->class_text, "%d", v->p.prediction);
+    v->predicted_label = v->row.labels ? v->row.labels[v->p.prediction] : v->class_text;
+    /* NaN throughout: the predictive has none */
+    for (int64_t c = 0; v->p.variance && c < v->row.n_classes; c++)
+        has_variance |= !isnan(v->p.variance[c]);
+    if (!has_variance)
+        v->p.variance = NULL;
+}
+
+static bool is_row(const json_t *row) {
+    return json_object_get(row, "probs") != NULL;
+}
+
+#define AT(member) .offset = offsetof(la_row_values, member)
+static const la_row_field fields[] = {
+    {"prediction", LA_FIELD_INDEX, AT(predicted)},
+    {"prediction_label", LA_FIELD_TEXT, AT(predicted_label)},
+    {"confidence", LA_FIELD_NUMBER, AT(p.confidence), .derived = true},
+    {"probs", LA_FIELD_VECTOR, AT(p.probs), LA_RANGE_DISTRIBUTION, .into = LA_INTO_VALUES},
+    {"map_probs", LA_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_DISTRIBUTION,
+     .missing = LA_MISSING_OMITTED, .into = LA_INTO_MAP},
+    {"entropy", LA_FIELD_NUMBER, AT(p.entropy), .derived = true},
+    {"mutual_information", LA_FIELD_NUMBER, AT(p.mutual_information), .missing = LA_MISSING_NULL},
+    {"variance", LA_FIELD_VECTOR, AT(p.variance), LA_RANGE_NOT_NEGATIVE,
+     .missing = LA_MISSING_NULL},
+    {"adue", LA_FIELD_NUMBER, AT(p.adue), LA_RANGE_SHARE, .missing = LA_MISSING_OMITTED},
+};
+
+const la_row_kind la_softmax_rows = {.likelihood = &la_softmax_likelihood,
+                                     .metrics = &la_softmax_metrics,
+                                     .fields = fields,
+                                     .n_fields = sizeof fields / sizeof *fields,
+                                     .values_field = "probs",
+                                     .map_field = "map_probs",
+                                     .derive = derive,
+                                     .is = is_row};
