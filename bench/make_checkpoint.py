@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes a Llama checkpoint with random weights, for benchmarks at a model's true size: base/ (config.json, bf16
-safetensors shards), adapter/ (PEFT LoRA on q_proj and v_proj, f32), calib.jsonl, test.jsonl (rows of `input_ids`) and
-meta.json (what is there). Standard library only. It is written as DIR.part and renamed when whole.
+"""Writes a Llama checkpoint with random weights, for benchmarks at a model's true size: base/
+(config.json, bf16 safetensors shards), adapter/ (PEFT LoRA on q_proj and v_proj, f32), calib.jsonl,
+test.jsonl (rows of `input_ids`) and meta.json (its sizes). Standard library only. It is written as
+DIR.part and renamed when whole.
 usage: bench/make_checkpoint.py DIR --shape 7b|1b|tiny
 
-The weights are N(0, 0.02), those of o_proj and down_proj smaller by sqrt(2 layers), norms 1, so that activations stay
-of a trained model's order. They are cut from one block of 16 million draws at random places: two tensors can share
-draws, which no time measured here depends on."""
+The weights are N(0, 0.02), those of o_proj and down_proj smaller by sqrt(2 layers), norms 1, so that
+activations stay of a trained model's order. They are cut from one block of 16 million draws at
+random places: two tensors can share draws, which no time measured here depends on."""
 import argparse
 import array
 import json
@@ -23,7 +24,7 @@ SHAPES = {
     "1b": dict(layers=22, hidden=2048, heads=32, kv_heads=4, ffn=5632, vocab=32000, tokens=200, rows=512),
     "tiny": dict(layers=2, hidden=64, heads=4, kv_heads=4, ffn=176, vocab=100, tokens=20, rows=12),
 }
-FORMAT = 1  # of what is written; folders of another format are refused
+FORMAT = 1  # version of the format; directories of another one are refused
 CLASSES, RANK, ALPHA = 4, 8, 16
 STD = 0.02
 SHARD_BYTES = 4 << 30

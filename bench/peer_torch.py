@@ -1,6 +1,6 @@
-"""The peer of bench_demo: the same curvature and covariance in plain PyTorch + peft, as the published Laplace-LoRA code
-goes about it: padded batches, hooks on every LoRA matrix, one backward pass a class. f32, the same threads. It is here to
-be measured against; its result is not used."""
+"""Peer of bench_demo: the same curvature and covariance in plain PyTorch + peft, as the published
+Laplace-LoRA code computes them: padded batches, hooks on every LoRA matrix, one backward pass a
+class. f32, the same threads. It is here for comparison; its result is not used."""
 import argparse
 import json
 import resource

@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""The peer of gpu_7b: curvature, eigenbases and covariance of a LoRA adapter on a causal LM in plain PyTorch + peft, as
-the published Laplace-LoRA code goes about it: hooks on every LoRA matrix, one backward pass a class with the graph
-retained, x.T @ x for each factor, torch.linalg.eigh, and for predictions each row's Jacobian, rotated. Factors and
-adapter are f32, the base is bf16 (f32 with --dtype f32). It is here to be measured against; its result is not used.
+"""Peer of gpu_7b: curvature, eigenbases and covariance of a LoRA adapter on a causal LM in plain PyTorch
++ peft, as the published Laplace-LoRA code computes them: hooks on every LoRA matrix, one backward
+pass a class with the graph retained, x.T @ x for each factor, torch.linalg.eigh, and for predictions
+each row's Jacobian, rotated. Factors and adapter are f32, the base is bf16 (f32 with --dtype f32).
+It is here for comparison; its result is not used.
 
-usage: bench/peer_torch_gpu.py --base DIR --adapter DIR --calib FILE --test FILE --choice-ids N,N,.. [--rows 64]
-           one JSON object: seconds of the rows it ran, and milliseconds a row, from which a larger set is extrapolated
+usage: bench/peer_torch_gpu.py --base DIR --adapter DIR --calib FILE --test FILE
+                               --choice-ids N,N,.. [--rows 64]
+           one JSON object: seconds of the rows it ran, and milliseconds a row, from which a larger
+           set is extrapolated
        bench/peer_torch_gpu.py --gemm
            the card's own rate of a bf16 product, without tensors of any model
 
-Rows must be equally long (gpu_7b's are), so that nothing is padded. Loading and one batch to warm up are not timed."""
+Rows must be equally long (gpu_7b's are), so that nothing is padded. Loading and one batch to warm up
+are not timed."""
 import argparse
 import json
 import resource
@@ -102,7 +106,8 @@ def read(path):
 
 
 def passes(ids, cotangents_of):
-    """One forward and a backward for each class: yields the class and the logits while `seen` holds the pass."""
+    """One forward and a backward for each class: yields the class and the logits while `seen` has the
+    pass."""
     logits = model(input_ids=ids, use_cache=False).logits[:, -1].index_select(-1, choices).float()
     cotangents = cotangents_of(logits.detach())
     for c in range(classes):

@@ -56,13 +56,13 @@ def read(folder, name):
 
 
 def question(row):
-    """A multiple-choice question as one text; the class is the place of the answer."""
+    """A multiple-choice question as one text; the class is the index of the answer."""
     options = " ".join(f"{'ABCD'[i]}) {c}" for i, c in enumerate(row["choices"]))
     return {"text": f"{row['question']} {options}", "label": "ABCD".index(row["answer"])}
 
 
 def task_rows(folder, task):
-    """(rows to train on, rows to hold out), the same texts in none of both."""
+    """(rows to train on, rows to hold out), no text in both."""
     if task == "sst2":
         return read(folder, "sst2-train"), read(folder, "sst2-dev") + read(folder, "sst2-test")
     if task == "trec":
