@@ -227,8 +227,8 @@ static void draw_batch(batch *b, la_dtype type) {
             b->pos[i] = drawn(type, TABLE, b->of.heads * b->of.head_dim, 1);
 }
 
-/* Gaps between rows in most cases; with 1, three heads of 5 begin at multiples of 16; the last one is
- * as a matrix lies within a wider one. */
+/* Gaps between rows in most cases; with 1, three heads of 5 begin at multiples of 16; the last one
+ * is as a matrix lies within a wider one. */
 static void lay_out_case(int64_t c) {
     static const int64_t pads[][2] = {{1, 0}, {8, 0}, {0, 0}, {3, 1}, {64, 32}};
     lay_out(pads[c % COUNT(pads)][0], pads[c % COUNT(pads)][1]);
@@ -349,8 +349,8 @@ enum { OUT, DQ, DK, DV, DPOS_K, DPOS_Q, RESULTS };
 /* Kinds of numbers in q, k, v, g, pos_k, pos_q. */
 enum { NUMBERS = 6 };
 
-/* Row 0's numbers among the results of a pack: [RESULTS][RHS * its tokens, or what it reaches * width]
- */
+/* Numbers of row 0 among the results of a pack: [RESULTS][RHS * tokens * width, or RHS * lines that
+ * it reaches * width]. */
 static void results_of_row(la_dtype type, const attention_case *of, const pack_order *order,
                            double *const all[NUMBERS], double *kept[RESULTS]) {
     int64_t wide = of->heads * of->head_dim, narrow = of->kv_heads * of->head_dim, first = 0;
