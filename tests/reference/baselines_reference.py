@@ -5,7 +5,7 @@
 
 Inputs are multiples of 1/64 (exact in f32 and short in decimal), all sums are float64.
 
-* scaling: the temperature is the root of d NLL / d(1/T) by Brent's method (or the limit, where there is none); vector scaling minimises
+* scaling: the temperature is the root of d NLL / d(1/T) by Brent's method (or the limit, where it has none); vector scaling minimises
   mean NLL + 0.5e-6 (|w - 1|^2 + |b|^2) by scipy's trust-region method with gradients and Hessians from torch, polished by Newton steps.
 * scores: mpmath with 50 digits; AUROC from scikit-learn (null where it is undefined).
 * mahalanobis: scikit-learn's OAS (assume_centered on the rows less their class mean; plain for the Gaussian over all rows), distances by

@@ -172,7 +172,7 @@ def bert_regression(folder, rnd):
 
 
 def roberta_regression(folder, rnd):
-    """Without a problem_type, which the one output then tells; a head of two layers."""
+    """No problem_type: one output alone makes it a regression; a head of two layers."""
     return regression(folder, rnd, roberta_config(**labels(1)), ["query", "value", "intermediate.dense"], ["classifier"], head_std=0.15)
 
 

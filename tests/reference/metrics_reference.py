@@ -184,7 +184,7 @@ def make_cases():
         return p / p.sum(1, keepdims=True), label
 
     def top(conf, right, c=4):
-        """Rows with these confidences (the rest shared equally), right or wrong as told."""
+        """Rows with these confidences (the rest shared equally), right or wrong as given."""
         probs = np.empty((len(conf), c))
         label = np.empty(len(conf), int)
         for i, (p, ok) in enumerate(zip(conf, right)):

@@ -3,7 +3,7 @@
 
     python regression_metrics_reference.py [--out FILE]
 
-Correlations are scipy's; the CRPS is the integral of (F(x) - [x >= label])^2, numerically, and its closed form is held against that; the
+Correlations are scipy's; the CRPS is the integral of (F(x) - [x >= label])^2, numerically, and its closed form is compared with that; the
 log density and the quantile of the central 90 % interval are scipy's too.  A correlation is null where labels or means do not vary.
 """
 
