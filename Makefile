@@ -92,7 +92,7 @@ help:
 	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
 	@echo "make check-shared the public-data checks, where ../shared is"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
-	@echo "make docs         the table of options (src/cli/README.md) from the program's"
+	@echo "make docs         tables of documents: options, fields of a posterior file"
 	@echo "make lint         include order, sizes, formatting, links make install DESTDIR= PREFIX="
 	@echo "make format       clang-format over all sources            make clean"
 
@@ -248,7 +248,7 @@ tsan: packages-test
 # ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
-FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/text/utf8.c src/bayes/posterior.c \
+FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/text/utf8.c src/bayes/posterior.c src/bayes/fields.c \
             $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields posterior_structures) \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c tests/support/seal.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
@@ -259,7 +259,8 @@ fuzz: $(BUILD)/liblaplora.a
 	@if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return !d && n; }' | \
 	    $(if $(FUZZ_CC),$(FUZZ_CC),false) -x c -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null; then \
 	    echo "fuzz: no clang with its fuzzer library here; on Debian: apt-get install clang libclang-rt-dev"; exit 0; fi; \
-	$(MAKE) --no-print-directory $(FUZZ)/fuzz_bytes $(FUZZ)/fuzz_load $(FUZZ)/seeds && tests/fuzz/run $(FUZZ) $(RUNS) $(SEEDS)
+	$(MAKE) --no-print-directory $(FUZZ)/fuzz_bytes $(FUZZ)/fuzz_load $(FUZZ)/seeds $(POSTERIOR_FIELDS) && \
+	{ $(POSTERIOR_FIELDS) dictionary | sort -u && cat tests/fuzz/hdf5.dict; } >$(FUZZ)/posterior.dict && tests/fuzz/run $(FUZZ) $(RUNS) $(SEEDS)
 
 # sources that are not instrumented come from the library
 $(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard src/output/*.h tests/fuzz/*.h) $(BUILD)/liblaplora.a
@@ -305,9 +306,15 @@ install: $(BUILD)/laplora
 lint:
 	@tests/lint
 
-# the table of options in src/cli/README.md, from what the program says of itself
-docs: $(BUILD)/laplora
+# tables of documents: options, as the program prints them; fields of a posterior file, from their list
+POSTERIOR_FIELDS = $(BUILD)/tests/generate/posterior_fields
+docs: $(BUILD)/laplora $(POSTERIOR_FIELDS)
 	@tests/generate/option_table $(BUILD)/laplora src/cli/README.md
+	@$(POSTERIOR_FIELDS) table | tests/generate/put_table fields src/output/README.md
+
+$(POSTERIOR_FIELDS): $(POSTERIOR_FIELDS).o $(BUILD)/tests/support/schema.o $(BUILD)/liblaplora.a
+	$(if $(Q),@echo "  LINK $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 format:
 	clang-format -i $$(git ls-files '*.[ch]' '*.cpp' '*.cu' '*.cuh')

@@ -1,5 +1,6 @@
 #include "base/output_file.h"
 #include "base/memory.h"
+#include "base/model_files.h"
 #include "base/stop.h"
 #include "base/threads.h"
 
@@ -181,24 +182,12 @@ static bool is_same(const struct stat *a, const struct stat *b) {
     return S_ISREG(a->st_mode) && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* The files of a base or an adapter that are read, by what their names begin or end with. */
-static bool is_of_model(const char *name) {
-    static const char *const begins[] = {
-        "config",       "adapter_", "model",  "pytorch_model", "tokenizer",    "special_tokens_map",
-        "added_tokens", "vocab",    "merges", "generation_",   "chat_template"};
-    const char *dot = strrchr(name, '.');
-    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
-        if (!strncmp(name, begins[i], strlen(begins[i])))
-            return true;
-    return dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".bin"));
-}
-
 static bool holds(const char *folder, const struct stat *file) {
     DIR *list = opendir(folder);
     bool found = false;
     for (struct dirent *entry; list && !found && (entry = readdir(list));) {
         struct stat info;
-        found = is_of_model(entry->d_name) && !fstatat(dirfd(list), entry->d_name, &info, 0) &&
+        found = la_model_file_of(entry->d_name) && !fstatat(dirfd(list), entry->d_name, &info, 0) &&
                 is_same(&info, file);
     }
     if (list)

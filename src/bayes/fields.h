@@ -4,9 +4,9 @@
 #ifndef LA_BAYES_FIELDS_H
 #define LA_BAYES_FIELDS_H
 
+#include "base/error.h"
+
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 struct la_posterior;
 struct la_field_list;
@@ -94,5 +94,28 @@ static inline int64_t la_extent_of(const la_extent *extent, const struct la_post
     return extent->size ? extent->size(whole, item)
                         : *(const int64_t *)(const void *)((const char *)item + extent->offset);
 }
+
+/* Whether an optional value is none. */
+bool la_field_is_absent(const la_field *field, const void *item);
+/* Name of one of GROUPS. */
+enum { LA_FIELD_NUMBER_TEXT = 48 };
+const char *la_field_group_name(const la_field *field, int64_t number,
+                                char text[LA_FIELD_NUMBER_TEXT]);
+
+/* What is done with the fields of a posterior that it has. */
+typedef struct la_fields_visitor {
+    const struct la_posterior *posterior;
+    void *state;
+    la_status (*value)(void *state, const la_field *field, const char *name, const void *at);
+    /* shape[1] is 1 where the field has no cols */
+    la_status (*array)(void *state, const la_field *field, const void *data, const int64_t *shape);
+    la_status (*open)(void *state, const la_field *field, const char *name); /* a group */
+    void (*close)(void *state);
+    bool (*skips)(void *state, const la_field *field); /* NULL: none is left out */
+} la_fields_visitor;
+
+/* In the order of the list; ends at the first failure. */
+la_status la_fields_visit(const la_fields_visitor *visitor, const la_field_list *list,
+                          const void *item);
 
 #endif

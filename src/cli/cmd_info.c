@@ -1,6 +1,6 @@
+#include "base/model_files.h"
 #include "base/visible.h"
 #include "cli/cli.h"
-#include "cli/figures.h"
 #include "cli/file_facts.h"
 #include "input/folders.h"
 #include "input/json.h"
@@ -86,53 +86,6 @@ static la_status describe_adapter(const char *path, const la_log *log, json_t *o
     return add_checkpoint(path, library->weights, out, err);
 }
 
-static la_status describe_posterior(const char *path, json_t *out, la_error *err) {
-    la_posterior p;
-    LA_TRY(la_posterior_load(path, &p, err));
-    int64_t parameters = 0;
-    for (int64_t b = 0; b < p.n_blocks; b++)
-        parameters += p.blocks[b].out * p.blocks[b].in;
-    json_object_set_new(out, "kind", json_string("posterior"));
-    json_object_set_new(out, "curvature", json_string(la_curvature_names[p.curvature]));
-    json_object_set_new(out, "kron", json_string(la_kron_names[p.kron]));
-    json_object_set_new(out, "params", json_string(la_params_names[p.params]));
-    json_object_set_new(out, "prior", json_string(la_prior_names[p.prior]));
-    if (la_prior_is_one(p.prior))
-        json_object_set_new(out, "prior_precision", json_real(p.prior_precision));
-    if (p.rank_asked)
-        json_object_set_new(out, "rank", json_integer(p.rank_asked));
-    json_object_set_new(out, "n_blocks", json_integer(p.n_blocks));
-    json_object_set_new(out, "n_parameters", json_integer(parameters));
-    json_object_set_new(out, "n_rows", json_integer(p.n_rows));
-    json_object_set_new(out, "n_tokens", json_integer(p.n_tokens));
-    json_object_set_new(out, "n_classes", json_integer(p.n_classes));
-    if (p.likelihood->task)
-        json_object_set_new(out, "task", json_string(p.likelihood->task));
-    if (p.likelihood->has_noise)
-        json_object_set_new(out, "noise_variance", json_real(p.noise_variance));
-    json_object_set_new(out, "log_likelihood", json_real(p.log_likelihood));
-    json_object_set_new(out, "log_marginal_likelihood", json_real(p.log_marginal_likelihood));
-    if (p.choice.guarded)
-        json_object_set_new(out, "choice", la_choice_json(&p.choice));
-    if (p.adue.weight) {
-        la_adue_summary adue = la_adue_summarise(&p.adue);
-        json_object_set_new(out, "adue", la_adue_json(&adue));
-    }
-    la_facts_text(out, "base", p.provenance.base_path);
-    json_object_set_new(out, "base_quant",
-                        json_string(la_base_quant_names[p.provenance.base_quant]));
-    json_object_set_new(out, "base_digest", json_string(p.provenance.base_digest));
-    la_facts_text(out, "adapter", p.provenance.adapter_path);
-    if (p.provenance.adapter_name)
-        la_facts_text(out, "adapter_name", p.provenance.adapter_name);
-    json_object_set_new(out, "adapter_digest", json_string(p.provenance.adapter_digest));
-    json_object_set_new(out, "tokenizer_digest", json_string(p.provenance.tokenizer_digest));
-    json_object_set_new(out, "data_digest", json_string(p.provenance.data_digest));
-    json_object_set_new(out, "max_length", json_integer(p.provenance.max_length));
-    la_posterior_free(&p);
-    return LA_OK;
-}
-
 /* A folder that is none itself, or a name: what is meant, or what it is. */
 static la_status describe_found(const char *path, const la_log *log, json_t *out, la_error *err) {
     la_pool pool = {0};
@@ -164,23 +117,18 @@ static la_status check_seen(const char *dir, la_error *err) {
     return LA_OK;
 }
 
-/* Files of a checkpoint, which is described as a whole. */
-static bool is_of_checkpoint(const char *path) {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    const char *dot = strrchr(name, '.');
-    return !strcmp(name, "config.json") || !strcmp(name, "adapter_config.json") ||
-           (dot && !strcmp(dot, ".safetensors"));
-}
-
-static la_status describe(const char *path, const la_log *log, json_t *out, la_error *err) {
+static la_status describe(const char *path, bool all, const la_log *log, json_t *out,
+                          la_error *err) {
     struct stat info;
     la_facts_text(out, "path", path);
-    if (stat(path, &info) || (S_ISREG(info.st_mode) && is_of_checkpoint(path)))
+    const char *slash = strrchr(path, '/');
+    bool is_main = la_model_file_of(slash ? slash + 1 : path) == LA_MODEL_FILE_MAIN;
+    if (stat(path, &info) || (S_ISREG(info.st_mode) && is_main))
         return describe_found(path, log, out, err);
     const char *dot = strrchr(path, '.');
     bool named = dot && (!strcmp(dot, ".h5") || !strcmp(dot, ".hdf5"));
     if (!S_ISDIR(info.st_mode))
-        return named || la_posterior_looks_like(path) ? describe_posterior(path, out, err)
+        return named || la_posterior_looks_like(path) ? la_posterior_facts(path, all, out, err)
                                                       : la_file_facts(path, out, err);
     if (has_file(path, "adapter_config.json"))
         return describe_adapter(path, log, out, err);
@@ -225,7 +173,7 @@ static la_status print(const json_t *root, bool as_json, la_error *err) {
 
 typedef struct info_given {
     la_common common;
-    bool json;
+    bool json, all;
 } info_given;
 
 static const la_option options[] = {
@@ -233,6 +181,10 @@ static const la_option options[] = {
      .kind = LA_OPTION_FLAG,
      .offset = offsetof(info_given, json),
      .help = "as one JSON object"},
+    {.name = "all",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(info_given, all),
+     .help = "of a posterior, every field of the file, block by block"},
 };
 
 static int run(const void *args) {
@@ -246,7 +198,7 @@ static int run(const void *args) {
     la_log log = la_cli_log(&given->common);
     if (!root)
         la_fail(&err, LA_RESOURCE, "out of memory");
-    else if (describe(given->common.operands[0], &log, root, &err) == LA_OK)
+    else if (describe(given->common.operands[0], given->all, &log, root, &err) == LA_OK)
         print(root, given->json, &err);
     json_decref(root);
     return la_cli_exit(&err);
@@ -256,7 +208,7 @@ const la_command la_command_info = {
     .name = "info",
     .summary =
         "what a base, an adapter, a posterior, or a file of predictions, data or a prompt is",
-    .usage = "PATH [--json]",
+    .usage = "PATH [--json] [--all]",
     .groups = {LA_GROUP(options, 0), LA_GROUP(la_common_rows, offsetof(info_given, common))},
     .size = sizeof(info_given),
     .run = run,

@@ -210,13 +210,14 @@ static const la_field_list settings_group = {LA_FIELDS(settings), .since = 4,
                                              .after = after_settings};
 
 static const la_field choice[] = {
-    NAME(la_choice, method, "method", la_method_names, LA_METHODS, "the one that predicts"),
-    LA_FIELD(la_choice, cross, "cross", LA_FIELD_FLAG, .max = 1,
+    NAME(la_choice, method, "method", la_method_names, LA_METHODS, "the one that predicts",
+         .detail = true),
+    LA_FIELD(la_choice, cross, "cross", LA_FIELD_FLAG, .max = 1, .detail = true,
              .meaning = "1: by the calibration rows, cross-fitted"),
-    INT(la_choice, n, "n_rows", 1, INT64_MAX, "held-out rows"),
+    INT(la_choice, n, "n_rows", 1, INT64_MAX, "held-out rows", .detail = true),
     LA_FIELD(la_choice, candidates, NULL, LA_FIELD_GROUPS, .list = &candidate_fields,
-             .rows = {"methods", .fixed = LA_METHODS}, .names = la_method_names),
-    INNER("settings", settings_group, "the average's settings"),
+             .rows = {"methods", .fixed = LA_METHODS}, .names = la_method_names, .detail = true),
+    INNER("settings", settings_group, "the average's settings", .detail = true),
 };
 
 static bool is_guarded(const void *item) {
@@ -235,17 +236,20 @@ static const la_field_list choice_group = {LA_FIELDS(choice), .since = 1, .is_se
 /* ---- the error head ---- */
 
 static const la_field adue[] = {
-    LA_FIELD(la_adue, weight, "weight", LA_FIELD_F64,
-             .rows = LA_EXTENT(la_adue, n_classes, "classes"),
-             .cols = LA_TOLD(la_adue, width, "width"), .meaning = "of the error head"),
+    LA_FIELD(
+        la_adue, weight, "weight", LA_FIELD_F64, .rows = LA_EXTENT(la_adue, n_classes, "classes"),
+        .cols = LA_TOLD(la_adue, width, "width"), .meaning = "of the error head", .detail = true),
     LA_FIELD(la_adue, bias, "bias", LA_FIELD_F64, .rows = LA_EXTENT(la_adue, n_classes, "classes"),
-             .meaning = "of the error head"),
-    NAME(la_adue, outcome, "outcome", la_adue_outcome_names, LA_ADUE_OUTCOMES, "of its training"),
-    POSITIVE(la_adue, smooth, "smooth", "lambda of its smooth maximum"),
-    INT(la_adue, epochs, "epochs", 0, INT32_MAX, "that were run"),
-    INT(la_adue, best_epoch, "best_epoch", 0, INT32_MAX, "the one kept"),
-    SHARE(la_adue, auroc_before, "auroc_before", "of errors, untrained", .optional = true),
-    SHARE(la_adue, auroc_after, "auroc_after", "of errors, trained", .optional = true),
+             .meaning = "of the error head", .detail = true),
+    NAME(la_adue, outcome, "outcome", la_adue_outcome_names, LA_ADUE_OUTCOMES, "of its training",
+         .detail = true),
+    POSITIVE(la_adue, smooth, "smooth", "lambda of its smooth maximum", .detail = true),
+    INT(la_adue, epochs, "epochs", 0, INT32_MAX, "that were run", .detail = true),
+    INT(la_adue, best_epoch, "best_epoch", 0, INT32_MAX, "the one kept", .detail = true),
+    SHARE(la_adue, auroc_before, "auroc_before", "of errors, untrained", .optional = true,
+          .detail = true),
+    SHARE(la_adue, auroc_after, "auroc_after", "of errors, trained", .optional = true,
+          .detail = true),
 };
 
 static bool has_head(const void *item) {

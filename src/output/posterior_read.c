@@ -231,9 +231,8 @@ static la_status get_groups(const reader *r, const la_field *f, char *item) {
         *(void **)(void *)(item + f->offset) = structs;
     }
     for (int64_t i = 0; i < count; i++) {
-        char number[24];
-        snprintf(number, sizeof number, "%05lld", (long long)i);
-        const char *name = f->names ? f->names[i] : number;
+        char number[LA_FIELD_NUMBER_TEXT];
+        const char *name = la_field_group_name(f, i, number);
         char *one = structs + (size_t)i * f->list->size;
         if (has(r, name) || !f->list->is_set)
             LA_TRY(get_group(r, name, f->list, one));

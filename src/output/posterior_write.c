@@ -6,13 +6,12 @@
 
 #include <errno.h>
 #include <hdf5.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
+enum { DEPTH_MOST = 4, HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
 
 /* No clean-up at exit, which after a full disk tries to write once more and crashes. Every file is
  * closed by who opened it. */
@@ -22,9 +21,10 @@ static void hdf5_start(void) {
 
 typedef struct writer {
     const char *path;
-    const la_posterior *posterior;
-    hid_t group;
     la_error *err;
+    hid_t groups[DEPTH_MOST +
+                 1]; /* the one that is written, the last of depth + 1, and those above */
+    int depth;
 } writer;
 
 static la_status write_failed(const writer *w, const char *name) {
@@ -35,7 +35,7 @@ static la_status write_failed(const writer *w, const char *name) {
 static la_status put_attribute(const writer *w, const char *name, hid_t type, hid_t memory,
                                const void *value) {
     hid_t space = H5Screate(H5S_SCALAR);
-    hid_t attribute = H5Acreate2(w->group, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t attribute = H5Acreate2(w->groups[w->depth], name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     herr_t rc = attribute < 0 ? -1 : H5Awrite(attribute, memory, value);
     if (attribute >= 0)
         rc |= H5Aclose(attribute);
@@ -97,7 +97,8 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
     herr_t rc = H5Pset_chunk(plan, rank, chunk) | H5Pset_fletcher32(plan) |
                 H5Pset_obj_track_times(plan, false);
     hid_t set =
-        rc < 0 ? -1 : H5Dcreate2(w->group, name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
+        rc < 0 ? -1
+               : H5Dcreate2(w->groups[w->depth], name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
     la_status status =
         set < 0 ? write_failed(w, name)
                 : put_rows(w, name, set, memory, rank, shape, chunk[0] * CHUNKS_AT_ONCE, data);
@@ -108,131 +109,70 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
     return status;
 }
 
-/* Whether a field that may be absent is. */
-static bool is_absent(const la_field *f, const char *at) {
-    switch (f->kind) {
-    case LA_FIELD_NUMBER:
-        return isnan(*(const double *)(const void *)at);
-    case LA_FIELD_POSITIVE:
-        return !(*(const double *)(const void *)at > 0);
-    case LA_FIELD_NAME:
-        return *(const int *)(const void *)at == 0;
-    default:
-        return !*(const char *const *)(const void *)at;
-    }
-}
-
-static la_status put_value(const writer *w, const la_field *f, const char *at) {
+static la_status put_value(void *state, const la_field *f, const char *name, const void *at) {
+    const writer *w = state;
     switch (f->kind) {
     case LA_FIELD_INT:
-        return put_int(w, f->name, *(const int64_t *)(const void *)at);
+        return put_int(w, name, *(const int64_t *)at);
     case LA_FIELD_FLAG:
-        return put_int(w, f->name, *(const int *)(const void *)at);
+        return put_int(w, name, *(const int *)at);
     case LA_FIELD_NUMBER:
     case LA_FIELD_POSITIVE:
-        return put_number(w, f->name, *(const double *)(const void *)at);
+        return put_number(w, name, *(const double *)at);
     case LA_FIELD_NAME:
-        return put_text(w, f->name, f->names[*(const int *)(const void *)at]);
+        return put_text(w, name, f->names[*(const int *)at]);
     case LA_FIELD_DIGEST:
-        return put_text(w, f->name, at);
+        return put_text(w, name, at);
     default:
-        return put_text(w, f->name, *(const char *const *)(const void *)at);
+        return put_text(w, name, *(const char *const *)at);
     }
 }
 
-static la_status put_elements(const writer *w, const la_field *f, const char *item) {
-    const void *data = *(const void *const *)(const void *)(item + f->offset);
-    hsize_t shape[2] = {(hsize_t)la_extent_of(&f->rows, w->posterior, item),
-                        (hsize_t)la_extent_of(&f->cols, w->posterior, item)};
+static la_status put_elements(void *state, const la_field *f, const void *data,
+                              const int64_t *shape) {
+    const hsize_t extents[2] = {(hsize_t)shape[0], (hsize_t)shape[1]};
     int rank = f->cols.name ? 2 : 1;
     switch (f->kind) {
     case LA_FIELD_I32:
-        return put_array(w, f->name, H5T_STD_I32LE, H5T_NATIVE_INT32, rank, shape, data);
+        return put_array(state, f->name, H5T_STD_I32LE, H5T_NATIVE_INT32, rank, extents, data);
     case LA_FIELD_F32:
-        return put_array(w, f->name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rank, shape, data);
+        return put_array(state, f->name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rank, extents, data);
     default:
-        return put_array(w, f->name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, rank, shape, data);
+        return put_array(state, f->name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, rank, extents, data);
     }
 }
 
-static la_status put_texts(const writer *w, const la_field *f, const char *item) {
-    char *const *texts = *(char *const *const *)(const void *)(item + f->offset);
-    int64_t count = la_extent_of(&f->rows, w->posterior, item);
-    for (int64_t i = 0; i < count; i++) {
-        char name[48];
-        snprintf(name, sizeof name, "%s_%lld", f->name, (long long)i);
-        LA_TRY(put_text(w, name, texts[i]));
-    }
-    return LA_OK;
-}
-
-static la_status put_list(const writer *w, const la_field_list *list, const void *item);
-
-static la_status put_group(const writer *w, const char *name, const la_field_list *list,
-                           const void *item) {
-    writer inner = *w;
-    if (list->is_set && !list->is_set(item))
-        return LA_OK;
-    inner.group = H5Gcreate2(w->group, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    if (inner.group < 0)
+static la_status open_group(void *state, const la_field *f, const char *name) {
+    writer *w = state;
+    hid_t group = H5Gcreate2(w->groups[w->depth], name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    (void)f;
+    if (group < 0)
         return write_failed(w, name);
-    la_status status = put_list(&inner, list, item);
-    H5Gclose(inner.group);
-    return status;
-}
-
-static la_status put_groups(const writer *w, const la_field *f, const char *item) {
-    int64_t count = la_extent_of(&f->rows, w->posterior, item);
-    const char *structs = item + f->offset;
-    if (f->pointer)
-        structs = *(const char *const *)(const void *)structs;
-    for (int64_t i = 0; i < count; i++) {
-        char number[48];
-        snprintf(number, sizeof number, "%05lld", (long long)i);
-        LA_TRY(put_group(w, f->names ? f->names[i] : number, f->list,
-                         structs + (size_t)i * f->list->size));
-    }
+    w->groups[++w->depth] = group;
     return LA_OK;
 }
 
-static la_status put_field(const writer *w, const la_field *f, const char *item) {
-    const char *at = item + f->offset;
-    if (f->optional && is_absent(f, at))
-        return LA_OK;
-    switch (f->kind) {
-    case LA_FIELD_TEXTS:
-        return put_texts(w, f, item);
-    case LA_FIELD_I32:
-    case LA_FIELD_F32:
-    case LA_FIELD_F64:
-        return put_elements(w, f, item);
-    case LA_FIELD_GROUP:
-        return put_group(w, f->name, f->list, at);
-    case LA_FIELD_GROUPS:
-        return put_groups(w, f, item);
-    case LA_FIELD_PART:
-        return put_list(w, f->part(w->posterior), item);
-    default:
-        return put_value(w, f, at);
-    }
+static void close_group(void *state) {
+    writer *w = state;
+    H5Gclose(w->groups[w->depth--]);
 }
 
-static la_status put_list(const writer *w, const la_field_list *list, const void *item) {
-    for (int i = 0; i < list->n; i++)
-        LA_TRY(put_field(w, &list->fields[i], item));
-    return LA_OK;
-}
-
-static la_status put_all(const writer *root) {
+static la_status put_all(writer *w, const la_posterior *p) {
     const la_posterior_head head = {.format = LA_POSTERIOR_FORMAT,
                                     .schema_major = LA_SCHEMA_MAJOR,
                                     .schema_minor = LA_SCHEMA_MINOR,
                                     .tool_version = LAPLORA_VERSION,
-                                    .task = root->posterior->likelihood->task,
+                                    .task = p->likelihood->task,
                                     .complete = 1};
-    LA_TRY(put_list(root, &la_head_fields, &head));
-    LA_TRY(put_list(root, &la_posterior_fields, root->posterior));
-    return put_list(root, &la_end_fields, &head);
+    const la_fields_visitor visitor = {.posterior = p,
+                                       .state = w,
+                                       .value = put_value,
+                                       .array = put_elements,
+                                       .open = open_group,
+                                       .close = close_group};
+    LA_TRY(la_fields_visit(&visitor, &la_head_fields, &head));
+    LA_TRY(la_fields_visit(&visitor, &la_posterior_fields, p));
+    return la_fields_visit(&visitor, &la_end_fields, &head);
 }
 
 /* One save at a time: the HDF5 library is not for several threads. */
@@ -262,8 +202,8 @@ static la_status save(const la_posterior *posterior, const char *path, la_error 
         status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path,
                          errno ? la_errno_text(errno) : "HDF5 failed");
     } else {
-        writer w = {path, posterior, file, err};
-        status = put_all(&w);
+        writer w = {.path = path, .err = err, .groups = {file}};
+        status = put_all(&w, posterior);
         errno = 0;
         if (H5Fclose(file) < 0 && status == LA_OK)
             status = write_failed(&w, "the end of the file");

@@ -133,6 +133,7 @@ static const effect effects[] = {
     SAYS("report", "quiet", BERT, OF_REPORT "--max nll=0 --quiet", OF_REPORT "--max nll=0",
          "gate failed"),
     SAYS("info", "json", BERT, "info @/adapter", "info @/adapter --json", "{\"path\""),
+    SAYS("info", "all", BERT, "info @/posterior", "info @/posterior --all", "output_eigenvalues"),
     SAYS("info", "quiet", BERT, "info @/still --quiet", "info @/still", "lora_alpha is 0"),
     ALTERS("tokenize", "base", WORDS, OF_TOKENIZE,
            "tokenize --base @/nothing --data @/fields.jsonl --out @/o"),

@@ -1,6 +1,8 @@
 /* Posterior files: the reader gives what the HDF5 library gives, and what went into the file. */
 #include "output/hdf5_subset.h"
+#include "output/posterior_fields.h"
 #include "output/posterior_file.h"
+#include "support/schema.h"
 #include "support/support.h"
 #include "support/tiny_posterior.h"
 
@@ -179,6 +181,120 @@ static void large_arrays(void **state) {
     }
 }
 
+/* ---- the list of fields ---- */
+
+typedef struct seen {
+    char text[1 << 16], path[256];
+} seen;
+
+static void note(seen *s, const char *name) {
+    size_t used = strlen(s->text);
+    snprintf(s->text + used, sizeof s->text - used, "%s%s\n", s->path, name);
+}
+
+static la_status see_value(void *state, const la_field *f, const char *name, const void *at) {
+    (void)name;
+    (void)at;
+    note(state, f->name);
+    return LA_OK;
+}
+static la_status see_array(void *state, const la_field *f, const void *data, const int64_t *shape) {
+    assert_true(data && shape[0] > 0 && shape[1] > 0);
+    note(state, f->name);
+    return LA_OK;
+}
+static la_status see_group(void *state, const la_field *f, const char *name) {
+    seen *s = state;
+    size_t used = strlen(s->path);
+    snprintf(s->path + used, sizeof s->path - used, "%s/",
+             f->kind != LA_FIELD_GROUPS ? name
+             : f->names                 ? "METHOD"
+                                        : "00000");
+    return LA_OK;
+}
+static void leave_group(void *state) {
+    char *path = ((seen *)state)->path;
+    path[strlen(path) - 1] = 0;
+    strrchr(path, '/')[1] = 0;
+}
+
+/* The file's own attributes, which no posterior has. */
+static bool is_of_head(const char *path) {
+    for (int i = 0; i < la_head_fields.n; i++)
+        if (!strcmp(path + 1, la_head_fields.fields[i].name))
+            return true;
+    return !strcmp(path, "/complete");
+}
+
+static void expect_seen(void *state, const char *path) {
+    char line[256];
+    snprintf(line, sizeof line, "\n%s\n", path);
+    if (!is_of_head(path) && !strstr(((seen *)state)->text, line))
+        fail_msg("no small posterior has %s: add it to tests/support/tiny_posterior.c", path);
+}
+
+/* Every field of the list is in some small posterior: these are what tests and fuzzing start
+ * from. */
+static void small_ones_have_all(void **state) {
+    static seen s = {.text = "\n", .path = "/"};
+    (void)state;
+    for (int kind = 0; kind < TINY_KINDS; kind++) {
+        la_posterior p = tiny_posterior(kind);
+        const la_fields_visitor visitor = {.posterior = &p,
+                                           .state = &s,
+                                           .value = see_value,
+                                           .array = see_array,
+                                           .open = see_group,
+                                           .close = leave_group};
+        if (kind != TINY_MANY)
+            assert_int_equal(la_fields_visit(&visitor, &la_posterior_fields, &p), LA_OK);
+        la_posterior_free(&p);
+    }
+    assert_true(strlen(s.text) + 1024 < sizeof s.text);
+    schema_paths(expect_seen, &s);
+}
+
+static void expect_shown(void *state, const char *path) {
+    char key[256];
+    snprintf(key, sizeof key, "\"%s%s\":", strrchr(path, '/') + 1,
+             strstr(path, "/labels/") ? "_0" : "");
+    if (!is_of_head(path) && !strstr(state, key))
+        fail_msg("info --all does not show %s", path);
+}
+
+static void shown_by_info(void **state) {
+    static char all[1 << 20];
+    (void)state;
+    for (int kind = 0; kind < TINY_KINDS; kind++) {
+        const char *path = scratch("shown.h5");
+        save(kind, path);
+        command done =
+            run_command((const char *const[]){NULL, "info", "--all", "--json", path, NULL}, NULL);
+        assert_int_equal(done.code, 0);
+        size_t used = strlen(all);
+        snprintf(all + used, sizeof all - used, "%s", done.out);
+        command_free(&done);
+    }
+    assert_true(strlen(all) + 1024 < sizeof all);
+    schema_paths(expect_shown, all);
+}
+
+static void documented(void **state) {
+    char *table = NULL;
+    size_t length;
+    (void)state;
+    FILE *stream = open_memstream(&table, &length);
+    schema_table(stream);
+    fclose(stream);
+    command done = run_command((const char *const[]){"tests/generate/put_table", "fields",
+                                                     "src/output/README.md", "--check", NULL},
+                               table);
+    if (done.code)
+        fail_msg("%s", done.err);
+    command_free(&done);
+    free(table);
+}
+
 /* ---- files of before ---- */
 
 /* Made by the programs of then from fixture bert: --curvature last-layer --val. They carry
@@ -257,9 +373,10 @@ static void no_times(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_the_library), cmocka_unit_test(large_arrays),
-        cmocka_unit_test(older_files),    cmocka_unit_test(written_again),
-        cmocka_unit_test(no_times),
+        cmocka_unit_test(as_the_library), cmocka_unit_test(small_ones_have_all),
+        cmocka_unit_test(shown_by_info),  cmocka_unit_test(documented),
+        cmocka_unit_test(large_arrays),   cmocka_unit_test(older_files),
+        cmocka_unit_test(written_again),  cmocka_unit_test(no_times),
     };
     return cmocka_run_group_tests_name("posterior files", tests, NULL, NULL);
 }
