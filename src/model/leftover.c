@@ -105,17 +105,13 @@ la_status la_leftover_check(const la_model *model, la_error *err) {
 
 void la_leftover_report(const la_model *model, const bool *base_used, const la_log *log) {
     /* buffers, and heads of other tasks */
-    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.", "lm_head.",
-                                        "pooler.", "classifier.", "score.",
-                                        /* parts of packed weights */
-                                        ".absmax", ".quant_map", ".nested_absmax",
-                                        ".nested_quant_map", ".quant_state.", ".SCB",
-                                        ".weight_format"};
+    static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.",  "lm_head.",
+                                        "pooler.",      "classifier.",         "score."};
     int64_t count = 0;
     const char *first = NULL;
     for (int64_t i = 0; i < la_checkpoint_count(model->base); i++) {
         const char *name = la_checkpoint_at(model->base, i)->name;
-        bool expected = base_used[i];
+        bool expected = base_used[i] || la_packed_is_part(name);
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
             expected |= strstr(name, known[k]) != NULL;
         if (!expected && !count++)

@@ -168,9 +168,8 @@ static void pack_eight_bit(la_team team, const la_tensor *weight, int8_t *codes,
 
 la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant quant, la_pool *pool,
                          la_packed **packed, la_error *err) {
-    bool eight = quant == LA_BASE_INT8;
-    bool nf4 = quant == LA_BASE_NF4 || quant == LA_BASE_NF4_DOUBLE;
-    la_quant_kind kind = eight ? LA_QUANT_INT8 : nf4 ? LA_QUANT_NF4 : LA_QUANT_FP4;
+    la_quant_kind kind = la_base_quant_all[quant].kind;
+    bool eight = kind == LA_QUANT_INT8;
     int64_t n = weight->count, block = eight ? weight->shape[1] : BLOCK;
     int64_t bytes = eight ? n : (n + 1) / 2,
             n_scales = eight ? weight->shape[0] : (n + BLOCK - 1) / BLOCK;
@@ -189,7 +188,7 @@ la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant qu
                            "%s: tensor \"%s\": row %lld has a value beyond the range of F16, which "
                            "int8 needs",
                            weight->file, weight->name, (long long)i);
-    if (quant == LA_BASE_NF4_DOUBLE || quant == LA_BASE_FP4_DOUBLE)
+    if (la_base_quant_all[quant].twice)
         quantise_scales(scale, n_scales);
     *made = (la_packed){.quant = {.kind = kind,
                                   /* what bitsandbytes gives back is of the type it was given */

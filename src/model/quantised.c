@@ -1,20 +1,21 @@
-/* Checkpoints of bitsandbytes, as transformers writes them. 4-bit: X.weight [n/2, 1], two codes a byte,
- * with X.weight.absmax (a scale a block: F32, or U8 with .nested_absmax and .nested_quant_map),
- * .quant_map and .quant_state.bitsandbytes__nf4 or __fp4 (JSON as bytes). 8-bit: X.weight I8 [out, in]
- * with X.SCB F32 [out]. */
 #include "model/quantised.h"
 #include "input/json.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_BYTES = 512, STATE_BYTES_MAX = 65536 };
-
 const char *const la_base_quant_names[LA_BASE_QUANTS] = {"none", "nf4",        "nf4-double",
                                                          "fp4",  "fp4-double", "int8"};
-static const char *const state_names[2] = {".quant_state.bitsandbytes__nf4",
-                                           ".quant_state.bitsandbytes__fp4"};
+const la_base_quant_codes la_base_quant_all[LA_BASE_QUANTS] = {
+    [LA_BASE_NF4] = {LA_QUANT_NF4, false},   [LA_BASE_NF4_DOUBLE] = {LA_QUANT_NF4, true},
+    [LA_BASE_FP4] = {LA_QUANT_FP4, false},   [LA_BASE_FP4_DOUBLE] = {LA_QUANT_FP4, true},
+    [LA_BASE_INT8] = {LA_QUANT_INT8, false},
+};
+
+extern const la_packed_format la_packed_four_bit, la_packed_eight_bit;
+
+const la_packed_format *const la_packed_formats[] = {&la_packed_four_bit, &la_packed_eight_bit,
+                                                     NULL};
 
 la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *err) {
     *quant = LA_BASE_PLAIN;
@@ -30,342 +31,58 @@ la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *
                    text);
 }
 
-/* ---- config.json ---- */
-
-/* Old versions wrote load_in_4bit, newer ones write both spellings. */
-static la_status read_either(const json_t *config, const char *path, const char *key, bool *value,
-                             la_error *err) {
-    *value = false;
-    LA_TRY(la_json_bool(config, path, key + 1, false, value, err));
-    if (*value)
-        return LA_OK;
-    return la_json_bool(config, path, key, false, value, err);
-}
-
 la_status la_quantised_config(const json_t *config, const char *path, la_base_quant *quant,
                               la_error *err) {
-    bool four = false, eight = false, twice = false, unpacked = false;
-    const char *method = NULL, *type = "fp4";
+    const char *method = NULL;
     *quant = LA_BASE_PLAIN;
     if (!json_is_object(config))
         return la_fail(err, LA_BAD_INPUT, "%s: quantization_config is %s, expected an object", path,
                        la_json_kind(config));
     LA_TRY(la_json_text(config, path, "quant_method", false, &method, err));
-    LA_TRY(read_either(config, path, "_load_in_4bit", &four, err));
-    LA_TRY(read_either(config, path, "_load_in_8bit", &eight, err));
-    /* the first versions named no method */
-    if (method ? strcmp(method, "bitsandbytes") : !four && !eight)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: the base is quantised by %s; only bitsandbytes (nf4, fp4, int8) is "
-                       "supported: take the base in F32, F16 or BF16, with --base-quant nf4-double "
-                       "or the like where the adapter was trained on one quantised so (QLoRA)",
-                       path, method ? method : "an unknown method");
-    LA_TRY(la_json_text(config, path, "bnb_4bit_quant_type", false, &type, err));
-    LA_TRY(la_json_bool(config, path, "bnb_4bit_use_double_quant", false, &twice, err));
-    LA_TRY(la_json_bool(config, path, "llm_int8_has_fp16_weight", false, &unpacked, err));
-    if (four && eight)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: quantization_config says both load_in_4bit and load_in_8bit", path);
-    if (four && strcmp(type, "nf4") && strcmp(type, "fp4"))
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: bnb_4bit_quant_type \"%s\" is not supported (nf4 and fp4 are)", path,
-                       type);
-    if (four)
-        *quant = !strcmp(type, "nf4") ? (twice ? LA_BASE_NF4_DOUBLE : LA_BASE_NF4)
-                                      : (twice ? LA_BASE_FP4_DOUBLE : LA_BASE_FP4);
-    else if (eight && !unpacked)
-        *quant = LA_BASE_INT8;
-    return LA_OK;
+    for (const la_packed_format *const *format = la_packed_formats; *format; format++)
+        if (method ? !strcmp(method, (*format)->method)
+                   : (*format)->implied && (*format)->implied(config))
+            return (*format)->read_config(config, path, quant, err);
+    return la_fail(err, LA_UNSUPPORTED,
+                   "%s: the base is quantised by %s; only bitsandbytes (nf4, fp4, int8) is "
+                   "supported: take the base in F32, F16 or BF16, with --base-quant nf4-double "
+                   "or the like where the adapter was trained on one quantised so (QLoRA)",
+                   path, method ? method : "an unknown method");
 }
 
-/* ---- parts of a packed weight ---- */
-
-typedef struct source {
-    const la_checkpoint *base;
-    const la_tensor *weight;
-    la_error *err;
-} source;
-
-static const la_tensor *find_part(const source *from, const char *ending) {
-    char key[KEY_BYTES];
-    snprintf(key, sizeof key, "%s%s", from->weight->name, ending);
-    return la_checkpoint_find(from->base, key);
-}
-
-/* The part of a type with count elements in one dimension; NULL after an error. */
-static const la_tensor *need_part(const source *from, const char *ending, const char *dtype,
-                                  int64_t count) {
-    const la_tensor *part = find_part(from, ending);
-    char shape[128];
-    if (!part) {
-        la_fail(from->err, LA_BAD_INPUT,
-                "%s: tensor \"%s%s\" is missing: the weight is packed (%s)", from->weight->file,
-                from->weight->name, ending, from->weight->dtype_name);
-        return NULL;
-    }
-    if (strcmp(part->dtype_name, dtype) || part->n_dims != 1 || part->count != count) {
-        la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected %s [%lld]",
-                part->file, part->name, part->dtype_name,
-                la_tensor_shape_text(part, shape, sizeof shape), dtype, (long long)count);
-        return NULL;
-    }
-    return part;
-}
-
-/* What the JSON of a quant_state says. */
-typedef struct state {
-    int64_t block, nested_block, shape[2];
-    la_dtype as;
-    double offset;
-} state;
-
-static la_status read_state(const la_tensor *tensor, const char *type, bool nested, state *s,
-                            la_error *err) {
-    static const struct {
-        const char *name;
-        la_dtype type;
-    } types[] = {{"float32", LA_F32}, {"float16", LA_F16}, {"bfloat16", LA_BF16}};
-    json_error_t where;
-    char place[1024];
-    const char *as = NULL, *kind = NULL;
-    snprintf(place, sizeof place, "%s: tensor \"%s\"", tensor->file, tensor->name);
-    if (strcmp(tensor->dtype_name, "U8") || tensor->count > STATE_BYTES_MAX)
-        return la_fail(err, LA_BAD_INPUT, "%s is %lld elements of %s, expected JSON as bytes (U8)",
-                       place, (long long)tensor->count, tensor->dtype_name);
-    json_t *root = la_json_loadb(tensor->data, tensor->bytes, JSON_REJECT_DUPLICATES, &where);
-    if (!root)
-        return la_fail(err, LA_BAD_INPUT, "%s: is not valid JSON: %s, at byte %d", place,
-                       where.text, where.position);
-    la_status status = LA_OK;
-    if (!json_is_object(root)) {
-        status =
-            la_fail(err, LA_BAD_INPUT, "%s: is %s, expected an object", place, la_json_kind(root));
-        goto done;
-    }
-    LA_TRY_DONE(la_json_int(root, place, "blocksize", true, 1, 1 << 24, &s->block, err));
-    LA_TRY_DONE(la_json_text(root, place, "quant_type", true, &kind, err));
-    LA_TRY_DONE(la_json_text(root, place, "dtype", true, &as, err));
-    if (strcmp(kind, type)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: quant_type is \"%s\", expected \"%s\"", place,
-                         kind, type);
-        goto done;
-    }
-    if (s->block < 2 || s->block & (s->block - 1)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: blocksize is %lld, expected a power of two", place,
-                         (long long)s->block);
-        goto done;
-    }
-    size_t row = 0;
-    while (row < 3 && strcmp(types[row].name, as))
-        row++;
-    if (row == 3) {
-        status = la_fail(err, LA_UNSUPPORTED,
-                         "%s: dtype \"%s\" is not supported (float32, float16, bfloat16 are)",
-                         place, as);
-        goto done;
-    }
-    s->as = types[row].type;
-    const json_t *shape = json_object_get(root, "shape");
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *size = json_array_get(shape, i);
-        s->shape[i] = json_is_integer(size) ? json_integer_value(size) : 0;
-    }
-    if (json_array_size(shape) != 2 || s->shape[0] < 1 || s->shape[1] < 1 ||
-        s->shape[0] > INT32_MAX || s->shape[1] > INT32_MAX) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: shape is no pair of positive integers", place);
-        goto done;
-    }
-    if (!nested)
-        goto done;
-    LA_TRY_DONE(
-        la_json_int(root, place, "nested_blocksize", true, 1, 1 << 24, &s->nested_block, err));
-    LA_TRY_DONE(la_json_number(root, place, "nested_offset", true, &s->offset, err));
-done:
-    json_decref(root);
-    return status;
-}
-
-/* ---- scales ---- */
-
-static la_status check_scales(const la_tensor *part, const la_packed *packed, la_error *err) {
-    for (int64_t i = 0; i < packed->n_scales; i++)
-        if (!isfinite(packed->quant.scale[i]))
-            return la_fail(err, LA_NUMERICAL,
-                           "%s: tensor \"%s\": the scale of block %lld is not finite", part->file,
-                           part->name, (long long)i);
-    return LA_OK;
-}
-
-static float *take_scales(la_packed *packed, la_pool *pool, la_error *err) {
-    float *scale = la_pool_take(pool, (size_t)packed->n_scales, sizeof *scale, err);
-    packed->quant.scale = scale;
-    return scale;
-}
-
-static la_status plain_scales(const source *from, la_pool *pool, la_packed *packed) {
-    const la_tensor *absmax = need_part(from, ".absmax", "F32", packed->n_scales);
-    float *scale = absmax ? take_scales(packed, pool, from->err) : NULL;
-    if (!scale)
-        return from->err->status;
-    memcpy(scale, absmax->data, absmax->bytes);
-    return check_scales(absmax, packed, from->err);
-}
-
-/* Double quantisation: a scale is level(code) * scale of its group + offset. */
-static la_status nested_scales(const source *from, const state *s, la_pool *pool,
-                               la_packed *packed) {
-    int64_t groups = (packed->n_scales + s->nested_block - 1) / s->nested_block;
-    const la_tensor *codes = need_part(from, ".absmax", "U8", packed->n_scales);
-    const la_tensor *absmax = codes ? need_part(from, ".nested_absmax", "F32", groups) : NULL;
-    const la_tensor *map = absmax ? need_part(from, ".nested_quant_map", "F32", 256) : NULL;
-    float *scale = map ? take_scales(packed, pool, from->err) : NULL;
-    if (!scale)
-        return from->err->status;
-    float levels[256], offset = (float)s->offset;
-    memcpy(levels, map->data, sizeof levels);
-    for (int64_t i = 0; i < packed->n_scales; i++) {
-        float group;
-        memcpy(&group, (const char *)absmax->data + (size_t)(i / s->nested_block) * sizeof group,
-               sizeof group);
-        float scaled = levels[((const uint8_t *)codes->data)[i]] * group;
-        scale[i] = scaled + offset;
-    }
-    return check_scales(absmax, packed, from->err);
-}
-
-/* ---- weights ---- */
-
-static int four_bit_kind(const source *from) {
-    for (int kind = 0; kind < 2; kind++)
-        if (find_part(from, state_names[kind]))
-            return kind;
-    return -1;
+static const la_packed_format *format_of(const la_packed_source *from) {
+    for (const la_packed_format *const *format = la_packed_formats; *format; format++)
+        if ((*format)->holds(from))
+            return *format;
+    return NULL;
 }
 
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight) {
-    source from = {base, weight, NULL};
-    /* packed codes may be stored as if they were of another type (bnb_4bit_quant_storage) */
-    return !strcmp(weight->dtype_name, "I8") || !strcmp(weight->dtype_name, "U8") ||
-           four_bit_kind(&from) >= 0;
+    la_packed_source from = {base, weight, NULL};
+    return format_of(&from) != NULL;
+}
+
+bool la_packed_is_part(const char *name) {
+    for (const la_packed_format *const *format = la_packed_formats; *format; format++)
+        for (const char *const *part = (*format)->parts; *part; part++)
+            if (strstr(name, *part))
+                return true;
+    return false;
 }
 
 int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor) {
-    static const char *const eight_bit[] = {".SCB", ".weight_format"};
-    char owner[KEY_BYTES];
-    source from = {base, tensor, NULL};
-    const char *part = strstr(tensor->name, ".weight.");
-    if (four_bit_kind(&from) >= 0) { /* the JSON alone tells an odd count */
-        state s = {0};
-        la_error ignored = {0};
-        int kind = four_bit_kind(&from);
-        la_status status = read_state(find_part(&from, state_names[kind]),
-                                      kind == LA_QUANT_NF4 ? "nf4" : "fp4", false, &s, &ignored);
-        return status == LA_OK ? s.shape[0] * s.shape[1] : 2 * (int64_t)tensor->bytes;
+    la_packed_source from = {base, tensor, NULL};
+    for (const la_packed_format *const *format = la_packed_formats; *format; format++) {
+        int64_t count = (*format)->parameters(&from);
+        if (count >= 0)
+            return count;
     }
-    for (size_t i = 0; i < 2; i++) {
-        size_t length = strlen(tensor->name), tail = strlen(eight_bit[i]);
-        if (length > tail && !strcmp(tensor->name + length - tail, eight_bit[i]))
-            return 0;
-    }
-    if (!part)
-        return tensor->count;
-    snprintf(owner, sizeof owner, "%.*s", (int)(part - tensor->name) + 7, tensor->name);
-    return la_checkpoint_find(base, owner) ? 0 : tensor->count;
-}
-
-static la_status check_map(const source *from, la_quant_kind kind) {
-    const la_tensor *map = need_part(from, ".quant_map", "F32", LA_QUANT_LEVELS);
-    if (!map)
-        return from->err->status;
-    float levels[LA_QUANT_LEVELS];
-    memcpy(levels, map->data, sizeof levels);
-    for (int i = 0; i < LA_QUANT_LEVELS; i++)
-        if (!(fabsf(levels[i] - la_quant_levels[kind][i]) < 1e-6f))
-            return la_fail(from->err, LA_BAD_INPUT,
-                           "%s: tensor \"%s\": element %d is %g, expected %g (%s)", map->file,
-                           map->name, i, (double)levels[i], (double)la_quant_levels[kind][i],
-                           kind == LA_QUANT_NF4 ? "nf4" : "fp4");
-    return LA_OK;
-}
-
-static la_status read_four_bit(const source *from, la_quant_kind kind, la_pool *pool,
-                               la_packed *packed) {
-    const la_tensor *weight = from->weight;
-    const la_tensor *text = find_part(from, state_names[kind]);
-    bool nested = find_part(from, ".nested_absmax") != NULL;
-    state s = {0};
-    LA_TRY(read_state(text, kind == LA_QUANT_NF4 ? "nf4" : "fp4", nested, &s, from->err));
-    LA_TRY(check_map(from, kind));
-    int64_t count = s.shape[0] * s.shape[1];
-    if ((int64_t)weight->bytes != (count + 1) / 2)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is %zu bytes, expected %lld: its quant_state says shape "
-                       "[%lld, %lld], two a byte",
-                       weight->file, weight->name, weight->bytes, (long long)(count + 1) / 2,
-                       (long long)s.shape[0], (long long)s.shape[1]);
-    *packed =
-        (la_packed){.quant = {.kind = kind, .as = s.as, .block = s.block, .codes = weight->data},
-                    .rows = s.shape[0],
-                    .cols = s.shape[1],
-                    .bytes = (int64_t)weight->bytes,
-                    .n_scales = (count + s.block - 1) / s.block};
-    return nested ? nested_scales(from, &s, pool, packed) : plain_scales(from, pool, packed);
-}
-
-static la_status read_eight_bit(const source *from, la_pool *pool, la_packed *packed) {
-    const la_tensor *weight = from->weight;
-    char key[KEY_BYTES], shape[128];
-    size_t stem = strlen(weight->name);
-    stem -= stem > 6 && !strcmp(weight->name + stem - 6, "weight") ? 6 : 0;
-    if (weight->n_dims != 2 || !weight->count)
-        return la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected a matrix",
-                       weight->file, weight->name,
-                       la_tensor_shape_text(weight, shape, sizeof shape));
-    snprintf(key, sizeof key, "%.*sweight_format", (int)stem, weight->name);
-    const la_tensor *format = la_checkpoint_find(from->base, key);
-    if (format && (format->bytes != 1 || *(const uint8_t *)format->data))
-        return la_fail(from->err, LA_UNSUPPORTED,
-                       "%s: tensor \"%s\": the layout of 8-bit weights is not row by row (0); save "
-                       "the base again with a recent bitsandbytes",
-                       format->file, key);
-    snprintf(key, sizeof key, "%.*sSCB", (int)stem, weight->name);
-    const la_tensor *scb = la_checkpoint_find(from->base, key);
-    if (!scb)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is missing: the scales of 8-bit \"%s\"", weight->file,
-                       key, weight->name);
-    if (strcmp(scb->dtype_name, "F32") || scb->count != weight->shape[0])
-        return la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected F32 [%lld]",
-                       scb->file, key, scb->dtype_name,
-                       la_tensor_shape_text(scb, shape, sizeof shape), (long long)weight->shape[0]);
-    *packed = (la_packed){.quant = {.kind = LA_QUANT_INT8,
-                                    .as = LA_F32,
-                                    .block = weight->shape[1],
-                                    .codes = weight->data},
-                          .rows = weight->shape[0],
-                          .cols = weight->shape[1],
-                          .bytes = weight->count,
-                          .n_scales = weight->shape[0]};
-    float *scale = take_scales(packed, pool, from->err);
-    if (!scale)
-        return from->err->status;
-    memcpy(scale, scb->data, scb->bytes);
-    return check_scales(scb, packed, from->err);
+    return tensor->count;
 }
 
 la_status la_packed_read(const la_checkpoint *base, const la_tensor *weight, la_pool *pool,
                          la_packed **packed, la_error *err) {
-    source from = {base, weight, err};
-    int kind = four_bit_kind(&from);
+    la_packed_source from = {base, weight, err};
     *packed = la_pool_take(pool, 1, sizeof **packed, err);
-    if (!*packed)
-        return err->status;
-    if (kind >= 0)
-        return read_four_bit(&from, (la_quant_kind)kind, pool, *packed);
-    if (!strcmp(weight->dtype_name, "I8"))
-        return read_eight_bit(&from, pool, *packed);
-    return la_fail(
-        err, LA_BAD_INPUT,
-        "%s: tensor \"%s\" is packed (%s), and \"%s%s\" that would describe it is missing",
-        weight->file, weight->name, weight->dtype_name, weight->name, state_names[0]);
+    return *packed ? format_of(&from)->read(&from, pool, *packed) : err->status;
 }

@@ -1,5 +1,6 @@
-/* Quantised bases: weights of a checkpoint that bitsandbytes packed, and weights packed here, as it would
- * have done, while the base is opened. */
+/* Quantised bases: weights that a checkpoint holds packed, in one of the formats of a table, and weights
+ * packed here, as bitsandbytes would have done, while the base is opened. A new format is one file and
+ * one row of the table in quantised.c. */
 #ifndef LA_MODEL_QUANTISED_H
 #define LA_MODEL_QUANTISED_H
 
@@ -21,11 +22,17 @@ typedef enum la_base_quant {
 } la_base_quant;
 
 extern const char *const la_base_quant_names[LA_BASE_QUANTS];
+/* Codes of its weights; twice: with quantised scales. */
+typedef struct la_base_quant_codes {
+    la_quant_kind kind;
+    bool twice;
+} la_base_quant_codes;
+extern const la_base_quant_codes la_base_quant_all[LA_BASE_QUANTS];
 /* LA_USAGE unless the text is one of these names; NULL is LA_BASE_PLAIN. */
 la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *err);
 
 /* From quantization_config of config.json (path: for messages). LA_UNSUPPORTED, naming the method, unless
- * it is one of bitsandbytes. */
+ * a format has it. */
 la_status la_quantised_config(const json_t *config, const char *path, la_base_quant *quant,
                               la_error *err);
 
@@ -42,10 +49,37 @@ static inline la_mat la_packed_mat(la_packed *packed) {
     return la_mat_of(LA_CODES, &packed->quant, packed->rows, packed->cols);
 }
 
+/* A packed weight of a checkpoint and where its parts are. */
+typedef struct la_packed_source {
+    const la_checkpoint *base;
+    const la_tensor *weight;
+    la_error *err;
+} la_packed_source;
+
+/* A format that packed weights are stored in. */
+typedef struct la_packed_format {
+    const char *method; /* quant_method of quantization_config */
+    /* Reads quantization_config, which is of this method. */
+    la_status (*read_config)(const json_t *config, const char *path, la_base_quant *quant,
+                             la_error *err);
+    /* Whether a config without a quant_method is of it; NULL: never. */
+    bool (*implied)(const json_t *config);
+    /* Whether the weight is of this format. */
+    bool (*holds)(const la_packed_source *from);
+    /* Parameters that the tensor stands for as a weight; as a part of one, 0; -1: it is neither. */
+    int64_t (*parameters)(const la_packed_source *from);
+    la_status (*read)(const la_packed_source *from, la_pool *pool, la_packed *packed);
+    const char *const *parts; /* in names of tensors beside weights; ends with NULL */
+} la_packed_format;
+
+extern const la_packed_format *const la_packed_formats[]; /* ends with NULL */
+
 /* Whether a weight of the checkpoint is packed. */
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight);
-/* How many parameters a tensor of the checkpoint holds: of a packed weight those it stands for, of its other
- * parts none. */
+/* Whether a name is that of a part beside packed weights. */
+bool la_packed_is_part(const char *name);
+/* How many parameters a tensor of the checkpoint holds: of a packed weight those it stands for, of its
+ * other parts none. */
 int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor);
 /* Reads it: codes stay in the checkpoint, scales (the pool's) are computed. Every part is checked;
  * LA_BAD_INPUT names the tensor. */

@@ -1,0 +1,364 @@
+/* Formats of bitsandbytes, as transformers writes them. 4-bit: X.weight [n/2, 1], two codes a byte,
+ * with X.weight.absmax (a scale a block: F32, or U8 with .nested_absmax and .nested_quant_map),
+ * .quant_map and .quant_state.bitsandbytes__nf4 or __fp4 (JSON as bytes). 8-bit: X.weight I8 [out, in]
+ * with X.SCB F32 [out]. */
+#include "model/quantised.h"
+#include "input/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { KEY_BYTES = 512, STATE_BYTES_MAX = 65536 };
+
+static const char *const state_names[2] = {".quant_state.bitsandbytes__nf4",
+                                           ".quant_state.bitsandbytes__fp4"};
+
+/* ---- config.json ---- */
+
+/* Old versions wrote load_in_4bit, newer ones write both spellings. */
+static la_status read_either(const json_t *config, const char *path, const char *key, bool *value,
+                             la_error *err) {
+    *value = false;
+    LA_TRY(la_json_bool(config, path, key + 1, false, value, err));
+    if (*value)
+        return LA_OK;
+    return la_json_bool(config, path, key, false, value, err);
+}
+
+/* The first versions named no method. */
+static bool implied(const json_t *config) {
+    static const char *const keys[] = {"load_in_4bit", "_load_in_4bit", "load_in_8bit",
+                                       "_load_in_8bit"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (json_is_true(json_object_get(config, keys[i])))
+            return true;
+    return false;
+}
+
+static la_status read_config(const json_t *config, const char *path, la_base_quant *quant,
+                             la_error *err) {
+    bool four = false, eight = false, twice = false, unpacked = false;
+    const char *type = "fp4";
+    LA_TRY(read_either(config, path, "_load_in_4bit", &four, err));
+    LA_TRY(read_either(config, path, "_load_in_8bit", &eight, err));
+    LA_TRY(la_json_text(config, path, "bnb_4bit_quant_type", false, &type, err));
+    LA_TRY(la_json_bool(config, path, "bnb_4bit_use_double_quant", false, &twice, err));
+    LA_TRY(la_json_bool(config, path, "llm_int8_has_fp16_weight", false, &unpacked, err));
+    if (four && eight)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: quantization_config says both load_in_4bit and load_in_8bit", path);
+    if (four && strcmp(type, "nf4") && strcmp(type, "fp4"))
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: bnb_4bit_quant_type \"%s\" is not supported (nf4 and fp4 are)", path,
+                       type);
+    if (four)
+        *quant = !strcmp(type, "nf4") ? (twice ? LA_BASE_NF4_DOUBLE : LA_BASE_NF4)
+                                      : (twice ? LA_BASE_FP4_DOUBLE : LA_BASE_FP4);
+    else if (eight && !unpacked)
+        *quant = LA_BASE_INT8;
+    return LA_OK;
+}
+
+/* ---- parts of a packed weight ---- */
+
+typedef la_packed_source source;
+
+static const la_tensor *find_part(const source *from, const char *ending) {
+    char key[KEY_BYTES];
+    snprintf(key, sizeof key, "%s%s", from->weight->name, ending);
+    return la_checkpoint_find(from->base, key);
+}
+
+/* The part of a type with count elements in one dimension; NULL after an error. */
+static const la_tensor *need_part(const source *from, const char *ending, const char *dtype,
+                                  int64_t count) {
+    const la_tensor *part = find_part(from, ending);
+    char shape[128];
+    if (!part) {
+        la_fail(from->err, LA_BAD_INPUT,
+                "%s: tensor \"%s%s\" is missing: the weight is packed (%s)", from->weight->file,
+                from->weight->name, ending, from->weight->dtype_name);
+        return NULL;
+    }
+    if (strcmp(part->dtype_name, dtype) || part->n_dims != 1 || part->count != count) {
+        la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected %s [%lld]",
+                part->file, part->name, part->dtype_name,
+                la_tensor_shape_text(part, shape, sizeof shape), dtype, (long long)count);
+        return NULL;
+    }
+    return part;
+}
+
+/* What the JSON of a quant_state says. */
+typedef struct state {
+    int64_t block, nested_block, shape[2];
+    la_dtype as;
+    double offset;
+} state;
+
+static la_status read_state(const la_tensor *tensor, const char *type, bool nested, state *s,
+                            la_error *err) {
+    static const struct {
+        const char *name;
+        la_dtype type;
+    } types[] = {{"float32", LA_F32}, {"float16", LA_F16}, {"bfloat16", LA_BF16}};
+    json_error_t where;
+    char place[1024];
+    const char *as = NULL, *kind = NULL;
+    snprintf(place, sizeof place, "%s: tensor \"%s\"", tensor->file, tensor->name);
+    if (strcmp(tensor->dtype_name, "U8") || tensor->count > STATE_BYTES_MAX)
+        return la_fail(err, LA_BAD_INPUT, "%s is %lld elements of %s, expected JSON as bytes (U8)",
+                       place, (long long)tensor->count, tensor->dtype_name);
+    json_t *root = la_json_loadb(tensor->data, tensor->bytes, JSON_REJECT_DUPLICATES, &where);
+    if (!root)
+        return la_fail(err, LA_BAD_INPUT, "%s: is not valid JSON: %s, at byte %d", place,
+                       where.text, where.position);
+    la_status status = LA_OK;
+    if (!json_is_object(root)) {
+        status =
+            la_fail(err, LA_BAD_INPUT, "%s: is %s, expected an object", place, la_json_kind(root));
+        goto done;
+    }
+    LA_TRY_DONE(la_json_int(root, place, "blocksize", true, 1, 1 << 24, &s->block, err));
+    LA_TRY_DONE(la_json_text(root, place, "quant_type", true, &kind, err));
+    LA_TRY_DONE(la_json_text(root, place, "dtype", true, &as, err));
+    if (strcmp(kind, type)) {
+        status = la_fail(err, LA_BAD_INPUT, "%s: quant_type is \"%s\", expected \"%s\"", place,
+                         kind, type);
+        goto done;
+    }
+    if (s->block < 2 || s->block & (s->block - 1)) {
+        status = la_fail(err, LA_BAD_INPUT, "%s: blocksize is %lld, expected a power of two", place,
+                         (long long)s->block);
+        goto done;
+    }
+    size_t row = 0;
+    while (row < 3 && strcmp(types[row].name, as))
+        row++;
+    if (row == 3) {
+        status = la_fail(err, LA_UNSUPPORTED,
+                         "%s: dtype \"%s\" is not supported (float32, float16, bfloat16 are)",
+                         place, as);
+        goto done;
+    }
+    s->as = types[row].type;
+    const json_t *shape = json_object_get(root, "shape");
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *size = json_array_get(shape, i);
+        s->shape[i] = json_is_integer(size) ? json_integer_value(size) : 0;
+    }
+    if (json_array_size(shape) != 2 || s->shape[0] < 1 || s->shape[1] < 1 ||
+        s->shape[0] > INT32_MAX || s->shape[1] > INT32_MAX) {
+        status = la_fail(err, LA_BAD_INPUT, "%s: shape is no pair of positive integers", place);
+        goto done;
+    }
+    if (!nested)
+        goto done;
+    LA_TRY_DONE(
+        la_json_int(root, place, "nested_blocksize", true, 1, 1 << 24, &s->nested_block, err));
+    LA_TRY_DONE(la_json_number(root, place, "nested_offset", true, &s->offset, err));
+done:
+    json_decref(root);
+    return status;
+}
+
+/* ---- scales ---- */
+
+static la_status check_scales(const la_tensor *part, const la_packed *packed, la_error *err) {
+    for (int64_t i = 0; i < packed->n_scales; i++)
+        if (!isfinite(packed->quant.scale[i]))
+            return la_fail(err, LA_NUMERICAL,
+                           "%s: tensor \"%s\": the scale of block %lld is not finite", part->file,
+                           part->name, (long long)i);
+    return LA_OK;
+}
+
+static float *take_scales(la_packed *packed, la_pool *pool, la_error *err) {
+    float *scale = la_pool_take(pool, (size_t)packed->n_scales, sizeof *scale, err);
+    packed->quant.scale = scale;
+    return scale;
+}
+
+static la_status plain_scales(const source *from, la_pool *pool, la_packed *packed) {
+    const la_tensor *absmax = need_part(from, ".absmax", "F32", packed->n_scales);
+    float *scale = absmax ? take_scales(packed, pool, from->err) : NULL;
+    if (!scale)
+        return from->err->status;
+    memcpy(scale, absmax->data, absmax->bytes);
+    return check_scales(absmax, packed, from->err);
+}
+
+/* Double quantisation: a scale is level(code) * scale of its group + offset. */
+static la_status nested_scales(const source *from, const state *s, la_pool *pool,
+                               la_packed *packed) {
+    int64_t groups = (packed->n_scales + s->nested_block - 1) / s->nested_block;
+    const la_tensor *codes = need_part(from, ".absmax", "U8", packed->n_scales);
+    const la_tensor *absmax = codes ? need_part(from, ".nested_absmax", "F32", groups) : NULL;
+    const la_tensor *map = absmax ? need_part(from, ".nested_quant_map", "F32", 256) : NULL;
+    float *scale = map ? take_scales(packed, pool, from->err) : NULL;
+    if (!scale)
+        return from->err->status;
+    float levels[256], offset = (float)s->offset;
+    memcpy(levels, map->data, sizeof levels);
+    for (int64_t i = 0; i < packed->n_scales; i++) {
+        float group;
+        memcpy(&group, (const char *)absmax->data + (size_t)(i / s->nested_block) * sizeof group,
+               sizeof group);
+        float scaled = levels[((const uint8_t *)codes->data)[i]] * group;
+        scale[i] = scaled + offset;
+    }
+    return check_scales(absmax, packed, from->err);
+}
+
+/* ---- weights ---- */
+
+static int four_bit_kind(const source *from) {
+    for (int kind = 0; kind < 2; kind++)
+        if (find_part(from, state_names[kind]))
+            return kind;
+    return -1;
+}
+
+static bool holds_four_bit(const source *from) {
+    /* packed codes may be stored as if they were of another type (bnb_4bit_quant_storage) */
+    return !strcmp(from->weight->dtype_name, "U8") || four_bit_kind(from) >= 0;
+}
+
+static int64_t four_bit_parameters(const source *from) {
+    const la_tensor *tensor = from->weight;
+    const char *part = strstr(tensor->name, ".weight.");
+    int kind = four_bit_kind(from);
+    char owner[KEY_BYTES];
+    if (kind >= 0) { /* the JSON alone tells an odd count */
+        state s = {0};
+        la_error ignored = {0};
+        la_status status = read_state(find_part(from, state_names[kind]),
+                                      kind == LA_QUANT_NF4 ? "nf4" : "fp4", false, &s, &ignored);
+        return status == LA_OK ? s.shape[0] * s.shape[1] : 2 * (int64_t)tensor->bytes;
+    }
+    if (!part)
+        return -1;
+    snprintf(owner, sizeof owner, "%.*s", (int)(part - tensor->name) + 7, tensor->name);
+    return la_checkpoint_find(from->base, owner) ? 0 : -1;
+}
+
+static bool holds_eight_bit(const source *from) {
+    return !strcmp(from->weight->dtype_name, "I8");
+}
+
+static int64_t eight_bit_parameters(const source *from) {
+    static const char *const parts[] = {".SCB", ".weight_format"};
+    for (size_t i = 0; i < 2; i++) {
+        size_t length = strlen(from->weight->name), tail = strlen(parts[i]);
+        if (length > tail && !strcmp(from->weight->name + length - tail, parts[i]))
+            return 0;
+    }
+    return -1;
+}
+
+static la_status check_map(const source *from, la_quant_kind kind) {
+    const la_tensor *map = need_part(from, ".quant_map", "F32", LA_QUANT_LEVELS);
+    if (!map)
+        return from->err->status;
+    float levels[LA_QUANT_LEVELS];
+    memcpy(levels, map->data, sizeof levels);
+    for (int i = 0; i < LA_QUANT_LEVELS; i++)
+        if (!(fabsf(levels[i] - la_quant_levels[kind][i]) < 1e-6f))
+            return la_fail(from->err, LA_BAD_INPUT,
+                           "%s: tensor \"%s\": element %d is %g, expected %g (%s)", map->file,
+                           map->name, i, (double)levels[i], (double)la_quant_levels[kind][i],
+                           kind == LA_QUANT_NF4 ? "nf4" : "fp4");
+    return LA_OK;
+}
+
+static la_status read_four_bit(const source *from, la_pool *pool, la_packed *packed) {
+    const la_tensor *weight = from->weight;
+    int number = four_bit_kind(from);
+    la_quant_kind kind = (la_quant_kind)number;
+    if (number < 0)
+        return la_fail(from->err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" is packed (%s), and \"%s%s\" that would describe it is "
+                       "missing",
+                       weight->file, weight->name, weight->dtype_name, weight->name,
+                       state_names[0]);
+    const la_tensor *text = find_part(from, state_names[kind]);
+    bool nested = find_part(from, ".nested_absmax") != NULL;
+    state s = {0};
+    LA_TRY(read_state(text, kind == LA_QUANT_NF4 ? "nf4" : "fp4", nested, &s, from->err));
+    LA_TRY(check_map(from, kind));
+    int64_t count = s.shape[0] * s.shape[1];
+    if ((int64_t)weight->bytes != (count + 1) / 2)
+        return la_fail(from->err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" is %zu bytes, expected %lld: its quant_state says shape "
+                       "[%lld, %lld], two a byte",
+                       weight->file, weight->name, weight->bytes, (long long)(count + 1) / 2,
+                       (long long)s.shape[0], (long long)s.shape[1]);
+    *packed =
+        (la_packed){.quant = {.kind = kind, .as = s.as, .block = s.block, .codes = weight->data},
+                    .rows = s.shape[0],
+                    .cols = s.shape[1],
+                    .bytes = (int64_t)weight->bytes,
+                    .n_scales = (count + s.block - 1) / s.block};
+    return nested ? nested_scales(from, &s, pool, packed) : plain_scales(from, pool, packed);
+}
+
+static la_status read_eight_bit(const source *from, la_pool *pool, la_packed *packed) {
+    const la_tensor *weight = from->weight;
+    char key[KEY_BYTES], shape[128];
+    size_t stem = strlen(weight->name);
+    stem -= stem > 6 && !strcmp(weight->name + stem - 6, "weight") ? 6 : 0;
+    if (weight->n_dims != 2 || !weight->count)
+        return la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected a matrix",
+                       weight->file, weight->name,
+                       la_tensor_shape_text(weight, shape, sizeof shape));
+    snprintf(key, sizeof key, "%.*sweight_format", (int)stem, weight->name);
+    const la_tensor *format = la_checkpoint_find(from->base, key);
+    if (format && (format->bytes != 1 || *(const uint8_t *)format->data))
+        return la_fail(from->err, LA_UNSUPPORTED,
+                       "%s: tensor \"%s\": the layout of 8-bit weights is not row by row (0); save "
+                       "the base again with a recent bitsandbytes",
+                       format->file, key);
+    snprintf(key, sizeof key, "%.*sSCB", (int)stem, weight->name);
+    const la_tensor *scb = la_checkpoint_find(from->base, key);
+    if (!scb)
+        return la_fail(from->err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" is missing: the scales of 8-bit \"%s\"", weight->file,
+                       key, weight->name);
+    if (strcmp(scb->dtype_name, "F32") || scb->count != weight->shape[0])
+        return la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected F32 [%lld]",
+                       scb->file, key, scb->dtype_name,
+                       la_tensor_shape_text(scb, shape, sizeof shape), (long long)weight->shape[0]);
+    *packed = (la_packed){.quant = {.kind = LA_QUANT_INT8,
+                                    .as = LA_F32,
+                                    .block = weight->shape[1],
+                                    .codes = weight->data},
+                          .rows = weight->shape[0],
+                          .cols = weight->shape[1],
+                          .bytes = weight->count,
+                          .n_scales = weight->shape[0]};
+    float *scale = take_scales(packed, pool, from->err);
+    if (!scale)
+        return from->err->status;
+    memcpy(scale, scb->data, scb->bytes);
+    return check_scales(scb, packed, from->err);
+}
+
+static const char *const four_bit_parts[] = {".absmax",           ".quant_map",    ".nested_absmax",
+                                             ".nested_quant_map", ".quant_state.", NULL};
+static const char *const eight_bit_parts[] = {".SCB", ".weight_format", NULL};
+
+const la_packed_format la_packed_four_bit = {.method = "bitsandbytes",
+                                             .read_config = read_config,
+                                             .implied = implied,
+                                             .holds = holds_four_bit,
+                                             .parameters = four_bit_parameters,
+                                             .read = read_four_bit,
+                                             .parts = four_bit_parts};
+const la_packed_format la_packed_eight_bit = {.method = "bitsandbytes",
+                                              .read_config = read_config,
+                                              .implied = implied,
+                                              .holds = holds_eight_bit,
+                                              .parameters = eight_bit_parameters,
+                                              .read = read_eight_bit,
+                                              .parts = eight_bit_parts};
