@@ -11,10 +11,9 @@
 #include "laplora.h"
 
 #include "base/random.h"
-#include "baselines/scaling.h"
-#include "bayes/predictive.h"
-#include "bayes/selection.h"
-#include "output/metrics.h"
+#include "likelihood/scaling.h"
+#include "likelihood/selection.h"
+#include "output/softmax_metrics.h"
 #include "pipeline/form.h"
 
 #include <math.h>
@@ -32,7 +31,7 @@ typedef struct pool {
     int64_t *drawn;  /* [n] of the world where a temperature is right */
     uint64_t *streams;
     double *cov; /* [n, SCALES, m, m] */
-    double scales[SCALES], *basis;
+    double scales[SCALES];
     double temperature; /* of all rows */
 } pool;
 
@@ -152,7 +151,7 @@ typedef struct splitting {
     float *test_logits;                /* [judge, C] */
     int64_t *test_labels, *test_drawn; /* [judge] */
     double *probs, *confidence;        /* [judge, C], [judge] */
-    double *memory;                    /* of a row's answer */
+    double *memory;                    /* [2 C] */
     la_choice choice;
 } splitting;
 
@@ -171,8 +170,7 @@ static la_status splitting_open(const pool *p, int64_t choose, const int64_t *or
     s->test_drawn = la_alloc(j, sizeof *s->test_drawn, err);
     s->probs = la_alloc(j * c, sizeof *s->probs, err);
     s->confidence = la_alloc(j, sizeof *s->confidence, err);
-    s->memory = la_alloc(9 * c + 2 * c * c + square + (size_t)la_predict_workspace(p->c),
-                         sizeof *s->memory, err);
+    s->memory = la_alloc(2 * c, sizeof *s->memory, err);
     return err->status;
 }
 
@@ -212,46 +210,30 @@ static void take_rows(splitting *s) {
     }
 }
 
-static int64_t scale_of(const pool *p, double scale) {
-    int64_t g = 0;
-    while (g < SCALES - 1 && p->scales[g] != scale)
-        g++;
-    return g;
-}
-
-static void answer_setting(const splitting *s, const la_setting *how, int64_t row, double *memory,
-                           la_prediction *out) {
+/* probs of the rows that judge. */
+static la_status answer(splitting *s, const la_recipe *recipes, int64_t n, la_error *err) {
     const pool *p = s->p;
-    int64_t square = p->m * p->m;
-    const float *f = p->logits + row * p->c;
-    const double *at = p->cov + (row * SCALES + scale_of(p, how->prior_scale)) * square;
-    double *cov = memory, *workspace = cov + square;
-    float *logits = (float *)(workspace + la_predict_workspace(p->c));
-    for (int64_t k = 0; k < p->c; k++)
-        logits[k] = (float)((double)f[k] / how->temperature);
-    for (int64_t k = 0; k < square; k++)
-        cov[k] = at[k] / (how->temperature * how->temperature);
-    la_predict_row(la_method_predictive(how->method), p->c, logits, p->basis, cov, SAMPLES, 0,
-                   p->streams[row], NULL, workspace, out);
-    if (how->temperature != 1)
-        la_predict_restore(p->c, f, how->temperature, out);
+    la_draw_options draws = {.samples = SAMPLES};
+    for (int64_t i = 0; i < s->judge; i++) {
+        int64_t at = s->order[s->choose + i];
+        la_output_rows row = {.n = 1,
+                              .n_outputs = p->c,
+                              .n_scales = SCALES,
+                              .outputs = p->logits + at * p->c,
+                              .scales = p->scales,
+                              .cov = p->cov + at * SCALES * p->m * p->m,
+                              .streams = p->streams + at};
+        la_prediction out = {.probs = s->probs + i * p->c};
+        LA_TRY(la_answer_rows(&la_softmax_likelihood, recipes, n, &row, &draws, la_team_of(1), &out,
+                              err));
+    }
+    return LA_OK;
 }
 
-/* probs of the rows that judge: the weighted mean of settings. */
-static void answer(splitting *s, const la_setting *list, int64_t n) {
-    int64_t c = s->p->c, each = 4 * c + c * c;
-    la_prediction mean = la_prediction_at(c, s->memory),
-                  one = la_prediction_at(c, s->memory + each);
-    for (int64_t i = 0; i < s->judge; i++) {
-        int64_t row = s->order[s->choose + i];
-        la_predict_mix_start(c, &mean);
-        for (int64_t k = 0; k < n; k++) {
-            answer_setting(s, &list[k], row, s->memory + 2 * each, &one);
-            la_predict_mix_add(c, list[k].weight, &one, &mean);
-        }
-        la_predict_mix_finish(c, &mean);
-        memcpy(s->probs + i * c, mean.probs, (size_t)c * sizeof *s->probs);
-    }
+static la_status answer_method(splitting *s, la_method method, la_error *err) {
+    la_recipe recipes[LA_SETTINGS_MOST];
+    int64_t n = la_choice_recipes(&la_softmax_likelihood, &s->choice, method, recipes);
+    return answer(s, recipes, n, err);
 }
 
 static void answer_temperature(splitting *s, double temperature) {
@@ -260,10 +242,10 @@ static void answer_temperature(splitting *s, double temperature) {
         la_temperature_scaling_apply(c, temperature, s->test_logits + i * c, s->probs + i * c);
 }
 
-static la_status tell(splitting *s, const char *method, const int64_t *labels, la_error *err) {
+static la_status report(splitting *s, const char *method, int64_t *labels, la_error *err) {
     la_metrics m;
     int64_t c = s->p->c;
-    la_metric_rows rows = {s->judge, c, s->probs, {.classes = labels}};
+    la_metric_rows rows = {s->judge, c, s->probs, {.kind = LA_LABEL_CLASS, .classes = labels}};
     LA_TRY(la_metrics_compute(&la_softmax_metrics, &rows, &m, err));
     for (int64_t i = 0; i < s->judge; i++) {
         s->confidence[i] = 0;
@@ -276,14 +258,6 @@ static la_status tell(splitting *s, const char *method, const int64_t *labels, l
     return LA_OK;
 }
 
-static la_setting setting_of(const la_choice *choice, la_method method) {
-    const la_candidate *c = &choice->candidates[method];
-    return (la_setting){.method = method,
-                        .prior_scale = c->prior_scale,
-                        .temperature = c->temperature,
-                        .weight = 1};
-}
-
 /* What the guard would take without averaging. */
 static la_method best_single(const la_choice *choice) {
     return choice->method == LA_METHOD_MAP ? LA_METHOD_MAP : la_choice_single(choice);
@@ -294,11 +268,11 @@ static la_status scalings(splitting *s, la_error *err) {
     double temperature, *scale = s->memory, *bias = scale + p->c;
     LA_TRY(la_temperature_scaling_fit(s->choose, p->c, s->logits, s->labels, &temperature, err));
     answer_temperature(s, temperature);
-    LA_TRY(tell(s, "temperature", s->test_labels, err));
+    LA_TRY(report(s, "temperature", s->test_labels, err));
     LA_TRY(la_vector_scaling_fit(s->choose, p->c, s->logits, s->labels, scale, bias, err));
     for (int64_t i = 0; i < s->judge; i++)
         la_vector_scaling_apply(p->c, scale, bias, s->test_logits + i * p->c, s->probs + i * p->c);
-    return tell(s, "vector", s->test_labels, err);
+    return report(s, "vector", s->test_labels, err);
 }
 
 static la_status bounds(splitting *s, la_error *err) {
@@ -307,12 +281,12 @@ static la_status bounds(splitting *s, la_error *err) {
     LA_TRY(la_temperature_scaling_fit(s->judge, p->c, s->test_logits, s->test_labels, &temperature,
                                       err));
     answer_temperature(s, temperature);
-    LA_TRY(tell(s, "temperature of the test", s->test_labels, err));
+    LA_TRY(report(s, "temperature of the test", s->test_labels, err));
     LA_TRY(la_temperature_scaling_fit(s->choose, p->c, s->logits, s->drawn, &temperature, err));
     answer_temperature(s, temperature);
-    LA_TRY(tell(s, "world, chosen", s->test_drawn, err));
+    LA_TRY(report(s, "world, chosen", s->test_drawn, err));
     answer_temperature(s, p->temperature);
-    return tell(s, "world, known", s->test_drawn, err);
+    return report(s, "world, known", s->test_drawn, err);
 }
 
 static la_status run_split(splitting *s, la_error *err) {
@@ -322,26 +296,22 @@ static la_status run_split(splitting *s, la_error *err) {
                         .n_classes = p->c,
                         .n_scales = SCALES,
                         .logits = s->logits,
-                        .labels = s->labels,
+                        .labels = {.kind = LA_LABEL_CLASS, .classes = s->labels},
                         .streams = s->streams,
                         .scales = p->scales,
                         .cov = s->cov};
-    LA_TRY(la_select(la_team_of(2), &rows, &s->choice, err));
-    la_setting map = setting_of(&s->choice, LA_METHOD_MAP);
-    la_setting single = setting_of(&s->choice, best_single(&s->choice));
-    answer(s, &map, 1);
-    LA_TRY(tell(s, "map", s->test_labels, err));
+    LA_TRY(la_softmax_likelihood.select(la_team_of(2), &rows, &s->choice, err));
+    LA_TRY(answer_method(s, LA_METHOD_MAP, err));
+    LA_TRY(report(s, "map", s->test_labels, err));
     LA_TRY(scalings(s, err));
-    answer(s, &single, 1);
-    LA_TRY(tell(s, "single", s->test_labels, err));
+    LA_TRY(answer_method(s, best_single(&s->choice), err));
+    LA_TRY(report(s, "single", s->test_labels, err));
     if (s->choice.n_settings)
-        answer(s, s->choice.settings, s->choice.n_settings);
-    LA_TRY(tell(s, "average", s->test_labels, err));
-    if (s->choice.method != LA_METHOD_AVERAGE) {
-        la_setting stays = setting_of(&s->choice, s->choice.method);
-        answer(s, &stays, 1);
-    }
-    LA_TRY(tell(s, "guard", s->test_labels, err));
+        LA_TRY(answer_method(s, LA_METHOD_AVERAGE, err));
+    LA_TRY(report(s, "average", s->test_labels, err));
+    if (s->choice.method != LA_METHOD_AVERAGE)
+        LA_TRY(answer_method(s, s->choice.method, err));
+    LA_TRY(report(s, "guard", s->test_labels, err));
     return bounds(s, err);
 }
 
@@ -353,14 +323,11 @@ static la_status run(int argc, char **argv, pool *p, la_error *err) {
         return la_fail(err, LA_USAGE, "%lld splits of %lld rows, %lld of which choose",
                        (long long)splits, (long long)p->n, (long long)choose);
     int64_t *order = la_alloc((size_t)p->n, sizeof *order, err);
-    p->basis = la_alloc((size_t)(p->c * p->m), sizeof *p->basis, err);
     la_status status = err->status;
     if (status == LA_OK)
         status = splitting_open(p, choose, order, &s, err);
     if (status == LA_OK)
         status = draw_labels(p, s.memory, err);
-    if (status == LA_OK)
-        la_softmax_likelihood.contrast_basis(p->c, p->basis);
     for (s.split = 0; s.split < splits && status == LA_OK; s.split++) {
         shuffle(p->n, (uint64_t)s.split, order);
         status = run_split(&s, err);
@@ -386,6 +353,5 @@ int main(int argc, char **argv) {
     free(p.drawn);
     free(p.streams);
     free(p.cov);
-    free(p.basis);
     return status == LA_OK ? 0 : 1;
 }

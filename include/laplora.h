@@ -98,18 +98,6 @@ typedef enum la_params {
     LA_PARAMS_LORA_MAGNITUDE_HEAD,
     LA_PARAMS_LAST /* the head's last layer */
 } la_params;
-typedef enum la_predictive {
-    LA_PREDICT_MC,
-    LA_PREDICT_PROBIT,
-    LA_PREDICT_BRIDGE,
-    LA_PREDICT_MAP,
-    LA_PREDICT_SCALAR,      /* probit with one variance a row: keeps the MAP model's answers */
-    LA_PREDICT_TEMPERATURE, /* softmax(f / T) with the temperature that the fit chose for it */
-    LA_PREDICT_WEIGHTS,     /* E softmax(f / T) over networks sampled from the posterior */
-    LA_PREDICT_AVERAGE,     /* the weighted mean of the settings that the fit stored */
-    LA_PREDICT_STORED       /* what the fit's guard chose; mc where there was none */
-} la_predictive;
-
 /* What answers a row. */
 typedef enum la_method {
     LA_METHOD_MAP,             /* softmax(f) */
@@ -244,10 +232,17 @@ typedef struct la_predict_options {
     la_run_options run;
     const char *posterior;
     const char *base, *adapter; /* NULL: where the posterior says */
-    la_predictive
-        predictive;  /* LA_PREDICT_STORED: what the fit's guard chose, as the program does */
-    int64_t samples; /* Monte Carlo samples; 0 with LA_PREDICT_MC means the closed form (probit).
-                        With LA_PREDICT_WEIGHTS networks, at least 1 */
+    /* How outputs become a prediction; NULL: as the fit's guard chose, "mc" where there was none.
+     *   mc           E softmax(f), f ~ N(f_MAP, cov); of a regression in closed form
+     *   probit       its closed form; scalar: with one variance a row, keeps the MAP model's answers
+     *   bridge       the Laplace bridge
+     *   weights      E softmax(f / T) over networks sampled from the posterior
+     *   average      the weighted mean of the recipes that the fit stored
+     *   temperature  softmax(f / T) with the temperature that the fit chose for it
+     *   map          the adapter as it was trained */
+    const char *predictive;
+    int64_t samples; /* Monte Carlo samples; 0 with mc means the closed form (probit). With weights
+                        networks, at least 1 */
     uint64_t seed;
 } la_predict_options;
 
@@ -266,8 +261,8 @@ typedef struct la_input {
                       and a place among them (else LA_USAGE). Not read otherwise */
 } la_input;
 
-/* The answer to a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by
- * the caller, none of them NULL. */
+/* The prediction of a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by
+ * the caller, none of them NULL: la_prediction_list_new has them all. */
 typedef struct la_prediction {
     double *probs, *map_probs;
     double *logits;    /* raw MAP logits */
@@ -281,7 +276,7 @@ typedef struct la_prediction {
                     predictive; NaN where it has none */
     /* Of a regression, which has variance[1] = model_variance + noise_variance, logits[1], logit_cov[1]
      * and these; all else is NaN. */
-    double mean, map_mean; /* they differ under LA_PREDICT_WEIGHTS alone */
+    double mean, map_mean; /* they differ under weights alone */
     double model_variance, noise_variance;
     double
         map_variance; /* of the MAP model: that of the noise, unless held-out rows chose another */
@@ -300,6 +295,22 @@ int la_predictor_regresses(const la_predictor *predictor);
 /* NULL when the classes have no names, and for a label that is none. Valid until
  * la_predictor_close. */
 const char *la_predictor_label(const la_predictor *predictor, int64_t label);
+/* How the handle makes a prediction: recipe i of those whose weighted mean it is. */
+typedef struct la_recipe_summary {
+    const char *predictive; /* "mc", "probit", ...: as executed; until la_predictor_close */
+    double prior_scale;     /* factor of the stored prior precisions */
+    double temperature;     /* divides the outputs; 1: none */
+    double weight;          /* they sum to 1 */
+} la_recipe_summary;
+/* Their number; 0 of NULL. */
+int64_t la_predictor_recipes(const la_predictor *predictor);
+/* i in [0, number). */
+la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i);
+/* n predictions with room for their arrays; *predictions is NULL after a failure. The caller frees
+ * them with la_prediction_list_free, which takes NULL. */
+la_status la_prediction_list_new(const la_predictor *predictor, int64_t n,
+                                 la_prediction **predictions, la_error *err);
+void la_prediction_list_free(la_prediction *predictions);
 /* Answers n rows on all devices of the handle; out[i] belongs to in[i] and does not depend on the
  * other rows (but for the rounding of products, which may differ in the last bits by the batch that
  * a row is in). n 0: in and out may be NULL, and nothing is done. Arguments of all rows are checked

@@ -1,7 +1,7 @@
 /* Attention over packed rows, forward and backward. Work is shared out by (row, key head): each
  * task owns its part of dk and dv, so the sums have one order whatever the number of threads. The
  * weights of a block of queries are formed in a scratch tile and never stored. */
-#include "backend/cpu_math.h"
+#include "base/fast_math.h"
 #include "backend/cpu_relative.h"
 #include "base/blas.h"
 

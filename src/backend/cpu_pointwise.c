@@ -1,7 +1,7 @@
 /* Norms, activations and rotary embedding, and their backward through activations (weights are
  * frozen). */
 #include "backend/cpu.h"
-#include "backend/cpu_math.h"
+#include "base/fast_math.h"
 
 /* x[T,d] -> y[T,d], stats[T][2] */
 void la_cpu_norm(la_backend *be, const la_norm *norm, const la_mat *x, float *stats, la_mat *y) {

@@ -3,7 +3,7 @@
 #include "base/random.h"
 #include "base/stop.h"
 #include "baselines/scores.h"
-#include "baselines/softmax.h"
+#include "likelihood/softmax_sum.h"
 
 #include <math.h>
 #include <stdlib.h>

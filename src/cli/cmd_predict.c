@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include "likelihood/predictive.h"
 #include "pipeline/predict.h"
 
 #include <jansson.h>
@@ -6,9 +7,6 @@
 
 /* draws of logits; of networks, each of which runs all rows */
 enum { SAMPLES = 1000, NETWORKS = 20 };
-
-static const char *const predictive_names[] = {"mc",     "probit",      "bridge",  "map",
-                                               "scalar", "temperature", "weights", "average"};
 
 enum { EMIT_LOGITS = 1, EMIT_COV = 2 };
 static const char *const emit_names[] = {"logits", "cov"};
@@ -56,7 +54,7 @@ static const la_option options[] = {
     {.name = "predictive",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(predict_given, predictive),
-     LA_NAMES(predictive_names),
+     LA_NAMES(la_predictive_names),
      .help = "default: what fit's guard chose. mc, probit, scalar, bridge: how logits and "
              "covariance become probabilities; weights samples networks; average, temperature, "
              "map"},
@@ -105,7 +103,6 @@ static la_status predict(const predict_given *given, la_error *err) {
                                       .posterior = given->posterior,
                                       .base = given->base,
                                       .adapter = given->adapter,
-                                      .predictive = LA_PREDICT_STORED,
                                       .samples = given->samples,
                                       .seed = given->seed < 0 ? 0 : (uint64_t)given->seed},
                           .data = given->lines ? "-" : given->data,
@@ -126,9 +123,11 @@ static la_status predict(const predict_given *given, la_error *err) {
     LA_TRY(la_cli_require("predict", "data", job.data, err));
     LA_TRY(la_cli_check_run(&given->common, &given->run, err));
     if (given->predictive >= 0)
-        job.options.predictive = (la_predictive)given->predictive;
+        job.options.predictive = la_predictive_names[given->predictive];
+    const la_predictive_kind *kind =
+        given->predictive >= 0 ? la_class_predictives[given->predictive] : NULL;
     if (given->samples < 0)
-        job.options.samples = job.options.predictive == LA_PREDICT_WEIGHTS ? NETWORKS : SAMPLES;
+        job.options.samples = kind && kind->networks ? NETWORKS : SAMPLES;
     if (given->json && !to_file)
         la_warn(&job.options.run.log, "--json: the rows go to standard output, and are JSON; the "
                                       "summary needs --out FILE");

@@ -4,11 +4,26 @@
 #ifndef LA_LIKELIHOOD_LIKELIHOOD_H
 #define LA_LIKELIHOOD_LIKELIHOOD_H
 
+#include "base/team.h"
 #include "input/label.h"
+#include "likelihood/predictive.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* A row to predict. */
+typedef struct la_answer_row {
+    const float *outputs; /* [C] of the MAP model */
+    const double *basis;  /* [C, m] of the contrasts */
+    const double *cov;    /* [m, m] of the contrasts; not read where the predictive reads none */
+    const double *means;  /* [2C+1] of sampled networks, or of draws made elsewhere; NULL: none */
+    int64_t samples;      /* draws to make where the predictive needs some and means is NULL */
+    uint64_t seed, stream;
+    double noise_variance, map_variance; /* the noise's, with and without a covariance */
+} la_answer_row;
+
+struct la_held_out;
 
 typedef struct la_likelihood {
     const char *name;        /* what is modelled, for messages: "classes", "a regression" */
@@ -28,6 +43,32 @@ typedef struct la_likelihood {
     void (*fisher_factor)(int64_t n_outputs, const float *outputs, double *factor);
     /* log p(label | outputs); where there is noise, that of noise 1 without the constant. */
     double (*log_likelihood)(int64_t n_outputs, const float *outputs, la_label label);
+
+    /* Chooses by held-out rows: selection.h. */
+    la_status (*select)(la_team team, const struct la_held_out *rows, la_choice *choice,
+                        la_error *err);
+
+    /* ---- predictions ---- */
+    const la_predictive_kind *const *predictives; /* that it has; NULL ends them */
+    const char *refusal;                          /* of the others, behind the posterior's path */
+    bool averages;        /* the mean of several recipes is one of probabilities */
+    bool draws_elsewhere; /* a device can make its draws: of one softmax a row */
+    /* Number of doubles that predict needs. */
+    int64_t (*workspace)(int64_t n_outputs);
+    /* Fills *out, whose arrays are the caller's. */
+    void (*predict)(const la_predictive_kind *kind, int64_t n_outputs, const la_answer_row *row,
+                    double *workspace, la_prediction *out);
+    /* After predict of outputs / T and cov / T^2: puts back what a prediction reports of the model
+     * without the temperature (logits, map_probs, logit_cov). */
+    void (*restore)(int64_t n_outputs, const float *outputs, double temperature,
+                    la_prediction *out);
+    /* Sets what follows from the probabilities: prediction, confidence, entropy. */
+    void (*conclude)(int64_t n_outputs, la_prediction *out);
+    /* Adds to sums[2C+1] what a sampled network says of a row: the prediction, its entropy, and
+     * the square of its distance from the MAP network's. Over the number of networks the sums are
+     * means of la_answer_row. workspace: 2 C. */
+    void (*add_network)(int64_t n_outputs, const float *outputs, const float *map_outputs,
+                        double temperature, double *workspace, double *sums);
 } la_likelihood;
 
 extern const la_likelihood la_softmax_likelihood, la_gaussian_likelihood;

@@ -1,7 +1,8 @@
 /* One of C classes, p = softmax(f). */
-#include "likelihood/likelihood.h"
+#include "likelihood/selection.h"
 
 #include <math.h>
+#include <string.h>
 
 /* C - 1: softmax does not see a common shift. */
 static int64_t contrasts(int64_t n_classes) {
@@ -55,6 +56,98 @@ static double log_likelihood(int64_t n_classes, const float *logits, la_label la
     return (double)logits[label.class] - top - log(sum);
 }
 
+/* Q cov Q^T */
+static void centred_covariance(int64_t n_classes, const double *basis, const double *cov,
+                               double *out) {
+    int64_t m = n_classes - 1;
+    for (int64_t c = 0; c < n_classes; c++)
+        for (int64_t d = 0; d <= c; d++) {
+            double sum = 0;
+            for (int64_t k = 0; k < m; k++)
+                for (int64_t l = 0; l < m; l++)
+                    sum += basis[c * m + k] * cov[k * m + l] * basis[d * m + l];
+            out[c * n_classes + d] = out[d * n_classes + c] = sum;
+        }
+}
+
+/* What follows from the probabilities. */
+static void conclude(int64_t n_classes, la_prediction *out) {
+    out->prediction = 0;
+    for (int c = 1; c < (int)n_classes; c++)
+        if (out->probs[c] > out->probs[out->prediction])
+            out->prediction = c;
+    out->confidence = out->probs[out->prediction];
+    out->entropy = la_entropy(n_classes, out->probs);
+}
+
+/* Doubles: the outputs less their mean; then the draws' root of the covariance, means and numbers or
+ * factor, or C numbers of a predictive. */
+static int64_t workspace_of(int64_t n_classes) {
+    int64_t m = n_classes - 1, drawing = m + 2 * n_classes, factor = m * m;
+    return n_classes + n_classes * m + 2 * n_classes + 1 + (drawing > factor ? drawing : factor);
+}
+
+static void predict(const la_predictive_kind *kind, int64_t n_classes, const la_answer_row *row,
+                    double *workspace, la_prediction *out) {
+    double *centre = workspace, mean = 0;
+    workspace += n_classes;
+    for (int64_t c = 0; c < n_classes; c++) {
+        out->logits[c] = (double)row->outputs[c];
+        mean += (double)row->outputs[c] / (double)n_classes;
+    }
+    for (int64_t c = 0; c < n_classes; c++)
+        centre[c] = (double)row->outputs[c] - mean;
+    la_class_probs(n_classes, centre, out->map_probs);
+    if (kind->reads_covariance)
+        centred_covariance(n_classes, row->basis, row->cov, out->logit_cov);
+    else
+        memset(out->logit_cov, 0, (size_t)(n_classes * n_classes) * sizeof(double));
+    const double *means = row->means;
+    if (kind->draws && row->samples > 0 && !means) {
+        double *spread = workspace, *own = spread + n_classes * (n_classes - 1);
+        double *rest = own + 2 * n_classes + 1;
+        la_draw_gaussian(n_classes, row->outputs, row->basis, row->cov, rest, centre, spread);
+        la_draw_classes(n_classes, centre, spread, out->map_probs, row->samples, row->seed,
+                        row->stream, rest, own);
+        means = own;
+    }
+    la_draw_spread(n_classes, means, out);
+    la_class_row as_read = {
+        .n_classes = n_classes, .centre = centre, .cov = out->logit_cov, .means = means};
+    kind->row(&as_read, workspace, out);
+    conclude(n_classes, out);
+}
+
+static void restore(int64_t n_classes, const float *logits, double temperature,
+                    la_prediction *out) {
+    double top = (double)logits[0];
+    for (int64_t c = 1; c < n_classes; c++)
+        top = (double)logits[c] > top ? (double)logits[c] : top;
+    for (int64_t c = 0; c < n_classes; c++) {
+        out->logits[c] = (double)logits[c];
+        out->map_probs[c] = (double)logits[c] - top;
+    }
+    la_class_probs(n_classes, out->map_probs, out->map_probs);
+    for (int64_t i = 0; i < n_classes * n_classes; i++)
+        out->logit_cov[i] *= temperature * temperature;
+}
+
+static void add_network(int64_t n_classes, const float *logits, const float *map,
+                        double temperature, double *workspace, double *sums) {
+    double *p = workspace, *at_map = workspace + n_classes, *squares = sums + n_classes + 1;
+    for (int64_t c = 0; c < n_classes; c++) {
+        p[c] = (double)logits[c] / temperature;
+        at_map[c] = (double)map[c] / temperature;
+    }
+    la_class_probs(n_classes, p, p);
+    la_class_probs(n_classes, at_map, at_map);
+    for (int64_t c = 0; c < n_classes; c++) {
+        sums[c] += p[c];
+        squares[c] += (p[c] - at_map[c]) * (p[c] - at_map[c]);
+    }
+    sums[n_classes] += la_entropy(n_classes, p);
+}
+
 const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .problem = "single_label_classification",
                                              .outputs = "2 classes or more",
@@ -64,4 +157,13 @@ const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .contrasts = contrasts,
                                              .contrast_basis = contrast_basis,
                                              .fisher_factor = fisher_factor,
-                                             .log_likelihood = log_likelihood};
+                                             .log_likelihood = log_likelihood,
+                                             .select = la_select_class,
+                                             .predictives = la_class_predictives,
+                                             .averages = true,
+                                             .draws_elsewhere = true,
+                                             .workspace = workspace_of,
+                                             .predict = predict,
+                                             .restore = restore,
+                                             .conclude = conclude,
+                                             .add_network = add_network};

@@ -1,5 +1,5 @@
 #include "output/posterior_fields.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "output/posterior_layout.h"
 #include "text/utf8.h"
 

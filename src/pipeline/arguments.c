@@ -1,6 +1,7 @@
 #include "pipeline/arguments.h"
 #include "base/team.h"
 #include "bayes/posterior.h"
+#include "likelihood/predictive.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -52,11 +53,20 @@ la_status la_arguments_check_fit(const la_fit_options *options, la_error *err) {
     return LA_OK;
 }
 
+static la_status check_predictive(const char *name, la_error *err) {
+    int n = sizeof la_predictive_names / sizeof *la_predictive_names;
+    for (int i = 0; i < n && name; i++)
+        if (!strcmp(name, la_predictive_names[i]))
+            return LA_OK;
+    return name ? la_fail(err, LA_USAGE, "predictive \"%s\" is none of the known ones", name)
+                : LA_OK;
+}
+
 la_status la_arguments_check_predict(const la_predict_options *options, la_error *err) {
     LA_TRY(check_given("la_predictor_open", "options", options, err));
     LA_TRY(check_given("la_predictor_open", "posterior", options->posterior, err));
     LA_TRY(check_run(&options->run, err));
-    LA_TRY(check_enum("predictive", (int)options->predictive, LA_PREDICT_STORED + 1, err));
+    LA_TRY(check_predictive(options->predictive, err));
     return check_least("samples", options->samples, 0, err);
 }
 

@@ -1,11 +1,11 @@
 #include "pipeline/compare.h"
 #include "baselines/adue.h"
 #include "baselines/mahalanobis.h"
-#include "baselines/scaling.h"
+#include "likelihood/scaling.h"
 #include "baselines/scores.h"
 #include "base/threads.h"
-#include "bayes/predictive.h"
-#include "bayes/selection.h"
+#include "likelihood/answer.h"
+#include "likelihood/selection.h"
 #include "pipeline/ensemble.h"
 #include "pipeline/error_head.h"
 #include "pipeline/tfb_job.h"
@@ -229,20 +229,6 @@ static void add_scale(comparing *c, double scale) {
     c->scales[c->n_scales++] = scale;
 }
 
-la_status la_compare_scale(const double *scales, int n, double scale, int *place, la_error *err) {
-    for (*place = 0; *place < n; ++*place)
-        if (scales[*place] == scale)
-            return LA_OK;
-    return la_fail(err, LA_NUMERICAL,
-                   "compare: prior x %.9g was chosen and is none of the %d scales that the rows "
-                   "were evaluated under",
-                   scale, n);
-}
-
-static la_status find_scale(const comparing *c, double scale, int *place, la_error *err) {
-    return la_compare_scale(c->scales, c->n_scales, scale, place, err);
-}
-
 /* The held-out rows choose a scale and a temperature for every form. */
 static la_status choose(comparing *c, la_error *err) {
     double scales[LA_SELECTION_SCALES];
@@ -259,11 +245,12 @@ static la_status choose(comparing *c, la_error *err) {
                             .n_classes = e->n_classes,
                             .n_scales = LA_SELECTION_SCALES,
                             .logits = e->logits,
-                            .labels = c->val.labels.classes,
+                            .labels = c->val.labels,
                             .streams = c->val.streams,
                             .scales = scales,
                             .cov = e->cov[i]};
-        LA_TRY(la_select(c->session.team, &rows, &c->choices[i], err));
+        LA_TRY(c->session.workers[0].model.likelihood->select(c->session.team, &rows,
+                                                              &c->choices[i], err));
         add_scale(c, c->choices[i].candidates[la_choice_laplace(&c->choices[i])].prior_scale);
         add_scale(c, c->choices[i].candidates[c->choices[i].method].prior_scale);
     }
@@ -494,145 +481,84 @@ static la_status add_adue(comparing *c, la_error *err) {
 
 /* ---- Laplace ---- */
 
-typedef struct laplace {
-    int form, scale;
-    double temperature;
-    la_predictive kind;
-    bool information; /* the score is the mutual information, where the kind has one */
-    double weight;    /* among several whose mean is the answer */
-} laplace;
-
-/* A thread's memory. */
-typedef struct desk {
-    float *logits;           /* [C] */
-    double *cov, *workspace; /* [C-1, C-1] */
-    la_prediction one;
-} desk;
-
-/* A row under one of them, as predict has it. */
-static void answer_row(const comparing *c, const laplace *how, const la_row_set *rows,
-                       const la_evaluation *e, int64_t i, desk *d, la_prediction *out) {
-    int64_t classes = e->n_classes, m = classes - 1;
-    double square = how->temperature * how->temperature;
-    /* a closed form draws for its information alone, which one method reads */
-    bool draws = how->kind == LA_PREDICT_MC || how->information;
-    const float *logits = e->logits + i * classes;
-    for (int64_t k = 0; k < classes; k++)
-        d->logits[k] = (float)((double)logits[k] / how->temperature);
-    for (int64_t k = 0; k < m * m; k++)
-        d->cov[k] = e->cov[how->form][(how->scale * e->n + i) * m * m + k] / square;
-    la_predict_row(how->kind, classes, d->logits, c->basis, d->cov, draws ? c->options->samples : 0,
-                   c->options->seed, rows->streams[i], NULL, d->workspace, out);
-    if (how->temperature != 1)
-        la_predict_restore(classes, logits, how->temperature, out);
-}
-
-/* The rows' answers: of one, or the weighted mean of n. */
-static la_status answer(const comparing *c, const laplace *how, int64_t n, const la_row_set *rows,
-                        const la_evaluation *e, answers *to, la_error *err) {
-    int64_t classes = e->n_classes, m = classes - 1;
-    int64_t row = 4 * classes + classes * classes;
-    int64_t each = 2 * row + la_predict_workspace(classes) + m * m;
-    la_team team = c->session.team;
-    la_slices memory = {0}, tempered = {0};
-    la_slices_open(team, (size_t)each * sizeof(double), &memory, err);
-    la_slices_open(team, (size_t)classes * sizeof(float), &tempered, err);
-#pragma omp parallel for schedule(static) num_threads(team.threads)
-    for (int64_t i = 0; i < (err->status == LA_OK ? e->n : 0); i++) {
-        double *own = la_slices_own(&memory), *part = own + row;
-        desk d = {.logits = la_slices_own(&tempered),
-                  .cov = part + row,
-                  .workspace = part + row + m * m,
-                  .one = la_prediction_at(classes, part)};
-        la_prediction out = la_prediction_at(classes, own);
-        out.probs = to->probs + i * classes;
-        if (n == 1) {
-            answer_row(c, how, rows, e, i, &d, &out);
-        } else {
-            la_predict_mix_start(classes, &out);
-            for (int64_t s = 0; s < n; s++) {
-                answer_row(c, &how[s], rows, e, i, &d, &d.one);
-                la_predict_mix_add(classes, how[s].weight, &d.one, &out);
-            }
-            la_predict_mix_finish(classes, &out);
-        }
-        to->scores[i] = out.mutual_information;
-    }
-    free(memory.memory);
-    free(tempered.memory);
+/* Predictions of the rows by n recipes, of a form. */
+static la_status answer(const comparing *c, int form, const la_recipe *recipes, int64_t n,
+                        const la_row_set *rows, const la_evaluation *e, answers *to,
+                        la_error *err) {
+    la_prediction *predictions = la_alloc((size_t)e->n, sizeof *predictions, err);
+    la_output_rows found = {.n = e->n,
+                            .n_outputs = e->n_classes,
+                            .n_scales = e->n_scales,
+                            .outputs = e->logits,
+                            .scales = c->scales,
+                            .cov = e->cov[form],
+                            .streams = rows->streams};
+    la_draw_options draws = {.samples = c->options->samples, .seed = c->options->seed};
+    for (int64_t i = 0; predictions && i < e->n; i++)
+        predictions[i].probs = to->probs + i * e->n_classes;
+    if (predictions)
+        la_answer_rows(c->session.workers[0].model.likelihood, recipes, n, &found, &draws,
+                       c->session.team, predictions, err);
+    for (int64_t i = 0; predictions && i < e->n; i++)
+        to->scores[i] = predictions[i].mutual_information;
+    free(predictions);
     return err->status;
 }
 
-static la_status add_laplace(comparing *c, const char *name, const laplace *how, la_error *err) {
+static la_status add_laplace(comparing *c, const char *name, int form, const la_recipe *recipes,
+                             int64_t n, bool information, la_error *err) {
     la_comparison_row *row = new_row(c, name);
-    const la_form *form = &c->forms[how->form];
-    row->seconds_fit = form->seconds_passes + form->seconds_decompose;
-    row->seconds_predict = c->on_test.seconds[how->form];
-    if (c->scales[how->scale] != 1 || how->temperature != 1)
-        snprintf(row->note, sizeof row->note, "prior x %.3g, T %.3g%s", c->scales[how->scale],
-                 how->temperature, how->kind == LA_PREDICT_SCALAR ? ", scalar probit" : "");
-    LA_TRY(answer(c, how, 1, &c->test, &c->on_test, &c->test_answers, err));
+    const la_form *of = &c->forms[form];
+    row->seconds_fit = of->seconds_passes + of->seconds_decompose;
+    row->seconds_predict = c->on_test.seconds[form];
+    if (n == 1 && (recipes->prior_scale != 1 || recipes->temperature != 1))
+        snprintf(row->note, sizeof row->note, "prior x %.3g, T %.3g%s", recipes->prior_scale,
+                 recipes->temperature,
+                 recipes->kind == &la_predictive_scalar ? ", scalar probit" : "");
+    LA_TRY(answer(c, form, recipes, n, &c->test, &c->on_test, &c->test_answers, err));
     if (c->ood.n)
-        LA_TRY(answer(c, how, 1, &c->ood, &c->on_ood, &c->ood_answers, err));
-    return how->information ? rate_scores(c, row, err) : rate_probs(c, row, err);
+        LA_TRY(answer(c, form, recipes, n, &c->ood, &c->on_ood, &c->ood_answers, err));
+    return information ? rate_scores(c, row, err) : rate_probs(c, row, err);
 }
 
-static la_status chosen_form(const comparing *c, int form, la_method method, laplace *how,
-                             la_error *err) {
-    const la_candidate *candidate = &c->choices[form].candidates[method];
-    *how = (laplace){
-        .form = form, .temperature = candidate->temperature, .kind = la_method_predictive(method)};
-    return find_scale(c, candidate->prior_scale, &how->scale, err);
+static const la_recipe plain = {
+    .kind = &la_predictive_mc, .prior_scale = 1, .temperature = 1, .weight = 1};
+
+/* A form's recipe by the held-out rows. */
+static la_recipe held_out_recipe(const comparing *c, int form) {
+    la_recipe recipe;
+    const la_choice *choice = &c->choices[form];
+    la_choice_recipes(c->session.workers[0].model.likelihood, choice, la_choice_laplace(choice),
+                      &recipe);
+    return recipe;
 }
 
 /* As the marginal likelihood has it, and as the held-out rows do. */
 static la_status add_form(comparing *c, int form, la_error *err) {
     const char *name = c->forms[form].kind->name;
     char held[40];
-    laplace plain = {.form = form, .temperature = 1, .kind = LA_PREDICT_MC};
     if (!wanted(c, c->form_methods[form]))
         return LA_OK;
-    LA_TRY(add_laplace(c, name, &plain, err));
+    LA_TRY(add_laplace(c, name, form, &plain, 1, false, err));
     if (!c->options->val)
         return LA_OK;
-    laplace chosen;
-    LA_TRY(chosen_form(c, form, la_choice_laplace(&c->choices[form]), &chosen, err));
+    la_recipe chosen = held_out_recipe(c, form);
     snprintf(held, sizeof held, "%s, held-out", name);
-    return add_laplace(c, held, &chosen, err);
-}
-
-/* The weighted mean of the guard's settings. */
-static la_status add_average(comparing *c, la_error *err) {
-    const la_choice *choice = &c->choices[c->guarded];
-    laplace how[LA_SETTINGS_MOST];
-    for (int64_t s = 0; s < choice->n_settings; s++) {
-        how[s] = (laplace){.form = c->guarded,
-                           .temperature = choice->settings[s].temperature,
-                           .kind = la_method_predictive(choice->settings[s].method),
-                           .weight = choice->settings[s].weight};
-        LA_TRY(find_scale(c, choice->settings[s].prior_scale, &how[s].scale, err));
-    }
-    la_comparison_row *row = new_row(c, "guard");
-    row->seconds_predict = c->on_test.seconds[c->guarded];
-    LA_TRY(answer(c, how, choice->n_settings, &c->test, &c->on_test, &c->test_answers, err));
-    if (c->ood.n)
-        LA_TRY(answer(c, how, choice->n_settings, &c->ood, &c->on_ood, &c->ood_answers, err));
-    return rate_probs(c, row, err);
+    return add_laplace(c, held, form, &chosen, 1, false, err);
 }
 
 static la_status add_guard(comparing *c, la_error *err) {
     if (c->guarded < 0 || !c->options->val)
         return LA_OK;
     const la_choice *choice = &c->choices[c->guarded];
+    la_recipe recipes[LA_SETTINGS_MOST];
     int at = c->to->n;
     if (choice->method == LA_METHOD_MAP || choice->method == LA_METHOD_TEMPERATURE) {
         LA_TRY(add_scaled(c, choice->method == LA_METHOD_MAP ? "map" : "temperature", err));
-    } else if (choice->method == LA_METHOD_AVERAGE) {
-        LA_TRY(add_average(c, err));
     } else {
-        laplace how;
-        LA_TRY(chosen_form(c, c->guarded, choice->method, &how, err));
-        LA_TRY(add_laplace(c, "guard", &how, err));
+        int64_t n = la_choice_recipes(c->session.workers[0].model.likelihood, choice,
+                                      choice->method, recipes);
+        LA_TRY(add_laplace(c, "guard", c->guarded, recipes, n, false, err));
     }
     la_comparison_row *row = &c->to->rows[at];
     const la_form *form = &c->forms[c->guarded];
@@ -650,18 +576,16 @@ static la_status add_guard(comparing *c, la_error *err) {
 /* The disagreement of the networks, as a score of its own. */
 static la_status add_information(comparing *c, la_error *err) {
     int form = c->guarded >= 0 ? c->guarded : 0;
-    laplace how = {.form = form, .temperature = 1, .kind = LA_PREDICT_MC, .information = true};
+    la_recipe recipe = plain;
     if (!c->n_forms || !wanted(c, c->form_methods[form]))
         return LA_OK;
     if (c->options->val) {
-        la_method method = la_choice_laplace(&c->choices[form]);
-        LA_TRY(chosen_form(c, form, method, &how, err));
-        how.kind = LA_PREDICT_MC;
-        how.information = true;
+        recipe = held_out_recipe(c, form);
+        recipe.kind = plain.kind;
     }
     char name[40];
     snprintf(name, sizeof name, "%s, information", c->forms[form].kind->name);
-    return add_laplace(c, name, &how, err);
+    return add_laplace(c, name, form, &recipe, 1, true, err);
 }
 
 /* ---- other networks ---- */

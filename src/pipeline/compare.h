@@ -43,10 +43,6 @@ typedef struct la_compare_options {
     uint64_t seed;
 } la_compare_options;
 
-/* The place of a prior's scale among those that rows were evaluated under. LA_NUMERICAL: it is not
- * one of them, and figures of another would be wrong ones. */
-la_status la_compare_scale(const double *scales, int n, double scale, int *place, la_error *err);
-
 /* The caller frees comparison->rows. */
 la_status la_compare(const la_compare_options *options, la_comparison *comparison, la_error *err);
 

@@ -1,5 +1,5 @@
 #include "pipeline/ensemble.h"
-#include "baselines/scaling.h"
+#include "likelihood/scaling.h"
 #include "base/threads.h"
 #include "pipeline/form.h"
 

@@ -1,7 +1,7 @@
 /* la_fit: calibration rows -> curvature -> prior -> posterior file. */
 #include "base/output_file.h"
 #include "base/threads.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
 #include "pipeline/arguments.h"

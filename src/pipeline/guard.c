@@ -1,8 +1,7 @@
 #include "pipeline/guard.h"
-#include "baselines/scaling.h"
-#include "bayes/predictive.h"
-#include "bayes/regression_selection.h"
-#include "bayes/selection.h"
+#include "likelihood/scaling.h"
+#include "likelihood/answer.h"
+#include "likelihood/selection.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,12 +18,10 @@ enum {
 
 /* ---- choosing ---- */
 
-static void warn_few(const la_choice *choice, const la_log *log) {
+static void warn_few(const la_choice *choice, bool has_noise, const la_log *log) {
     if (choice->n < FEW_ROWS)
         la_warn(log, "only %lld held-out rows: the choice of prior and %s is mostly noise",
-                (long long)choice->n,
-                choice->candidates[LA_METHOD_MAP].noise_variance > 0 ? "noise variance"
-                                                                     : "temperature");
+                (long long)choice->n, has_noise ? "noise variance" : "temperature");
 }
 
 typedef struct scaled {
@@ -38,7 +35,7 @@ static la_status scale_classes(const la_held_out *rows, double temperature, doub
     int64_t c = rows->n_classes;
     double *scale = memory, *bias = scale + c, *p = bias + c, *q = p + c, n = (double)rows->n;
     *out = (scaled){0};
-    LA_TRY(la_vector_scaling_fit(rows->n, c, rows->logits, rows->labels, scale, bias, err));
+    LA_TRY(la_vector_scaling_fit(rows->n, c, rows->logits, rows->labels.classes, scale, bias, err));
     for (int64_t i = 0; i < rows->n; i++) {
         const float *f = rows->logits + i * c;
         int64_t best = 0;
@@ -46,12 +43,12 @@ static la_status scale_classes(const la_held_out *rows, double temperature, doub
         la_temperature_scaling_apply(c, temperature, f, q);
         for (int64_t k = 1; k < c; k++)
             best = p[k] > p[best] ? k : best;
-        double nll = -log(fmax(p[rows->labels[i]], 1e-300));
-        double gain = -log(fmax(q[rows->labels[i]], 1e-300)) - nll;
+        double nll = -log(fmax(p[rows->labels.classes[i]], 1e-300));
+        double gain = -log(fmax(q[rows->labels.classes[i]], 1e-300)) - nll;
         out->nll += nll / n;
         out->gain += gain / n;
         out->square += gain * gain / n;
-        out->accuracy += (best == rows->labels[i]) / n;
+        out->accuracy += (best == rows->labels.classes[i]) / n;
     }
     return LA_OK;
 }
@@ -65,7 +62,8 @@ static void warn_biased(const la_held_out *rows, const la_choice *choice, const 
     double n = (double)rows->n;
     la_error err = {0};
     scaled s = {0};
-    if (!log->warn || c > BIASED_MOST || rows->n < ROWS_EACH * numbers)
+    if (!log->warn || rows->labels.kind != LA_LABEL_CLASS || c > BIASED_MOST ||
+        rows->n < ROWS_EACH * numbers)
         return;
     double *memory = la_alloc((size_t)(4 * c), sizeof *memory, &err);
     bool known = memory && scale_classes(rows, tempered->temperature, memory, &s, &err) == LA_OK;
@@ -80,75 +78,54 @@ static void warn_biased(const la_held_out *rows, const la_choice *choice, const 
                 s.nll, tempered->nll, s.accuracy, tempered->accuracy);
 }
 
-/* The chosen scale goes into the prior precisions. Where Laplace was not chosen its best form is
- * kept, for who asks for it by name. */
+/* The chosen scale goes into the prior precisions, and the noise with it. Where Laplace was not chosen
+ * its best form is kept, for who asks for it by name. */
 static la_status apply(la_form *form, const la_choice *choice, const la_log *log, la_error *err) {
     la_posterior *p = &form->posterior;
     const la_candidate *c = &choice->candidates[la_choice_laplace(choice)];
     p->choice = *choice;
     p->temperature = c->temperature;
-    warn_few(choice, log);
-    return la_prior_scale(p, c->prior_scale, err);
+    warn_few(choice, p->likelihood->has_noise, log);
+    return p->likelihood->has_noise ? la_noise_set(p, c->noise_variance, c->prior_scale, err)
+                                    : la_prior_scale(p, c->prior_scale, err);
 }
 
-/* The guard of a regression. */
-static la_status choose_regression(la_form *form, const la_row_set *set, const int64_t *list,
-                                   const la_evaluation *e, const double *scales, const double *cov,
-                                   const la_guard *how, bool cross, la_error *err) {
-    la_posterior *p = &form->posterior;
+static la_status choose_by(la_team team, la_form *form, const la_held_out *rows, bool cross,
+                           const la_log *log, la_error *err) {
     la_choice choice;
-    double *targets = la_alloc((size_t)e->n, sizeof *targets, err);
-    if (!targets)
-        return err->status;
-    for (int64_t i = 0; i < e->n; i++)
-        targets[i] = set->labels.numbers[la_row_at(list, i)];
-    la_held_out_numbers rows = {.n = e->n,
-                                .n_scales = LA_SELECTION_SCALES,
-                                .outputs = e->logits,
-                                .targets = targets,
-                                .scales = scales,
-                                .cov = cov,
-                                .noise_variance = p->noise_variance,
-                                .noise_given = how->noise_given};
-    la_status status = la_select_regression(&rows, &choice, err);
-    free(targets);
-    LA_TRY(status);
+    LA_TRY(form->posterior.likelihood->select(team, rows, &choice, err));
     choice.cross = cross;
-    p->choice = choice;
-    warn_few(&choice, how->log);
-    const la_candidate *c = &choice.candidates[LA_METHOD_LAPLACE];
-    return la_noise_set(p, c->noise_variance, c->prior_scale, err);
+    LA_TRY(apply(form, &choice, log, err));
+    warn_biased(rows, &choice, log);
+    return LA_OK;
 }
 
 static la_status choose(la_team team, la_form *form, const la_row_set *set, const int64_t *list,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
-    la_choice choice;
-    if (set->labels.kind == LA_LABEL_NUMBER)
-        return choose_regression(form, set, list, e, scales, cov, how, cross, err);
-    int64_t *labels = la_alloc((size_t)e->n, sizeof *labels, err);
-    uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
-    la_status status = err->status;
-    for (int64_t i = 0; i < e->n && status == LA_OK; i++) {
-        labels[i] = set->labels.classes[la_row_at(list, i)];
-        streams[i] = set->streams[la_row_at(list, i)];
-    }
     la_held_out rows = {.n = e->n,
                         .n_classes = e->n_classes,
                         .n_scales = LA_SELECTION_SCALES,
                         .logits = e->logits,
-                        .labels = labels,
-                        .streams = streams,
+                        .labels = {.kind = set->labels.kind},
                         .scales = scales,
-                        .cov = cov};
+                        .cov = cov,
+                        .noise_variance = form->posterior.noise_variance,
+                        .noise_given = how->noise_given};
+    size_t capacity = 0;
+    uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
+    la_status status = err->status;
     if (status == LA_OK)
-        status = la_select(team, &rows, &choice, err);
-    choice.cross = cross;
+        status = la_label_list_grow(&rows.labels, &capacity, (size_t)e->n, err);
+    for (int64_t i = 0; i < e->n && status == LA_OK; i++) {
+        int64_t row = la_row_at(list, i);
+        la_label_list_set(&rows.labels, i, la_label_list_at(&set->labels, row));
+        streams[i] = set->streams[row];
+    }
+    rows.streams = streams;
     if (status == LA_OK)
-        status = apply(form, &choice, how->log, err);
-    if (status == LA_OK)
-        warn_biased(&rows, &choice, how->log);
-    free(labels);
+        status = choose_by(team, form, &rows, cross, how->log, err);
+    la_label_list_free(&rows.labels);
     free(streams);
     return status;
 }
@@ -273,13 +250,12 @@ la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *r
 
 /* ---- signs of trouble ---- */
 
-/* A row's leverage: the largest eigenvalue of S^T cov S, S S^T the softmax Fisher; by power
- * iteration on M = S_B^T cov S_B with S_B = B^T S in the contrasts' basis. */
-static double leverage(int64_t c, const float *logits, const double *basis, const double *cov,
-                       double *w) {
-    int64_t m = c - 1;
+/* Leverage of a row: the largest eigenvalue of S^T cov S, S S^T its Fisher information; by power
+ * iteration on M = S_B^T cov S_B with S_B = B^T S in the contrasts' basis B[C, m]. w: C m + m^2 + 3 m */
+static double leverage(const la_likelihood *likelihood, int64_t c, int64_t m, const float *outputs,
+                       const double *basis, const double *cov, double *w) {
     double *s = w, *sb = s + c * m, *v = sb + m * m, *u = v + m, *t = u + m, top = 0;
-    la_softmax_likelihood.fisher_factor(c, logits, s);
+    likelihood->fisher_factor(c, outputs, s);
     for (int64_t k = 0; k < m; k++)
         for (int64_t j = 0; j < m; j++) {
             double sum = 0;
@@ -314,45 +290,63 @@ static double leverage(int64_t c, const float *logits, const double *basis, cons
     return top;
 }
 
+/* Largest leverage of the rows. */
+static la_status most_leverage(const la_posterior *p, const la_evaluation *e, double *most,
+                               la_error *err) {
+    int64_t c = e->n_classes, m = p->likelihood->contrasts(c);
+    double *basis = la_alloc((size_t)(2 * c * m + m * m + 3 * m), sizeof *basis, err);
+    if (!basis)
+        return err->status;
+    p->likelihood->contrast_basis(c, basis);
+    *most = 0;
+    for (int64_t i = 0; i < e->n; i++)
+        *most = fmax(*most, leverage(p->likelihood, c, m, e->logits + i * c, basis,
+                                     e->cov[0] + i * m * m, basis + c * m));
+    *most *= la_curvature_scale(p);
+    free(basis);
+    return LA_OK;
+}
+
+/* Means over the rows, of the prediction and of the MAP model. */
 typedef struct signs {
-    double leverage, accuracy, confidence, map_confidence;
+    double accuracy, confidence, map_confidence;
 } signs;
 
-static la_status measure(const la_row_set *rows, const int64_t *list, const la_evaluation *e,
-                         signs *out, la_error *err) {
-    int64_t c = e->n_classes, m = c - 1;
-    size_t each = (size_t)(3 * c + c * c + c);
-    double *memory = la_alloc(each + (size_t)(la_predict_workspace(c) + c * m * 2 + m * m + 3 * m),
-                              sizeof *memory, err);
-    if (!memory)
-        return err->status;
-    la_prediction answer = {.probs = memory,
-                            .map_probs = memory + c,
-                            .logits = memory + 2 * c,
-                            .variance = memory + 3 * c,
-                            .logit_cov = memory + 4 * c};
-    double *basis = memory + each, *w = basis + c * m;
-    la_softmax_likelihood.contrast_basis(c, basis);
-    for (int64_t i = 0; i < e->n; i++) {
-        const double *cov = e->cov[0] + i * m * m;
-        int64_t row = la_row_at(list, i);
-        double at = leverage(c, e->logits + i * c, basis, cov, w);
-        out->leverage = at > out->leverage ? at : out->leverage;
-        la_predict_row(LA_PREDICT_MC, c, e->logits + i * c, basis, cov, SIGN_SAMPLES, 0,
-                       rows->streams[row], NULL, w, &answer);
-        double top = 0;
-        int64_t best = 0;
-        for (int64_t k = 0; k < c; k++)
-            if (answer.map_probs[k] > top) {
-                top = answer.map_probs[k];
-                best = k;
-            }
-        out->accuracy += (double)(best == rows->labels.classes[row]) / (double)e->n;
-        out->map_confidence += top / (double)e->n;
-        out->confidence += answer.confidence / (double)e->n;
+static la_status measure(la_team team, const la_posterior *p, const la_row_set *rows,
+                         const int64_t *list, const la_evaluation *e, signs *out, la_error *err) {
+    static const double one = 1;
+    int64_t c = e->n_classes;
+    double *map_probs = la_alloc((size_t)(e->n * c), sizeof *map_probs, err);
+    uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
+    la_prediction *predictions = la_alloc((size_t)e->n, sizeof *predictions, err);
+    for (int64_t i = 0; i < e->n && err->status == LA_OK; i++) {
+        streams[i] = rows->streams[la_row_at(list, i)];
+        predictions[i].map_probs = map_probs + i * c;
     }
-    free(memory);
-    return LA_OK;
+    la_recipe plain = {
+        .kind = *p->likelihood->predictives, .prior_scale = one, .temperature = one, .weight = one};
+    la_output_rows found = {.n = e->n,
+                            .n_outputs = c,
+                            .n_scales = 1,
+                            .outputs = e->logits,
+                            .scales = &one,
+                            .cov = e->cov[0],
+                            .streams = streams};
+    la_draw_options draws = {.samples = SIGN_SAMPLES};
+    if (err->status == LA_OK)
+        la_answer_rows(p->likelihood, &plain, 1, &found, &draws, team, predictions, err);
+    for (int64_t i = 0; i < e->n && err->status == LA_OK; i++) {
+        int64_t row = la_row_at(list, i), best = 0;
+        for (int64_t k = 1; k < c; k++)
+            best = map_probs[i * c + k] > map_probs[i * c + best] ? k : best;
+        out->accuracy += (double)(best == rows->labels.classes[row]) / (double)e->n;
+        out->map_confidence += map_probs[i * c + best] / (double)e->n;
+        out->confidence += predictions[i].confidence / (double)e->n;
+    }
+    free(map_probs);
+    free(streams);
+    free(predictions);
+    return err->status;
 }
 
 /* Mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda). */
@@ -388,17 +382,47 @@ static void warn_leverage(double leverage, const la_log *log) {
             leverage);
 }
 
-static void tell_regression(const la_form *form, const la_evaluation *e, const la_log *log) {
-    double noise = form->posterior.noise_variance, mean = 0, most = 0;
-    for (int64_t i = 0; i < e->n; i++) {
+static void report_noise(const la_posterior *p, const la_evaluation *e, double leverage,
+                         const la_log *log) {
+    double mean = 0;
+    for (int64_t i = 0; i < e->n; i++)
         mean += e->cov[0][i] / (double)e->n;
-        most = e->cov[0][i] > most ? e->cov[0][i] : most;
-    }
     la_warn(log,
             "on %lld calibration rows: variance of the model %.3g, of the noise %.3g, largest "
             "leverage %.3g, posterior over prior variance %.3f",
-            (long long)e->n, mean, noise, most / noise, variance_ratio(&form->posterior));
-    warn_leverage(most / noise, log);
+            (long long)e->n, mean, p->noise_variance, leverage, variance_ratio(p));
+}
+
+static void report_confidence(const la_posterior *p, int64_t n, const signs *s, double leverage,
+                              const la_log *log) {
+    la_warn(log,
+            "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "
+            "leverage %.3g, posterior over prior variance %.3f",
+            (long long)n, s->accuracy, s->confidence, s->map_confidence, leverage,
+            variance_ratio(p));
+    if (s->accuracy - s->confidence > USUAL_GAP)
+        la_warn(
+            log,
+            "under-confident: the posterior's mean confidence is %.3f below the accuracy on the "
+            "calibration rows; a larger --prior, or held-out rows to choose it by, would cure "
+            "this",
+            s->accuracy - s->confidence);
+}
+
+static la_status report_signs(la_team team, const la_posterior *p, const la_row_set *rows,
+                              const int64_t *list, const la_evaluation *e, const la_log *log,
+                              la_error *err) {
+    double most = 0;
+    signs s = {0};
+    LA_TRY(most_leverage(p, e, &most, err));
+    if (p->likelihood->has_noise) {
+        report_noise(p, e, most, log);
+    } else {
+        LA_TRY(measure(team, p, rows, list, e, &s, err));
+        report_confidence(p, e->n, &s, most, log);
+    }
+    warn_leverage(most, log);
+    return LA_OK;
 }
 
 la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,
@@ -407,8 +431,7 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     int64_t n = rows->n < SIGN_ROWS ? rows->n : SIGN_ROWS;
     int64_t *list = la_alloc((size_t)n, sizeof *list, err);
     la_evaluation e;
-    signs s = {0};
-    if (!list || !log->warn) { /* nobody would hear */
+    if (!list || !log->warn) { /* no one to log to */
         free(list);
         return err->status;
     }
@@ -419,28 +442,9 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     la_status status =
         la_forms_evaluate(session, form, 1, rows, list, n, 1, &one, false, log, &e, err);
     if (status == LA_OK) {
-        if (rows->labels.kind == LA_LABEL_NUMBER)
-            tell_regression(form, &e, log);
-        else
-            status = measure(rows, list, &e, &s, err);
+        status = report_signs(session->team, &form->posterior, rows, list, &e, log, err);
         la_evaluation_free(&e);
     }
     free(list);
-    LA_TRY(status);
-    if (rows->labels.kind == LA_LABEL_NUMBER)
-        return LA_OK;
-    la_warn(log,
-            "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "
-            "leverage %.3g, posterior over prior variance %.3f",
-            (long long)n, s.accuracy, s.confidence, s.map_confidence, s.leverage,
-            variance_ratio(&form->posterior));
-    if (s.accuracy - s.confidence > USUAL_GAP)
-        la_warn(
-            log,
-            "under-confident: the posterior's mean confidence is %.3f below the accuracy on the "
-            "calibration rows; a larger --prior, or held-out rows to choose it by, would cure "
-            "this",
-            s.accuracy - s.confidence);
-    warn_leverage(s.leverage, log);
-    return LA_OK;
+    return status;
 }

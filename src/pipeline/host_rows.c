@@ -57,7 +57,8 @@ static la_status flush(host_rows *h, la_error *err) {
     for (int w = 0; w <= h->filling; w++) {
         waiting *part = &h->parts[w];
         if (part->batch.n_rows)
-            la_predictor_answer(h->predictor, w, &part->batch, part->hashes, h->out + part->from);
+            LA_TRY(la_predictor_answer(h->predictor, w, &part->batch, part->hashes,
+                                       h->out + part->from, err));
         la_batch_clear(&part->batch);
     }
     h->filling = 0;

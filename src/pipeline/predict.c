@@ -22,17 +22,7 @@ typedef struct file_run {
     int64_t n_written;
     uint64_t *hashes;
     la_prediction *answers; /* of a batch */
-    double *answer_memory;
 } file_run;
-
-static const char *kind_name(la_predictive kind, bool regression) {
-    if (regression && kind == LA_PREDICT_MC)
-        return "laplace-gaussian";
-    static const char *const names[] = {
-        "laplace-mc",  "laplace-probit",  "laplace-bridge", "map", "laplace-scalar-probit",
-        "temperature", "laplace-weights", "average"};
-    return names[kind];
-}
 
 /* The writer of rows does not know where they go. */
 static la_status write_failed(const la_predict_job *job, la_error *err) {
@@ -61,7 +51,7 @@ static la_status write_items(file_run *run, const la_feed_batch *batch, la_error
                                  .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
                                  .n_classes = p->n_classes,
                                  .labels = (const char *const *)p->session.labels.names,
-                                 .confidence_kind = kind_name(p->predictive, p->regression),
+                                 .confidence_kind = p->label,
                                  .emit_logits = job->emit_logits,
                                  .emit_cov = job->emit_cov,
                                  .error = item->error,
@@ -88,7 +78,7 @@ static la_status answer_batch(file_run *run, int w, la_error *err) {
     for (int64_t j = 0; j < batch->n_items; j++)
         if (batch->items[j].slot >= 0)
             run->hashes[batch->items[j].slot] = batch->items[j].stream;
-    la_predictor_answer(run->predictor, w, &batch->batch, run->hashes, run->answers);
+    LA_TRY(la_predictor_answer(run->predictor, w, &batch->batch, run->hashes, run->answers, err));
     return write_items(run, batch, err);
 }
 
@@ -121,8 +111,7 @@ static void note_unused(const file_run *run) {
     if (!la_predictor_draws(run->predictor) && (samples || job->seed_given))
         la_warn(&job->options.run.log, "%s%s%s: of no effect, nothing is drawn for \"%s\"",
                 samples ? "--samples" : "", samples && job->seed_given ? ", " : "",
-                job->seed_given ? "--seed" : "",
-                kind_name(run->predictor->predictive, run->predictor->regression));
+                job->seed_given ? "--seed" : "", run->predictor->label);
 }
 
 /* Where no answer reads a covariance, the one that is written is zero. */
@@ -132,7 +121,7 @@ static void note_no_covariance(const file_run *run) {
         la_warn(&run->job->options.run.log,
                 "--emit cov: \"%s\" needs no covariance and none is computed: \"logit_cov\" is "
                 "zero; --predictive mc, probit or bridge has one",
-                kind_name(p->predictive, p->regression));
+                p->label);
 }
 
 static la_status open_run(file_run *run, la_error *err) {
@@ -172,9 +161,8 @@ static la_status open_run(file_run *run, la_error *err) {
                  &run->feed);
     for (int w = 0; w < session->n_workers; w++)
         LA_TRY(la_feed_batch_open(&run->feed, &run->batches[w], err));
+    LA_TRY(la_prediction_list_new(run->predictor, feed.batch_rows, &run->answers, err));
     run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
-    LA_TRY(la_predictions_new(model->n_classes, feed.batch_rows, &run->answers, &run->answer_memory,
-                              err));
     LA_TRY(err->status);
     return la_output_open(&run->out, job->out, LA_OUTPUT_STREAM, err);
 }
@@ -186,8 +174,7 @@ static void close_run(file_run *run) {
     la_feed_close(&run->feed);
     la_row_reader_close(run->reader);
     free(run->hashes);
-    free(run->answers);
-    free(run->answer_memory);
+    la_prediction_list_free(run->answers);
     la_predictor_close(run->predictor);
 }
 

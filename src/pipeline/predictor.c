@@ -1,6 +1,5 @@
 #include "pipeline/predictor.h"
-#include "bayes/predictive.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "base/threads.h"
 #include "output/posterior_file.h"
 #include "pipeline/arguments.h"
@@ -119,21 +118,18 @@ static la_status check_folder(const char *option, const char *given, const char 
                    stored, la_errno_text(errno), option);
 }
 
-/* Whether any answer reads the covariance. */
+/* Whether any recipe reads the covariance. */
 static bool needs_cov(const la_predictor *p) {
     return p->n_scales > 0;
 }
 
-/* Whether any is drawn on the host or on devices. */
-static bool draws(const la_predictor *p) {
-    bool any = false;
-    for (int s = 0; s < p->n_settings && !p->regression; s++)
-        any |= la_predict_draws(p->settings[s].kind) && p->samples > 0;
-    return any;
+bool la_predictor_draws(const la_predictor *p) {
+    return la_recipes_draw(p->recipes, p->n_recipes, &p->draws);
 }
 
-bool la_predictor_draws(const la_predictor *p) {
-    return p->predictive == LA_PREDICT_WEIGHTS || draws(p);
+/* Whether predictions are of sampled networks. */
+static bool samples_networks(const la_predictor *p) {
+    return p->recipes[0].kind->networks;
 }
 
 static la_status open_session(la_predictor *p, const la_predict_options *options, la_error *err) {
@@ -182,123 +178,99 @@ static la_status allocate(la_predictor *p, la_error *err) {
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
         part->cov = la_alloc(scales * rows * m * m, sizeof *part->cov, err);
-        part->tempered = la_alloc(rows * c, sizeof *part->tempered, err);
-        part->tempered_cov = la_alloc(rows * m * m, sizeof *part->tempered_cov, err);
         if (p->posterior.adue.weight)
             part->states =
                 la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
-        if (p->predictive == LA_PREDICT_WEIGHTS)
-            part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
-        if (!draws(p) || !p->session.workers[w].backend.ops->draws)
-            continue;
-        part->centre = la_alloc(rows * c, sizeof *part->centre, err);
-        part->spread = la_alloc(rows * c * m, sizeof *part->spread, err);
-        part->drawn = la_alloc(rows * (2 * c + 1), sizeof *part->drawn, err);
+        if (samples_networks(p))
+            part->networks = la_alloc(rows * (2 * c + 1), sizeof *part->networks, err);
     }
-    if (p->n_settings > 1)
-        LA_TRY(la_predictions_new(p->n_classes, p->session.batch_rows, &p->single,
-                                  &p->single_memory, err));
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
-    la_slices_open(p->session.team, (size_t)la_predict_workspace(p->n_classes) * sizeof(double),
-                   &p->workspace, err);
+    la_slices_open(p->session.team, c * sizeof(double), &p->workspace, err);
     LA_TRY(err->status);
     p->posterior.likelihood->contrast_basis(p->n_classes, p->basis);
-    if (p->predictive != LA_PREDICT_WEIGHTS)
+    if (!samples_networks(p))
         return LA_OK;
-    return la_sampler_open(&p->session, &p->posterior, p->samples, p->seed, LA_SAMPLER_BUDGET,
-                           &p->sampler, err);
+    return la_sampler_open(&p->session, &p->posterior, p->draws.samples, p->draws.seed,
+                           LA_SAMPLER_BUDGET, &p->sampler, err);
 }
 
-/* The predictive of a regression is a Gaussian: nothing is drawn for it. */
-static la_status resolve_regression(la_predictor *p, const la_predict_options *options,
-                                    la_error *err) {
-    const la_choice *choice = &p->posterior.choice;
-    if (p->predictive == LA_PREDICT_STORED)
-        p->predictive =
-            choice->guarded && choice->method == LA_METHOD_MAP ? LA_PREDICT_MAP : LA_PREDICT_MC;
-    p->map_variance = choice->guarded ? choice->candidates[LA_METHOD_MAP].noise_variance
-                                      : p->posterior.noise_variance;
-    if (p->predictive == LA_PREDICT_MC || p->predictive == LA_PREDICT_MAP ||
-        p->predictive == LA_PREDICT_WEIGHTS)
-        return LA_OK;
-    return la_fail(err, LA_UNSUPPORTED,
-                   "%s: is of a regression, whose --predictive is mc (a Gaussian in closed form), "
-                   "weights or map; the others are of probabilities of classes",
-                   options->posterior);
-}
+/* ---- the recipes ---- */
 
-/* A setting more; scale: factor of the stored precisions. */
-static void add_setting(la_predictor *p, la_predictive kind, double scale, double temperature,
-                        double weight) {
+static void add_recipe(la_predictor *p, la_recipe recipe) {
     int at = 0;
-    if (kind == LA_PREDICT_MC && p->samples == 0 && !p->regression)
-        kind = LA_PREDICT_PROBIT;
-    if (la_predict_needs_cov(kind)) {
-        while (at < p->n_scales && p->scales[at] != scale)
-            at++;
-        if (at == p->n_scales)
-            p->scales[p->n_scales++] = scale;
-    }
-    p->settings[p->n_settings++] = (la_predictor_setting){
-        .kind = kind, .scale = at, .temperature = temperature, .weight = weight};
+    if (recipe.kind->closed && p->draws.samples == 0)
+        recipe.kind = recipe.kind->closed;
+    p->recipes[p->n_recipes++] = recipe;
+    while (at < p->n_scales && p->scales[at] != recipe.prior_scale)
+        at++;
+    if (recipe.kind->reads_covariance && at == p->n_scales)
+        p->scales[p->n_scales++] = recipe.prior_scale;
 }
 
-static void add_average(la_predictor *p) {
+/* The settings that the guard stored; their scales are factors of those in the precisions. */
+static la_status add_average(la_predictor *p, const char *path, la_error *err) {
     const la_choice *choice = &p->posterior.choice;
     double stored = choice->candidates[la_choice_laplace(choice)].prior_scale;
-    for (int64_t s = 0; s < choice->n_settings; s++) {
-        const la_setting *one = &choice->settings[s];
-        add_setting(p, la_method_predictive(one->method), one->prior_scale / stored,
-                    one->temperature, one->weight);
-    }
-}
-
-/* The one setting of a predictive, with the temperature that goes with it. */
-static void add_predictive(la_predictor *p) {
-    double temperature = p->posterior.temperature;
-    if (p->predictive == LA_PREDICT_MAP)
-        temperature = 1;
-    if (p->predictive == LA_PREDICT_TEMPERATURE)
-        temperature = p->posterior.choice.candidates[LA_METHOD_TEMPERATURE].temperature;
-    add_setting(p, p->predictive, 1, temperature, 1);
-    p->predictive = p->settings[0].kind;
-}
-
-/* What the posterior says where the caller leaves it to it. */
-static la_status resolve_predictive(la_predictor *p, const la_predict_options *options,
-                                    la_error *err) {
-    const la_choice *choice = &p->posterior.choice;
-    p->regression = p->posterior.likelihood->has_noise;
-    if (p->regression)
-        LA_TRY(resolve_regression(p, options, err));
-    if (p->predictive == LA_PREDICT_STORED)
-        p->predictive = choice->guarded ? la_method_predictive(choice->method) : LA_PREDICT_MC;
-    if (p->predictive == LA_PREDICT_WEIGHTS && p->samples == 0)
-        return la_fail(err, LA_USAGE,
-                       "--samples 0: networks have no closed form, expected 1 or "
-                       "more with --predictive weights");
-    if (p->predictive == LA_PREDICT_TEMPERATURE && !choice->guarded)
-        return la_fail(err, LA_USAGE,
-                       "%s: holds no temperature; fit with --val or --heldout for one",
-                       options->posterior);
-    if (p->predictive == LA_PREDICT_AVERAGE && !choice->n_settings)
+    la_recipe recipes[LA_SETTINGS_MOST];
+    if (!choice->n_settings)
         return la_fail(err, LA_USAGE,
                        "%s: holds no settings to average; fit with --val or --heldout for them",
-                       options->posterior);
-    if (p->predictive == LA_PREDICT_AVERAGE)
-        add_average(p);
-    else
-        add_predictive(p);
+                       path);
+    int64_t n = la_choice_recipes(p->posterior.likelihood, choice, LA_METHOD_AVERAGE, recipes);
+    for (int64_t r = 0; r < n; r++) {
+        recipes[r].prior_scale /= stored;
+        add_recipe(p, recipes[r]);
+    }
+    p->label = LA_AVERAGE_NAME;
     return LA_OK;
 }
 
+/* One predictive, with the temperature that goes with it. */
+static la_status add_predictive(la_predictor *p, const char *name, const char *path,
+                                la_error *err) {
+    const la_likelihood *likelihood = p->posterior.likelihood;
+    const la_choice *choice = &p->posterior.choice;
+    la_recipe recipe = {.kind = la_predictive_find(likelihood->predictives, name),
+                        .prior_scale = 1,
+                        .temperature = 1,
+                        .weight = 1};
+    if (!recipe.kind)
+        return la_fail(err, LA_UNSUPPORTED, "%s: %s", path, likelihood->refusal);
+    if (recipe.kind->networks && p->draws.samples == 0)
+        return la_fail(err, LA_USAGE,
+                       "--samples 0: networks have no closed form, expected 1 or "
+                       "more with --predictive weights");
+    if (recipe.kind->tempering == LA_TEMPERED_LAPLACE)
+        recipe.temperature = p->posterior.temperature;
+    if (recipe.kind->tempering == LA_TEMPERED_SCALING) {
+        recipe.temperature = choice->candidates[LA_METHOD_TEMPERATURE].temperature;
+        if (!choice->guarded)
+            return la_fail(err, LA_USAGE,
+                           "%s: holds no temperature; fit with --val or --heldout for one", path);
+    }
+    add_recipe(p, recipe);
+    p->label = p->recipes[0].kind->label;
+    return LA_OK;
+}
+
+/* Recipes of the predictive asked for, or of what the posterior stores. */
+static la_status resolve_recipes(la_predictor *p, const la_predict_options *options,
+                                 la_error *err) {
+    const la_choice *choice = &p->posterior.choice;
+    const char *name = options->predictive, *path = options->posterior;
+    if (!name)
+        name = choice->guarded ? la_method_predictive(choice->method) : "mc";
+    p->draws =
+        (la_draw_options){.samples = options->samples, .seed = options->seed, .spread = true};
+    return strcmp(name, LA_AVERAGE_NAME) || !p->posterior.likelihood->averages
+               ? add_predictive(p, name, path, err)
+               : add_average(p, path, err);
+}
+
 static la_status open_parts(la_predictor *p, const la_predict_options *options, la_error *err) {
-    p->predictive = options->predictive;
-    p->samples = options->samples;
-    p->seed = options->seed;
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
     p->kind = la_curvature_of(p->posterior.curvature);
-    LA_TRY(resolve_predictive(p, options, err));
+    LA_TRY(resolve_recipes(p, options, err));
     LA_TRY(open_session(p, options, err));
     p->n_classes = p->session.workers[0].model.n_classes;
     p->n_contrasts = p->posterior.likelihood->contrasts(p->n_classes);
@@ -339,19 +311,13 @@ void la_predictor_close(la_predictor *p) {
         free(part->logits);
         free(part->cotangents);
         free(part->cov);
-        free(part->tempered);
-        free(part->tempered_cov);
         free(part->states);
-        free(part->centre);
-        free(part->spread);
-        free(part->drawn);
+        free(part->networks);
     }
     la_sampler_close(p->sampler);
     la_session_close(&p->session);
     la_posterior_free(&p->posterior);
     la_template_free(p->prompt);
-    free(p->single);
-    free(p->single_memory);
     free(p->basis);
     free(p->workspace.memory);
     free(p);
@@ -362,7 +328,43 @@ int64_t la_predictor_classes(const la_predictor *predictor) {
 }
 
 int la_predictor_regresses(const la_predictor *predictor) {
-    return predictor && predictor->regression;
+    return predictor && predictor->posterior.likelihood->label_kind == LA_LABEL_NUMBER;
+}
+
+int64_t la_predictor_recipes(const la_predictor *predictor) {
+    return predictor ? predictor->n_recipes : 0;
+}
+
+la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i) {
+    const la_recipe *recipe = &predictor->recipes[i];
+    return (la_recipe_summary){.predictive = recipe->kind->name,
+                               .prior_scale = recipe->prior_scale,
+                               .temperature = recipe->temperature,
+                               .weight = recipe->weight};
+}
+
+/* One piece of memory: the predictions, then their arrays. */
+la_status la_prediction_list_new(const la_predictor *predictor, int64_t n,
+                                 la_prediction **predictions, la_error *err) {
+    la_error unheard;
+    err = err ? err : &unheard;
+    *err = (la_error){0};
+    if (!predictor || !predictions)
+        return la_fail(err, LA_USAGE, "la_prediction_list_new: %s is NULL, and is needed",
+                       predictor ? "predictions" : "predictor");
+    if (n < 0)
+        return la_fail(err, LA_USAGE, "n %lld: expected at least 0", (long long)n);
+    int64_t classes = predictor->n_classes;
+    size_t doubles = (size_t)(4 * classes + classes * classes) * sizeof(double);
+    la_prediction *list = *predictions = la_alloc((size_t)n, sizeof *list + doubles, err);
+    for (int64_t i = 0; list && i < n; i++)
+        list[i] =
+            la_prediction_at(classes, (double *)(void *)((char *)(list + n) + (size_t)i * doubles));
+    return err->status;
+}
+
+void la_prediction_list_free(la_prediction *predictions) {
+    free(predictions);
 }
 
 const char *la_predictor_label(const la_predictor *predictor, int64_t label) {
@@ -414,8 +416,8 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
     if (p->sampler) {
-        LA_TRY(la_sampler_run(p->sampler, w, batch, p->parts[w].logits, p->settings[0].temperature,
-                              p->parts[w].drawn, err));
+        LA_TRY(la_sampler_run(p->sampler, w, batch, p->parts[w].logits, p->recipes[0].temperature,
+                              p->parts[w].networks, err));
         worker->seconds_forward += la_seconds() - start;
         return LA_OK;
     }
@@ -425,105 +427,44 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     return LA_OK;
 }
 
-/* Lets the device draw for the whole batch; false when the host has to. */
-static bool draw_on_device(la_predictor *p, int w, int64_t n, const float *logits,
-                           const double *cov, const uint64_t *hashes) {
-    la_backend *be = &p->session.workers[w].backend;
-    int64_t c = p->n_classes, m = p->n_contrasts;
-    la_predictor_part *part = &p->parts[w];
-#pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
-    for (int64_t i = 0; i < n; i++)
-        la_predict_gaussian(c, logits + i * c, p->basis, cov + i * m * m,
-                            la_slices_own(&p->workspace), part->centre + i * c,
-                            part->spread + i * c * m);
-    return be->ops->monte_carlo(be, n, c, part->centre, part->spread, p->samples, p->seed, hashes,
-                                part->drawn);
+static bool draw_on_device(void *user, int64_t n, int64_t n_outputs, const double *centre,
+                           const double *spread, int64_t samples, uint64_t seed,
+                           const uint64_t *streams, double *means) {
+    la_backend *be = user;
+    return be->ops->monte_carlo(be, n, n_outputs, centre, spread, samples, seed, streams, means);
 }
 
-/* Logits and covariance of the batch under a setting, divided by its temperature. */
-static void temper(const la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
-                   const float **logits, const double **cov) {
-    const la_predictor_part *part = &p->parts[w];
-    int64_t c = p->n_classes, m = p->n_contrasts;
-    bool reads_cov = la_predict_needs_cov(s->kind);
-    *logits = part->logits;
-    *cov = part->cov + s->scale * n * m * m;
-    if (s->temperature == 1)
-        return;
-    for (int64_t i = 0; i < n * c; i++)
-        part->tempered[i] = (float)((double)part->logits[i] / s->temperature);
-    for (int64_t i = 0; i < n * m * m && reads_cov; i++)
-        part->tempered_cov[i] = (*cov)[i] / (s->temperature * s->temperature);
-    *logits = part->tempered;
-    *cov = part->tempered_cov;
+/* Variance of the noise without a posterior: what the guard chose for the MAP model. */
+static double map_variance(const la_posterior *p) {
+    return p->choice.guarded ? p->choice.candidates[LA_METHOD_MAP].noise_variance
+                             : p->noise_variance;
 }
 
-/* The batch's answers under one setting. */
-static void answer_setting(la_predictor *p, int w, int64_t n, const la_predictor_setting *s,
-                           const uint64_t *hashes, la_prediction *out) {
-    int64_t c = p->n_classes, m = p->n_contrasts;
-    const la_predictor_part *part = &p->parts[w];
-    const float *logits;
-    const double *cov;
-    temper(p, w, n, s, &logits, &cov);
-    bool on_device = la_predict_draws(s->kind) && part->centre;
-    bool is_drawn = p->sampler || (on_device && draw_on_device(p, w, n, logits, cov, hashes));
-    const double *drawn = is_drawn ? part->drawn : NULL;
-#pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
-    for (int64_t i = 0; i < n; i++) {
-        double *workspace = la_slices_own(&p->workspace);
-        la_predict_row(s->kind, c, logits + i * c, p->basis, cov + i * m * m, p->samples, p->seed,
-                       hashes[i], drawn ? drawn + i * (2 * c + 1) : NULL, workspace, &out[i]);
-        if (s->temperature != 1)
-            la_predict_restore(c, part->logits + i * c, s->temperature, &out[i]);
-    }
-}
-
-/* Their mean under all of several settings, in the order of the list. */
-static void answer_average(la_predictor *p, int w, int64_t n, const uint64_t *hashes,
-                           la_prediction *out) {
-    for (int64_t i = 0; i < n; i++)
-        la_predict_mix_start(p->n_classes, &out[i]);
-    for (int s = 0; s < p->n_settings; s++) {
-        answer_setting(p, w, n, &p->settings[s], hashes, p->single);
-        for (int64_t i = 0; i < n; i++)
-            la_predict_mix_add(p->n_classes, p->settings[s].weight, &p->single[i], &out[i]);
-    }
-    for (int64_t i = 0; i < n; i++)
-        la_predict_mix_finish(p->n_classes, &out[i]);
-}
-
-void la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
-                         la_prediction *out) {
+la_status la_predictor_answer(la_predictor *p, int w, const la_batch *batch, const uint64_t *hashes,
+                              la_prediction *out, la_error *err) {
     int64_t n = batch->n_rows;
     const la_predictor_part *part = &p->parts[w];
     const la_adue *head = &p->posterior.adue;
-    if (p->regression) {
-        for (int64_t i = 0; i < n; i++)
-            la_predict_regression(p->predictive, part->logits[i], part->cov + i,
-                                  part->drawn ? part->drawn + 3 * i : NULL,
-                                  p->posterior.noise_variance, p->map_variance, &out[i]);
-        return;
-    }
-    if (p->n_settings > 1)
-        answer_average(p, w, n, hashes, out);
-    else
-        answer_setting(p, w, n, &p->settings[0], hashes, out);
+    la_backend *be = &p->session.workers[w].backend;
+    la_draw_options draws = p->draws;
+    draws.on_device = be->ops->monte_carlo ? draw_on_device : NULL;
+    draws.user = be;
+    la_output_rows rows = {.n = n,
+                           .n_outputs = p->n_classes,
+                           .n_scales = p->n_scales,
+                           .outputs = part->logits,
+                           .scales = p->scales,
+                           .cov = part->cov,
+                           .streams = hashes,
+                           .networks = part->networks,
+                           .noise_variance = p->posterior.noise_variance,
+                           .map_variance = map_variance(&p->posterior)};
+    LA_TRY(la_answer_rows(p->posterior.likelihood, p->recipes, p->n_recipes, &rows, &draws,
+                          p->session.team, out, err));
 #pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
-    for (int64_t i = 0; i < n; i++) {
-        double *workspace = la_slices_own(&p->workspace);
-        out[i].adue =
-            part->states ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
-    }
-}
-
-la_status la_predictions_new(int64_t n_classes, int64_t n, la_prediction **answers, double **memory,
-                             la_error *err) {
-    size_t c = (size_t)n_classes, each = 4 * c + c * c;
-    *answers = la_alloc((size_t)n, sizeof **answers, err);
-    *memory = la_alloc((size_t)n * each, sizeof **memory, err);
-    LA_TRY(err->status);
     for (int64_t i = 0; i < n; i++)
-        (*answers)[i] = la_prediction_at(n_classes, *memory + (size_t)i * each);
+        out[i].adue = part->states ? la_adue_score(head, part->states + i * head->width,
+                                                   la_slices_own(&p->workspace))
+                                   : NAN;
     return LA_OK;
 }

@@ -1,7 +1,6 @@
 #include "pipeline/sampler.h"
 #include "base/stop.h"
 #include "bayes/draw.h"
-#include "bayes/predictive.h"
 #include "model/weights.h"
 
 #include <stdlib.h>
@@ -130,6 +129,7 @@ static la_status run_networks(la_sampler *s, int w, const la_batch *batch, const
                               double temperature, double *sums, la_error *err) {
     la_run *run = &s->session->workers[w].run;
     int64_t c = s->n_classes;
+    const la_likelihood *likelihood = s->session->workers[w].model.likelihood;
     float *logits = s->parts[w].logits;
     for (int64_t number = 0; number < s->samples; number++) {
         LA_TRY(la_check_interrupt(err));
@@ -137,8 +137,8 @@ static la_status run_networks(la_sampler *s, int w, const la_batch *batch, const
         if (la_run_forward(run, batch, logits, err) != LA_OK)
             return blame_network(number, err);
         for (int64_t i = 0; i < batch->n_rows; i++)
-            la_predict_network(c, logits + i * c, map_logits + i * c, temperature,
-                               s->parts[w].workspace, sums + i * (2 * c + 1));
+            likelihood->add_network(c, logits + i * c, map_logits + i * c, temperature,
+                                    s->parts[w].workspace, sums + i * (2 * c + 1));
     }
     return LA_OK;
 }

@@ -1,6 +1,6 @@
 #include "pipeline/tfb_job.h"
 #include "base/threads.h"
-#include "baselines/softmax.h"
+#include "likelihood/softmax_sum.h"
 #include "model/weights.h"
 
 #include <math.h>

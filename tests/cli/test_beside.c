@@ -181,8 +181,7 @@ static void hosts_are_cut_alike(void **state) {
     json_t *row = json_loads(done.out, 0, NULL);
     la_error err;
     la_predictor *predictor;
-    la_predict_options options = {.posterior = in_case(folder, "posterior"),
-                                  .predictive = LA_PREDICT_MAP};
+    la_predict_options options = {.posterior = in_case(folder, "posterior"), .predictive = "map"};
     assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_OK);
     double memory[18], variance[3];
     la_prediction out = {.probs = memory,

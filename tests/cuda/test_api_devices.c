@@ -1,5 +1,5 @@
 /* A host's rows on several devices: dealt to all of them, with the answers of one. */
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "cuda/emulated.h"
 #include "pipeline/predictor.h"
 #include "support/row_files.h"
@@ -35,7 +35,7 @@ static void start(answers *a, int64_t classes) {
 }
 
 /* Answers, and how many workers ran anything. */
-static int answer(const char *device, la_predictive kind, answers *a) {
+static int answer(const char *device, const char *kind, answers *a) {
     la_predict_options options = {.run = {.device = device, .batch_tokens = 60, .threads = 2},
                                   .posterior = in_case(folder, "posterior"),
                                   .predictive = kind,
@@ -69,7 +69,7 @@ static int answer(const char *device, la_predictive kind, answers *a) {
 
 static void several_are_as_one(void **state) {
     (void)state;
-    static const la_predictive kinds[] = {LA_PREDICT_MC, LA_PREDICT_WEIGHTS};
+    static const char *const kinds[] = {"mc", "weights"};
     static const char *const devices[] = {"cuda:0,1", "cuda:2,0,1"};
     need_emulated();
     for (int k = 0; k < 2; k++) {

@@ -4,7 +4,7 @@
  *
  * LA_TESTS_ALONE: teams of one thread, and no regions of the host, for ThreadSanitizer, which does
  * not see how the threads of a region wait for each other. */
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "support/faults.h"
 #include "support/row_files.h"
 
@@ -37,14 +37,11 @@ static const char *folder, *posteriors[3];
 
 static const struct {
     la_fit_options fit;
-    la_predictive predictive;
+    const char *predictive;
 } kinds[3] = {
-    {.fit = {.curvature = LA_CURVATURE_KRON, .select = LA_SELECT_NONE},
-     .predictive = LA_PREDICT_MC},
-    {.fit = {.curvature = LA_CURVATURE_EXACT, .select = LA_SELECT_NONE},
-     .predictive = LA_PREDICT_MC},
-    {.fit = {.curvature = LA_CURVATURE_EKFAC, .select = LA_SELECT_NONE},
-     .predictive = LA_PREDICT_WEIGHTS},
+    {.fit = {.curvature = LA_CURVATURE_KRON, .select = LA_SELECT_NONE}, .predictive = "mc"},
+    {.fit = {.curvature = LA_CURVATURE_EXACT, .select = LA_SELECT_NONE}, .predictive = "mc"},
+    {.fit = {.curvature = LA_CURVATURE_EKFAC, .select = LA_SELECT_NONE}, .predictive = "weights"},
 };
 
 static answers *answers_new(int64_t classes) {

@@ -1,7 +1,7 @@
 /* The contract of each function of laplora.h: NULL, no rows, wrong sizes, values that are none of
  * an enum, negative numbers, tokens outside the vocabulary, bytes that are no UTF-8. A refused call
  * says what was wrong and leaves everything usable: good rows have the same answers afterwards. */
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "support/faults.h"
 #include "support/row_files.h"
 
@@ -34,7 +34,7 @@ static la_predict_options good_options(void) {
     return (la_predict_options){.run = {.device = "cpu", .threads = 2},
                                 .posterior = in_case(folder, "posterior"),
                                 .samples = 30,
-                                .predictive = LA_PREDICT_MC};
+                                .predictive = "mc"};
 }
 
 static int prepare(void **state) {
@@ -187,7 +187,7 @@ static void refuse_open(const la_predict_options *options, la_status status, con
 
 static void open_arguments(void **state) {
     (void)state;
-    static const int wrong[] = {-1, LA_PREDICT_STORED + 1, 1000, INT_MAX, INT_MIN};
+    static const char *const wrong[] = {"", "MC", "mc ", "stored", "probit,mc"};
     la_error err = dirty();
     la_predict_options options = good_options();
     refuse_open(NULL, LA_USAGE, "options");
@@ -197,10 +197,10 @@ static void open_arguments(void **state) {
     REFUSE_OPEN(LA_BAD_INPUT, "nothing-here", posterior = "nothing-here");
     REFUSE_OPEN(LA_BAD_INPUT, "config.json", posterior = in_case(folder, "base/config.json"));
     for (int i = 0; i < 5; i++)
-        REFUSE_OPEN(LA_USAGE, "predictive", predictive = (la_predictive)wrong[i]);
+        REFUSE_OPEN(LA_USAGE, "predictive", predictive = wrong[i]);
     REFUSE_OPEN(LA_USAGE, "samples", samples = -1);
     REFUSE_OPEN(LA_USAGE, "samples", samples = INT64_MIN);
-    REFUSE_OPEN(LA_USAGE, "samples", predictive = LA_PREDICT_WEIGHTS, o.samples = 0);
+    REFUSE_OPEN(LA_USAGE, "samples", predictive = "weights", o.samples = 0);
     REFUSE_OPEN(LA_USAGE, "threads", run.threads = -3);
     REFUSE_OPEN(LA_USAGE, "threads", run.threads = 1 << 20);
     REFUSE_OPEN(LA_USAGE, "max_length", run.max_length = -1);

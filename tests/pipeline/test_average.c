@@ -2,7 +2,7 @@
  * alone, each fitted with that setting's own prior; on the host and on the emulated device, whatever the
  * batches; and what the posterior file holds of it. */
 #include "base/digest.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"
 #include "support/row_files.h"
@@ -18,7 +18,7 @@
 enum { SAMPLES = 200, SEED = 5 };
 
 static row_answers *answer_by(const char *folder, const char *posterior, const row_file *rows,
-                              la_predictive predictive, la_run_options run) {
+                              const char *predictive, la_run_options run) {
     return rows_answer(rows, (la_predict_options){.run = run,
                                                   .posterior = in_case(folder, posterior),
                                                   .predictive = predictive,
@@ -27,7 +27,7 @@ static row_answers *answer_by(const char *folder, const char *posterior, const r
 }
 
 static row_answers *answer(const char *folder, const char *posterior, const row_file *rows,
-                           la_predictive predictive) {
+                           const char *predictive) {
     return answer_by(folder, posterior, rows, predictive, (la_run_options){0});
 }
 
@@ -41,7 +41,7 @@ static const char *open_bert(la_curvature curvature, const char *device, row_fil
     case_sharpen(folder, "adapter", 8);
     la_fit_summary_free(case_fit(folder, "calib.jsonl", "plain", options));
     row_file held = rows_random(1, 60);
-    row_answers *map = answer(folder, "plain", &held, LA_PREDICT_MAP);
+    row_answers *map = answer(folder, "plain", &held, "map");
     rows_draw_labels(&held, map, 3, 1);
     free(map);
     rows_write(&held, in_case(folder, "val.jsonl"), true);
@@ -83,7 +83,7 @@ static row_answers *single(const char *folder, const la_setting *s, double start
     p.temperature = s->temperature;
     case_save(&p, folder, "single");
     la_posterior_free(&p);
-    return answer_by(folder, "single", rows, LA_PREDICT_STORED, run);
+    return answer_by(folder, "single", rows, NULL, run);
 }
 
 static double entropy_of(int64_t c, const double *p) {
@@ -140,7 +140,7 @@ static void check_mean(const char *folder, const char *name, const row_file *row
     double start =
         p.blocks[0].prior_precision / p.choice.candidates[la_choice_laplace(&p.choice)].prior_scale;
     row_answers *parts[LA_SETTINGS_MOST] = {0};
-    row_answers *got = answer_by(folder, name, rows, LA_PREDICT_STORED, run);
+    row_answers *got = answer_by(folder, name, rows, NULL, run);
     assert_true(p.choice.n_settings > 1);
     for (int64_t s = 0; s < p.choice.n_settings; s++)
         parts[s] = single(folder, &p.choice.settings[s], start, rows, run);
@@ -206,23 +206,23 @@ static void batches_change_nothing(void **state) {
     row_file turned = rows_turned(&test, 7, 3);
     static const la_run_options runs[] = {
         {.batch_tokens = 24}, {.batch_tokens = 100}, {.threads = 1}, {.threads = 3}};
-    row_answers *want = answer(folder, "guarded", &test, LA_PREDICT_STORED);
+    row_answers *want = answer(folder, "guarded", &test, NULL);
     double worst = 0;
     for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
-        row_answers *got = answer_by(folder, "guarded", &test, LA_PREDICT_STORED, runs[k]);
+        row_answers *got = answer_by(folder, "guarded", &test, NULL, runs[k]);
         worst = fmax(worst, gap_between(want, got, 1, 0));
         free(got);
     }
-    row_answers *got = answer(folder, "guarded", &turned, LA_PREDICT_STORED);
+    row_answers *got = answer(folder, "guarded", &turned, NULL);
     /* turned row i is row 7 i + 3 */
     worst = fmax(worst, gap_between(got, want, 7, 3));
     free(got);
     /* by its name it is the same */
-    got = answer(folder, "guarded", &test, LA_PREDICT_AVERAGE);
+    got = answer(folder, "guarded", &test, "average");
     assert_true(gap_between(want, got, 1, 0) == 0);
     free(got);
     /* and an explicit predictive is no average */
-    got = answer(folder, "guarded", &test, LA_PREDICT_MC);
+    got = answer(folder, "guarded", &test, "mc");
     assert_true(gap_between(want, got, 1, 0) > 1e-4);
     free(got);
     free(want);

@@ -1,8 +1,8 @@
 /* The table of `compare`: every row against what the other commands make of the same files. */
 #include "pipeline/compare.h"
-#include "baselines/scaling.h"
+#include "likelihood/scaling.h"
 #include "bayes/posterior.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "support/faults.h"
 #include "support/row_files.h"
 
@@ -23,7 +23,7 @@ typedef struct bench {
 } bench;
 
 static row_answers *answer(const bench *b, const char *posterior, const row_file *rows,
-                           la_predictive predictive) {
+                           const char *predictive) {
     return rows_answer(rows, (la_predict_options){.posterior = in_case(b->folder, posterior),
                                                   .predictive = predictive,
                                                   .samples = SAMPLES,
@@ -50,8 +50,8 @@ static bench open_bench(void) {
     case_sharpen(b.folder, "second", -5);
     plain_fit(&b, NULL, LA_CURVATURE_KRON, "plain");
     plain_fit(&b, "second", LA_CURVATURE_KRON, "other");
-    row_answers *on_val = answer(&b, "plain", &b.val, LA_PREDICT_MAP);
-    row_answers *on_test = answer(&b, "plain", &b.test, LA_PREDICT_MAP);
+    row_answers *on_val = answer(&b, "plain", &b.val, "map");
+    row_answers *on_test = answer(&b, "plain", &b.test, "map");
     rows_draw_labels(&b.val, on_val, 3, 1);
     rows_draw_labels(&b.test, on_test, 3, 2);
     free(on_val);
@@ -155,7 +155,7 @@ static void take(expected *e, const row_answers *test, const row_answers *ood, b
 
 /* A row against predict with that posterior and predictive. */
 static double gap_to_predict(const la_comparison_row *row, const bench *b, const char *posterior,
-                             la_predictive predictive) {
+                             const char *predictive) {
     expected e;
     row_answers *test = answer(b, posterior, &b->test, predictive);
     row_answers *ood = answer(b, posterior, &b->ood, predictive);
@@ -242,9 +242,9 @@ static void without_a_posterior(void **state) {
     double temperature, scale[ROW_CLASSES], bias[ROW_CLASSES], worst = 0;
     la_error err = {0};
     expected e, other;
-    row_answers *val = answer(&b, "plain", &b.val, LA_PREDICT_MAP);
-    row_answers *test = answer(&b, "plain", &b.test, LA_PREDICT_MAP);
-    row_answers *ood = answer(&b, "plain", &b.ood, LA_PREDICT_MAP);
+    row_answers *val = answer(&b, "plain", &b.val, "map");
+    row_answers *test = answer(&b, "plain", &b.test, "map");
+    row_answers *ood = answer(&b, "plain", &b.ood, "map");
     for (int64_t i = 0; i < N; i++)
         for (int64_t k = 0; k < c; k++)
             logits[i * c + k] = (float)val->rows[i].logits[k];
@@ -282,8 +282,8 @@ static void without_a_posterior(void **state) {
     worst = fmax(worst, gap_to(row_of(&table, "vector"), &b, c, &e));
 
     /* the mean of both adapters' probabilities */
-    row_answers *test2 = answer(&b, "other", &b.test, LA_PREDICT_MAP);
-    row_answers *ood2 = answer(&b, "other", &b.ood, LA_PREDICT_MAP);
+    row_answers *test2 = answer(&b, "other", &b.test, "map");
+    row_answers *ood2 = answer(&b, "other", &b.ood, "map");
     take(&e, test, ood, true);
     take(&other, test2, ood2, true);
     for (int i = 0; i < N * c; i++)
@@ -310,8 +310,7 @@ static void posteriors(void **state) {
         bool one = k == LA_CURVATURE_EXACT || k == LA_CURVATURE_LAST_LAYER;
         char name[64];
         plain_fit(&b, NULL, (la_curvature)k, "own");
-        worst = fmax(
-            worst, gap_to_predict(row_of(&table, la_curvature_names[k]), &b, "own", LA_PREDICT_MC));
+        worst = fmax(worst, gap_to_predict(row_of(&table, la_curvature_names[k]), &b, "own", "mc"));
         la_fit_summary *guarded =
             case_fit(b.folder, "calib.jsonl", "held",
                      (la_fit_options){.curvature = (la_curvature)k,
@@ -322,8 +321,7 @@ static void posteriors(void **state) {
         snprintf(name, sizeof name, "%s, held-out", la_curvature_names[k]);
         const la_comparison_row *row = row_of(&table, name);
         print_message("    %s: %s\n", name, row->note);
-        worst_held = fmax(worst_held, gap_to_predict(row, &b, "held",
-                                                     scalar ? LA_PREDICT_SCALAR : LA_PREDICT_MC));
+        worst_held = fmax(worst_held, gap_to_predict(row, &b, "held", scalar ? "scalar" : "mc"));
         la_fit_summary_free(guarded);
     }
     free(table.rows);
@@ -341,7 +339,7 @@ static void guards(void **state) {
     /* labels of the model as it is, and two draws of a less sure one */
     static const uint64_t seeds[] = {7, 3, 9};
     for (int labels = 0; labels < 3; labels++) {
-        row_answers *map = answer(&b, "plain", &b.val, LA_PREDICT_MAP);
+        row_answers *map = answer(&b, "plain", &b.val, "map");
         rows_draw_labels(&b.val, map, labels ? 3 : 1, seeds[labels]);
         free(map);
         rows_write(&b.val, in_case(b.folder, "val.jsonl"), true);
@@ -365,8 +363,7 @@ static void guards(void **state) {
             assert_string_equal(table.rows[0].note, note);
             print_message("    %s\n", note);
             seen[guarded->choice.method] = true;
-            worst =
-                fmax(worst, gap_to_predict(row_of(&table, "guard"), &b, "held", LA_PREDICT_STORED));
+            worst = fmax(worst, gap_to_predict(row_of(&table, "guard"), &b, "held", NULL));
             la_fit_summary_free(guarded);
             free(table.rows);
         }
@@ -382,8 +379,8 @@ static void scores(void **state) {
     la_comparison table = compare(
         &b, (la_compare_options){.methods = BIT(KRON) | BIT(ENTROPY) | BIT(ENERGY), .ood = ""});
     assert_int_equal(table.n, 4);
-    row_answers *test = answer(&b, "plain", &b.test, LA_PREDICT_MC);
-    row_answers *ood = answer(&b, "plain", &b.ood, LA_PREDICT_MC);
+    row_answers *test = answer(&b, "plain", &b.test, "mc");
+    row_answers *ood = answer(&b, "plain", &b.ood, "mc");
     static const char *const names[] = {"entropy", "energy", "kron, information"};
     double worst = 0;
     for (int kind = 0; kind < 3; kind++) {
@@ -691,19 +688,6 @@ static const fault faults[] = {
 
 /* ---- what must not be guessed ---- */
 
-static void a_scale_that_is_not_there(void **state) {
-    static const double scales[] = {1, 10, 0.5};
-    la_error err = {0};
-    int place = -1;
-    (void)state;
-    assert_int_equal(la_compare_scale(scales, 3, 0.5, &place, &err), LA_OK);
-    assert_int_equal(place, 2);
-    assert_int_equal(la_compare_scale(scales, 3, 2, &place, &err), LA_NUMERICAL);
-    assert_non_null(strstr(err.message, "prior x 2"));
-    err = (la_error){0};
-    assert_int_equal(la_compare_scale(scales, 0, 1, &place, &err), LA_NUMERICAL);
-}
-
 /* MiB of curvature in the line of --verbose. */
 static double planned(const bench *b, const char *methods) {
     char line[600];
@@ -745,7 +729,6 @@ int main(void) {
         cmocka_unit_test(markdown_of_the_table),
         cmocka_unit_test(text_of_the_table),
         cmocka_unit_test(output_file),
-        cmocka_unit_test(a_scale_that_is_not_there),
         cmocka_unit_test(memory_of_all),
     };
     int failed = run_faults("compare, refused", faults, sizeof faults / sizeof *faults);

@@ -14,7 +14,7 @@
  *   last-layer   4.8e-7          1.2e-6       3.2e-6          4.9e-6
  *
  * The largest are those of bert-all-linear and llama-gqa, whose curvatures are the worst conditioned. */
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "output/posterior_file.h"
 #include "pipeline/form.h"

@@ -2,9 +2,9 @@
  * where there are none. */
 #include "base/digest.h"
 #include "base/random.h"
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "output/posterior_file.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"
@@ -21,7 +21,7 @@ enum { SAMPLES = 200, SEED = 5, FOLDS = 5 };
 /* ---- a case of its own files ---- */
 
 static row_answers *answer(const char *folder, const char *posterior, const row_file *rows,
-                           la_predictive predictive) {
+                           const char *predictive) {
     return rows_answer(rows, (la_predict_options){.posterior = in_case(folder, posterior),
                                                   .predictive = predictive,
                                                   .samples = SAMPLES,
@@ -31,7 +31,7 @@ static row_answers *answer(const char *folder, const char *posterior, const row_
 /* Rows with labels that the model gives them with that temperature. */
 static row_file labelled(const char *folder, uint64_t seed, int64_t n, double temperature) {
     row_file rows = rows_random(seed, n);
-    row_answers *map = answer(folder, "plain", &rows, LA_PREDICT_MAP);
+    row_answers *map = answer(folder, "plain", &rows, "map");
     rows_draw_labels(&rows, map, temperature, seed);
     free(map);
     return rows;
@@ -50,27 +50,22 @@ static const char *open_bert(la_prior_kind prior, la_curvature curvature) {
 /* ---- what predict makes of a choice ---- */
 
 /* The predictive of f / T and cov / T^2 from what a row emits. */
-static void apply(la_predictive kind, double t, int64_t c, const la_prediction *row, uint64_t hash,
+static void apply(const char *kind, double t, int64_t c, const la_prediction *row, uint64_t hash,
                   double *probs) {
     enum { M = ROW_CLASSES - 1 };
-    if (kind == LA_PREDICT_MAP || kind == LA_PREDICT_TEMPERATURE) {
+    if (!strcmp(kind, "map") || !strcmp(kind, "temperature")) {
         row_softmax(c, row, t, probs);
         return;
     }
-    if (kind == LA_PREDICT_SCALAR) {
+    if (!strcmp(kind, "scalar")) {
         row_softmax(c, row, sqrt(t * t + M_PI / 8 * row_pair_variance(c, row)), probs);
         return;
     }
     int64_t m = c - 1;
     float logits[ROW_CLASSES];
-    double basis[ROW_CLASSES * M], cov[M * M], rest[2 * ROW_CLASSES + ROW_CLASSES * ROW_CLASSES];
-    double *workspace = calloc((size_t)la_predict_workspace(c), sizeof *workspace);
-    la_prediction out = {.probs = probs,
-                         .map_probs = rest,
-                         .logits = rest,
-                         .variance = rest + ROW_CLASSES,
-                         .logit_cov = rest + 2 * ROW_CLASSES};
-    assert_non_null(workspace);
+    double basis[ROW_CLASSES * M], cov[M * M], scale = 1;
+    la_prediction out = {.probs = probs};
+    la_error err = {0};
     la_softmax_likelihood.contrast_basis(c, basis);
     for (int64_t k = 0; k < c; k++)
         logits[k] = (float)(row->logits[k] / t);
@@ -82,14 +77,27 @@ static void apply(la_predictive kind, double t, int64_t c, const la_prediction *
                     cov[k * m + l] +=
                         basis[a * m + k] * row->logit_cov[a * c + b] * basis[b * m + l] / (t * t);
         }
-    la_predict_row(kind, c, logits, basis, cov, SAMPLES, SEED, hash, NULL, workspace, &out);
-    free(workspace);
+    la_recipe recipe = {.kind = la_predictive_find(la_class_predictives, kind),
+                        .prior_scale = 1,
+                        .temperature = 1,
+                        .weight = 1};
+    la_output_rows rows = {.n = 1,
+                           .n_outputs = c,
+                           .n_scales = 1,
+                           .outputs = logits,
+                           .scales = &scale,
+                           .cov = cov,
+                           .streams = &hash};
+    la_draw_options draws = {.samples = SAMPLES, .seed = SEED};
+    if (la_answer_rows(&la_softmax_likelihood, &recipe, 1, &rows, &draws, la_team_of(1), &out,
+                       &err) != LA_OK)
+        fail_msg("%s", err.message);
 }
 
 /* Largest distance between answers and the predictive of what they emit, or of what `shown` emits:
  * a MAP row shows no covariance. */
 static double gap_to(const row_file *rows, const row_answers *a, const row_answers *shown,
-                     la_predictive kind, double t) {
+                     const char *kind, double t) {
     double worst = 0;
     for (int64_t i = 0; i < a->n; i++) {
         double p[ROW_CLASSES];
@@ -105,25 +113,23 @@ static double gap_to(const row_file *rows, const row_answers *a, const row_answe
     return worst;
 }
 
-static const la_predictive predictive_of[LA_METHODS] = {
-    LA_PREDICT_MAP, LA_PREDICT_TEMPERATURE, LA_PREDICT_MC,     LA_PREDICT_SCALAR,
-    LA_PREDICT_MC,  LA_PREDICT_SCALAR,      LA_PREDICT_AVERAGE};
+static const char *const predictive_of[LA_METHODS] = {"map", "temperature", "mc",     "scalar",
+                                                      "mc",  "scalar",      "average"};
 
 /* Predictions by default, and by explicit options; averages have a test of their own. */
 static double check_answers(const char *folder, const char *name, const row_file *rows) {
     la_posterior p = case_load(folder, name);
     double worst = 0, t = p.temperature;
-    la_predictive stored = predictive_of[p.choice.method];
-    static const la_predictive kinds[] = {LA_PREDICT_STORED, LA_PREDICT_MAP, LA_PREDICT_MC,
-                                          LA_PREDICT_SCALAR, LA_PREDICT_TEMPERATURE};
-    row_answers *shown = answer(folder, name, rows, LA_PREDICT_MC);
+    const char *stored = predictive_of[p.choice.method];
+    static const char *const kinds[] = {NULL, "map", "mc", "scalar", "temperature"};
+    row_answers *shown = answer(folder, name, rows, "mc");
     for (int k = 0; k < 5; k++) {
-        la_predictive kind = kinds[k] == LA_PREDICT_STORED ? stored : kinds[k];
-        if (kind == LA_PREDICT_AVERAGE)
+        const char *kind = kinds[k] ? kinds[k] : stored;
+        if (!strcmp(kind, "average"))
             continue;
-        double by = kind == LA_PREDICT_MAP           ? 1
-                    : kind == LA_PREDICT_TEMPERATURE ? p.choice.candidates[1].temperature
-                                                     : t;
+        double by = !strcmp(kind, "map")           ? 1
+                    : !strcmp(kind, "temperature") ? p.choice.candidates[1].temperature
+                                                   : t;
         row_answers *a = answer(folder, name, rows, kinds[k]);
         worst = fmax(worst, gap_to(rows, a, shown, kind, by));
         free(a);
@@ -141,7 +147,7 @@ static double emitted_gap(const char *folder, la_posterior *p, const row_file *r
     for (int k = 0; k < 2; k++) {
         p->temperature = k ? 1.7 : 1;
         assert_int_equal(la_posterior_save(p, in_case(folder, "edited"), &err), LA_OK);
-        with[k] = answer(folder, "edited", rows, LA_PREDICT_MC);
+        with[k] = answer(folder, "edited", rows, "mc");
     }
     for (int64_t i = 0; i < rows->n; i++)
         for (int64_t j = 0; j < with[0]->classes * with[0]->classes; j++)
@@ -234,7 +240,7 @@ static void candidates_against_fits(void **state) {
                                           .prior = LA_PRIOR_FIXED,
                                           .prior_value = own->prior_scale * plain.prior_precision,
                                           .select = LA_SELECT_NONE}));
-            row_answers *a = answer(folder, "fixed", &held, LA_PREDICT_SCALAR);
+            row_answers *a = answer(folder, "fixed", &held, "scalar");
             for (int64_t i = 0; i < held.n; i++)
                 nll += row_nll(&held, i, a->classes, &a->rows[i], 1, own->temperature) /
                        (double)held.n;
@@ -291,7 +297,7 @@ static double nll_of_folds(const char *folder, const row_file *rows, const int *
                                       .prior = LA_PRIOR_FIXED,
                                       .prior_value = share * own->prior_scale * precision,
                                       .select = LA_SELECT_NONE}));
-        row_answers *a = answer(folder, "part", &held, LA_PREDICT_SCALAR);
+        row_answers *a = answer(folder, "part", &held, "scalar");
         for (int64_t i = 0; i < held.n; i++)
             nll += row_nll(&held, i, a->classes, &a->rows[i], share, own->temperature) /
                    (double)rows->n;
@@ -516,7 +522,7 @@ static double variance_ratio(const la_posterior *p) {
 static void signs_line(const char *folder, const char *posterior, const row_file *rows,
                        char line[512]) {
     row_answers *a = rows_answer(rows, (la_predict_options){.posterior = in_case(folder, posterior),
-                                                            .predictive = LA_PREDICT_MC,
+                                                            .predictive = "mc",
                                                             .samples = 200});
     la_posterior p = case_load(folder, posterior);
     double accuracy = 0, confidence = 0, map = 0, leverage = 0;
@@ -590,7 +596,7 @@ static void biased_classes(void **state) {
     const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
     for (int biased = 0; biased < 2; biased++) {
         row_file held = labelled(folder, 11, 60, 1);
-        row_answers *a = answer(folder, "plain", &held, LA_PREDICT_MAP);
+        row_answers *a = answer(folder, "plain", &held, "map");
         int64_t right = 0;
         char share[64];
         for (int64_t i = 0; i < held.n; i++) {

@@ -3,7 +3,7 @@
  * rank. */
 #include "base/threads.h"
 #include "bayes/curvature.h"
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "pipeline/session.h"
 #include "support/parity.h"

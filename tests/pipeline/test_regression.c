@@ -5,8 +5,8 @@
  *
  * Largest deviations over both cases, all structures and priors are printed; limits are at most four
  * times these. */
+#include "likelihood/selection.h"
 #include "base/random.h"
-#include "bayes/regression_selection.h"
 #include "output/posterior_file.h"
 #include "support/parity.h"
 
@@ -177,7 +177,7 @@ static void networks(void **state) {
         &s,
         (la_fit_options){.run.device = "cpu", .curvature = LA_CURVATURE_LAST_LAYER, .noise = 0.2}));
     parity_predict(&s, options, &in, closed);
-    options.predictive = LA_PREDICT_WEIGHTS;
+    options.predictive = "weights";
     options.samples = NETWORKS;
     options.seed = 3;
     parity_predict(&s, options, &in, drawn);
@@ -201,8 +201,7 @@ static void networks(void **state) {
 }
 
 static void other_predictives(void **state) {
-    static const la_predictive refused[] = {LA_PREDICT_PROBIT, LA_PREDICT_SCALAR, LA_PREDICT_BRIDGE,
-                                            LA_PREDICT_TEMPERATURE};
+    static const char *const refused[] = {"probit", "scalar", "bridge", "temperature"};
     parity_case s = parity_open("bert-regression");
     parity_inputs in = parity_read_inputs(s.test);
     parity_answers *a = parity_new_answers(), *few = parity_new_answers();
@@ -210,7 +209,7 @@ static void other_predictives(void **state) {
                                   .posterior = s.posterior,
                                   .base = s.base,
                                   .adapter = s.adapter,
-                                  .predictive = LA_PREDICT_MAP};
+                                  .predictive = "map"};
     la_predictor *predictor;
     la_error err;
     (void)state;
@@ -220,7 +219,7 @@ static void other_predictives(void **state) {
         assert_true(a->rows[i].model_variance == 0 &&
                     *a->rows[i].variance == a->rows[i].noise_variance && *a->rows[i].variance > 0);
     /* nothing is drawn: samples and seed change nothing */
-    options.predictive = LA_PREDICT_MC;
+    options.predictive = "mc";
     options.samples = 1000;
     parity_predict(&s, options, &in, a);
     options.samples = 0;
@@ -232,7 +231,7 @@ static void other_predictives(void **state) {
         assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_UNSUPPORTED);
         assert_non_null(strstr(err.message, "regression"));
     }
-    options.predictive = LA_PREDICT_STORED;
+    options.predictive = NULL;
     assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_OK);
     assert_true(la_predictor_regresses(predictor));
     assert_int_equal(la_predictor_classes(predictor), 1);
@@ -248,12 +247,12 @@ static void other_predictives(void **state) {
 
 enum { HELD = 60, SCALES = 3 };
 
-static double nll_at(const la_held_out_numbers *rows, int scale, double factor) {
+static double nll_at(const la_held_out *rows, int scale, double factor) {
     double sum = 0;
     for (int64_t i = 0; i < rows->n; i++) {
         double cov = scale < 0 ? 0 : rows->cov[scale * rows->n + i];
         double variance = factor * (cov + rows->noise_variance);
-        double miss = (double)rows->outputs[i] - rows->targets[i];
+        double miss = (double)rows->logits[i] - rows->labels.numbers[i];
         sum += 0.5 * (log(2 * M_PI * variance) + miss * miss / variance);
     }
     return sum / (double)rows->n;
@@ -262,7 +261,7 @@ static double nll_at(const la_held_out_numbers *rows, int scale, double factor) 
 typedef struct held_out {
     float outputs[HELD];
     double targets[HELD], cov[SCALES * HELD];
-    la_held_out_numbers rows;
+    la_held_out rows;
 } held_out;
 
 static const double held_scales[SCALES] = {0.1, 1, 10};
@@ -279,13 +278,14 @@ static void make_held_out(held_out *h, const double spread[3], double right) {
         h->cov[HELD + i] = right * spread[i % 3];
         h->cov[2 * HELD + i] = 0.01;
     }
-    h->rows = (la_held_out_numbers){.n = HELD,
-                                    .n_scales = SCALES,
-                                    .outputs = h->outputs,
-                                    .targets = h->targets,
-                                    .scales = held_scales,
-                                    .cov = h->cov,
-                                    .noise_variance = right * 0.1};
+    h->rows = (la_held_out){.n = HELD,
+                            .n_scales = SCALES,
+                            .n_classes = 1,
+                            .logits = h->outputs,
+                            .labels = {.kind = LA_LABEL_NUMBER, .numbers = h->targets},
+                            .scales = held_scales,
+                            .cov = h->cov,
+                            .noise_variance = right * 0.1};
 }
 
 static void choice_by_held_out_rows(void **state) {
@@ -296,7 +296,7 @@ static void choice_by_held_out_rows(void **state) {
     (void)state;
     /* the covariances are right but four times too large, and so is the noise: factor about 1/4 */
     make_held_out(&h, apart, 4);
-    assert_int_equal(la_select_regression(&h.rows, &choice, &err), LA_OK);
+    assert_int_equal(la_select_number(la_team_of(1), &h.rows, &choice, &err), LA_OK);
     const la_candidate *laplace = &choice.candidates[LA_METHOD_LAPLACE];
     const la_candidate *map = &choice.candidates[LA_METHOD_MAP];
     double factor = laplace->noise_variance / h.rows.noise_variance;
@@ -318,17 +318,17 @@ static void choice_by_held_out_rows(void **state) {
     assert_true(isnan(choice.candidates[LA_METHOD_TEMPERATURE].nll));
     /* a given noise stays, the scale is chosen */
     h.rows.noise_given = true;
-    assert_int_equal(la_select_regression(&h.rows, &choice, &err), LA_OK);
+    assert_int_equal(la_select_number(la_team_of(1), &h.rows, &choice, &err), LA_OK);
     assert_true(choice.candidates[LA_METHOD_LAPLACE].noise_variance == h.rows.noise_variance);
     assert_true(choice.candidates[LA_METHOD_MAP].noise_variance == h.rows.noise_variance);
     /* rows that are all alike: a constant variance says the same with a number less */
     make_held_out(&h, equal, 1);
-    assert_int_equal(la_select_regression(&h.rows, &choice, &err), LA_OK);
+    assert_int_equal(la_select_number(la_team_of(1), &h.rows, &choice, &err), LA_OK);
     assert_int_equal(choice.method, LA_METHOD_MAP);
     /* exact on all rows */
     for (int64_t i = 0; i < HELD; i++)
         h.targets[i] = (double)h.outputs[i];
-    assert_int_equal(la_select_regression(&h.rows, &choice, &err), LA_NUMERICAL);
+    assert_int_equal(la_select_number(la_team_of(1), &h.rows, &choice, &err), LA_NUMERICAL);
 }
 
 static double own_nll(const parity_answers *a, const json_t *rows) {
@@ -359,15 +359,15 @@ static void fit_with_held_out_rows(void **state) {
                                                             .val = s.test});
         assert_true(f->choice.guarded && !f->choice.cross);
         assert_int_equal(f->choice.n, in.n);
-        la_predict_options options = {.run.device = "cpu", .predictive = LA_PREDICT_MAP};
+        la_predict_options options = {.run.device = "cpu", .predictive = "map"};
         parity_predict(&s, options, &in, a);
         parity_raise(&worst, fabs(own_nll(a, rows) - f->choice.candidates[LA_METHOD_MAP].nll));
-        options.predictive = LA_PREDICT_MC;
+        options.predictive = "mc";
         parity_predict(&s, options, &in, a);
         parity_raise(&worst, fabs(own_nll(a, rows) - f->choice.candidates[LA_METHOD_LAPLACE].nll));
         assert_true(a->rows[0].map_variance == f->choice.candidates[LA_METHOD_MAP].noise_variance);
         assert_true(a->rows[0].noise_variance == f->noise_variance);
-        options.predictive = LA_PREDICT_STORED;
+        options.predictive = NULL;
         parity_predict(&s, options, &in, a);
         parity_raise(&worst, fabs(own_nll(a, rows) - f->choice.candidates[f->choice.method].nll));
         la_fit_summary_free(f);

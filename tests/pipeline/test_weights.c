@@ -4,7 +4,7 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "bayes/draw.h"
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "model/weights.h"
 #include "output/posterior_file.h"
@@ -344,7 +344,7 @@ static void huge_prior_is_map(void **state) {
     given_rows *a = rows_read(p.test);
     double gap = 0, spread = 0;
     fit(&p, (la_fit_options){.prior_value = 1e14, .params = LA_PARAMS_LORA_HEAD});
-    predict(&p, a, (la_predict_options){.predictive = LA_PREDICT_WEIGHTS, .samples = 20});
+    predict(&p, a, (la_predict_options){.predictive = "weights", .samples = 20});
     for (int64_t i = 0; i < a->n; i++)
         for (int64_t c = 0; c < a->classes; c++) {
             gap = fmax(gap, fabs(a->out[i].probs[c] - a->out[i].map_probs[c]));
@@ -361,8 +361,8 @@ static void means_of_networks(void **state) {
     fixture_paths p = paths_of("bert");
     given_rows *a = rows_read(p.test), *map = rows_read(p.test);
     fit(&p, (la_fit_options){.prior_value = 5});
-    predict(&p, map, (la_predict_options){.predictive = LA_PREDICT_MAP});
-    predict(&p, a, (la_predict_options){.predictive = LA_PREDICT_WEIGHTS, .samples = 3, .seed = 2});
+    predict(&p, map, (la_predict_options){.predictive = "map"});
+    predict(&p, a, (la_predict_options){.predictive = "weights", .samples = 3, .seed = 2});
     opened o;
     open_all(&p, a, &o);
     la_draw *draw;
@@ -424,7 +424,7 @@ static void invariance(void **state) {
     (void)state;
     fixture_paths p = paths_of("bert-all-linear");
     given_rows *a = rows_read(p.test), *b = rows_read(p.test);
-    la_predict_options options = {.predictive = LA_PREDICT_WEIGHTS, .samples = 7, .seed = 3};
+    la_predict_options options = {.predictive = "weights", .samples = 7, .seed = 3};
     fit(&p, (la_fit_options){.prior_value = 30, .params = LA_PARAMS_LORA_HEAD});
     predict(&p, a, options);
     predict(&p, b, options);

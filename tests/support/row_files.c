@@ -1,6 +1,6 @@
 #include "support/row_files.h"
 #include "base/random.h"
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "support/faults.h"
 #include "support/tensors.h"
 

@@ -1,4 +1,4 @@
-#include "bayes/average.h"
+#include "likelihood/average.h"
 #include "base/memory.h"
 
 #include <math.h>

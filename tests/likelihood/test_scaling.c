@@ -2,7 +2,7 @@
  * their limits, and on inputs that have no answer. */
 #include "base/random.h"
 #include "baselines/arrays.h"
-#include "baselines/scaling.h"
+#include "likelihood/scaling.h"
 #include "support/support.h"
 
 #include <omp.h>

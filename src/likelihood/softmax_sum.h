@@ -1,6 +1,6 @@
 /* What the baselines share: softmax of a row in f64, and the check of their input. */
-#ifndef LA_BASELINES_SOFTMAX_H
-#define LA_BASELINES_SOFTMAX_H
+#ifndef LA_LIKELIHOOD_SOFTMAX_SUM_H
+#define LA_LIKELIHOOD_SOFTMAX_SUM_H
 
 #include "base/error.h"
 

@@ -1,6 +1,6 @@
 /* Single-precision functions written so that the compiler vectorises the loops that call them. */
-#ifndef LA_BACKEND_CPU_MATH_H
-#define LA_BACKEND_CPU_MATH_H
+#ifndef LA_BASE_FAST_MATH_H
+#define LA_BASE_FAST_MATH_H
 
 #include <math.h>
 #include <stdint.h>

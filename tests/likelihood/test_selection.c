@@ -1,9 +1,9 @@
 /* Choosing by held-out rows: every candidate's likelihood against an independent computation, the
  * rule between candidates, and that rows drawn from a method lead to that method. */
 #include "base/random.h"
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
-#include "bayes/selection.h"
+#include "likelihood/selection.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -85,7 +85,7 @@ static held make(int64_t n, int64_t c, int64_t n_scales, uint64_t seed, double l
                            .n_classes = c,
                            .n_scales = n_scales,
                            .logits = h.logits,
-                           .labels = h.labels,
+                           .labels = {.kind = LA_LABEL_CLASS, .classes = h.labels},
                            .streams = h.streams,
                            .scales = h.scales,
                            .cov = h.cov};
@@ -188,7 +188,7 @@ static int threads = 2;
 static la_choice choose(const held *h) {
     la_choice choice;
     la_error err = {0};
-    if (la_select(la_team_of(threads), &h->rows, &choice, &err) != LA_OK)
+    if (la_select_class(la_team_of(threads), &h->rows, &choice, &err) != LA_OK)
         fail_msg("%s", err.message);
     assert_true(choice.guarded);
     assert_int_equal(choice.n, h->rows.n);
@@ -790,7 +790,7 @@ static void bad_rows(void **state) {
     la_error err = {0};
     held h = make(10, 2, 1, 800, 1, 1, 0);
     h.logits[7] = NAN;
-    assert_int_equal(la_select(la_team_of(2), &h.rows, &choice, &err), LA_BAD_INPUT);
+    assert_int_equal(la_select_class(la_team_of(2), &h.rows, &choice, &err), LA_BAD_INPUT);
     assert_false(choice.guarded);
     drop(&h);
 }

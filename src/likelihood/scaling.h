@@ -4,8 +4,8 @@
  *
  * Errors: LA_BAD_INPUT for no rows, fewer than two classes, logits that are not finite or labels
  * outside [0, n_classes); LA_RESOURCE; LA_NUMERICAL when Newton's method finds no minimum. */
-#ifndef LA_BASELINES_SCALING_H
-#define LA_BASELINES_SCALING_H
+#ifndef LA_LIKELIHOOD_SCALING_H
+#define LA_LIKELIHOOD_SCALING_H
 
 #include "base/error.h"
 

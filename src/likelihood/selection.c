@@ -1,11 +1,9 @@
-#include "bayes/selection.h"
-#include "backend/cpu_math.h"
+#include "likelihood/selection.h"
+#include "base/fast_math.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "baselines/scaling.h"
-#include "bayes/average.h"
-#include "bayes/predictive.h"
-#include "likelihood/likelihood.h"
+#include "likelihood/scaling.h"
+#include "likelihood/average.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -119,7 +117,7 @@ static double set_scale(const table *t, const double *basis, int64_t i, int64_t 
     int64_t c = rows->n_classes, m = c - 1;
     const double *cov = rows->cov + (g * rows->n + i) * m * m;
     double trace = 0;
-    la_predict_gaussian(c, rows->logits + i * c, basis, cov, w->factor, w->centre, w->spread);
+    la_draw_gaussian(c, rows->logits + i * c, basis, cov, w->factor, w->centre, w->spread);
     for (int64_t k = 0; k < m; k++)
         trace += cov[k * m + k];
     for (int64_t k = 0; k < c; k++)
@@ -145,7 +143,7 @@ static int64_t top_of(int64_t n, const double *values) {
 /* All settings of a row. */
 static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
     const la_held_out *rows = t->rows;
-    int64_t c = rows->n_classes, label = rows->labels[i];
+    int64_t c = rows->n_classes, label = rows->labels.classes[i];
     float *mc = t->nll, *scalar = mc + t->n_grid * rows->n, *plain = scalar + t->n_grid * rows->n;
     draw_normals(t, i, w);
     for (int64_t g = 0; g < rows->n_scales; g++) {
@@ -203,18 +201,20 @@ static la_status each_row(table *t, row_job job, la_error *err) {
 
 /* A method's numbers that are chosen, and which table its rows are in. */
 typedef struct method_info {
+    const char *predictive;
     int chosen, base;
     bool laplace, scalar, tempered;
 } method_info;
 
 static const method_info methods[LA_METHODS] = {
-    [LA_METHOD_MAP] = {0},
-    [LA_METHOD_AVERAGE] = {.base = 2},
-    [LA_METHOD_TEMPERATURE] = {.chosen = 1, .base = 1},
-    [LA_METHOD_LAPLACE] = {.chosen = 1, .laplace = true},
-    [LA_METHOD_SCALAR] = {.chosen = 1, .laplace = true, .scalar = true},
-    [LA_METHOD_TEMPERED] = {.chosen = 2, .laplace = true, .tempered = true},
-    [LA_METHOD_TEMPERED_SCALAR] = {.chosen = 2, .laplace = true, .scalar = true, .tempered = true},
+    [LA_METHOD_MAP] = {"map"},
+    [LA_METHOD_AVERAGE] = {LA_AVERAGE_NAME, .base = 2},
+    [LA_METHOD_TEMPERATURE] = {"temperature", .chosen = 1, .base = 1},
+    [LA_METHOD_LAPLACE] = {"mc", .chosen = 1, .laplace = true},
+    [LA_METHOD_SCALAR] = {"scalar", .chosen = 1, .laplace = true, .scalar = true},
+    [LA_METHOD_TEMPERED] = {"mc", .chosen = 2, .laplace = true, .tempered = true},
+    [LA_METHOD_TEMPERED_SCALAR] = {"scalar", .chosen = 2, .laplace = true, .scalar = true,
+                                   .tempered = true},
 };
 
 typedef struct setting {
@@ -294,10 +294,10 @@ static void base_rows(table *t) {
         double top = (double)f[argmax(c, f)], sum = 0;
         for (int64_t k = 0; k < c; k++)
             sum += exp(((double)f[k] - top) / t->temperature);
-        la_label label = {.kind = LA_LABEL_CLASS, .class = rows->labels[i]};
+        la_label label = {.kind = LA_LABEL_CLASS, .class = rows->labels.classes[i]};
         t->base[i] = -la_softmax_likelihood.log_likelihood(c, f, label);
-        t->base[n + i] = log(sum) - ((double)f[rows->labels[i]] - top) / t->temperature;
-        t->map_right[i] = argmax(c, f) == rows->labels[i];
+        t->base[n + i] = log(sum) - ((double)f[rows->labels.classes[i]] - top) / t->temperature;
+        t->map_right[i] = argmax(c, f) == rows->labels.classes[i];
         t->n_right += t->map_right[i];
     }
 }
@@ -400,7 +400,7 @@ static void average_row(table *t, const double *basis, int64_t i, workspace *w) 
         for (int64_t k = 0; k < c; k++)
             w->mean[k] += t->list.weight[j] * w->p[k];
     }
-    t->list_right[i] = top_of(c, w->mean) == t->rows->labels[i];
+    t->list_right[i] = top_of(c, w->mean) == t->rows->labels.classes[i];
 }
 
 /* The list goes into the choice, the heaviest first. */
@@ -459,7 +459,7 @@ static la_status add_average(table *t, la_choice *choice, la_error *err) {
     return status;
 }
 
-la_status la_select(la_team team, const la_held_out *rows, la_choice *choice, la_error *err) {
+la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choice, la_error *err) {
     table t = {.team = team, .rows = rows, .n_grid = rows->n_scales * TEMPERATURES};
     size_t n = (size_t)rows->n;
     *choice = (la_choice){.n = rows->n};
@@ -469,8 +469,8 @@ la_status la_select(la_team team, const la_held_out *rows, la_choice *choice, la
     t.base = la_alloc(3 * n, sizeof *t.base, err);
     la_status status = err->status;
     if (status == LA_OK)
-        status = la_temperature_scaling_fit(rows->n, rows->n_classes, rows->logits, rows->labels,
-                                            &t.temperature, err);
+        status = la_temperature_scaling_fit(rows->n, rows->n_classes, rows->logits,
+                                            rows->labels.classes, &t.temperature, err);
     if (status == LA_OK) {
         la_selection_temperatures(t.temperature, t.temperatures);
         status = each_row(&t, try_row, err);
@@ -499,19 +499,34 @@ la_method la_choice_single(const la_choice *choice) {
 }
 
 la_method la_choice_laplace(const la_choice *choice) {
-    int least = LA_METHOD_TEMPERED_SCALAR; /* keeps all answers: always there */
+    int least = LA_METHOD_TEMPERED_SCALAR; /* keeps all answers: always there, of classes */
     for (int k = 0; k < LA_METHODS; k++)
-        if (methods[k].laplace && charged(choice, k) < charged(choice, least))
+        if (methods[k].laplace && isfinite(choice->candidates[k].nll) &&
+            !(charged(choice, k) >= charged(choice, least)))
             least = k;
     return (la_method)least;
 }
 
-la_predictive la_method_predictive(la_method method) {
-    static const la_predictive of[LA_METHODS] = {
-        [LA_METHOD_MAP] = LA_PREDICT_MAP,         [LA_METHOD_TEMPERATURE] = LA_PREDICT_TEMPERATURE,
-        [LA_METHOD_LAPLACE] = LA_PREDICT_MC,      [LA_METHOD_SCALAR] = LA_PREDICT_SCALAR,
-        [LA_METHOD_TEMPERED] = LA_PREDICT_MC,     [LA_METHOD_TEMPERED_SCALAR] = LA_PREDICT_SCALAR,
-        [LA_METHOD_AVERAGE] = LA_PREDICT_AVERAGE,
-    };
-    return of[method];
+const char *la_method_predictive(la_method method) {
+    return methods[method].predictive;
+}
+
+int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choice,
+                          la_method method, la_recipe *recipes) {
+    const la_candidate *own = &choice->candidates[method];
+    la_setting single = {.method = method,
+                         .prior_scale = own->prior_scale,
+                         .temperature = own->temperature,
+                         .weight = 1};
+    bool average = method == LA_METHOD_AVERAGE;
+    const la_setting *settings = average ? choice->settings : &single;
+    int64_t n = average ? choice->n_settings : 1;
+    for (int64_t s = 0; s < n; s++)
+        recipes[s] =
+            (la_recipe){.kind = la_predictive_find(likelihood->predictives,
+                                                   la_method_predictive(settings[s].method)),
+                        .prior_scale = settings[s].prior_scale,
+                        .temperature = settings[s].temperature,
+                        .weight = settings[s].weight};
+    return n;
 }

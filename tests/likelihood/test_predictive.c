@@ -1,7 +1,7 @@
 /* From Gaussian logits to probabilities: factors of the softmax Fisher, contrasts, Monte Carlo
  * against quadrature, the closed forms, and the random numbers under them. */
 #include "base/random.h"
-#include "bayes/predictive.h"
+#include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "output/row_kind.h"
 #include "support/support.h"
@@ -64,11 +64,11 @@ typedef struct answer {
 } answer;
 
 /* *a is filled in place: its prediction points into it */
-static void predict_into(answer *a, la_predictive kind, int64_t n, const float *logits,
+static void predict_into(answer *a, const la_predictive_kind *kind, int64_t n, const float *logits,
                          const double *cov, int64_t samples, uint64_t seed, uint64_t stream,
                          const double *drawn) {
     double basis[C * M];
-    double *workspace = calloc((size_t)la_predict_workspace(n), sizeof *workspace);
+    double *workspace = calloc((size_t)la_softmax_likelihood.workspace(n), sizeof *workspace);
     assert_non_null(workspace);
     *a = (answer){.p = {.probs = a->probs,
                         .map_probs = a->map,
@@ -76,12 +76,19 @@ static void predict_into(answer *a, la_predictive kind, int64_t n, const float *
                         .logit_cov = a->cov,
                         .variance = a->variance}};
     la_softmax_likelihood.contrast_basis(n, basis);
-    la_predict_row(kind, n, logits, basis, cov, samples, seed, stream, drawn, workspace, &a->p);
+    la_answer_row row = {.outputs = logits,
+                         .basis = basis,
+                         .cov = cov,
+                         .means = drawn,
+                         .samples = samples,
+                         .seed = seed,
+                         .stream = stream};
+    la_softmax_likelihood.predict(kind, n, &row, workspace, &a->p);
     free(workspace);
 }
 
-static answer predict(la_predictive kind, int64_t n, const float *logits, const double *cov,
-                      int64_t samples, uint64_t seed, uint64_t stream) {
+static answer predict(const la_predictive_kind *kind, int64_t n, const float *logits,
+                      const double *cov, int64_t samples, uint64_t seed, uint64_t stream) {
     answer a;
     predict_into(&a, kind, n, logits, cov, samples, seed, stream, NULL);
     return a;
@@ -104,7 +111,7 @@ static void monte_carlo_against_quadrature(void **state) {
     const float logits[2] = {1.7f, -0.4f};
     /* one contrast with basis (1, -1) / sqrt 2: the logit difference has variance 2 cov */
     const double cov[1] = {6.5};
-    answer a = predict(LA_PREDICT_MC, 2, logits, cov, SAMPLES, 3, 99);
+    answer a = predict(&la_predictive_mc, 2, logits, cov, SAMPLES, 3, 99);
     double want = sigmoid_moment(2.1, 13, 0, 1), variance = sigmoid_moment(2.1, 13, want, 2);
     check_within("mean of softmax", fabs(a.probs[0] - want), 4 * 0.5 / sqrt(SAMPLES));
     double fourth = sigmoid_moment(2.1, 13, want, 4);
@@ -115,7 +122,7 @@ static void monte_carlo_against_quadrature(void **state) {
     assert_true(fabs(a.probs[0] + a.probs[1] - 1) < 1e-12);
     assert_true(fabs(a.cov[0] - 3.25) < 1e-12 && fabs(a.cov[1] + 3.25) < 1e-12);
     /* probit is the well-known approximation of the same */
-    answer probit = predict(LA_PREDICT_PROBIT, 2, logits, cov, 0, 0, 0);
+    answer probit = predict(&la_predictive_probit, 2, logits, cov, 0, 0, 0);
     check_within("probit against quadrature", fabs(probit.probs[0] - want), 0.0043);
     assert_true(isnan(probit.p.mutual_information));
     assert_true(isnan(probit.variance[0]) && isnan(probit.variance[1]));
@@ -126,13 +133,13 @@ static void monte_carlo_against_quadrature(void **state) {
  * draws. */
 static void closed_forms_spread(void **state) {
     (void)state;
-    static const la_predictive kinds[] = {LA_PREDICT_PROBIT, LA_PREDICT_SCALAR};
+    static const la_predictive_kind *const kinds[] = {&la_predictive_probit, &la_predictive_scalar};
     const float logits[C] = {0.3f, 2, -1, 1.5f, 0};
     double cov[M * M] = {0}, means[2 * C + 1];
     for (int k = 0; k < M; k++)
         cov[k * M + k] = 0.5 + k;
     cov[1] = cov[M] = 0.4;
-    answer mc = predict(LA_PREDICT_MC, C, logits, cov, 60, 3, 99);
+    answer mc = predict(&la_predictive_mc, C, logits, cov, 60, 3, 99);
     assert_true(mc.p.mutual_information > 0.05 && mc.variance[1] > 0.01);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         answer a = predict(kinds[k], C, logits, cov, 60, 3, 99);
@@ -181,7 +188,7 @@ static void variance_of_the_draws(void **state) {
             for (int l = 0; l < M; l++)
                 cov[k * M + l] = cases[n].scale * (k == l ? 1 + k : 0.3);
         la_softmax_likelihood.contrast_basis(C, basis);
-        la_predict_gaussian(C, logits, basis, cov, workspace, centre, spread);
+        la_draw_gaussian(C, logits, basis, cov, workspace, centre, spread);
         softmax_long(centre, map);
         for (int s = 0; s < SAMPLES; s++) {
             la_random_normal(SEED, STREAM, (uint64_t)(s / 2 * M), M, z);
@@ -205,8 +212,8 @@ static void variance_of_the_draws(void **state) {
             for (int c = 0; c < C; c++)
                 variance[c] += (p[s][c] - mean[c]) * (p[s][c] - mean[c]) / SAMPLES;
         answer own, given;
-        predict_into(&own, LA_PREDICT_MC, C, logits, cov, SAMPLES, SEED, STREAM, NULL);
-        predict_into(&given, LA_PREDICT_MC, C, logits, cov, SAMPLES, SEED, STREAM, drawn);
+        predict_into(&own, &la_predictive_mc, C, logits, cov, SAMPLES, SEED, STREAM, NULL);
+        predict_into(&given, &la_predictive_mc, C, logits, cov, SAMPLES, SEED, STREAM, drawn);
         for (int c = 0; c < C; c++) {
             worst = fmax(worst, relative(own.variance[c], (double)variance[c], 1e-300));
             worst_drawn =
@@ -233,7 +240,7 @@ static void variance_of_other_draws(void **state) {
             for (int i = 0; i < M; i++)
                 cov[k * M + l] += root[k * M + i] * root[l * M + i];
         }
-    answer a = predict(LA_PREDICT_MC, C, logits, cov, SAMPLES, 3, 5);
+    answer a = predict(&la_predictive_mc, C, logits, cov, SAMPLES, 3, 5);
     la_softmax_likelihood.contrast_basis(C, basis);
     for (int s = 0; s < SAMPLES; s++) {
         long double p[C];
@@ -265,19 +272,20 @@ static void no_variance(void **state) {
     (void)state;
     const float logits[C] = {0.3f, -1, 2, 0.1f, 0};
     const double cov[M * M] = {0};
-    answer map = predict(LA_PREDICT_MAP, C, logits, NULL, 0, 0, 0);
-    for (int kind = LA_PREDICT_MC; kind <= LA_PREDICT_PROBIT; kind++) {
-        answer a = predict((la_predictive)kind, C, logits, cov, 50, 1, 2);
+    answer map = predict(&la_predictive_map, C, logits, NULL, 0, 0, 0);
+    for (int k = 0; k < 2; k++) {
+        const la_predictive_kind *kind = k ? &la_predictive_probit : &la_predictive_mc;
+        answer a = predict(kind, C, logits, cov, 50, 1, 2);
         for (int c = 0; c < C; c++)
             assert_true(fabs(a.probs[c] - map.map[c]) < 1e-14);
-        assert_true(kind != LA_PREDICT_MC || (a.variance[2] >= 0 && a.variance[2] < 1e-28));
+        assert_true(kind != &la_predictive_mc || (a.variance[2] >= 0 && a.variance[2] < 1e-28));
         assert_int_equal(a.p.prediction, 2);
     }
-    answer scalar = predict(LA_PREDICT_SCALAR, C, logits, cov, 0, 0, 0);
+    answer scalar = predict(&la_predictive_scalar, C, logits, cov, 0, 0, 0);
     for (int c = 0; c < C; c++)
         assert_true(fabs(scalar.probs[c] - map.map[c]) < 1e-14);
     /* the bridge has the softmax as its limit for two classes only */
-    answer two = predict(LA_PREDICT_BRIDGE, 2, logits, cov, 0, 0, 0);
+    answer two = predict(&la_predictive_bridge, 2, logits, cov, 0, 0, 0);
     assert_true(fabs(two.probs[0] - two.map[0]) < 1e-14);
     assert_true(map.p.mutual_information == 0);
     for (int c = 0; c < C; c++)
@@ -311,8 +319,8 @@ static void scalar_of_two(void **state) {
     for (int i = 0; i < 50; i++) {
         float logits[2] = {(float)(0.3 * (i % 11) - 1), (float)(0.2 * (i % 7))};
         double cov[1] = {0.01 * pow(1.25, i)}, mean = (double)logits[0] - (double)logits[1];
-        answer a = predict(LA_PREDICT_SCALAR, 2, logits, cov, 0, 0, 0);
-        answer pairs = predict(LA_PREDICT_PROBIT, 2, logits, cov, 0, 0, 0);
+        answer a = predict(&la_predictive_scalar, 2, logits, cov, 0, 0, 0);
+        answer pairs = predict(&la_predictive_probit, 2, logits, cov, 0, 0, 0);
         double want = 1 / (1 + exp(-mean / sqrt(1 + M_PI / 8 * 2 * cov[0])));
         worst = fmax(worst, fabs(a.probs[0] - want));
         worst = fmax(worst, fabs(a.probs[0] + a.probs[1] - 1));
@@ -332,9 +340,9 @@ static void scalar_keeps_the_order(void **state) {
         double cov[M * M], pairs = 0, sum = 0, f[C];
         random_logits(i, 2, logits);
         random_covariance(i, pow(10, -2 + 0.02 * (double)i), cov);
-        answer a = predict(LA_PREDICT_SCALAR, C, logits, cov, 0, 0, 0);
-        answer map = predict(LA_PREDICT_MAP, C, logits, NULL, 0, 0, 0);
-        answer wide = predict(LA_PREDICT_PROBIT, C, logits, cov, 0, 0, 0);
+        answer a = predict(&la_predictive_scalar, C, logits, cov, 0, 0, 0);
+        answer map = predict(&la_predictive_map, C, logits, NULL, 0, 0, 0);
+        answer wide = predict(&la_predictive_probit, C, logits, cov, 0, 0, 0);
         assert_int_equal(a.p.prediction, map.p.prediction);
         moved += wide.p.prediction != map.p.prediction;
         for (int c = 0; c < C; c++)
@@ -359,8 +367,9 @@ static void scalar_keeps_the_order(void **state) {
  * are those of the divided ones. */
 static void temperature_is_put_back(void **state) {
     (void)state;
-    static const la_predictive kinds[] = {LA_PREDICT_MC, LA_PREDICT_PROBIT, LA_PREDICT_BRIDGE,
-                                          LA_PREDICT_SCALAR, LA_PREDICT_TEMPERATURE};
+    static const la_predictive_kind *const kinds[] = {&la_predictive_mc, &la_predictive_probit,
+                                                      &la_predictive_bridge, &la_predictive_scalar,
+                                                      &la_predictive_temperature};
     double worst = 0;
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++)
         for (uint64_t i = 0; i < 20; i++) {
@@ -376,7 +385,7 @@ static void temperature_is_put_back(void **state) {
             predict_into(&a, kinds[kind], C, divided, smaller, 20, 1, 2, NULL);
             predict_into(&untouched, kinds[kind], C, divided, smaller, 20, 1, 2, NULL);
             answer raw = predict(kinds[kind], C, logits, cov, 20, 1, 2);
-            la_predict_restore(C, logits, t, &a.p);
+            la_softmax_likelihood.restore(C, logits, t, &a.p);
             assert_memory_equal(a.probs, untouched.probs, sizeof a.probs);
             assert_memory_equal(a.variance, untouched.variance, sizeof a.variance);
             assert_true(a.p.prediction == untouched.p.prediction &&
@@ -388,7 +397,7 @@ static void temperature_is_put_back(void **state) {
                 for (int d = 0; d < C; d++)
                     worst = fmax(worst, relative(a.cov[c * C + d], raw.cov[c * C + d], 1));
             }
-            if (kinds[kind] == LA_PREDICT_TEMPERATURE)
+            if (kinds[kind] == &la_predictive_temperature)
                 assert_memory_equal(a.probs, untouched.map, sizeof a.probs);
         }
     check_within("map_probs and logit_cov put back", worst, 2e-15);
@@ -404,12 +413,12 @@ static void pairs_keep_the_answer_of_two(void **state) {
         const float logits[2] = {0, (float)((i % 2 ? 1 : -1) * pow(10, -2 + 0.001 * (double)i))};
         const double cov[1] = {pow(10, -1 + 2 * (double)(i % 97) / 96)};
         for (int s = 0; s < 4; s++) {
-            answer a = predict(LA_PREDICT_MC, 2, logits, cov, samples[s], 3, i);
+            answer a = predict(&la_predictive_mc, 2, logits, cov, samples[s], 3, i);
             assert_int_equal(a.p.prediction, i % 2);
             assert_true(a.p.confidence <= a.map[i % 2]);
         }
         /* a draw alone does not */
-        lost += predict(LA_PREDICT_MC, 2, logits, cov, 1, 3, i).p.prediction != (int)(i % 2);
+        lost += predict(&la_predictive_mc, 2, logits, cov, 1, 3, i).p.prediction != (int)(i % 2);
     }
     assert_true(lost > 200);
 }
@@ -422,15 +431,16 @@ static void variance_lowers_confidence(void **state) {
     for (int step = 0; step < 5; step++) {
         cov[0] = cov[M + 1] = 3 * step; /* two of four directions */
         cov[1] = cov[M] = 2.9 * step;
-        for (int kind = LA_PREDICT_MC; kind <= LA_PREDICT_PROBIT; kind++) {
-            answer a = predict((la_predictive)kind, C, logits, cov, 20000, 5, 6);
+        for (int k = 0; k < 2; k++) {
+            const la_predictive_kind *kind = k ? &la_predictive_probit : &la_predictive_mc;
+            answer a = predict(kind, C, logits, cov, 20000, 5, 6);
             double sum = 0;
             for (int c = 0; c < C; c++) {
                 assert_true(a.probs[c] >= 0 && isfinite(a.probs[c]));
                 sum += a.probs[c];
             }
             assert_true(fabs(sum - 1) < 1e-12);
-            if (kind == LA_PREDICT_MC) {
+            if (kind == &la_predictive_mc) {
                 assert_true(a.p.confidence < before + 1e-12);
                 before = a.p.confidence;
             }
@@ -448,7 +458,7 @@ static void bridge_information(void **state) {
         double cov[M * M] = {0};
         for (int k = 0; k < M; k++)
             cov[k * M + k] = 0.1 * step;
-        answer a = predict(LA_PREDICT_BRIDGE, C, logits, cov, 0, 0, 0);
+        answer a = predict(&la_predictive_bridge, C, logits, cov, 0, 0, 0);
         assert_true(a.p.mutual_information > before);
         assert_true(a.p.mutual_information < a.p.entropy);
         before = a.p.mutual_information;
@@ -465,7 +475,7 @@ static void bridge_variance(void **state) {
         double cov[M * M] = {0}, alpha[C], total = 0, mean = 0;
         for (int k = 0; k < M; k++)
             cov[k * M + k] = 0.2 * step * (1 + k);
-        answer a = predict(LA_PREDICT_BRIDGE, C, logits, cov, 0, 0, 0);
+        answer a = predict(&la_predictive_bridge, C, logits, cov, 0, 0, 0);
         for (int c = 0; c < C; c++)
             mean += (double)logits[c] / C;
         for (int c = 0; c < C; c++) {
@@ -497,15 +507,15 @@ static void bridge_variance(void **state) {
 static void variance_in_rows(void **state) {
     (void)state;
     const float usual[C] = {0.3f, -1, 2, 0.1f, 0}, extreme[C] = {80, -80, 0, 79, -300};
-    for (int kind = LA_PREDICT_MC; kind <= LA_PREDICT_MAP; kind++)
+    for (int number = 0; number < 4; number++)
         for (int step = 0; step < 4; step++) {
+            const la_predictive_kind *kind = la_class_predictives[number];
             double cov[M * M] = {0};
             for (int k = 0; k < M; k++)
                 cov[k * M + k] = step == 0 ? 0 : pow(100, step - 2);
             answer a;
-            int64_t samples = kind == LA_PREDICT_PROBIT && step < 2 ? 0 : 100;
-            predict_into(&a, (la_predictive)kind, C, step == 3 ? extreme : usual, cov, samples, 1,
-                         2, NULL);
+            int64_t samples = kind == &la_predictive_probit && step < 2 ? 0 : 100;
+            predict_into(&a, kind, C, step == 3 ? extreme : usual, cov, samples, 1, 2, NULL);
             la_prediction_row row = {.kind = &la_softmax_rows,
                                      .label.class = -1,
                                      .prediction = &a.p,
@@ -546,10 +556,10 @@ static void same_draw_same_bytes(void **state) {
     double cov[M * M] = {0};
     for (int k = 0; k < M; k++)
         cov[k * M + k] = 2;
-    answer a = predict(LA_PREDICT_MC, C, logits, cov, 100, 7, 8);
-    answer b = predict(LA_PREDICT_MC, C, logits, cov, 100, 7, 8);
-    answer other_seed = predict(LA_PREDICT_MC, C, logits, cov, 100, 8, 8);
-    answer other_row = predict(LA_PREDICT_MC, C, logits, cov, 100, 7, 9);
+    answer a = predict(&la_predictive_mc, C, logits, cov, 100, 7, 8);
+    answer b = predict(&la_predictive_mc, C, logits, cov, 100, 7, 8);
+    answer other_seed = predict(&la_predictive_mc, C, logits, cov, 100, 8, 8);
+    answer other_row = predict(&la_predictive_mc, C, logits, cov, 100, 7, 9);
     assert_memory_equal(a.probs, b.probs, sizeof a.probs);
     assert_memory_equal(a.variance, b.variance, sizeof a.variance);
     assert_memory_not_equal(a.probs, other_seed.probs, sizeof a.probs);
@@ -578,6 +588,35 @@ static void normal_numbers(void **state) {
     free(x);
 }
 
+/* A recipe's prior is one of those that the rows have a covariance under. */
+static void a_scale_that_is_not_there(void **state) {
+    static const double scales[] = {1, 10, 0.5};
+    const float logits[2] = {1, 0};
+    const double cov[3] = {1, 2, 4};
+    la_recipe recipe = {
+        .kind = &la_predictive_probit, .prior_scale = 0.5, .temperature = 1, .weight = 1};
+    la_output_rows rows = {
+        .n = 1, .n_outputs = 2, .n_scales = 3, .outputs = logits, .scales = scales, .cov = cov};
+    la_draw_options draws = {0};
+    double probs[2];
+    la_prediction out = {.probs = probs};
+    la_error err = {0};
+    (void)state;
+#define ANSWER()                                                                                   \
+    la_answer_rows(&la_softmax_likelihood, &recipe, 1, &rows, &draws, la_team_of(1), &out, &err)
+    assert_int_equal(ANSWER(), LA_OK);
+    answer want = predict(&la_predictive_probit, 2, logits, cov + 2, 0, 0, 0);
+    assert_memory_equal(probs, want.probs, sizeof probs);
+    recipe.prior_scale = 2;
+    assert_int_equal(ANSWER(), LA_NUMERICAL);
+    assert_non_null(strstr(err.message, "prior x 2"));
+    err = (la_error){0};
+    recipe.prior_scale = 1;
+    rows.n_scales = 0;
+    assert_int_equal(ANSWER(), LA_NUMERICAL);
+#undef ANSWER
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fisher_factor),
@@ -596,6 +635,7 @@ int main(void) {
         cmocka_unit_test(bridge_variance),
         cmocka_unit_test(variance_in_rows),
         cmocka_unit_test(same_draw_same_bytes),
+        cmocka_unit_test(a_scale_that_is_not_there),
         cmocka_unit_test(normal_numbers),
     };
     return cmocka_run_group_tests_name("predictive", tests, NULL, NULL);

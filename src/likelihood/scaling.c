@@ -1,7 +1,7 @@
-#include "baselines/scaling.h"
+#include "likelihood/scaling.h"
 #include "base/blas.h"
 #include "base/memory.h"
-#include "baselines/softmax.h"
+#include "likelihood/softmax_sum.h"
 
 #include <math.h>
 #include <stdbool.h>

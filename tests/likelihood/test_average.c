@@ -1,7 +1,7 @@
 /* Averaging settings: weights and left-out likelihoods against sums written out, and lists that answer
  * as the average of all does. */
 #include "base/random.h"
-#include "bayes/average.h"
+#include "likelihood/average.h"
 #include "support/support.h"
 
 #include <math.h>

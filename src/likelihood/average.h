@@ -1,8 +1,8 @@
 /* Averaging settings: each one's weight is its prior mass times its likelihood on held-out rows, so
  * that settings which the rows cannot tell apart all have a say; and a short list that answers as the
  * average of all does. */
-#ifndef LA_BAYES_AVERAGE_H
-#define LA_BAYES_AVERAGE_H
+#ifndef LA_LIKELIHOOD_AVERAGE_H
+#define LA_LIKELIHOOD_AVERAGE_H
 
 #include "base/error.h"
 

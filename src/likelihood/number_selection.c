@@ -1,26 +1,29 @@
-#include "bayes/regression_selection.h"
+/* With H of noise s, (H / k + g lambda)^-1 = k (H + k g lambda)^-1: under k times the noise and a / k
+ * times the prior, the variance of a row is k (cov_a + s), cov_a that under a times the prior alone. So
+ * the best k for a scale a is a mean, mean (y - f)^2 / (cov_a + s). */
+#include "likelihood/selection.h"
 
 #include <math.h>
 
 /* -log of the Gaussian's density */
-static double row_nll(const la_held_out_numbers *rows, int64_t i, double variance) {
-    double miss = (double)rows->outputs[i] - rows->targets[i];
+static double row_nll(const la_held_out *rows, int64_t i, double variance) {
+    double miss = (double)rows->logits[i] - rows->labels.numbers[i];
     return 0.5 * (log(2 * M_PI * variance) + miss * miss / variance);
 }
 
 /* A row's variance under a scale of the prior, -1: under the MAP model, before the noise is scaled. */
-static double row_variance(const la_held_out_numbers *rows, int64_t scale, int64_t i) {
+static double row_variance(const la_held_out *rows, int64_t scale, int64_t i) {
     double cov = scale < 0 ? 0 : rows->cov[scale * rows->n + i];
     return (cov > 0 ? cov : 0) + rows->noise_variance;
 }
 
 /* The best factor of all variances. */
-static double best_factor(const la_held_out_numbers *rows, int64_t scale) {
+static double best_factor(const la_held_out *rows, int64_t scale) {
     double sum = 0;
     if (rows->noise_given)
         return 1;
     for (int64_t i = 0; i < rows->n; i++) {
-        double miss = (double)rows->outputs[i] - rows->targets[i];
+        double miss = (double)rows->logits[i] - rows->labels.numbers[i];
         sum += miss * miss / row_variance(rows, scale, i);
     }
     return sum / (double)rows->n;
@@ -31,14 +34,14 @@ typedef struct setting {
     double factor, nll;
 } setting;
 
-static setting try_scale(const la_held_out_numbers *rows, int64_t scale) {
+static setting try_scale(const la_held_out *rows, int64_t scale) {
     setting s = {.scale = scale, .factor = best_factor(rows, scale)};
     for (int64_t i = 0; i < rows->n; i++)
         s.nll += row_nll(rows, i, s.factor * row_variance(rows, scale, i)) / (double)rows->n;
     return s;
 }
 
-static la_candidate candidate_of(const la_held_out_numbers *rows, const setting *s) {
+static la_candidate candidate_of(const la_held_out *rows, const setting *s) {
     double scale = s->scale < 0 ? s->factor : rows->scales[s->scale];
     return (la_candidate){.prior_scale = scale / s->factor,
                           .temperature = 1,
@@ -48,7 +51,7 @@ static la_candidate candidate_of(const la_held_out_numbers *rows, const setting 
 }
 
 /* How much worse a setting is than the best, and the standard error of that. */
-static void compare(const la_held_out_numbers *rows, const setting *s, const setting *best,
+static void compare(const la_held_out *rows, const setting *s, const setting *best,
                     la_candidate *to) {
     double n = (double)rows->n, sum = 0, square = 0;
     for (int64_t i = 0; i < rows->n; i++) {
@@ -62,7 +65,9 @@ static void compare(const la_held_out_numbers *rows, const setting *s, const set
     to->gap_error = sqrt((variance > 0 ? variance : 0) / (n > 1 ? n - 1 : 1));
 }
 
-la_status la_select_regression(const la_held_out_numbers *rows, la_choice *choice, la_error *err) {
+la_status la_select_number(la_team team, const la_held_out *rows, la_choice *choice,
+                           la_error *err) {
+    (void)team;
     setting map = try_scale(rows, -1), laplace = try_scale(rows, 0);
     la_candidate *all = choice->candidates;
     *choice = (la_choice){.guarded = 1, .n = rows->n, .method = LA_METHOD_MAP};

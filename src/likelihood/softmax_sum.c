@@ -1,4 +1,4 @@
-#include "baselines/softmax.h"
+#include "likelihood/softmax_sum.h"
 
 #include <math.h>
 

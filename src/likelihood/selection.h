@@ -4,23 +4,22 @@
  *
  * Scaling the curvature by c and the prior by k is one more degree of freedom of the covariance:
  * (c H + k lambda)^-1 = (H + (k / c) lambda)^-1 / c. */
-#ifndef LA_BAYES_SELECTION_H
-#define LA_BAYES_SELECTION_H
+#ifndef LA_LIKELIHOOD_SELECTION_H
+#define LA_LIKELIHOOD_SELECTION_H
 
-#include "base/team.h"
-
-#include <stdbool.h>
-#include <stdint.h>
+#include "likelihood/answer.h"
 
 /* Held-out rows, and their covariance for every scale of the prior precisions: all that a choice
  * needs. */
 typedef struct la_held_out {
     int64_t n, n_classes, n_scales;
     const float *logits;     /* [n, C] */
-    const int64_t *labels;   /* [n] */
+    la_label_list labels;    /* [n] */
     const uint64_t *streams; /* [n] of the rows' draws */
     const double *scales;    /* [n_scales] */
-    const double *cov;       /* [n_scales, n, C-1, C-1] of the contrasts */
+    const double *cov;       /* [n_scales, n, m, m] of the m contrasts */
+    double noise_variance;   /* that cov is of, where there is noise */
+    bool noise_given;        /* it is meant exactly: the scale alone is chosen */
 } la_held_out;
 
 /* The scales that are tried: fills scales[LA_SELECTION_SCALES]. */
@@ -43,7 +42,14 @@ void la_selection_temperatures(double scaling, double *temperatures);
  * quarter of its prior on the MAP model, its evidence is at most log 4 below that model's likelihood, however
  * little the rows say. Where there is no average, the method is chosen whose likelihood is best, one unit
  * of log likelihood being charged for every number it chooses (temperature, scale). */
-la_status la_select(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
+la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
+
+/* The same for a number, by the Gaussian log likelihood: the scale of the prior precisions and the noise
+ * variance. Sets the candidates map and laplace, each with its noise variance; the others have a NaN nll,
+ * and an accuracy none has. The MAP model, with a constant variance, is chosen when its likelihood is not
+ * worse by more than the standard error of the difference, or not by more than the numbers that Laplace
+ * chooses beyond it. */
+la_status la_select_number(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
 
 /* The method of a single setting that is best so, whatever MAP's rule and the average say. */
 la_method la_choice_single(const la_choice *choice);
@@ -52,7 +58,11 @@ la_method la_choice_single(const la_choice *choice);
  * the one that goes into the precisions; a setting's is relative to the same start. */
 la_method la_choice_laplace(const la_choice *choice);
 
-/* What answers as a method does, given its scale and temperature. */
-la_predictive la_method_predictive(la_method method);
+/* Name of the predictive that a method's recipe has, or LA_AVERAGE_NAME. */
+const char *la_method_predictive(la_method method);
+/* recipes[LA_SETTINGS_MOST] by which a method predicts, with the numbers that were chosen for it; returns
+ * how many they are. */
+int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choice,
+                          la_method method, la_recipe *recipes);
 
 #endif

@@ -1,0 +1,54 @@
+/* How predictions are made: recipes, and the one place where outputs and their covariance become
+ * probabilities. */
+#ifndef LA_LIKELIHOOD_ANSWER_H
+#define LA_LIKELIHOOD_ANSWER_H
+
+#include "base/team.h"
+#include "likelihood/likelihood.h"
+
+/* A predictive under a prior and a temperature. The prediction of several recipes is their weighted
+ * mean. */
+typedef struct la_recipe {
+    const la_predictive_kind *kind;
+    double prior_scale; /* factor of the prior precisions that the covariance is of */
+    double temperature; /* divides the outputs; 1: none */
+    double weight;      /* they sum to 1 */
+} la_recipe;
+
+/* Rows with their Gaussian over the outputs, under several scales of the prior. */
+typedef struct la_output_rows {
+    int64_t n, n_outputs, n_scales;
+    const float *outputs;                /* [n, C] of the MAP model */
+    const double *scales;                /* [n_scales] factors of the prior precisions */
+    const double *cov;                   /* [n_scales, n, m, m] of the m contrasts */
+    const uint64_t *streams;             /* [n] of random draws */
+    const double *networks;              /* [n, 2C+1] means over sampled networks; NULL: none */
+    double noise_variance, map_variance; /* as of la_answer_row */
+} la_output_rows;
+
+/* Draws of rows' Gaussians. */
+typedef struct la_draw_options {
+    int64_t samples;
+    uint64_t seed;
+    bool spread; /* wanted for variances and mutual information of closed forms, too */
+    /* Draws for n rows at once on a device: means[n, 2C+1] (la_draw_classes) of centre[n, C] and
+     * spread[n, C, m]; false: the host has to. NULL: there is none. */
+    bool (*on_device)(void *user, int64_t n, int64_t n_outputs, const double *centre,
+                      const double *spread, int64_t samples, uint64_t seed, const uint64_t *streams,
+                      double *means);
+    void *user;
+} la_draw_options;
+
+/* Whether random numbers are drawn for any of the recipes. */
+bool la_recipes_draw(const la_recipe *recipes, int64_t n, const la_draw_options *draws);
+
+/* out[rows->n]: predictions by n recipes. Arrays of a prediction may be NULL: not wanted. LA_NUMERICAL
+ * when a recipe's prior is none of those that the rows have a covariance under. */
+la_status la_answer_rows(const la_likelihood *likelihood, const la_recipe *recipes, int64_t n,
+                         const la_output_rows *rows, const la_draw_options *draws, la_team team,
+                         la_prediction *out, la_error *err);
+
+/* A prediction whose arrays are memory[4 C + C^2]. */
+la_prediction la_prediction_at(int64_t n_outputs, double *memory);
+
+#endif
