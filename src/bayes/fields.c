@@ -74,8 +74,10 @@ static la_status visit(const la_fields_visitor *v, const la_field *f, const char
 }
 
 la_status la_fields_visit(const la_fields_visitor *v, const la_field_list *list, const void *item) {
-    for (const la_field *f = list->fields; f < list->fields + list->n; f++)
+    for (int i = 0; i < list->n; i++) {
+        const la_field *f = &list->fields[i];
         if (!la_field_is_absent(f, item) && (!v->skips || !v->skips(v->state, f)))
             LA_TRY(visit(v, f, item));
+    }
     return LA_OK;
 }

@@ -173,7 +173,7 @@ static la_status get_array(const reader *r, const la_field *f, void *item) {
     for (int64_t i = 0; f->negative && i < count; i++)
         negative |= is_negative(f, values, i);
     char why[64];
-    snprintf(why, sizeof why, "holds %s", f->negative);
+    snprintf(why, sizeof why, "holds %s", negative ? f->negative : "");
     return negative ? bad(r, f->name, why) : LA_OK;
 }
 
@@ -264,7 +264,8 @@ static la_status get_row(const reader *r, const la_field *f, char *item) {
 
 /* A value that a file need not have and has not stays as it is, or is NaN. */
 static la_status get_list(const reader *r, const la_field_list *list, void *item) {
-    for (const la_field *f = list->fields; f < list->fields + list->n; f++) {
+    for (int i = 0; i < list->n; i++) {
+        const la_field *f = &list->fields[i];
         bool optional =
             f->optional || is_older(r, f, list) || (f->kind == LA_FIELD_GROUP && f->list->is_set);
         bool named = f->name && f->kind != LA_FIELD_TEXTS;

@@ -56,7 +56,8 @@ static void walk_part(walk *w, const la_field *part, const entry *group) {
 }
 
 static void walk_list(walk *w, const la_field_list *list, const entry *group) {
-    for (const la_field *f = list->fields; f < list->fields + list->n; f++) {
+    for (int i = 0; i < list->n; i++) {
+        const la_field *f = &list->fields[i];
         char path[128];
         const char *name = f->names ? "METHOD" : "00000";
         entry e = {f, list, path, group->structures, group->optional || f->optional};
