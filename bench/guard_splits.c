@@ -39,7 +39,7 @@ typedef struct pool {
 static void *grow(void *list, int64_t n, size_t each, la_error *err) {
     void *more = realloc(list, (size_t)n * each);
     if (!more)
-        la_fail(err, LA_RESOURCE, "out of memory for %lld rows", (long long)n);
+        (void)la_fail(err, LA_RESOURCE, "out of memory for %lld rows", (long long)n);
     return more ? more : list;
 }
 

@@ -735,9 +735,9 @@ static void attention_backward_typed(la_cuda *cu, const la_attention *a, const l
 /* Whether there is work, in a form that there is a kernel for. */
 static bool attention_fits(la_cuda *cu, const la_attention *a, const la_mat *q, const la_mat *k) {
     if (a->head_dim > HEAD_DIM_MAX) {
-        la_fail(&cu->fault, LA_UNSUPPORTED,
-                "attention heads of %lld: the CUDA backend takes at most %d",
-                static_cast<long long>(a->head_dim), static_cast<int>(HEAD_DIM_MAX));
+        (void)la_fail(&cu->fault, LA_UNSUPPORTED,
+                      "attention heads of %lld: the CUDA backend takes at most %d",
+                      static_cast<long long>(a->head_dim), static_cast<int>(HEAD_DIM_MAX));
         return false;
     }
     return q->rows > 0 && k->rows > 0;

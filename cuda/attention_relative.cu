@@ -138,10 +138,11 @@ template <typename T>
 bool la_relative_begin(la_cuda *cu, const la_attention *a, attention_args<T> *args) {
     const la_relative *of = a->relative;
     if (a->head_dim > RELATIVE_HEAD_MAX) {
-        la_fail(&cu->fault, LA_UNSUPPORTED,
-                "attention heads of %lld whose scores know distances: the CUDA backend takes at "
-                "most %d",
-                static_cast<long long>(a->head_dim), static_cast<int>(RELATIVE_HEAD_MAX));
+        (void)la_fail(
+            &cu->fault, LA_UNSUPPORTED,
+            "attention heads of %lld whose scores know distances: the CUDA backend takes at "
+            "most %d",
+            static_cast<long long>(a->head_dim), static_cast<int>(RELATIVE_HEAD_MAX));
         return false;
     }
     relative_args<T> &r = args->relative;

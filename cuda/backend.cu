@@ -43,16 +43,16 @@ la_cuda *la_cuda_of(la_backend *be) {
 bool la_cuda_ok(la_cuda *cu, cudaError_t code, const char *what) {
     if (code == cudaSuccess)
         return true;
-    la_fail(&cu->fault, LA_RESOURCE, "cuda:%d: %s failed: %s (%s)", cu->device, what,
-            cudaGetErrorString(code), cudaGetErrorName(code));
+    (void)la_fail(&cu->fault, LA_RESOURCE, "cuda:%d: %s failed: %s (%s)", cu->device, what,
+                  cudaGetErrorString(code), cudaGetErrorName(code));
     return false;
 }
 
 bool la_cuda_blas_ok(la_cuda *cu, cublasStatus_t code, const char *what) {
     if (code == CUBLAS_STATUS_SUCCESS)
         return true;
-    la_fail(&cu->fault, LA_RESOURCE, "cuda:%d: %s failed: cuBLAS status %d", cu->device, what,
-            static_cast<int>(code));
+    (void)la_fail(&cu->fault, LA_RESOURCE, "cuda:%d: %s failed: cuBLAS status %d", cu->device, what,
+                  static_cast<int>(code));
     return false;
 }
 
@@ -312,9 +312,9 @@ static bool open_parts(la_cuda *cu, char name[64]) {
         return false;
     snprintf(name, 64, "cuda:%d (%.40s)", cu->device, properties.name);
     if (properties.major < MAJOR_LEAST) {
-        la_fail(&cu->fault, LA_UNSUPPORTED,
-                "%s has compute capability %d.%d, expected %d.0 or newer; use --device cpu", name,
-                properties.major, properties.minor, static_cast<int>(MAJOR_LEAST));
+        (void)la_fail(&cu->fault, LA_UNSUPPORTED,
+                      "%s has compute capability %d.%d, expected %d.0 or newer; use --device cpu",
+                      name, properties.major, properties.minor, static_cast<int>(MAJOR_LEAST));
         return false;
     }
     if (!la_cuda_ok(cu, cudaStreamCreateWithFlags(&cu->stream, cudaStreamNonBlocking),
@@ -336,7 +336,7 @@ static bool open_parts(la_cuda *cu, char name[64]) {
     }
     cu->gemms = la_cuda_gemms_new();
     if (!cu->gemms)
-        la_fail(&cu->fault, LA_RESOURCE, "out of memory for %s", name);
+        (void)la_fail(&cu->fault, LA_RESOURCE, "out of memory for %s", name);
     return cu->gemms != nullptr;
 }
 
@@ -345,8 +345,8 @@ static int cuda_count(la_error *err) {
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code == cudaSuccess && count > 0)
         return count;
-    la_fail(err, LA_RESOURCE, "no CUDA device can be used: %s",
-            code == cudaSuccess ? "the driver finds none" : cudaGetErrorString(code));
+    (void)la_fail(err, LA_RESOURCE, "no CUDA device can be used: %s",
+                  code == cudaSuccess ? "the driver finds none" : cudaGetErrorString(code));
     return -1;
 }
 

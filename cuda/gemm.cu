@@ -228,7 +228,7 @@ static gemm_plan *plan_find(la_cuda *cu, const gemm_call *call) {
         plan_fill(cu, plan, key, call);
         return plan;
     } catch (const std::bad_alloc &) {
-        la_fail(&cu->fault, LA_RESOURCE, "out of memory for a product's plan");
+        (void)la_fail(&cu->fault, LA_RESOURCE, "out of memory for a product's plan");
         return nullptr;
     }
 }

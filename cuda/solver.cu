@@ -495,9 +495,9 @@ static void work(la_solver *s, work_list *list) {
         bool done = true;
         s->name = problem->name;
         if (list->how == METHOD_FEW)
-            la_subspace(s, problem, &done, err);
+            (void)la_subspace(s, problem, &done, err);
         else
-            solve_direct(s, problem, list->left[i] != 0, err);
+            (void)solve_direct(s, problem, list->left[i] != 0, err);
         if (err->status == LA_RESOURCE)
             list->broken = true;
         if (err->status == LA_OK && !done)

@@ -186,7 +186,7 @@ static la_status solve_batch(const la_solver *s, const batch *b, la_eigen *probl
     for (int64_t m = 0; m < count; m++) {
         if (!r->bad[static_cast<size_t>(m)])
             continue;
-        la_solver_not_finite(&problems[b->members[m]], &errors[b->members[m]]);
+        (void)la_solver_not_finite(&problems[b->members[m]], &errors[b->members[m]]);
         /* the others are solved as if it were zero */
         LA_TRY(la_solver_cuda(s, cudaMemsetAsync(b->work + m * square, 0, bytes, s->stream),
                               "memset", err));
@@ -223,10 +223,10 @@ static la_status solve_batch(const la_solver *s, const batch *b, la_eigen *probl
         if (r->bad[static_cast<size_t>(m)])
             continue;
         if (r->info[static_cast<size_t>(m)])
-            la_solver_failed(problem, "no convergence", failure);
+            (void)la_solver_failed(problem, "no convergence", failure);
         else if (!(off <= 1))
-            la_solver_inaccurate(problem, off * la_solver_allowed_f64(n), la_solver_allowed_f64(n),
-                                 failure);
+            (void)la_solver_inaccurate(problem, off * la_solver_allowed_f64(n),
+                                       la_solver_allowed_f64(n), failure);
         for (int64_t i = 0; i < problem->rank; i++)
             problem->values[i] = values[n - 1 - i];
         problem->least = values[0];

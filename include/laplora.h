@@ -34,8 +34,21 @@ extern "C" {
 
 #define LAPLORA_VERSION "0.1.0"
 
+/* Status that is dropped: a warning, where the compiler can give one; (void) in front of a call says
+ * that it is meant. */
+#if defined(__clang__)
+#define LA_CHECKED __attribute__((warn_unused_result))
+#elif defined(__cplusplus) ? __cplusplus >= 201703L : defined(__GNUC__) && __GNUC__ >= 11
+#define LA_CHECKED [[nodiscard]]
+#else
+#define LA_CHECKED
+#endif
+#ifndef __GNUC__
+#define __extension__
+#endif
+
 /* Outcomes. The values up to 7 are the exit codes of the command line. */
-typedef enum la_status {
+__extension__ typedef enum LA_CHECKED la_status {
     LA_OK = 0,
     LA_GATE = 1,        /* a gate failed, or its metric is undefined */
     LA_USAGE = 2,       /* options that make no sense */

@@ -14,7 +14,7 @@ void *la_cpu_scratch_get(la_backend *be, la_cpu_scratch which, size_t bytes) {
     cpu->scratch_bytes[which] = 0;
     cpu->scratch[which] = be->ops->alloc(be, bytes);
     if (!cpu->scratch[which]) {
-        la_fail(&cpu->fault, LA_RESOURCE, "out of memory: a workspace of %zu bytes", bytes);
+        (void)la_fail(&cpu->fault, LA_RESOURCE, "out of memory: a workspace of %zu bytes", bytes);
         return NULL;
     }
     cpu->scratch_bytes[which] = bytes;

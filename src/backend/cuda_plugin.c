@@ -38,19 +38,19 @@ static void load(void) {
     char path[PATH_MAX];
     const char *given = getenv("LAPLORA_CUDA");
     if (given && !strcmp(given, "none")) {
-        la_fail(&failure, LA_UNSUPPORTED, "CUDA is turned off (LAPLORA_CUDA is \"none\")");
+        (void)la_fail(&failure, LA_UNSUPPORTED, "CUDA is turned off (LAPLORA_CUDA is \"none\")");
         return;
     }
     if (given && *given) {
         snprintf(path, sizeof path, "%s", given);
     } else if (!find_library(path)) {
-        la_fail(&failure, LA_UNSUPPORTED, "this laplora was built without CUDA");
+        (void)la_fail(&failure, LA_UNSUPPORTED, "this laplora was built without CUDA");
         return;
     } else {
         /* CUDA's libraries are large: without a driver there is no need to load them */
         void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
         if (!driver) {
-            la_fail(&failure, LA_RESOURCE, "no NVIDIA driver on this machine (libcuda.so.1)");
+            (void)la_fail(&failure, LA_RESOURCE, "no NVIDIA driver on this machine (libcuda.so.1)");
             return;
         }
         dlclose(driver);
@@ -58,12 +58,12 @@ static void load(void) {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     const la_cuda_plugin *entry = library ? dlsym(library, "la_cuda_plugin_entry") : NULL;
     if (!entry) {
-        la_fail(&failure, LA_RESOURCE, "%s: cannot be loaded: %s", path, dlerror());
+        (void)la_fail(&failure, LA_RESOURCE, "%s: cannot be loaded: %s", path, dlerror());
         return;
     }
     if (entry->abi != LA_CUDA_ABI) {
-        la_fail(&failure, LA_RESOURCE, "%s: belongs to another build of laplora; build both again",
-                path);
+        (void)la_fail(&failure, LA_RESOURCE,
+                      "%s: belongs to another build of laplora; build both again", path);
         return;
     }
     loaded = entry;

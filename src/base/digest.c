@@ -8,7 +8,7 @@ la_digest *la_digest_new(la_error *err) {
     /* the state type asks for 64-byte alignment, which only its own constructor gives */
     XXH3_state_t *state = XXH3_createState();
     if (!state) {
-        la_fail(err, LA_RESOURCE, "out of memory for a digest");
+        (void)la_fail(err, LA_RESOURCE, "out of memory for a digest");
         return NULL;
     }
     XXH3_128bits_reset(state);

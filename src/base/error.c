@@ -32,6 +32,17 @@ la_status la_fail(la_error *err, la_status status, const char *format, ...) {
     return status;
 }
 
+la_status la_error_prefix(la_error *err, const char *format, ...) {
+    la_error kept = *err;
+    char prefix[256];
+    va_list args;
+    va_start(args, format);
+    format_line(prefix, sizeof prefix, format, args);
+    va_end(args);
+    *err = (la_error){0};
+    return la_fail(err, kept.status, "%s%s", prefix, kept.message);
+}
+
 void la_warn(const la_log *log, const char *format, ...) {
     if (!log || !log->warn)
         return;

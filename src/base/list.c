@@ -1,5 +1,6 @@
 #include "base/list.h"
 #include "base/memory.h"
+#include "base/visible.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,10 +42,10 @@ la_status la_list_split(const char *option, const char *text, la_list *list, la_
     for (const char *from = text;; from++) {
         from = take_element(from, letters);
         if (!*letters) {
-            la_fail(err, LA_USAGE,
-                    "%s: element %zu is empty; expected a comma between two elements and "
-                    "nowhere else (\\, is a comma within one)",
-                    option, list->n + 1);
+            (void)la_fail(err, LA_USAGE,
+                          "%s: element %zu is empty; expected a comma between two elements and "
+                          "nowhere else (\\, is a comma within one)",
+                          option, list->n + 1);
             la_list_free(list);
             return err->status;
         }
@@ -60,8 +61,8 @@ la_status la_list_parse(const char *option, const char *text, la_list *list, la_
     for (size_t i = 0; i < list->n; i++)
         for (size_t j = 0; j < i; j++)
             if (!strcmp(list->items[i], list->items[j])) {
-                la_fail(err, LA_USAGE, "%s: \"%s\" is given twice, as elements %zu and %zu", option,
-                        list->items[i], j + 1, i + 1);
+                (void)la_fail(err, LA_USAGE, "%s: \"%s\" is given twice, as elements %zu and %zu",
+                              option, list->items[i], j + 1, i + 1);
                 la_list_free(list);
                 return err->status;
             }
@@ -71,4 +72,24 @@ la_status la_list_parse(const char *option, const char *text, la_list *list, la_
 void la_list_free(la_list *list) {
     free(list->items);
     *list = (la_list){0};
+}
+
+size_t la_list_add(char *out, size_t size, size_t used, const char *between, const char *name) {
+    size_t gap = used ? strlen(between) : 0;
+    if (used + gap + 1 >= size)
+        return size;
+    size_t fits = la_visible_cut(name, size - used - gap - 1);
+    snprintf(out + used, size - used, "%s%.*s", used ? between : "", (int)fits, name);
+    return name[fits] ? size : used + gap + fits;
+}
+
+const char *la_list_names(char *out, size_t size, const char *between, const void *names,
+                          size_t stride, int n) {
+    size_t used = 0;
+    *out = 0;
+    for (int i = 0; i < n; i++) {
+        const void *at = (const char *)names + (size_t)i * stride;
+        used = la_list_add(out, size, used, between, *(const char *const *)at);
+    }
+    return out;
 }

@@ -12,7 +12,7 @@ struct la_pool_chunk {
 void *la_alloc(size_t count, size_t size, la_error *err) {
     void *p = calloc(count ? count : 1, size ? size : 1);
     if (!p)
-        la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
+        (void)la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
     return p;
 }
 
@@ -36,7 +36,7 @@ la_status la_grow(void *buffer, size_t *capacity, size_t needed, size_t size, la
 
 void *la_pool_take(la_pool *pool, size_t count, size_t size, la_error *err) {
     if (size && count > (SIZE_MAX / 2) / size) {
-        la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
+        (void)la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
         return NULL;
     }
     size_t bytes = (count * size + 15) & ~(size_t)15;
@@ -45,7 +45,7 @@ void *la_pool_take(la_pool *pool, size_t count, size_t size, la_error *err) {
         size_t capacity = bytes > 16384 ? bytes : 16384;
         chunk = calloc(1, sizeof *chunk + capacity);
         if (!chunk) {
-            la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
+            (void)la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
             return NULL;
         }
         chunk->capacity = capacity;

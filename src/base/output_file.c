@@ -165,7 +165,7 @@ la_status la_output_check(const char *path, la_error *err) {
         file.folder = file.target.folder;
         int fd = make_temporary(&file, LA_OUTPUT_STREAM);
         if (fd < 0)
-            cannot_write(&file, errno, err);
+            (void)cannot_write(&file, errno, err);
         else
             close(fd);
         if (*file.name)
@@ -226,7 +226,7 @@ static la_status open_stream(la_output_file *file, int kind, la_error *err) {
     file->stream = fdopen(fd, whole || seekable ? "w+b" : "wb");
     if (file->stream)
         return LA_OK;
-    cannot_write(file, errno, err);
+    (void)cannot_write(file, errno, err);
     close(fd);
     return err->status;
 }

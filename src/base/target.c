@@ -178,14 +178,14 @@ static int connect_to(const char *path, const la_target *target, la_error *err) 
     int length = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s",
                           target->folder, target->name);
     if (length >= (int)sizeof address.sun_path) {
-        refused(err, path, ENAMETOOLONG);
+        (void)refused(err, path, ENAMETOOLONG);
         return -1;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && !connect(fd, (const struct sockaddr *)&address, sizeof address))
         return fd;
-    la_fail(err, LA_RESOURCE, "%s: is a socket, and cannot be connected to: %s", path,
-            la_errno_text(errno));
+    (void)la_fail(err, LA_RESOURCE, "%s: is a socket, and cannot be connected to: %s", path,
+                  la_errno_text(errno));
     if (fd >= 0)
         close(fd);
     return -1;
@@ -202,7 +202,7 @@ int la_target_open(const char *path, const la_target *target, la_error *err) {
     int fd = target->kind == LA_TARGET_OWN ? fcntl(target->own, F_DUPFD_CLOEXEC, 0)
                                            : openat(target->folder, target->name, flags);
     if (fd < 0)
-        refused(err, path, errno);
+        (void)refused(err, path, errno);
     return fd;
 }
 

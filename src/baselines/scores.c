@@ -61,7 +61,7 @@ double la_auroc(int64_t n, const double *score, const bool *positive, la_error *
     for (int64_t i = 0; i < n; i++) {
         rows[i] = (scored){score[i], positive[i]};
         if (isnan(score[i])) {
-            la_fail(err, LA_BAD_INPUT, "auroc: score %lld is NaN", (long long)i);
+            (void)la_fail(err, LA_BAD_INPUT, "auroc: score %lld is NaN", (long long)i);
             free(rows);
             return NAN;
         }

@@ -111,22 +111,23 @@ static la_status cov_open(la_model *model, const la_posterior *posterior, const 
     c->weights = la_alloc((size_t)(model->n_blocks * c->n_scales), sizeof *c->weights, err);
     la_jacobian_shape jacobian = jacobian_shape(posterior, shape);
     if (err->status == LA_OK)
-        la_jacobian_open(model, &jacobian, &c->jacobian, err);
+        (void)la_jacobian_open(model, &jacobian, &c->jacobian, err);
     int64_t next = 0;
     for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++) {
         if (!model->blocks[b].wanted)
             continue;
         for (int64_t g = 0; g < c->n_scales && err->status == LA_OK; g++)
-            make_weights(be, posterior, &posterior->blocks[next], shape->scales[g],
-                         &c->weights[b * c->n_scales + g], err);
+            (void)make_weights(be, posterior, &posterior->blocks[next], shape->scales[g],
+                               &c->weights[b * c->n_scales + g], err);
         next++;
     }
     if (err->status == LA_OK) {
         size_t count = (size_t)(c->n_scales * c->max_rows * c->n_rhs * c->n_rhs);
         c->cov = be->ops->alloc(be, count * sizeof(double));
         if (!c->cov)
-            la_fail(err, LA_RESOURCE,
-                    "out of memory on %s for the predictive; lower --batch-tokens", be->device);
+            (void)la_fail(err, LA_RESOURCE,
+                          "out of memory on %s for the predictive; lower --batch-tokens",
+                          be->device);
     }
     if (err->status != LA_OK) {
         cov_close(c);

@@ -40,7 +40,7 @@ la_status la_draw_open(la_team team, const la_posterior *posterior, uint64_t see
     if (joint)
         d->work = la_alloc((size_t)width, sizeof *d->work, err);
     else
-        la_slices_open(team, 3 * (size_t)d->largest * sizeof(float), &d->slices, err);
+        (void)la_slices_open(team, 3 * (size_t)d->largest * sizeof(float), &d->slices, err);
     d->along = la_alloc((size_t)posterior->directions.rank, sizeof *d->along, err);
     if (err->status != LA_OK) {
         la_draw_close(d);

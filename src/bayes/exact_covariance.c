@@ -120,7 +120,7 @@ static la_status cov_open(la_model *model, const la_posterior *posterior, const 
     c->width = posterior->directions.width;
     la_jacobian_shape jacobian = jacobian_shape(shape);
     if (open_memory(c, shape, err) == LA_OK)
-        la_jacobian_open(model, &jacobian, &c->jacobian, err);
+        (void)la_jacobian_open(model, &jacobian, &c->jacobian, err);
     if (err->status != LA_OK) {
         cov_close(c);
         return err->status;

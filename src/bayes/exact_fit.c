@@ -210,9 +210,9 @@ static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvatu
             next += model->blocks[b].out * model->blocks[b].in;
     }
     if (err->status == LA_OK)
-        la_jacobian_open(model, &jacobian, &fit->jacobian, err);
+        (void)la_jacobian_open(model, &jacobian, &fit->jacobian, err);
     if (err->status == LA_OK)
-        open_memory(fit, err);
+        (void)open_memory(fit, err);
     if (err->status != LA_OK) {
         fit_close(fit);
         return err->status;
@@ -230,7 +230,8 @@ static void add_tile(la_curvature_fit *fit, int64_t row, int64_t n, int64_t colu
     const float *tile = fit->tile;
     if (!be->ops->in_place) {
         be->ops->download(be, fit->tile_host, fit->tile, (size_t)(n * cols) * sizeof *tile);
-        be->ops->sync(be, &ignored); /* its fault is kept for the next sync with an error to fill */
+        (void)be->ops->sync(
+            be, &ignored); /* its fault is kept for the next sync with an error to fill */
         tile = fit->tile_host;
     }
 #pragma omp parallel for schedule(static) num_threads(be->team.threads)

@@ -124,7 +124,7 @@ la_status la_exact_sketch_open(la_model *model, const la_fit_shape *shape, const
     be->ops->memory(be, &available, &total);
     if (la_exact_sketch_bytes(shape, width) + (size_t)(shape->rank * width) * sizeof(float) >
         available) {
-        out_of_memory(s, err);
+        (void)out_of_memory(s, err);
     } else {
         s->basis = take_zeros(be, width, s->most);
         s->weights = be->ops->alloc(be, (size_t)(rows * s->most) * sizeof *s->weights);
@@ -132,7 +132,7 @@ la_status la_exact_sketch_open(la_model *model, const la_fit_shape *shape, const
         s->core = be->ops->alloc(be, (size_t)(s->most * s->most) * sizeof *s->core);
         s->trace = be->ops->alloc(be, sizeof *s->trace);
         if (!s->basis || !s->weights || !s->turned || !s->core || !s->trace)
-            out_of_memory(s, err);
+            (void)out_of_memory(s, err);
         else
             be->ops->zero(be, s->trace, sizeof *s->trace);
         if (err->status == LA_OK)
@@ -358,7 +358,7 @@ static la_status begin_ritz(la_exact_sketch *s, la_error *err) {
                 image_turn[i * n + j] = turn[i * n + j] / (float)values[i];
                 turn[i * n + j] = 0;
             }
-        turn_basis(s, turn, image_turn, n, err);
+        (void)turn_basis(s, turn, image_turn, n, err);
     }
     free(values);
     free(turn);
@@ -380,7 +380,7 @@ static la_status write_vectors(la_exact_sketch *s, const float *turn, la_directi
     float *memory = be->ops->in_place ? d->vectors : be->ops->alloc(be, bytes);
     float *on_device = la_device_copy(be, turn, (size_t)(d->rank * s->cols), err);
     if (!memory)
-        out_of_memory(s, err);
+        (void)out_of_memory(s, err);
     if (err->status == LA_OK) {
         la_mat by = la_mat_f32(on_device, d->rank, s->cols);
         la_mat basis = {s->basis, s->width, s->cols, s->most, LA_F32};
@@ -388,7 +388,7 @@ static la_status write_vectors(la_exact_sketch *s, const float *turn, la_directi
         be->ops->gemm(be, false, true, 1, &by, &basis, 0, &to);
         if (!be->ops->in_place)
             be->ops->download(be, d->vectors, memory, bytes);
-        be->ops->sync(be, err);
+        (void)be->ops->sync(be, err);
     }
     if (!be->ops->in_place)
         release(be, &memory);

@@ -28,7 +28,7 @@ struct la_jacobian {
 float *la_device_copy(la_backend *be, const float *host, size_t count, la_error *err) {
     float *memory = be->ops->alloc(be, count * sizeof *memory);
     if (!memory) {
-        la_fail(err, LA_RESOURCE, "out of memory on %s for the posterior", be->device);
+        (void)la_fail(err, LA_RESOURCE, "out of memory on %s for the posterior", be->device);
         return NULL;
     }
     be->ops->upload(be, memory, host, count * sizeof *memory);
@@ -140,15 +140,16 @@ la_status la_jacobian_open(la_model *model, const la_jacobian_shape *shape, la_j
     j->rotations = la_alloc((size_t)model->n_blocks, sizeof *j->rotations, err);
     j->shared = la_alloc((size_t)j->n_shared, sizeof *j->shared, err);
     if (err->status == LA_OK)
-        open_rotations(j, shape, w.small, err);
+        (void)open_rotations(j, shape, w.small, err);
     if (err->status == LA_OK) {
         j->outer_floats = (int64_t)w.outer;
         j->s = be->ops->alloc(be, w.s * sizeof(float));
         j->outer = be->ops->alloc(be, w.outer * sizeof(float));
         j->rotated = shape->basis ? be->ops->alloc(be, w.outer * sizeof(float)) : NULL;
         if (!j->s || !j->outer || (shape->basis && !j->rotated))
-            la_fail(err, LA_RESOURCE, "out of memory on %s for row Jacobians; lower --batch-tokens",
-                    be->device);
+            (void)la_fail(err, LA_RESOURCE,
+                          "out of memory on %s for row Jacobians; lower --batch-tokens",
+                          be->device);
     }
     if (err->status != LA_OK) {
         la_jacobian_close(j);

@@ -179,11 +179,13 @@ static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvatu
         bool input_is_larger = block->in >= block->out;
         factor_sum *input = &fit->inputs[block->input];
         if (!input->sum)
-            open_sum(model->be, block->in, columns_of(block->in, input_is_larger, shape->rank),
-                     block->name, input, err);
+            (void)open_sum(model->be, block->in,
+                           columns_of(block->in, input_is_larger, shape->rank), block->name, input,
+                           err);
         if (err->status == LA_OK)
-            open_sum(model->be, block->out, columns_of(block->out, !input_is_larger, shape->rank),
-                     block->name, &fit->outputs[b], err);
+            (void)open_sum(model->be, block->out,
+                           columns_of(block->out, !input_is_larger, shape->rank), block->name,
+                           &fit->outputs[b], err);
     }
     int64_t widest = widest_sketch(model, shape->rank);
     if (err->status == LA_OK && widest)
@@ -193,7 +195,7 @@ static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvatu
         fit->segments = model->be->ops->alloc(model->be, count * sizeof(float));
         fit->cotangent_squares = model->be->ops->alloc(model->be, blocks * sizeof(double));
         if (!fit->segments || !fit->cotangent_squares)
-            la_fail(err, LA_RESOURCE, "out of memory for row sums; lower --batch-tokens");
+            (void)la_fail(err, LA_RESOURCE, "out of memory for row sums; lower --batch-tokens");
         else
             model->be->ops->zero(model->be, fit->cotangent_squares, blocks * sizeof(double));
     }

@@ -40,8 +40,8 @@ double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err)
     double *host = la_alloc(count, sizeof *host, err);
     double *omega = host ? be->ops->alloc(be, count * sizeof *omega) : NULL;
     if (host && !omega)
-        la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for the sketch of factors",
-                be->device, (double)count * sizeof *omega / 1048576.0);
+        (void)la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for the sketch of factors",
+                      be->device, (double)count * sizeof *omega / 1048576.0);
     if (omega) {
 #pragma omp parallel for schedule(static) num_threads(be->team.threads)
         for (int64_t i = 0; i < n; i++)
@@ -162,13 +162,13 @@ la_status la_nystrom_factor(la_backend *be, const char *name, int64_t n, int64_t
     if (err->status == LA_OK) {
         be->ops->download(be, s.y, sum, count * sizeof *s.y);
         be->ops->download(be, s.omega, omega, count * sizeof *s.omega);
-        be->ops->sync(be, err);
+        (void)be->ops->sync(be, err);
     }
     if (err->status == LA_OK) {
         if (norm_of(n * s.l, s.y) == 0)
-            flat(&s, pool, factor, err);
+            (void)flat(&s, pool, factor, err);
         else if (whiten(&s, err) == LA_OK)
-            solve(&s, pool, factor, err);
+            (void)solve(&s, pool, factor, err);
     }
     free(s.y);
     free(s.omega);

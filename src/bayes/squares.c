@@ -43,13 +43,13 @@ la_status la_squares_open(la_model *model, const la_jacobian_shape *shape, la_sq
         size_t bytes = (size_t)q->count[b] * sizeof(double);
         q->sums[b] = be->ops->alloc(be, bytes);
         if (!q->sums[b])
-            la_fail(err, LA_RESOURCE, "out of memory on %s for the curvature of %s", be->device,
-                    model->blocks[b].name);
+            (void)la_fail(err, LA_RESOURCE, "out of memory on %s for the curvature of %s",
+                          be->device, model->blocks[b].name);
         else
             be->ops->zero(be, q->sums[b], bytes);
     }
     if (err->status == LA_OK)
-        la_jacobian_open(model, shape, &q->jacobian, err);
+        (void)la_jacobian_open(model, shape, &q->jacobian, err);
     if (err->status != LA_OK) {
         la_squares_close(q);
         return err->status;
@@ -113,7 +113,7 @@ la_status la_squares_read(la_squares *q, la_posterior *posterior, la_error *err)
         float *spectrum = la_pool_take(&posterior->pool, count, sizeof *spectrum, err);
         if (err->status == LA_OK) {
             be->ops->download(be, host, q->sums[b], count * sizeof *host);
-            be->ops->sync(be, err);
+            (void)be->ops->sync(be, err);
         }
         for (size_t i = 0; err->status == LA_OK && i < count; i++)
             spectrum[i] = (float)host[i];

@@ -150,7 +150,7 @@ static la_status predict(const predict_given *given, la_error *err) {
 
 static int run(const void *given) {
     la_error err = {0};
-    predict(given, &err);
+    (void)predict(given, &err);
     return la_cli_exit(&err);
 }
 

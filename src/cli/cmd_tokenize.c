@@ -157,7 +157,7 @@ done:
 
 static int run(const void *given) {
     la_error err = {0};
-    tokenize(given, &err);
+    (void)tokenize(given, &err);
     return la_cli_exit(&err);
 }
 

@@ -34,11 +34,11 @@ static const la_command *find_command(const char *name, la_error *err) {
         if (!strcmp(la_commands[i]->name, name))
             return la_commands[i];
     if (*name == '-')
-        la_fail(err, LA_USAGE, "no command given, options follow one: \"%s\"; see laplora --help",
-                name);
+        (void)la_fail(err, LA_USAGE,
+                      "no command given, options follow one: \"%s\"; see laplora --help", name);
     else
-        la_fail(err, LA_USAGE, "no command \"%s\"%s%s%s; see laplora --help", name,
-                near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+        (void)la_fail(err, LA_USAGE, "no command \"%s\"%s%s%s; see laplora --help", name,
+                      near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
     return NULL;
 }
 
@@ -60,14 +60,14 @@ static int dispatch(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : NULL, *second = argc > 2 ? argv[2] : NULL;
     if (!first) {
         usage(stderr);
-        la_fail(&err, LA_USAGE, "no command given; see laplora --help");
+        (void)la_fail(&err, LA_USAGE, "no command given; see laplora --help");
         return la_cli_exit(&err);
     }
     bool version = !strcmp(first, "--version");
     bool help = !strcmp(first, "--help") || !strcmp(first, "-h") || !strcmp(first, "help");
     if ((version && second) || (help && argc > 3)) {
-        la_fail(&err, LA_USAGE, "%s: \"%s\" has no meaning behind it; see laplora --help", first,
-                argv[help ? 3 : 2]);
+        (void)la_fail(&err, LA_USAGE, "%s: \"%s\" has no meaning behind it; see laplora --help",
+                      first, argv[help ? 3 : 2]);
         return la_cli_exit(&err);
     }
     if (version) {
@@ -118,7 +118,7 @@ int main(int argc, char **argv) {
     /* a full disk or a closed pipe shows here at the latest */
     if (fclose(stdout) && !code) {
         la_error err = {0};
-        la_fail(&err, LA_RESOURCE, "standard output: cannot write: %s", la_errno_text(errno));
+        (void)la_fail(&err, LA_RESOURCE, "standard output: cannot write: %s", la_errno_text(errno));
         code = la_cli_exit(&err);
     }
     return code;

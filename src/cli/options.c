@@ -17,11 +17,7 @@ const char *la_option_name(const la_option *option, int place) {
 
 /* "kron, ekfac, diag" */
 static void list_names(const la_option *option, const char *between, char out[NAMES_TEXT]) {
-    size_t used = 0;
-    *out = 0;
-    for (int i = 0; i < option->n_names && used < NAMES_TEXT; i++)
-        used += (size_t)snprintf(out + used, NAMES_TEXT - used, "%s%s", i ? between : "",
-                                 la_option_name(option, i));
+    la_list_names(out, NAMES_TEXT, between, option->names, option->stride, option->n_names);
 }
 
 const la_option *la_option_at(const la_command *command, int number, size_t *place) {
@@ -155,8 +151,8 @@ static la_status store_list(const la_option *option, const char *value, uint64_t
     for (size_t i = 0; i < list.n && err->status == LA_OK; i++) {
         int place = find_name(option, list.items[i]);
         if (place < 0)
-            la_fail(err, LA_USAGE, "--%s \"%s\": expected some of %s", option->name, list.items[i],
-                    names);
+            (void)la_fail(err, LA_USAGE, "--%s \"%s\": expected some of %s", option->name,
+                          list.items[i], names);
         else
             *to |= (uint64_t)1 << place;
     }

@@ -109,7 +109,7 @@ json_t *la_json_parse(const char *text, size_t length, size_t flags, json_error_
     json_t *root = la_json_loadb(text, length, flags, where);
     /* no text: jansson ran out of memory and does not say so */
     if (!root && (!*where->text || json_error_code(where) == json_error_out_of_memory))
-        la_fail(err, LA_RESOURCE, "out of memory for a row");
+        (void)la_fail(err, LA_RESOURCE, "out of memory for a row");
     if (root || err->status != LA_OK ||
         (json_error_code(where) != json_error_numeric_overflow &&
          json_error_code(where) != json_error_invalid_syntax))

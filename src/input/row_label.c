@@ -160,7 +160,7 @@ static la_status look_through(const char *path, const la_row_fields *fields,
         if (status == LA_OK && more)
             weigh(row.label, la_row_reader_is_table(reader), rule, seen);
         if (n % 1024 == 0)
-            la_check_interrupt(err);
+            (void)la_check_interrupt(err);
     }
     la_row_reader_close(reader);
     return err->status;

@@ -335,23 +335,13 @@ static const char *const text_names[] = {"text",     "sentence",  "premise", "qu
 static const char *const pair_names[] = {"text_pair", "text_b",    "hypothesis",
                                          "question2", "sentence2", NULL};
 
-/* Appends it to a list as far as it fits, whole characters alone; returns what is used, size when full. */
-static size_t append_name(char *out, size_t size, size_t used, const char *name) {
-    size_t gap = used ? 2 : 0;
-    if (used + gap + 1 >= size)
-        return size;
-    size_t fits = la_visible_cut(name, size - used - gap - 1);
-    snprintf(out + used, size - used, "%s%.*s", used ? ", " : "", (int)fits, name);
-    return name[fits] ? size : used + gap + fits;
-}
-
 static void list_columns(const json_t *row, char *out, size_t size) {
     size_t used = 0;
     const char *key;
     json_t *value;
     *out = 0;
     json_object_foreach((json_t *)(uintptr_t)row, key, value) {
-        used = append_name(out, size, used, key);
+        used = la_list_add(out, size, used, ", ", key);
     }
 }
 
@@ -408,7 +398,7 @@ static void tell_unread(la_row_reader *reader, const la_row *row, const char *te
         bool read = (text && !strcmp(key, text)) || (pair && !strcmp(key, pair)) ||
                     value == row->label || value == row->id || !strncmp(key, "label", 5);
         if (!read && is_prose(value))
-            used = append_name(unread, sizeof unread, used, key);
+            used = la_list_add(unread, sizeof unread, used, ", ", key);
     }
     reader->told = used > 0;
     if (used)

@@ -289,10 +289,11 @@ la_status la_text_source_open(const char *path, const char *expected, bool messa
         source->file = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     } while (source->file < 0 && errno == EINTR && la_check_interrupt(err) == LA_OK);
     if (err->status == LA_OK && (source->file < 0 || fstat(source->file, &info)))
-        la_fail(err, la_errno_status(errno), "%s: cannot read: %s", name, la_errno_text(errno));
+        (void)la_fail(err, la_errno_status(errno), "%s: cannot read: %s", name,
+                      la_errno_text(errno));
     else if (err->status == LA_OK && S_ISDIR(info.st_mode))
-        la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected %s%s", name, expected,
-                la_folder_step(path));
+        (void)la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected %s%s", name, expected,
+                      la_folder_step(path));
     if (err->status != LA_OK) {
         la_text_source_close(source);
         return err->status;

@@ -171,8 +171,8 @@ static la_status each_row(table *t, row_job job, la_error *err) {
     int64_t doubles = 3 * c + c * m + m * m, floats = DRAWS * c + PAIRS * m + 2 * c + 2;
     double *basis = la_alloc((size_t)(c * m), sizeof *basis, err);
     la_slices numbers = {0}, singles = {0};
-    la_slices_open(t->team, (size_t)doubles * sizeof(double), &numbers, err);
-    la_slices_open(t->team, (size_t)floats * sizeof(float), &singles, err);
+    (void)la_slices_open(t->team, (size_t)doubles * sizeof(double), &numbers, err);
+    (void)la_slices_open(t->team, (size_t)floats * sizeof(float), &singles, err);
     if (err->status == LA_OK) {
         la_softmax_likelihood.contrast_basis(c, basis);
 #pragma omp parallel for schedule(dynamic, 8) num_threads(t->team.threads)

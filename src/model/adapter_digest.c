@@ -77,7 +77,7 @@ la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
         char each[LA_DIGEST_TEXT] = "";
         if (adapter->shares)
             continue;
-        digest_one(adapter, each, err);
+        (void)digest_one(adapter, each, err);
         la_digest_add_text(digest, each);
     }
     la_digest_finish(digest, out);

@@ -374,10 +374,10 @@ static la_status merge(la_backend *be, const la_site *site, float *weight, float
     float *a = NULL, *b = NULL, *of_state = NULL, *of_row = NULL;
     int64_t rank = lora->a.rows, in = site->in;
     (void)bias; /* has the site's in it */
-    la_mat_read(be, &lora->a, &a, err);
-    la_mat_read(be, &lora->b, &b, err);
-    la_mat_read(be, &lora->state_scale, &of_state, err);
-    la_mat_read(be, &lora->out_scale, &of_row, err);
+    (void)la_mat_read(be, &lora->a, &a, err);
+    (void)la_mat_read(be, &lora->b, &b, err);
+    (void)la_mat_read(be, &lora->state_scale, &of_state, err);
+    (void)la_mat_read(be, &lora->out_scale, &of_row, err);
     for (int64_t i = 0; i < site->out && err->status == LA_OK; i++)
         for (int64_t j = 0; j < in; j++) {
             double sum = 0;

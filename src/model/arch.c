@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "base/list.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -398,12 +399,7 @@ const la_arch *la_arch_find(const char *model_type) {
 }
 
 const char *la_arch_names(char *buffer, size_t size) {
-    size_t used = 0;
-    *buffer = 0;
-    for (int i = 0; i < N_ARCHS && used < size; i++)
-        used += (size_t)snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
-                                 archs[i].model_type);
-    return buffer;
+    return la_list_names(buffer, size, ", ", &archs->model_type, sizeof *archs, N_ARCHS);
 }
 
 bool la_activation_find(const char *name, la_activation *out) {
@@ -417,10 +413,6 @@ bool la_activation_find(const char *name, la_activation *out) {
 }
 
 const char *la_activation_names(char *buffer, size_t size) {
-    size_t used = 0;
-    *buffer = 0;
-    for (size_t i = 0; i < sizeof activations / sizeof *activations && used < size; i++)
-        used += (size_t)snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
-                                 activations[i].name);
-    return buffer;
+    return la_list_names(buffer, size, ", ", &activations->name, sizeof *activations,
+                         sizeof activations / sizeof *activations);
 }

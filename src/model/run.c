@@ -479,11 +479,11 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
     size_t bytes = arena.used;
     run->memory = be->ops->alloc(be, bytes);
     if (!run->memory) {
-        la_fail(err, LA_RESOURCE,
-                "out of memory on %s: %.1f MiB for activations of %lld tokens with %lld "
-                "right-hand sides; lower --batch-tokens or --max-length",
-                be->device, (double)bytes / 1048576.0, (long long)shape->max_tokens,
-                (long long)shape->n_rhs);
+        (void)la_fail(err, LA_RESOURCE,
+                      "out of memory on %s: %.1f MiB for activations of %lld tokens with %lld "
+                      "right-hand sides; lower --batch-tokens or --max-length",
+                      be->device, (double)bytes / 1048576.0, (long long)shape->max_tokens,
+                      (long long)shape->n_rhs);
         la_run_close(run);
         return err->status;
     }

@@ -49,7 +49,7 @@ static la_status open_parts(la_weights *w, const la_model *model, const bool *ma
         *to = (part){.parameter = p, .map = *p->value, .first = w->count};
         largest =
             p->value->rows * p->value->cols > largest ? p->value->rows * p->value->cols : largest;
-        take(w->be, p->value, block->group == LA_GROUP_HEAD, &to->own, err);
+        (void)take(w->be, p->value, block->group == LA_GROUP_HEAD, &to->own, err);
     }
     w->count = end;
     w->stage = la_alloc((size_t)largest, sizeof(float), err);

@@ -49,8 +49,8 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
         team.threads = resamples > 0 ? (int)resamples : 1;
     double *values = la_alloc((size_t)resamples, (size_t)set->n * sizeof *values, err);
     double *column = la_alloc((size_t)resamples, sizeof *column, err);
-    la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
-    la_slices_open(team, set->workspace ? set->workspace(n) : 0, &owns, err);
+    (void)la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
+    (void)la_slices_open(team, set->workspace ? set->workspace(n) : 0, &owns, err);
     if (!values || !column || !counts.memory || !owns.memory) {
         status = err->status;
         goto done;

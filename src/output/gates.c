@@ -1,4 +1,5 @@
 #include "output/gates.h"
+#include "base/list.h"
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "input/json.h"
@@ -19,10 +20,7 @@ static const char *const option_names[] = {"--max", "--min", "--max-regression"}
 enum { NAMES_TEXT = 256 };
 
 static void list_names(const la_metric_set *set, char out[NAMES_TEXT]) {
-    size_t used = 0;
-    for (int m = 0; m < set->n; m++)
-        used += (size_t)snprintf(out + used, NAMES_TEXT - used, "%s%s", m ? ", " : "",
-                                 set->list[m].name);
+    la_list_names(out, NAMES_TEXT, ", ", &set->list->name, sizeof *set->list, set->n);
 }
 
 static la_status unknown_metric(const char *option, const char *text, int length, la_error *err) {

@@ -180,7 +180,7 @@ static la_status write_text(FILE *stream, const char *text, la_error *err) {
     if (quoted)
         la_visible_json(quoted, strlen(quoted), stream);
     else
-        la_fail(err, LA_RESOURCE, "out of memory for a string");
+        (void)la_fail(err, LA_RESOURCE, "out of memory for a string");
     free(clean);
     free(quoted);
     json_decref(string);

@@ -96,12 +96,6 @@ static la_status check_output(const la_prediction *out, la_error *err) {
     return check_given("out", "variance", out->variance, err);
 }
 
-la_status la_arguments_locate(int64_t row, la_error *err) {
-    la_error told = *err;
-    *err = (la_error){0};
-    return la_fail(err, told.status, "row %lld: %s", (long long)row, told.message);
-}
-
 la_status la_arguments_check_rows(const la_input *in, int64_t n, const la_prediction *out,
                                   la_error *err) {
     LA_TRY(check_least("n", n, 0, err));
@@ -111,6 +105,6 @@ la_status la_arguments_check_rows(const la_input *in, int64_t n, const la_predic
     LA_TRY(check_given("la_predictor_run", "out", out, err));
     for (int64_t i = 0; i < n; i++)
         if (check_input(&in[i], err) != LA_OK || check_output(&out[i], err) != LA_OK)
-            return la_arguments_locate(i, err);
+            return la_error_prefix(err, "row %lld: ", (long long)i);
     return LA_OK;
 }

@@ -11,7 +11,5 @@ la_status la_arguments_check_predict(const la_predict_options *options, la_error
 /* Rows to answer, of n_classes each, and the arrays for the answers. */
 la_status la_arguments_check_rows(const la_input *in, int64_t n, const la_prediction *out,
                                   la_error *err);
-/* Puts "row N: " in front of the error's message, and returns its status. */
-la_status la_arguments_locate(int64_t row, la_error *err);
 
 #endif

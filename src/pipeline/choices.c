@@ -68,8 +68,8 @@ static la_status refuse(la_tokenizer *tokenizer, const char *text, la_error *err
         used +=
             (size_t)snprintf(ids + used, sizeof ids - used, "%s%d", j ? ", " : "", encoding.ids[j]);
     if (status == LA_OK)
-        la_fail(err, LA_BAD_INPUT, "--choices: \"%s\" is %lld tokens (%s), expected one", text,
-                (long long)encoding.n, ids);
+        (void)la_fail(err, LA_BAD_INPUT, "--choices: \"%s\" is %lld tokens (%s), expected one",
+                      text, (long long)encoding.n, ids);
     la_encoding_free(&encoding);
     return err->status;
 }
@@ -176,9 +176,10 @@ la_status la_choice_ids_parse(const char *text, int32_t **ids, int64_t *n, la_er
     for (size_t i = 0; *ids && i < list.n && err->status == LA_OK; i++) {
         int64_t id;
         if (!la_integer_parse(list.items[i], &id) || id < 0 || id > INT32_MAX)
-            la_fail(err, LA_USAGE,
-                    "--choice-ids: element %zu, \"%s\", is no token id; expected ids like 319,350",
-                    i + 1, list.items[i]);
+            (void)la_fail(
+                err, LA_USAGE,
+                "--choice-ids: element %zu, \"%s\", is no token id; expected ids like 319,350",
+                i + 1, list.items[i]);
         else
             (*ids)[(*n)++] = (int32_t)id;
     }

@@ -179,8 +179,9 @@ static la_status fold_rows(const la_row_set *rows, int64_t *list, int64_t *start
         }
         starts[FOLDS] = at;
         if (distinct + 1 < FOLDS)
-            la_fail(err, LA_BAD_INPUT, "%s: %lld distinct rows cannot be cross-fitted in %d parts",
-                    rows->name, (long long)(distinct + 1), FOLDS);
+            (void)la_fail(err, LA_BAD_INPUT,
+                          "%s: %lld distinct rows cannot be cross-fitted in %d parts", rows->name,
+                          (long long)(distinct + 1), FOLDS);
     }
     free(keyed);
     free(fold);

@@ -46,7 +46,7 @@ static la_status run_part(void *user, int w, la_error *err) {
         return LA_OK;
     int64_t bad = run->bad_row;
     return err->status != LA_RESOURCE && bad >= 0 && bad < part->batch.n_rows
-               ? la_arguments_locate(part->from + bad, err)
+               ? la_error_prefix(err, "row %lld: ", (long long)(part->from + bad))
                : err->status;
 }
 
@@ -133,7 +133,7 @@ la_status la_predictor_run(la_predictor *p, const la_input *in, int64_t n, la_pr
     for (int64_t i = 0; i < n && status == LA_OK; i++) {
         status = add_input(&h, &in[i], i, err);
         if (status == LA_USAGE || status == LA_BAD_INPUT)
-            la_arguments_locate(i, err);
+            (void)la_error_prefix(err, "row %lld: ", (long long)i);
     }
     if (status == LA_OK && n)
         status = flush(&h, err);

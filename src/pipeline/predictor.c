@@ -38,10 +38,10 @@ static la_status check_strangers(const la_session_options *session, la_error *er
                                          .quant = posterior->provenance.base_quant},
                      base, adapter);
     if (*base)
-        check_digest("base", session->base, base, posterior->provenance.base_digest, &found);
+        (void)check_digest("base", session->base, base, posterior->provenance.base_digest, &found);
     if (*adapter && found.status == LA_OK)
-        check_digest("adapter", session->adapter, adapter, posterior->provenance.adapter_digest,
-                     &found);
+        (void)check_digest("adapter", session->adapter, adapter,
+                           posterior->provenance.adapter_digest, &found);
     if (found.status == LA_OK)
         return reason.status;
     *err = (la_error){0};

@@ -293,7 +293,7 @@ la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err) {
     memset(errors, 0, sizeof errors);
 #pragma omp parallel for num_threads(n) schedule(static, 1)
     for (int w = 0; w < n; w++)
-        job(user, w, &errors[w]);
+        (void)job(user, w, &errors[w]);
     for (int w = 0; w < n; w++)
         if (errors[w].status != LA_OK) {
             *err = errors[w];

@@ -105,8 +105,8 @@ static la_status factor_sites(tfb *t, la_error *err) {
     for (int64_t i = 0; i < t->n_sites; i++) {
         const factors *p = &t->sites[i];
         la_error own = {0};
-        la_tfb_factor(p->site->out, p->rank, p->site->in, t->centre + p->b, t->centre + p->a,
-                      t->d + p->d, &own);
+        (void)la_tfb_factor(p->site->out, p->rank, p->site->in, t->centre + p->b, t->centre + p->a,
+                            t->d + p->d, &own);
 #pragma omp critical
         if (own.status != LA_OK && first.status == LA_OK)
             first = own;

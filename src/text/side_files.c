@@ -40,7 +40,7 @@ static json_t *load_model(const gathering *g) {
     la_error ignored = {0};
     gathering quiet = {.dir = g->dir, .err = &ignored};
     json_t *model = NULL;
-    load_file(&quiet, "config.json", path, &model);
+    (void)load_file(&quiet, "config.json", path, &model);
     return model;
 }
 

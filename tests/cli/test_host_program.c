@@ -71,7 +71,34 @@ static void documented_program_runs(void **state) {
     command_free(&done);
 }
 
+static const char careless[] = "#include <laplora.h>\n"
+                               "void f(la_error *err);\n"
+                               "void f(la_error *err) { la_fit(NULL, NULL, err); }\n";
+static const char careful[] = "#include <laplora.h>\n"
+                              "void f(la_error *err);\n"
+                              "void f(la_error *err) { (void)la_fit(NULL, NULL, err); }\n";
+
+static void dropped_status_is_a_warning(void **state) {
+    (void)state;
+    static const char *const compilers[][2] = {{"cc", "-std=c11"}, {"c++", "-std=c++17"}};
+    for (int i = 0; i < 4; i++) {
+        const char *text = i < 2 ? careless : careful, *const *compiler = compilers[i % 2];
+        char host[4096];
+        snprintf(host, sizeof host, "%s", scratch(i % 2 ? "careless.cpp" : "careless.c"));
+        write_file(host, text, strlen(text));
+        command done =
+            run_command((const char *const[]){compiler[0], compiler[1], "-Iinclude", "-Wall",
+                                              "-Wpedantic", "-Werror", "-fsyntax-only", host, NULL},
+                        NULL);
+        assert_int_equal(done.code == 0, i >= 2);
+        if (i < 2)
+            assert_non_null(strstr(done.err, "la_status"));
+        command_free(&done);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(documented_program_runs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(documented_program_runs),
+                                       cmocka_unit_test(dropped_status_is_a_warning)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

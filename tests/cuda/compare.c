@@ -315,7 +315,7 @@ static int forget_after(void **state) {
     (void)state;
     la_error ignored = {0};
     if (available)
-        device.ops->sync(&device, &ignored);
+        (void)device.ops->sync(&device, &ignored);
     forget();
     return 0;
 }

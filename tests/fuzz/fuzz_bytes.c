@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     memcpy(copy, data, size);
     if (size >= SEAL)
-        seal_bytes(copy, size, &err);
+        (void)seal_bytes(copy, size, &err);
     la_status status = load_bytes("fuzzed", copy, size, &p, &err);
     check_outcome(status, &p, err.message, "fuzzed");
     free(copy);

@@ -91,7 +91,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
         }
     }
     if (size >= SEAL && next(&state) % 16)
-        seal_bytes(data, size, &err);
+        (void)seal_bytes(data, size, &err);
     return size;
 }
 

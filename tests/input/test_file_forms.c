@@ -15,7 +15,7 @@ static la_row_reader *open_bytes(const char *name, const char *bytes, size_t len
     la_row_reader *reader = NULL;
     *err = (la_error){0};
     write_file(scratch(name), bytes, length);
-    la_row_reader_open(scratch(name), &none, &reader, err);
+    (void)la_row_reader_open(scratch(name), &none, &reader, err);
     return reader;
 }
 
@@ -103,7 +103,7 @@ static void utf16(void **state) {
             bool more = true;
             la_row_reader *reader = open_bytes("u.csv", bytes, n - 1, &err);
             while (err.status == LA_OK && more)
-                la_row_reader_next(reader, &row, &more, &err);
+                (void)la_row_reader_next(reader, &row, &more, &err);
             assert_int_equal(err.status, LA_BAD_INPUT);
             assert_non_null(strstr(err.message, "UTF-16"));
             la_row_reader_close(reader);
@@ -144,7 +144,7 @@ static void packed(void **state) {
         bytes[n - 6] ^= (char)(damage ? 0x55 : 0); /* in the checksum */
         la_row_reader *reader = open_bytes("d.gz", bytes, damage ? n : n - 12, &err);
         while (err.status == LA_OK && more)
-            la_row_reader_next(reader, &row, &more, &err);
+            (void)la_row_reader_next(reader, &row, &more, &err);
         assert_int_equal(err.status, LA_BAD_INPUT);
         assert_non_null(strstr(err.message, damage ? "damaged" : "ends early"));
         la_row_reader_close(reader);
@@ -181,7 +181,7 @@ static void refused(void **state) {
             bool more;
             la_row_reader *reader = open_bytes(names[k], list[i].bytes, list[i].length, &err);
             if (reader)
-                la_row_reader_next(reader, &row, &more, &err);
+                (void)la_row_reader_next(reader, &row, &more, &err);
             assert_int_equal(err.status, LA_UNSUPPORTED);
             if (!strstr(err.message, list[i].piece) || !strstr(err.message, list[i].step))
                 fail_msg("\"%s\" does not say \"%s\" and \"%s\"", err.message, list[i].piece,
@@ -225,7 +225,7 @@ static void faulty_documents(void **state) {
         bool more = true;
         la_row_reader *reader = open_bytes("x.json", list[i].text, strlen(list[i].text), &err);
         while (err.status == LA_OK && more)
-            la_row_reader_next(reader, &row, &more, &err);
+            (void)la_row_reader_next(reader, &row, &more, &err);
         assert_int_equal(err.status, LA_BAD_INPUT);
         if (!strstr(err.message, list[i].piece))
             fail_msg("\"%s\" does not say \"%s\"", err.message, list[i].piece);
