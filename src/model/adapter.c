@@ -62,10 +62,10 @@ static la_status check_twice(const la_adapter *adapter, la_error *err) {
     return LA_OK;
 }
 
-static la_status read_entries(la_adapter *adapter, const char *name, bool in_folder,
+static la_status read_entries(la_adapter *adapter, const char *name, bool in_directory,
                               la_error *err) {
     la_adapter_names names;
-    LA_TRY(la_adapter_names_read(adapter->file, name, in_folder, &adapter->pool, &names, err));
+    LA_TRY(la_adapter_names_read(adapter->file, name, in_directory, &adapter->pool, &names, err));
     if (names.n > 1)
         adapter->name = la_pool_text(&adapter->pool, names.wanted, strlen(names.wanted), err);
     int64_t n = la_checkpoint_count(adapter->file);
@@ -83,11 +83,11 @@ static la_status read_entries(la_adapter *adapter, const char *name, bool in_fol
 static la_status read_config(const char *dir, la_adapter *adapter, const la_log *log,
                              la_error *err) {
     static const la_adapter_library *const libraries[] = {&la_adapters_library, &la_peft};
-    size_t room = strlen(dir) + 32;
-    char *path = la_pool_take(&adapter->pool, room, 1, err);
+    size_t size = strlen(dir) + 32;
+    char *path = la_pool_take(&adapter->pool, size, 1, err);
     if (!path)
         return err->status;
-    snprintf(path, room, "%s/adapter_config.json", dir);
+    snprintf(path, size, "%s/adapter_config.json", dir);
     adapter->config_path = path;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &adapter->config, err));
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
@@ -102,11 +102,11 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
 /* One directory's adapter: one, or the parts of a union. */
 static la_status open_one(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err) {
-    const char *folder = dir;
-    LA_TRY(la_adapter_folder(dir, name, &adapter->pool, &folder, err));
-    LA_TRY(read_config(folder, adapter, log, err));
-    LA_TRY(adapter->kind->library->open(folder, adapter, err));
-    LA_TRY(read_entries(adapter, name, folder != dir, err));
+    const char *found = dir;
+    LA_TRY(la_adapter_directory(dir, name, &adapter->pool, &found, err));
+    LA_TRY(read_config(found, adapter, log, err));
+    LA_TRY(adapter->kind->library->open(found, adapter, err));
+    LA_TRY(read_entries(adapter, name, found != dir, err));
     for (la_adapter *part = adapter->next; part; part = part->next) {
         part->file = adapter->file;
         part->head = adapter->head;
@@ -116,7 +116,7 @@ static la_status open_one(const char *dir, const char *name, la_adapter *adapter
     return LA_OK;
 }
 
-/* One behind the other. */
+/* Several directories, as a chain. */
 static la_status open_several(const char *dir, const la_list *names, la_adapter *adapter,
                               const la_log *log, la_error *err) {
     la_adapter *first = adapter, *last = NULL;

@@ -1,9 +1,9 @@
-/* Adapter directories of PEFT and of the `adapters` library: configuration, tensors, and the kinds of
- * adapter. A new kind is one file and one row of the table in adapter_kinds.c; nothing else knows
- * what its tensors, its configuration or the fields of its sites mean.
+/* Adapter directories of PEFT and of the `adapters` library: configuration, tensors, and the
+ * kinds of adapter. A new kind is one file and one row of the table in adapter_kinds.c; nothing
+ * else knows what its tensors, its configuration or the fields of its sites mean.
  *
- * A model can have several adapters, as a chain: those of several names, or the parts of a union of
- * the `adapters` library. */
+ * A model can have several adapters, as a chain: those of several names, or the parts of a union
+ * of the `adapters` library. */
 #ifndef LA_MODEL_ADAPTER_H
 #define LA_MODEL_ADAPTER_H
 
@@ -33,7 +33,7 @@ typedef struct la_virtual_tokens {
     const float *values; /* [n, width]; of layers: key, value of layer 0, of layer 1, ... */
 } la_virtual_tokens;
 
-/* Of the base: what virtual tokens have to fit. */
+/* Widths of the base that virtual tokens have to fit. */
 typedef struct la_virtual_widths {
     int64_t layers, kv, hidden, embedding; /* kv: of the keys of one layer */
 } la_virtual_widths;
@@ -102,8 +102,8 @@ struct la_adapter_kind {
     /* weight[out, in] and bias[out] (may be NULL) on the host become those with the site. */
     la_status (*merge)(la_backend *be, const la_site *site, float *weight, float *bias,
                        la_error *err);
-    /* What the kind has at embedding tables, behind attention and FFN of a layer, and before the
-     * tokens of a row. */
+    /* Parts at embedding tables, behind attention and FFN of a layer, and before the tokens of a
+     * row. */
     la_status (*bind_table)(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,
                             int64_t width, la_embedding *e, la_parameter parameters[2],
                             bool *adapted, la_error *err);
@@ -119,9 +119,9 @@ const la_adapter_kind *la_adapter_kind_find(const la_adapter_library *library, c
 const char *la_adapter_kind_names(const la_adapter_library *library, const char *before_last,
                                   char *buffer, size_t size);
 
-/* Reads adapter_config.json and adapter_model.safetensors of DIR, or of DIR/NAME where that holds an
- * adapter. name: which of several is meant; NULL: the only one, or "default"; "A,B": both at once, in
- * that order. Free with la_adapter_close. */
+/* Reads adapter_config.json and adapter_model.safetensors of DIR, or of DIR/NAME where that
+ * holds an adapter. name: which of several is meant; NULL: the only one, or "default"; "A,B":
+ * both at once, in that order. Free with la_adapter_close. */
 la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err);
 void la_adapter_close(la_adapter *adapter);
@@ -135,7 +135,7 @@ float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square,
 
 /* ---- adapter_digest.c ---- */
 
-/* Of all adapters: their tensors and what the forward pass depends on. */
+/* Digest of all adapters: their tensors and what the forward pass depends on. */
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err);
 
 #endif

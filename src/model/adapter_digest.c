@@ -61,8 +61,8 @@ static la_status digest_one(const la_adapter *adapter, char out[LA_DIGEST_TEXT],
     return err->status;
 }
 
-/* What one adapter is; of several in a chain, the list of these. The parts of a union share their
- * configuration and file, which the first one's digest covers. */
+/* Digest of one adapter; of several in a chain, of the list of these. The parts of a union share
+ * their configuration and file, which the first one's digest covers. */
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
     bool several = false;
     for (const la_adapter *other = adapter->next; other; other = other->next)

@@ -1,5 +1,5 @@
-/* IA3 (arXiv 2205.05638): y = l o (W x + bias), or y = W (l o x) + bias at the modules that PEFT calls
- * feedforward. One block, [out, 1] or [in, 1], with 1 for its input at every token:
+/* IA3 (arXiv 2205.05638): y = l o (W x + bias), or y = W (l o x) + bias at the modules that PEFT
+ * calls feedforward. One block, [out, 1] or [in, 1], with 1 for its input at every token:
  *   of outputs: cotangent g o (W x + bias)
  *   of inputs:  cotangent (W^T g) o x */
 #include "model/adapter_ia3.h"
@@ -80,7 +80,7 @@ static void multiply(la_backend *be, const la_mat *z, int64_t n_rhs, const la_ma
     be->ops->activation_backward(be, LA_ACT_NONE, z, z, n_rhs, g, out, NULL);
 }
 
-/* Where l scales inputs: work = the cotangents of l o x */
+/* work = the cotangents of l o x, where l scales inputs */
 static void inputs_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass,
                             const float *l, la_mat *work) {
     const la_site *site = linear->site;

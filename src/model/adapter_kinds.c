@@ -1,5 +1,5 @@
-/* The kinds of adapter, and PEFT's configurations, which name them. A new kind is a file of its own and
- * a row here. */
+/* The kinds of adapter, and PEFT's configurations, which name them. A new kind is a file of its
+ * own and a row here. */
 #include "input/json.h"
 #include "model/adapter.h"
 

@@ -1,10 +1,11 @@
-/* LoRA, (IA)^3 and prefix tuning as the `adapters` library names and stores them, alone or as parts of a
- * union (arXiv 2110.04366, 2508.02711):
+/* LoRA, (IA)^3 and prefix tuning as the `adapters` library names and stores them, alone or as parts
+ * of a union (arXiv 2110.04366, 2508.02711):
  *   MODULE.loras.NAME.lora_A [r, in], lora_B [out, r]: y = W x + bias + alpha / r B (A x)
  *   MODULE.loras.NAME.lora_B [out, 1] of composition_mode "scale": y = B o (W x + bias)
- *   prefix_tunings.NAME.self_prefix: keys and values before those of every row, flat (control_trans) or
- *   behind a network (wte, control_trans.0, control_trans.2). The network's outputs are what the model
- *   sees, and are the parameters here, as in a prefix that the library ejects. */
+ *   prefix_tunings.NAME.self_prefix: keys and values before those of every row, flat
+ *   (control_trans) or behind a network (wte, control_trans.0, control_trans.2). The network's
+ *   outputs are what the model sees, and are the parameters here, as in a prefix that the library
+ *   ejects. */
 #include "model/adapter_library.h"
 #include "input/json.h"
 #include "model/adapter_ia3.h"
@@ -40,7 +41,7 @@ la_status la_library_activation(const la_adapter *adapter, la_activation *out, l
     for (size_t i = 0; i < n; i++)
         lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
     lower[n] = 0;
-    /* folders without a version are of the days when gelu was the tanh approximation */
+    /* directories without a version are of the days when gelu was the tanh approximation */
     bool old = !json_object_get(adapter->config, "version");
     const char *meant = lower;
     if (old && !strcmp(lower, "gelu"))
@@ -253,8 +254,8 @@ const la_adapter_kind la_adapter_library_lora = {.library = &la_adapters_library
 
 /* ---- prefix tuning ---- */
 
-/* What the prefix of NAME has called leaf; *out NULL: there is none. Every layer's reference to the pool
- * of prefixes can be in the file too, as a copy. */
+/* The tensor that the prefix of NAME calls leaf; *out NULL: missing. Every layer's reference to
+ * the pool of prefixes can be in the file too, as a copy. */
 static la_status find_part(la_adapter *adapter, const char *name, const char *leaf,
                            const la_tensor **out, la_error *err) {
     char ending[1024];
@@ -275,7 +276,7 @@ static la_status find_part(la_adapter *adapter, const char *name, const char *le
     return LA_OK;
 }
 
-/* A part as f32; LA_BAD_INPUT where there is none, or not of rows times cols numbers. */
+/* A part as f32; LA_BAD_INPUT where it is missing, or not of rows times cols numbers. */
 static la_status read_part(la_adapter *adapter, la_pool *pool, const char *name, const char *leaf,
                            int64_t rows, int64_t cols, const float **out, la_error *err) {
     char shape[128];

@@ -1,4 +1,4 @@
-/* What the kinds of adapter of the `adapters` library share. */
+/* Parts that the kinds of adapter of the `adapters` library share. */
 #ifndef LA_MODEL_ADAPTER_LIBRARY_H
 #define LA_MODEL_ADAPTER_LIBRARY_H
 

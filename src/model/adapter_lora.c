@@ -1,10 +1,11 @@
-/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks
- * (arXiv 2308.13111, section 3):
+/* LoRA: y = W x + scale B (A x), scale = alpha / r (alpha / sqrt(r) with rsLoRA). Blocks (arXiv
+ * 2308.13111, section 3):
  *   A: input x,   cotangent scale B^T g
  *   B: input A x, cotangent scale g
  * DoRA (arXiv 2402.09353): y = c (W x + scale B (A x)) with c = magnitude / norm of the rows of
- * W + scale B A, held constant when the gradient is taken (section 4.3 there): the same blocks, with
- * c g for g. A network drawn from the posterior keeps the norms too. With the magnitudes as a block:
+ * W + scale B A, held constant when the gradient is taken (section 4.3 there): the same blocks,
+ * with c g for g. A network drawn from the posterior keeps the norms too. With the magnitudes as
+ * a block:
  *   magnitude: input 1, cotangent g o (W x + scale B (A x)) / norm */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "input/json.h"

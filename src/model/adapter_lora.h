@@ -1,4 +1,4 @@
-/* What LoRA and its relatives share: a pair of matrices B A beside a projection. */
+/* LoRA and its relatives: a pair of matrices B A beside a projection. */
 #ifndef LA_MODEL_ADAPTER_LORA_H
 #define LA_MODEL_ADAPTER_LORA_H
 
@@ -35,7 +35,7 @@ la_status la_lora_scale(const la_adapter *adapter, const char *module, int64_t r
                         la_error *err);
 /* LA_BAD_INPUT unless the tensor is a matrix that is not empty. */
 la_status la_adapter_check_matrix(const la_tensor *tensor, la_error *err);
-/* The key without ".weight". Memory from pool; NULL: there is none. */
+/* The key without ".weight". Memory from pool; NULL: out of memory. */
 char *la_adapter_block_name(la_pool *pool, const char *key, la_error *err);
 
 #endif

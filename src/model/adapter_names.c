@@ -1,4 +1,5 @@
 #include "model/adapter_names.h"
+#include "model/adapter.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -8,7 +9,7 @@
 
 enum { LISTED_MAX = 64, TEXT_MAX = 1024 };
 
-/* ---- folders ---- */
+/* ---- directories ---- */
 
 static bool has_config(const char *dir, const char *name) {
     char path[4096];
@@ -32,9 +33,9 @@ static void list_text(const char **names, int64_t n, char *out, size_t size) {
     }
 }
 
-/* Subfolders that are adapters. */
-static la_status list_folders(const char *dir, la_pool *pool, const char *names[LISTED_MAX],
-                              int64_t *n, la_error *err) {
+/* Subdirectories that are adapters. */
+static la_status list_directories(const char *dir, la_pool *pool, const char *names[LISTED_MAX],
+                                  int64_t *n, la_error *err) {
     DIR *stream = opendir(dir);
     struct dirent *entry;
     *n = 0;
@@ -51,18 +52,18 @@ static la_status list_folders(const char *dir, la_pool *pool, const char *names[
     return err->status;
 }
 
-la_status la_adapter_folder(const char *dir, const char *name, la_pool *pool, const char **folder,
-                            la_error *err) {
-    *folder = dir;
+la_status la_adapter_directory(const char *dir, const char *name, la_pool *pool, const char **found,
+                               la_error *err) {
+    *found = dir;
     if (name && (!*name || *name == '.' || strchr(name, '/')))
         return la_fail(err, LA_USAGE, "--adapter-name \"%s\": expected the name of an adapter",
                        name);
     if (name && has_config(dir, name)) {
-        size_t room = strlen(dir) + strlen(name) + 2;
-        char *path = la_pool_take(pool, room, 1, err);
+        size_t size = strlen(dir) + strlen(name) + 2;
+        char *path = la_pool_take(pool, size, 1, err);
         if (path)
-            snprintf(path, room, "%s/%s", dir, name);
-        *folder = path;
+            snprintf(path, size, "%s/%s", dir, name);
+        *found = path;
         return err->status;
     }
     if (has_config(dir, "."))
@@ -70,7 +71,7 @@ la_status la_adapter_folder(const char *dir, const char *name, la_pool *pool, co
     const char *names[LISTED_MAX];
     char text[TEXT_MAX];
     int64_t n;
-    LA_TRY(list_folders(dir, pool, names, &n, err));
+    LA_TRY(list_directories(dir, pool, names, &n, err));
     if (!n)
         return LA_OK;
     list_text(names, n, text, sizeof text);
@@ -82,24 +83,26 @@ la_status la_adapter_folder(const char *dir, const char *name, la_pool *pool, co
 
 /* ---- keys ---- */
 
-/* What PEFT's parameters are called: an adapter's name may follow. */
-static const char *const parameters[] = {
-    "lora_A", "lora_B", "lora_E", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
-    "ia3_l"};
+/* Whether a part of a key is what a kind calls its parameter: an adapter's name may follow. */
+static bool is_parameter(const char *part, size_t length) {
+    for (const la_adapter_kind *const *kind = la_adapter_kinds; *kind; kind++)
+        for (const char *const *s = (*kind)->suffixes; s && (*kind)->library->strips && *s; s++)
+            if (strcspn(*s, ".") == length && !strncmp(*s, part, length))
+                return true;
+    return false;
+}
 
 /* The name behind a parameter in key, *length characters; NULL: none. */
 static const char *name_in(const char *key, size_t *length) {
     for (const char *part = key; part; part = strchr(part, '.')) {
         part += *part == '.';
-        for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-            size_t n = strlen(parameters[i]);
-            if (strncmp(part, parameters[i], n) || part[n] != '.')
-                continue;
-            const char *name = part + n + 1;
-            *length = strcspn(name, ".");
-            bool leaf = !strcmp(name, "weight") || !strcmp(name, "bias");
-            return leaf ? NULL : name;
-        }
+        size_t n = strcspn(part, ".");
+        if (!part[n] || !is_parameter(part, n))
+            continue;
+        const char *name = part + n + 1;
+        *length = strcspn(name, ".");
+        bool leaf = !strcmp(name, "weight") || !strcmp(name, "bias");
+        return leaf ? NULL : name;
     }
     return NULL;
 }
@@ -111,7 +114,7 @@ static bool is_known(const la_adapter_names *names, const char *name, size_t len
     return false;
 }
 
-la_status la_adapter_names_read(const la_checkpoint *file, const char *name, bool in_folder,
+la_status la_adapter_names_read(const la_checkpoint *file, const char *name, bool in_directory,
                                 la_pool *pool, la_adapter_names *out, la_error *err) {
     *out = (la_adapter_names){.wanted = name ? name : "default"};
     out->names = la_pool_take(pool, LISTED_MAX, sizeof *out->names, err);
@@ -130,7 +133,7 @@ la_status la_adapter_names_read(const la_checkpoint *file, const char *name, boo
             return err->status;
         out->n++;
     }
-    if (is_known(out, out->wanted, strlen(out->wanted)) || (!out->n && (in_folder || !name)) ||
+    if (is_known(out, out->wanted, strlen(out->wanted)) || (!out->n && (in_directory || !name)) ||
         (!out->n && !strcmp(name, "default")))
         return LA_OK;
     char text[TEXT_MAX];

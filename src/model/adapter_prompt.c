@@ -1,9 +1,10 @@
-/* Prompt tuning, P-tuning and prefix tuning: virtual tokens before those of every row (arXiv 2104.08691,
- * 2103.10385, 2101.00190). They belong to no module: la_binder_prompt binds them, prompt.c runs them.
+/* Prompt tuning, P-tuning and prefix tuning: virtual tokens before those of every row (arXiv
+ * 2104.08691, 2103.10385, 2101.00190). They belong to no module: la_binder_prompt binds them,
+ * prompt.c runs them.
  *
- * PEFT keeps neither P-tuning's encoder nor the network that a prefix can stand behind while it is
- * trained (prefix_projection): files hold the virtual tokens that these gave, which are the parameters
- * here too. */
+ * PEFT keeps neither P-tuning's encoder nor the network that a prefix can stand behind while it
+ * is trained (prefix_projection): files hold the virtual tokens that these gave, which are the
+ * parameters here too. */
 #include "input/json.h"
 #include "model/adapter.h"
 

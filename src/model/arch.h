@@ -76,7 +76,7 @@ typedef enum la_slide {
     LA_SLIDE_NOT_LAST   /* of every full_every layers, all but the last */
 } la_slide;
 
-/* What a class takes where config.json lacks the key; 0: the key must be there. */
+/* Sizes that a class takes where config.json lacks the key; 0: the key must be there. */
 typedef struct la_size_defaults {
     int64_t heads, kv_heads, head_dim, vocab, max_positions;
 } la_size_defaults;

@@ -1,5 +1,5 @@
-/* Bottleneck adapters, where the `adapters` library hangs them: in the module that holds the norm behind
- * attention or FFN, or in modules of the layer (all others). */
+/* Bottleneck adapters, where the `adapters` library hangs them: in the module that holds the
+ * norm behind attention or FFN, or in modules of the layer (all others). */
 #include "model/binder.h"
 
 #include <stdio.h>
@@ -74,7 +74,7 @@ static la_status bind_one(la_binder *b, la_adapter *adapter, int64_t number, int
     for (int i = 0; i < 2; i++) {
         p[i].trained.input = model->n_inputs++;
         LA_TRY(la_binder_add_parameter(b, adapter, &p[i], err));
-        LA_TRY(la_binder_upload(b, p[i].value, false, err));
+        LA_TRY(la_binder_upload_matrix(b, p[i].value, false, err));
         e->blocks[i] = p[i].block;
     }
     layer->bottleneck[index] = e;

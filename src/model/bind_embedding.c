@@ -1,4 +1,4 @@
-/* What adapters bring for the embeddings: rows of their own, LoRA, virtual tokens. */
+/* Embeddings and adapters: rows of their own, LoRA, virtual tokens. */
 #include "model/binder.h"
 
 #include <stdio.h>
@@ -77,7 +77,7 @@ static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *mo
     p[1].trained.input = model->n_inputs++;
     LA_TRY(la_binder_add_parameter(b, adapter, &p[1], err));
     for (int i = 0; i < 2; i++) {
-        LA_TRY(la_binder_upload(b, p[i].value, false, err));
+        LA_TRY(la_binder_upload_matrix(b, p[i].value, false, err));
         e->blocks[i] = p[i].block;
     }
     model->embedding[number] = e;
@@ -93,7 +93,8 @@ la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, l
     return LA_OK;
 }
 
-/* Columns [from, from + width) of the virtual tokens [n, all] as a part of the prompt, and its block. */
+/* Columns [from, from + width) of the virtual tokens [n, all] as a part of the prompt, and its
+ * block. */
 static la_status bind_part(la_binder *b, const la_adapter *adapter, const la_virtual_tokens *tokens,
                            int64_t all, int64_t from, int64_t width, const char *name,
                            struct la_prompt_part *part, la_error *err) {
@@ -119,7 +120,7 @@ static la_status bind_part(la_binder *b, const la_adapter *adapter, const la_vir
     part->table = la_mat_f32(values, n, width);
     LA_TRY(la_binder_add_parameter(b, adapter, p, err));
     part->block = p->block;
-    return la_binder_upload(b, &part->table, false, err);
+    return la_binder_upload_matrix(b, &part->table, false, err);
 }
 
 /* Keys and values are tried out where every token sees all of them, or all before it. */

@@ -98,7 +98,7 @@ la_status la_binder_classifier(binder *b, la_error *err) {
     for (const la_head_row *row = b->head; row->module; row++) {
         int i = model->n_head++;
         la_head_layer *layer = &model->head[i];
-        bool has_bias = b->head_form->bias[i];
+        bool has_bias = b->head_settings->bias[i];
         bool last = !row[1].module, trained;
         const la_tensor *weight = la_binder_find(b, row->module, row->in_body, "weight", &trained);
         if (!weight)
@@ -112,7 +112,7 @@ la_status la_binder_classifier(binder *b, la_error *err) {
         last_weight = weight;
         LA_TRY(la_binder_linear(b, row->module, row->in_body, out, in, has_bias, true,
                                 model->n_inputs++, &layer->linear, err));
-        layer->activation = b->head_form->activation[i];
+        layer->activation = b->head_settings->activation[i];
         LA_TRY(add_head_block(b, row, has_bias, layer, err));
         if (row->norm)
             LA_TRY(la_binder_norm(b, row->norm, row->in_body, out, &layer->norm, err));
@@ -150,8 +150,8 @@ static bool embedding_is_copied(const binder *b) {
     return copied;
 }
 
-/* The embedding as a head that is tied to it reads it: the one that the base holds where the adapter
- * trained a copy, else the adapter's, of a vocabulary that was resized. */
+/* The embedding as a head that is tied to it reads it: the one that the base holds where the
+ * adapter trained a copy, else the adapter's, of a vocabulary that was resized. */
 static const la_tensor *find_tied(binder *b) {
     bool trained;
     const la_tensor *weight = la_binder_find(b, b->arch->embed_tokens, true, "weight", &trained);
@@ -233,11 +233,11 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
                        .w = &stored};
     LA_TRY(la_binder_site(b, b->arch->lm_head, &at, &layer->linear, err));
     layer->linear.w = la_mat_f32(NULL, n, d);
-    LA_TRY(la_binder_place(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
+    LA_TRY(la_binder_upload(b, rows, LA_F32, n * d, LA_F32, &layer->linear.w.data, err));
     const la_site *site = layer->linear.site;
     if (site && site->bias) {
         layer->linear.bias = la_mat_f32(NULL, 1, n);
-        LA_TRY(la_binder_place(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
+        LA_TRY(la_binder_upload(b, site->bias, LA_F32, n, LA_F32, &layer->linear.bias.data, err));
     }
     model->n_classes = n;
     model->likelihood = &la_softmax_likelihood;

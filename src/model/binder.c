@@ -65,25 +65,25 @@ la_status la_binder_missing(const binder *b, const char *module, bool in_body, c
                    b->base_dir, prefix, module, leaf, adapter->config_path);
 }
 
-la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
-                          void *slot, la_error *err) {
+la_status la_binder_upload(la_binder *b, const void *host, la_dtype from, int64_t count,
+                           la_dtype to, void *pointer, la_error *err) {
     la_model *model = b->model;
-    la_placement *note = la_pool_take(&model->pool, 1, sizeof *note, err);
-    if (!note)
+    la_upload *upload = la_pool_take(&model->pool, 1, sizeof *upload, err);
+    if (!upload)
         return err->status;
-    la_slot_set(slot, host);
-    *note = (la_placement){.slot = slot, .from = from, .to = to, .count = count};
-    if (!model->next_placement)
-        model->next_placement = &model->placements;
-    *model->next_placement = note;
-    model->next_placement = &note->next;
+    la_pointer_set(pointer, host);
+    *upload = (la_upload){.pointer = pointer, .from = from, .to = to, .count = count};
+    if (!model->next_upload)
+        model->next_upload = &model->uploads;
+    *model->next_upload = upload;
+    model->next_upload = &upload->next;
     model->weight_bytes += (size_t)count * la_dtype_size(to);
     return LA_OK;
 }
 
-la_status la_binder_upload(la_binder *b, la_mat *m, bool exact, la_error *err) {
+la_status la_binder_upload_matrix(la_binder *b, la_mat *m, bool exact, la_error *err) {
     m->type = exact ? LA_F32 : b->model->be->activation;
-    return la_binder_place(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err);
+    return la_binder_upload(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err);
 }
 
 la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
@@ -129,9 +129,9 @@ static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_er
     return LA_OK;
 }
 
-/* The matrix that a packed weight is. The la_quant is copied: its addresses become those of the device.
- */
-static la_status place_packed(binder *b, const la_packed *packed, la_mat *out, la_error *err) {
+/* The matrix that a packed weight is. The la_quant is copied: its addresses become those of the
+ * device. */
+static la_status bind_packed(binder *b, const la_packed *packed, la_mat *out, la_error *err) {
     la_model *model = b->model;
     la_quant *quant = la_pool_take(&model->pool, 1, sizeof *quant, err);
     if (!quant)
@@ -142,8 +142,9 @@ static la_status place_packed(binder *b, const la_packed *packed, la_mat *out, l
         model->max_weight = packed->rows * packed->cols;
         model->max_weight_width = packed->cols;
     }
-    LA_TRY(la_binder_place(b, quant->codes, LA_CODES, packed->bytes, LA_CODES, &quant->codes, err));
-    return la_binder_place(b, quant->scale, LA_F32, packed->n_scales, LA_F32, &quant->scale, err);
+    LA_TRY(
+        la_binder_upload(b, quant->codes, LA_CODES, packed->bytes, LA_CODES, &quant->codes, err));
+    return la_binder_upload(b, quant->scale, LA_F32, packed->n_scales, LA_F32, &quant->scale, err);
 }
 
 /* The tensor with its matrix the other way round; memory from the pool. */
@@ -164,11 +165,12 @@ static la_status transpose(binder *b, const la_tensor *tensor, la_tensor *out, l
     return LA_OK;
 }
 
-/* A matrix [rows, cols] as the backend multiplies it. of_head: the head works in f32. transposed: it is
- * stored [cols, rows], unless it is packed. quantise: it is one of those that --base-quant packs. */
-static la_status place_matrix(binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
-                              bool of_head, bool transposed, bool quantise, la_mat *out,
-                              la_error *err) {
+/* A matrix [rows, cols] as the backend multiplies it. of_head: the head works in f32.
+ * transposed: it is stored [cols, rows], unless it is packed. quantise: it is one of those that
+ * --base-quant packs. */
+static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
+                             bool of_head, bool transposed, bool quantise, la_mat *out,
+                             la_error *err) {
     la_model *model = b->model;
     la_tensor turned;
     bool stored = la_packed_is(model->base, tensor);
@@ -189,7 +191,7 @@ static la_status place_matrix(binder *b, const la_tensor *tensor, int64_t rows, 
                            "%lld]",
                            tensor->file, tensor->name, (long long)packed->rows,
                            (long long)packed->cols, (long long)rows, (long long)cols);
-        return place_packed(b, packed, out, err);
+        return bind_packed(b, packed, out, err);
     }
     LA_TRY(la_binder_check_values(b, tensor, err));
     la_dtype to = of_head && model->be->activation != LA_F32
@@ -200,7 +202,7 @@ static la_status place_matrix(binder *b, const la_tensor *tensor, int64_t rows, 
         model->max_weight = tensor->count;
         model->max_weight_width = cols;
     }
-    return la_binder_place(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
+    return la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
 }
 
 /* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
@@ -223,7 +225,7 @@ static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const f
 
 /* ---- blocks ---- */
 
-/* Of several adapters, those of the same module differ in what stands behind. */
+/* Names of blocks of several adapters on one module differ in what stands behind. */
 static la_status mark_name(binder *b, const la_adapter *adapter, la_block *block, la_error *err) {
     char text[2 * NAME_MAX_BYTES];
     if (!adapter || !adapter->mark)
@@ -302,7 +304,7 @@ static la_status keep_outputs(binder *b, const la_site_spec *at, la_site *site, 
     return LA_OK;
 }
 
-/* What a site needs of the ones that it holds inside. */
+/* Checks the site against the ones that it holds inside, and puts their biases together. */
 static la_status enclose(binder *b, const la_adapter *adapter, const la_site_spec *at,
                          la_site *site, la_error *err) {
     la_model *model = b->model;
@@ -328,7 +330,7 @@ static la_status enclose(binder *b, const la_adapter *adapter, const la_site_spe
     } else if (!site->bias) {
         site->bias = inner->bias;
     }
-    /* what they read is not what other projections at this place read */
+    /* what they read is not what other projections of that input read */
     for (; inner && site->scales_input; inner = inner->inner)
         for (int i = 0; i < inner->n_parameters; i++) {
             int64_t block = inner->parameters[i].block;
@@ -383,7 +385,7 @@ static la_status add_site(binder *b, la_adapter *adapter, const char *module,
     linear->site = kept;
     for (int i = 0; i < kept->n_parameters; i++) {
         la_parameter *p = &kept->parameters[i];
-        LA_TRY(la_binder_upload(b, p->value, at->of_head || p->exact, err));
+        LA_TRY(la_binder_upload_matrix(b, p->value, at->of_head || p->exact, err));
     }
     return LA_OK;
 }
@@ -414,7 +416,7 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
         return la_binder_missing(b, module, in_body, "weight", err);
     bool transposed = b->arch->transposed && !of_head;
     bool quantise = !trained && !(of_head && is_output(b, module));
-    LA_TRY(place_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, err));
+    LA_TRY(bind_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, err));
     la_mat stored = linear->w;
     if (stored.type != LA_CODES)
         stored.type = weight->dtype;
@@ -436,7 +438,7 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
         return err->status;
     la_dtype type = of_head ? LA_F32 : b->model->be->activation;
     linear->bias = la_mat_of(type, NULL, 1, out);
-    return la_binder_place(b, values, LA_F32, out, type, &linear->bias.data, err);
+    return la_binder_upload(b, values, LA_F32, out, type, &linear->bias.data, err);
 }
 
 /* Layer norms of old checkpoints call weight and bias gamma and beta. */
@@ -444,7 +446,7 @@ la_status la_binder_norm(binder *b, const char *module, bool in_body, int64_t wi
                          la_error *err) {
     const la_config *config = &b->model->config;
     static const char *const leaves[2][2] = {{"weight", "gamma"}, {"bias", "beta"}};
-    const float **places[2] = {&norm->weight, &norm->bias};
+    const float **leaf[2] = {&norm->weight, &norm->bias};
     norm->kind = b->arch->norm_kind;
     norm->eps = (float)config->norm_eps;
     int n = config->norm_bias ? 2 : 1;
@@ -460,7 +462,7 @@ la_status la_binder_norm(binder *b, const char *module, bool in_body, int64_t wi
             return err->status;
         for (int64_t j = 0; b->arch->norm_plus_one && j < width; j++)
             values[j] += 1;
-        LA_TRY(la_binder_place(b, values, LA_F32, width, LA_F32, places[i], err));
+        LA_TRY(la_binder_upload(b, values, LA_F32, width, LA_F32, leaf[i], err));
     }
     return LA_OK;
 }

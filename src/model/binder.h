@@ -13,7 +13,7 @@ struct la_binder {
     la_model *model;
     const la_arch *arch;
     const la_head_row *head; /* that of the task; of a causal LM the one it does without */
-    const la_head_form *head_form;
+    const la_head_settings *head_settings;
     const la_model *twin;
     la_packed *twin_packed; /* of the twin's packed weights, the next */
     la_base_quant quant;
@@ -28,24 +28,25 @@ struct la_binder {
     la_parameter **next_parameter;
 };
 
-/* slot is the address of a data pointer, of whatever type. Until la_model_place it holds the host
- * array itself; it stays so where that can be read. */
-struct la_placement {
-    la_placement *next;
-    void *slot;
+/* An array for the device: pointer is the address of the data pointer that operations read, of
+ * whatever type. Until la_model_upload it holds the host array itself; it stays so where that
+ * can be read. */
+struct la_upload {
+    la_upload *next;
+    void *pointer;
     la_dtype from, to;
     int64_t count;
     bool copied;
 };
 
-static inline void *la_slot_get(const void *slot) {
+static inline void *la_pointer_get(const void *pointer) {
     void *value;
-    memcpy(&value, slot, sizeof value);
+    memcpy(&value, pointer, sizeof value);
     return value;
 }
 
-static inline void la_slot_set(void *slot, const void *value) {
-    memcpy(slot, &value, sizeof value);
+static inline void la_pointer_set(void *pointer, const void *value) {
+    memcpy(pointer, &value, sizeof value);
 }
 
 /* A module as its adapters see it. */
@@ -59,13 +60,13 @@ typedef struct la_site_spec {
     int64_t n_rows;
 } la_site_spec;
 
-/* The pointer at slot will be to count numbers of type to, made of the host's of type from. Slot and
- * host array stay where they are as long as the model. */
-la_status la_binder_place(la_binder *b, const void *host, la_dtype from, int64_t count, la_dtype to,
-                          void *slot, la_error *err);
-/* A matrix of an adapter, f32 on the host, becomes one of the type of activations, or stays f32 where
- * it is exact. */
-la_status la_binder_upload(la_binder *b, la_mat *m, bool exact, la_error *err);
+/* *pointer will be count numbers of type to, made of the host's of type from. pointer and host
+ * array stay where they are as long as the model. */
+la_status la_binder_upload(la_binder *b, const void *host, la_dtype from, int64_t count,
+                           la_dtype to, void *pointer, la_error *err);
+/* A matrix of an adapter, f32 on the host, becomes one of the type of activations, or stays f32
+ * where it is exact. */
+la_status la_binder_upload_matrix(la_binder *b, la_mat *m, bool exact, la_error *err);
 /* Gives the parameter's block (if it has one) a number in the model's list. p stays where it is as
  * long as the model. adapter: whose it is, or NULL. */
 la_status la_binder_add_parameter(la_binder *b, const la_adapter *adapter, la_parameter *p,

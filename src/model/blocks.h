@@ -24,7 +24,7 @@ typedef struct la_block {
     bool wanted; /* part of the posterior */
 } la_block;
 
-/* What a block saw in a batch. */
+/* Inputs and cotangents of a block in a batch. */
 typedef struct la_block_io {
     const la_mat *x;      /* [T, in] over all tokens the block sees */
     const int32_t *cu;    /* [n_rows + 1] */

@@ -22,7 +22,7 @@ typedef struct la_bottleneck {
     int64_t blocks[2]; /* numbers in the model's list */
 } la_bottleneck;
 
-/* What a layer leaves for its backward. */
+/* Matrices that a layer leaves for its backward. */
 typedef struct la_bottleneck_state {
     la_mat before; /* [Q, d] the sum without the adapter; of NORMED */
     la_mat z;      /* [Q, d + 1] */
@@ -35,14 +35,15 @@ typedef struct la_bottleneck_state {
 /* Whether the configuration says that a layer has one, behind attention (index 0) or FFN (1). */
 bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int index);
 /* Fills *e and the parameters of down and up from the tensors at module, of a model of width d;
- * *adapted is false when there are none. post_norm: norms come behind the sums. Memory from pool. */
+ * *adapted is false when there are none. post_norm: norms come behind the sums. Memory from
+ * pool. */
 la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t d,
                              bool post_norm, la_bottleneck *e, la_parameter parameters[2],
                              bool *adapted, la_error *err);
 /* bind_bottleneck.c: both of a layer whose norms are bound */
 la_status la_bottleneck_bind_layer(la_binder *b, la_adapter *adapter, int64_t layer, la_error *err);
-/* sum[Q, d] += the adapter. Of ADDED, sum holds what is added, and residual is added to it here; the
- * others have it in. norm: the base's; spare[Q, d]. */
+/* sum[Q, d] += the adapter. Of ADDED, sum holds what is added, and residual is added to it here;
+ * the others have it in. norm: the base's; spare[Q, d]. */
 void la_bottleneck_forward(la_backend *be, const la_bottleneck *e, const la_norm *norm,
                            const la_mat *residual, la_bottleneck_state *s, la_mat *spare,
                            la_mat *sum);

@@ -126,14 +126,14 @@ static la_status read_numerics(const source *from, const source *whole, la_confi
     return read_cap(from, keys->logit_cap, &config->logit_cap, err);
 }
 
-static la_status read_head(const source *from, const la_head_row *rows, la_head_form *form,
+static la_status read_head(const source *from, const la_head_row *rows, la_head_settings *to,
                            la_error *err) {
     for (int i = 0; rows[i].module; i++) {
-        form->bias[i] = rows[i].bias;
-        form->activation[i] = rows[i].activation;
-        LA_TRY(read_flag(from, rows[i].bias_key, &form->bias[i], err));
+        to->bias[i] = rows[i].bias;
+        to->activation[i] = rows[i].activation;
+        LA_TRY(read_flag(from, rows[i].bias_key, &to->bias[i], err));
         if (rows[i].activation_key)
-            LA_TRY(find_activation(from, rows[i].activation_key, &form->activation[i], NULL, err));
+            LA_TRY(find_activation(from, rows[i].activation_key, &to->activation[i], NULL, err));
     }
     return LA_OK;
 }
@@ -374,7 +374,7 @@ la_status la_config_labels(const json_t *root, const char *path, la_labels *labe
     return LA_OK;
 }
 
-/* What we must not pass over in silence. */
+/* Keys that must not be passed over in silence. */
 static la_status refuse_unknown(const source *from, la_config *config, la_error *err) {
     const json_t *quant = json_object_get(from->root, "quantization_config");
     if (la_json_is_set(quant))
@@ -511,7 +511,7 @@ int64_t la_config_default_length(const la_config *config) {
     return limit;
 }
 
-/* What only later architectures have: as long as there is none of it, the digest is the one that
+/* Features of later architectures alone: where there are none, the digest is the one that
  * earlier versions stored in posteriors. */
 static void digest_more(const la_config *config, la_digest *digest) {
     const la_arch *arch = config->arch;

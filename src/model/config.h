@@ -30,11 +30,11 @@ typedef struct la_distances {
     bool norm;       /* lines are normed */
 } la_distances;
 
-/* What config.json decides about the layers of a head. */
-typedef struct la_head_form {
+/* Layers of a head, as config.json has them. */
+typedef struct la_head_settings {
     bool bias[LA_HEAD_LAYERS];
     la_activation activation[LA_HEAD_LAYERS];
-} la_head_form;
+} la_head_settings;
 
 typedef struct la_config {
     const la_arch *arch;
@@ -52,7 +52,7 @@ typedef struct la_config {
     bool has_positions, has_types;   /* tables of them */
     bool wrapped;                    /* the text part of a model of several kinds of input */
     bool pool_mean;                  /* the pooling key says so */
-    la_head_form classify, tags;     /* the architecture's heads, as config.json has them */
+    la_head_settings classify, tags; /* the architecture's heads, as config.json has them */
     int64_t pad_id;                  /* -1: none */
     la_labels labels;                /* of id2label when they are real names; owned */
     const la_likelihood *likelihood; /* problem_type; NULL: the number of outputs decides */
@@ -66,15 +66,15 @@ void la_config_free(la_config *config);
 /* Names of the classes in id2label, unless they are the LABEL_0, LABEL_1 that transformers makes
  * up; labels stay empty then. */
 la_status la_config_labels(const json_t *root, const char *path, la_labels *labels, la_error *err);
-/* The config.json that some tools leave beside an adapter, which is of the fine-tuned model: names
- * of its classes; what else differs from the base's is told, or refused where it changes what the
- * answers mean. */
+/* The config.json that some tools leave beside an adapter, which is of the fine-tuned model:
+ * names of its classes; other differences from the base's are reported, or refused where it
+ * changes what the answers mean. */
 la_status la_config_beside(const char *adapter, const char *base, la_labels *labels,
                            const la_log *log, la_error *err);
-/* The likelihood that "problem_type" names; NULL: there is none. */
+/* The likelihood that "problem_type" names; NULL: none. */
 la_status la_config_problem(const json_t *root, const char *path, const la_likelihood **likelihood,
                             la_error *err);
-/* Tokens that rows are cut to unless told otherwise, and the most a row can have (0: no limit). */
+/* Tokens that rows are cut to by default, and the most a row can have (0: no limit). */
 int64_t la_config_default_length(const la_config *config);
 int64_t la_config_most_tokens(const la_config *config);
 /* Adds what the computation depends on. */

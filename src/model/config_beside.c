@@ -39,8 +39,8 @@ static bool same(const json_t *a, const json_t *b) {
     return json_equal(a, b) || (!la_json_is_set(a) && !la_json_is_set(b));
 }
 
-static void tell_differences(const char *path, const json_t *root, const char *base,
-                             const la_log *log) {
+static void report_differences(const char *path, const json_t *root, const char *base,
+                               const la_log *log) {
     char other[4096];
     json_t *of_base = NULL, *value;
     const char *key;
@@ -72,7 +72,7 @@ la_status la_config_beside(const char *adapter, const char *base, la_labels *lab
     if (status == LA_OK)
         status = la_config_labels(root, path, labels, err);
     if (status == LA_OK)
-        tell_differences(path, root, base, log);
+        report_differences(path, root, base, log);
     json_decref(root);
     return status;
 }

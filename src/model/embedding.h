@@ -18,8 +18,8 @@ struct la_embedding {
     int64_t blocks[2]; /* numbers in the model's list; -1: A is no block */
 };
 
-/* Fills *e and the parameters of A and B from the tensors at module, a table [rows, width]; *adapted
- * is false when there are none. Memory from pool. */
+/* Fills *e and the parameters of A and B from the tensors at module, a table [rows, width];
+ * *adapted is false when there are none. Memory from pool. */
 la_status la_embedding_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,
                             int64_t width, la_embedding *e, la_parameter parameters[2],
                             bool *adapted, la_error *err);

@@ -76,7 +76,7 @@ static la_status check_used(const la_model *model, const la_adapter *adapter, la
     return LA_OK;
 }
 
-/* Which of two trained parameters is meant cannot be told, unless they are the same. */
+/* Two adapters cannot replace one parameter of the base, unless by the same values. */
 static la_status check_replaced(const la_adapter *adapter, const la_adapter *other, la_error *err) {
     for (int64_t i = 0; i < adapter->n_entries; i++)
         for (int64_t j = 0; adapter->entries[i].replaces && j < other->n_entries; j++)

@@ -34,8 +34,8 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     }
     if (model->n_tables == 1)
         b->token_rows = replaced;
-    LA_TRY(la_binder_place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data,
-                           err));
+    LA_TRY(la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, table->type,
+                            &table->data, err));
     return la_binder_embedding(b, module, model->n_inputs++, err);
 }
 
@@ -123,8 +123,8 @@ static la_status bind_distances(binder *b, la_error *err) {
     LA_TRY(la_binder_check_values(b, tensor, err));
     la_mat *table = &model->distance_table;
     *table = (la_mat){NULL, lines, d, d, la_weight_type(model->be, tensor->dtype)};
-    LA_TRY(la_binder_place(b, tensor->data, tensor->dtype, tensor->count, table->type, &table->data,
-                           err));
+    LA_TRY(la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, table->type,
+                            &table->data, err));
     if (!config->distances.norm)
         return LA_OK;
     return la_binder_norm(b, b->arch->norm_distances, true, d, &model->norm_distances, err);
@@ -302,7 +302,7 @@ void la_model_digests(const la_model_options *options, char base[LA_DIGEST_TEXT]
     la_adapter_close(&opened);
 }
 
-/* That of the adapters that store one; NULL: none does. */
+/* The task that adapters store; NULL: none does. */
 static la_status stored_task(const la_adapter *adapter, const char **task, la_error *err) {
     for (; adapter; adapter = adapter->next) {
         if (*task && adapter->task_type && strcmp(*task, adapter->task_type))
@@ -330,7 +330,7 @@ static la_status find_task(binder *b, bool choices, la_error *err) {
     model->task = (la_task)kind;
     bool tags = kind == LA_TASK_TAG;
     b->head = tags ? b->arch->tags : b->arch->classify;
-    b->head_form = tags ? &model->config.tags : &model->config.classify;
+    b->head_settings = tags ? &model->config.tags : &model->config.classify;
     if (!b->head->module && kind != LA_TASK_CHOICE)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: task_type \"%s\" is not supported for model_type \"%s\"",
@@ -397,25 +397,25 @@ la_status la_model_open(la_backend *be, const la_model_options *options, la_mode
     return status;
 }
 
-la_status la_model_place(la_model *model, la_error *err) {
+la_status la_model_upload(la_model *model, la_error *err) {
     la_backend *be = model->be;
-    for (la_placement *note = model->placements; note; note = note->next) {
+    for (la_upload *u = model->uploads; u; u = u->next) {
         bool copied;
         const void *memory =
-            be->ops->place(be, la_slot_get(note->slot), note->from, note->count, note->to, &copied);
+            be->ops->place(be, la_pointer_get(u->pointer), u->from, u->count, u->to, &copied);
         if (!memory)
             return la_fail(err, LA_RESOURCE, "out of memory on %s for %zu bytes of weights",
-                           be->device, (size_t)note->count * la_dtype_size(note->to));
-        note->copied = copied;
-        la_slot_set(note->slot, memory);
+                           be->device, (size_t)u->count * la_dtype_size(u->to));
+        u->copied = copied;
+        la_pointer_set(u->pointer, memory);
     }
     return be->ops->sync(be, err);
 }
 
 void la_model_close(la_model *model) {
-    for (la_placement *note = model->placements; note; note = note->next)
-        if (note->copied)
-            model->be->ops->release(model->be, la_slot_get(note->slot));
+    for (la_upload *u = model->uploads; u; u = u->next)
+        if (u->copied)
+            model->be->ops->release(model->be, la_pointer_get(u->pointer));
     la_adapter_close(&model->adapter);
     la_checkpoint_close(model->base);
     la_config_free(&model->config);

@@ -1,5 +1,5 @@
-/* A frozen base with its adapter: configuration, weights bound to their places, and the list of
- * trained blocks. */
+/* A frozen base with its adapter: configuration, weights bound to what reads them, and the list
+ * of trained blocks. */
 #ifndef LA_MODEL_MODEL_H
 #define LA_MODEL_MODEL_H
 
@@ -55,7 +55,7 @@ typedef struct la_prompt {
     } * parts;         /* embeddings; or key and value of layer 0, of layer 1, ... */
 } la_prompt;
 
-typedef struct la_placement la_placement;
+typedef struct la_upload la_upload;
 
 typedef struct la_model {
     la_pool pool;
@@ -63,9 +63,9 @@ typedef struct la_model {
     la_config config;
     la_checkpoint *base;
     la_adapter adapter;
-    la_placement *placements, **next_placement; /* host arrays and who reads them, in order */
-    size_t weight_bytes;                        /* of all of them, where they will be read */
-    la_packed *packed, **next_packed;           /* packed weights, in order */
+    la_upload *uploads, **next_upload;    /* host arrays for the device, in order */
+    size_t weight_bytes;                  /* of all of them, where they will be read */
+    la_packed *packed, **next_packed;     /* packed weights, in order */
     int64_t max_weight, max_weight_width; /* elements and columns of the largest weight that is not
                                              of the activation type; 0: none */
     la_task task;
@@ -100,14 +100,14 @@ typedef struct la_model {
 } la_model;
 
 /* Binds every parameter the computation needs; one that neither base nor adapter supplies is an
- * error naming it. Nothing is on the device before la_model_place: a plan can be made first. be
+ * error naming it. Nothing is on the device before la_model_upload: a plan can be made first. be
  * must outlive the model. Free with la_model_close (also after a failure it is safe). */
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err);
-/* Puts the weights where the backend reads them. */
-la_status la_model_place(la_model *model, la_error *err);
+/* Uploads the weights to where the backend reads them. */
+la_status la_model_upload(la_model *model, la_error *err);
 void la_model_close(la_model *model);
-/* What base and adapter are by themselves, whether they fit each other or not. Empty: that one
+/* Digests of base and adapter by themselves, whether they fit each other or not. Empty: that one
  * cannot be read. */
 void la_model_digests(const la_model_options *options, char base[LA_DIGEST_TEXT],
                       char adapter[LA_DIGEST_TEXT]);
@@ -126,8 +126,8 @@ static inline la_blocks la_model_blocks(const la_model *model) {
 
 /* Rows that a block's input can have in a batch of so many tokens. */
 int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
-/* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does, although
- * only one of them reaches the logits. */
+/* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does,
+ * although only one of them reaches the logits. */
 bool la_head_reads_all(const la_model *model);
 /* Whether a set of parameters takes the blocks of a group, and a block. */
 bool la_params_take(la_params params, la_block_group group);

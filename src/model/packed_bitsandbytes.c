@@ -1,7 +1,7 @@
-/* Formats of bitsandbytes, as transformers writes them. 4-bit: X.weight [n/2, 1], two codes a byte,
- * with X.weight.absmax (a scale a block: F32, or U8 with .nested_absmax and .nested_quant_map),
- * .quant_map and .quant_state.bitsandbytes__nf4 or __fp4 (JSON as bytes). 8-bit: X.weight I8 [out, in]
- * with X.SCB F32 [out]. */
+/* Formats of bitsandbytes, as transformers writes them. 4-bit: X.weight [n/2, 1], two codes a
+ * byte, with X.weight.absmax (a scale a block: F32, or U8 with .nested_absmax and
+ * .nested_quant_map), .quant_map and .quant_state.bitsandbytes__nf4 or __fp4 (JSON as bytes).
+ * 8-bit: X.weight I8 [out, in] with X.SCB F32 [out]. */
 #include "model/quantised.h"
 #include "input/json.h"
 
@@ -90,7 +90,7 @@ static const la_tensor *need_part(const source *from, const char *ending, const 
     return part;
 }
 
-/* What the JSON of a quant_state says. */
+/* The JSON of a quant_state. */
 typedef struct state {
     int64_t block, nested_block, shape[2];
     la_dtype as;
@@ -103,33 +103,33 @@ static la_status read_state(const la_tensor *tensor, const char *type, bool nest
         const char *name;
         la_dtype type;
     } types[] = {{"float32", LA_F32}, {"float16", LA_F16}, {"bfloat16", LA_BF16}};
-    json_error_t where;
-    char place[1024];
+    json_error_t at;
+    char where[1024];
     const char *as = NULL, *kind = NULL;
-    snprintf(place, sizeof place, "%s: tensor \"%s\"", tensor->file, tensor->name);
+    snprintf(where, sizeof where, "%s: tensor \"%s\"", tensor->file, tensor->name);
     if (strcmp(tensor->dtype_name, "U8") || tensor->count > STATE_BYTES_MAX)
         return la_fail(err, LA_BAD_INPUT, "%s is %lld elements of %s, expected JSON as bytes (U8)",
-                       place, (long long)tensor->count, tensor->dtype_name);
-    json_t *root = la_json_loadb(tensor->data, tensor->bytes, JSON_REJECT_DUPLICATES, &where);
+                       where, (long long)tensor->count, tensor->dtype_name);
+    json_t *root = la_json_loadb(tensor->data, tensor->bytes, JSON_REJECT_DUPLICATES, &at);
     if (!root)
-        return la_fail(err, LA_BAD_INPUT, "%s: is not valid JSON: %s, at byte %d", place,
-                       where.text, where.position);
+        return la_fail(err, LA_BAD_INPUT, "%s: is not valid JSON: %s, at byte %d", where, at.text,
+                       at.position);
     la_status status = LA_OK;
     if (!json_is_object(root)) {
         status =
-            la_fail(err, LA_BAD_INPUT, "%s: is %s, expected an object", place, la_json_kind(root));
+            la_fail(err, LA_BAD_INPUT, "%s: is %s, expected an object", where, la_json_kind(root));
         goto done;
     }
-    LA_TRY_DONE(la_json_int(root, place, "blocksize", true, 1, 1 << 24, &s->block, err));
-    LA_TRY_DONE(la_json_text(root, place, "quant_type", true, &kind, err));
-    LA_TRY_DONE(la_json_text(root, place, "dtype", true, &as, err));
+    LA_TRY_DONE(la_json_int(root, where, "blocksize", true, 1, 1 << 24, &s->block, err));
+    LA_TRY_DONE(la_json_text(root, where, "quant_type", true, &kind, err));
+    LA_TRY_DONE(la_json_text(root, where, "dtype", true, &as, err));
     if (strcmp(kind, type)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: quant_type is \"%s\", expected \"%s\"", place,
+        status = la_fail(err, LA_BAD_INPUT, "%s: quant_type is \"%s\", expected \"%s\"", where,
                          kind, type);
         goto done;
     }
     if (s->block < 2 || s->block & (s->block - 1)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: blocksize is %lld, expected a power of two", place,
+        status = la_fail(err, LA_BAD_INPUT, "%s: blocksize is %lld, expected a power of two", where,
                          (long long)s->block);
         goto done;
     }
@@ -139,7 +139,7 @@ static la_status read_state(const la_tensor *tensor, const char *type, bool nest
     if (row == 3) {
         status = la_fail(err, LA_UNSUPPORTED,
                          "%s: dtype \"%s\" is not supported (float32, float16, bfloat16 are)",
-                         place, as);
+                         where, as);
         goto done;
     }
     s->as = types[row].type;
@@ -150,14 +150,14 @@ static la_status read_state(const la_tensor *tensor, const char *type, bool nest
     }
     if (json_array_size(shape) != 2 || s->shape[0] < 1 || s->shape[1] < 1 ||
         s->shape[0] > INT32_MAX || s->shape[1] > INT32_MAX) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: shape is no pair of positive integers", place);
+        status = la_fail(err, LA_BAD_INPUT, "%s: shape is no pair of positive integers", where);
         goto done;
     }
     if (!nested)
         goto done;
     LA_TRY_DONE(
-        la_json_int(root, place, "nested_blocksize", true, 1, 1 << 24, &s->nested_block, err));
-    LA_TRY_DONE(la_json_number(root, place, "nested_offset", true, &s->offset, err));
+        la_json_int(root, where, "nested_blocksize", true, 1, 1 << 24, &s->nested_block, err));
+    LA_TRY_DONE(la_json_number(root, where, "nested_offset", true, &s->offset, err));
 done:
     json_decref(root);
     return status;

@@ -1,5 +1,5 @@
-/* Packing a weight as bitsandbytes does: the same codes and scales, to the bit. Which operations round, and
- * in which order, is part of that. */
+/* Packing a weight as bitsandbytes does: the same codes and scales, to the bit. Which operations
+ * round, and in which order, is part of that. */
 #include "model/quantised.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { BLOCK = 64, GROUP = 256, PIECE = 256 };
-/* What bitsandbytes divides by where a block is zero. */
+/* Divisor of bitsandbytes where a block is zero. */
 #define LEAST 1e-38f
 
 /* ---- nearest levels ---- */
@@ -58,8 +58,8 @@ static float largest(const float *x, int64_t n) {
     return most;
 }
 
-/* x[n] of a block of `whole` into -1 to 1, in place; the scale is returned. A block that is cut short is
- * divided, a whole one multiplied by the reciprocal. */
+/* x[n] of a block of `whole` into -1 to 1, in place; the scale is returned. A block that is cut
+ * short is divided, a whole one multiplied by the reciprocal. */
 static float normalise(float *x, int64_t n, int64_t whole) {
     float most = largest(x, n);
     float safe = most < LEAST ? LEAST : most, inverse = 1 / safe;
@@ -93,8 +93,8 @@ void la_dynamic_levels(float levels[256]) {
 
 /* ---- 4 bits ---- */
 
-/* Scales become what their 8-bit codes give back. The mean is summed in f64: bitsandbytes leaves the order
- * of its f32 sum to the machine. */
+/* Scales become what their 8-bit codes give back. The mean is summed in f64: bitsandbytes leaves
+ * the order of its f32 sum to the machine. */
 static void quantise_scales(float *scale, int64_t n) {
     float levels[256], values[GROUP];
     double sum = 0;
@@ -137,7 +137,7 @@ static void pack_four_bit(la_team team, const la_tensor *weight, la_quant_kind k
 
 /* ---- 8 bits ---- */
 
-/* As f16, which is what bitsandbytes makes of a weight first. */
+/* Numbers rounded to f16, as bitsandbytes makes of a weight first. */
 static void read_halves(const la_tensor *weight, int64_t first, int64_t n, float *x) {
     la_dtype_to_f32(weight->dtype,
                     (const char *)weight->data + (size_t)first * la_dtype_size(weight->dtype), n,

@@ -1,6 +1,6 @@
-/* Quantised bases: weights that a checkpoint holds packed, in one of the formats of a table, and weights
- * packed here, as bitsandbytes would have done, while the base is opened. A new format is one file and
- * one row of the table in quantised.c. */
+/* Quantised bases: weights that a checkpoint holds packed, in one of the formats of a table, and
+ * weights packed here, as bitsandbytes would have done, while the base is opened. A new format
+ * is one file and one row of the table in quantised.c. */
 #ifndef LA_MODEL_QUANTISED_H
 #define LA_MODEL_QUANTISED_H
 
@@ -9,8 +9,8 @@
 
 #include <jansson.h>
 
-/* How linear layers are packed: a base as it is stored, or what --base-quant makes of it. "double": the
- * scales of the blocks are quantised too. */
+/* How linear layers are packed: a base as it is stored, or what --base-quant makes of it.
+ * "double": the scales of the blocks are quantised too. */
 typedef enum la_base_quant {
     LA_BASE_PLAIN,
     LA_BASE_NF4,
@@ -31,8 +31,8 @@ extern const la_base_quant_codes la_base_quant_all[LA_BASE_QUANTS];
 /* LA_USAGE unless the text is one of these names; NULL is LA_BASE_PLAIN. */
 la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *err);
 
-/* From quantization_config of config.json (path: for messages). LA_UNSUPPORTED, naming the method, unless
- * a format has it. */
+/* From quantization_config of config.json (path: for messages). LA_UNSUPPORTED, naming the
+ * method, unless a format has it. */
 la_status la_quantised_config(const json_t *config, const char *path, la_base_quant *quant,
                               la_error *err);
 
@@ -78,8 +78,8 @@ extern const la_packed_format *const la_packed_formats[]; /* ends with NULL */
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight);
 /* Whether a name is that of a part beside packed weights. */
 bool la_packed_is_part(const char *name);
-/* How many parameters a tensor of the checkpoint holds: of a packed weight those it stands for, of its
- * other parts none. */
+/* How many parameters a tensor of the checkpoint holds: of a packed weight those it stands for,
+ * of its other parts none. */
 int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor);
 /* Reads it: codes stay in the checkpoint, scales (the pool's) are computed. Every part is checked;
  * LA_BAD_INPUT names the tensor. */
@@ -89,8 +89,8 @@ la_status la_packed_read(const la_checkpoint *base, const la_tensor *weight, la_
 la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant quant, la_pool *pool,
                          la_packed **packed, la_error *err);
 
-/* The 256 levels of bitsandbytes' 8-bit "dynamic" type, rising: scales of double quantisation are of it.
- */
+/* The 256 levels of bitsandbytes' 8-bit "dynamic" type, rising: scales of double quantisation
+ * are of it. */
 void la_dynamic_levels(float levels[256]);
 
 #endif

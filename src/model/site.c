@@ -1,6 +1,6 @@
-/* Sites of several adapters on one projection, one inside the other: what each kind's passes need of
- * the ones inside. A state's own columns come first, as a matrix of their own; those of the inner
- * sites lie behind it. */
+/* Sites of several adapters on one projection, one inside the other: what each kind's passes
+ * need of the ones inside. A state's own columns come first, as a matrix of their own; those of
+ * the inner sites lie behind it. */
 #include "model/site.h"
 #include "model/adapter.h"
 

@@ -1,8 +1,8 @@
 /* Adapted projections: what the model and its passes see of a kind of adapter, whatever it is.
  *
- * A kind is attached to a site (one projection). It computes the projection with what it changes of
- * it, sends cotangents back, and exposes its trained matrices as blocks. On one projection the later
- * of several adapters holds the earlier one inside. */
+ * A kind is attached to a site (one projection). It computes the projection with what it changes
+ * of it, sends cotangents back, and exposes its trained matrices as blocks. On one projection
+ * the later of several adapters holds the earlier one inside. */
 #ifndef LA_MODEL_SITE_H
 #define LA_MODEL_SITE_H
 
@@ -73,16 +73,19 @@ typedef struct la_site_pass {
 la_parameter *la_site_add(la_site *site, la_mat *value);
 /* The first own_cols columns of a state or of work, as a matrix of their own. */
 la_mat la_site_own(const la_site *site, const la_mat *state);
-/* y = the projection as the inner sites have it + residual (may be NULL). state: of linear's site. */
+/* y = the projection as the inner sites have it + residual (may be NULL). state: of linear's
+ * site. */
 void la_site_inner_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                            const la_mat *residual, const la_mat *state, la_mat *y);
-/* Its backward: pass is that of linear's site, with x, g, dx and beta as the inner ones see them. */
+/* Its backward: pass is that of linear's site, with x, g, dx and beta as the inner ones see
+ * them. */
 void la_site_inner_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass);
-/* Hands a block that is a vector to the visitor: its input is 1 at every token, its cotangents g. */
+/* Hands a block that is a vector to the visitor: its input is 1 at every token, its cotangents
+ * g. */
 void la_site_visit_vector(la_backend *be, const la_site_pass *pass, int64_t block, const la_mat *g);
 
-/* out[rows, cols] := the matrix as f32 on the host, which is the caller's to free; NULL where it has
- * no data. */
+/* out[rows, cols] := the matrix as f32 on the host, which is the caller's to free; NULL where it
+ * has no data. */
 la_status la_mat_read(la_backend *be, const la_mat *m, float **out, la_error *err);
 /* The projection with all its adapters as one: weight[out, in] and bias[out] (NULL: none) as f32 on
  * the host, both the caller's to free. */

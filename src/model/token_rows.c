@@ -97,7 +97,7 @@ la_status la_token_rows_check(const la_adapter *adapter, int64_t found, la_error
                    last->config_path, key_name, (long long)named, (long long)found);
 }
 
-/* Of a number that f16 holds exactly. */
+/* Bits of a number that f16 holds exactly. */
 static uint16_t half_bits(float value) {
     float size = fabsf(value);
     uint16_t sign = signbit(value) ? 0x8000 : 0;

@@ -1,4 +1,4 @@
-/* Other values in the place of trained matrices: a network beside the MAP one, on the same device.
+/* Other values instead of trained matrices: a network beside the MAP one, on the same device.
  * The MAP weights stay where they are; the model's matrices point to one or the other. */
 #ifndef LA_MODEL_WEIGHTS_H
 #define LA_MODEL_WEIGHTS_H
@@ -8,7 +8,7 @@
 typedef struct la_weights la_weights;
 
 /* Room on the device for the blocks of the model that are marked [n_blocks]. The model must be
- * placed and outlive it; there may be one of these at a time. Free with la_weights_close. */
+ * uploaded and outlive it; there may be one of these at a time. Free with la_weights_close. */
 la_status la_weights_open(la_model *model, const bool *marked, la_weights **weights, la_error *err);
 /* The network is the MAP one again. */
 void la_weights_close(la_weights *weights);

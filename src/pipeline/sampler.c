@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a worker. */
+/* Networks of a worker. */
 typedef struct part {
     la_weights *weights;
     la_draw *draw;     /* NULL: the networks are kept */

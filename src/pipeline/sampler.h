@@ -1,5 +1,5 @@
-/* Predicting with networks drawn from a posterior: every batch is run once per network, whose weights
- * take the place of the MAP weights on the worker's device meanwhile. */
+/* Predicting with networks drawn from a posterior: every batch is run once per network, whose
+ * weights take the place of the MAP weights on the worker's device meanwhile. */
 #ifndef LA_PIPELINE_SAMPLER_H
 #define LA_PIPELINE_SAMPLER_H
 
@@ -17,7 +17,8 @@ la_status la_sampler_open(la_session *session, const la_posterior *posterior, in
                           uint64_t seed, size_t budget, la_sampler **sampler, la_error *err);
 void la_sampler_close(la_sampler *sampler);
 
-/* What the networks say of a batch: means[n_rows, 2C+1], which la_answer_rows takes as networks.
+/* Predictions of the networks for a batch: means[n_rows, 2C+1], which la_answer_rows takes as
+ * networks.
  * map_logits[n_rows, C] of the MAP network, which is there again afterwards. The worker's run must
  * have room; workers may run at the same time. */
 la_status la_sampler_run(la_sampler *sampler, int worker, const la_batch *batch,

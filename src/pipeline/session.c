@@ -147,7 +147,7 @@ static la_status open_models(la_session *session, const la_session_options *opti
 
 static la_status place_model(void *user, int number, la_error *err) {
     la_session *session = user;
-    return la_model_place(&session->workers[number].model, err);
+    return la_model_upload(&session->workers[number].model, err);
 }
 
 static la_status open_parts(const la_session_options *options, la_session *session, la_error *err) {

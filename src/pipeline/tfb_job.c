@@ -98,7 +98,7 @@ static la_status open_weights(tfb *t, la_error *err) {
     return status;
 }
 
-/* Every site's B and A of the centre become B' and A'. */
+/* B and A of the centre become B' and A', site by site. */
 static la_status factor_sites(tfb *t, la_error *err) {
     la_error first = {0};
 #pragma omp parallel for schedule(dynamic) num_threads(t->session->team.threads)

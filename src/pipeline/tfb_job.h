@@ -9,7 +9,7 @@
 /* Whether the model's adapter is a product of two trained matrices, which its noise is made for. */
 bool la_tfb_possible(const la_model *model);
 
-/* By the labelled rows list[0..count) of a set (list NULL: the rows themselves). The same normal
+/* Chooses sigma by the labelled rows list[0..count) of a set (list NULL: the rows themselves). The same normal
  * numbers serve every sigma. LA_UNSUPPORTED for an adapter without low-rank matrices. */
 la_status la_tfb_fit(la_session *session, const la_row_set *anchor, const int64_t *list,
                      int64_t count, const la_tfb_options *options, const la_log *log,
