@@ -1,6 +1,6 @@
-/* Fields of a posterior as rows of lists. A row is one value, an array, or a group with a list of its
- * own; the file's writer and reader, `laplora info`, the file's documentation and the fuzz dictionary
- * follow from the rows. */
+/* Fields of a posterior as rows of lists. A row is a value, an array, or a group with a list of its
+ * own. The file's writer and reader, `laplora info`, the documentation and the fuzz dictionary
+ * follow. */
 #ifndef LA_BAYES_FIELDS_H
 #define LA_BAYES_FIELDS_H
 
@@ -28,8 +28,8 @@ typedef enum la_field_kind {
     LA_FIELD_F32,
     LA_FIELD_F64,
     /* structs with lists of their own */
-    LA_FIELD_GROUP, /* a struct at offset: a group of that name */
-    LA_FIELD_GROUPS, /* [rows] structs at offset, or behind a pointer: groups 00000, ... or of names */
+    LA_FIELD_GROUP,  /* a struct at offset: a group of that name */
+    LA_FIELD_GROUPS, /* [rows] structs at offset, or behind a pointer: groups 00000, ... or names */
     LA_FIELD_PART    /* more fields of this struct, which depend on the structure */
 } la_field_kind;
 
@@ -95,14 +95,14 @@ static inline int64_t la_extent_of(const la_extent *extent, const struct la_post
                         : *(const int64_t *)(const void *)((const char *)item + extent->offset);
 }
 
-/* Whether an optional value is none. */
+/* True where an optional field has no value. */
 bool la_field_is_absent(const la_field *field, const void *item);
 /* Name of one of GROUPS. */
 enum { LA_FIELD_NUMBER_TEXT = 48 };
 const char *la_field_group_name(const la_field *field, int64_t number,
                                 char text[LA_FIELD_NUMBER_TEXT]);
 
-/* What is done with the fields of a posterior that it has. */
+/* Functions that get the fields of a posterior, without those that it has not. */
 typedef struct la_fields_visitor {
     const struct la_posterior *posterior;
     void *state;

@@ -50,7 +50,7 @@ static json_t *names_of(const json_t *row) {
     return list;
 }
 
-/* Any fields may be the text's: fit and predict are told which. */
+/* Any fields may be the text's: options of fit and predict say which. */
 static la_status add_data(const char *path, json_t *out, la_error *err) {
     static const la_row_fields any = {.tagged = true};
     la_row_reader *reader;
@@ -111,7 +111,7 @@ static bool has(const char *text, size_t length, const char *name, char first) {
     return value && (!first || *value == first);
 }
 
-/* Whether the row is one that predict writes; a row of data may have words as its tokens. */
+/* True where the row is one that predict writes; a row of data may have words as its tokens. */
 static bool is_prediction(const char *row, size_t length) {
     const char *tokens;
     size_t n;

@@ -12,7 +12,7 @@
  * LA_RESOURCE in err when there is no memory. */
 char *la_text_clean(const char *text, la_error *err);
 
-/* As json_dumpf, with characters that a terminal obeys, or that hide others, as JSON's escapes. Not
+/* json_dumpf with characters that a terminal obeys, or that hide others, as JSON's escapes. Not
  * 0 on failure. */
 int la_json_write(const json_t *value, size_t flags, FILE *stream);
 

@@ -71,7 +71,7 @@ void la_h5_end(la_h5_file *file) {
     la_pool_free(&file->pool);
 }
 
-/* Something that laplora does not write, or damage. */
+/* Error: bytes that laplora does not write, or damage. */
 static la_status foreign(const la_h5_file *file, uint64_t address, const char *what) {
     if (address > UINT64_MAX - file->start)
         address = file->size - file->start;
@@ -103,8 +103,8 @@ la_status la_h5_bytes(la_h5_file *file, uint64_t offset, void *to, size_t length
     return LA_OK;
 }
 
-/* Whether [address, address + length) lies in the file and in the budget, which it is charged
- * to. */
+/* Charges [address, address + length) to the budget, unless it lies outside the file or the
+ * budget. */
 static la_status charge(la_h5_file *file, uint64_t address, uint64_t length, const char *what) {
     uint64_t part = file->size > file->start ? file->size - file->start : 0;
     if (address > part || length > part - address)
@@ -151,7 +151,7 @@ static bool matches(span s, size_t at, const void *bytes, size_t length) {
     return s.length >= at + length && !memcmp(s.at + at, bytes, length);
 }
 
-/* Another type is no error: of an attribute that nobody asks for it does not matter. */
+/* Another type is no error: an attribute of it may never be asked for. */
 static la_h5_type parse_type(span s, size_t *size) {
     /* bit fields after class and version, and properties */
     static const unsigned char f32[] = {0x20, 0x1f, 0, 4, 0,  0,   0, 0, 0, 32,
@@ -312,7 +312,7 @@ static int by_link_name(const void *a, const void *b) {
     return strcmp(((const la_h5_link *)a)->name, ((const la_h5_link *)b)->name);
 }
 
-/* Of the message that makes an object a group: addresses of an index and of a heap with the
+/* Reads the message that makes an object a group: addresses of an index and of a heap with the
  * names. */
 static la_status read_group(la_h5_object *group, span message) {
     la_h5_file *file = group->file;
@@ -385,7 +385,7 @@ static bool next_message(span *from, message *m) {
     return take(from, u16(head.at + 2), &m->body);
 }
 
-/* What a header says of an array. */
+/* A header's messages about an array. */
 typedef struct described {
     message space, type, layout, filters, table;
     bool external;
@@ -465,7 +465,7 @@ static bool is_checksum(const message *filters) {
 }
 
 /* Shape, type and place of an array's elements. All of them are in the file: what it takes to hold
- * them is checked here, before anybody asks for memory. */
+ * them is checked here, before memory is asked for. */
 static la_status read_array(la_h5_object *array, const described *d) {
     la_h5_file *file = array->file;
     uint64_t shape[2], bytes;
@@ -565,7 +565,7 @@ static uint32_t fletcher32(const unsigned char *bytes, size_t length) {
     return swapped((uint32_t)sums) << 16 | swapped((uint32_t)sum);
 }
 
-/* Whether any has an exponent of ones only. */
+/* False where any exponent is all ones. */
 static bool finite_floats(const unsigned char *at, size_t size, size_t count) {
     uint64_t bad = 0;
     if (size == 4) {

@@ -62,7 +62,7 @@ typedef struct la_h5_object {
     uint64_t data; /* address: of the elements, or of the index of chunks */
 } la_h5_object;
 
-/* What lies behind `start` in a file that the caller opened; size is its length. bytes may be
+/* Begins reading behind `start` in a file that the caller opened; size is its length. bytes may be
  * NULL. */
 void la_h5_begin(la_h5_file *file, const char *path, int fd, const void *bytes, uint64_t size,
                  uint64_t start, la_error *err);
@@ -75,7 +75,7 @@ la_status la_h5_bytes(la_h5_file *file, uint64_t offset, void *to, size_t length
 la_status la_h5_root(la_h5_file *file, la_h5_object *root);
 la_status la_h5_open(la_h5_file *file, uint64_t address, la_h5_object *object);
 
-/* NULL: there is none. */
+/* NULL where the object has none of that name. */
 const la_h5_attribute *la_h5_attribute_of(const la_h5_object *object, const char *name);
 const la_h5_link *la_h5_link_of(const la_h5_object *group, const char *name);
 
@@ -83,9 +83,8 @@ const la_h5_link *la_h5_link_of(const la_h5_object *group, const char *name);
 bool la_h5_int(const la_h5_attribute *attribute, int64_t *value);
 bool la_h5_number(const la_h5_attribute *attribute, double *value);
 
-/* All elements of an array as they are stored, shape[0] * shape[1] * size bytes, which are not more
- * than the budget that was left when it was opened. Checksums are verified. *finite: whether all
- * floats are. */
+/* Reads the elements of an array as they are stored: shape[0] * shape[1] * size bytes, no more than
+ * the budget that was left when it was opened. Checksums are verified. *finite: all floats are. */
 la_status la_h5_read(const la_h5_object *array, void *to, bool *finite);
 
 #endif

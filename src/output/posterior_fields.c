@@ -10,6 +10,8 @@
 _Static_assert(sizeof(la_curvature) == sizeof(int) && sizeof(la_method) == sizeof(int),
                "names are read into an int");
 
+const int la_schema_minor = 4;
+
 /* No fit finds larger ones; sums of these are finite still, and so is what they are rounded to when
  * they are printed. */
 #define NUMBER_MOST 1e300

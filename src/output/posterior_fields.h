@@ -13,7 +13,10 @@ typedef struct la_posterior_head {
     int64_t complete;
 } la_posterior_head;
 
-/* The root group in the order in which it is written: what files of any schema begin with (of
+/* Minor version of the schema: the latest one that a field came with. */
+extern const int la_schema_minor;
+
+/* The root group in the order in which it is written: attributes at the front of every file (of
  * la_posterior_head), the posterior (of la_posterior), the mark that is written last (of
  * la_posterior_head). */
 extern const la_field_list la_head_fields, la_posterior_fields, la_end_fields;

@@ -1,5 +1,5 @@
 /* The posterior as one HDF5 file: posterior_write.c by the HDF5 library, posterior_read.c by a
- * reader of our own (hdf5_subset.h), posterior_seal.c. Layout: README, "The posterior file". */
+ * reader of our own (hdf5_subset.h), posterior_seal.c. Layout: README.md here. */
 #ifndef LA_OUTPUT_POSTERIOR_FILE_H
 #define LA_OUTPUT_POSTERIOR_FILE_H
 
@@ -12,11 +12,11 @@ la_status la_posterior_save(const la_posterior *posterior, const char *path, la_
 /* Checks format, completeness, checksums, every size and the range of every number. Memory: at most
  * a few times the file's length. Free with la_posterior_free. */
 la_status la_posterior_load(const char *path, la_posterior *posterior, la_error *err);
-/* Whether a posterior can keep this text, which is told before a fit and not after it: UTF-8 of at
+/* Checks before a fit, and not after it, that a posterior can keep this text: UTF-8 of at
  * most LA_POSTERIOR_TEXT_MOST bytes. what: a file or an option, for the message. */
 enum { LA_POSTERIOR_TEXT_MOST = 65000 };
 la_status la_posterior_check_text(const char *what, const char *text, la_error *err);
-/* Whether the file begins like a posterior. */
+/* 1 where the file begins like a posterior. */
 int la_posterior_looks_like(const char *path);
 
 #endif

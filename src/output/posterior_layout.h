@@ -1,5 +1,5 @@
-/* What the writer and the reader of posterior files share: versions, bounds, the block in front. The
- * fields: posterior_fields.h. */
+/* Bounds and the block in front of posterior files, for their writer and their reader. The fields:
+ * posterior_fields.h. */
 #ifndef LA_OUTPUT_POSTERIOR_LAYOUT_H
 #define LA_OUTPUT_POSTERIOR_LAYOUT_H
 
@@ -12,7 +12,6 @@
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
 enum {
     LA_SCHEMA_MAJOR = 1,
-    LA_SCHEMA_MINOR = 4,
     LA_SEAL_BYTES = 512, /* the block in front */
     LA_BLOCKS_MOST = 100000,
     LA_CLASSES_MOST = 1 << 20,
@@ -25,7 +24,7 @@ enum {
 la_status la_posterior_make_seal(la_h5_file *file, char block[LA_SEAL_BYTES]);
 /* Writes it to a file that is open to read and write; path is for messages. */
 la_status la_posterior_seal_stream(FILE *stream, const char *path, la_error *err);
-/* Whether the block in front agrees with what follows it. */
+/* Fails unless the block in front agrees with the bytes behind it. */
 la_status la_posterior_check_seal(la_h5_file *file);
 
 /* ---- posterior_read.c ---- */

@@ -136,7 +136,7 @@ static bool has(const reader *r, const char *name) {
     return la_h5_link_of(&r->object, name) != NULL;
 }
 
-/* Whether the array has this extent; one that it tells itself is set. */
+/* True where the array has this extent; one that its own shape defines is set. */
 static bool fits(const reader *r, const la_extent *extent, int64_t shape, void *item) {
     if (extent->name && extent->told)
         *(int64_t *)(void *)((char *)item + extent->offset) = shape;
@@ -177,7 +177,7 @@ static la_status get_array(const reader *r, const la_field *f, void *item) {
     return negative ? bad(r, f->name, why) : LA_OK;
 }
 
-/* Texts that the posterior's owner frees one by one. */
+/* Reads texts that the posterior's owner frees one by one. */
 static la_status get_texts(const reader *r, const la_field *f, void *item) {
     int64_t count = la_extent_of(&f->rows, r->posterior, item);
     if (r->object.n_attributes < count)
@@ -292,7 +292,7 @@ static la_status get_head(reader *r) {
                        "%s: schema %lld.%lld is newer than the %d.%d that this laplora reads; "
                        "update it",
                        r->path, (long long)head->schema_major, (long long)head->schema_minor,
-                       LA_SCHEMA_MAJOR, LA_SCHEMA_MINOR);
+                       LA_SCHEMA_MAJOR, la_schema_minor);
     r->minor = (int)head->schema_minor;
     if (!la_h5_attribute_of(&r->object, "complete"))
         return la_fail(r->err, LA_BAD_INPUT,
@@ -332,7 +332,7 @@ la_status la_posterior_load_from(const char *path, int fd, const void *bytes, ui
 la_status la_posterior_load(const char *path, la_posterior *posterior, la_error *err) {
     struct stat info;
     *posterior = (la_posterior){0};
-    /* a FIFO must not be waited for before it is told from a file */
+    /* no waiting for a FIFO before it is known to be no file */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return la_fail(err, la_errno_status(errno), "%s: cannot read: %s", path,

@@ -61,7 +61,7 @@ static la_status put_text(const writer *w, const char *name, const char *text) {
     return status;
 }
 
-/* Some chunks at a time, so that a stop is answered while gigabytes are written. */
+/* Chunks, a few at a time, so that a stop is obeyed while gigabytes are written. */
 static la_status put_rows(const writer *w, const char *name, hid_t set, hid_t memory, int rank,
                           const hsize_t *shape, hsize_t rows, const void *data) {
     size_t bytes = H5Tget_size(memory) * (rank == 2 ? (size_t)shape[1] : 1);
@@ -160,7 +160,7 @@ static void close_group(void *state) {
 static la_status put_all(writer *w, const la_posterior *p) {
     const la_posterior_head head = {.format = LA_POSTERIOR_FORMAT,
                                     .schema_major = LA_SCHEMA_MAJOR,
-                                    .schema_minor = LA_SCHEMA_MINOR,
+                                    .schema_minor = la_schema_minor,
                                     .tool_version = LAPLORA_VERSION,
                                     .task = p->likelihood->task,
                                     .complete = 1};
@@ -217,7 +217,7 @@ static la_status save(const la_posterior *posterior, const char *path, la_error 
 }
 
 la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err) {
-    H5E_auto2_t print = NULL; /* a host's way to be told of HDF5's errors, put back */
+    H5E_auto2_t print = NULL; /* a host's handler of HDF5's errors, put back */
     void *data = NULL;
     /* the library crashes where it finds no memory: what it takes at most is tried before */
     void *room = la_alloc(HDF5_ROOM, 1, err);
