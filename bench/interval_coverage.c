@@ -90,8 +90,8 @@ static void copy_row(const rows *from, int64_t i, rows *to, int64_t j) {
 static la_metrics measure(const rows *set) {
     la_metrics metrics;
     la_error err = {0};
-    la_metric_rows rows = {set->n, 2, set->probs, {.classes = set->labels}};
-    if (la_metrics_compute(&la_softmax_metrics, &rows, &metrics, &err) != LA_OK)
+    la_metric_rows all = {set->n, 2, set->probs, {.classes = set->labels}};
+    if (la_metrics_compute(&la_softmax_metrics, &all, &metrics, &err) != LA_OK)
         exit(5);
     return metrics;
 }

@@ -71,7 +71,7 @@ static const la_option options[] = {
     {.name = "methods",
      .kind = LA_OPTION_LIST,
      .offset = offsetof(compare_given, methods),
-     LA_NAMES(la_compare_methods),
+     LA_NAMES(la_compare_kinds),
      .help = "rows of the table; default: all but the slow"},
     {.name = "curvature",
      .kind = LA_OPTION_CHOICE,
@@ -126,9 +126,8 @@ static la_status check_out(const compare_given *given, la_error *err) {
 
 /* What would have no effect on the methods that were asked for by name. */
 static la_status check_options(const compare_given *given, la_curvature curvature, la_error *err) {
-    uint64_t methods = given->methods ? given->methods : ~(uint64_t)0;
-    bool guard = methods & LA_COMPARE_BIT(LA_COMPARE_GUARD);
-    bool factors = methods & (LA_COMPARE_BIT(LA_COMPARE_KRON) | LA_COMPARE_BIT(LA_COMPARE_EKFAC));
+    unsigned reads = la_compare_reads(given->methods);
+    bool guard = reads & LA_READS_CURVATURE, factors = reads & LA_READS_KRON;
     factors |= guard && (curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC);
     if (given->curvature >= 0 && !guard)
         return la_fail(err, LA_USAGE,
@@ -140,7 +139,7 @@ static la_status check_options(const compare_given *given, la_curvature curvatur
                        "--kron %s: none of --methods has Kronecker factors; leave --kron out, or "
                        "add kron or ekfac",
                        la_kron_names[given->kron]);
-    if (given->adapters.n > 1 && !(methods & LA_COMPARE_BIT(LA_COMPARE_ENSEMBLE)))
+    if (given->adapters.n > 1 && !(reads & LA_READS_ADAPTERS))
         return la_fail(err, LA_USAGE,
                        "--adapter %s: the second adapter and those behind it are for ensemble, "
                        "which --methods leaves out; add it, or give one adapter",

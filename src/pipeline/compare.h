@@ -5,26 +5,37 @@
 #include "output/comparison.h"
 #include "pipeline/row_set.h"
 
-typedef enum la_compare_method {
-    LA_COMPARE_MAP,
-    LA_COMPARE_TEMPERATURE,
-    LA_COMPARE_VECTOR,
-    LA_COMPARE_KRON,
-    LA_COMPARE_EKFAC,
-    LA_COMPARE_DIAG,
-    LA_COMPARE_LAST_LAYER,
-    LA_COMPARE_EXACT,
-    LA_COMPARE_GUARD,
-    LA_COMPARE_TFB,
-    LA_COMPARE_ENSEMBLE,
-    LA_COMPARE_ENERGY,
-    LA_COMPARE_ENTROPY,
-    LA_COMPARE_MAHALANOBIS,
-    LA_COMPARE_ADUE,
-    LA_COMPARE_METHODS
-} la_compare_method;
-extern const char *const la_compare_methods[LA_COMPARE_METHODS];
-#define LA_COMPARE_BIT(method) ((uint64_t)1 << (method))
+/* What a method needs besides the model and calibration rows. */
+enum {
+    LA_NEEDS_HELD_OUT = 1,
+    LA_NEEDS_ADAPTERS = 2,     /* several */
+    LA_NEEDS_TRAINED_HEAD = 4, /* and is of its last layer alone */
+    LA_NEEDS_LORA = 8,
+    LA_NEEDS_STATES = 16 /* of calibration rows, that the head's last layer reads */
+};
+/* Options that a method reads. */
+enum { LA_READS_CURVATURE = 1, LA_READS_KRON = 2, LA_READS_ADAPTERS = 4 };
+
+struct la_comparing;
+
+/* A row of the table, or several. */
+typedef struct la_compare_kind {
+    const char *name;
+    unsigned needs, reads;
+    bool scores; /* it ranks rows by a score, and has no probabilities */
+    const struct la_curvature_kind *structure; /* whose posterior it is; NULL: of none */
+    /* Whether it takes too long for who did not ask for it by name; NULL: it does not. */
+    bool (*is_slow)(const struct la_comparing *c);
+    /* Fits it, predicts the rows, adds the rows of the table. */
+    la_status (*run)(struct la_comparing *c, const struct la_compare_kind *kind, la_error *err);
+} la_compare_kind;
+
+/* In the order of the table's rows. */
+enum { LA_COMPARE_METHODS = 15 };
+extern const la_compare_kind la_compare_kinds[LA_COMPARE_METHODS];
+
+/* Options that are read by methods of that set of bits; 0: all methods. */
+unsigned la_compare_reads(uint64_t methods);
 
 typedef struct la_compare_options {
     la_run_options run;
@@ -35,7 +46,7 @@ typedef struct la_compare_options {
     const char
         *val; /* held-out rows for what is fitted to some; NULL: those methods are left out */
     const char *ood;        /* rows of other data, labels not needed; NULL: none */
-    uint64_t methods;       /* LA_COMPARE_BIT of each; 0: all that are cheap enough */
+    uint64_t methods;       /* bits of places in la_compare_kinds; 0: all that are cheap enough */
     la_curvature curvature; /* that the guard stands over */
     la_kron kron;
     const char *choices, *choice_ids, *template_path; /* as for a fit */
