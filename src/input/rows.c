@@ -252,13 +252,14 @@ static la_status take_plain_line(la_row_reader *reader, const la_row *row, la_er
 static la_status parse_object(la_row_reader *reader, const char *text, size_t length,
                               const la_row *row, la_error *err) {
     json_error_t where;
-    reader->row = la_json_parse(text, length, 0, &where, err);
+    reader->row = la_json_parse(text, length, reader->fields.objects ? JSON_REJECT_DUPLICATES : 0,
+                                &where, err);
     if (err->status != LA_OK)
         return err->status;
     if (!reader->row)
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)%s", reader->name,
                        (long long)row->line, where.text, where.column,
-                       row->index || reader->document || *text == '{'
+                       row->index || reader->document || *text == '{' || reader->fields.objects
                            ? ""
                            : "; expected an object a line, or a file "
                              "named .csv or .tsv");
@@ -533,7 +534,6 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
     const la_row_fields *fields = &reader->fields;
     row->label = json_object_get(reader->row, fields->label ? fields->label : "label");
     row->id = json_object_get(reader->row, fields->id ? fields->id : "id");
-    row->object = reader->row;
     reader->met.label |= row->label != NULL;
     reader->met.id |= row->id != NULL;
     if (row->id && reader->object_text)
@@ -631,8 +631,8 @@ la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_r
     }
     strcpy(reader->path, path);
     reader->name = standard ? "standard input" : reader->path;
-    LA_TRY_DONE(
-        la_text_source_open(path, "a data file", fields->plain_lines, NULL, &reader->source, err));
+    LA_TRY_DONE(la_text_source_open(path, fields->expected ? fields->expected : "a data file",
+                                    fields->plain_lines, fields->digest, &reader->source, err));
     reader->delimiter = standard ? 0 : delimiter_by_name(path);
     if (reader->delimiter)
         LA_TRY_DONE(look_at_table(reader, err));
@@ -676,7 +676,8 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
         tell_unmet(reader);
     if (status != LA_OK || !*more)
         return status;
-    return take_fields(reader, row, err);
+    row->object = reader->row;
+    return reader->fields.objects ? LA_OK : take_fields(reader, row, err);
 }
 
 double la_row_reader_fraction(const la_row_reader *reader) {

@@ -2,6 +2,7 @@
 #ifndef LA_INPUT_ROWS_H
 #define LA_INPUT_ROWS_H
 
+#include "base/digest.h"
 #include "base/error.h"
 #include "input/template.h"
 
@@ -22,9 +23,12 @@ void la_labels_free(la_labels *labels);
 typedef struct la_row_fields {
     const char *text, *pair, *label, *id; /* NULL: the usual names */
     const la_template *prompt;            /* NULL: none */
-    bool plain_lines;  /* a line that is no JSON object is a text, an empty one too */
-    bool tagged;       /* the row is words and tags (input/tags.h): no text is looked for */
-    const la_log *log; /* told how the file was understood; NULL: nobody */
+    bool plain_lines;     /* a line that is no JSON object is a text, an empty one too */
+    bool tagged;          /* the row is words and tags (input/tags.h): no text is looked for */
+    bool objects;         /* rows are objects whose fields the caller reads, with no key twice */
+    const char *expected; /* "a prediction file", for messages; NULL: "a data file" */
+    la_digest *digest;    /* of the file's bytes; NULL: none */
+    const la_log *log;    /* how the file was understood; NULL: no one to log to */
 } la_row_fields;
 
 /* A row as read. Everything is owned by the reader and valid until the next call. */

@@ -2,8 +2,7 @@
 #include "base/stop.h"
 #include "base/visible.h"
 #include "input/json.h"
-#include "input/json_text.h"
-#include "input/text_source.h"
+#include "input/rows.h"
 #include "output/row_kind.h"
 
 #include <math.h>
@@ -11,11 +10,9 @@
 #include <string.h>
 
 typedef struct row_reader {
-    la_text_source *source;
+    la_row_reader *rows;
     const char *name;
     int64_t line;
-    char *bytes; /* of the line */
-    size_t length, capacity;
     char place[512]; /* FILE:LINE, for messages */
     la_predictions *out;
     size_t values_capacity, map_capacity, labels_capacity;
@@ -225,88 +222,25 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
     return LA_OK;
 }
 
-static bool is_blank(const char *text, size_t length) {
-    size_t blank = 0;
-    while (blank < length && strchr(" \t\r\n", text[blank]) && text[blank])
-        blank++;
-    return blank == length;
-}
-
-static la_status parse_row(row_reader *reader, const char *text, size_t length, la_error *err) {
-    json_error_t where;
-    /* an id may be a number of any size */
-    json_t *row = la_json_parse(text, length, JSON_REJECT_DUPLICATES, &where, err);
-    la_status status = LA_OK;
-    if (err->status != LA_OK)
-        status = err->status;
-    else if (!row)
-        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)", reader->name,
-                         (long long)reader->line, where.text, where.column);
-    else if (!json_is_object(row))
-        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: the row is %s, expected a JSON object",
-                         reader->name, (long long)reader->line, la_json_kind(row));
-    else
-        status = take_row(reader, row, err);
-    json_decref(row);
-    return status;
-}
-
-static la_status read_line(row_reader *reader, bool *more, la_error *err) {
-    LA_TRY(la_text_source_line(reader->source, &reader->bytes, &reader->length, &reader->capacity,
-                               more, err));
-    if (la_text_source_at(reader->source) % 1024 == 0)
-        LA_TRY(la_check_interrupt(err));
-    return LA_OK;
-}
-
-/* A list of rows, or rows over several lines, whose first line is there. */
-static la_status read_document(row_reader *reader, la_error *err) {
-    bool more = true, closed;
-    while (more)
-        LA_TRY(read_line(reader, &more, err));
-    const char *text = reader->bytes;
-    size_t at = strspn(text, " \t\r\n"), counted = 0, length = reader->length;
-    at += text[at] == '[';
-    for (;;) {
-        while (at < length && text[at] && strchr(" \t\r\n,]", text[at]))
-            at++;
-        for (; counted < at; counted++)
-            reader->line += text[counted] == '\n';
-        if (at >= length)
-            return LA_OK;
-        size_t n = la_json_extent(text + at, length - at, &closed);
-        if (!closed)
-            return la_fail(err, LA_BAD_INPUT,
-                           "%s:%lld: not valid JSON: what begins here has no end", reader->name,
-                           (long long)reader->line);
-        n = n ? n : 1;
-        LA_TRY(parse_row(reader, text + at, n, err));
-        at += n;
-    }
-}
-
 static la_status read_rows(row_reader *reader, la_error *err) {
-    bool more = true, first = true;
-    while (more) {
-        reader->length = 0;
-        LA_TRY(read_line(reader, &more, err));
-        reader->line = la_text_source_at(reader->source);
-        if (!more || is_blank(reader->bytes, reader->length))
-            continue;
-        if (first && la_json_is_document(reader->bytes, reader->length)) {
-            LA_TRY(read_document(reader, err));
+    la_predictions *out = reader->out;
+    la_row row;
+    for (bool more = true;;) {
+        LA_TRY(la_row_reader_next(reader->rows, &row, &more, err));
+        if (!more)
             break;
-        }
-        first = false;
-        LA_TRY(parse_row(reader, reader->bytes, reader->length, err));
+        reader->line = row.line;
+        LA_TRY(take_row(reader, row.object, err));
+        if (row.index % 1024 == 0)
+            LA_TRY(la_check_interrupt(err));
     }
-    if (!reader->out->kind && !reader->out->n_errors && !reader->n_lists)
+    if (!out->kind && !out->n_errors && !reader->n_lists)
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);
-    if (!reader->out->kind)
-        reader->out->kind = la_row_kinds[LA_ROW_KINDS - 1];
-    if (reader->out->n_without_map || !reader->out->n) {
-        free(reader->out->map_values);
-        reader->out->map_values = NULL;
+    if (!out->kind)
+        out->kind = la_row_kinds[LA_ROW_KINDS - 1];
+    if (out->n_without_map || !out->n) {
+        free(out->map_values);
+        out->map_values = NULL;
     }
     return LA_OK;
 }
@@ -317,14 +251,13 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
     la_digest *digest = la_digest_new(err);
     if (!digest)
         return err->status;
-    la_status status =
-        la_text_source_open(path, "a prediction file", false, digest, &reader.source, err);
+    la_row_fields fields = {.objects = true, .expected = "a prediction file", .digest = digest};
+    la_status status = la_row_reader_open(path, &fields, &reader.rows, err);
     if (status == LA_OK) {
-        reader.name = la_text_source_name(reader.source);
+        reader.name = la_row_reader_name(reader.rows);
         status = read_rows(&reader, err);
     }
-    la_text_source_close(reader.source);
-    free(reader.bytes);
+    la_row_reader_close(reader.rows);
     la_digest_finish(digest, predictions->digest);
     if (status != LA_OK)
         la_predictions_free(predictions);
