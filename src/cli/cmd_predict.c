@@ -15,7 +15,7 @@ typedef struct predict_given {
     la_common common;
     la_run_given run;
     const char *posterior, *data, *out, *base, *adapter, *id_field;
-    int predictive;
+    int predictive, format;
     uint64_t emit;
     int64_t samples, seed;
     bool flat, lines, skip_bad, json;
@@ -41,6 +41,11 @@ static const la_option options[] = {
      .offset = offsetof(predict_given, out),
      .argument = "FILE",
      .help = "where the rows go; - is stdout (default)"},
+    {.name = "format",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(predict_given, format),
+     LA_NAMES(la_row_formats),
+     .help = "of the rows; default: csv where --out ends so, else jsonl"},
     {.name = "base",
      .kind = LA_OPTION_TEXT,
      .offset = offsetof(predict_given, base),
@@ -107,6 +112,7 @@ static la_status predict(const predict_given *given, la_error *err) {
                                       .seed = given->seed < 0 ? 0 : (uint64_t)given->seed},
                           .data = given->lines ? "-" : given->data,
                           .out = given->out,
+                          .format = given->format < 0 ? NULL : &la_row_formats[given->format],
                           .emit_logits = given->emit & EMIT_LOGITS,
                           .emit_cov = given->emit & EMIT_COV,
                           .skip_bad = given->skip_bad,
@@ -129,8 +135,9 @@ static la_status predict(const predict_given *given, la_error *err) {
     if (given->samples < 0)
         job.options.samples = kind && kind->networks ? NETWORKS : SAMPLES;
     if (given->json && !to_file)
-        la_warn(&job.options.run.log, "--json: the rows go to standard output, and are JSON; the "
-                                      "summary needs --out FILE");
+        la_warn(&job.options.run.log,
+                "--json: the rows go to standard output%s; the summary needs --out FILE",
+                job.format == &la_row_formats[1] ? "" : ", and are JSON");
     LA_TRY(la_predict_file(&job, &summary, err));
     la_cli_progress_end();
     double seconds = summary.seconds_rows > 0 ? summary.seconds_rows : 1;

@@ -37,7 +37,7 @@ static bool is_name(const la_labels *labels, const char *text, int64_t *class) {
     return false;
 }
 
-/* What pandas, R and spreadsheets write where a value is missing. */
+/* True of the words that pandas, R and spreadsheets write where a value is missing. */
 static bool is_missing(const char *text) {
     static const char *const words[] = {"NA", "N/A", "<NA>", "None", "null", "NULL"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -113,7 +113,7 @@ static bool number_is_class(double number, int64_t n_classes) {
 
 /* ---- one reading for a file ---- */
 
-/* Whether a number may mean one class by its name and another by its place. */
+/* True where a number may be the name of one class and the index of another. */
 static bool names_are_other_numbers(const la_labels *labels) {
     double named;
     for (int64_t i = 0; labels->names && i < labels->count; i++)
@@ -196,7 +196,7 @@ la_status la_label_reading_find(const char *path, const la_row_fields *fields, l
 
 /* ---- one row ---- */
 
-/* "ham, spam" as far as there is room. */
+/* Appends "ham, spam" as far as it fits. */
 static void list_names(const la_labels *labels, char *out, size_t size) {
     size_t used = 0;
     *out = 0;

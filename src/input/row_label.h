@@ -23,8 +23,9 @@ typedef struct la_label_rule {
     la_label_reading reading;
 } la_label_rule;
 
-/* Decides rule->reading for all of a file, by its labels where names and indices differ: labels that
- * only one reading knows decide; else they are names. The decision is logged. path "-": names. */
+/* Decides rule->reading for all of a file, by its labels where names and indices differ: labels
+ * that only one reading knows decide; else they are names. The decision is logged. path "-":
+ * names. */
 la_status la_label_reading_find(const char *path, const la_row_fields *fields, la_label_rule *rule,
                                 la_error *err);
 /* Reads row->label. None of a class: absent, null, -1, an empty cell, or what tables write for a

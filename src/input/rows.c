@@ -18,9 +18,9 @@ struct la_row_reader {
     char *path;
     const char *name; /* for messages */
     la_row_fields fields;
-    char delimiter;       /* 0: JSONL */
-    bool told, told_pair; /* of columns nothing reads; of a pair by its data set's names */
-    int64_t index, n_ids; /* rows read; of them those with token ids */
+    char delimiter;           /* 0: JSONL */
+    bool logged, logged_pair; /* of columns nothing reads; of a pair by its data set's names */
+    int64_t index, n_ids;     /* rows read; of them those with token ids */
     struct {
         bool text, pair, label, id, ended;
     } met;        /* which of the fields had a row to be of */
@@ -346,8 +346,8 @@ static void list_columns(const json_t *row, char *out, size_t size) {
     }
 }
 
-/* Pairs of data sets whose second column has no usual name; the order is that of the tools that train on
- * them. */
+/* Pairs of data sets whose second column has no usual name; the order is that of the tools that
+ * train on them. */
 static const char *const known_pairs[][2] = {
     {"question", "sentence"},    {"question", "passage"}, {"question", "context"},
     {"query", "document"},       {"query", "passage"},    {"title", "content"},
@@ -385,15 +385,15 @@ static bool is_prose(const json_t *value) {
     return text && (wide >= 4 || (blank && blank > text && blank[strspn(blank, " ")]));
 }
 
-/* Tells once of columns with text that nothing reads, where nobody chose the columns. */
-static void tell_unread(la_row_reader *reader, const la_row *row, const char *text,
-                        const char *pair) {
+/* Logs once columns with text that nothing reads, where no option chose the columns. */
+static void log_unread(la_row_reader *reader, const la_row *row, const char *text,
+                       const char *pair) {
     const la_row_fields *fields = &reader->fields;
     char unread[300];
     size_t used = 0;
     const char *key;
     json_t *value;
-    if (reader->told || fields->text || fields->plain_lines || !fields->log)
+    if (reader->logged || fields->text || fields->plain_lines || !fields->log)
         return;
     json_object_foreach(reader->row, key, value) {
         bool read = (text && !strcmp(key, text)) || (pair && !strcmp(key, pair)) ||
@@ -401,7 +401,7 @@ static void tell_unread(la_row_reader *reader, const la_row *row, const char *te
         if (!read && is_prose(value))
             used = la_list_add(unread, sizeof unread, used, ", ", key);
     }
-    reader->told = used > 0;
+    reader->logged = used > 0;
     if (used)
         la_warn(
             fields->log,
@@ -411,8 +411,8 @@ static void tell_unread(la_row_reader *reader, const la_row *row, const char *te
             pair ? "\"" : "");
 }
 
-/* Tells at the end of what was given and had no row to be of. */
-static void tell_unmet(la_row_reader *reader) {
+/* Logs at the end options of fields that no row has. */
+static void log_unmet(la_row_reader *reader) {
     const la_row_fields *f = &reader->fields;
     const struct {
         const char *option, *given;
@@ -560,8 +560,8 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
     reader->met.text = reader->met.pair = true;
     const char *text, *second;
     const char *const *known = find_known_pair(reader);
-    if (known && !reader->told_pair) {
-        reader->told_pair = true;
+    if (known && !reader->logged_pair) {
+        reader->logged_pair = true;
         la_warn(fields->log, "%s: the text is \"%s\" with \"%s\" as its pair", reader->name,
                 known[0], known[1]);
     }
@@ -569,11 +569,11 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
                      &row->text_length, &text, err));
     LA_TRY(find_text(reader, row, known ? known[1] : fields->pair, pair_names, false, &row->pair,
                      &row->pair_length, &second, err));
-    tell_unread(reader, row, text, second);
+    log_unread(reader, row, text, second);
     return LA_OK;
 }
 
-/* By the extension; what it was packed by may stand behind. 0: JSON. */
+/* Delimiter by the extension, which that of gzip may follow. 0: JSON. */
 static char delimiter_by_name(const char *path) {
     size_t length = strlen(path);
     if (length > 3 && !strcasecmp(path + length - 3, ".gz"))
@@ -583,7 +583,8 @@ static char delimiter_by_name(const char *path) {
     return length > 4 && !strncasecmp(path + length - 4, ".tsv", 4) ? '\t' : 0;
 }
 
-/* What the first line says, which may differ from the name: JSON, or cells parted by something else. */
+/* Format by the first line, which may differ from the name: JSON, or cells parted by something
+ * else. */
 static la_status look_at_table(la_row_reader *reader, la_error *err) {
     static const char others[] = ",;\t|";
     const char *text;
@@ -673,7 +674,7 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
     if (*more)
         reader->index++;
     if (status == LA_OK && !*more)
-        tell_unmet(reader);
+        log_unmet(reader);
     if (status != LA_OK || !*more)
         return status;
     row->object = reader->row;

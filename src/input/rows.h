@@ -63,9 +63,9 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
 double la_row_reader_fraction(const la_row_reader *reader);
 /* Name for messages. */
 const char *la_row_reader_name(const la_row_reader *reader);
-/* As it was opened. */
+/* Path that it was opened with. */
 const char *la_row_reader_path(const la_row_reader *reader);
-/* Whether its cells are text without types. */
+/* True where cells are text without types. */
 bool la_row_reader_is_table(const la_row_reader *reader);
 
 /* "text, label", the fields of a row, for messages. */

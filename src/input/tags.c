@@ -29,8 +29,8 @@ void la_tags_free(la_tags *tags) {
     *tags = (la_tags){0};
 }
 
-/* The list in the named field, or in the first usual one; NULL when there is none. A cell of a table
- * holds it as JSON text. */
+/* The list in the named field, or in the first usual one; NULL: none. A cell of a table holds it as
+ * JSON text. */
 static la_status find_list(const la_row_reader *reader, const la_row *row, const char *wanted,
                            const char *const *usual, json_t **parsed, const char **key,
                            const json_t **list, la_error *err) {

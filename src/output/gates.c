@@ -67,7 +67,7 @@ static la_status parse_limits(la_gate_kind kind, const char *const *texts, int n
 
 la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n, la_error *err) {
     la_status status = LA_OK;
-    size_t room =
+    size_t most =
         (size_t)options->n_max + (size_t)options->n_min + (size_t)options->n_max_worse + 1;
     *n = 0;
     *gates = NULL;
@@ -75,7 +75,7 @@ la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n
         return la_fail(err, LA_USAGE,
                        "--max-regression %s: compared with what? give --baseline REPORT.json",
                        options->max_worse[0]);
-    *gates = la_alloc(room, sizeof **gates, err);
+    *gates = la_alloc(most, sizeof **gates, err);
     if (!*gates)
         return err->status;
     LA_TRY_DONE(parse_limits(LA_GATE_MAX, options->max, options->n_max, *gates, n, err));
@@ -138,13 +138,14 @@ static la_status read_metrics(const json_t *root, const char *path, const la_met
     return LA_OK;
 }
 
-/* True where its first line is a row of predictions. A stream has been read, and cannot be again. */
+/* True of a file whose first line is a row of predictions. A stream has been read, and cannot be
+ * again. */
 static bool is_predictions(const char *path) {
     char *line = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     struct stat info;
     FILE *file = stat(path, &info) || !S_ISREG(info.st_mode) ? NULL : fopen(path, "r");
-    ssize_t length = file ? getline(&line, &room, file) : -1;
+    ssize_t length = file ? getline(&line, &capacity, file) : -1;
     json_error_t where;
     json_t *row = length > 0 ? la_json_loadb(line, (size_t)length, 0, &where) : NULL;
     bool found = json_object_get(row, "probs") || json_object_get(row, "confidence_kind") ||

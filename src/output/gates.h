@@ -31,8 +31,8 @@ typedef struct la_gate {
     bool pass;
 } la_gate;
 
-/* Checks the options and lists the gates, not yet judged: LA_USAGE for a metric that no likelihood has, a
- * malformed limit, or one of getting worse without a baseline. The caller frees *gates. */
+/* Checks the options and lists the gates, not yet judged: LA_USAGE for a metric that no likelihood
+ * has, a malformed limit, or one of getting worse without a baseline. The caller frees *gates. */
 la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n, la_error *err);
 
 /* LA_USAGE for a gate on a metric that the likelihood of the predictions lacks. */
@@ -43,8 +43,8 @@ la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_erro
 la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
                            double value[LA_METRICS_MAX], la_error *err);
 
-/* Fills value, baseline, worse and pass; baseline NULL when there is none. Returns how many fail.
- */
+/* Fills value, baseline, worse and pass; baseline NULL when there is none. Returns
+ * the number that fail. */
 int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRICS_MAX],
                    const double *baseline);
 

@@ -1,9 +1,9 @@
 /* How good predictions are: pure functions over arrays. A likelihood has a set of metrics, a table
- * and a function that fills it (output/softmax_metrics.h, output/gaussian_metrics.h); reports in all
- * formats, gates, baselines and intervals follow from the table. Definitions: README, "The report",
- * and tests/reference. Everything is computed from rows in an order of their own, each with a count:
- * the numbers of a file have every count 1, a bootstrap resample has others, and no resample needs a
- * sort. */
+ * and a function that fills it (output/softmax_metrics.h, output/gaussian_metrics.h); reports in
+ * all formats, gates, baselines and intervals follow from the table. Definitions: README.md beside
+ * this file, and tests/reference. Everything is computed from rows in an order of their own, each
+ * with a count: the numbers of a file have every count 1, a bootstrap resample has others, and no
+ * resample needs a sort. */
 #ifndef LA_OUTPUT_METRICS_H
 #define LA_OUTPUT_METRICS_H
 
@@ -69,8 +69,8 @@ la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *row
                              la_metrics *metrics, la_error *err);
 
 /* 95 % bootstrap interval of every metric (output/bootstrap.h); intervals has set->n entries. Each
- * holds the metric itself. The result depends on the rows, not their order, and the seed, not on the
- * threads. */
+ * holds the metric itself. The result depends on the rows, not their order, and the seed, not on
+ * the threads. */
 la_status la_metrics_intervals(la_team team, const la_metric_set *set, const la_metric_rows *rows,
                                int64_t resamples, uint64_t seed, la_interval *intervals,
                                la_error *err);

@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "base/stop.h"
 #include "base/visible.h"
 #include "input/json.h"
@@ -222,15 +223,71 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
     return LA_OK;
 }
 
+/* ---- tables ---- */
+
+/* The vector that a column is an entry of; NULL: a field of its own. */
+static const la_row_field *vector_of(const char *column) {
+    for (int k = 0; k < LA_ROW_KINDS; k++)
+        for (int f = 0; f < la_row_kinds[k]->n_fields; f++) {
+            const la_row_field *field = &la_row_kinds[k]->fields[f];
+            size_t stem = field->column && field->into ? strlen(field->column) : 0;
+            if (stem && !strncmp(column, field->column, stem) && column[stem] == '_')
+                return field;
+        }
+    return NULL;
+}
+
+static json_t *value_of_cell(const char *text) {
+    double number;
+    if (!la_number_parse(text, &number))
+        return json_string(text);
+    bool whole = !text[strspn(text, "+-0123456789")] && fabs(number) < 1e15;
+    return whole ? json_integer((json_int_t)number) : json_real(number);
+}
+
+/* The row as JSON has it. An empty cell is a missing field. The caller frees it. */
+static json_t *object_of_cells(const json_t *cells, la_error *err) {
+    json_t *object = json_object(), *cell, *list;
+    const char *column;
+    int bad = !object;
+    json_object_foreach((json_t *)(uintptr_t)cells, column, cell) {
+        const la_row_field *vector = vector_of(column);
+        if (!json_string_length(cell))
+            continue;
+        json_t *value = value_of_cell(json_string_value(cell));
+        if (!vector) {
+            bad |= json_object_set_new(object, column, value);
+            continue;
+        }
+        list = json_object_get(object, vector->name);
+        if (!list)
+            bad |= json_object_set_new(object, vector->name, list = json_array());
+        bad |= json_array_append_new(list, value);
+    }
+    if (!bad)
+        return object;
+    json_decref(object);
+    la_fail(err, LA_RESOURCE, "out of memory for a row");
+    return NULL;
+}
+
+static la_status take_cells(row_reader *reader, const json_t *cells, la_error *err) {
+    json_t *object = object_of_cells(cells, err);
+    la_status status = object ? take_row(reader, object, err) : err->status;
+    json_decref(object);
+    return status;
+}
+
 static la_status read_rows(row_reader *reader, la_error *err) {
     la_predictions *out = reader->out;
+    bool table = la_row_reader_is_table(reader->rows);
     la_row row;
     for (bool more = true;;) {
         LA_TRY(la_row_reader_next(reader->rows, &row, &more, err));
         if (!more)
             break;
         reader->line = row.line;
-        LA_TRY(take_row(reader, row.object, err));
+        LA_TRY(table ? take_cells(reader, row.object, err) : take_row(reader, row.object, err));
         if (row.index % 1024 == 0)
             LA_TRY(la_check_interrupt(err));
     }

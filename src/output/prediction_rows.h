@@ -1,4 +1,4 @@
-/* Prediction files (JSONL): writing one row, reading all of them into arrays. */
+/* Prediction files, JSON lines or tables: writing one row, reading all of them into arrays. */
 #ifndef LA_OUTPUT_PREDICTION_ROWS_H
 #define LA_OUTPUT_PREDICTION_ROWS_H
 
@@ -23,24 +23,48 @@ typedef struct la_row_token {
     int64_t word;  /* -1: none */
 } la_row_token;
 
-typedef struct la_prediction_row {
+/* What all rows of a file share. */
+typedef struct la_row_shape {
     const la_row_kind *kind;
-    int64_t index;
-    const char *id_json; /* JSON text, or NULL */
-    la_label label;
-    const la_prediction *prediction;
     int64_t n_classes;
     const char *const *labels; /* class names, or NULL: a class is named by its number */
     const char *confidence_kind;
     bool emit_logits, emit_cov;
-    const char *error; /* not NULL: reason that there is no prediction; only kind, index and token
-                          are used besides */
+    bool has_tokens, has_errors; /* rows may be of tokens, or errors */
+} la_row_shape;
+
+typedef struct la_prediction_row {
+    const la_row_shape *shape;
+    int64_t index;
+    const char *id_json; /* JSON text, or NULL */
+    la_label label;
+    const la_prediction *prediction;
+    const char
+        *error; /* not NULL: reason that there is no prediction; only index and token are used
+                          besides */
     const la_row_token *token; /* NULL: the prediction is of the whole row */
 } la_prediction_row;
 
+typedef struct la_row_values la_row_values; /* output/row_kind.h */
+
+typedef struct la_row_format {
+    const char *name; /* of the option, and as an extension */
+    la_status (*header)(FILE *stream, const la_row_shape *shape, la_error *err); /* NULL: none */
+    la_status (*write)(FILE *stream, const la_row_values *values, la_error *err);
+} la_row_format;
+
+enum { LA_ROW_FORMATS = 2 };
+/* JSON lines first, which are the default. */
+extern const la_row_format la_row_formats[LA_ROW_FORMATS];
+/* By the extension of a path, which may be NULL. */
+const la_row_format *la_row_format_of(const char *path);
+
+la_status la_prediction_header(const la_row_format *format, FILE *stream, const la_row_shape *shape,
+                               la_error *err);
 /* Writes one line, or of a nested one the part of this prediction. LA_NUMERICAL, and nothing
  * written, when a number is not finite or probs are no distribution. */
-la_status la_prediction_write(FILE *stream, const la_prediction_row *row, la_error *err);
+la_status la_prediction_write(const la_row_format *format, FILE *stream,
+                              const la_prediction_row *row, la_error *err);
 
 enum { LA_CONFIDENCE_KIND_MAX = 32 };
 

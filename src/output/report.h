@@ -9,7 +9,7 @@
 enum { LA_REPORT_RESAMPLES = 1000, LA_REPORT_SEED = 1, LA_REPORT_TITLE = 12 };
 
 typedef struct la_report {
-    char *file, *baseline; /* paths, fit to be shown; baseline NULL when there is none */
+    char *file, *baseline; /* paths, fit to be shown; baseline NULL: none */
     char digest[LA_DIGEST_TEXT];
     char confidence_kind[LA_CONFIDENCE_KIND_MAX]; /* "" when the rows do not say */
     char title[LA_REPORT_TITLE]; /* of the model in tables, from its kind: "laplace-mc" is "Laplace"

@@ -115,8 +115,8 @@ static void write_bin(const la_metric_bin *bin, int width, const la_report_style
 }
 
 static void write_bin_heading(const char *title, int width, FILE *stream) {
-    int room = width - 4 - (int)strlen(title);
-    fprintf(stream, " %7s 0%*s%s%*s1.0 %5s", "rows", room / 2, "", title, room - room / 2, "",
+    int blank = width - 4 - (int)strlen(title);
+    fprintf(stream, " %7s 0%*s%s%*s1.0 %5s", "rows", blank / 2, "", title, blank - blank / 2, "",
             "gap");
 }
 

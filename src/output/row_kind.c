@@ -1,19 +1,27 @@
 #include "output/row_kind.h"
 
+#include <math.h>
+#include <string.h>
+
+#define OF(member) .flag = offsetof(la_row_shape, member)
 #define AT(member) .offset = offsetof(la_row_values, member)
 static const la_row_field before[] = {
     {"index", LA_FIELD_INDEX, AT(row.index), .of_line = true},
-    {"row", LA_FIELD_INDEX, AT(line_row), .missing = LA_MISSING_OMITTED, .of_line = true},
-    {"error", LA_FIELD_TEXT, AT(row.error), .missing = LA_MISSING_OMITTED, .of_line = true},
-    {"word", LA_FIELD_INDEX, AT(word), .missing = LA_MISSING_OMITTED},
-    {"token", LA_FIELD_INDEX, AT(token), .missing = LA_MISSING_OMITTED},
+    {"row", LA_FIELD_INDEX, AT(line_row), OF(has_tokens), .missing = LA_MISSING_OMITTED,
+     .of_line = true},
+    {"error", LA_FIELD_TEXT, AT(row.error), OF(has_errors), .missing = LA_MISSING_OMITTED,
+     .of_line = true},
+    {"word", LA_FIELD_INDEX, AT(word), OF(has_tokens), .missing = LA_MISSING_OMITTED},
+    {"token", LA_FIELD_INDEX, AT(token), OF(has_tokens), .missing = LA_MISSING_OMITTED},
     {"id", LA_FIELD_JSON, AT(row.id_json), .missing = LA_MISSING_OMITTED, .of_line = true},
     {"label", LA_FIELD_LABEL, AT(row.label), .missing = LA_MISSING_OMITTED},
 };
 static const la_row_field behind[] = {
-    {"confidence_kind", LA_FIELD_TEXT, AT(row.confidence_kind)},
-    {"logits", LA_FIELD_VECTOR, AT(p.logits), .missing = LA_MISSING_OMITTED},
-    {"logit_cov", LA_FIELD_MATRIX, AT(p.logit_cov), .missing = LA_MISSING_OMITTED},
+    {"confidence_kind", LA_FIELD_TEXT, AT(confidence_kind)},
+    {"logits", LA_FIELD_VECTOR, AT(p.logits), OF(emit_logits), .column = "logit",
+     .missing = LA_MISSING_OMITTED},
+    {"logit_cov", LA_FIELD_MATRIX, AT(p.logit_cov), OF(emit_cov), .column = "logit_cov",
+     .missing = LA_MISSING_OMITTED},
 };
 
 const la_row_kind *const la_row_kinds[LA_ROW_KINDS] = {&la_gaussian_rows, &la_softmax_rows};
@@ -29,4 +37,130 @@ void la_row_kind_fields(const la_row_kind *kind, la_field_list lists[LA_FIELD_LI
     lists[0] = (la_field_list){before, sizeof before / sizeof *before};
     lists[1] = (la_field_list){kind->fields, kind->n_fields};
     lists[2] = (la_field_list){behind, sizeof behind / sizeof *behind};
+}
+
+/* ---- values of fields ---- */
+
+double la_field_number(const la_row_values *values, const la_row_field *field) {
+    double number;
+    memcpy(&number, (const char *)values + field->offset, sizeof number);
+    return number;
+}
+
+int64_t la_field_index(const la_row_values *values, const la_row_field *field) {
+    int64_t index;
+    memcpy(&index, (const char *)values + field->offset, sizeof index);
+    return index;
+}
+
+const void *la_field_pointer(const la_row_values *values, const la_row_field *field) {
+    const void *pointer;
+    memcpy(&pointer, (const char *)values + field->offset, sizeof pointer);
+    return pointer;
+}
+
+la_label la_field_label(const la_row_values *values, const la_row_field *field) {
+    la_label label;
+    memcpy(&label, (const char *)values + field->offset, sizeof label);
+    return label;
+}
+
+int64_t la_field_length(const la_row_shape *shape, const la_row_field *field) {
+    int64_t n = shape->n_classes;
+    return field->type == LA_FIELD_MATRIX ? n * n : field->length ? field->length : n;
+}
+
+bool la_field_missing(const la_row_values *values, const la_row_field *field) {
+    if (field->flag && !*((const bool *)values->row.shape + field->flag))
+        return true;
+    if (values->row.error && !field->of_line)
+        return true;
+    switch (field->type) {
+    case LA_FIELD_INDEX:
+        return la_field_index(values, field) < 0;
+    case LA_FIELD_NUMBER:
+        return isnan(la_field_number(values, field));
+    case LA_FIELD_LABEL:
+        return la_label_is_none(la_field_label(values, field));
+    default:
+        return !la_field_pointer(values, field);
+    }
+}
+
+void la_row_values_fill(const la_prediction_row *row, la_row_values *values) {
+    const la_row_token *token = row->token;
+    *values = (la_row_values){.row = *row, .line_row = -1, .word = -1, .token = -1};
+    if (token && !token->nested)
+        values->line_row = token->row;
+    if (token && !row->error) {
+        values->word = token->word;
+        values->token = token->token;
+    }
+    if (row->error)
+        values->row.id_json = NULL;
+    if (row->error || (token && token->token < 0))
+        return;
+    values->p = *row->prediction;
+    values->confidence_kind = row->shape->confidence_kind;
+    row->shape->kind->derive(values);
+}
+
+/* ---- checks ---- */
+
+static la_status check_number(const la_row_values *values, const la_row_field *field,
+                              const char *index, double value, la_error *err) {
+    static const char *const expected[] = {[LA_RANGE_NOT_NEGATIVE] = "0 or more",
+                                           [LA_RANGE_POSITIVE] = "more than 0",
+                                           [LA_RANGE_SHARE] = "0 to 1",
+                                           [LA_RANGE_DISTRIBUTION] = "0 to 1"};
+    /* what rounds to 1 in ten digits is 1 */
+    const double least = field->range == LA_RANGE_ANY ? -HUGE_VAL : 0;
+    const double most = field->range >= LA_RANGE_SHARE ? 1 + 1e-10 : HUGE_VAL;
+    if (!isfinite(value))
+        return la_fail(err, LA_NUMERICAL,
+                       "row %lld: %s%s is %g, expected a finite number; the weights or the "
+                       "posterior are out of range",
+                       (long long)values->row.index, field->name, index, value);
+    if (value < least || value > most || (field->range == LA_RANGE_POSITIVE && value == 0))
+        return la_fail(err, LA_NUMERICAL, "row %lld: %s%s is %.10g, expected %s",
+                       (long long)values->row.index, field->name, index, value,
+                       expected[field->range]);
+    return LA_OK;
+}
+
+static la_status check_list(const la_row_values *values, const la_row_field *field, la_error *err) {
+    const double *list = la_field_pointer(values, field);
+    double sum = 0;
+    for (int64_t i = 0; i < la_field_length(values->row.shape, field); i++) {
+        char index[32];
+        snprintf(index, sizeof index, "[%lld]", (long long)i);
+        LA_TRY(check_number(values, field, index, list[i], err));
+        sum += list[i];
+    }
+    if (field->range == LA_RANGE_DISTRIBUTION && fabs(sum - 1) > LA_SUM_TOLERANCE)
+        return la_fail(err, LA_NUMERICAL, "row %lld: %s adds up to %.10g, expected 1",
+                       (long long)values->row.index, field->name, sum);
+    return LA_OK;
+}
+
+static la_status check_field(const la_row_values *values, const la_row_field *field,
+                             la_error *err) {
+    if (la_field_missing(values, field) && field->missing != LA_MISSING_REFUSED)
+        return LA_OK;
+    if (field->type == LA_FIELD_NUMBER)
+        return check_number(values, field, "", la_field_number(values, field), err);
+    if (field->type == LA_FIELD_VECTOR || field->type == LA_FIELD_MATRIX)
+        return check_list(values, field, err);
+    return LA_OK;
+}
+
+la_status la_row_values_check(const la_row_values *values, la_error *err) {
+    la_field_list lists[LA_FIELD_LISTS];
+    la_row_kind_fields(values->row.shape->kind, lists);
+    for (int derived = 0; derived < 2; derived++)
+        for (int l = 1; l < LA_FIELD_LISTS; l++)
+            for (int i = 0; i < lists[l].n; i++)
+                if (lists[l].fields[i].derived == derived)
+                    LA_TRY(check_field(values, &lists[l].fields[i], err));
+    return LA_OK;
 }

@@ -1,5 +1,5 @@
-/* Prediction rows of a likelihood: the fields of a row, from which the writers and the reader follow
- * (output/prediction_rows.h), and the metrics of many. One table a likelihood. */
+/* Prediction rows of a likelihood: the fields of a row, from which the writers and the reader
+ * follow (output/prediction_rows.h), and the metrics of many. One table a likelihood. */
 #ifndef LA_OUTPUT_ROW_KIND_H
 #define LA_OUTPUT_ROW_KIND_H
 
@@ -11,16 +11,17 @@
 
 /* Values that fields show: the row, what was predicted for it, and what its kind derives from that.
  * An index below 0, a NaN and a NULL are missing values. */
-typedef struct la_row_values {
+struct la_row_values {
     la_prediction_row row;
     la_prediction p;
     int64_t line_row, word, token;
+    const char *confidence_kind;
     int64_t predicted; /* class */
     const char *predicted_label;
     char class_text[24];
     double variance, deviation, interval_90[2];
     const double *interval; /* to it */
-} la_row_values;
+};
 
 typedef enum la_field_type {
     LA_FIELD_INDEX,  /* int64_t */
@@ -42,11 +43,11 @@ typedef enum la_field_range {
 } la_field_range;
 
 /* A field without a value is an error, null, or left out. */
-typedef enum la_field_missing {
+typedef enum la_field_absence {
     LA_MISSING_REFUSED,
     LA_MISSING_NULL,
     LA_MISSING_OMITTED
-} la_field_missing;
+} la_field_absence;
 
 /* Array that the reader puts a field in: the model's values, or those of the MAP model. */
 typedef enum la_field_into { LA_INTO_NOTHING, LA_INTO_VALUES, LA_INTO_MAP } la_field_into;
@@ -56,8 +57,10 @@ typedef struct la_row_field {
     la_field_type type;
     size_t offset; /* in la_row_values */
     la_field_range range;
-    la_field_missing missing;
+    la_field_absence missing;
     int64_t length;
+    size_t flag;         /* in la_row_shape, of files whose rows may have the field; 0: of all */
+    const char *column;  /* stem of the columns of a vector or matrix in a table; NULL: name */
     const char *same_as; /* left out where it equals that field, and then read from there */
     bool derived;        /* checked after the fields that it is computed from */
     bool of_line;        /* of the line, not of one of its predictions, where they are nested */
@@ -75,7 +78,7 @@ struct la_row_kind {
     int64_t width; /* numbers a row that metrics read; 0: one for each class */
     /* Fills what follows from the row and its prediction, and clears what the row does not show. */
     void (*derive)(la_row_values *values);
-    /* Whether a row of a file is of this kind; the last kind takes all. */
+    /* True of a row of a file that is of this kind. */
     bool (*is)(const json_t *row);
     const char *mismatch; /* message about a row that is not, behind one that is; NULL: none */
 };
@@ -93,6 +96,26 @@ typedef struct la_field_list {
 } la_field_list;
 enum { LA_FIELD_LISTS = 3 };
 void la_row_kind_fields(const la_row_kind *kind, la_field_list lists[LA_FIELD_LISTS]);
+
+void la_row_values_fill(const la_prediction_row *row, la_row_values *values);
+/* LA_NUMERICAL for a value that is missing or out of its field's range. */
+la_status la_row_values_check(const la_row_values *values, la_error *err);
+
+/* ---- values, for the formats ---- */
+
+double la_field_number(const la_row_values *values, const la_row_field *field);
+int64_t la_field_index(const la_row_values *values, const la_row_field *field);
+const void *la_field_pointer(const la_row_values *values, const la_row_field *field);
+la_label la_field_label(const la_row_values *values, const la_row_field *field);
+/* Numbers of a vector or matrix. */
+int64_t la_field_length(const la_row_shape *shape, const la_row_field *field);
+bool la_field_missing(const la_row_values *values, const la_row_field *field);
+void la_number_write(FILE *stream, double number);
+/* A number in full: what was read is what is written. */
+void la_label_write(FILE *stream, la_label label);
+
+la_status la_csv_header(FILE *stream, const la_row_shape *shape, la_error *err);
+la_status la_csv_row(FILE *stream, const la_row_values *values, la_error *err);
 
 static const double LA_SUM_TOLERANCE = 1e-6; /* of a distribution */
 

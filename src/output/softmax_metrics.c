@@ -59,8 +59,9 @@ static int compare_numbers(double a, double b) {
     return (a > b) - (a < b);
 }
 
-/* By confidence, ties by all else that is measured of a row: rows that compare equal are alike, so
- * that no number depends on the order in which the file has them, not in its last digit. */
+/* Order by confidence, ties by all else that is measured of a row: rows that compare equal are
+ * alike, so that no number depends on the order in which the file has them, not in its last digit.
+ */
 static int compare_rows(const void *a, const void *b) {
     const scored_row *x = a, *y = b;
     int order = compare_numbers(x->confidence, y->confidence);
@@ -158,10 +159,10 @@ static void compute_equal_mass(const scored_row *rows, const uint32_t *count, in
         int64_t group = right + wrong, left = group;
         taken += group;
         while (left) {
-            int64_t room = size + (bin < longer) - t.n, take = left < room ? left : room;
+            int64_t space = size + (bin < longer) - t.n, take = left < space ? left : space;
             add(&t, confidence, (double)take * (double)right / (double)group, take);
             left -= take;
-            if (take == room) {
+            if (take == space) {
                 ece += (double)t.n / (double)n * gap(&t);
                 t = (tally){0};
                 bin++;
@@ -248,9 +249,9 @@ static void measure(const void *prepared, void *work, const uint32_t *count, dou
         show_bins(tallies, bins);
 }
 
-/* Lowers to 0 the intervals of those distances that calibrated answers of these confidences would
- * show as well: where at least 2.5 % of models whose labels are drawn from the confidences show as
- * much. Rows are overwritten. */
+/* Lowers to 0 the intervals of those distances that calibrated predictions of these confidences
+ * would show as well: where at least 2.5 % of models whose labels are drawn from the confidences
+ * show as much. Rows are overwritten. */
 static la_status admit_none(void *prepared, uint64_t seed, la_interval *intervals, la_error *err) {
     enum { DRAWS = 200, ENOUGH = DRAWS / 40, BITS = 53, STREAM = 1 << 30 };
     static const la_metric gaps[] = {LA_METRIC_ECE, LA_METRIC_MCE, LA_METRIC_ECE_EM};

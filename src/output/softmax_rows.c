@@ -8,9 +8,10 @@ static void derive(la_row_values *v) {
     bool has_variance = false;
     v->predicted = v->p.prediction;
     snprintf(v->class_text, sizeof v->class_text, "%d", v->p.prediction);
-    v->predicted_label = v->row.labels ? v->row.labels[v->p.prediction] : v->class_text;
+    v->predicted_label =
+        v->row.shape->labels ? v->row.shape->labels[v->p.prediction] : v->class_text;
     /* NaN throughout: the predictive has none */
-    for (int64_t c = 0; v->p.variance && c < v->row.n_classes; c++)
+    for (int64_t c = 0; v->p.variance && c < v->row.shape->n_classes; c++)
         has_variance |= !isnan(v->p.variance[c]);
     if (!has_variance)
         v->p.variance = NULL;
@@ -25,8 +26,9 @@ static const la_row_field fields[] = {
     {"prediction", LA_FIELD_INDEX, AT(predicted)},
     {"prediction_label", LA_FIELD_TEXT, AT(predicted_label)},
     {"confidence", LA_FIELD_NUMBER, AT(p.confidence), .derived = true},
-    {"probs", LA_FIELD_VECTOR, AT(p.probs), LA_RANGE_DISTRIBUTION, .into = LA_INTO_VALUES},
-    {"map_probs", LA_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_DISTRIBUTION,
+    {"probs", LA_FIELD_VECTOR, AT(p.probs), LA_RANGE_DISTRIBUTION, .column = "prob",
+     .into = LA_INTO_VALUES},
+    {"map_probs", LA_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_DISTRIBUTION, .column = "map_prob",
      .missing = LA_MISSING_OMITTED, .into = LA_INTO_MAP},
     {"entropy", LA_FIELD_NUMBER, AT(p.entropy), .derived = true},
     {"mutual_information", LA_FIELD_NUMBER, AT(p.mutual_information), .missing = LA_MISSING_NULL},

@@ -44,8 +44,8 @@ void la_feed_batch_close(la_feed_batch *batch) {
 }
 
 void la_feed_close(la_feed *feed) {
-    if (feed->held)
-        clear_item(&feed->held_item);
+    if (feed->pending)
+        clear_item(&feed->pending_item);
     la_encoding_free(&feed->encoding);
     la_tags_free(&feed->tags);
     free(feed->words);
@@ -69,12 +69,12 @@ la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_
     return err->status;
 }
 
-uint64_t la_feed_stream(const la_model *model, const int32_t *ids, int64_t n, int64_t place) {
-    uint64_t keys[2] = {la_hash64(ids, (size_t)n * sizeof *ids), (uint64_t)place};
+uint64_t la_feed_stream(const la_model *model, const int32_t *ids, int64_t n, int64_t token) {
+    uint64_t keys[2] = {la_hash64(ids, (size_t)n * sizeof *ids), (uint64_t)token};
     return model->pool_token == LA_POOL_PLACE ? la_hash64(keys, sizeof keys) : keys[0];
 }
 
-void la_feed_tell_lost(int64_t n_lost, int64_t max_length, const la_log *log) {
+void la_feed_log_lost(int64_t n_lost, int64_t max_length, const la_log *log) {
     if (n_lost)
         la_warn(log,
                 "%lld words have no token left (rows are cut to %lld tokens, or the tokenizer "
@@ -101,9 +101,9 @@ static la_status encode_words(la_feed *feed, const la_encode_options *options, l
 
 static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
     if (row->ids) {
-        feed->held_ids = row->ids;
-        feed->held_types = NULL;
-        feed->held_n = row->n_ids;
+        feed->pending_ids = row->ids;
+        feed->pending_types = NULL;
+        feed->pending_n = row->n_ids;
         return LA_OK;
     }
     if (!feed->tokenizer)
@@ -119,16 +119,16 @@ static la_status take_tokens(la_feed *feed, const la_row *row, la_error *err) {
                                          row->pair_length, &options, &feed->encoding, err);
     if (status != LA_OK)
         return at_line(feed, row->line, err);
-    feed->held_ids = feed->encoding.ids;
-    feed->held_types = feed->encoding.types;
-    feed->held_n = feed->encoding.n;
+    feed->pending_ids = feed->encoding.ids;
+    feed->pending_types = feed->encoding.types;
+    feed->pending_n = feed->encoding.n;
     feed->n_text++;
     feed->n_truncated += feed->encoding.truncated;
     return LA_OK;
 }
 
-/* The tokens of the held row that are classified: every word's first, or where the row has ids the
- * tagged ones, or all when it has no tags. Where labels are needed, those that have one. */
+/* The tokens of the pending row that are classified: every word's first, or where the row has ids
+ * the tagged ones, or all when it has no tags. Where labels are needed, those that have one. */
 static la_status take_units(la_feed *feed, la_error *err) {
     const la_tags *from = &feed->tags;
     LA_TRY(la_grow(&feed->units, &feed->units_capacity, (size_t)from->n, sizeof *feed->units, err));
@@ -136,28 +136,28 @@ static la_status take_units(la_feed *feed, la_error *err) {
     for (int64_t i = 0; i < from->n; i++) {
         bool wanted = !la_label_is_none(from->labels[i]) ||
                       (!feed->options.need_label && (from->words || !from->tagged));
-        int64_t place = from->words ? feed->words[i].place : i;
-        feed->n_lost += wanted && place < 0;
-        if (wanted && place >= 0)
+        int64_t token = from->words ? feed->words[i].place : i;
+        feed->n_lost += wanted && token < 0;
+        if (wanted && token >= 0)
             feed->units[feed->n_units++] =
-                (la_feed_unit){place, from->words ? i : -1, from->labels[i]};
+                (la_feed_unit){token, from->words ? i : -1, from->labels[i]};
     }
     return LA_OK;
 }
 
-/* The held item becomes that of the row's next unit. */
+/* The pending item becomes that of the row's next unit. */
 static void next_item(la_feed *feed) {
-    la_feed_item *item = &feed->held_item;
+    la_feed_item *item = &feed->pending_item;
     int64_t at = feed->next_unit++;
     item->first = at == 0;
     item->last = feed->next_unit >= feed->n_units;
-    item->place = item->word = -1;
+    item->token = item->word = -1;
     if (at >= feed->n_units)
         return;
-    item->place = feed->units[at].place;
+    item->token = feed->units[at].token;
     item->word = feed->units[at].word;
     item->label = feed->units[at].label;
-    item->stream = la_feed_stream(feed->model, feed->held_ids, feed->held_n, item->place);
+    item->stream = la_feed_stream(feed->model, feed->pending_ids, feed->pending_n, item->token);
 }
 
 /* ---- rows ---- */
@@ -178,7 +178,7 @@ static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
                                                 : "tags\", \"ner_tags\" or \"labels");
         return LA_OK;
     }
-    la_label *label = &feed->held_item.label;
+    la_label *label = &feed->pending_item.label;
     if (!options->ignore_labels)
         LA_TRY(la_row_label(feed->reader, row, &feed->rule, label, err));
     if (options->need_label && la_label_is_none(*label))
@@ -192,7 +192,8 @@ static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     return LA_OK;
 }
 
-/* As it stands in the file, so that no digit of it is lost; as JSON has it where that is no JSON (NaN). */
+/* Text of the id in the file, so that no digit of it is lost; written anew where that is no JSON
+ * (NaN). */
 static char *id_text(const la_row *row) {
     json_error_t where;
     json_t *value =
@@ -208,7 +209,7 @@ static char *id_text(const la_row *row) {
 
 static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     la_row row;
-    la_feed_item *item = &feed->held_item;
+    la_feed_item *item = &feed->pending_item;
     la_status status = la_row_reader_next(feed->reader, &row, more, err);
     *item = (la_feed_item){.index = row.index,
                            .line = row.line,
@@ -230,14 +231,15 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         status = take_tokens(feed, &row, err);
     /* whoever waits for an answer to each line gets one */
     bool must_answer =
-        feed->options.answer_all && (row.blank || (status == LA_OK && !feed->held_n));
-    if (status == LA_OK && la_row_check(feed->model, feed->held_ids, feed->held_n, err) != LA_OK)
+        feed->options.answer_all && (row.blank || (status == LA_OK && !feed->pending_n));
+    if (status == LA_OK &&
+        la_row_check(feed->model, feed->pending_ids, feed->pending_n, err) != LA_OK)
         status = at_line(feed, row.line, err);
     if (status == LA_OK && tags(feed))
         status = take_units(feed, err);
     if (status == LA_OK) {
         item->hash = item->stream =
-            la_hash64(feed->held_ids, (size_t)feed->held_n * sizeof *feed->held_ids);
+            la_hash64(feed->pending_ids, (size_t)feed->pending_n * sizeof *feed->pending_ids);
         if (tags(feed))
             next_item(feed);
         feed->n_rows++;
@@ -252,15 +254,15 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         clear_item(item);
         return status;
     }
-    feed->held = true;
+    feed->pending = true;
     return LA_OK;
 }
 
-/* After an item of the held row went into a batch: the next one, which has a copy of the id. */
+/* After an item of the pending row went into a batch: the next one, which has a copy of the id. */
 static la_status hold_next(la_feed *feed, la_error *err) {
-    la_feed_item *item = &feed->held_item;
+    la_feed_item *item = &feed->pending_item;
     const char *id = item->id;
-    feed->held = !item->last;
+    feed->pending = !item->last;
     if (item->last) {
         *item = (la_feed_item){0};
         return LA_OK;
@@ -276,27 +278,27 @@ static la_status hold_next(la_feed *feed, la_error *err) {
     return LA_OK;
 }
 
-static la_status place_row(la_feed *feed, la_feed_batch *to, bool *placed, la_error *err) {
-    la_feed_item *item = &feed->held_item;
-    *placed = true;
+static la_status add_row(la_feed *feed, la_feed_batch *to, bool *added, la_error *err) {
+    la_feed_item *item = &feed->pending_item;
+    *added = true;
     item->slot = -1;
-    if (!item->error && item->place >= 0) {
-        if (feed->held_n > to->batch.token_capacity && !to->batch.n_rows) {
-            /* a row that is longer than a batch gets room of its own, once */
+    if (!item->error && item->token >= 0) {
+        if (feed->pending_n > to->batch.token_capacity && !to->batch.n_rows) {
+            /* a row that is longer than a batch gets a batch of its own size, once */
             la_batch_free(&to->batch);
-            LA_TRY(la_batch_open(feed->options.batch_rows, feed->held_n, &to->batch, err));
+            LA_TRY(la_batch_open(feed->options.batch_rows, feed->pending_n, &to->batch, err));
         }
         /* stragglers do not widen the limit for the rows behind them */
         bool within =
-            !to->batch.n_rows || to->batch.n_tokens + feed->held_n <= feed->options.batch_tokens;
-        if (!within || !la_batch_fits(&to->batch, feed->held_n)) {
-            *placed = false;
+            !to->batch.n_rows || to->batch.n_tokens + feed->pending_n <= feed->options.batch_tokens;
+        if (!within || !la_batch_fits(&to->batch, feed->pending_n)) {
+            *added = false;
             return LA_OK;
         }
         item->slot = to->batch.n_rows;
-        la_batch_add(&to->batch, feed->model, feed->held_ids, feed->held_types, feed->held_n,
-                     item->place);
-        feed->n_tokens += feed->held_n;
+        la_batch_add(&to->batch, feed->model, feed->pending_ids, feed->pending_types,
+                     feed->pending_n, item->token);
+        feed->n_tokens += feed->pending_n;
     }
     LA_TRY(
         la_grow(&to->items, &to->items_capacity, (size_t)to->n_items + 1, sizeof *to->items, err));
@@ -307,13 +309,13 @@ static la_status place_row(la_feed *feed, la_feed_batch *to, bool *placed, la_er
 la_status la_feed_next(la_feed *feed, la_feed_batch *to, la_error *err) {
     clear_batch(to);
     while (to->n_items < feed->options.batch_rows) {
-        bool more = true, placed;
-        if (!feed->held)
+        bool more = true, added;
+        if (!feed->pending)
             LA_TRY(read_row(feed, &more, err));
         if (!more)
             break;
-        LA_TRY(place_row(feed, to, &placed, err));
-        if (!placed || (feed->options.row_at_a_time && !feed->held))
+        LA_TRY(add_row(feed, to, &added, err));
+        if (!added || (feed->options.row_at_a_time && !feed->pending))
             break;
     }
     return LA_OK;

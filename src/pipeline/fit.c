@@ -232,7 +232,7 @@ static void warn_about_rows(const fitting *f) {
     if (rows->n_truncated)
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
                 (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
-    la_feed_tell_lost(rows->n_lost, f->session.max_length, log);
+    la_feed_log_lost(rows->n_lost, f->session.max_length, log);
     for (int64_t c = 0; c < classes && rows->labels.kind == LA_LABEL_CLASS; c++) {
         bool seen = false;
         for (int64_t i = 0; i < rows->n && !seen; i++)
@@ -290,8 +290,8 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
         int64_t from = rows->start[i], length = rows->length[i];
         la_label_digest(digest, la_label_list_at(&rows->labels, i));
         la_digest_add_number(digest, (double)length);
-        if (rows->place[i])
-            la_digest_add_number(digest, (double)rows->place[i]);
+        if (rows->token[i])
+            la_digest_add_number(digest, (double)rows->token[i]);
         la_digest_add(digest, rows->ids + from, (size_t)length * sizeof *rows->ids);
     }
     la_digest_finish(digest, out);

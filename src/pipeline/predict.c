@@ -19,6 +19,8 @@ typedef struct file_run {
     la_row_fields fields;
     la_feed_batch batches[LA_DEVICES_MAX]; /* one a worker */
     la_output_file out;
+    const la_row_format *format;
+    la_row_shape shape; /* of all rows */
     int64_t n_written;
     uint64_t *hashes;
     la_prediction *answers; /* of a batch */
@@ -33,30 +35,24 @@ static la_status write_failed(const la_predict_job *job, la_error *err) {
 
 static la_status write_items(file_run *run, const la_feed_batch *batch, la_error *err) {
     const la_predict_job *job = run->job;
-    const la_predictor *p = run->predictor;
     FILE *stream = run->out.stream;
-    bool tags = p->session.workers[0].model.task == LA_TASK_TAG, flat = tags && job->flat;
+    bool tags = run->shape.has_tokens, flat = tags && job->flat;
     for (int64_t j = 0; j < batch->n_items; j++) {
         const la_feed_item *item = &batch->items[j];
         la_row_token token = {.nested = !flat,
                               .first = item->first,
                               .last = item->last,
                               .row = item->index,
-                              .token = item->place,
+                              .token = item->token,
                               .word = item->word};
-        la_prediction_row row = {.kind = la_row_kind_of(p->session.workers[0].model.likelihood),
+        la_prediction_row row = {.shape = &run->shape,
                                  .index = flat ? run->n_written : item->index,
                                  .id_json = item->id,
                                  .label = item->label,
                                  .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
-                                 .n_classes = p->n_classes,
-                                 .labels = (const char *const *)p->session.labels.names,
-                                 .confidence_kind = p->label,
-                                 .emit_logits = job->emit_logits,
-                                 .emit_cov = job->emit_cov,
                                  .error = item->error,
                                  .token = tags ? &token : NULL};
-        la_status status = la_prediction_write(stream, &row, err);
+        la_status status = la_prediction_write(run->format, stream, &row, err);
         if (status == LA_RESOURCE && ferror(stream))
             return write_failed(job, err);
         LA_TRY(status);
@@ -142,6 +138,21 @@ static la_status open_run(file_run *run, la_error *err) {
     if (job->flat && model->task != LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--flat is for adapters that classify tokens; this one classifies rows");
+    run->format = job->format ? job->format : la_row_format_of(job->out);
+    run->shape = (la_row_shape){.kind = la_row_kind_of(model->likelihood),
+                                .n_classes = model->n_classes,
+                                .labels = (const char *const *)session->labels.names,
+                                .confidence_kind = run->predictor->label,
+                                .emit_logits = job->emit_logits,
+                                .emit_cov = job->emit_cov,
+                                .has_tokens = model->task == LA_TASK_TAG,
+                                .has_errors = job->skip_bad || job->lines};
+    if (run->shape.has_tokens && !job->flat && run->format->header)
+        return la_fail(
+            err, LA_USAGE,
+            "--format %s: the adapter classifies tokens, which are lines of their own in "
+            "a table; give --flat",
+            run->format->name);
     note_unused(run);
     note_no_covariance(run);
     run->fields = (la_row_fields){.text = options->text_field,
@@ -164,7 +175,8 @@ static la_status open_run(file_run *run, la_error *err) {
     LA_TRY(la_prediction_list_new(run->predictor, feed.batch_rows, &run->answers, err));
     run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
     LA_TRY(err->status);
-    return la_output_open(&run->out, job->out, LA_OUTPUT_STREAM, err);
+    LA_TRY(la_output_open(&run->out, job->out, LA_OUTPUT_STREAM, err));
+    return la_prediction_header(run->format, run->out.stream, &run->shape, err);
 }
 
 static void close_run(file_run *run) {
@@ -194,7 +206,7 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
         la_warn(&run->job->options.run.log,
                 "%lld rows are longer than %lld tokens and were truncated",
                 (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
-    la_feed_tell_lost(feed->n_lost, run->predictor->session.max_length, &run->job->options.run.log);
+    la_feed_log_lost(feed->n_lost, run->predictor->session.max_length, &run->job->options.run.log);
     LA_TRY(la_output_commit(&run->out, err));
     summary->seconds_rows = la_seconds() - start;
     la_session_profile(&run->predictor->session, summary->seconds_rows, &run->job->options.run.log);

@@ -3,13 +3,15 @@
 #define LA_PIPELINE_PREDICT_H
 
 #include "base/error.h"
+#include "output/prediction_rows.h"
 
 #include <stdbool.h>
 
 typedef struct la_predict_job {
     la_predict_options options;
-    const char *data; /* "-": standard input */
-    const char *out;  /* NULL or "-": standard output */
+    const char *data;            /* "-": standard input */
+    const char *out;             /* NULL or "-": standard output */
+    const la_row_format *format; /* NULL: by the extension of out */
     bool emit_logits, emit_cov;
     bool samples_given, seed_given; /* asked for: a line says so where nothing is drawn */
     bool skip_bad;

@@ -7,7 +7,7 @@
 void la_row_set_free(la_row_set *set) {
     free(set->start);
     free(set->length);
-    free(set->place);
+    free(set->token);
     free(set->ids);
     free(set->types);
     la_label_list_free(&set->labels);
@@ -35,7 +35,7 @@ static la_status grow(la_row_set *set, int64_t rows, int64_t tokens, la_error *e
         GROW(hashes, set->row_capacity, need_rows);
         GROW(streams, set->row_capacity, need_rows);
         GROW(length, set->row_capacity, need_rows);
-        GROW(place, set->row_capacity, need_rows);
+        GROW(token, set->row_capacity, need_rows);
         GROW(start, set->row_capacity, need_rows);
         set->row_capacity = grown;
     }
@@ -63,7 +63,7 @@ static la_status keep(la_row_set *set, const la_feed_batch *from, la_error *err)
         }
         set->start[set->n] = set->n_tokens - length;
         set->length[set->n] = length;
-        set->place[set->n] = item->place;
+        set->token[set->n] = item->token;
         la_label_list_set(&set->labels, set->n, item->label);
         set->lines[set->n] = item->line;
         set->hashes[set->n] = item->hash;
@@ -169,7 +169,7 @@ static la_status run_batch(void *user, int worker, la_error *err) {
     return LA_OK;
 }
 
-/* Fills a batch from place `at` of the list; returns the place behind it. */
+/* Fills a batch from index `at` of the list; returns the index behind it. */
 static int64_t fill(const passing *p, la_batch *batch, int64_t at, int64_t to) {
     const la_row_set *set = p->set;
     const la_model *model = &p->session->workers[0].model;
@@ -180,7 +180,7 @@ static int64_t fill(const passing *p, la_batch *batch, int64_t at, int64_t to) {
         bool within = !batch->n_rows || batch->n_tokens + length <= p->session->batch_tokens;
         if (!within || !la_batch_fits(batch, length))
             break;
-        la_batch_add(batch, model, set->ids + from, set->types + from, length, set->place[row]);
+        la_batch_add(batch, model, set->ids + from, set->types + from, length, set->token[row]);
     }
     return at;
 }

@@ -9,7 +9,7 @@ typedef struct la_row_set {
     int64_t *start;  /* [n] first token of each row; tokens of one row that are classified share
                              theirs */
     int64_t *length; /* [n] tokens of each row */
-    int64_t *place;  /* [n] of the token that is classified; 0 where rows are */
+    int64_t *token;  /* [n] index of the token that is classified; 0 where rows are */
     int32_t *ids, *types; /* [n_tokens], as they are kept */
     la_label_list labels; /* [n] */
     int64_t *lines;       /* [n] of the file, for messages */
@@ -28,7 +28,7 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
                           la_row_set *set, la_error *err);
 void la_row_set_free(la_row_set *set);
 
-/* What is done with a batch on a worker. first: the place of its first row in the list of rows. */
+/* Runs a batch on a worker. first: index of its first row in the list of rows. */
 typedef la_status (*la_row_job)(void *user, int worker, const la_batch *batch, int64_t first,
                                 la_error *err);
 

@@ -92,6 +92,7 @@ static const effect effects[] = {
             "{\"input_ids\":[5,6]}\n"),
     ALTERS("predict", "out", BERT, OF_PREDICT QUIET,
            "predict --posterior @/posterior --data @/test.jsonl --quiet"),
+    ALTERS("predict", "format", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--format csv"),
     ALTERS("predict", "base", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--base @/nothing"),
     ALTERS("predict", "adapter", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--adapter @/nothing"),
     ALTERS("predict", "predictive", BERT, OF_PREDICT QUIET, OF_PREDICT QUIET "--predictive map"),

@@ -335,6 +335,37 @@ SCRIPT(refused_first,
        "\"$L\" fit --base x --adapter x --data x --out /proc/x.h5 2> $D/err; [ $? = 5 ] || bad "
        "/proc; grep -q /proc/x.h5 $D/err || bad said")
 
+/* ---- tables ---- */
+
+/* The report of rows is the same, whether they are JSON lines or a table; bad rows are in both. */
+static void tables(void **state) {
+    static const char *const fixtures[][2] = {
+        {"bert", ""}, {"bert-regression", ""}, {"bert-token", "--flat"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
+        const char *folder = open_case(fixtures[i][0]);
+        char script[2000];
+        fit_case(folder);
+        snprintf(script, sizeof script,
+                 WRITERS "echo '{\"input_ids\":[]}' >>$D/test.jsonl;"
+                         "predict --skip-bad --out $D/p.jsonl %s || bad jsonl;"
+                         "predict --skip-bad --out $D/p.csv %s || bad csv;"
+                         "predict --skip-bad --format csv %s | cmp - $D/p.csv || bad stdout;"
+                         "! cmp -s $D/p.jsonl $D/p.csv || bad extension;"
+                         "report | grep -vE '\"(predictions|xxh3)\"' >$D/a || bad report;"
+                         "\"$L\" report $D/p.csv --format json --quiet |"
+                         " grep -vE '\"(predictions|xxh3)\"' >$D/b;"
+                         "cmp $D/a $D/b || bad another report; grep -q '\"n_errors\": 1' $D/b ||"
+                         " bad errors",
+                 fixtures[i][1], fixtures[i][1], fixtures[i][1]);
+        command done = run_shell(folder, script);
+        if (done.code)
+            fail_msg("%s: exit code %d of the script; stderr: %.600s", fixtures[i][0], done.code,
+                     done.err);
+        command_free(&done);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(through_fifo),       cmocka_unit_test(through_descriptors),
@@ -343,7 +374,7 @@ int main(void) {
         cmocka_unit_test(hard_links),         cmocka_unit_test(modes),
         cmocka_unit_test(planted_links),      cmocka_unit_test(crashes_are_cleaned),
         cmocka_unit_test(temporaries_in_use), cmocka_unit_test(never_an_input),
-        cmocka_unit_test(refused_first),
+        cmocka_unit_test(refused_first),      cmocka_unit_test(tables),
     };
     return cmocka_run_group_tests_name("outputs", tests, NULL, NULL);
 }

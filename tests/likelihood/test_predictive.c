@@ -516,19 +516,18 @@ static void variance_in_rows(void **state) {
             answer a;
             int64_t samples = kind == &la_predictive_probit && step < 2 ? 0 : 100;
             predict_into(&a, kind, C, step == 3 ? extreme : usual, cov, samples, 1, 2, NULL);
-            la_prediction_row row = {.kind = &la_softmax_rows,
-                                     .label.class = -1,
-                                     .prediction = &a.p,
-                                     .n_classes = C,
-                                     .confidence_kind = "k",
-                                     .emit_logits = true,
-                                     .emit_cov = true};
+            la_row_shape shape = {.kind = &la_softmax_rows,
+                                  .n_classes = C,
+                                  .confidence_kind = "k",
+                                  .emit_logits = true,
+                                  .emit_cov = true};
+            la_prediction_row row = {.shape = &shape, .label.class = -1, .prediction = &a.p};
             char *text;
             size_t length;
             la_error err = {0};
             FILE *stream = open_memstream(&text, &length);
             assert_non_null(stream);
-            if (la_prediction_write(stream, &row, &err) != LA_OK)
+            if (la_prediction_write(la_row_formats, stream, &row, &err) != LA_OK)
                 fail_msg("%s", err.message);
             fclose(stream);
             json_t *read = json_loadb(text, length, 0, NULL);

@@ -152,6 +152,7 @@ static void test_counts(void **state) {
 typedef struct answer {
     double probs[3], map_probs[3], logits[3], cov[9], variance[3];
     la_prediction prediction;
+    la_row_shape shape;
     la_prediction_row row;
 } answer;
 
@@ -173,12 +174,10 @@ static answer *new_answer(void) {
                                     .entropy = 1.0114042647,
                                     .mutual_information = NAN,
                                     .adue = NAN};
-    a->row = (la_prediction_row){.kind = &la_softmax_rows,
-                                 .index = 7,
-                                 .label.class = -1,
-                                 .prediction = &a->prediction,
-                                 .n_classes = 3,
-                                 .confidence_kind = "laplace-mc"};
+    a->shape =
+        (la_row_shape){.kind = &la_softmax_rows, .n_classes = 3, .confidence_kind = "laplace-mc"};
+    a->row = (la_prediction_row){
+        .shape = &a->shape, .index = 7, .label.class = -1, .prediction = &a->prediction};
     return a;
 }
 
@@ -195,7 +194,7 @@ static char *line_of(const la_prediction_row *row, la_error *err) {
     FILE *stream = open_memstream(&text, &length);
     assert_non_null(stream);
     *err = (la_error){0};
-    la_status status = la_prediction_write(stream, row, err);
+    la_status status = la_prediction_write(la_row_formats, stream, row, err);
     fclose(stream);
     if (status != LA_OK) {
         free(text);
@@ -224,10 +223,10 @@ static void test_written_rows(void **state) {
                "\"entropy\":1.011404265,\"mutual_information\":null,\"variance\":null,"
                "\"confidence_kind\":\"laplace-mc\"}");
     static const char *const names[] = {"no", "a\"\\\n\x01\xc3\xa9\xff", "x"};
-    a->row.labels = names;
+    a->shape.labels = names;
     a->row.label.class = 0;
     a->row.id_json = "{\n \"a\": 1}";
-    a->row.emit_logits = a->row.emit_cov = true;
+    a->shape.emit_logits = a->shape.emit_cov = true;
     a->prediction.mutual_information = 0;
     a->prediction.adue = 0.12345678901;
     set_variance(a, 1.0 / 16, 1e-17, -0.0);
@@ -239,8 +238,9 @@ static void test_written_rows(void **state) {
                "\"adue\":0.123456789,\"confidence_kind\":\"laplace-mc\",\"logits\":[-1.5,1e-09,"
                "12345.6789],"
                "\"logit_cov\":[[1,0,3],[4,5,6],[7,8,1e-300]]}");
+    a->shape.has_errors = true;
     la_prediction_row bad = {
-        .kind = &la_softmax_rows, .index = 3, .label.class = -1, .error = "line\n\"5\" \xc3"};
+        .shape = &a->shape, .index = 3, .label.class = -1, .error = "line\n\"5\" \xc3"};
     check_line(&bad, "{\"index\":3,\"error\":\"line\\n\\\"5\\\" \xef\xbf\xbd\"}");
     free(a);
 }
@@ -259,7 +259,7 @@ static void check_numerical(answer *a, double *number, double value, const char 
 static void test_rows_that_are_not_written(void **state) {
     answer *a = new_answer();
     (void)state;
-    a->row.emit_logits = a->row.emit_cov = true;
+    a->shape.emit_logits = a->shape.emit_cov = true;
     check_numerical(a, &a->probs[1], NAN, "probs[1] is nan");
     check_numerical(a, &a->probs[1], 0.6, "probs adds up to 1.1");
     check_numerical(a, &a->probs[1], -0.1, "probs[1] is -0.1");
@@ -276,7 +276,7 @@ static void test_rows_that_are_not_written(void **state) {
     check_numerical(a, &a->variance[1], -1e-9, "variance[1] is -1e-09, expected 0 or more");
     check_numerical(a, &a->logits[0], -INFINITY, "logits[0] is -inf");
     check_numerical(a, &a->cov[8], NAN, "logit_cov[8] is nan");
-    a->row.emit_logits = a->row.emit_cov = false;
+    a->shape.emit_logits = a->shape.emit_cov = false;
     a->logits[0] = a->cov[8] = NAN;
     la_error err;
     free(line_of(&a->row, &err));
@@ -284,7 +284,7 @@ static void test_rows_that_are_not_written(void **state) {
     FILE *full = fopen("/dev/full", "w");
     if (full) {
         setvbuf(full, NULL, _IONBF, 0);
-        assert_int_equal(la_prediction_write(full, &a->row, &err), LA_RESOURCE);
+        assert_int_equal(la_prediction_write(la_row_formats, full, &a->row, &err), LA_RESOURCE);
         fclose(full);
     }
     free(a);
@@ -303,7 +303,7 @@ static void test_round_trip(void **state) {
     FILE *file = fopen(path, "w");
     (void)state;
     assert_non_null(file);
-    a->row.labels = names;
+    a->shape.labels = names;
     a->row.id_json = "\"\\u0000\\u2028 \\\"\"";
     for (int i = 0; i < ROWS; i++) {
         double small = pow(10, -i), middle = 0.3 / (i + 1);
@@ -315,7 +315,7 @@ static void test_round_trip(void **state) {
         sent[i][2] = a->probs[2] = 1 - small * 0.1 - middle;
         set_variance(a, i % 2 ? small : NAN, i % 2 ? middle : NAN, i % 2 ? 0 : NAN);
         a->prediction.adue = i % 3 ? small : NAN;
-        assert_int_equal(la_prediction_write(file, &a->row, &err), LA_OK);
+        assert_int_equal(la_prediction_write(la_row_formats, file, &a->row, &err), LA_OK);
     }
     fclose(file);
     if (la_predictions_read(path, &p, &err) != LA_OK)
@@ -332,6 +332,89 @@ static void test_round_trip(void **state) {
     free(a);
 }
 
+/* ---- tables ---- */
+
+static char *csv_of(const la_row_shape *shape, const la_prediction_row *rows, int n) {
+    char *text;
+    size_t length;
+    la_error err = {0};
+    FILE *stream = open_memstream(&text, &length);
+    assert_non_null(stream);
+    assert_int_equal(la_prediction_header(&la_row_formats[1], stream, shape, &err), LA_OK);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(la_prediction_write(&la_row_formats[1], stream, &rows[i], &err), LA_OK);
+    fclose(stream);
+    return text;
+}
+
+static void test_table(void **state) {
+    static const char *const names[] = {"no, \"never\"", "x", "x"};
+    answer *a = new_answer();
+    (void)state;
+    assert_string_equal(la_row_format_of("a.csv")->name, "csv");
+    assert_string_equal(la_row_format_of("a.csv.jsonl")->name, "jsonl");
+    assert_string_equal(la_row_format_of("csv")->name, "jsonl");
+    a->shape.labels = names;
+    a->shape.has_errors = a->shape.emit_logits = true;
+    a->row.id_json = "\"a,\\n\\\"b\\\"\"";
+    la_prediction_row rows[] = {
+        a->row, {.shape = &a->shape, .index = 8, .error = "f:8: no, \"sorry\""}, a->row};
+    rows[2].id_json = "{\"k\": 1}";
+    rows[2].label.class = 2;
+    char *text = csv_of(&a->shape, rows, 3);
+    assert_string_equal(
+        text,
+        "index,error,id,label,prediction,prediction_label,confidence,"
+        "\"prob_no, \"\"never\"\"\",prob_1,prob_2,\"map_prob_no, \"\"never\"\"\",map_prob_1,"
+        "map_prob_2,entropy,mutual_information,\"variance_no, \"\"never\"\"\",variance_1,"
+        "variance_2,adue,confidence_kind,\"logit_no, \"\"never\"\"\",logit_1,logit_2\n"
+        "7,,\"a,\n\"\"b\"\"\",,1,x,0.5,0.3333333333,0.5,0.1666666667,0.1,0.9,0,1.011404265,,"
+        ",,,,laplace-mc,-1.5,1e-09,12345.6789\n"
+        "8,\"f:8: no, \"\"sorry\"\"\",,,,,,,,,,,,,,,,,,,,,\n"
+        "7,,\"{\"\"k\"\": 1}\",2,1,x,0.5,0.3333333333,0.5,0.1666666667,0.1,0.9,0,1.011404265,,"
+        ",,,,laplace-mc,-1.5,1e-09,12345.6789\n");
+    const char *path = scratch("good.csv");
+    la_predictions p;
+    la_error err = {0};
+    write_file(path, text, strlen(text));
+    if (la_predictions_read(path, &p, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(p.n, 1);
+    assert_int_equal(p.n_unlabelled, 1);
+    assert_int_equal(p.n_errors, 1);
+    assert_int_equal(p.n_classes, 3);
+    assert_int_equal(p.labels.classes[0], 2);
+    assert_true(p.values[1] == 0.5 && p.map_values[1] == 0.9);
+    assert_string_equal(p.confidence_kind, "laplace-mc");
+    la_predictions_free(&p);
+    free(text);
+    free(a);
+}
+
+static void test_bad_tables(void **state) {
+    static const char *const tables[][2] = {
+        {"index,prob_a,prob_b\n0,0.5,0.6\n", ":2: \"probs\" adds up to 1.1"},
+        {"index,prob_a,prob_b\n0,0.5,0.5\n1,0.5,\n", ":3: \"probs\" has 1 entries, expected 2"},
+        {"index,prob_a,prob_b\n0,0.5,half\n", ":2: \"probs\"[1] is a string"},
+        {"prob_a,prob_b,label\n0.5,0.5,2\n", ":2: \"label\" is 2, expected 0 to 1"},
+        {"prob_a,prob_b,label\n0.5,0.5,b\n", ":2: \"label\" is a string"},
+        {"prob_a,prob_a\n0.5,0.5\n", "\"prob_a\" appears twice"},
+        {"index,label\n0,1\n", ":2: no field \"probs\""},
+        {"prob_a,prob_b\n0.5\n", ":2: 1 cells, expected the 2"},
+        {"prob_a,prob_b\n", "is empty, expected prediction rows"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        const char *path = scratch("bad.csv");
+        la_predictions p;
+        la_error err = {0};
+        write_file(path, tables[i][0], strlen(tables[i][0]));
+        assert_int_equal(la_predictions_read(path, &p, &err), LA_BAD_INPUT);
+        if (!strstr(err.message, tables[i][1]))
+            fail_msg("\"%s\" is not in \"%s\"", tables[i][1], err.message);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_rows),
@@ -340,6 +423,8 @@ int main(void) {
         cmocka_unit_test(test_written_rows),
         cmocka_unit_test(test_rows_that_are_not_written),
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_bad_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,140 @@
+/* Prediction rows as a table: a header line, then a line each, quoted as RFC 4180 has it. All
+ * fields are columns, of which a row may leave some empty; vectors over the classes are a column
+ * for each class, prob_NAME and the like. */
+#include "base/memory.h"
+#include "base/visible.h"
+#include "input/json.h"
+#include "output/row_kind.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void write_cell(FILE *stream, const char *text) {
+    size_t length = strlen(text);
+    bool quoted =
+        text[strcspn(text, ",\"\r\n")] || *text == ' ' || (length && text[length - 1] == ' ');
+    if (quoted)
+        fputc('"', stream);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', stream);
+        fputc(*text, stream);
+    }
+    if (quoted)
+        fputc('"', stream);
+}
+
+static la_status write_text(FILE *stream, const char *text, la_error *err) {
+    char *shown = la_visible_copy(text, err);
+    if (shown)
+        write_cell(stream, shown);
+    free(shown);
+    return err->status;
+}
+
+/* A string as its text, anything else as JSON. */
+static void write_json(FILE *stream, const char *json) {
+    json_error_t where;
+    json_t *value = la_json_loadb(json, strlen(json), JSON_DECODE_ANY, &where);
+    write_cell(stream, json_is_string(value) ? json_string_value(value) : json);
+    json_decref(value);
+}
+
+static int64_t columns_of(const la_row_shape *shape, const la_row_field *field) {
+    if (field->flag && !*((const bool *)shape + field->flag))
+        return 0;
+    bool list = field->type == LA_FIELD_VECTOR || field->type == LA_FIELD_MATRIX;
+    return list ? la_field_length(shape, field) : 1;
+}
+
+/* ---- header ---- */
+
+/* Appends _NAME of the class, or _NUMBER where it has no name of its own. */
+static void append_class(const la_row_shape *shape, int64_t class, char *name, size_t size) {
+    const char *const *labels = shape->labels;
+    size_t used = strlen(name);
+    bool named = labels != NULL;
+    for (int64_t c = 0; c < shape->n_classes && named; c++)
+        named = c == class || strcmp(labels[c], labels[class]);
+    if (named)
+        snprintf(name + used, size - used, "_%s", labels[class]);
+    else
+        snprintf(name + used, size - used, "_%lld", (long long)class);
+}
+
+static la_status write_column(FILE *stream, const la_row_shape *shape, const la_row_field *field,
+                              int64_t i, la_error *err) {
+    char name[600];
+    snprintf(name, sizeof name, "%s", field->column ? field->column : field->name);
+    if (field->length)
+        snprintf(name, sizeof name, "%s_%s", field->name, i ? "high" : "low");
+    else if (field->type == LA_FIELD_VECTOR)
+        append_class(shape, i, name, sizeof name);
+    if (field->type == LA_FIELD_MATRIX) {
+        append_class(shape, i / shape->n_classes, name, sizeof name);
+        append_class(shape, i % shape->n_classes, name, sizeof name);
+    }
+    return write_text(stream, name, err);
+}
+
+la_status la_csv_header(FILE *stream, const la_row_shape *shape, la_error *err) {
+    la_field_list lists[LA_FIELD_LISTS];
+    bool first = true;
+    la_row_kind_fields(shape->kind, lists);
+    for (int l = 0; l < LA_FIELD_LISTS; l++)
+        for (int f = 0; f < lists[l].n; f++)
+            for (int64_t i = 0; i < columns_of(shape, &lists[l].fields[f]); i++) {
+                if (!first)
+                    fputc(',', stream);
+                first = false;
+                LA_TRY(write_column(stream, shape, &lists[l].fields[f], i, err));
+            }
+    fputc('\n', stream);
+    return LA_OK;
+}
+
+/* ---- rows ---- */
+
+static la_status write_value(FILE *stream, const la_row_values *values, const la_row_field *field,
+                             int64_t i, la_error *err) {
+    if (la_field_missing(values, field))
+        return LA_OK;
+    switch (field->type) {
+    case LA_FIELD_INDEX:
+        fprintf(stream, "%lld", (long long)la_field_index(values, field));
+        break;
+    case LA_FIELD_NUMBER:
+        la_number_write(stream, la_field_number(values, field));
+        break;
+    case LA_FIELD_VECTOR:
+    case LA_FIELD_MATRIX:
+        la_number_write(stream, ((const double *)la_field_pointer(values, field))[i]);
+        break;
+    case LA_FIELD_TEXT:
+        return write_text(stream, la_field_pointer(values, field), err);
+    case LA_FIELD_JSON:
+        write_json(stream, la_field_pointer(values, field));
+        break;
+    case LA_FIELD_LABEL:
+        la_label_write(stream, la_field_label(values, field));
+        break;
+    }
+    return LA_OK;
+}
+
+la_status la_csv_row(FILE *stream, const la_row_values *values, la_error *err) {
+    const la_row_shape *shape = values->row.shape;
+    la_field_list lists[LA_FIELD_LISTS];
+    bool first = true;
+    la_row_kind_fields(shape->kind, lists);
+    for (int l = 0; l < LA_FIELD_LISTS; l++)
+        for (int f = 0; f < lists[l].n; f++)
+            for (int64_t i = 0; i < columns_of(shape, &lists[l].fields[f]); i++) {
+                if (!first)
+                    fputc(',', stream);
+                first = false;
+                LA_TRY(write_value(stream, values, &lists[l].fields[f], i, err));
+            }
+    fputc('\n', stream);
+    return LA_OK;
+}
