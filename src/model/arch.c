@@ -379,18 +379,6 @@ static const struct {
     {"relu", LA_ACT_RELU},           {"tanh", LA_ACT_TANH},
 };
 
-la_stage la_slot_stage(la_slot slot) {
-    static const la_stage stages[LA_SLOTS] = {
-        [LA_SLOT_QKV] = LA_STAGE_QKV,      [LA_SLOT_Q] = LA_STAGE_QKV,
-        [LA_SLOT_POS_K] = LA_STAGE_QKV,    [LA_SLOT_POS_Q] = LA_STAGE_QKV,
-        [LA_SLOT_K] = LA_STAGE_QKV,        [LA_SLOT_V] = LA_STAGE_QKV,
-        [LA_SLOT_O] = LA_STAGE_O,          [LA_SLOT_GATE_UP] = LA_STAGE_FFN_IN,
-        [LA_SLOT_GATE] = LA_STAGE_FFN_IN,  [LA_SLOT_UP] = LA_STAGE_FFN_IN,
-        [LA_SLOT_DOWN] = LA_STAGE_FFN_OUT,
-    };
-    return stages[slot];
-}
-
 const la_arch *la_arch_find(const char *model_type) {
     for (int i = 0; i < N_ARCHS; i++)
         if (!strcmp(archs[i].model_type, model_type))

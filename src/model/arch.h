@@ -22,11 +22,6 @@ typedef enum la_slot {
     LA_SLOTS
 } la_slot;
 
-/* Slots that read the same matrix form a stage; backward walks the stages from the last to the
- * first. */
-typedef enum la_stage { LA_STAGE_QKV, LA_STAGE_O, LA_STAGE_FFN_IN, LA_STAGE_FFN_OUT } la_stage;
-la_stage la_slot_stage(la_slot slot);
-
 /* The state of a row that the head reads. */
 typedef enum la_pool_token {
     LA_POOL_FIRST,

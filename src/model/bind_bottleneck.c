@@ -78,8 +78,6 @@ static la_status bind_one(la_binder *b, la_adapter *adapter, int64_t number, int
         e->blocks[i] = p[i].block;
     }
     layer->bottleneck[index] = e;
-    if (e->down.rows > model->max_bottleneck)
-        model->max_bottleneck = e->down.rows;
     if (e->up.cols > model->max_state_cols)
         model->max_state_cols = e->up.cols;
     return LA_OK;

@@ -142,59 +142,6 @@ la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *mod
     return read_input(adapter, post_norm, &e->input, err);
 }
 
-/* ---- passes ---- */
-
-static la_mat without_bias(const la_mat *m) {
-    la_mat view = *m;
-    view.cols--;
-    return view;
-}
-
-void la_bottleneck_forward(la_backend *be, const la_bottleneck *e, const la_norm *norm,
-                           const la_mat *residual, la_bottleneck_state *s, la_mat *spare,
-                           la_mat *sum) {
-    const la_ops *ops = be->ops;
-    if (e->input == LA_BOTTLENECK_NORMED) {
-        ops->norm(be, norm, &s->before, s->stats, spare);
-        ops->append_one(be, spare, &s->z);
-    } else {
-        ops->append_one(be, e->input == LA_BOTTLENECK_RESIDUAL ? residual : sum, &s->z);
-    }
-    ops->gemm(be, false, true, 1, &s->z, &e->down, 0, &s->pre);
-    ops->activation(be, e->activation, &s->pre, NULL, &s->narrow);
-    ops->append_one(be, &s->narrow, &s->act);
-    bool alone = e->input == LA_BOTTLENECK_NORMED;
-    ops->gemm(be, false, true, e->scale, &s->act, &e->up, alone ? 0 : 1, sum);
-    if (alone)
-        ops->add(be, &s->before, sum);
-    else if (e->input == LA_BOTTLENECK_ADDED)
-        ops->add(be, residual, sum);
-}
-
-void la_bottleneck_backward(la_backend *be, const la_bottleneck *e, const la_bottleneck_state *s,
-                            const la_bottleneck_pass *pass, la_mat *dz) {
-    const la_ops *ops = be->ops;
-    const la_block_visitor *visitor = pass->visitor;
-    la_mat d = pass->narrow, up = without_bias(&e->up), down = without_bias(&e->down);
-    la_block_io io = pass->io;
-    if (visitor) {
-        io.x = io.x_at_g = &s->act;
-        io.g_scale = e->scale;
-        visitor->visit(visitor->user, e->blocks[1], &io);
-    }
-    ops->gemm(be, false, false, e->scale, pass->io.g, &up, 0, &d);
-    ops->activation_backward(be, e->activation, &s->pre, NULL, pass->io.n_rhs, &d, &d, NULL);
-    if (visitor) {
-        io.x = io.x_at_g = &s->z;
-        io.g = &d;
-        io.g_scale = 1;
-        visitor->visit(visitor->user, e->blocks[0], &io);
-    }
-    ops->gemm(be, false, false, 1, &d, &down, 0, dz);
-    if (e->input == LA_BOTTLENECK_NORMED)
-        ops->norm_backward(be, pass->norm, &s->before, s->stats, pass->io.n_rhs, dz, NULL, dz);
-}
-
 /* ---- the kind ---- */
 
 static const char *const suffixes[] = {"adapter_down.0.weight", "adapter_down.0.bias",

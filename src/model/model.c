@@ -48,22 +48,22 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
     const struct {
         int64_t out, in;
         bool bias;
+        int input; /* projections with the same number read the same matrix */
     } shapes[LA_SLOTS] = {
-        [LA_SLOT_QKV] = {q + 2 * kv, config->hidden, qkv_bias},
-        [LA_SLOT_Q] = {q, config->hidden, qkv_bias},
-        [LA_SLOT_K] = {kv, config->hidden, qkv_bias},
-        [LA_SLOT_V] = {kv, config->hidden, qkv_bias},
-        [LA_SLOT_POS_K] = {kv, config->hidden, qkv_bias},
-        [LA_SLOT_POS_Q] = {q, config->hidden, qkv_bias},
-        [LA_SLOT_O] = {config->hidden, q, config->attention_bias},
-        [LA_SLOT_GATE_UP] = {2 * config->ffn, config->hidden, config->ffn_bias},
-        [LA_SLOT_GATE] = {config->ffn, config->hidden, config->ffn_bias},
-        [LA_SLOT_UP] = {config->ffn, config->hidden, config->ffn_bias},
-        [LA_SLOT_DOWN] = {config->hidden, config->ffn, config->ffn_bias},
+        [LA_SLOT_QKV] = {q + 2 * kv, config->hidden, qkv_bias, 0},
+        [LA_SLOT_Q] = {q, config->hidden, qkv_bias, 0},
+        [LA_SLOT_K] = {kv, config->hidden, qkv_bias, 0},
+        [LA_SLOT_V] = {kv, config->hidden, qkv_bias, 0},
+        [LA_SLOT_POS_K] = {kv, config->hidden, qkv_bias, 0},
+        [LA_SLOT_POS_Q] = {q, config->hidden, qkv_bias, 0},
+        [LA_SLOT_O] = {config->hidden, q, config->attention_bias, 1},
+        [LA_SLOT_GATE_UP] = {2 * config->ffn, config->hidden, config->ffn_bias, 2},
+        [LA_SLOT_GATE] = {config->ffn, config->hidden, config->ffn_bias, 2},
+        [LA_SLOT_UP] = {config->ffn, config->hidden, config->ffn_bias, 2},
+        [LA_SLOT_DOWN] = {config->hidden, config->ffn, config->ffn_bias, 3},
     };
-    /* one input number for each stage: its projections read the same matrix, unless they read the
-     * lines of distances, or these too */
-    int64_t inputs = model->n_inputs, lines = inputs + LA_STAGE_FFN_OUT + 1;
+    /* those that read the lines of distances, or these too, have a number of their own */
+    int64_t inputs = model->n_inputs, lines = inputs + 4;
     model->n_inputs = lines + 1;
     char name[NAME_MAX_BYTES];
     for (int slot = 0; slot < LA_SLOTS; slot++) {
@@ -78,7 +78,7 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
                            (slot == LA_SLOT_Q && distances->shared && distances->p2c);
         snprintf(name, sizeof name, b->arch->linear[slot], (long long)number);
         LA_TRY(la_binder_linear(b, name, true, shapes[slot].out, shapes[slot].in, shapes[slot].bias,
-                                false, reads_lines ? lines : inputs + la_slot_stage((la_slot)slot),
+                                false, reads_lines ? lines : inputs + shapes[slot].input,
                                 &layer->linear[slot], err));
     }
     const struct {
@@ -201,15 +201,6 @@ bool la_linear_wanted(const la_model *model, const la_linear *linear) {
     return wanted;
 }
 
-static void select_prompt(la_model *model) {
-    if (!model->prompt.of_layers) {
-        model->embedding_wanted = true;
-        return;
-    }
-    model->lowest_layer = 0;
-    model->lowest_stage = LA_STAGE_QKV;
-}
-
 /* Without the head where the adapter has none and it is not needed. */
 static la_params params_of(const la_model *model, const la_model_options *options) {
     bool head = false, magnitude = options->params == LA_PARAMS_LORA_MAGNITUDE_HEAD;
@@ -239,29 +230,12 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
     if (!wanted || (!found[LA_GROUP_HEAD] && la_params_take(params, LA_GROUP_HEAD)))
         return la_fail(err, LA_BAD_INPUT,
                        "--params: the adapter holds no trained head (modules_to_save)");
-    model->lowest_layer = model->config.layers;
-    for (int64_t i = model->config.layers - 1; i >= 0; i--) {
-        for (int place = 1; place >= 0; place--) {
-            const la_bottleneck *e = model->layers[i].bottleneck[place];
-            if (!e || !model->blocks[e->blocks[0]].wanted)
-                continue;
-            model->lowest_layer = i;
-            model->lowest_stage = place ? LA_STAGE_FFN_OUT : LA_STAGE_O;
-        }
-        for (int slot = LA_SLOTS - 1; slot >= 0; slot--) {
-            if (la_linear_wanted(model, &model->layers[i].linear[slot])) {
-                model->lowest_layer = i;
-                model->lowest_stage = la_slot_stage((la_slot)slot);
-            }
-        }
-    }
-    if (model->prompt.n && model->blocks[model->prompt.parts[0].block].wanted)
-        select_prompt(model);
+    const la_prompt *prompt = &model->prompt;
+    if (prompt->n && !prompt->of_layers)
+        model->embedding_wanted = model->blocks[prompt->parts[0].block].wanted;
     for (int i = 0; i < model->n_tables; i++)
-        if (model->embedding[i] && model->blocks[model->embedding[i]->blocks[1]].wanted)
-            model->embedding_wanted = true;
-    if (model->embedding_wanted || la_linear_wanted(model, &model->embed_project))
-        model->lowest_layer = -1;
+        if (model->embedding[i])
+            model->embedding_wanted |= model->blocks[model->embedding[i]->blocks[1]].wanted;
     return LA_OK;
 }
 

@@ -89,12 +89,8 @@ typedef struct la_model {
     la_parameter *parameters; /* of blocks, in their order */
     la_block *blocks;         /* in the order data passes them */
     int64_t n_blocks, n_inputs;
-    int64_t lowest_layer; /* the first with a wanted block; config.layers when there is none, -1
-                             where the embeddings or their projection have one */
-    bool embedding_wanted;
-    la_stage lowest_stage;
+    bool embedding_wanted; /* a block of the tables, or of virtual tokens among them, is */
     int64_t max_state_cols, max_work_cols; /* of all sites (la_site), embeddings and bottlenecks */
-    int64_t max_bottleneck;                /* r of the widest bottleneck; 0: none */
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
 } la_model;

@@ -20,7 +20,6 @@ void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_token
     if (!prompt->n)
         return;
     int64_t virtual = max_rows * prompt->n, width = part_width(model);
-    int64_t keys = max_tokens + virtual;
     run->cu = la_arena_take(arena, (size_t)max_rows + 1, sizeof(int32_t));
     run->number = la_arena_take(arena, (size_t) virtual, sizeof(int32_t));
     run->at = la_arena_take(arena, (size_t) virtual, sizeof(int32_t));
@@ -36,10 +35,6 @@ void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_token
     run->x = la_mat_f32(la_arena_take(arena, (size_t)(virtual * prompt->n), sizeof(float)), virtual,
                         prompt->n);
     run->g = la_model_take(model, arena, n_rhs * virtual, width);
-    if (prompt->of_layers) {
-        run->dk = la_model_take(model, arena, n_rhs * keys, width);
-        run->dv = la_model_take(model, arena, n_rhs * keys, width);
-    }
 }
 
 la_status la_prompt_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
@@ -187,8 +182,6 @@ static void gather_sides(la_backend *be, int64_t n_rhs, const la_mat *g, const i
 static void visit(const la_model *model, la_prompt_run *run, const struct la_prompt_part *part,
                   int64_t n_rhs, const la_mat *g, const la_block_visitor *visitor) {
     la_backend *be = model->be;
-    if (!model->blocks[part->block].wanted)
-        return;
     la_mat identity = la_mat_f32(run->identity, model->prompt.n, model->prompt.n);
     la_mat own = run->g;
     own.rows = n_rhs * run->n_virtual;
@@ -207,21 +200,23 @@ static void visit(const la_model *model, la_prompt_run *run, const struct la_pro
 
 void la_prompt_embed_backward(const la_model *model, la_prompt_run *run, int64_t n_rhs,
                               const la_mat *g, const la_block_visitor *visitor) {
-    visit(model, run, &model->prompt.parts[0], n_rhs, g, visitor);
+    if (model->blocks[model->prompt.parts[0].block].wanted)
+        visit(model, run, &model->prompt.parts[0], n_rhs, g, visitor);
 }
 
-void la_prompt_extend(const la_model *model, la_prompt_run *run, int64_t layer, int part,
+void la_prompt_extend(const la_model *model, la_prompt_run *run, const struct la_prompt_part *part,
                       const la_mat *own, la_mat *to) {
     la_backend *be = model->be;
-    be->ops->gather(be, &model->prompt.parts[2 * layer + part].table, run->number, &run->rows);
+    be->ops->gather(be, &part->table, run->number, &run->rows);
     be->ops->scatter(be, own, 1, run->real_at, false, to);
     be->ops->scatter(be, &run->rows, 1, run->at, true, to);
 }
 
-void la_prompt_extend_backward(const la_model *model, la_prompt_run *run, int64_t layer, int part,
-                               int64_t n_rhs, const la_mat *g, la_mat *own,
-                               const la_block_visitor *visitor) {
+void la_prompt_extend_backward(const la_model *model, la_prompt_run *run,
+                               const struct la_prompt_part *part, int64_t n_rhs, const la_mat *g,
+                               la_mat *own, const la_block_visitor *visitor) {
     if (own)
         gather_sides(model->be, n_rhs, g, run->real_at, own);
-    visit(model, run, &model->prompt.parts[2 * layer + part], n_rhs, g, visitor);
+    if (visitor)
+        visit(model, run, part, n_rhs, g, visitor);
 }

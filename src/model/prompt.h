@@ -19,7 +19,6 @@ typedef struct la_prompt_run {
     la_mat rows;                       /* [n_virtual, width] a part, once for every row */
     la_mat x;                          /* [n_virtual, n] */
     la_mat g;                          /* [n_rhs n_virtual, width] */
-    la_mat dk, dv;                     /* [n_rhs n_keys, kv_heads head_dim] */
     int32_t *host;                     /* owned */
 } la_prompt_run;
 
@@ -54,12 +53,18 @@ void la_prompt_embed(const la_model *model, const int32_t *const *ids, la_prompt
 /* The embeddings' block from their cotangents g[n_rhs all, embedding]. */
 void la_prompt_embed_backward(const la_model *model, la_prompt_run *run, int64_t n_rhs,
                               const la_mat *g, const la_block_visitor *visitor);
-/* to[keys, width] = the part, then the row's own, row by row. part: 0 keys, 1 values. */
-void la_prompt_extend(const la_model *model, la_prompt_run *run, int64_t layer, int part,
+/* The prefix's keys (or values) of a layer. */
+static inline const struct la_prompt_part *la_prompt_part(const la_model *model, int64_t layer,
+                                                          bool keys) {
+    return &model->prompt.parts[2 * layer + !keys];
+}
+/* to[keys, width] = the part, then the row's own, row by row. */
+void la_prompt_extend(const la_model *model, la_prompt_run *run, const struct la_prompt_part *part,
                       const la_mat *own, la_mat *to);
-/* From the cotangents of that: own (NULL: not asked for) and the part's block. */
-void la_prompt_extend_backward(const la_model *model, la_prompt_run *run, int64_t layer, int part,
-                               int64_t n_rhs, const la_mat *g, la_mat *own,
-                               const la_block_visitor *visitor);
+/* From the cotangents of that: own (NULL: not asked for), and the part's block to the visitor (NULL:
+ * it is not wanted). */
+void la_prompt_extend_backward(const la_model *model, la_prompt_run *run,
+                               const struct la_prompt_part *part, int64_t n_rhs, const la_mat *g,
+                               la_mat *own, const la_block_visitor *visitor);
 
 #endif
