@@ -1,5 +1,5 @@
-/* Bottleneck adapters of the `adapters` library: configuration and tensors. What attention or FFN adds
- * to the residual gets scale U [act(D [z; 1]); 1] beside it (op_bottleneck.c). */
+/* Bottleneck adapters of the `adapters` library: configuration and tensors. What attention or
+ * FFN adds to the residual gets scale U [act(D [z; 1]); 1] beside it (op_bottleneck.c). */
 #ifndef LA_MODEL_BOTTLENECK_H
 #define LA_MODEL_BOTTLENECK_H
 

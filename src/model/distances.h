@@ -1,6 +1,7 @@
-/* Attention that knows distances (arXiv 2006.03654): what a run keeps for it. A table has
- * one line for each distance (or bucket of distances); projections of it, shared with those of the
- * tokens or their own, meet queries and keys. A row reads the lines between its extreme distances. */
+/* Attention that knows distances (arXiv 2006.03654): what a run keeps for it. A table has one
+ * line for each distance (or bucket of distances); projections of it, shared with those of the
+ * tokens or their own, meet queries and keys. A row reads the lines between its extreme
+ * distances. */
 #ifndef LA_MODEL_DISTANCES_H
 #define LA_MODEL_DISTANCES_H
 

@@ -1,5 +1,5 @@
-/* Bottleneck adapters (arXiv 1902.00751, 2005.00247, 2110.04366): out = base + scale U [act(D [z; 1]); 1],
- * in place of the base. Blocks:
+/* Bottleneck adapters (arXiv 1902.00751, 2005.00247, 2110.04366): out = base + scale U [act(D
+ * [z; 1]); 1], in place of the base. Blocks:
  *   down: input [z; 1],             cotangent act' * scale U^T g
  *   up:   input [act(D [z; 1]); 1], cotangent scale g */
 #include "model/operations.h"

@@ -1,6 +1,6 @@
 /* Projections of the lines of distances. To an adapter of these projections the lines that a row
- * reads are inputs as its tokens are: where tokens and lines share a projection, its blocks are visited
- * here with both, row by row. */
+ * reads are inputs as its tokens are: where tokens and lines share a projection, its blocks are
+ * visited here with both, row by row. */
 #include "model/operations.h"
 
 void la_distances_forward(const la_step *s) {

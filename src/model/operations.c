@@ -11,7 +11,7 @@ const la_operation la_operations[LA_OP_KINDS] = {
                       IN0,
                       1},
     [LA_OP_LINEAR_ACT] =
-        {"linear, act", la_linear_act_forward, la_linear_act_backward, {LA_FLOW_MADE}, 0, 1},
+        {"linear act", la_linear_act_forward, la_linear_act_backward, {LA_FLOW_MADE}, 0, 1},
     [LA_OP_ACT] = {"act", la_act_forward, la_act_backward, {LA_FLOW_OVER, LA_FLOW_MADE}, IN0 | IN1},
     [LA_OP_ADD] = {"add", la_add_forward, la_pass_backward, {LA_FLOW_PASS, LA_FLOW_PASS}},
     [LA_OP_BRANCH] = {"branch", NULL, la_pass_backward, {LA_FLOW_PASS}},

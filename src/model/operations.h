@@ -1,5 +1,5 @@
-/* The kinds of operations of a layer program: one row each, with its forward, its backward, and what
- * backward reads. */
+/* The kinds of operations of a layer program: one row each, with its forward, its backward, and
+ * what backward reads. */
 #ifndef LA_MODEL_OPERATIONS_H
 #define LA_MODEL_OPERATIONS_H
 

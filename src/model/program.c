@@ -90,18 +90,22 @@ static int columns(la_program *p, int of, int64_t from, int64_t cols, const char
     return out;
 }
 
-/* Norm and rotation of the heads of q or k. */
+/* Norm and rotation of the heads of q or k; of q, those that go on. */
 static int finish_heads(const compiler *c, bool of_keys, int in) {
     la_program *p = c->p;
     const la_layer *layer = c->layer;
     const char *name = of_keys ? "k" : "q";
+    la_extent extent = of_keys ? LA_TOKENS : LA_QUERIES;
     const la_norm *of = of_keys ? &layer->norm_k : &layer->norm_q;
-    if (of->weight)
+    if (of->weight) {
         in =
             norm(p, of, of_keys ? c->arch->norm_k : c->arch->norm_q, c->config->head_dim, in, name);
+        p->buffers[in].extent = extent;
+    }
     if (c->config->plan[p->layer].rope < 0)
         return in;
     int out = new_view(p, name, in, 0, p->buffers[in].cols);
+    p->buffers[out].extent = extent;
     emit(p, LA_OP_ROTATE, in, -1, out)->of_keys = of_keys;
     return out;
 }

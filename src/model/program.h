@@ -137,8 +137,8 @@ size_t la_buffer_bytes(const la_program *program, int buffer, const la_capacity 
 
 /* ---- program_print.c ---- */
 
-/* One operation a line: what it gives, of what, its shape, its parameters. A star marks buffers that
- * are kept for backward. */
+/* One operation a line: what it gives, of what, its shape, its parameters. A star marks buffers
+ * that are kept for backward. */
 void la_program_text(const la_model *model, const la_program *program, char *text, size_t size);
 
 #endif

@@ -32,7 +32,8 @@ static void put_name(text *t, const la_program *p, int buffer) {
     int root = buffer;
     while (p->buffers[root].of >= 0)
         root = p->buffers[root].of;
-    put(t, "%s%s", p->buffers[buffer].name, p->buffers[root].kept ? "*" : "");
+    bool kept = p->buffers[root].kept && p->buffers[root].residence != LA_GIVEN;
+    put(t, "%s%s", p->buffers[buffer].name, kept ? "*" : "");
 }
 
 static void put_inputs(text *t, const la_program *p, const la_op *op) {
@@ -62,13 +63,13 @@ static void put_attention(text *t, const la_config *config, int64_t layer) {
     const la_layer_plan *plan = &config->plan[layer];
     put(t, "%lld heads of %lld", (long long)config->heads, (long long)config->head_dim);
     if (config->kv_heads != config->heads)
-        put(t, ", %lld of keys", (long long)config->kv_heads);
+        put(t, " (%lld of keys and values)", (long long)config->kv_heads);
     if (plan->before < LA_ATTENTION_ALL)
-        put(t, ", %lld before", (long long)plan->before);
+        put(t, ", %lld tokens before", (long long)plan->before);
     if (!plan->after)
         put(t, ", causal");
     else if (plan->after < LA_ATTENTION_ALL)
-        put(t, ", %lld after", (long long)plan->after);
+        put(t, ", %lld tokens after", (long long)plan->after);
     if (config->score_cap > 0)
         put(t, ", softcap %g", config->score_cap);
 }
@@ -116,22 +117,42 @@ static void put_parameters(text *t, const la_model *model, const la_program *p, 
     }
 }
 
-void la_program_text(const la_model *model, const la_program *p, char *to, size_t size) {
+enum { OUT, INPUTS, SHAPE, PARAMETERS, PARTS };
+
+static void describe(const la_model *model, const la_program *p, const la_op *op,
+                     char parts[PARTS][LINE_BYTES]) {
     static const char extents[LA_EXTENTS] = "TQKL";
+    const la_buffer *out = &p->buffers[op->out];
+    text t[PARTS];
+    for (int i = 0; i < PARTS; i++) {
+        t[i] = (text){parts[i], LINE_BYTES};
+        *parts[i] = 0;
+    }
+    put_name(&t[OUT], p, op->out);
+    put_inputs(&t[INPUTS], p, op);
+    put(&t[SHAPE], "[%c, %lld]", extents[out->extent], (long long)out->cols);
+    put_parameters(&t[PARAMETERS], model, p, op);
+}
+
+void la_program_text(const la_model *model, const la_program *p, char *to, size_t size) {
+    char parts[PARTS][LINE_BYTES];
+    int width[PARTS] = {0};
     text t = {to, size};
     *to = 0;
     for (int i = 0; i < p->n_ops; i++) {
+        describe(model, p, &p->ops[i], parts);
+        for (int j = 0; j < PARTS; j++)
+            width[j] = (int)strlen(parts[j]) > width[j] ? (int)strlen(parts[j]) : width[j];
+    }
+    for (int i = 0; i < p->n_ops; i++) {
         const la_op *op = &p->ops[i];
-        const la_buffer *out = &p->buffers[op->out];
-        char name[LINE_BYTES], inputs[LINE_BYTES], shape[LINE_BYTES], parameters[LINE_BYTES];
-        text parts[] = {{name, sizeof name}, {inputs, sizeof inputs}, {parameters, sizeof name}};
-        *parameters = 0;
-        put_name(&parts[0], p, op->out);
-        put_inputs(&parts[1], p, op);
-        put_parameters(&parts[2], model, p, op);
-        snprintf(shape, sizeof shape, "[%c, %lld]", extents[out->extent], (long long)out->cols);
-        put(&t, "  %-11s %-9s <- %-20s %-10s %s\n", la_operations[op->kind].name, name, inputs,
-            shape, parameters);
+        describe(model, p, op, parts);
+        put(&t, "  %-10s  %-*s <- %-*s  ", la_operations[op->kind].name, width[OUT], parts[OUT],
+            width[INPUTS], parts[INPUTS]);
+        if (*parts[PARAMETERS])
+            put(&t, "%-*s  %s\n", width[SHAPE], parts[SHAPE], parts[PARAMETERS]);
+        else
+            put(&t, "%s\n", parts[SHAPE]);
     }
 }
 
@@ -169,10 +190,10 @@ void la_program_print(const la_model *model, const la_layer_run *layers, la_line
             continue;
         text t = {numbers, sizeof numbers};
         put_numbers(&t, model, layers, i, text_of);
-        snprintf(line, sizeof line, "layer %s of %lld, %s%s", numbers,
-                 (long long)model->config.layers,
-                 p->active ? "with a backward (*: kept for it)" : "forward only",
-                 p->pruned ? "; the pooled tokens alone go on" : "");
+        snprintf(line, sizeof line, "layer%s %s of %lld: %s%s", strpbrk(numbers, "-,") ? "s" : "",
+                 numbers, (long long)model->config.layers,
+                 p->active ? "forward and backward (*: kept for it)" : "forward only",
+                 p->pruned ? "; the pooled tokens (Q) go on" : "");
         sink(user, line);
         for (char *at = text_of, *end; (end = strchr(at, '\n')); at = end + 1) {
             *end = 0;

@@ -1,5 +1,5 @@
-/* Virtual tokens in a run: packs of rows with room for them, their embeddings, their keys and values,
- * and the cotangents of these. */
+/* Virtual tokens in a run: packs of rows with room for them, their embeddings, their keys and
+ * values, and the cotangents of these. */
 #ifndef LA_MODEL_PROMPT_H
 #define LA_MODEL_PROMPT_H
 
@@ -46,8 +46,8 @@ void la_prompt_close(la_prompt_run *run);
 
 /* Packs and uploads a batch; returns what the layers see of it. */
 const la_batch *la_prompt_pack(const la_model *model, const la_batch *batch, la_prompt_run *run);
-/* y[tokens and virtual ones, embedding] = the sum of all tables' rows; ids[0] of the rows' own tokens
- * alone, the others of all. */
+/* y[tokens and virtual ones, embedding] = the sum of all tables' rows; ids[0] of the rows' own
+ * tokens alone, the others of all. */
 void la_prompt_embed(const la_model *model, const int32_t *const *ids, la_prompt_run *run,
                      la_mat *y);
 /* The embeddings' block from their cotangents g[n_rhs all, embedding]. */
@@ -61,8 +61,8 @@ static inline const struct la_prompt_part *la_prompt_part(const la_model *model,
 /* to[keys, width] = the part, then the row's own, row by row. */
 void la_prompt_extend(const la_model *model, la_prompt_run *run, const struct la_prompt_part *part,
                       const la_mat *own, la_mat *to);
-/* From the cotangents of that: own (NULL: not asked for), and the part's block to the visitor (NULL:
- * it is not wanted). */
+/* From the cotangents of that: own (NULL: not asked for), and the part's block to the visitor
+ * (NULL: it is not wanted). */
 void la_prompt_extend_backward(const la_model *model, la_prompt_run *run,
                                const struct la_prompt_part *part, int64_t n_rhs, const la_mat *g,
                                la_mat *own, const la_block_visitor *visitor);

@@ -1,5 +1,5 @@
-/* Angles of the rotary embedding, on the device: for every position that a row can have, or for every
- * token of the batch where frequencies depend on the row's length. */
+/* Angles of the rotary embedding, on the device: for every position that a row can have, or for
+ * every token of the batch where frequencies depend on the row's length. */
 #ifndef LA_MODEL_ROTARY_H
 #define LA_MODEL_ROTARY_H
 

@@ -109,7 +109,8 @@ la_status la_run_backward(la_run *run, const float *cotangents, const la_block_v
 
 /* Rows of all matrices for a batch, and the batch on the device. */
 void la_run_upload(la_run *run, const la_batch *batch);
-/* What each embedding table is asked for, in the order of the tables; returns how many there are. */
+/* What each embedding table is asked for, in the order of the tables; returns how many there
+ * are. */
 int la_table_ids(const la_config *config, const int32_t *tokens, const int32_t *positions,
                  const int32_t *types, const int32_t *ids[3]);
 
@@ -132,7 +133,8 @@ void la_run_head_close(la_run *run);
 void la_run_head_forward(la_run *run, const la_mat *out, float *logits);
 /* logits -> softcap(logits) */
 void la_run_head_cap(la_run *run, size_t count, float *logits);
-/* Cotangents on the host -> the head's blocks; returns those of what the head reads [n_rhs n, d]. */
+/* Cotangents on the host -> the head's blocks; returns those of what the head reads [n_rhs n,
+ * d]. */
 la_mat la_run_head_backward(la_run *run, const float *cotangents, const la_block_visitor *visitor);
 /* Those -> g[n_rhs rows, d] of the last layer's output. */
 void la_run_pooling_backward(la_run *run, la_mat *from, const la_mat *out, la_mat *g);

@@ -94,6 +94,26 @@ static void take_sizes(la_session *session, const la_session_options *options) {
     session->all_inputs = options->all_inputs;
 }
 
+static la_run_shape run_shape(const la_session *session, int64_t tokens) {
+    return (la_run_shape){.max_rows = session->batch_rows,
+                          .max_tokens =
+                              tokens > session->batch_tokens ? tokens : session->batch_tokens,
+                          .n_rhs = session->n_rhs,
+                          .all_inputs = session->all_inputs,
+                          .recompute = session->recompute,
+                          .max_factor = session->max_factor};
+}
+
+static void log_line(void *user, const char *line) {
+    la_warn(user, "%s", line);
+}
+
+static la_status log_program(la_session *session, const la_log *log, la_error *err) {
+    la_log to = *log;
+    la_run_shape shape = run_shape(session, session->batch_tokens);
+    return la_run_print(&session->workers[0].model, &shape, log_line, &to, err);
+}
+
 /* All devices run the same batches: the smallest plan of any of them. It is made, and what cannot
  * fit refused, before anything is on a device. */
 static la_status make_plan(la_session *session, const la_session_options *options, la_error *err) {
@@ -119,6 +139,8 @@ static la_status make_plan(la_session *session, const la_session_options *option
     session->batch_tokens = least.batch_tokens;
     session->batch_rows = least.batch_rows;
     session->max_factor = least.max_factor;
+    if (options->run.profile)
+        LA_TRY(log_program(session, &options->run.log, err));
     const la_worker *first = &session->workers[0];
     if (!first->backend.ops->in_place && first->backend.precision == LA_PRECISION_F32 &&
         first->model.max_weight)
@@ -256,13 +278,7 @@ la_status la_session_reserve(la_session *session, la_worker *worker, int64_t tok
     if (worker->run_is_open)
         la_run_close(&worker->run);
     worker->run_is_open = false;
-    la_run_shape shape = {.max_rows = session->batch_rows,
-                          .max_tokens =
-                              tokens > session->batch_tokens ? tokens : session->batch_tokens,
-                          .n_rhs = session->n_rhs,
-                          .all_inputs = session->all_inputs,
-                          .recompute = session->recompute,
-                          .max_factor = session->max_factor};
+    la_run_shape shape = run_shape(session, tokens);
     la_status status = la_run_open(&worker->model, &shape, &worker->run, err);
     if (status == LA_RESOURCE && session->n_rhs && !shape.recompute) {
         /* a row longer than the plan's batches: with its layers computed again it may fit */
