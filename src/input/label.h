@@ -8,8 +8,9 @@
 #include <stdbool.h>
 
 typedef enum la_label_kind {
-    LA_LABEL_CLASS, /* index of a class; -1: none */
-    LA_LABEL_NUMBER /* finite number; NaN: none */
+    LA_LABEL_CLASS,  /* index of a class; -1: none */
+    LA_LABEL_NUMBER, /* finite number; NaN: none */
+    LA_LABEL_SET     /* any number of the classes; NULL: none */
 } la_label_kind;
 
 typedef struct la_label {
@@ -17,19 +18,23 @@ typedef struct la_label {
     union {
         int64_t class;
         double number;
+        const unsigned char *set; /* [C] 1: the class is in it; memory of whoever read the row */
     };
 } la_label;
 
 la_label la_label_none(la_label_kind kind);
 bool la_label_is_none(la_label label);
-void la_label_digest(la_digest *digest, la_label label);
+/* width: C, of a set. */
+void la_label_digest(la_digest *digest, la_label label, int64_t width);
 
 /* Labels of rows, all of one kind. */
 typedef struct la_label_list {
     la_label_kind kind;
+    int64_t width; /* C, of sets */
     union {
         int64_t *classes;
         double *numbers;
+        unsigned char *sets; /* [n, C] */
     };
 } la_label_list;
 

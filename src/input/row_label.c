@@ -297,11 +297,19 @@ static la_status read_number(const la_row_reader *reader, const la_row *row, con
                    la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label));
 }
 
+static la_status read_set(const la_row_reader *reader, const la_row *row, const spelled *v,
+                          const la_label_rule *rule, la_label *label, la_error *err) {
+    (void)v, (void)rule, (void)label;
+    return row->label ? la_fail(err, LA_UNSUPPORTED, "%s:%lld: sets of labels are not read yet",
+                                la_row_reader_name(reader), (long long)row->line)
+                      : LA_OK;
+}
+
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_label_rule *rule,
                        la_label *label, la_error *err) {
     static la_status (*const readers[])(const la_row_reader *, const la_row *, const spelled *,
                                         const la_label_rule *, la_label *, la_error *) = {
-        [LA_LABEL_CLASS] = read_class, [LA_LABEL_NUMBER] = read_number};
+        [LA_LABEL_CLASS] = read_class, [LA_LABEL_NUMBER] = read_number, [LA_LABEL_SET] = read_set};
     spelled v = spelled_of(row->label);
     *label = la_label_none(rule->kind);
     return readers[rule->kind](reader, row, &v, rule, label, err);

@@ -85,6 +85,7 @@ const la_likelihood la_gaussian_likelihood = {
     .task = "regression",
     .problem = "regression",
     .outputs = "one output",
+    .title = "has one output (a regression)",
     .n_least = 1,
     .n_most = 1,
     .label_kind = LA_LABEL_NUMBER,

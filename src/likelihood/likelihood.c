@@ -3,13 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* In the order in which a number of outputs is looked up. */
-static const la_likelihood *const likelihoods[] = {&la_softmax_likelihood, &la_gaussian_likelihood};
+static const la_likelihood *const likelihoods[] = {&la_softmax_likelihood, &la_gaussian_likelihood,
+                                                   &la_sigmoid_likelihood};
 enum { LIKELIHOODS = sizeof likelihoods / sizeof *likelihoods };
 
 const la_likelihood *la_likelihood_of_outputs(int64_t n_outputs) {
     for (int i = 0; i < LIKELIHOODS; i++)
-        if (n_outputs >= likelihoods[i]->n_least && n_outputs <= likelihoods[i]->n_most)
+        if (!likelihoods[i]->is_named && n_outputs >= likelihoods[i]->n_least &&
+            n_outputs <= likelihoods[i]->n_most)
             return likelihoods[i];
     return NULL;
 }

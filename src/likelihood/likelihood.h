@@ -1,5 +1,5 @@
 /* Likelihood of a row's label given the outputs of the model: softmax (one of C classes), Gaussian
- * (a number). A model has the one that its head was trained for, and so has its posterior; all that
+ * (a number), sigmoid (any of C classes). A model has the one that its head was trained for, and so has its posterior; all that
  * differs between such tasks is here. */
 #ifndef LA_LIKELIHOOD_LIKELIHOOD_H
 #define LA_LIKELIHOOD_LIKELIHOOD_H
@@ -30,7 +30,9 @@ typedef struct la_likelihood {
     const char *task;        /* of posterior files and reports; NULL: none is written, of classes */
     const char *problem;     /* problem_type of config.json */
     const char *outputs;     /* outputs that a head may have, for messages: "one output" */
+    const char *title;       /* of a model that is no classifier of one class a row, for messages */
     int64_t n_least, n_most; /* the same as numbers */
+    bool is_named;           /* a head is of it only where config.json says so */
     la_label_kind label_kind; /* of a row */
     bool has_noise;           /* a noise variance is fitted with the prior */
 
@@ -64,6 +66,9 @@ typedef struct la_likelihood {
                     la_prediction *out);
     /* Sets what follows from the probabilities: prediction, confidence, entropy. */
     void (*conclude)(int64_t n_outputs, la_prediction *out);
+    /* Whether the prediction by probabilities is the label; NULL: predictions are not right or
+     * wrong. */
+    bool (*is_right)(int64_t n_outputs, const double *probs, la_label label);
     /* Adds to sums[2C+1] what a sampled network says of a row: the prediction, its entropy, and
      * the square of its distance from the MAP network's. Over the number of networks the sums are
      * means of la_answer_row. workspace: 2 C. */
@@ -71,7 +76,7 @@ typedef struct la_likelihood {
                         double temperature, double *workspace, double *sums);
 } la_likelihood;
 
-extern const la_likelihood la_softmax_likelihood, la_gaussian_likelihood;
+extern const la_likelihood la_softmax_likelihood, la_gaussian_likelihood, la_sigmoid_likelihood;
 
 /* The likelihood of a model with that number of outputs whose files do not say: NULL: none. */
 const la_likelihood *la_likelihood_of_outputs(int64_t n_outputs);

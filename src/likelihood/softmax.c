@@ -87,6 +87,13 @@ static int64_t workspace_of(int64_t n_classes) {
     return n_classes + n_classes * m + 2 * n_classes + 1 + (drawing > factor ? drawing : factor);
 }
 
+static bool is_right(int64_t n_classes, const double *probs, la_label label) {
+    int64_t best = 0;
+    for (int64_t c = 1; c < n_classes; c++)
+        best = probs[c] > probs[best] ? c : best;
+    return best == label.class;
+}
+
 static void predict(const la_predictive_kind *kind, int64_t n_classes, const la_answer_row *row,
                     double *workspace, la_prediction *out) {
     double *centre = workspace, mean = 0;
@@ -166,4 +173,5 @@ const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .predict = predict,
                                              .restore = restore,
                                              .conclude = conclude,
+                                             .is_right = is_right,
                                              .add_network = add_network};

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONFIG_BYTES_MAX = 64 << 20 };
+enum { CONFIG_BYTES_MAX = 64 << 20, PATH_BYTES = 4096 };
 
 /* Keys that may differ without a change of what the model computes. */
 static bool is_harmless(const char *key) {
@@ -59,18 +59,36 @@ static void report_differences(const char *path, const json_t *root, const char 
     json_decref(of_base);
 }
 
+/* Reads adapter/config.json; *root NULL: there is none. */
+static la_status load_beside(const char *adapter, char path[PATH_BYTES], json_t **root,
+                             la_error *err) {
+    int n = snprintf(path, PATH_BYTES, "%s/config.json", adapter);
+    *root = NULL;
+    if (n < 0 || n >= PATH_BYTES || access(path, F_OK))
+        return LA_OK;
+    return la_json_load(path, CONFIG_BYTES_MAX, root, err);
+}
+
+la_status la_config_problem_beside(const char *adapter, const la_likelihood **likelihood,
+                                   la_error *err) {
+    char path[PATH_BYTES];
+    json_t *root;
+    const la_likelihood *own = NULL;
+    LA_TRY(load_beside(adapter, path, &root, err));
+    la_status status = root ? la_config_problem(root, path, &own, err) : LA_OK;
+    *likelihood = own ? own : *likelihood;
+    json_decref(root);
+    return status;
+}
+
 la_status la_config_beside(const char *adapter, const char *base, la_labels *labels,
                            const la_log *log, la_error *err) {
-    char path[4096];
-    json_t *root = NULL;
-    const la_likelihood *likelihood;
-    int n = snprintf(path, sizeof path, "%s/config.json", adapter);
-    if (n < 0 || (size_t)n >= sizeof path || access(path, F_OK))
+    char path[PATH_BYTES];
+    json_t *root;
+    LA_TRY(load_beside(adapter, path, &root, err));
+    if (!root)
         return LA_OK;
-    LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &root, err));
-    la_status status = la_config_problem(root, path, &likelihood, err);
-    if (status == LA_OK)
-        status = la_config_labels(root, path, labels, err);
+    la_status status = la_config_labels(root, path, labels, err);
     if (status == LA_OK)
         report_differences(path, root, base, log);
     json_decref(root);

@@ -318,6 +318,7 @@ static la_status find_task(binder *b, bool choices, la_error *err) {
 static la_status open_parts(binder *b, const la_model_options *options, la_error *err) {
     la_model *model = b->model;
     LA_TRY(la_config_read(options->base, &model->config, err));
+    LA_TRY(la_config_problem_beside(options->adapter, &model->config.likelihood, err));
     b->arch = model->config.arch;
     if (options->quant && model->config.quantised)
         return la_fail(err, LA_USAGE, "--base-quant %s: %s is quantised already (%s); leave it out",

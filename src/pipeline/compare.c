@@ -131,9 +131,8 @@ static la_status fail_lacking(const la_comparing *c, const la_compare_kind *kind
 static la_status check_possible(const la_comparing *c, la_error *err) {
     if (c->model->likelihood->label_kind != LA_LABEL_CLASS)
         return la_fail(err, LA_UNSUPPORTED,
-                       "%s: has one output (a regression); compare is of classifiers, take fit, "
-                       "predict and report",
-                       *c->options->adapters);
+                       "%s: %s; compare is of classifiers, take fit, predict and report",
+                       *c->options->adapters, c->model->likelihood->title);
     EACH_KIND(kind)
     if (listed(c->options->methods, kind))
         LA_TRY(fail_lacking(c, kind, err));

@@ -22,12 +22,12 @@ static la_status answer(const la_comparing *c, int form, const la_recipe *recipe
         return err->status;
     for (int64_t i = 0; i < e->n; i++)
         predictions[i].probs = side->probs + i * e->n_classes;
-    la_answer_rows(c->model->likelihood, recipes, n, &rows, &draws, c->session.team, predictions,
-                   err);
+    la_status status = la_answer_rows(c->model->likelihood, recipes, n, &rows, &draws,
+                                      c->session.team, predictions, err);
     for (int64_t i = 0; i < e->n; i++)
         side->scores[i] = predictions[i].mutual_information;
     free(predictions);
-    return err->status;
+    return status;
 }
 
 static la_status add_recipes(la_comparing *c, const char *name, int form, const la_recipe *recipes,

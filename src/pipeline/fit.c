@@ -130,10 +130,8 @@ static la_status check_likelihood(const fitting *f, la_error *err) {
         return la_fail(err, LA_USAGE, "--noise is of regressions; this model has %lld outputs",
                        (long long)model->n_classes);
     if (options->adue && model->likelihood->label_kind != LA_LABEL_CLASS)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "--adue: %s has one output (a regression), whose answers are not right or "
-                       "wrong",
-                       options->adapter);
+        return la_fail(err, LA_UNSUPPORTED, "--adue: %s %s, whose answers are not right or wrong",
+                       options->adapter, model->likelihood->title);
     return LA_OK;
 }
 
@@ -288,7 +286,7 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
         return err->status;
     for (int64_t i = 0; i < rows->n; i++) {
         int64_t from = rows->start[i], length = rows->length[i];
-        la_label_digest(digest, la_label_list_at(&rows->labels, i));
+        la_label_digest(digest, la_label_list_at(&rows->labels, i), rows->labels.width);
         la_digest_add_number(digest, (double)length);
         if (rows->token[i])
             la_digest_add_number(digest, (double)rows->token[i]);

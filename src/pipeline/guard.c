@@ -107,7 +107,7 @@ static la_status choose(la_team team, la_form *form, const la_row_set *set, cons
                         .n_classes = e->n_classes,
                         .n_scales = LA_SELECTION_SCALES,
                         .logits = e->logits,
-                        .labels = {.kind = set->labels.kind},
+                        .labels = {.kind = set->labels.kind, .width = set->labels.width},
                         .scales = scales,
                         .cov = cov,
                         .noise_variance = form->posterior.noise_variance,
@@ -334,20 +334,21 @@ static la_status measure(la_team team, const la_posterior *p, const la_row_set *
                             .cov = e->cov[0],
                             .streams = streams};
     la_draw_options draws = {.samples = SIGN_SAMPLES};
-    if (err->status == LA_OK)
-        la_answer_rows(p->likelihood, &plain, 1, &found, &draws, team, predictions, err);
-    for (int64_t i = 0; i < e->n && err->status == LA_OK; i++) {
-        int64_t row = la_row_at(list, i), best = 0;
-        for (int64_t k = 1; k < c; k++)
-            best = map_probs[i * c + k] > map_probs[i * c + best] ? k : best;
-        out->accuracy += (double)(best == rows->labels.classes[row]) / (double)e->n;
-        out->map_confidence += map_probs[i * c + best] / (double)e->n;
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = la_answer_rows(p->likelihood, &plain, 1, &found, &draws, team, predictions, err);
+    for (int64_t i = 0; i < e->n && status == LA_OK; i++) {
+        la_label label = la_label_list_at(&rows->labels, la_row_at(list, i));
+        la_prediction map = {.probs = map_probs + i * c};
+        p->likelihood->conclude(c, &map);
+        out->accuracy += (double)p->likelihood->is_right(c, map.probs, label) / (double)e->n;
+        out->map_confidence += map.confidence / (double)e->n;
         out->confidence += predictions[i].confidence / (double)e->n;
     }
     free(map_probs);
     free(streams);
     free(predictions);
-    return err->status;
+    return status;
 }
 
 /* Mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda). */

@@ -185,8 +185,7 @@ static la_status allocate(la_predictor *p, la_error *err) {
             part->networks = la_alloc(rows * (2 * c + 1), sizeof *part->networks, err);
     }
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
-    la_slices_open(p->session.team, c * sizeof(double), &p->workspace, err);
-    LA_TRY(err->status);
+    LA_TRY(la_slices_open(p->session.team, c * sizeof(double), &p->workspace, err));
     p->posterior.likelihood->contrast_basis(p->n_classes, p->basis);
     if (!samples_networks(p))
         return LA_OK;

@@ -121,6 +121,7 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
     la_feed_open(reader, session->tokenizer, &session->workers[0].model, &session->labels, &fields,
                  &feeding, &feed);
     set->labels.kind = feed.rule.kind;
+    set->labels.width = feed.rule.n_classes;
     const char *name = la_row_reader_name(reader);
     set->name = la_alloc(strlen(name) + 1, 1, err);
     la_status status = err->status;

@@ -243,9 +243,9 @@ static void adapter_configuration(void **state) {
     put(folder, "adapter/config.json", "{\"rms_norm_eps\":1e-5}");
     put(folder, "calib.jsonl", "{\"text\":\"one\",\"label\":0}\n{\"text\":\"two\",\"label\":1}\n");
     told(folder, FIT_TEXT, "adapter/config.json: rms_norm_eps differs from");
-    put(folder, "adapter/config.json", "{\"problem_type\":\"multi_label_classification\"}");
+    put(folder, "adapter/config.json", "{\"problem_type\":\"token_ranking\"}");
     done = run_line(folder, FIT_TEXT " --quiet", NULL);
-    static const char *const pieces[] = {"adapter/config.json", "multi_label_classification"};
+    static const char *const pieces[] = {"adapter/config.json", "token_ranking"};
     check_message(&done, 4, pieces, 2);
     command_free(&done);
 }
