@@ -171,6 +171,22 @@ def bert_regression(folder, rnd):
     return case(folder, rnd, cfg, lora, EVERY, classes=1, embedding_std=0.4, prepare=lambda: real_labels(folder, rnd))
 
 
+def bert_multilabel(folder, rnd):
+    """Sets of classes: sigmoid outputs.  Labels are vectors of floats, as `datasets` has them, or lists of names, which may be empty."""
+    cfg = bert_config(
+        hidden_size=30, num_attention_heads=2, num_hidden_layers=2, intermediate_size=46, problem_type="multi_label_classification",
+        **labels(4),
+    )
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["query", "value"], modules_to_save=["classifier"])
+
+    def edit(calib, test):
+        for i, row in enumerate([*calib, *test]):
+            there = [rnd.integer(0, 2) for _ in range(4)]
+            row["label"] = [f"LABEL_{c}" for c in range(4) if there[c]] if i % 3 == 2 else [float(t) for t in there]
+
+    return case(folder, rnd, cfg, lora, EVERY, classes=4, embedding_std=0.4, edit=edit)
+
+
 def roberta_regression(folder, rnd):
     """No problem_type: one output alone makes it a regression; a head of two layers."""
     return regression(folder, rnd, roberta_config(**labels(1)), ["query", "value", "intermediate.dense"], ["classifier"], head_std=0.15)
@@ -288,6 +304,7 @@ MADE = {
     "roberta-all-linear": (roberta_all_linear, 207),
     "bert-regression": (bert_regression, 208),
     "roberta-regression": (roberta_regression, 209),
+    "bert-multilabel": (bert_multilabel, 240),
     "bert-token": (bert_token, 208),
     "modernbert-token": (modernbert_token, 209),
     "deberta-token": (deberta_token, 210),

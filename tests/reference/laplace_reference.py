@@ -395,6 +395,19 @@ def sqrt_lambda(p):
     return (torch.eye(c, dtype=F64) - p[:, None] @ torch.ones(1, c, dtype=F64)) @ torch.diag(p.sqrt())
 
 
+def is_set(row):
+    """Whether the label is any number of the classes: the problem type multi_label_classification."""
+    return isinstance(row.get("label"), list)
+
+
+def label_set(row, n_classes):
+    """[C] of 0 or 1, of a label that is such a vector of floats or a list of names LABEL_I."""
+    label = row["label"]
+    if label and isinstance(label[0], float):
+        return torch.tensor(label, dtype=F64)
+    return torch.tensor([float(f"LABEL_{c}" in label) for c in range(n_classes)], dtype=F64)
+
+
 def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
     sums = [[0.0, 0.0] for _ in blocks]
     n_tokens, log_likelihood = 0, 0.0
@@ -404,6 +417,11 @@ def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
         if len(logits) == 1:  # a regression: the curvature of noise variance 1, and the sum of squared errors
             log_likelihood += (logits[0].item() - float(row["label"])) ** 2
             s = torch.ones(1, 1, dtype=F64)
+        elif is_set(row):  # classes of their own, each there or not
+            p = torch.sigmoid(logits)
+            there = label_set(row, len(logits))
+            log_likelihood += (there * p.log() + (1 - there) * (1 - p).log()).sum().item()
+            s = torch.diag((p * (1 - p)).sqrt())
         else:
             p = torch.softmax(logits, 0)
             log_likelihood += torch.log_softmax(logits, 0)[row["label"]].item()
@@ -458,8 +476,8 @@ def centre(c):
     return torch.eye(c, dtype=F64) - 1.0 / c
 
 
-def predictive_cov(jacobians, inverses):
-    """Centred logit covariance of every row; jacobians[row][block] is [C, out, in]."""
+def predictive_cov(jacobians, inverses, sets=False):
+    """Centred logit covariance of every row (of sets: as it is); jacobians[row][block] is [C, out, in]."""
     out = []
     for row in jacobians:
         c = len(row[0])
@@ -467,8 +485,16 @@ def predictive_cov(jacobians, inverses):
         for jac, inv in zip(row, inverses):
             flat = jac.reshape(c, -1)
             cov += flat @ inv @ flat.T
-        out.append(centre(c) @ cov @ centre(c))
+        out.append(cov if sets else centre(c) @ cov @ centre(c))
     return out
+
+
+def mean_sigmoid(logits, covs):
+    """E sigmoid(f_c), f_c ~ N(f, cov_cc): the trapezoid rule over 12 deviations."""
+    z = torch.linspace(-12, 12, 48001, dtype=F64)
+    weight = torch.exp(-z * z / 2) / torch.exp(-z * z / 2).sum()
+    return [torch.stack([(torch.sigmoid(f[c] + cov[c, c].sqrt() * z) * weight).sum() for c in range(len(f))])
+            for f, cov in zip(logits, covs)]
 
 
 def mc_probs(logits, covs):
@@ -488,6 +514,8 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
     dense, traces, n_tokens, log_likelihood = curvature(model, blocks, calib, task, choice_ids, kron)
     theta_sq = [b.theta().pow(2).sum().item() for b in blocks]
     spectra = [torch.linalg.eigvalsh(h).numpy() for h in dense]
+    sets = is_set(calib[0])
+    mean_probs = mean_sigmoid if sets else mc_probs
 
     logits, jacobians = [], []
     for row in test:
@@ -498,7 +526,7 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
     def at(lams):
         evidence = log_likelihood - sum(penalty(h, t, l) for h, t, l in zip(dense, theta_sq, lams))
         inverses = [torch.linalg.inv(h + l * torch.eye(len(h), dtype=F64)) for h, l in zip(dense, lams)]
-        return evidence, predictive_cov(jacobians, inverses)
+        return evidence, predictive_cov(jacobians, inverses, sets)
 
     n = len(blocks)
     best = best_precision(spectra, sum(theta_sq))
@@ -525,7 +553,7 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
         "theta_sq_norm": sum(theta_sq),
         "centred_logit_cov": lists(cov),
         "centred_logit_cov_at_1": lists(cov_1),
-        "mc_probs": lists(mc_probs(logits, cov)),
+        "mc_probs": lists(mean_probs(logits, cov)),
         "trace": {f"base_model.model.{b.name}.default": list(t) for b, t in zip(blocks, traces)},
         "blocks": [
             {
@@ -541,7 +569,7 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
             "prior_precision_per_module": {b.name: l for b, l in zip(blocks, each)},
             "log_marginal_likelihood_per_module": lml_each,
             "centred_logit_cov_per_module": lists(cov_each),
-            "mc_probs_per_module": lists(mc_probs(logits, cov_each)),
+            "mc_probs_per_module": lists(mean_probs(logits, cov_each)),
         },
     }
 
@@ -673,7 +701,7 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
     before, _ = run_row(model, [], test[0], task, choice_ids, strict=not float32_islands)
     blocks = find_blocks(model, params)
     torch.testing.assert_close(run_row(model, [], test[0], task, choice_ids)[0], before, rtol=1e-12, atol=1e-12)
-    kind = "tags" if task == "TOKEN_CLS" else "choice" if choice_ids else "seq"
+    kind = "tags" if task == "TOKEN_CLS" else "choice" if choice_ids else "sets" if is_set(calib[0]) else "seq"
     result = {"task": kind, "n_classes": None, "choice_ids": choice_ids}
     regression, run = len(before) == 1, remembering(blocks)
     more = {"lora": ("ekfac", "diag", "exact"), "head": ("last-layer",)} if regression else {}
