@@ -51,6 +51,7 @@ struct la_adapter {
     const char *task_type; /* NULL when not stored */
     const char *name;      /* which of several in the file; NULL where there is but one */
     const char *mark;      /* stands behind its blocks' names; NULL: nothing does */
+    void *own_parts;       /* the kind's, common to its sites */
     bool shares;           /* file, head, config and entries are those of the one before */
     la_adapter *next;      /* another in the same model; owned; NULL: none */
 };

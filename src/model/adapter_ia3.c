@@ -85,7 +85,7 @@ static void inputs_backward(la_backend *be, const la_linear *linear, const la_si
                             const float *l, la_mat *work) {
     const la_site *site = linear->site;
     const la_mat scaled = la_site_own(site, pass->state);
-    la_mat all = la_mat_of(pass->io.x->type, pass->state_all.data, pass->io.x->rows, site->in);
+    la_mat all = la_site_part(&pass->state_all, 0, site->in);
     la_site_pass inner = *pass;
     inner.dx = work;
     inner.beta = 0;

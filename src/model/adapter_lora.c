@@ -285,15 +285,13 @@ static void reduce(la_backend *be, const la_lora *lora, const la_mat *x, la_mat 
         be->ops->scale_columns(be, state, lora->state_scale.data, NULL, NULL, state);
 }
 
-/* Parts of a state, or of a workspace, that begins with a matrix as wide as the outputs. */
+/* Parts of a state, or of a workspace, which begins with a matrix as wide as the outputs or not. */
 static la_mat product_of(const la_site *site, const la_mat *state) {
-    return la_mat_of(state->type, state->data, state->rows, site->out);
+    return la_site_part(state, 0, site->out);
 }
 static la_mat reduced_of(const la_site *site, bool behind, const la_mat *state) {
     const la_lora *lora = site->own;
-    size_t before =
-        behind ? (size_t)(state->rows * site->out) * la_dtype_size(state->type) : (size_t)0;
-    return la_mat_of(state->type, (char *)state->data + before, state->rows, lora->a.rows);
+    return la_site_part(state, behind ? site->out : 0, lora->a.rows);
 }
 
 static void forward(la_backend *be, const la_linear *linear, const la_mat *x,
@@ -337,7 +335,7 @@ static void backward(la_backend *be, const la_linear *linear, const la_site_pass
     la_block_io io = pass->io;
     la_mat ga = reduced_of(site, scaled, &pass->work), g;
     la_mat small = reduced_of(site, lora->keeps_product, pass->state);
-    la_mat all = la_mat_of(io.x->type, pass->state_all.data, io.x->rows, lora->a.rows);
+    la_mat all = la_site_part(&pass->state_all, 0, lora->a.rows);
     if (scaled) {
         g = magnitude_backward(be, site, pass);
         io.g = &g;

@@ -357,8 +357,11 @@ static void set_columns(la_model *model, la_site *site) {
 static la_status add_site(binder *b, la_adapter *adapter, const char *module,
                           const la_site_spec *at, la_linear *linear, la_error *err) {
     la_model *model = b->model;
-    la_site site = {
-        .out = linear->w.rows, .in = linear->w.cols, .inner = linear->site, .per_row = at->per_row};
+    la_site site = {.out = linear->w.rows,
+                    .in = linear->w.cols,
+                    .inner = linear->site,
+                    .per_row = at->per_row,
+                    .of_head = at->of_head};
     char key[NAME_MAX_BYTES];
     for (int i = 0;
          adapter->kind->bind && !site.own && spell(b, i, at->in_body, module, key, sizeof key); i++)

@@ -12,14 +12,17 @@ la_parameter *la_site_add(la_site *site, la_mat *value) {
     return parameter;
 }
 
+la_mat la_site_part(const la_mat *state, int64_t first, int64_t cols) {
+    size_t before = (size_t)(state->rows * first) * la_dtype_size(state->type);
+    return la_mat_of(state->type, (char *)state->data + before, state->rows, cols);
+}
+
 la_mat la_site_own(const la_site *site, const la_mat *state) {
-    return la_mat_of(state->type, state->data, state->rows, site->own_cols);
+    return la_site_part(state, 0, site->own_cols);
 }
 
 static la_mat rest_of(const la_site *site, const la_mat *state) {
-    size_t before = (size_t)(state->rows * site->own_cols) * la_dtype_size(state->type);
-    return la_mat_of(state->type, (char *)state->data + before, state->rows,
-                     state->cols - site->own_cols);
+    return la_site_part(state, site->own_cols, state->cols - site->own_cols);
 }
 
 static la_linear within(const la_linear *linear) {

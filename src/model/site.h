@@ -42,6 +42,7 @@ typedef struct la_site {
     la_parameter parameters[LA_SITE_PARAMETERS];
     int n_parameters;
     bool per_row;       /* sees one token a row */
+    bool of_head;       /* of a head: parameters are f32 and may be cut down */
     int64_t state_cols; /* floats a token that forward leaves for backward, the inner ones' too */
     int64_t own_cols;   /* its own of them, which come first */
     int64_t work_cols;  /* floats a cotangent that backward works with, the inner ones' too; the
@@ -71,7 +72,10 @@ typedef struct la_site_pass {
 
 /* A parameter more, of a site that is being bound; the caller sets what is not 0. */
 la_parameter *la_site_add(la_site *site, la_mat *value);
-/* The first own_cols columns of a state or of work, as a matrix of their own. */
+/* Columns [first, first + cols) of a state or of work, which is made of matrices that lie one behind
+ * the other. */
+la_mat la_site_part(const la_mat *state, int64_t first, int64_t cols);
+/* The site's own columns of them. */
 la_mat la_site_own(const la_site *site, const la_mat *state);
 /* y = the projection as the inner sites have it + residual (may be NULL). state: of linear's
  * site. */
