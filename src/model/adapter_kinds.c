@@ -6,13 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const la_adapter_kind la_adapter_lora, la_adapter_adalora, la_adapter_ia3, la_adapter_prompt,
-    la_adapter_p_tuning, la_adapter_prefix, la_adapter_bottleneck, la_adapter_library_lora,
-    la_adapter_library_prefix;
+extern const la_adapter_kind la_adapter_lora, la_adapter_adalora, la_adapter_ia3, la_adapter_vera,
+    la_adapter_prompt, la_adapter_p_tuning, la_adapter_prefix, la_adapter_bottleneck,
+    la_adapter_library_lora, la_adapter_library_prefix;
 
 const la_adapter_kind *const la_adapter_kinds[] = {&la_adapter_lora,
                                                    &la_adapter_adalora,
                                                    &la_adapter_ia3,
+                                                   &la_adapter_vera,
                                                    &la_adapter_prompt,
                                                    &la_adapter_p_tuning,
                                                    &la_adapter_prefix,

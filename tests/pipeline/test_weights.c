@@ -287,6 +287,7 @@ static const form forms[] = {
     {"IA3", "ia3-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
     {"IA3, ekfac", "ia3-bert", LA_CURVATURE_EKFAC, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
     {"IA3, diag", "ia3-bert", LA_CURVATURE_DIAG, LA_KRON_EXPAND, LA_PARAMS_LORA, 0, 0.1},
+    {"VeRA", "vera-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
     {"a union", "union-bert", LA_CURVATURE_KRON, LA_KRON_EXPAND, LA_PARAMS_LORA_HEAD, 0, 0.1},
     {"one inside the other", "mixed-bert", LA_CURVATURE_EKFAC, LA_KRON_EXPAND, LA_PARAMS_LORA, 0,
      0.1},

@@ -60,6 +60,8 @@ def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5,
                 p.mul_(rnd.normal(p.shape, 0.15, 1.0))
             elif ".ia3_l." in name:
                 p.copy_(rnd.normal(p.shape, 0.4, 1.0))
+            elif ".vera_lambda_" in name:
+                p.copy_(rnd.normal(p.shape, 0.6, 0.8))
             elif "trainable_tokens_delta" in name or "prompt_encoder" in name:
                 p.copy_(rnd.normal(p.shape, 0.5))
             elif ".modules_to_save." in name:

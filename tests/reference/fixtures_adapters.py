@@ -2,7 +2,7 @@
 
 import copy
 
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, VeraConfig
 
 import adapters_library as library
 from fixture_tools import bert_config, case, labels, llama_config, write_adapter
@@ -156,6 +156,16 @@ def ia3_bert(folder, rnd):
     return on_bert(folder, rnd, config)
 
 
+def vera_bert(folder, rnd):
+    """VeRA on projections of three shapes, which read one pair of frozen matrices, and a trained head."""
+    return on_bert(folder, rnd, VeraConfig(task_type="SEQ_CLS", r=6, target_modules=["query", "value", "intermediate.dense", "output.dense"]))
+
+
+def vera_llama(folder, rnd):
+    """VeRA on the output layer too, cut down to the answer tokens."""
+    return on_llama(folder, rnd, VeraConfig(task_type="CAUSAL_LM", r=5, target_modules=["v_proj", "up_proj", "down_proj", "lm_head"]))
+
+
 def prompt_tuning(folder, rnd):
     """Five trained embeddings before the row's."""
     return on_llama(folder, rnd, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5))
@@ -305,4 +315,6 @@ MADE = {
     "library-ia3-bert": (library_ia3_bert, 430),
     "mixed-llama": (mixed_llama, 431),
     "mixed-bert": (mixed_bert, 432),
+    "vera-bert": (vera_bert, 433),
+    "vera-llama": (vera_llama, 434),
 }

@@ -213,6 +213,20 @@ def ia3_block(name, module):
     return [vector]
 
 
+def vera_blocks(name, module):
+    """VeRA: two vectors, columns whose input is 1 at every token, around the beginning of a frozen pair."""
+    d, b = (Block(f"{name}.{part}", getattr(module, part)["default"].detach().reshape(-1, 1).clone()) for part in ("vera_lambda_d", "vera_lambda_b"))
+    wide_a, wide_b = module.vera_A["default"], module.vera_B["default"]
+
+    def forward(x):
+        one = torch.ones(*x.shape[:-1], 1, dtype=F64)
+        reduced = d.apply(one) * (x @ wide_a[:, : module.in_features].T)
+        return module.base_layer(x) + b.apply(one) * (reduced @ wide_b[: module.out_features].T)
+
+    module.forward = forward
+    return [d, b]
+
+
 def magnitude_blocks(name, module):
     """DoRA with its magnitudes as one more block: their input is 1 at every token, and they multiply the product over the norms, which are
     held."""
@@ -300,6 +314,8 @@ def find_blocks(model, params):
                 blocks += adalora_blocks(short, module)
             elif config.peft_type == "IA3" and hasattr(module, "ia3_l"):
                 blocks += ia3_block(short, module)
+            elif config.peft_type == "VERA" and hasattr(module, "vera_lambda_d"):
+                blocks += vera_blocks(short, module)
         if "head" in params.split("+") and ".modules_to_save.default" in short and isinstance(module, torch.nn.Linear):
             blocks.append(Block(short.replace(".modules_to_save.default", ""), module.weight, module.bias, head=True).watch(module))
     if not blocks:

@@ -57,6 +57,8 @@
     CASE(lora_bias, "lora-bias")                                                                   \
     CASE(ia3_llama, "ia3-llama")                                                                   \
     CASE(ia3_bert, "ia3-bert")                                                                     \
+    CASE(vera_bert, "vera-bert")                                                                   \
+    CASE(vera_llama, "vera-llama")                                                                 \
     CASE(bias_all, "bias-all")                                                                     \
     CASE(lora_tied_head, "lora-tied-head")                                                         \
     CASE(lora_tied_both, "lora-tied-both")                                                         \
