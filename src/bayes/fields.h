@@ -102,6 +102,9 @@ enum { LA_FIELD_NUMBER_TEXT = 48 };
 const char *la_field_group_name(const la_field *field, int64_t number,
                                 char text[LA_FIELD_NUMBER_TEXT]);
 
+/* Depth of groups, the root's included, at most. */
+enum { LA_FIELDS_DEPTH = 4 };
+
 /* Functions that get the fields of a posterior, without those that it has not. */
 typedef struct la_fields_visitor {
     const struct la_posterior *posterior;

@@ -5,13 +5,11 @@
 
 #include <stdio.h>
 
-enum { ELEMENTS_MOST = 64, DEPTH_MOST = 4 };
+enum { ELEMENTS_MOST = 64 }; /* of a list that is shown */
 
 typedef struct facts {
-    bool all; /* details too */
-    json_t *
-        groups[DEPTH_MOST + 1]; /* the one that is filled, the last of depth + 1, and those above */
-    const char *names[DEPTH_MOST + 1];
+    bool all;                        /* details too */
+    json_t *groups[LA_FIELDS_DEPTH]; /* from the root to the group that is filled */
     int depth;
 } facts;
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MOST = 4, HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
+enum { HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
 
 /* No clean-up at exit, which after a full disk tries to write once more and crashes. Every file is
  * closed by who opened it. */
@@ -22,8 +22,7 @@ static void hdf5_start(void) {
 typedef struct writer {
     const char *path;
     la_error *err;
-    hid_t groups[DEPTH_MOST +
-                 1]; /* the one that is written, the last of depth + 1, and those above */
+    hid_t groups[LA_FIELDS_DEPTH]; /* from the file to the group that is written */
     int depth;
 } writer;
 
@@ -144,7 +143,10 @@ static la_status put_elements(void *state, const la_field *f, const void *data,
 
 static la_status open_group(void *state, const la_field *f, const char *name) {
     writer *w = state;
-    hid_t group = H5Gcreate2(w->groups[w->depth], name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t group =
+        w->depth + 1 == LA_FIELDS_DEPTH
+            ? -1
+            : H5Gcreate2(w->groups[w->depth], name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     (void)f;
     if (group < 0)
         return write_failed(w, name);
