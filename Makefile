@@ -249,7 +249,7 @@ tsan: packages-test
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
 FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/text/utf8.c src/bayes/posterior.c src/bayes/fields.c \
-            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields posterior_structures) \
+            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c tests/support/seal.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 RUNS     ?= 100000

@@ -92,11 +92,11 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
     la_session_options options = {.base = argv[0],
                                   .adapter = argv[1],
                                   .params = LA_PARAMS_LORA,
-                                  .kind = &la_curvature_kron,
+                                  .kind = &la_structure_kron,
                                   .n_scales = SCALES,
                                   .run = {.device = "cpu", .labels = getenv("LABELS")}};
     la_row_set calib = {0};
-    la_form form = {.kind = &la_curvature_kron, .params = LA_PARAMS_LORA};
+    la_form form = {.kind = &la_structure_kron, .params = LA_PARAMS_LORA};
     la_log log = {0};
     la_status status = la_session_open(&options, &session, err);
     la_selection_scales(p->scales);

@@ -16,7 +16,14 @@
 #include "base/team.h"
 #include "bayes/posterior.h"
 
-typedef struct la_draw la_draw;
+typedef struct la_draw {
+    const la_posterior *posterior;
+    uint64_t seed;
+    la_team team;
+    int64_t largest, width; /* parameters of the largest block, and of all */
+    int64_t *offset;        /* [n_blocks] */
+    void *memory;           /* the kind's workspace, zeroed when opened */
+} la_draw;
 
 /* The posterior must outlive it. Free with la_draw_close. */
 la_status la_draw_open(la_team team, const la_posterior *posterior, uint64_t seed, la_draw **draw,
@@ -25,5 +32,13 @@ void la_draw_close(la_draw *draw);
 /* theta[width] of a network from map[width], both laid out block by block, each [out, in]. Nothing
  * is allocated; one thread at a time may call it, and it uses the team. */
 void la_draw_network(la_draw *draw, int64_t number, const float *map, float *theta);
+
+/* ---- for kinds ---- */
+
+/* out[n]: the standard normal numbers of a block of a network. */
+void la_draw_normals(const la_draw *draw, int64_t number, int64_t block, int64_t n, float *out);
+/* A block of theta = map + scale eps, eps[small, big] smaller side first. */
+void la_draw_add(const la_draw *draw, int64_t block, const float *eps, float scale,
+                 const float *map, float *theta);
 
 #endif

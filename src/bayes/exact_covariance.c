@@ -4,7 +4,7 @@
  *
  * so that J is seen block by block and never held, and every scale of lambda costs a sum on the
  * host. */
-#include "bayes/curvature.h"
+#include "bayes/exact.h"
 #include "bayes/jacobian.h"
 
 #include <stdlib.h>
@@ -18,12 +18,13 @@ static double rounding(const la_backend *be) {
 }
 
 struct la_covariance {
-    la_model *model;
+    const la_blocks *blocks;
     la_jacobian *jacobian;
     const la_posterior *posterior;
+    const la_directions *directions;
     int64_t n_rhs, n_rows, max_rows, n_scales, rank, width;
     double *scales;
-    int64_t *offset; /* [n_blocks of the model] column of a block's first parameter */
+    int64_t *offset; /* [n blocks] column of a block's first parameter */
     float *vectors;  /* [rank, width] where the backend reads; owned unless it is the posterior's */
     bool vectors_owned;
     float *ones;          /* as many as the largest block has elements */
@@ -33,37 +34,23 @@ struct la_covariance {
     double *squares_host; /* as squares */
 };
 
-static int64_t largest_block(const la_posterior *posterior) {
-    int64_t most = 0;
-    for (int64_t b = 0; b < posterior->n_blocks; b++) {
-        int64_t count = posterior->blocks[b].out * posterior->blocks[b].in;
-        most = count > most ? count : most;
-    }
-    return most;
-}
-
-static la_jacobian_shape jacobian_shape(const la_cov_shape *shape) {
-    return (la_jacobian_shape){
-        .max_rows = shape->max_rows, .max_tokens = shape->max_tokens, .n_rhs = shape->n_rhs};
-}
-
-static size_t cov_bytes(const la_model *model, const la_posterior *posterior,
+static size_t cov_bytes(const la_blocks *blocks, const la_posterior *posterior,
                         const la_cov_shape *shape) {
-    la_jacobian_shape jacobian = jacobian_shape(shape);
-    int64_t rows = shape->max_rows * shape->n_rhs;
+    int64_t m = shape->batch.n_rhs, rows = shape->batch.max_rows * m;
     const la_directions *d = &posterior->directions;
-    size_t vectors = model->be->ops->in_place ? 0 : (size_t)(d->rank * d->width);
-    return la_jacobian_bytes(model, &jacobian) +
-           (vectors + (size_t)largest_block(posterior) + (size_t)(rows * d->rank)) * sizeof(float) +
-           (size_t)(rows * shape->n_rhs) * sizeof(double);
+    size_t vectors = blocks->be->ops->in_place ? 0 : (size_t)(d->rank * d->width);
+    return la_jacobian_bytes(blocks, &shape->batch, NULL) +
+           (vectors + (size_t)la_blocks_largest(blocks) + (size_t)(rows * d->rank)) *
+               sizeof(float) +
+           (size_t)(rows * m) * sizeof(double);
 }
 
 static la_status open_memory(la_covariance *c, const la_cov_shape *shape, la_error *err) {
-    la_backend *be = c->model->be;
-    const la_directions *d = &c->posterior->directions;
-    size_t rows = (size_t)(c->max_rows * c->n_rhs), most = (size_t)largest_block(c->posterior);
+    la_backend *be = c->blocks->be;
+    const la_directions *d = c->directions;
+    size_t rows = (size_t)(c->max_rows * c->n_rhs), most = (size_t)la_blocks_largest(c->blocks);
     c->scales = la_alloc((size_t)c->n_scales, sizeof *c->scales, err);
-    c->offset = la_alloc((size_t)c->model->n_blocks, sizeof *c->offset, err);
+    c->offset = la_blocks_offsets(c->blocks, err);
     c->z_host = la_alloc(rows * (size_t)c->rank, sizeof *c->z_host, err);
     c->squares_host = la_alloc(rows * (size_t)c->n_rhs, sizeof *c->squares_host, err);
     float *host = la_alloc(most, sizeof *host, err);
@@ -92,7 +79,7 @@ static la_status open_memory(la_covariance *c, const la_cov_shape *shape, la_err
 static void cov_close(la_covariance *c) {
     if (!c)
         return;
-    la_backend *be = c->model->be;
+    la_backend *be = c->blocks->be;
     void *buffers[] = {c->ones, c->z, c->squares, c->vectors_owned ? c->vectors : NULL};
     for (int i = 0; i < 4; i++)
         if (buffers[i])
@@ -105,38 +92,32 @@ static void cov_close(la_covariance *c) {
     free(c);
 }
 
-static la_status cov_open(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
-                          la_covariance **out, la_error *err) {
+static la_status cov_open(const la_blocks *blocks, const la_posterior *posterior,
+                          const la_cov_shape *shape, la_covariance **out, la_error *err) {
     *out = NULL;
     la_covariance *c = la_alloc(1, sizeof *c, err);
     if (!c)
         return err->status;
-    c->model = model;
+    c->blocks = blocks;
     c->posterior = posterior;
-    c->n_rhs = shape->n_rhs;
-    c->max_rows = shape->max_rows;
+    c->directions = &posterior->directions;
+    c->n_rhs = shape->batch.n_rhs;
+    c->max_rows = shape->batch.max_rows;
     c->n_scales = shape->n_scales;
-    c->rank = posterior->directions.rank;
-    c->width = posterior->directions.width;
-    la_jacobian_shape jacobian = jacobian_shape(shape);
+    c->rank = c->directions->rank;
+    c->width = c->directions->width;
     if (open_memory(c, shape, err) == LA_OK)
-        (void)la_jacobian_open(model, &jacobian, &c->jacobian, err);
+        (void)la_jacobian_open(blocks, &shape->batch, NULL, &c->jacobian, err);
     if (err->status != LA_OK) {
         cov_close(c);
         return err->status;
-    }
-    int64_t next = 0;
-    for (int64_t b = 0; b < model->n_blocks; b++) {
-        c->offset[b] = next;
-        if (model->blocks[b].wanted)
-            next += model->blocks[b].out * model->blocks[b].in;
     }
     *out = c;
     return LA_OK;
 }
 
 static void cov_batch(la_covariance *c, int64_t n_rows) {
-    la_backend *be = c->model->be;
+    la_backend *be = c->blocks->be;
     size_t rows = (size_t)(n_rows * c->n_rhs);
     c->n_rows = n_rows;
     be->ops->zero(be, c->z, rows * (size_t)c->rank * sizeof *c->z);
@@ -146,8 +127,8 @@ static void cov_batch(la_covariance *c, int64_t n_rows) {
 static void add(void *user, int64_t block, int64_t first, int64_t n_rows, int64_t n_rhs,
                 const la_mat *outer, const la_mat *rotated) {
     la_covariance *c = user;
-    la_backend *be = c->model->be;
-    const la_block *of = &c->model->blocks[block];
+    la_backend *be = c->blocks->be;
+    const la_block *of = &c->blocks->list[block];
     int64_t big = la_big_side(of->out, of->in), count = of->out * of->in;
     la_mat ones = la_mat_f32(c->ones, la_small_side(of->out, of->in), big);
     la_mat rows = la_mat_f32(rotated->data, n_rows * n_rhs, count);
@@ -165,7 +146,7 @@ static la_block_visitor cov_visitor(la_covariance *c) {
  * calibration set has nothing of it but rounding, which over lambda may be more than the rest. */
 static void finish_row(const la_covariance *c, int64_t row, double lambda, double *cov) {
     int64_t m = c->n_rhs;
-    const double *d = c->posterior->directions.values, *squares = c->squares_host + row * m * m;
+    const double *d = c->directions->values, *squares = c->squares_host + row * m * m;
     const float *z = c->z_host + row * m * c->rank;
     double all = 0, rest = 0, scale = la_curvature_scale(c->posterior);
     for (int64_t k = 0; k < m; k++) {
@@ -176,7 +157,7 @@ static void finish_row(const la_covariance *c, int64_t row, double lambda, doubl
         all += squares[k * m + k];
         rest += left > 0 ? left : 0;
     }
-    bool inside = rest <= rounding(c->model->be) * all;
+    bool inside = rest <= rounding(c->blocks->be) * all;
     for (int64_t k = 0; k < m; k++)
         for (int64_t l = 0; l <= k; l++) {
             double left = inside ? 0 : squares[k * m + l], sum = 0;
@@ -193,7 +174,7 @@ static void finish_row(const la_covariance *c, int64_t row, double lambda, doubl
 }
 
 static la_status cov_read(la_covariance *c, double *cov, la_error *err) {
-    la_backend *be = c->model->be;
+    la_backend *be = c->blocks->be;
     int64_t m = c->n_rhs, rows = c->n_rows * m;
     be->ops->download(be, c->z_host, c->z, (size_t)(rows * c->rank) * sizeof *c->z);
     be->ops->download(be, c->squares_host, c->squares, (size_t)(rows * m) * sizeof *c->squares);

@@ -28,7 +28,7 @@ enum {
 typedef enum stage { START, RANGE, POWER, RITZ, DONE } stage;
 
 struct la_exact_sketch {
-    la_model *model;
+    const la_blocks *blocks;
     la_fit_shape shape;
     const int64_t *offset;
     stage stage;
@@ -50,13 +50,13 @@ int64_t la_exact_sketch_width(int64_t rank) {
 }
 
 bool la_exact_sketch_is_for(const la_fit_shape *shape) {
-    int64_t rows = shape->n_rows * shape->n_rhs;
+    int64_t rows = shape->n_rows * shape->batch.n_rhs;
     return shape->rank && (!rows || 2 * la_exact_sketch_width(shape->rank) <= rows);
 }
 
 size_t la_exact_sketch_bytes(const la_fit_shape *shape, int64_t width) {
     size_t l = (size_t)la_exact_sketch_width(shape->rank);
-    size_t rows = (size_t)(shape->max_rows * shape->n_rhs), p = (size_t)width;
+    size_t rows = (size_t)(shape->batch.max_rows * shape->batch.n_rhs), p = (size_t)width;
     return (2 * p * l + rows * p + rows * l + CHUNK * l + l * l) * sizeof(float) +
            (l * l + 1) * sizeof(double);
 }
@@ -70,7 +70,7 @@ static void release(la_backend *be, float **memory) {
 void la_exact_sketch_close(la_exact_sketch *s) {
     if (!s)
         return;
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     release(be, &s->basis);
     release(be, &s->image);
     release(be, &s->held);
@@ -91,12 +91,12 @@ static double mib(double bytes) {
 static la_status out_of_memory(const la_exact_sketch *s, la_error *err) {
     const la_fit_shape *shape = &s->shape;
     size_t available, total;
-    s->model->be->ops->memory(s->model->be, &available, &total);
+    s->blocks->be->ops->memory(s->blocks->be, &available, &total);
     return la_fail(err, LA_RESOURCE,
                    "%s: not enough memory for %lld eigenpairs of the exact curvature: sketch of "
                    "%lld x %lld parameters and a batch of rows %.0f MiB, eigenvectors %.0f MiB, "
                    "but %.0f MiB are free; give a smaller --rank, or --curvature kron",
-                   s->model->be->device, (long long)shape->rank, (long long)s->most,
+                   s->blocks->be->device, (long long)shape->rank, (long long)s->most,
                    (long long)s->width, mib((double)la_exact_sketch_bytes(shape, s->width)),
                    mib((double)(shape->rank * s->width) * sizeof(float)), mib((double)available));
 }
@@ -109,18 +109,19 @@ static float *take_zeros(la_backend *be, int64_t rows, int64_t cols) {
     return memory;
 }
 
-la_status la_exact_sketch_open(la_model *model, const la_fit_shape *shape, const int64_t *offset,
-                               int64_t width, la_exact_sketch **out, la_error *err) {
-    la_backend *be = model->be;
+la_status la_exact_sketch_open(const la_blocks *blocks, const la_fit_shape *shape,
+                               const int64_t *offset, int64_t width, la_exact_sketch **out,
+                               la_error *err) {
+    la_backend *be = blocks->be;
     size_t available, total;
     *out = NULL;
     la_exact_sketch *s = la_alloc(1, sizeof *s, err);
     if (!s)
         return err->status;
     *s = (la_exact_sketch){
-        .model = model, .shape = *shape, .offset = offset, .stage = START, .width = width};
+        .blocks = blocks, .shape = *shape, .offset = offset, .stage = START, .width = width};
     s->most = s->cols = la_exact_sketch_width(shape->rank);
-    int64_t rows = shape->max_rows * shape->n_rhs;
+    int64_t rows = shape->batch.max_rows * shape->batch.n_rhs;
     be->ops->memory(be, &available, &total);
     if (la_exact_sketch_bytes(shape, width) + (size_t)(shape->rank * width) * sizeof(float) >
         available) {
@@ -149,8 +150,8 @@ la_status la_exact_sketch_open(la_model *model, const la_fit_shape *shape, const
 /* ---- a batch ---- */
 
 static void flush_batch(la_exact_sketch *s) {
-    la_backend *be = s->model->be;
-    int64_t n = s->n_rows * s->shape.n_rhs;
+    la_backend *be = s->blocks->be;
+    int64_t n = s->n_rows * s->shape.batch.n_rhs;
     la_mat w = {s->weights, n, s->cols, s->most, LA_F32};
     if (!s->pending)
         return;
@@ -165,8 +166,8 @@ static void flush_batch(la_exact_sketch *s) {
 
 /* Omega's rows of the batch, each its own stream. */
 static void draw_weights(la_exact_sketch *s) {
-    la_backend *be = s->model->be;
-    int64_t m = s->shape.n_rhs, rows = s->n_rows * m, l = s->most;
+    la_backend *be = s->blocks->be;
+    int64_t m = s->shape.batch.n_rhs, rows = s->n_rows * m, l = s->most;
 #pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < rows; i++) {
         double some[64];
@@ -181,8 +182,8 @@ static void draw_weights(la_exact_sketch *s) {
 }
 
 void la_exact_sketch_batch(la_exact_sketch *s, int64_t first, int64_t n_rows) {
-    la_backend *be = s->model->be;
-    size_t rows = (size_t)(n_rows * s->shape.n_rhs);
+    la_backend *be = s->blocks->be;
+    size_t rows = (size_t)(n_rows * s->shape.batch.n_rhs);
     flush_batch(s);
     s->first = first;
     s->n_rows = n_rows;
@@ -197,9 +198,9 @@ void la_exact_sketch_batch(la_exact_sketch *s, int64_t first, int64_t n_rows) {
 
 void la_exact_sketch_take(la_exact_sketch *s, int64_t block, int64_t first, int64_t n_rows,
                           float *data) {
-    la_backend *be = s->model->be;
-    const la_block *of = &s->model->blocks[block];
-    int64_t m = s->shape.n_rhs, count = of->out * of->in, column = s->offset[block];
+    la_backend *be = s->blocks->be;
+    const la_block *of = &s->blocks->list[block];
+    int64_t m = s->shape.batch.n_rhs, count = of->out * of->in, column = s->offset[block];
     la_mat rows = la_mat_f32(data, n_rows * m, count);
     la_mat weights = {s->weights + first * m * s->most, n_rows * m, s->cols, s->most, LA_F32};
     la_mat basis = {s->basis + column * s->most, count, s->cols, s->most, LA_F32};
@@ -220,7 +221,7 @@ void la_exact_sketch_take(la_exact_sketch *s, int64_t block, int64_t first, int6
 /* The largest n eigenpairs of the core, cols wide; values and vectors [n, cols] from malloc. */
 static la_status decompose(la_exact_sketch *s, int64_t n, double **values, float **vectors,
                            la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     *values = la_alloc((size_t)n, sizeof **values, err);
     *vectors = la_alloc((size_t)(n * s->cols), sizeof **vectors, err);
     LA_TRY(err->status);
@@ -240,7 +241,7 @@ static la_status decompose(la_exact_sketch *s, int64_t n, double **values, float
  * the first alone. */
 static la_status turn_basis(la_exact_sketch *s, const float *turn, const float *image_turn,
                             int64_t cols, la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     size_t count = (size_t)(cols * s->cols);
     float *on_device = la_device_copy(be, turn, count, err), *second = NULL;
     if (on_device && image_turn)
@@ -292,7 +293,7 @@ static la_status make_symmetric(la_team team, int64_t n, const double *squares, 
  * was there, of the largest. The first puts the columns in the order of their singular values, and
  * the others leave it: products with G then are small where their column is, and so is rounding. */
 static la_status orthonormalise_once(la_exact_sketch *s, int round, double *least, la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     double *squares = NULL;
     float *turn = NULL;
     be->ops->zero(be, s->core, (size_t)(s->cols * s->cols) * sizeof *s->core);
@@ -331,12 +332,12 @@ static la_status orthonormalise(la_exact_sketch *s, bool ordered, la_error *err)
 }
 
 static la_status begin_power(la_exact_sketch *s, la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     LA_TRY(orthonormalise(s, false, err));
     s->image = take_zeros(be, s->width, s->most);
     /* batches rarely have max_rows: what they do not use is never touched */
-    s->held = be->ops->alloc(be, (size_t)(s->shape.max_rows * s->shape.n_rhs * s->width) *
-                                     sizeof *s->held);
+    s->held = be->ops->alloc(
+        be, (size_t)(s->shape.batch.max_rows * s->shape.batch.n_rhs * s->width) * sizeof *s->held);
     if (!s->image || !s->held)
         return out_of_memory(s, err);
     be->ops->zero(be, s->core, (size_t)(s->cols * s->cols) * sizeof *s->core);
@@ -345,7 +346,7 @@ static la_status begin_power(la_exact_sketch *s, la_error *err) {
 }
 
 static la_status begin_ritz(la_exact_sketch *s, la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     double *values = NULL;
     float *turn = NULL;
     int64_t n = s->cols;
@@ -375,7 +376,7 @@ static la_status begin_ritz(la_exact_sketch *s, la_error *err) {
 /* vectors [rank, P] = turn [rank, cols] basis^T, on a host in the posterior's own memory. */
 static la_status write_vectors(la_exact_sketch *s, const float *turn, la_directions *d,
                                la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     size_t bytes = (size_t)(d->rank * d->width) * sizeof(float);
     float *memory = be->ops->in_place ? d->vectors : be->ops->alloc(be, bytes);
     float *on_device = la_device_copy(be, turn, (size_t)(d->rank * s->cols), err);
@@ -397,7 +398,7 @@ static la_status write_vectors(la_exact_sketch *s, const float *turn, la_directi
 }
 
 static la_status finish(la_exact_sketch *s, la_posterior *posterior, la_error *err) {
-    la_backend *be = s->model->be;
+    la_backend *be = s->blocks->be;
     la_directions *d = &posterior->directions;
     double *values = NULL;
     float *turn = NULL;

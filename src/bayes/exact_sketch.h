@@ -17,7 +17,7 @@
 #ifndef LA_BAYES_EXACT_SKETCH_H
 #define LA_BAYES_EXACT_SKETCH_H
 
-#include "bayes/curvature.h"
+#include "bayes/exact.h"
 
 typedef struct la_exact_sketch la_exact_sketch;
 
@@ -28,9 +28,10 @@ int64_t la_exact_sketch_width(int64_t rank);
 bool la_exact_sketch_is_for(const la_fit_shape *shape);
 /* Bytes on the device that open takes; width: P. */
 size_t la_exact_sketch_bytes(const la_fit_shape *shape, int64_t width);
-/* offset: [n_blocks of the model] column of a block's first parameter; borrowed, as the model is. */
-la_status la_exact_sketch_open(la_model *model, const la_fit_shape *shape, const int64_t *offset,
-                               int64_t width, la_exact_sketch **sketch, la_error *err);
+/* offset: [n blocks] column of a block's first parameter; borrowed, as the blocks are. */
+la_status la_exact_sketch_open(const la_blocks *blocks, const la_fit_shape *shape,
+                               const int64_t *offset, int64_t width, la_exact_sketch **sketch,
+                               la_error *err);
 /* Fills the posterior's directions when there is no next pass. */
 la_status la_exact_sketch_next(la_exact_sketch *sketch, la_posterior *posterior, la_fit_pass *pass,
                                la_error *err);

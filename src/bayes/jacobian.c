@@ -14,10 +14,9 @@ typedef struct rotation {
 } rotation;
 
 struct la_jacobian {
-    la_model *model;
-    rotation *rotations; /* [n_blocks of the model] */
-    float **shared;      /* [n_inputs] eigenvectors of input factors */
-    int64_t n_shared;
+    const la_blocks *blocks;
+    rotation *rotations;        /* [n blocks] */
+    float **shared;             /* [n_inputs] eigenvectors of input factors; NULL: not there */
     float *identity;            /* [side, side] of the largest smaller side; without a basis */
     float *s, *outer, *rotated; /* workspaces */
     int64_t outer_floats;
@@ -40,43 +39,40 @@ typedef struct workspaces {
     size_t s, outer; /* floats: tokens in the smaller side's basis; outer products, twice */
 } workspaces;
 
-static workspaces workspaces_of(const la_model *model, const la_jacobian_shape *shape) {
-    int64_t small = 0, outer = 0;
-    int64_t chunk = model->be->ops->in_place ? HOST_CHUNK_FLOATS : DEVICE_CHUNK_FLOATS;
-    for (int64_t b = 0; b < model->n_blocks; b++) {
-        const la_block *block = &model->blocks[b];
-        if (!block->wanted)
-            continue;
-        int64_t least = la_small_side(block->out, block->in);
+static workspaces workspaces_of(const la_blocks *blocks, const la_batch_shape *shape) {
+    int64_t small = 0, outer = la_blocks_largest(blocks);
+    int64_t chunk = blocks->be->ops->in_place ? HOST_CHUNK_FLOATS : DEVICE_CHUNK_FLOATS;
+    for (int64_t b = 0; b < blocks->n; b++) {
+        int64_t least = la_small_side(blocks->list[b].out, blocks->list[b].in);
         small = least > small ? least : small;
-        outer = block->out * block->in > outer ? block->out * block->in : outer;
     }
-    int64_t tokens = shape->max_tokens + shape->max_rows * model->prompt.n;
+    int64_t tokens = shape->max_tokens + shape->max_rows * blocks->n_virtual;
     int64_t row = outer * shape->n_rhs, all = row * shape->max_rows;
     return (workspaces){.small = small,
-                        .s = (size_t)(la_model_most_inputs(model, tokens) * shape->n_rhs * small),
+                        .s = (size_t)(blocks->rows_each_token * tokens * shape->n_rhs * small),
                         .outer = (size_t)(all < chunk   ? all
                                           : row > chunk ? row
                                                         : chunk)};
 }
 
-size_t la_jacobian_bytes(const la_model *model, const la_jacobian_shape *shape) {
-    workspaces w = workspaces_of(model, shape);
-    const la_posterior *basis = shape->basis;
+size_t la_jacobian_bytes(const la_blocks *blocks, const la_batch_shape *shape,
+                         const la_posterior *basis) {
+    workspaces w = workspaces_of(blocks, shape);
     if (!basis)
         return (w.s + w.outer + (size_t)(w.small * w.small)) * sizeof(float);
     size_t floats = w.s + 2 * w.outer;
-    for (int64_t i = 0; i < basis->n_inputs; i++)
+    for (int64_t i = 0; i < blocks->n_inputs; i++)
         floats += (size_t)(basis->inputs[i].rank * basis->inputs[i].n);
-    for (int64_t b = 0; b < basis->n_blocks; b++)
+    for (int64_t b = 0; b < blocks->n; b++)
         floats += (size_t)(basis->blocks[b].output.rank * basis->blocks[b].output.n);
     return floats * sizeof(float);
 }
 
-static la_status open_basis(la_jacobian *j, const la_posterior *basis,
-                            const la_posterior_block *block, rotation *r, la_error *err) {
-    la_backend *be = j->model->be;
-    const la_factor *input = &basis->inputs[block->input], *output = &block->output;
+static la_status open_basis(la_jacobian *j, const la_posterior *basis, int64_t number, rotation *r,
+                            la_error *err) {
+    la_backend *be = j->blocks->be;
+    const la_block *block = &j->blocks->list[number];
+    const la_factor *input = &basis->inputs[block->input], *output = &basis->blocks[number].output;
     float **shared = &j->shared[block->input];
     if (!*shared)
         *shared = la_device_copy(be, input->vectors, (size_t)(input->rank * input->n), err);
@@ -101,52 +97,47 @@ static la_status open_identity(la_jacobian *j, int64_t side, la_error *err) {
         return err->status;
     for (int64_t i = 0; i < side; i++)
         host[i * side + i] = 1;
-    j->identity = la_device_copy(j->model->be, host, (size_t)(side * side), err);
+    j->identity = la_device_copy(j->blocks->be, host, (size_t)(side * side), err);
     free(host);
     return err->status;
 }
 
-static la_status open_rotations(la_jacobian *j, const la_jacobian_shape *shape, int64_t side,
+static la_status open_rotations(la_jacobian *j, const la_posterior *basis, int64_t side,
                                 la_error *err) {
-    const la_model *model = j->model;
-    int64_t next = 0;
-    if (!shape->basis)
+    if (!basis)
         LA_TRY(open_identity(j, side, err));
-    for (int64_t b = 0; b < model->n_blocks; b++) {
-        const la_block *block = &model->blocks[b];
+    for (int64_t b = 0; b < j->blocks->n; b++) {
+        const la_block *block = &j->blocks->list[b];
         rotation *r = &j->rotations[b];
-        if (!block->wanted)
-            continue;
         r->out_is_small = block->out <= block->in;
         int64_t n = la_small_side(block->out, block->in);
-        if (shape->basis)
-            LA_TRY(open_basis(j, shape->basis, &shape->basis->blocks[next++], r, err));
+        if (basis)
+            LA_TRY(open_basis(j, basis, b, r, err));
         else
             r->small = (la_mat){j->identity, n, n, side, LA_F32};
     }
     return LA_OK;
 }
 
-la_status la_jacobian_open(la_model *model, const la_jacobian_shape *shape, la_jacobian **out,
-                           la_error *err) {
+la_status la_jacobian_open(const la_blocks *blocks, const la_batch_shape *shape,
+                           const la_posterior *basis, la_jacobian **out, la_error *err) {
     *out = NULL;
-    la_backend *be = model->be;
+    la_backend *be = blocks->be;
     la_jacobian *j = la_alloc(1, sizeof *j, err);
     if (!j)
         return err->status;
-    workspaces w = workspaces_of(model, shape);
-    j->model = model;
-    j->n_shared = shape->basis ? shape->basis->n_inputs : 0;
-    j->rotations = la_alloc((size_t)model->n_blocks, sizeof *j->rotations, err);
-    j->shared = la_alloc((size_t)j->n_shared, sizeof *j->shared, err);
+    workspaces w = workspaces_of(blocks, shape);
+    j->blocks = blocks;
+    j->rotations = la_alloc((size_t)blocks->n, sizeof *j->rotations, err);
+    j->shared = la_alloc((size_t)blocks->n_inputs, sizeof *j->shared, err);
     if (err->status == LA_OK)
-        (void)open_rotations(j, shape, w.small, err);
+        (void)open_rotations(j, basis, w.small, err);
     if (err->status == LA_OK) {
         j->outer_floats = (int64_t)w.outer;
         j->s = be->ops->alloc(be, w.s * sizeof(float));
         j->outer = be->ops->alloc(be, w.outer * sizeof(float));
-        j->rotated = shape->basis ? be->ops->alloc(be, w.outer * sizeof(float)) : NULL;
-        if (!j->s || !j->outer || (shape->basis && !j->rotated))
+        j->rotated = basis ? be->ops->alloc(be, w.outer * sizeof(float)) : NULL;
+        if (!j->s || !j->outer || (basis && !j->rotated))
             (void)la_fail(err, LA_RESOURCE,
                           "out of memory on %s for row Jacobians; lower --batch-tokens",
                           be->device);
@@ -162,11 +153,11 @@ la_status la_jacobian_open(la_model *model, const la_jacobian_shape *shape, la_j
 void la_jacobian_close(la_jacobian *j) {
     if (!j)
         return;
-    la_backend *be = j->model->be;
-    for (int64_t b = 0; j->rotations && b < j->model->n_blocks; b++)
+    la_backend *be = j->blocks->be;
+    for (int64_t b = 0; j->rotations && b < j->blocks->n; b++)
         if (j->rotations[b].own)
             be->ops->release(be, j->rotations[b].own);
-    for (int64_t i = 0; j->shared && i < j->n_shared; i++)
+    for (int64_t i = 0; j->shared && i < j->blocks->n_inputs; i++)
         if (j->shared[i])
             be->ops->release(be, j->shared[i]);
     float *buffers[] = {j->identity, j->s, j->outer, j->rotated};
@@ -180,10 +171,13 @@ void la_jacobian_close(la_jacobian *j) {
 
 static void visit(void *user, int64_t number, const la_block_io *io) {
     la_jacobian *j = user;
-    la_backend *be = j->model->be;
+    la_backend *be = j->blocks->be;
     const la_ops *ops = be->ops;
-    const rotation *r = &j->rotations[number];
-    const la_block *block = &j->model->blocks[number];
+    int64_t own = j->blocks->index[number];
+    if (own < 0)
+        return;
+    const rotation *r = &j->rotations[own];
+    const la_block *block = &j->blocks->list[own];
     int64_t m = io->n_rhs, height = r->small.rows, width = la_big_side(block->out, block->in);
     /* s: the smaller side's tokens in its eigenbasis */
     const la_mat *small_side = r->out_is_small ? io->g : io->x_at_g;
@@ -200,7 +194,7 @@ static void visit(void *user, int64_t number, const la_block_io *io) {
             rotated = la_mat_f32(j->rotated, n * m * height, r->big.rows);
             ops->gemm(be, false, true, 1, &outer, &r->big, 0, &rotated);
         }
-        j->sink(j->user, number, from, n, m, &outer, &rotated);
+        j->sink(j->user, own, from, n, m, &outer, &rotated);
     }
 }
 

@@ -6,8 +6,7 @@
 #ifndef LA_BAYES_JACOBIAN_H
 #define LA_BAYES_JACOBIAN_H
 
-#include "bayes/posterior.h"
-#include "model/run.h"
+#include "bayes/factored.h"
 
 typedef struct la_jacobian la_jacobian;
 
@@ -16,16 +15,13 @@ typedef struct la_jacobian la_jacobian;
 typedef void (*la_jacobian_sink)(void *user, int64_t block, int64_t first, int64_t n_rows,
                                  int64_t n_rhs, const la_mat *outer, const la_mat *rotated);
 
-typedef struct la_jacobian_shape {
-    int64_t max_rows, max_tokens, n_rhs;
-    const la_posterior *basis; /* whose eigenvectors; NULL: none. Borrowed while opening */
-} la_jacobian_shape;
-
 /* Bytes on the device that la_jacobian_open takes. */
-size_t la_jacobian_bytes(const la_model *model, const la_jacobian_shape *shape);
-/* The model's wanted blocks must be those of the basis. Free with la_jacobian_close. */
-la_status la_jacobian_open(la_model *model, const la_jacobian_shape *shape, la_jacobian **jacobian,
-                           la_error *err);
+size_t la_jacobian_bytes(const la_blocks *blocks, const la_batch_shape *shape,
+                         const la_posterior *basis);
+/* basis: whose eigenvectors, of the same blocks; NULL: none. It is borrowed while opening, the blocks
+ * until la_jacobian_close, which frees. */
+la_status la_jacobian_open(const la_blocks *blocks, const la_batch_shape *shape,
+                           const la_posterior *basis, la_jacobian **jacobian, la_error *err);
 void la_jacobian_close(la_jacobian *jacobian);
 /* Hands every chunk of every block that is visited to the sink. */
 la_block_visitor la_jacobian_visitor(la_jacobian *jacobian, la_jacobian_sink sink, void *user);

@@ -9,36 +9,15 @@
  *   dL/dlog s = -N/2 + E / (2 s) + 1/2 sum h / (h + s lambda)
  *
  * Its root is not below E / N, where the last term alone is left. */
-#include "bayes/posterior.h"
+#include "bayes/structure.h"
 
 #include <float.h>
 #include <math.h>
 
-/* Adds up h / (h + s lambda). */
-static double share(const la_spectrum *s, double lambda) {
+double la_posterior_effective(const la_posterior *p) {
     double sum = 0;
-    for (int64_t i = 0; i < s->rows; i++)
-        for (int64_t j = 0; j < s->cols; j++) {
-            double x = la_spectrum_at(s, i, j) / lambda;
-            sum += x / (1 + x);
-        }
-    return sum;
-}
-
-/* Parameters that the rows determine: the trace of H (H + lambda I)^-1. */
-static double effective(const la_posterior *p) {
-    double sum = 0;
-    if (p->directions.rank) {
-        la_spectrum all = {.rows = 1,
-                           .cols = p->directions.rank,
-                           .col = p->directions.values,
-                           .scale = la_curvature_scale(p)};
-        return share(&all, p->blocks[0].prior_precision);
-    }
-    for (int64_t b = 0; b < p->n_blocks; b++) {
-        la_spectrum s = la_block_spectrum(p, &p->blocks[b]);
-        sum += share(&s, p->blocks[b].prior_precision);
-    }
+    for (int64_t i = 0; i < la_posterior_parts(p); i++)
+        sum += la_structure_of(p->curvature)->shares(p, i, p->blocks[i].prior_precision).sum;
     return sum;
 }
 
@@ -58,7 +37,7 @@ static la_status at_noise(la_posterior *p, la_prior_kind kind, double value, dou
                           double *slope, la_error *err) {
     set_noise(p, noise);
     LA_TRY(la_prior_choose(p, kind, value, err));
-    *slope = 0.5 * (p->square_error / noise - (double)p->n_rows + effective(p));
+    *slope = 0.5 * (p->square_error / noise - (double)p->n_rows + la_posterior_effective(p));
     return LA_OK;
 }
 

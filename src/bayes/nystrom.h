@@ -7,7 +7,7 @@
 #ifndef LA_BAYES_NYSTROM_H
 #define LA_BAYES_NYSTROM_H
 
-#include "bayes/posterior.h"
+#include "bayes/factored.h"
 
 /* l: twice the rank and a few more. */
 int64_t la_nystrom_width(int64_t rank);

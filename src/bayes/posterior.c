@@ -34,27 +34,6 @@ la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, l
     return LA_OK;
 }
 
-la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {
-    bool out_is_small = block->out <= block->in;
-    la_factor whole = {.rank = block->out, .n = block->out}, wide = {.rank = block->in};
-    const la_factor *output = &block->output, *input = NULL;
-    if (posterior->n_inputs) {
-        input = &posterior->inputs[block->input];
-    } else {
-        output = &whole;
-        input = &wide;
-    }
-    const la_factor *small = out_is_small ? output : input;
-    const la_factor *big = out_is_small ? input : output;
-    return (la_spectrum){.rows = small->rank,
-                         .cols = big->rank,
-                         .row = block->spectrum ? NULL : small->values,
-                         .col = block->spectrum ? NULL : big->values,
-                         .values = block->spectrum,
-                         .scale = la_curvature_scale(posterior) *
-                                  (block->spectrum ? 1 : 1 / block->denominator)};
-}
-
 int64_t la_posterior_width(const la_posterior *posterior) {
     int64_t width = 0;
     for (int64_t b = 0; b < posterior->n_blocks; b++)

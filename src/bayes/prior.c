@@ -7,7 +7,7 @@
  * A unit is a block, or all of them where H is not block-diagonal; units that share a precision are
  * a group. With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2
  * falls strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket. */
-#include "bayes/posterior.h"
+#include "bayes/structure.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -19,50 +19,31 @@
 
 typedef struct unit {
     const char *name;
-    la_spectrum spectrum;
     double theta_square, precision;
     int64_t group; /* the first unit of its group */
     bool flat;
 } unit;
 
 typedef struct units {
+    const la_posterior *posterior;
     unit *list;
     int64_t n;
 } units;
 
-static double log_determinant(const la_spectrum *s, double lambda) {
-    double sum = 0;
-    for (int64_t i = 0; i < s->rows; i++)
-        for (int64_t j = 0; j < s->cols; j++)
-            sum += log1p(la_spectrum_at(s, i, j) / lambda);
-    return sum;
-}
-
 /* Adds a unit's share of dL/drho and of its derivative. */
-static void add_slope(const unit *u, double lambda, double *slope, double *curve) {
-    double first = 0, second = 0;
-    for (int64_t i = 0; i < u->spectrum.rows; i++) {
-        for (int64_t j = 0; j < u->spectrum.cols; j++) {
-            double x = la_spectrum_at(&u->spectrum, i, j) / lambda, share = x / (1 + x);
-            first += share;
-            second += share * (1 - share);
-        }
-    }
-    *slope += 0.5 * (first - lambda * u->theta_square);
-    *curve -= 0.5 * (second + lambda * u->theta_square);
+static void add_slope(const units *all, int64_t i, double lambda, double *slope, double *curve) {
+    la_shares shares =
+        la_structure_of(all->posterior->curvature)->shares(all->posterior, i, lambda);
+    *slope += 0.5 * (shares.sum - lambda * all->list[i].theta_square);
+    *curve -= 0.5 * (shares.slope + lambda * all->list[i].theta_square);
 }
 
-static bool is_flat(const la_spectrum *s) {
-    for (int64_t i = 0; i < s->rows; i++)
-        for (int64_t j = 0; j < s->cols; j++)
-            if (la_spectrum_at(s, i, j) > 0)
-                return false;
-    return true;
+int64_t la_posterior_parts(const la_posterior *posterior) {
+    return la_structure_of(posterior->curvature)->joint ? 1 : posterior->n_blocks;
 }
 
-bool la_block_is_flat(const la_posterior *posterior, const la_posterior_block *block) {
-    la_spectrum s = la_block_spectrum(posterior, block);
-    return is_flat(&s);
+bool la_part_is_flat(const la_posterior *posterior, int64_t part) {
+    return la_structure_of(posterior->curvature)->shares(posterior, part, 1).sum == 0;
 }
 
 enum { ALL = -1, NOT_FLAT = -2 }; /* groups of groups */
@@ -77,7 +58,7 @@ static double slope_at(const units *all, int64_t group, double rho, double *curv
     *curve = 0;
     for (int64_t i = 0; i < all->n; i++)
         if (belongs(&all->list[i], group))
-            add_slope(&all->list[i], exp(rho), &slope, curve);
+            add_slope(all, i, exp(rho), &slope, curve);
     return slope;
 }
 
@@ -153,17 +134,13 @@ static int64_t group_of(const units *all, int64_t i, la_prior_kind kind) {
 
 static la_status list_units(const la_posterior *posterior, la_prior_kind kind, units *all,
                             la_error *err) {
-    bool together = posterior->directions.rank > 0;
-    all->n = together ? 1 : posterior->n_blocks;
+    all->posterior = posterior;
+    all->n = la_posterior_parts(posterior);
     all->list = la_alloc((size_t)all->n, sizeof *all->list, err);
     if (!all->list)
         return err->status;
-    if (together) {
-        all->list[0] = (unit){.name = posterior->provenance.adapter_path,
-                              .spectrum = {.rows = 1,
-                                           .cols = posterior->directions.rank,
-                                           .col = posterior->directions.values,
-                                           .scale = la_curvature_scale(posterior)}};
+    if (la_structure_of(posterior->curvature)->joint) {
+        all->list[0].name = posterior->provenance.adapter_path;
         for (int64_t b = 0; b < posterior->n_blocks; b++)
             all->list[0].theta_square += posterior->blocks[b].theta_square;
         return LA_OK;
@@ -171,9 +148,8 @@ static la_status list_units(const la_posterior *posterior, la_prior_kind kind, u
     for (int64_t b = 0; b < all->n; b++) {
         const la_posterior_block *block = &posterior->blocks[b];
         all->list[b] = (unit){.name = block->name,
-                              .spectrum = la_block_spectrum(posterior, block),
-                              .theta_square = block->theta_square};
-        all->list[b].flat = is_flat(&all->list[b].spectrum);
+                              .theta_square = block->theta_square,
+                              .flat = la_part_is_flat(posterior, b)};
         all->list[b].group = group_of(all, b, kind);
     }
     return LA_OK;
@@ -206,7 +182,8 @@ static la_status evidence(la_posterior *posterior, const units *all, la_error *e
     double sum = posterior->log_likelihood;
     for (int64_t i = 0; i < all->n; i++) {
         const unit *u = &all->list[i];
-        sum -= 0.5 * (u->precision * u->theta_square + log_determinant(&u->spectrum, u->precision));
+        sum -= 0.5 * (u->precision * u->theta_square +
+                      la_structure_of(posterior->curvature)->log_det(posterior, i, u->precision));
     }
     posterior->log_marginal_likelihood = sum;
     if (!isfinite(sum))
@@ -251,7 +228,7 @@ la_status la_prior_choose(la_posterior *posterior, la_prior_kind kind, double va
     units all = {0};
     if (kind == LA_PRIOR_FIXED && !(value > 0 && isfinite(value)))
         return la_fail(err, LA_USAGE, "--prior %g: expected a positive number", value);
-    if (posterior->directions.rank && !la_prior_is_one(kind))
+    if (la_structure_of(posterior->curvature)->joint && !la_prior_is_one(kind))
         return la_fail(err, LA_USAGE,
                        "--prior: this curvature ties all blocks together and has one precision; "
                        "expected global or a number");

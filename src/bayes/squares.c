@@ -3,53 +3,42 @@
 #include <stdlib.h>
 
 struct la_squares {
-    la_model *model;
+    const la_blocks *blocks;
     la_jacobian *jacobian;
-    double **sums;  /* [n_blocks of the model] [count] on the device; NULL: not wanted */
-    int64_t *count; /* [n_blocks of the model] */
+    la_sums sums; /* [n blocks] */
 };
 
-/* Elements of a block in the basis. */
-static int64_t count_of(const la_block *block, const la_posterior *basis, int64_t next) {
-    if (!basis)
-        return block->out * block->in;
-    const la_posterior_block *of = &basis->blocks[next];
-    return of->output.rank * basis->inputs[of->input].rank;
+size_t la_squares_bytes(const la_blocks *blocks, const la_batch_shape *shape) {
+    return la_jacobian_bytes(blocks, shape, NULL) +
+           (size_t)la_blocks_width(blocks) * sizeof(double);
 }
 
-size_t la_squares_bytes(const la_model *model, const la_jacobian_shape *shape) {
-    size_t bytes = la_jacobian_bytes(model, shape);
-    for (int64_t b = 0; b < model->n_blocks; b++)
-        if (model->blocks[b].wanted)
-            bytes += (size_t)(model->blocks[b].out * model->blocks[b].in) * sizeof(double);
-    return bytes;
+/* The sum of a block; NULL when there is no memory. */
+static double *open_sum(la_squares *q, int64_t b, const la_posterior *basis) {
+    const la_block *block = &q->blocks->list[b];
+    int64_t rows = la_small_side(block->out, block->in), cols = la_big_side(block->out, block->in);
+    if (basis) {
+        int64_t out = basis->blocks[b].output.rank, in = basis->inputs[block->input].rank;
+        rows = block->out <= block->in ? out : in;
+        cols = block->out <= block->in ? in : out;
+    }
+    return la_sums_add(&q->sums, "blocks", b, "squares", rows, cols);
 }
 
-la_status la_squares_open(la_model *model, const la_jacobian_shape *shape, la_squares **out,
-                          la_error *err) {
+la_status la_squares_open(const la_blocks *blocks, const la_batch_shape *shape,
+                          const la_posterior *basis, la_squares **out, la_error *err) {
     *out = NULL;
-    la_backend *be = model->be;
     la_squares *q = la_alloc(1, sizeof *q, err);
     if (!q)
         return err->status;
-    q->model = model;
-    q->sums = la_alloc((size_t)model->n_blocks, sizeof *q->sums, err);
-    q->count = la_alloc((size_t)model->n_blocks, sizeof *q->count, err);
-    int64_t next = 0;
-    for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++) {
-        if (!model->blocks[b].wanted)
-            continue;
-        q->count[b] = count_of(&model->blocks[b], shape->basis, next++);
-        size_t bytes = (size_t)q->count[b] * sizeof(double);
-        q->sums[b] = be->ops->alloc(be, bytes);
-        if (!q->sums[b])
+    q->blocks = blocks;
+    q->sums.be = blocks->be;
+    for (int64_t b = 0; err->status == LA_OK && b < blocks->n; b++)
+        if (!open_sum(q, b, basis))
             (void)la_fail(err, LA_RESOURCE, "out of memory on %s for the curvature of %s",
-                          be->device, model->blocks[b].name);
-        else
-            be->ops->zero(be, q->sums[b], bytes);
-    }
+                          blocks->be->device, blocks->list[b].name);
     if (err->status == LA_OK)
-        (void)la_jacobian_open(model, shape, &q->jacobian, err);
+        (void)la_jacobian_open(blocks, shape, basis, &q->jacobian, err);
     if (err->status != LA_OK) {
         la_squares_close(q);
         return err->status;
@@ -61,63 +50,43 @@ la_status la_squares_open(la_model *model, const la_jacobian_shape *shape, la_sq
 void la_squares_close(la_squares *q) {
     if (!q)
         return;
-    la_backend *be = q->model->be;
     la_jacobian_close(q->jacobian);
-    for (int64_t b = 0; q->sums && b < q->model->n_blocks; b++)
-        if (q->sums[b])
-            be->ops->release(be, q->sums[b]);
-    free(q->sums);
-    free(q->count);
+    la_sums_close(&q->sums);
     free(q);
 }
 
 static void add(void *user, int64_t block, int64_t first, int64_t n_rows, int64_t n_rhs,
                 const la_mat *outer, const la_mat *rotated) {
     la_squares *q = user;
+    la_backend *be = q->blocks->be;
+    const la_sum *sum = &q->sums.list[block];
     (void)first;
     (void)outer;
-    la_mat rows = la_mat_f32(rotated->data, n_rows * n_rhs, q->count[block]);
-    q->model->be->ops->column_squares(q->model->be, &rows, q->sums[block]);
+    la_mat rows = la_mat_f32(rotated->data, n_rows * n_rhs, sum->rows * sum->cols);
+    be->ops->column_squares(be, &rows, sum->data);
 }
 
 la_block_visitor la_squares_visitor(la_squares *q) {
     return la_jacobian_visitor(q->jacobian, add, q);
 }
 
-la_status la_squares_merge(la_squares *const *all, int n, la_error *err) {
-    la_backend *devices[LA_DEVICES_MAX];
-    double *sums[LA_DEVICES_MAX];
-    const la_model *model = all[0]->model;
-    if (n < 2)
-        return LA_OK;
-    for (int i = 0; i < n; i++)
-        devices[i] = all[i]->model->be;
-    for (int64_t b = 0; b < model->n_blocks; b++) {
-        if (!all[0]->sums[b])
-            continue;
-        for (int i = 0; i < n; i++)
-            sums[i] = all[i]->sums[b];
-        LA_TRY(devices[0]->ops->reduce(devices, n, sums, all[0]->count[b], err));
-    }
-    return LA_OK;
+la_sums *la_squares_sums(la_squares *q) {
+    return &q->sums;
 }
 
 la_status la_squares_read(la_squares *q, la_posterior *posterior, la_error *err) {
-    la_backend *be = q->model->be;
-    int64_t next = 0;
-    for (int64_t b = 0; b < q->model->n_blocks; b++) {
-        if (!q->sums[b])
-            continue;
-        size_t count = (size_t)q->count[b];
+    la_backend *be = q->blocks->be;
+    for (int64_t b = 0; b < q->blocks->n; b++) {
+        size_t count = (size_t)(q->sums.list[b].rows * q->sums.list[b].cols);
         double *host = la_alloc(count, sizeof *host, err);
         float *spectrum = la_pool_take(&posterior->pool, count, sizeof *spectrum, err);
         if (err->status == LA_OK) {
-            be->ops->download(be, host, q->sums[b], count * sizeof *host);
+            be->ops->download(be, host, q->sums.list[b].data, count * sizeof *host);
             (void)be->ops->sync(be, err);
         }
         for (size_t i = 0; err->status == LA_OK && i < count; i++)
             spectrum[i] = (float)host[i];
-        posterior->blocks[next++].spectrum = spectrum;
+        posterior->blocks[b].spectrum = spectrum;
         free(host);
         LA_TRY(err->status);
     }

@@ -8,15 +8,15 @@
 
 typedef struct la_squares la_squares;
 
-size_t la_squares_bytes(const la_model *model, const la_jacobian_shape *shape);
-/* Free with la_squares_close. */
-la_status la_squares_open(la_model *model, const la_jacobian_shape *shape, la_squares **squares,
-                          la_error *err);
+/* Without a basis. */
+size_t la_squares_bytes(const la_blocks *blocks, const la_batch_shape *shape);
+/* As la_jacobian_open. Free with la_squares_close. */
+la_status la_squares_open(const la_blocks *blocks, const la_batch_shape *shape,
+                          const la_posterior *basis, la_squares **squares, la_error *err);
 void la_squares_close(la_squares *squares);
 la_block_visitor la_squares_visitor(la_squares *squares);
-/* Adds the sums of n devices into the first. */
-la_status la_squares_merge(la_squares *const *all, int n, la_error *err);
-/* Sets the spectrum of every block of the posterior, in block order. */
+la_sums *la_squares_sums(la_squares *squares);
+/* Sets the spectrum of every block of the posterior. */
 la_status la_squares_read(la_squares *squares, la_posterior *posterior, la_error *err);
 
 #endif

@@ -1,5 +1,5 @@
 #include "base/visible.h"
-#include "bayes/posterior.h"
+#include "bayes/structure.h"
 #include "cli/cli.h"
 #include "cli/figures.h"
 #include "output/escape.h"
@@ -305,7 +305,7 @@ static la_status fit(const fit_given *given, la_error *err) {
     if (!strcmp(given->out, "-"))
         return la_fail(err, LA_USAGE, "--out: a posterior is a file, not standard output");
     LA_TRY(check_options(given, run.curvature, err));
-    run.prior = la_curvature_is_joint(run.curvature) ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
+    run.prior = la_structure_of(run.curvature)->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
     if (given->prior.given)
         run.prior = given->prior.name < 0 ? LA_PRIOR_FIXED : priors[given->prior.name].kind;
     if (given->select >= 0)

@@ -1,5 +1,4 @@
-/* Trained blocks: linear maps with an input x and an output cotangent g. Curvature and predictives
- * see nothing else of a model. */
+/* Trained blocks: linear maps with an input x and an output cotangent g. */
 #ifndef LA_MODEL_BLOCKS_H
 #define LA_MODEL_BLOCKS_H
 
@@ -40,12 +39,21 @@ typedef struct la_block_visitor {
     void *user;
 } la_block_visitor;
 
-/* The blocks of a model. */
+/* Some blocks of a model: all that a structure of curvature sees of it. */
 typedef struct la_blocks {
-    la_backend *be;       /* where x and g are */
-    const la_block *list; /* [n] in the order data passes them */
-    int64_t n, n_inputs;  /* n_inputs: inputs that blocks share have one number */
-    int64_t n_virtual;    /* largest n_virtual of all */
+    la_backend *be;          /* where x and g are; not owned */
+    la_block *list;          /* [n] in the order data passes them */
+    int64_t n, n_inputs;     /* inputs are numbered as they come in the list */
+    int64_t *index;          /* [blocks of the model] in the list; -1: not in it */
+    int64_t n_virtual;       /* tokens in front of every row */
+    int64_t rows_each_token; /* most rows of x to a token of a batch */
 } la_blocks;
+
+/* Parameters of all blocks. */
+int64_t la_blocks_width(const la_blocks *blocks);
+/* Parameters of the largest block. */
+int64_t la_blocks_largest(const la_blocks *blocks);
+/* Frees what la_model_blocks filled; safe after a failure. */
+void la_blocks_close(la_blocks *blocks);
 
 #endif

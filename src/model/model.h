@@ -115,11 +115,10 @@ static inline la_mat la_model_take(const la_model *model, la_arena *arena, int64
                      cols);
 }
 
-/* The view that curvature and predictives have of it; valid as long as the model. */
-static inline la_blocks la_model_blocks(const la_model *model) {
-    return (la_blocks){model->be, model->blocks, model->n_blocks, model->n_inputs, model->prompt.n};
-}
-
+/* Those wanted blocks of the model that are in params. Names and backend are the model's. Free with
+ * la_blocks_close. */
+la_status la_model_blocks(const la_model *model, la_params params, la_blocks *blocks,
+                          la_error *err);
 /* Rows that a block's input can have in a batch of so many tokens. */
 int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
 /* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does,

@@ -1,4 +1,5 @@
 #include "output/posterior_fields.h"
+#include "bayes/structure.h"
 #include "likelihood/selection.h"
 #include "output/posterior_layout.h"
 #include "text/utf8.h"
@@ -72,7 +73,7 @@ static const la_field inputs[] = {
 };
 
 static la_blame before_inputs(la_posterior *p, void *item) {
-    bool wanted = p->curvature == LA_CURVATURE_KRON || p->curvature == LA_CURVATURE_EKFAC;
+    bool wanted = la_structure_of(p->curvature)->has_inputs;
     (void)item;
     return (p->n_inputs > 0) == wanted ? (la_blame){0} : (la_blame){"n_inputs", no_range};
 }
@@ -80,10 +81,10 @@ static la_blame before_inputs(la_posterior *p, void *item) {
 static const la_field_list inputs_group = {LA_FIELDS(inputs), .before = before_inputs};
 
 static const la_field_list *structure_of_block(const la_posterior *p) {
-    return la_fields_of_structure[p->curvature].block;
+    return la_structure_of(p->curvature)->block_fields;
 }
 static const la_field_list *structure_of_all(const la_posterior *p) {
-    return la_fields_of_structure[p->curvature].whole;
+    return la_structure_of(p->curvature)->fields;
 }
 
 static const la_field block[] = {

@@ -21,12 +21,4 @@ extern const int la_schema_minor;
  * la_posterior_head). */
 extern const la_field_list la_head_fields, la_posterior_fields, la_end_fields;
 
-/* posterior_structures.c: the input factors, and what a structure of curvature keeps of all blocks
- * together (of la_posterior) and of each (of la_posterior_block). */
-typedef struct la_structure_fields {
-    const la_field_list *whole, *block;
-} la_structure_fields;
-extern const la_structure_fields la_fields_of_structure[LA_CURVATURES];
-extern const la_field_list la_input_fields;
-
 #endif

@@ -21,20 +21,20 @@ const la_compare_kind la_compare_kinds[] = {
     {.name = "temperature", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_temperature},
     {.name = "vector", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_vector},
     {.name = "kron",
-     .structure = &la_curvature_kron,
+     .structure = &la_structure_kron,
      .reads = LA_READS_KRON,
      .run = la_compare_structure},
     {.name = "ekfac",
-     .structure = &la_curvature_ekfac,
+     .structure = &la_structure_ekfac,
      .reads = LA_READS_KRON,
      .run = la_compare_structure},
-    {.name = "diag", .structure = &la_curvature_diag, .run = la_compare_structure},
+    {.name = "diag", .structure = &la_structure_diag, .run = la_compare_structure},
     {.name = "exact",
-     .structure = &la_curvature_exact,
+     .structure = &la_structure_exact,
      .is_slow = gram_is_large,
      .run = la_compare_structure},
     {.name = "last-layer",
-     .structure = &la_curvature_last_layer,
+     .structure = &la_structure_last_layer,
      .needs = LA_NEEDS_TRAINED_HEAD,
      .run = la_compare_structure},
     {.name = "guard",
@@ -151,18 +151,18 @@ static bool is_included(const la_comparing *c, const la_compare_kind *kind) {
 /* Whether the guard is of that structure. */
 static bool is_guarded(const la_comparing *c, const la_compare_kind *kind) {
     return la_compare_reads(c->options->methods) & LA_READS_CURVATURE &&
-           kind->structure == la_curvature_of(c->options->curvature);
+           kind->structure == la_structure_of(c->options->curvature);
 }
 
 /* The structures that may be open at once, at least one: which of them the adapter has, and whether
  * the rows are few enough for the exact one, is not known before the model and the rows are. */
-static int list_kinds(const la_comparing *c, const la_curvature_kind *kinds[LA_CURVATURES]) {
+static int list_kinds(const la_comparing *c, const la_structure_kind *kinds[LA_CURVATURES]) {
     int n = 0;
     EACH_KIND(kind)
     if (kind->structure && (la_compare_wanted(c, kind) || is_guarded(c, kind)))
         kinds[n++] = kind->structure;
     if (!n)
-        kinds[n++] = &la_curvature_kron;
+        kinds[n++] = &la_structure_kron;
     return n;
 }
 
@@ -174,7 +174,7 @@ static la_status open_session(la_comparing *c, la_error *err) {
         return la_fail(err, LA_USAGE, "give --choices or --choice-ids, not both");
     if (options->choice_ids)
         LA_TRY(la_choice_ids_parse(options->choice_ids, &ids, &n_ids, err));
-    const la_curvature_kind *kinds[LA_CURVATURES];
+    const la_structure_kind *kinds[LA_CURVATURES];
     int n_kinds = list_kinds(c, kinds);
     la_session_options session = {.run = options->run,
                                   .base = options->base,
@@ -223,7 +223,7 @@ static void list_forms(la_comparing *c) {
     }
 }
 
-int la_compare_form(const la_comparing *c, const la_curvature_kind *structure) {
+int la_compare_form(const la_comparing *c, const la_structure_kind *structure) {
     for (int i = 0; i < c->n_forms; i++)
         if (c->forms[i].kind == structure)
             return i;
@@ -239,7 +239,8 @@ static la_status fit_forms(la_comparing *c, la_error *err) {
     for (int i = 0; i < c->n_forms; i++) {
         la_posterior *p = &c->forms[i].posterior;
         p->provenance.adapter_path = c->options->adapters[0];
-        LA_TRY(la_prior_choose(p, p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0, err));
+        LA_TRY(la_prior_choose(p, c->forms[i].kind->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0,
+                               err));
     }
     if (needs_of_wanted(c) & LA_NEEDS_STATES)
         LA_TRY(la_forms_evaluate(&c->session, NULL, 0, &c->calib, NULL, c->calib.n, 0, NULL, true,

@@ -23,7 +23,7 @@ typedef struct la_compare_kind {
     const char *name;
     unsigned needs, reads;
     bool scores; /* it ranks rows by a score, and has no probabilities */
-    const struct la_curvature_kind *structure; /* whose posterior it is; NULL: of none */
+    const struct la_structure_kind *structure; /* whose posterior it is; NULL: of none */
     /* Whether it takes too long for who did not ask for it by name; NULL: it does not. */
     bool (*is_slow)(const struct la_comparing *c);
     /* Fits it, predicts the rows, adds the rows of the table. */

@@ -36,7 +36,7 @@ typedef struct la_comparing {
 /* Whether it was asked for, by name or by leaving names out. */
 bool la_compare_wanted(const la_comparing *c, const la_compare_kind *kind);
 /* The form of a structure; -1: none. */
-int la_compare_form(const la_comparing *c, const struct la_curvature_kind *structure);
+int la_compare_form(const la_comparing *c, const struct la_structure_kind *structure);
 
 /* ---- compare_rate.c ---- */
 

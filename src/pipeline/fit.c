@@ -169,7 +169,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
     int64_t n_ids = 0;
-    if (la_curvature_is_joint(options->curvature) &&
+    if (la_structure_of(options->curvature)->joint &&
         !la_prior_is_one(options->prior)) /* before all the work */
         return la_fail(err, LA_USAGE,
                        "--prior %s: --curvature %s ties all blocks together and has one precision; "
@@ -246,8 +246,8 @@ static void warn_about_blocks(const fitting *f) {
     int64_t flat = 0;
     const char *first = NULL;
     const la_posterior *p = &f->form.posterior;
-    for (int64_t b = 0; b < p->n_blocks && !p->directions.rank; b++) {
-        if (!la_block_is_flat(p, &p->blocks[b]))
+    for (int64_t b = 0; b < la_posterior_parts(p); b++) {
+        if (!la_part_is_flat(p, b))
             continue;
         first = flat++ ? first : p->blocks[b].name;
     }
@@ -258,17 +258,18 @@ static void warn_about_blocks(const fitting *f) {
                 (long long)flat, first);
 }
 
-/* What --rank left out of a curvature over all blocks. */
+/* Share of the curvature that --rank left out. */
 static void note_cut(const fitting *f) {
-    const la_directions *d = &f->form.posterior.directions;
-    double kept = 0;
-    for (int64_t i = 0; i < d->rank; i++)
-        kept += d->values[i];
-    if (f->options->rank && d->rank && kept < (1 - 1e-6) * d->trace)
+    const la_posterior *p = &f->form.posterior;
+    int64_t directions = 0;
+    if (!f->options->rank || !f->form.kind->kept)
+        return;
+    double kept = f->form.kind->kept(p, &directions);
+    if (kept < 1 - 1e-6)
         la_warn(&f->options->run.log,
                 "--rank: %lld directions keep %.4g %% of the curvature's trace; the rest counts as "
                 "none, here and in the log marginal likelihood",
-                (long long)d->rank, 100 * kept / d->trace);
+                (long long)directions, 100 * kept);
 }
 
 /* Absolute, so that predict finds the folders from anywhere. */
@@ -432,12 +433,12 @@ la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_err
     *summary = NULL;
     LA_TRY(la_arguments_check_fit(options, err));
     fitting f = {.options = options,
-                 .form = {.kind = la_curvature_of(options->curvature),
+                 .form = {.kind = la_structure_of(options->curvature),
                           .kron = options->kron,
                           .params = options->params,
                           .rank = options->rank}};
-    if (options->curvature == LA_CURVATURE_LAST_LAYER)
-        f.form.params = LA_PARAMS_LAST;
+    if (f.form.kind->only_params)
+        f.form.params = f.form.kind->params;
     la_status status = run(&f, summary, err);
     close_fitting(&f);
     return status;

@@ -10,31 +10,18 @@ void la_forms_free(la_form *forms, int n) {
         la_posterior_free(&forms[i].posterior);
 }
 
-la_status la_form_view_open(const la_model *model, la_params params, la_form_view *view,
-                            la_error *err) {
-    *view = (la_form_view){.model = *model};
-    view->blocks = la_alloc((size_t)model->n_blocks, sizeof *view->blocks, err);
-    if (!view->blocks)
-        return err->status;
-    for (int64_t b = 0; b < model->n_blocks; b++) {
-        view->blocks[b] = model->blocks[b];
-        view->blocks[b].wanted = model->blocks[b].wanted && la_block_in(model, b, params);
-    }
-    view->model.blocks = view->blocks;
-    return LA_OK;
-}
-
-void la_form_view_close(la_form_view *view) {
-    free(view->blocks);
-    *view = (la_form_view){0};
-}
-
 enum { FORMS_MOST = 16 };
+
+static la_batch_shape largest_batch(const la_session *session, int64_t longest) {
+    return (la_batch_shape){.max_rows = session->batch_rows,
+                            .max_tokens =
+                                longest > session->batch_tokens ? longest : session->batch_tokens,
+                            .n_rhs = session->n_rhs};
+}
 
 /* Hands a block to all that want it. */
 typedef struct fan {
     int n;
-    const la_form_view *const *views;
     const la_block_visitor *visitors;
     double *seconds[FORMS_MOST]; /* where the time of each is added */
 } fan;
@@ -42,8 +29,6 @@ typedef struct fan {
 static void visit_all(void *user, int64_t block, const la_block_io *io) {
     const fan *f = user;
     for (int i = 0; i < f->n; i++) {
-        if (!f->views[i]->blocks[block].wanted)
-            continue;
         double start = la_seconds();
         f->visitors[i].visit(f->visitors[i].user, block, io);
         *f->seconds[i] += la_seconds() - start;
@@ -54,8 +39,8 @@ static void visit_all(void *user, int64_t block, const la_block_io *io) {
 
 /* A form on a worker. */
 typedef struct fit_part {
-    la_form_view view;
-    la_curvature_fit *fit;
+    la_blocks blocks;
+    la_structure_fit *fit;
     double seconds; /* in its visitor */
 } fit_part;
 
@@ -90,9 +75,8 @@ static void fisher_cotangents(const fitting *f, int worker, int64_t n, const flo
 static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t first, la_error *err) {
     fitting *f = user;
     la_worker *worker = &f->session->workers[w];
-    const la_form_view *views[FORMS_MOST];
     la_block_visitor visitors[FORMS_MOST];
-    fan all = {.views = views, .visitors = visitors};
+    fan all = {.visitors = visitors};
     float *logits = f->logits + first * worker->model.n_classes;
     double start = la_seconds();
     LA_TRY(la_run_forward(&worker->run, batch, logits, err));
@@ -103,10 +87,9 @@ static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t fir
         fit_part *part = &f->parts[w * f->n + i];
         if (!f->active[i])
             continue;
-        f->forms[i].kind->fit_batch(part->fit, first, batch->n_rows);
-        views[all.n] = &part->view;
+        f->forms[i].kind->fit->batch(part->fit, first, batch->n_rows);
         all.seconds[all.n] = &part->seconds;
-        visitors[all.n++] = f->forms[i].kind->fit_visitor(part->fit);
+        visitors[all.n++] = f->forms[i].kind->fit->visitor(part->fit);
     }
     la_block_visitor visitor = {visit_all, &all};
     LA_TRY(la_run_backward(&worker->run, f->cotangents[w], &visitor, err));
@@ -134,18 +117,14 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
             return la_fail(err, LA_UNSUPPORTED,
                            "--curvature %s runs on one device; give --device cuda:0",
                            form->kind->name);
+        la_fit_shape shape = {.batch = largest_batch(session, set->longest),
+                              .kron = form->kron,
+                              .rank = form->rank,
+                              .n_rows = f->count};
         for (int w = 0; w < session->n_workers; w++) {
             fit_part *part = &f->parts[w * f->n + i];
-            la_fit_shape shape = {.kron = form->kron,
-                                  .rank = form->rank,
-                                  .n_rows = f->count,
-                                  .max_rows = session->batch_rows,
-                                  .max_tokens = set->longest > session->batch_tokens
-                                                    ? set->longest
-                                                    : session->batch_tokens,
-                                  .n_rhs = session->n_rhs};
-            LA_TRY(la_form_view_open(&session->workers[w].model, form->params, &part->view, err));
-            LA_TRY(form->kind->fit_open(&part->view.model, &shape, &part->fit, err));
+            LA_TRY(la_model_blocks(&session->workers[w].model, form->params, &part->blocks, err));
+            LA_TRY(form->kind->fit->open(&part->blocks, &shape, &part->fit, err));
         }
     }
     return LA_OK;
@@ -154,8 +133,8 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
 static void close_fitting(fitting *f) {
     for (int i = 0; f->parts && i < f->n * f->session->n_workers; i++) {
         if (f->parts[i].fit)
-            f->forms[i % f->n].kind->fit_close(f->parts[i].fit);
-        la_form_view_close(&f->parts[i].view);
+            f->forms[i % f->n].kind->fit->close(f->parts[i].fit);
+        la_blocks_close(&f->parts[i].blocks);
     }
     for (int w = 0; w < LA_DEVICES_MAX; w++) {
         free(f->cotangents[w]);
@@ -168,12 +147,12 @@ static void close_fitting(fitting *f) {
 
 /* The next pass of a form. */
 static la_status next_pass(fitting *f, int i, la_error *err) {
-    la_curvature_fit *all[LA_DEVICES_MAX];
+    la_structure_fit *all[LA_DEVICES_MAX];
     double start = la_seconds();
     for (int w = 0; w < f->session->n_workers; w++)
         all[w] = f->parts[w * f->n + i].fit;
-    LA_TRY(f->forms[i].kind->fit_next(all, f->session->n_workers, &f->forms[i].posterior,
-                                      &f->passes[i], err));
+    LA_TRY(la_structure_next(f->forms[i].kind, all, f->session->n_workers, &f->parts[i].blocks,
+                             &f->forms[i].posterior, &f->passes[i], err));
     f->forms[i].seconds_decompose += la_seconds() - start;
     return LA_OK;
 }
@@ -274,7 +253,7 @@ la_status la_forms_fit(la_session *session, la_form *forms, int n, const la_row_
 /* ---- evaluating ---- */
 
 typedef struct cov_part {
-    la_form_view view;
+    la_blocks blocks;
     la_covariance *covariance;
     double *cov; /* [n_scales, batch rows, m, m] */
     double seconds;
@@ -284,7 +263,7 @@ typedef struct evaluating {
     la_session *session;
     const la_form *forms;
     int n;
-    int64_t n_scales, max_tokens;
+    int64_t n_scales, longest;
     const double *scales;
     cov_part *parts; /* [n workers, n forms] */
     float *cotangents[LA_DEVICES_MAX];
@@ -296,19 +275,16 @@ typedef struct evaluating {
 static la_status open_covariances(evaluating *e, int w, la_error *err) {
     la_session *session = e->session;
     int64_t m = session->n_rhs;
-    la_cov_shape shape = {.max_rows = session->batch_rows,
-                          .max_tokens = e->max_tokens,
-                          .n_rhs = m,
-                          .n_scales = e->n_scales,
-                          .scales = e->scales};
+    la_cov_shape shape = {
+        .batch = largest_batch(session, e->longest), .n_scales = e->n_scales, .scales = e->scales};
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
         const la_form *form = &e->forms[i];
-        LA_TRY(la_form_view_open(&session->workers[w].model, form->params, &part->view, err));
+        LA_TRY(la_model_blocks(&session->workers[w].model, form->params, &part->blocks, err));
         part->cov =
             la_alloc((size_t)(e->n_scales * session->batch_rows * m * m), sizeof *part->cov, err);
         LA_TRY(err->status);
-        LA_TRY(form->kind->covariance->open(&part->view.model, &form->posterior, &shape,
+        LA_TRY(form->kind->covariance->open(&part->blocks, &form->posterior, &shape,
                                             &part->covariance, err));
     }
     return LA_OK;
@@ -329,9 +305,8 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     la_worker *worker = &e->session->workers[w];
     la_evaluation *to = e->to;
     int64_t n = batch->n_rows, m = e->session->n_rhs;
-    const la_form_view *views[FORMS_MOST];
     la_block_visitor visitors[FORMS_MOST];
-    fan all = {.n = e->n, .views = views, .visitors = visitors};
+    fan all = {.n = e->n, .visitors = visitors};
     double start = la_seconds();
     LA_TRY(la_run_forward(&worker->run, batch, to->logits + first * to->n_classes, err));
     if (to->states)
@@ -344,7 +319,6 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
         e->forms[i].kind->covariance->batch(part->covariance, n);
-        views[i] = &part->view;
         all.seconds[i] = &part->seconds;
         visitors[i] = e->forms[i].kind->covariance->visitor(part->covariance);
     }
@@ -411,8 +385,7 @@ la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, co
                     .n = n,
                     .n_scales = n_scales,
                     .scales = scales,
-                    .max_tokens =
-                        set->longest > session->batch_tokens ? set->longest : session->batch_tokens,
+                    .longest = set->longest,
                     .to = evaluation};
     *evaluation = (la_evaluation){0};
     if (n > FORMS_MOST)
@@ -431,7 +404,7 @@ la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, co
     for (int i = 0; e.parts && i < n * session->n_workers; i++) {
         if (e.parts[i].covariance)
             forms[i % n].kind->covariance->close(e.parts[i].covariance);
-        la_form_view_close(&e.parts[i].view);
+        la_blocks_close(&e.parts[i].blocks);
         free(e.parts[i].cov);
     }
     for (int w = 0; w < LA_DEVICES_MAX; w++)

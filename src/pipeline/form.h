@@ -3,11 +3,11 @@
 #ifndef LA_PIPELINE_FORM_H
 #define LA_PIPELINE_FORM_H
 
-#include "bayes/curvature.h"
+#include "bayes/structure.h"
 #include "pipeline/row_set.h"
 
 typedef struct la_form {
-    const la_curvature_kind *kind;
+    const la_structure_kind *kind;
     la_kron kron;
     la_params params;
     int64_t rank;
@@ -16,16 +16,6 @@ typedef struct la_form {
 } la_form;
 
 void la_forms_free(la_form *forms, int n);
-
-/* The blocks of a form as a model of its own: kinds see nothing else. A view of the worker's. */
-typedef struct la_form_view {
-    la_model model;
-    la_block *blocks;
-} la_form_view;
-
-la_status la_form_view_open(const la_model *model, la_params params, la_form_view *view,
-                            la_error *err);
-void la_form_view_close(la_form_view *view);
 
 /* Curvature of n forms over the rows list[0..count) (list NULL: all), without the prior. logits
  * [count, C] are of those rows, or NULL. Every posterior gets its rows, tokens and log likelihood. */

@@ -353,21 +353,7 @@ static la_status measure(la_team team, const la_posterior *p, const la_row_set *
 
 /* Mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda). */
 static double variance_ratio(const la_posterior *p) {
-    double sum = 0, count = (double)la_posterior_width(p);
-    if (p->directions.rank) {
-        double scale = la_curvature_scale(p) / p->blocks[0].prior_precision;
-        for (int64_t i = 0; i < p->directions.rank; i++)
-            sum += 1 / (1 + scale * p->directions.values[i]);
-        return (sum + count - (double)p->directions.rank) / count;
-    }
-    for (int64_t b = 0; b < p->n_blocks; b++) {
-        la_spectrum s = la_block_spectrum(p, &p->blocks[b]);
-        sum += (double)(p->blocks[b].out * p->blocks[b].in - s.rows * s.cols);
-        for (int64_t i = 0; i < s.rows; i++)
-            for (int64_t j = 0; j < s.cols; j++)
-                sum += 1 / (1 + la_spectrum_at(&s, i, j) / p->blocks[b].prior_precision);
-    }
-    return sum / count;
+    return 1 - la_posterior_effective(p) / (double)la_posterior_width(p);
 }
 
 /* On rows that were trained on, the MAP model's confidence is about its accuracy there; a posterior

@@ -25,12 +25,9 @@ static double mib(size_t bytes) {
 
 /* What the pass over held-out rows holds in place of the sums: eigenvectors (half of them), and
  * weights and covariances of every scale. */
-static size_t selection_bytes(const la_model *model, const la_plan_request *request,
+static size_t selection_bytes(const la_blocks *blocks, const la_plan_request *request,
                               const la_plan *plan) {
-    size_t width = 0, scales = (size_t)request->n_scales;
-    for (int64_t b = 0; b < model->n_blocks; b++)
-        if (model->blocks[b].wanted)
-            width += (size_t)(model->blocks[b].out * model->blocks[b].in);
+    size_t width = (size_t)la_blocks_width(blocks), scales = (size_t)request->n_scales;
     size_t rows = (size_t)(plan->batch_rows * request->n_rhs * request->n_rhs);
     size_t forms = 1 + (size_t)request->n_beside;
     size_t each = scales * (width * sizeof(float) + rows * sizeof(double));
@@ -38,8 +35,9 @@ static size_t selection_bytes(const la_model *model, const la_plan_request *requ
 }
 
 /* Fills the plan's bytes for its batch_tokens, batch_rows and recompute. */
-static la_status measure(la_model *model, const la_plan_request *request, la_plan *plan,
-                         la_error *err) {
+static la_status measure(la_model *model, const la_blocks *blocks, const la_plan_request *request,
+                         la_plan *plan, la_error *err) {
+    la_batch_shape batch = {plan->batch_rows, plan->batch_tokens, request->n_rhs};
     la_run_shape shape = {.max_rows = plan->batch_rows,
                           .max_tokens = plan->batch_tokens,
                           .n_rhs = request->n_rhs,
@@ -48,18 +46,14 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
     la_sizes sizes;
     plan->curvature = plan->decompose = 0;
     if (request->n_rhs && !request->posterior) {
-        la_fit_shape fit = {.kron = request->kron,
-                            .rank = request->rank,
-                            .max_rows = plan->batch_rows,
-                            .max_tokens = plan->batch_tokens,
-                            .n_rhs = request->n_rhs};
-        plan->curvature = request->kind->fit_bytes(model, &fit, &shape.max_factor);
+        la_fit_shape fit = {.batch = batch, .kron = request->kron, .rank = request->rank};
+        plan->curvature = request->kind->fit->bytes(blocks, &fit, &shape.max_factor);
         for (int i = 0; i < request->n_beside; i++) {
             int64_t factor;
-            plan->curvature += request->beside[i]->fit_bytes(model, &fit, &factor);
+            plan->curvature += request->beside[i]->fit->bytes(blocks, &fit, &factor);
             shape.max_factor = factor > shape.max_factor ? factor : shape.max_factor;
         }
-        size_t held_out = selection_bytes(model, request, plan);
+        size_t held_out = selection_bytes(blocks, request, plan);
         plan->curvature = held_out > plan->curvature ? held_out : plan->curvature;
         int64_t n = shape.max_factor, rank = request->rank ? request->rank : n;
         plan->decompose = n ? model->be->ops->eigh_bytes(model->be, n, rank < n ? rank : n) : 0;
@@ -67,11 +61,8 @@ static la_status measure(la_model *model, const la_plan_request *request, la_pla
     plan->max_factor = shape.max_factor;
     LA_TRY(la_run_plan(model, &shape, &plan->activations, &sizes, err));
     if (request->n_rhs && request->posterior) {
-        la_cov_shape cov = {.max_rows = plan->batch_rows,
-                            .max_tokens = plan->batch_tokens,
-                            .n_rhs = request->n_rhs,
-                            .n_scales = request->n_scales};
-        plan->curvature = request->kind->covariance->bytes(model, request->posterior, &cov);
+        la_cov_shape cov = {.batch = batch, .n_scales = request->n_scales};
+        plan->curvature = request->kind->covariance->bytes(blocks, request->posterior, &cov);
     }
     plan->workspace = model->be->ops->workspace(model->be, &sizes);
     plan->weights = model->be->ops->in_place ? 0 : model->weight_bytes;
@@ -90,14 +81,14 @@ static int64_t within(int64_t value, int64_t most) {
 }
 
 /* Tries token counts from `most` down to `least`; false when none fits. */
-static bool search(la_model *model, const la_plan_request *request, int64_t most, int64_t least,
-                   la_plan *plan, la_error *err) {
+static bool search(la_model *model, const la_blocks *blocks, const la_plan_request *request,
+                   int64_t most, int64_t least, la_plan *plan, la_error *err) {
     bool host = model->be->ops->in_place;
     for (int64_t tokens = most;; tokens = tokens * 3 / 4) {
         tokens = tokens < least ? least : tokens;
         plan->batch_tokens = tokens;
         plan->batch_rows = within(tokens, host ? HOST_ROWS : DEVICE_ROWS);
-        if (measure(model, request, plan, err) != LA_OK)
+        if (measure(model, blocks, request, plan, err) != LA_OK)
             return false;
         if (needed(plan) <= plan->available)
             return true;
@@ -130,8 +121,8 @@ static la_status refuse(const la_model *model, const la_plan *plan, bool asked, 
               : "take a larger device, --precision bf16, or an adapter on fewer modules");
 }
 
-la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan *plan,
-                       la_error *err) {
+static la_status make(la_model *model, const la_blocks *blocks, const la_plan_request *request,
+                      la_plan *plan, la_error *err) {
     bool host = model->be->ops->in_place, can_recompute = request->n_rhs > 0;
     int64_t rhs = request->n_rhs > 0 ? request->n_rhs : 1, asked = request->batch_tokens;
     int64_t most = host ? HOST_TOKENS : asked == LA_BATCH_AUTO ? DEVICE_AUTO_TOKENS : DEVICE_TOKENS;
@@ -146,11 +137,21 @@ la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan 
         most = least = whole = asked;
     for (int recompute = 0; recompute <= can_recompute; recompute++) {
         plan->recompute = recompute;
-        if (search(model, request, most, recompute || !can_recompute ? least : whole, plan, err))
+        int64_t down_to = recompute || !can_recompute ? least : whole;
+        if (search(model, blocks, request, most, down_to, plan, err))
             return LA_OK;
         LA_TRY(err->status);
     }
     return refuse(model, plan, asked > LEAST_TOKENS, err);
+}
+
+la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan *plan,
+                       la_error *err) {
+    la_blocks blocks;
+    LA_TRY(la_model_blocks(model, LA_PARAMS_LORA_MAGNITUDE_HEAD, &blocks, err));
+    la_status status = make(model, &blocks, request, plan, err);
+    la_blocks_close(&blocks);
+    return status;
 }
 
 void la_plan_tell(const la_model *model, const la_plan *plan, const la_log *log) {

@@ -3,14 +3,14 @@
 #ifndef LA_PIPELINE_PLAN_H
 #define LA_PIPELINE_PLAN_H
 
-#include "bayes/curvature.h"
+#include "bayes/structure.h"
 #include "model/run.h"
 
 enum { LA_BATCH_AUTO = -1 }; /* batch_tokens: as many as the free memory holds */
 
 typedef struct la_plan_request {
-    const la_curvature_kind *kind;
-    const la_curvature_kind *const *beside; /* [n_beside] that are fitted over the same passes */
+    const la_structure_kind *kind;
+    const la_structure_kind *const *beside; /* [n_beside] that are fitted over the same passes */
     int n_beside;
     la_kron kron;
     int64_t rank;                  /* eigenpairs kept; 0: all */

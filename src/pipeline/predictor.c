@@ -268,7 +268,7 @@ static la_status resolve_recipes(la_predictor *p, const la_predict_options *opti
 
 static la_status open_parts(la_predictor *p, const la_predict_options *options, la_error *err) {
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
-    p->kind = la_curvature_of(p->posterior.curvature);
+    p->kind = la_structure_of(p->posterior.curvature);
     LA_TRY(resolve_recipes(p, options, err));
     LA_TRY(open_session(p, options, err));
     p->n_classes = p->session.workers[0].model.n_classes;
@@ -307,6 +307,7 @@ void la_predictor_close(la_predictor *p) {
         la_predictor_part *part = &p->parts[w];
         if (part->covariance)
             p->kind->covariance->close(part->covariance);
+        la_blocks_close(&part->blocks);
         free(part->logits);
         free(part->cotangents);
         free(part->cov);
@@ -387,12 +388,13 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
     if (!needs_cov(p) || (part->covariance && !changed))
         return LA_OK;
-    la_cov_shape shape = {.max_rows = p->session.batch_rows,
-                          .max_tokens = worker->run.max_tokens,
-                          .n_rhs = p->session.n_rhs,
-                          .n_scales = p->n_scales,
-                          .scales = p->scales};
-    return p->kind->covariance->open(&worker->model, &p->posterior, &shape, &part->covariance, err);
+    la_cov_shape shape = {
+        .batch = {p->session.batch_rows, worker->run.max_tokens, p->session.n_rhs},
+        .n_scales = p->n_scales,
+        .scales = p->scales};
+    if (!part->blocks.be)
+        LA_TRY(la_model_blocks(&worker->model, p->posterior.params, &part->blocks, err));
+    return p->kind->covariance->open(&part->blocks, &p->posterior, &shape, &part->covariance, err);
 }
 
 static la_status covariance(la_predictor *p, int w, const la_batch *batch, la_error *err) {

@@ -2,12 +2,13 @@
 #ifndef LA_PIPELINE_PREDICTOR_H
 #define LA_PIPELINE_PREDICTOR_H
 
-#include "bayes/curvature.h"
+#include "bayes/structure.h"
 #include "likelihood/answer.h"
 #include "pipeline/sampler.h"
 
 /* What a device's batch leaves for its predictions. */
 typedef struct la_predictor_part {
+    la_blocks blocks;
     la_covariance *covariance;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
     double *cov;                /* [n_scales, batch's rows, m, m] of the m contrasts */
@@ -18,7 +19,7 @@ typedef struct la_predictor_part {
 struct la_predictor {
     la_posterior posterior;
     la_session session;
-    const la_curvature_kind *kind;
+    const la_structure_kind *kind;
     la_predictor_part parts[LA_DEVICES_MAX]; /* one a worker of the session */
     la_sampler *sampler;                     /* NULL: no networks are sampled */
     la_template *prompt;

@@ -20,8 +20,8 @@ typedef struct la_session_options {
     bool all_inputs;         /* as la_run_open takes it */
     bool forward_only;
     /* what the plan has to leave room for */
-    const la_curvature_kind *kind;
-    const la_curvature_kind *const *beside; /* [n_beside] fitted over the same passes */
+    const la_structure_kind *kind;
+    const la_structure_kind *const *beside; /* [n_beside] fitted over the same passes */
     int n_beside;
     la_kron kron;
     int64_t rank;

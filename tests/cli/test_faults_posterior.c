@@ -1,5 +1,6 @@
 /* Posteriors with numbers that no fit writes, all of them finite and in range: predict and info
  * give whole rows of finite numbers, or one line that says why not. And what is no file at all. */
+#include "bayes/factored.h"
 #include "output/posterior_file.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"

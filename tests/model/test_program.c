@@ -47,7 +47,7 @@ static void open_case(const char *name, la_session *session) {
         .choice_ids = ids ? choices : NULL,
         .n_choices = (int64_t)json_array_size(ids),
         .all_inputs = true,
-        .kind = &la_curvature_kron};
+        .kind = &la_structure_kron};
     la_error err = {0};
     if (la_session_open(&options, session, &err) != LA_OK)
         fail_msg("%s: %s", name, err.message);

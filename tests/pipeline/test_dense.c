@@ -179,7 +179,7 @@ static table *open_table(const char *name, la_params params) {
                                   .choice_ids = ids,
                                   .n_choices = n_ids,
                                   .all_inputs = true,
-                                  .kind = &la_curvature_kron};
+                                  .kind = &la_structure_kron};
     if (la_session_open(&options, &t.session, &err) != LA_OK)
         fail_msg("%s", err.message);
     free(ids);
@@ -287,7 +287,7 @@ static int list_forms(const json_t *dense, la_form *forms, expected_form *expect
                 continue;
             expected[n] = (expected_form){i, found};
             forms[n++] =
-                (la_form){.kind = la_curvature_of(structures[i].curvature), .params = params[set]};
+                (la_form){.kind = la_structure_of(structures[i].curvature), .params = params[set]};
         }
     return n;
 }
@@ -305,7 +305,7 @@ static void compare_leverage(table *t, const la_form *form, const expected_form 
         double got = leverage(c, e.logits + i * c, e.cov[0] + i * m * m);
         double want = json_number_value(json_array_get(list, (size_t)i));
         parity_raise(&worst_leverage[expected->kind], fabs(got - want) / top);
-        if (form->kind == &la_curvature_exact || form->kind == &la_curvature_last_layer)
+        if (form->kind == &la_structure_exact || form->kind == &la_structure_last_layer)
             parity_raise(&most_exact, got);
     }
     la_evaluation_free(&e);
@@ -360,9 +360,9 @@ static void little_memory(la_backend *be, size_t *available, size_t *total) {
         *available = machine.available;
 }
 
-static la_status counted_next(la_curvature_fit *const *fits, int n, la_posterior *posterior,
-                              la_fit_pass *pass, la_error *err) {
-    LA_TRY(la_curvature_exact.fit_next(fits, n, posterior, pass, err));
+static la_status counted_next(la_structure_fit *fit, la_posterior *posterior, la_fit_pass *pass,
+                              la_error *err) {
+    LA_TRY(la_structure_exact.fit->next(fit, posterior, pass, err));
     machine.passes += pass->more;
     return LA_OK;
 }
@@ -370,11 +370,11 @@ static la_status counted_next(la_curvature_fit *const *fits, int n, la_posterior
 /* Exact in parts as memory asks for, with others that want other passes. */
 enum { HELD_FORMS = 3 };
 
-static la_status fit_held(table *t, const la_curvature_kind *counted, la_form *forms,
+static la_status fit_held(table *t, const la_structure_kind *counted, la_form *forms,
                           la_error *err) {
     forms[0] = (la_form){.kind = counted};
-    forms[1] = (la_form){.kind = &la_curvature_ekfac};
-    forms[2] = (la_form){.kind = &la_curvature_exact, .rank = 5};
+    forms[1] = (la_form){.kind = &la_structure_ekfac};
+    forms[2] = (la_form){.kind = &la_structure_exact, .rank = 5};
     machine.passes = 0;
     LA_TRY(la_forms_fit(&t->session, forms, HELD_FORMS, &t->calib, NULL, t->calib.n, &quiet, NULL,
                         err));
@@ -386,13 +386,15 @@ static la_status fit_held(table *t, const la_curvature_kind *counted, la_form *f
 static void check_held(const char *name) {
     table *t = open_table(name, LA_PARAMS_LORA);
     la_backend *be = &t->session.workers[0].backend;
-    la_curvature_kind counted = la_curvature_exact;
+    la_structure_kind counted = la_structure_exact;
+    la_fit_kind fit = *counted.fit;
     la_ops ops = *be->ops;
     la_form whole[HELD_FORMS], part[HELD_FORMS];
     la_error err = {0};
     machine.inner = be->ops;
     machine.available = 0;
-    counted.fit_next = counted_next;
+    counted.fit = &fit;
+    fit.next = counted_next;
     ops.memory = little_memory;
     be->ops = &ops;
     t->session.batch_rows = 2;
@@ -453,7 +455,7 @@ static void primal_is_dual(void **state) {
     la_backend *be = &t->session.workers[0].backend;
     la_ops ops = *be->ops;
     int64_t list[3 * PARITY_ROWS], n = t->calib.n;
-    la_form dual = {.kind = &la_curvature_last_layer, .params = LA_PARAMS_LAST}, primal = dual;
+    la_form dual = {.kind = &la_structure_last_layer, .params = LA_PARAMS_LAST}, primal = dual;
     la_error err = {0};
     for (int64_t i = 0; i < 3 * n; i++)
         list[i] = i % n;
@@ -492,16 +494,16 @@ static void primal_is_dual(void **state) {
 
 enum { KINDS = 10 };
 static const la_form every_kind[KINDS] = {
-    {.kind = &la_curvature_kron},
-    {.kind = &la_curvature_kron, .kron = LA_KRON_REDUCE, .params = LA_PARAMS_LORA_HEAD},
-    {.kind = &la_curvature_kron, .rank = 8},
-    {.kind = &la_curvature_kron, .kron = LA_KRON_REDUCE, .rank = 8},
-    {.kind = &la_curvature_ekfac},
-    {.kind = &la_curvature_ekfac, .rank = 8, .params = LA_PARAMS_LORA_HEAD},
-    {.kind = &la_curvature_diag},
-    {.kind = &la_curvature_exact, .params = LA_PARAMS_LORA_HEAD},
-    {.kind = &la_curvature_exact, .rank = 7},
-    {.kind = &la_curvature_last_layer, .params = LA_PARAMS_LAST},
+    {.kind = &la_structure_kron},
+    {.kind = &la_structure_kron, .kron = LA_KRON_REDUCE, .params = LA_PARAMS_LORA_HEAD},
+    {.kind = &la_structure_kron, .rank = 8},
+    {.kind = &la_structure_kron, .kron = LA_KRON_REDUCE, .rank = 8},
+    {.kind = &la_structure_ekfac},
+    {.kind = &la_structure_ekfac, .rank = 8, .params = LA_PARAMS_LORA_HEAD},
+    {.kind = &la_structure_diag},
+    {.kind = &la_structure_exact, .params = LA_PARAMS_LORA_HEAD},
+    {.kind = &la_structure_exact, .rank = 7},
+    {.kind = &la_structure_last_layer, .params = LA_PARAMS_LAST},
 };
 
 /* centred[C, C] = B cov B^T */
@@ -696,11 +698,11 @@ static void exact_of_low_rank(void **state) {
     static const int64_t ranks[] = {1, 4, 12, 40, 1000};
     enum { N = sizeof ranks / sizeof *ranks };
     table *t = open_table("llama-seq", LA_PARAMS_LORA);
-    la_form full = {.kind = &la_curvature_exact}, cut[N] = {{0}};
+    la_form full = {.kind = &la_structure_exact}, cut[N] = {{0}};
     fit_forms(t, &full, 1);
     choose(&full, LA_PRIOR_FIXED, 2);
     for (int i = 0; i < N; i++)
-        cut[i] = (la_form){.kind = &la_curvature_exact, .rank = ranks[i]};
+        cut[i] = (la_form){.kind = &la_structure_exact, .rank = ranks[i]};
     fit_forms(t, cut, N);
     la_evaluation want = evaluate(t, &full, 1, &t->test, 1, &one);
     for (int i = 0; i < N; i++)
@@ -739,7 +741,8 @@ enum { COPIES = 4 };
 typedef struct sketching {
     table *t;
     la_ops ops;
-    la_curvature_kind counted;
+    la_structure_kind counted;
+    la_fit_kind fit;
     int64_t list[COPIES * PARITY_ROWS];
 } sketching;
 
@@ -786,14 +789,17 @@ static void compare_few(sketching *s, const la_form *few, const la_form *all, co
 
 static void sketched(void **state) {
     (void)state;
-    sketching s = {.t = open_table("llama-gqa", LA_PARAMS_LORA), .counted = la_curvature_exact};
+    sketching s = {.t = open_table("llama-gqa", LA_PARAMS_LORA),
+                   .counted = la_structure_exact,
+                   .fit = *la_structure_exact.fit};
     la_backend *be = &s.t->session.workers[0].backend;
     int64_t n = s.t->calib.n, directions = n * s.t->session.n_rhs;
     la_form all, as_many, few, cut, other;
     machine.inner = be->ops;
     s.ops = *be->ops;
     s.ops.memory = little_memory;
-    s.counted.fit_next = counted_next;
+    s.counted.fit = &s.fit;
+    s.fit.next = counted_next;
     s.t->session.batch_rows = 8;
     be->ops = &s.ops;
     for (int64_t i = 0; i < COPIES * n; i++)

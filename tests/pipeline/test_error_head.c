@@ -105,7 +105,7 @@ static void open_session(table *t) {
                                   .choice_ids = ids,
                                   .n_choices = n_ids,
                                   .all_inputs = true,
-                                  .kind = &la_curvature_kron};
+                                  .kind = &la_structure_kron};
     succeed(la_session_open(&options, &t->session, &err), &err);
     free(ids);
 }

@@ -2,7 +2,7 @@
  * contrasts replace classes; the Kronecker form is exact where it should be; low rank meets full
  * rank. */
 #include "base/threads.h"
-#include "bayes/curvature.h"
+#include "bayes/structure.h"
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "pipeline/session.h"
@@ -386,7 +386,7 @@ static void contrasts_equal_classes(void **state) {
                                   .adapter = m.adapter,
                                   .params = LA_PARAMS_LORA_HEAD,
                                   .all_inputs = true,
-                                  .kind = &la_curvature_kron};
+                                  .kind = &la_structure_kron};
     assert_int_equal(la_session_open(&options, &session, &err), LA_OK);
     given_rows *r = rows_read(m.test);
     la_batch batch;
@@ -432,7 +432,7 @@ static void check_recompute(const char *name, la_params params) {
         .choice_ids = m.choice_ids ? choices : NULL,
         .n_choices = m.choice_ids ? 3 : 0,
         .all_inputs = true,
-        .kind = &la_curvature_kron};
+        .kind = &la_structure_kron};
     if (la_session_open(&options, &session, &err) != LA_OK)
         fail_msg("%s", err.message);
     const la_model *bound = &session.workers[0].model;

@@ -93,7 +93,7 @@ static void open_all(const fixture_paths *p, const given_rows *a, opened *o) {
                                   .adapter = p->adapter,
                                   .params = o->posterior.params,
                                   .forward_only = true,
-                                  .kind = la_curvature_of(o->posterior.curvature),
+                                  .kind = la_structure_of(o->posterior.curvature),
                                   .posterior = &o->posterior};
     succeed(la_session_open(&options, &o->session, &err), &err);
     succeed(la_batch_open(ROWS_MOST, 4096, &o->batch, &err), &err);

@@ -1,4 +1,5 @@
 #include "support/tiny_posterior.h"
+#include "bayes/factored.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -150,7 +151,7 @@ la_posterior tiny_posterior(int kind) {
         if (p.curvature == LA_CURVATURE_EKFAC || p.curvature == LA_CURVATURE_DIAG)
             block->spectrum = floats(&p, 3 * 6);
     }
-    if (la_curvature_is_joint(p.curvature)) {
+    if (la_structure_of(p.curvature)->joint) {
         int64_t width = la_posterior_width(&p);
         p.directions = (la_directions){4, width, values(&p, 4), floats(&p, 4 * width), 0};
     }
@@ -169,7 +170,7 @@ double posterior_touch(const la_posterior *p) {
     for (int64_t b = 0; b < p->n_blocks; b++) {
         const la_posterior_block *block = &p->blocks[b];
         sum += (double)strlen(block->name);
-        if (la_curvature_is_joint(p->curvature))
+        if (la_structure_of(p->curvature)->joint)
             continue;
         la_spectrum s = la_block_spectrum(p, block);
         for (int64_t i = 0; i < s.rows; i++)

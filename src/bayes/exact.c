@@ -26,14 +26,14 @@ enum {
 
 typedef enum stage { START, PRIMAL, HOLD, CROSS, PROJECT, DONE } stage;
 
-struct la_curvature_fit {
-    la_model *model;
+struct la_structure_fit {
+    const la_blocks *blocks;
     la_fit_shape shape;
     la_jacobian *jacobian;
     la_exact_sketch *sketch; /* does all the rest; NULL: not sketched */
     stage stage;
     int64_t width, rows; /* P, N m */
-    int64_t *offset;     /* [n_blocks of the model] column of a block's first parameter */
+    int64_t *offset;     /* [n blocks] column of a block's first parameter */
     int64_t capacity;    /* calibration rows that can be held */
     int64_t from, to;    /* those held now */
     float *held;         /* [capacity m, P] on the device; primal: of a batch */
@@ -52,29 +52,16 @@ struct la_curvature_fit {
     la_posterior *posterior;
 };
 
-static la_jacobian_shape jacobian_shape(const la_fit_shape *shape) {
-    return (la_jacobian_shape){
-        .max_rows = shape->max_rows, .max_tokens = shape->max_tokens, .n_rhs = shape->n_rhs};
-}
-
-static int64_t width_of(const la_model *model) {
-    int64_t width = 0;
-    for (int64_t b = 0; b < model->n_blocks; b++)
-        if (model->blocks[b].wanted)
-            width += model->blocks[b].out * model->blocks[b].in;
-    return width;
-}
-
-static size_t fit_bytes(const la_model *model, const la_fit_shape *shape, int64_t *max_factor) {
-    la_jacobian_shape jacobian = jacobian_shape(shape);
-    int64_t width = width_of(model);
+static size_t fit_bytes(const la_blocks *blocks, const la_fit_shape *shape, int64_t *max_factor) {
+    const la_batch_shape *batch = &shape->batch;
+    int64_t width = la_blocks_width(blocks);
+    size_t jacobian = la_jacobian_bytes(blocks, batch, NULL);
     *max_factor = width <= PRIMAL_MOST ? width : 0;
-    size_t batch = (size_t)(shape->max_rows * shape->n_rhs * width) * sizeof(float);
     if (!*max_factor && la_exact_sketch_is_for(shape)) {
         *max_factor = la_exact_sketch_width(shape->rank);
-        return la_jacobian_bytes(model, &jacobian) + la_exact_sketch_bytes(shape, width);
+        return jacobian + la_exact_sketch_bytes(shape, width);
     }
-    return la_jacobian_bytes(model, &jacobian) + batch +
+    return jacobian + (size_t)(batch->max_rows * batch->n_rhs * width) * sizeof(float) +
            (size_t)(*max_factor * *max_factor) * sizeof(double);
 }
 
@@ -83,10 +70,10 @@ static void release(la_backend *be, void *memory) {
         be->ops->release(be, memory);
 }
 
-static void fit_close(la_curvature_fit *fit) {
+static void fit_close(la_structure_fit *fit) {
     if (!fit)
         return;
-    la_backend *be = fit->model->be;
+    la_backend *be = fit->blocks->be;
     release(be, fit->held);
     release(be, fit->tile);
     release(be, fit->sum);
@@ -111,11 +98,11 @@ typedef struct dual_bytes {
     double solve; /* the Gram matrix and its decomposition */
 } dual_bytes;
 
-static dual_bytes measure_dual(const la_curvature_fit *fit) {
-    la_backend *be = fit->model->be;
+static dual_bytes measure_dual(const la_structure_fit *fit) {
+    la_backend *be = fit->blocks->be;
     size_t available, total;
     be->ops->memory(be, &available, &total);
-    int64_t m = fit->shape.n_rhs, n = fit->rows,
+    int64_t m = fit->shape.batch.n_rhs, n = fit->rows,
             rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
     return (dual_bytes){.available = (double)available,
                         .row = (double)(m * fit->width) * sizeof(float),
@@ -131,7 +118,7 @@ static double rows_that_fit(const dual_bytes *b) {
 
 /* Whether few of many eigenpairs are wanted: the sketch runs all rows three times, so that the whole
  * matrix costs less as long as it is small and its rows are run once. */
-static bool is_sketched(const la_curvature_fit *fit) {
+static bool is_sketched(const la_structure_fit *fit) {
     if (!la_exact_sketch_is_for(&fit->shape))
         return false;
     dual_bytes b = measure_dual(fit);
@@ -140,44 +127,45 @@ static bool is_sketched(const la_curvature_fit *fit) {
 }
 
 /* How many rows of G are held, from what is free beside the Gram matrix's decomposition and V. */
-static la_status plan_held(la_curvature_fit *fit, la_error *err) {
+static la_status plan_held(la_structure_fit *fit, la_error *err) {
     dual_bytes b = measure_dual(fit);
-    double least = b.row * (double)fit->shape.max_rows + b.tile + b.directions;
+    double least = b.row * (double)fit->shape.batch.max_rows + b.tile + b.directions;
     if (least > b.available || b.solve + b.directions > b.available)
         return la_fail(err, LA_RESOURCE,
                        "%s: not enough memory for the exact curvature of %lld rows x %lld: Gram "
                        "matrix and its decomposition %.0f MiB, eigenvectors %.0f MiB, a batch of "
                        "rows %.0f MiB, but %.0f MiB are free; give a --rank, fewer rows, or "
                        "--curvature kron",
-                       fit->model->be->device, (long long)fit->shape.n_rows,
-                       (long long)fit->shape.n_rhs, mib(b.solve), mib(b.directions),
-                       mib(b.row * (double)fit->shape.max_rows), mib(b.available));
+                       fit->blocks->be->device, (long long)fit->shape.n_rows,
+                       (long long)fit->shape.batch.n_rhs, mib(b.solve), mib(b.directions),
+                       mib(b.row * (double)fit->shape.batch.max_rows), mib(b.available));
     double fits = rows_that_fit(&b);
     fit->capacity = fits >= (double)fit->shape.n_rows ? fit->shape.n_rows : (int64_t)fits;
-    if (fit->capacity < fit->shape.max_rows)
-        fit->capacity = fit->shape.max_rows;
+    if (fit->capacity < fit->shape.batch.max_rows)
+        fit->capacity = fit->shape.batch.max_rows;
     if (fit->capacity > fit->shape.n_rows)
         fit->capacity = fit->shape.n_rows;
     return LA_OK;
 }
 
-static la_status open_memory(la_curvature_fit *fit, la_error *err) {
-    la_backend *be = fit->model->be;
-    int64_t m = fit->shape.n_rhs, held_rows;
+static la_status open_memory(la_structure_fit *fit, la_error *err) {
+    la_backend *be = fit->blocks->be;
+    int64_t m = fit->shape.batch.n_rhs, held_rows;
     bool primal = fit->width <= PRIMAL_MOST && fit->width <= fit->rows;
     fit->stage = START;
     if (!primal && is_sketched(fit))
-        return la_exact_sketch_open(fit->model, &fit->shape, fit->offset, fit->width, &fit->sketch,
+        return la_exact_sketch_open(fit->blocks, &fit->shape, fit->offset, fit->width, &fit->sketch,
                                     err);
     if (primal) {
-        held_rows = fit->shape.max_rows * m;
+        held_rows = fit->shape.batch.max_rows * m;
         fit->sum = be->ops->alloc(be, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
         if (fit->sum)
             be->ops->zero(be, fit->sum, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
     } else {
         LA_TRY(plan_held(fit, err));
         held_rows = fit->capacity * m;
-        fit->tile_rows = fit->shape.max_rows * m > TILE_ROWS ? fit->shape.max_rows * m : TILE_ROWS;
+        fit->tile_rows =
+            fit->shape.batch.max_rows * m > TILE_ROWS ? fit->shape.batch.max_rows * m : TILE_ROWS;
         size_t tile = (size_t)(fit->tile_rows * held_rows);
         fit->tile = be->ops->alloc(be, tile * sizeof *fit->tile);
         fit->tile_host = be->ops->in_place ? NULL : la_alloc(tile, sizeof *fit->tile_host, err);
@@ -191,26 +179,28 @@ static la_status open_memory(la_curvature_fit *fit, la_error *err) {
     return LA_OK;
 }
 
-static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvature_fit **out,
-                          la_error *err) {
-    la_jacobian_shape jacobian = jacobian_shape(shape);
+int64_t *la_blocks_offsets(const la_blocks *blocks, la_error *err) {
+    int64_t *offset = la_alloc((size_t)blocks->n, sizeof *offset, err), next = 0;
+    for (int64_t b = 0; offset && b < blocks->n; b++) {
+        offset[b] = next;
+        next += blocks->list[b].out * blocks->list[b].in;
+    }
+    return offset;
+}
+
+static la_status fit_open(const la_blocks *blocks, const la_fit_shape *shape,
+                          la_structure_fit **out, la_error *err) {
     *out = NULL;
-    la_curvature_fit *fit = la_alloc(1, sizeof *fit, err);
+    la_structure_fit *fit = la_alloc(1, sizeof *fit, err);
     if (!fit)
         return err->status;
-    fit->model = model;
+    fit->blocks = blocks;
     fit->shape = *shape;
-    fit->width = width_of(model);
-    fit->rows = shape->n_rows * shape->n_rhs;
-    fit->offset = la_alloc((size_t)model->n_blocks, sizeof *fit->offset, err);
-    int64_t next = 0;
-    for (int64_t b = 0; fit->offset && b < model->n_blocks; b++) {
-        fit->offset[b] = next;
-        if (model->blocks[b].wanted)
-            next += model->blocks[b].out * model->blocks[b].in;
-    }
+    fit->width = la_blocks_width(blocks);
+    fit->rows = shape->n_rows * shape->batch.n_rhs;
+    fit->offset = la_blocks_offsets(blocks, err);
     if (err->status == LA_OK)
-        (void)la_jacobian_open(model, &jacobian, &fit->jacobian, err);
+        (void)la_jacobian_open(blocks, &shape->batch, NULL, &fit->jacobian, err);
     if (err->status == LA_OK)
         (void)open_memory(fit, err);
     if (err->status != LA_OK) {
@@ -224,8 +214,8 @@ static la_status fit_open(la_model *model, const la_fit_shape *shape, la_curvatu
 /* ---- a batch ---- */
 
 /* Adds tile[n, held rows] to the Gram matrix at [row, column]. */
-static void add_tile(la_curvature_fit *fit, int64_t row, int64_t n, int64_t column, int64_t cols) {
-    la_backend *be = fit->model->be;
+static void add_tile(la_structure_fit *fit, int64_t row, int64_t n, int64_t column, int64_t cols) {
+    la_backend *be = fit->blocks->be;
     la_error ignored = {0};
     const float *tile = fit->tile;
     if (!be->ops->in_place) {
@@ -242,9 +232,9 @@ static void add_tile(la_curvature_fit *fit, int64_t row, int64_t n, int64_t colu
     }
 }
 
-static void flush_batch(la_curvature_fit *fit) {
-    la_backend *be = fit->model->be;
-    int64_t m = fit->shape.n_rhs;
+static void flush_batch(la_structure_fit *fit) {
+    la_backend *be = fit->blocks->be;
+    int64_t m = fit->shape.batch.n_rhs;
     if (fit->pending && fit->stage == CROSS)
         add_tile(fit, fit->first * m, fit->n_rows * m, fit->from * m, (fit->to - fit->from) * m);
     if (fit->pending && fit->stage == PRIMAL) {
@@ -254,9 +244,9 @@ static void flush_batch(la_curvature_fit *fit) {
     fit->pending = false;
 }
 
-static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
-    la_backend *be = fit->model->be;
-    int64_t m = fit->shape.n_rhs;
+static void fit_batch(la_structure_fit *fit, int64_t first, int64_t n_rows) {
+    la_backend *be = fit->blocks->be;
+    int64_t m = fit->shape.batch.n_rhs;
     if (fit->sketch) {
         la_exact_sketch_batch(fit->sketch, first, n_rows);
         return;
@@ -274,9 +264,9 @@ static void fit_batch(la_curvature_fit *fit, int64_t first, int64_t n_rows) {
 
 static void take(void *user, int64_t block, int64_t first, int64_t n_rows, int64_t n_rhs,
                  const la_mat *outer, const la_mat *rotated) {
-    la_curvature_fit *fit = user;
-    la_backend *be = fit->model->be;
-    int64_t count = fit->model->blocks[block].out * fit->model->blocks[block].in;
+    la_structure_fit *fit = user;
+    la_backend *be = fit->blocks->be;
+    int64_t count = fit->blocks->list[block].out * fit->blocks->list[block].in;
     int64_t column = fit->offset[block], n = n_rows * n_rhs;
     la_mat rows = la_mat_f32(outer->data, n, count);
     (void)rotated;
@@ -301,22 +291,20 @@ static void take(void *user, int64_t block, int64_t first, int64_t n_rows, int64
     }
 }
 
-static la_block_visitor fit_visitor(la_curvature_fit *fit) {
+static la_block_visitor fit_visitor(la_structure_fit *fit) {
     return la_jacobian_visitor(fit->jacobian, take, fit);
 }
 
 /* ---- between passes ---- */
 
 /* held held^T, block by block of parameters so that sums in f32 stay short. */
-static void gram_of_held(la_curvature_fit *fit) {
-    la_backend *be = fit->model->be;
-    int64_t m = fit->shape.n_rhs, cols = (fit->to - fit->from) * m, start = fit->from * m;
+static void gram_of_held(la_structure_fit *fit) {
+    la_backend *be = fit->blocks->be;
+    int64_t m = fit->shape.batch.n_rhs, cols = (fit->to - fit->from) * m, start = fit->from * m;
     for (int64_t row = 0; row < cols; row += fit->tile_rows) {
         int64_t n = cols - row < fit->tile_rows ? cols - row : fit->tile_rows, upto = row + n;
-        for (int64_t b = 0; b < fit->model->n_blocks; b++) {
-            const la_block *block = &fit->model->blocks[b];
-            if (!block->wanted)
-                continue;
+        for (int64_t b = 0; b < fit->blocks->n; b++) {
+            const la_block *block = &fit->blocks->list[b];
             float *at = fit->held + fit->offset[b];
             la_mat left = {at + row * fit->width, n, block->out * block->in, fit->width, LA_F32};
             la_mat right = {at, upto, block->out * block->in, fit->width, LA_F32};
@@ -327,13 +315,13 @@ static void gram_of_held(la_curvature_fit *fit) {
     }
 }
 
-static void begin_hold(la_curvature_fit *fit, int64_t from, la_fit_pass *pass) {
-    int64_t m = fit->shape.n_rhs, all = fit->shape.n_rows;
+static void begin_hold(la_structure_fit *fit, int64_t from, la_fit_pass *pass) {
+    int64_t m = fit->shape.batch.n_rhs, all = fit->shape.n_rows;
     fit->stage = HOLD;
     fit->from = from;
     fit->to = from + fit->capacity < all ? from + fit->capacity : all;
-    fit->model->be->ops->zero(fit->model->be, fit->held,
-                              (size_t)((fit->to - from) * m * fit->width) * sizeof *fit->held);
+    fit->blocks->be->ops->zero(fit->blocks->be, fit->held,
+                               (size_t)((fit->to - from) * m * fit->width) * sizeof *fit->held);
     *pass = (la_fit_pass){fit->from, fit->to, true};
 }
 
@@ -352,9 +340,9 @@ static la_status read_trace(la_backend *be, const double *matrix, int64_t n, dou
 
 /* Decomposes `matrix` [n, n] (where sums live); keeps the eigenvalues that are more than rounding.
  * vectors[rank, n] from malloc. */
-static la_status decompose(la_curvature_fit *fit, double *matrix, int64_t n, float **vectors,
+static la_status decompose(la_structure_fit *fit, double *matrix, int64_t n, float **vectors,
                            la_error *err) {
-    la_backend *be = fit->model->be;
+    la_backend *be = fit->blocks->be;
     la_directions *d = &fit->posterior->directions;
     int64_t rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
     LA_TRY(read_trace(be, matrix, n, &d->trace, err));
@@ -378,8 +366,8 @@ static la_status decompose(la_curvature_fit *fit, double *matrix, int64_t n, flo
 }
 
 /* Room for V: on a host the posterior's own. */
-static la_status open_directions(la_curvature_fit *fit, la_error *err) {
-    la_backend *be = fit->model->be;
+static la_status open_directions(la_structure_fit *fit, la_error *err) {
+    la_backend *be = fit->blocks->be;
     la_directions *d = &fit->posterior->directions;
     size_t count = (size_t)(d->rank * d->width);
     d->vectors = la_pool_take(&fit->posterior->pool, count, sizeof *d->vectors, err);
@@ -391,8 +379,8 @@ static la_status open_directions(la_curvature_fit *fit, la_error *err) {
     return LA_OK;
 }
 
-static la_status download_directions(la_curvature_fit *fit, la_error *err) {
-    la_backend *be = fit->model->be;
+static la_status download_directions(la_structure_fit *fit, la_error *err) {
+    la_backend *be = fit->blocks->be;
     la_directions *d = &fit->posterior->directions;
     if (!be->ops->in_place)
         be->ops->download(be, d->vectors, fit->directions,
@@ -401,11 +389,11 @@ static la_status download_directions(la_curvature_fit *fit, la_error *err) {
 }
 
 /* H's eigenvectors are the directions. */
-static la_status finish_primal(la_curvature_fit *fit, la_error *err) {
+static la_status finish_primal(la_structure_fit *fit, la_error *err) {
     float *vectors = NULL;
     la_directions *d = &fit->posterior->directions;
     flush_batch(fit);
-    la_status status = fit->model->be->ops->sync(fit->model->be, err);
+    la_status status = fit->blocks->be->ops->sync(fit->blocks->be, err);
     if (status == LA_OK)
         status = decompose(fit, fit->sum, fit->width, &vectors, err);
     if (status == LA_OK) {
@@ -419,8 +407,8 @@ static la_status finish_primal(la_curvature_fit *fit, la_error *err) {
     return status;
 }
 
-static la_status solve_gram(la_curvature_fit *fit, float **vectors, la_error *err) {
-    la_backend *be = fit->model->be;
+static la_status solve_gram(la_structure_fit *fit, float **vectors, la_error *err) {
+    la_backend *be = fit->blocks->be;
     int64_t n = fit->rows;
     if (be->ops->in_place)
         return decompose(fit, fit->gram, n, vectors, err);
@@ -434,8 +422,8 @@ static la_status solve_gram(la_curvature_fit *fit, float **vectors, la_error *er
 }
 
 /* V = diag(d)^-1/2 U^T G, at once where all of G is held. */
-static la_status begin_projection(la_curvature_fit *fit, la_fit_pass *pass, la_error *err) {
-    la_backend *be = fit->model->be;
+static la_status begin_projection(la_structure_fit *fit, la_fit_pass *pass, la_error *err) {
+    la_backend *be = fit->blocks->be;
     float *vectors = NULL;
     bool all_held = fit->capacity == fit->shape.n_rows;
     la_status status = be->ops->sync(be, err);
@@ -473,21 +461,15 @@ static la_status begin_projection(la_curvature_fit *fit, la_fit_pass *pass, la_e
     return download_directions(fit, err);
 }
 
-static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *posterior,
-                          la_fit_pass *pass, la_error *err) {
-    la_curvature_fit *fit = fits[0];
+static la_status fit_next(la_structure_fit *fit, la_posterior *posterior, la_fit_pass *pass,
+                          la_error *err) {
     int64_t all = fit->shape.n_rows;
-    (void)n; /* one_device */
     *pass = (la_fit_pass){0};
     fit->posterior = posterior;
-    if (fit->sketch) {
-        if (!posterior->blocks)
-            LA_TRY(la_posterior_list_blocks(fit->model, posterior, err));
+    if (fit->sketch)
         return la_exact_sketch_next(fit->sketch, posterior, pass, err);
-    }
     switch (fit->stage) {
     case START:
-        LA_TRY(la_posterior_list_blocks(fit->model, posterior, err));
         fit->stage = PRIMAL;
         if (fit->sum)
             *pass = (la_fit_pass){0, all, true};
@@ -522,14 +504,9 @@ static la_status fit_next(la_curvature_fit *const *fits, int n, la_posterior *po
     return LA_OK;
 }
 
-/* The last layer is the exact kind over other blocks: the form says which. */
-#define EXACT_KIND(its_name, its_curvature)                                                        \
-    {                                                                                              \
-        .name = its_name, .curvature = its_curvature, .one_device = true, .subtracts = true,       \
-        .fit_bytes = fit_bytes, .fit_open = fit_open, .fit_next = fit_next,                        \
-        .fit_batch = fit_batch, .fit_visitor = fit_visitor, .fit_close = fit_close,                \
-        .covariance = &la_exact_covariance                                                         \
-    }
-
-const la_curvature_kind la_curvature_exact = EXACT_KIND("exact", LA_CURVATURE_EXACT);
-const la_curvature_kind la_curvature_last_layer = EXACT_KIND("last-layer", LA_CURVATURE_LAST_LAYER);
+const la_fit_kind la_exact_fit = {.bytes = fit_bytes,
+                                  .open = fit_open,
+                                  .next = fit_next,
+                                  .batch = fit_batch,
+                                  .visitor = fit_visitor,
+                                  .close = fit_close};

@@ -9,7 +9,6 @@
  *
  *   cov_kl = <G_k, G_l> / lambda + sum_ij R_k[i,j] R_l[i,j] (1 / (h_ij + lambda) - 1 / lambda)
  */
-#include "bayes/curvature.h"
 #include "bayes/jacobian.h"
 
 #include <stdlib.h>
@@ -22,28 +21,22 @@ typedef struct weights {
 } weights;
 
 struct la_covariance {
-    la_model *model;
+    const la_blocks *blocks;
     la_jacobian *jacobian;
     int64_t n_rhs, n_rows, max_rows, n_scales;
-    weights *weights; /* [n_blocks of the model, n_scales] */
+    weights *weights; /* [n blocks, n_scales] */
     double *cov;      /* [n_scales, max_rows, n_rhs, n_rhs] on the device */
 };
 
-static bool has_factors(const la_posterior *posterior) {
-    return posterior->n_inputs > 0;
-}
-
-static la_jacobian_shape jacobian_shape(const la_posterior *posterior, const la_cov_shape *shape) {
-    return (la_jacobian_shape){.max_rows = shape->max_rows,
-                               .max_tokens = shape->max_tokens,
-                               .n_rhs = shape->n_rhs,
-                               .basis = has_factors(posterior) ? posterior : NULL};
+/* The eigenvectors that row Jacobians are rotated into; NULL: none. */
+static const la_posterior *basis_of(const la_posterior *posterior) {
+    return posterior->n_inputs ? posterior : NULL;
 }
 
 /* weights of the quadratic form, made on the host */
-static la_status make_weights(la_backend *be, const la_posterior *posterior,
-                              const la_posterior_block *block, double scale, weights *w,
-                              la_error *err) {
+static la_status make_weights(la_backend *be, const la_posterior *posterior, int64_t number,
+                              double scale, weights *w, la_error *err) {
+    const la_posterior_block *block = &posterior->blocks[number];
     la_spectrum s = la_block_spectrum(posterior, block);
     int64_t big = la_big_side(block->out, block->in);
     double lambda = scale * block->prior_precision, shift = s.cols < big ? 1 / lambda : 0;
@@ -65,9 +58,9 @@ static la_status make_weights(la_backend *be, const la_posterior *posterior,
     return err->status;
 }
 
-static size_t cov_bytes(const la_model *model, const la_posterior *posterior,
+static size_t cov_bytes(const la_blocks *blocks, const la_posterior *posterior,
                         const la_cov_shape *shape) {
-    la_jacobian_shape jacobian = jacobian_shape(posterior, shape);
+    const la_batch_shape *batch = &shape->batch;
     size_t floats = 0, scales = (size_t)shape->n_scales;
     for (int64_t b = 0; b < posterior->n_blocks; b++) {
         const la_posterior_block *block = &posterior->blocks[b];
@@ -76,15 +69,15 @@ static size_t cov_bytes(const la_model *model, const la_posterior *posterior,
         if (s.cols < la_big_side(block->out, block->in))
             floats += (size_t)(block->out * block->in);
     }
-    return la_jacobian_bytes(model, &jacobian) + floats * scales * sizeof(float) +
-           scales * (size_t)(shape->max_rows * shape->n_rhs * shape->n_rhs) * sizeof(double);
+    return la_jacobian_bytes(blocks, batch, basis_of(posterior)) + floats * scales * sizeof(float) +
+           scales * (size_t)(batch->max_rows * batch->n_rhs * batch->n_rhs) * sizeof(double);
 }
 
 static void cov_close(la_covariance *c) {
     if (!c)
         return;
-    la_backend *be = c->model->be;
-    for (int64_t i = 0; c->weights && i < c->model->n_blocks * c->n_scales; i++) {
+    la_backend *be = c->blocks->be;
+    for (int64_t i = 0; c->weights && i < c->blocks->n * c->n_scales; i++) {
         if (c->weights[i].kept.data)
             be->ops->release(be, c->weights[i].kept.data);
         if (c->weights[i].flat.data)
@@ -97,30 +90,23 @@ static void cov_close(la_covariance *c) {
     free(c);
 }
 
-static la_status cov_open(la_model *model, const la_posterior *posterior, const la_cov_shape *shape,
-                          la_covariance **out, la_error *err) {
+static la_status cov_open(const la_blocks *blocks, const la_posterior *posterior,
+                          const la_cov_shape *shape, la_covariance **out, la_error *err) {
     *out = NULL;
-    la_backend *be = model->be;
+    la_backend *be = blocks->be;
     la_covariance *c = la_alloc(1, sizeof *c, err);
     if (!c)
         return err->status;
-    c->model = model;
-    c->n_rhs = shape->n_rhs;
-    c->max_rows = shape->max_rows;
+    c->blocks = blocks;
+    c->n_rhs = shape->batch.n_rhs;
+    c->max_rows = shape->batch.max_rows;
     c->n_scales = shape->n_scales;
-    c->weights = la_alloc((size_t)(model->n_blocks * c->n_scales), sizeof *c->weights, err);
-    la_jacobian_shape jacobian = jacobian_shape(posterior, shape);
+    c->weights = la_alloc((size_t)(blocks->n * c->n_scales), sizeof *c->weights, err);
     if (err->status == LA_OK)
-        (void)la_jacobian_open(model, &jacobian, &c->jacobian, err);
-    int64_t next = 0;
-    for (int64_t b = 0; err->status == LA_OK && b < model->n_blocks; b++) {
-        if (!model->blocks[b].wanted)
-            continue;
-        for (int64_t g = 0; g < c->n_scales && err->status == LA_OK; g++)
-            (void)make_weights(be, posterior, &posterior->blocks[next], shape->scales[g],
-                               &c->weights[b * c->n_scales + g], err);
-        next++;
-    }
+        (void)la_jacobian_open(blocks, &shape->batch, basis_of(posterior), &c->jacobian, err);
+    for (int64_t i = 0; err->status == LA_OK && i < blocks->n * c->n_scales; i++)
+        (void)make_weights(be, posterior, i / c->n_scales, shape->scales[i % c->n_scales],
+                           &c->weights[i], err);
     if (err->status == LA_OK) {
         size_t count = (size_t)(c->n_scales * c->max_rows * c->n_rhs * c->n_rhs);
         c->cov = be->ops->alloc(be, count * sizeof(double));
@@ -143,14 +129,14 @@ static size_t scale_stride(const la_covariance *c) {
 
 static void cov_batch(la_covariance *c, int64_t n_rows) {
     c->n_rows = n_rows;
-    c->model->be->ops->zero(c->model->be, c->cov,
-                            (size_t)c->n_scales * scale_stride(c) * sizeof(double));
+    c->blocks->be->ops->zero(c->blocks->be, c->cov,
+                             (size_t)c->n_scales * scale_stride(c) * sizeof(double));
 }
 
 static void add(void *user, int64_t block, int64_t first, int64_t n_rows, int64_t n_rhs,
                 const la_mat *outer, const la_mat *rotated) {
     la_covariance *c = user;
-    la_backend *be = c->model->be;
+    la_backend *be = c->blocks->be;
     for (int64_t g = 0; g < c->n_scales; g++) {
         const weights *w = &c->weights[block * c->n_scales + g];
         double *cov = c->cov + (size_t)g * scale_stride(c) + first * n_rhs * n_rhs;
@@ -165,7 +151,7 @@ static la_block_visitor cov_visitor(la_covariance *c) {
 }
 
 static la_status cov_read(la_covariance *c, double *cov, la_error *err) {
-    la_backend *be = c->model->be;
+    la_backend *be = c->blocks->be;
     size_t count = (size_t)(c->n_rows * c->n_rhs * c->n_rhs);
     for (int64_t g = 0; g < c->n_scales; g++)
         be->ops->download(be, cov + (size_t)g * count, c->cov + (size_t)g * scale_stride(c),
@@ -173,7 +159,7 @@ static la_status cov_read(la_covariance *c, double *cov, la_error *err) {
     return be->ops->sync(be, err);
 }
 
-const la_covariance_kind la_block_covariance = {
+const la_covariance_kind la_factored_covariance = {
     .bytes = cov_bytes,
     .open = cov_open,
     .batch = cov_batch,

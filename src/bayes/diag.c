@@ -1,0 +1,72 @@
+/* The diagonal of the Gauss-Newton matrix, in one pass. */
+#include "bayes/squares.h"
+
+#include <stdlib.h>
+
+struct la_structure_fit {
+    la_squares *squares;
+    bool seen;
+};
+
+static size_t fit_bytes(const la_blocks *blocks, const la_fit_shape *shape, int64_t *max_factor) {
+    *max_factor = 0;
+    return la_squares_bytes(blocks, &shape->batch);
+}
+
+static void fit_close(la_structure_fit *fit) {
+    if (fit)
+        la_squares_close(fit->squares);
+    free(fit);
+}
+
+static la_status fit_open(const la_blocks *blocks, const la_fit_shape *shape,
+                          la_structure_fit **fit, la_error *err) {
+    *fit = la_alloc(1, sizeof **fit, err);
+    if (!*fit)
+        return err->status;
+    if (la_squares_open(blocks, &shape->batch, NULL, &(*fit)->squares, err) != LA_OK) {
+        fit_close(*fit);
+        *fit = NULL;
+    }
+    return err->status;
+}
+
+static la_status fit_next(la_structure_fit *fit, la_posterior *posterior, la_fit_pass *pass,
+                          la_error *err) {
+    *pass = (la_fit_pass){.to = posterior->n_rows, .more = !fit->seen};
+    fit->seen = true;
+    return pass->more ? LA_OK : la_squares_read(fit->squares, posterior, err);
+}
+
+static void fit_batch(la_structure_fit *fit, int64_t first, int64_t n_rows) {
+    (void)fit;
+    (void)first;
+    (void)n_rows;
+}
+
+static la_block_visitor fit_visitor(la_structure_fit *fit) {
+    return la_squares_visitor(fit->squares);
+}
+
+static la_sums *fit_sums(la_structure_fit *fit) {
+    return la_squares_sums(fit->squares);
+}
+
+static const la_fit_kind fit_kind = {.bytes = fit_bytes,
+                                     .open = fit_open,
+                                     .next = fit_next,
+                                     .batch = fit_batch,
+                                     .visitor = fit_visitor,
+                                     .sums = fit_sums,
+                                     .close = fit_close};
+
+const la_structure_kind la_structure_diag = {.name = "diag",
+                                             .curvature = LA_CURVATURE_DIAG,
+                                             .fit = &fit_kind,
+                                             .covariance = &la_factored_covariance,
+                                             .fields = &la_no_fields,
+                                             .block_fields = &la_diag_fields,
+                                             .shares = la_factored_shares,
+                                             .log_det = la_factored_log_det,
+                                             .draw_bytes = la_factored_draw_bytes,
+                                             .draw = la_factored_draw};

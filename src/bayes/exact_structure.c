@@ -1,0 +1,149 @@
+/* Evidence, fields in a file and draws of joint kinds. */
+#include "bayes/exact.h"
+#include "bayes/structure_fields.h"
+
+#include <math.h>
+
+/* ---- fields ---- */
+
+static const la_field directions[] = {
+    LA_EIGENVALUES(la_directions, values, "eigenvalues",
+                   .rows = LA_TOLD(la_directions, rank, "rank")),
+    LA_EIGENVECTORS(la_directions, vectors, "eigenvectors",
+                    .rows = LA_EXTENT(la_directions, rank, "rank"),
+                    .cols = LA_EXTENT(la_directions, width, "parameters")),
+};
+
+static la_blame before_directions(la_posterior *p, void *item) {
+    ((la_directions *)item)->width = la_posterior_width(p);
+    return (la_blame){0};
+}
+
+static la_blame after_directions(la_posterior *p, void *item) {
+    const la_directions *d = item;
+    (void)p;
+    return d->rank > d->width ? (la_blame){"eigenvalues", LA_NO_SENSE} : (la_blame){0};
+}
+
+static const la_field_list directions_group = {LA_FIELDS(directions), .before = before_directions,
+                                               .after = after_directions};
+
+static const la_field joint[] = {
+    LA_FIELD(la_posterior, directions, "directions", LA_FIELD_GROUP, .list = &directions_group,
+             .detail = true,
+             .meaning = "exact, last-layer: H over all parameters, block by block, each laid out "
+                        "smaller side first"),
+};
+
+static la_blame check_joint(la_posterior *p, void *item) {
+    (void)item;
+    return la_prior_is_one(p->prior)
+               ? (la_blame){0}
+               : (la_blame){"prior", "is not of one precision, which the curvature asks for"};
+}
+
+static la_blame check_joint_block(la_posterior *p, void *item) {
+    const la_posterior_block *block = item;
+    return block->prior_precision == p->blocks[0].prior_precision
+               ? (la_blame){0}
+               : (la_blame){"prior_precision", "is not that of the other blocks"};
+}
+
+static const la_field_list joint_whole = {LA_FIELDS(joint), .after = check_joint},
+                           joint_block = {.after = check_joint_block};
+
+/* ---- evidence ---- */
+
+static la_spectrum spectrum_of(const la_posterior *posterior) {
+    const la_directions *d = &posterior->directions;
+    return (la_spectrum){
+        .rows = 1, .cols = d->rank, .col = d->values, .scale = la_curvature_scale(posterior)};
+}
+
+static la_shares shares(const la_posterior *posterior, int64_t part, double lambda) {
+    (void)part;
+    la_spectrum s = spectrum_of(posterior);
+    return la_spectrum_shares(&s, lambda);
+}
+
+static double log_det(const la_posterior *posterior, int64_t part, double lambda) {
+    (void)part;
+    la_spectrum s = spectrum_of(posterior);
+    return la_spectrum_log_det(&s, lambda);
+}
+
+static double kept(const la_posterior *posterior, int64_t *n) {
+    const la_directions *d = &posterior->directions;
+    double sum = 0;
+    for (int64_t i = 0; i < d->rank; i++)
+        sum += d->values[i];
+    *n = d->rank;
+    return d->trace > 0 ? sum / d->trace : 1;
+}
+
+/* ---- drawing ---- */
+
+/* Columns of z at a time. */
+enum { CHUNK = 1024 };
+
+/* z [width], and what is taken off along each direction [rank]. */
+static size_t draw_bytes(const la_draw *draw) {
+    const la_directions *d = &draw->posterior->directions;
+    return (size_t)d->rank * sizeof(double) + (size_t)d->width * sizeof(float);
+}
+
+/* z less its shares along the directions, in place */
+static void take_off_directions(const la_draw *d, double lambda, double *along, float *z) {
+    const la_directions *v = &d->posterior->directions;
+    double scale = la_curvature_scale(d->posterior);
+#pragma omp parallel for schedule(static) num_threads(d->team.threads)
+    for (int64_t i = 0; i < v->rank; i++) {
+        const float *direction = v->vectors + i * v->width;
+        double sum = 0;
+        for (int64_t j = 0; j < v->width; j++)
+            sum += (double)direction[j] * (double)z[j];
+        along[i] = sum * (1 - sqrt(lambda / (scale * v->values[i] + lambda)));
+    }
+#pragma omp parallel for schedule(static) num_threads(d->team.threads)
+    for (int64_t from = 0; from < v->width; from += CHUNK) {
+        int64_t n = v->width - from < CHUNK ? v->width - from : CHUNK;
+        double rest[CHUNK];
+        for (int64_t j = 0; j < n; j++)
+            rest[j] = (double)z[from + j];
+        for (int64_t i = 0; i < v->rank; i++) {
+            const float *direction = v->vectors + i * v->width + from;
+            for (int64_t j = 0; j < n; j++)
+                rest[j] -= along[i] * (double)direction[j];
+        }
+        for (int64_t j = 0; j < n; j++)
+            z[from + j] = (float)rest[j];
+    }
+}
+
+static void draw(const la_draw *d, int64_t number, const float *map, float *theta) {
+    const la_posterior *posterior = d->posterior;
+    double lambda = posterior->blocks[0].prior_precision, *along = d->memory;
+    float *z = (float *)(void *)(along + posterior->directions.rank);
+#pragma omp parallel for schedule(dynamic) num_threads(d->team.threads)
+    for (int64_t b = 0; b < posterior->n_blocks; b++)
+        la_draw_normals(d, number, b, posterior->blocks[b].out * posterior->blocks[b].in,
+                        z + d->offset[b]);
+    take_off_directions(d, lambda, along, z);
+    for (int64_t b = 0; b < posterior->n_blocks; b++)
+        la_draw_add(d, b, z + d->offset[b], (float)(1 / sqrt(lambda)), map, theta);
+}
+
+/* The last layer is the exact kind over other blocks. */
+#define EXACT_KIND(...)                                                                            \
+    {                                                                                              \
+        __VA_ARGS__, .one_device = true, .subtracts = true, .joint = true, .fit = &la_exact_fit,   \
+                     .covariance = &la_exact_covariance, .fields = &joint_whole,                   \
+                     .block_fields = &joint_block, .shares = shares, .log_det = log_det,           \
+                     .kept = kept, .draw_bytes = draw_bytes, .draw = draw                          \
+    }
+
+const la_structure_kind la_structure_exact =
+    EXACT_KIND(.name = "exact", .curvature = LA_CURVATURE_EXACT);
+const la_structure_kind la_structure_last_layer =
+    EXACT_KIND(.name = "last-layer", .curvature = LA_CURVATURE_LAST_LAYER, .only_params = true,
+               .params = LA_PARAMS_LAST);

@@ -1,0 +1,94 @@
+#include "bayes/factored.h"
+#include "base/blas.h"
+#include "bayes/jacobian.h"
+
+#include <math.h>
+
+la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {
+    bool out_is_small = block->out <= block->in;
+    la_factor whole = {.rank = block->out, .n = block->out}, wide = {.rank = block->in};
+    const la_factor *output = &whole, *input = &wide;
+    if (posterior->n_inputs) {
+        output = &block->output;
+        input = &posterior->inputs[block->input];
+    }
+    const la_factor *small = out_is_small ? output : input;
+    const la_factor *big = out_is_small ? input : output;
+    return (la_spectrum){.rows = small->rank,
+                         .cols = big->rank,
+                         .row = block->spectrum ? NULL : small->values,
+                         .col = block->spectrum ? NULL : big->values,
+                         .values = block->spectrum,
+                         .scale = la_curvature_scale(posterior) *
+                                  (block->spectrum ? 1 : 1 / block->denominator)};
+}
+
+la_shares la_factored_shares(const la_posterior *posterior, int64_t block, double lambda) {
+    la_spectrum s = la_block_spectrum(posterior, &posterior->blocks[block]);
+    return la_spectrum_shares(&s, lambda);
+}
+
+double la_factored_log_det(const la_posterior *posterior, int64_t block, double lambda) {
+    la_spectrum s = la_block_spectrum(posterior, &posterior->blocks[block]);
+    return la_spectrum_log_det(&s, lambda);
+}
+
+/* ---- drawing ---- */
+
+size_t la_factored_draw_bytes(const la_draw *draw) {
+    return la_slices_bytes(draw->team, 3 * (size_t)draw->largest * sizeof(float));
+}
+
+/* c[m, n] = op(a) op(b) + beta c, without gaps; k: what is summed over */
+static void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float *a,
+                    const float *b, float beta, float *c) {
+    la_sgemm(trans_a, trans_b, m, n, k, 1, a, trans_a ? m : k, b, trans_b ? k : n, beta, c, n);
+}
+
+/* A block's eps [small, big] in work[3, largest]; returns where. *scale multiplies it. */
+static const float *draw_block(const la_draw *d, int64_t number, int64_t b, float *work,
+                               float *scale) {
+    const la_posterior *posterior = d->posterior;
+    const la_posterior_block *block = &posterior->blocks[b];
+    la_spectrum s = la_block_spectrum(posterior, block);
+    int64_t small = la_small_side(block->out, block->in), big = la_big_side(block->out, block->in);
+    double lambda = block->prior_precision;
+    bool whole = s.rows == small && s.cols == big;
+    float *w = work, *half = w + d->largest, *kept = half + d->largest;
+    la_draw_normals(d, number, b, small * big, w);
+    *scale = 1;
+    if (whole)
+        for (int64_t i = 0; i < small * big; i++)
+            w[i] /= (float)sqrt(la_spectrum_at(&s, i / big, i % big) + lambda);
+    if (!posterior->n_inputs)
+        return w;
+    bool out_is_small = block->out <= block->in;
+    const float *output = block->output.vectors, *input = posterior->inputs[block->input].vectors;
+    const float *of_small = out_is_small ? output : input;
+    const float *of_big = out_is_small ? input : output;
+    if (whole) {
+        product(true, false, small, big, small, of_small, w, 0, half);
+        product(false, false, small, big, big, half, of_big, 0, w);
+        return w;
+    }
+    product(false, false, s.rows, big, small, of_small, w, 0, half);
+    product(false, true, s.rows, s.cols, big, half, of_big, 0, kept);
+    for (int64_t i = 0; i < s.rows * s.cols; i++) {
+        double h = la_spectrum_at(&s, i / s.cols, i % s.cols);
+        kept[i] *= (float)(sqrt(lambda / (h + lambda)) - 1);
+    }
+    product(false, false, s.rows, big, s.cols, kept, of_big, 0, half);
+    product(true, false, small, big, s.rows, of_small, half, 1, w);
+    *scale = (float)(1 / sqrt(lambda));
+    return w;
+}
+
+void la_factored_draw(const la_draw *d, int64_t number, const float *map, float *theta) {
+    la_slices slices = la_slices_in(d->memory, 3 * (size_t)d->largest * sizeof(float));
+#pragma omp parallel for schedule(dynamic) num_threads(d->team.threads)
+    for (int64_t b = 0; b < d->posterior->n_blocks; b++) {
+        float scale;
+        const float *eps = draw_block(d, number, b, la_slices_own(&slices), &scale);
+        la_draw_add(d, b, eps, scale, map, theta);
+    }
+}

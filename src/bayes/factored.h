@@ -1,0 +1,26 @@
+/* The structure of kinds that keep blocks apart: H of a block by the eigenvectors of its two Kronecker
+ * factors (inputs, output), or by none of them, and by its eigenvalues in that basis:
+ *
+ *   kron     factors; the eigenvalues are the factors' products over the denominator
+ *   ekfac    factors and a spectrum
+ *   diag     a spectrum */
+#ifndef LA_BAYES_FACTORED_H
+#define LA_BAYES_FACTORED_H
+
+#include "bayes/structure.h"
+
+/* Eigenvalues of a block's H, smaller side first. */
+la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block);
+
+/* Members of the kinds' rows in the table. */
+la_shares la_factored_shares(const la_posterior *posterior, int64_t block, double lambda);
+double la_factored_log_det(const la_posterior *posterior, int64_t block, double lambda);
+size_t la_factored_draw_bytes(const la_draw *draw);
+void la_factored_draw(const la_draw *draw, int64_t number, const float *map, float *theta);
+extern const la_covariance_kind la_factored_covariance;
+/* Fields of a block. */
+extern const la_field_list la_kron_fields, la_ekfac_fields, la_diag_fields;
+/* kron.c: fits factors. */
+extern const la_fit_kind la_kron_fit;
+
+#endif

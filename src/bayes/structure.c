@@ -1,0 +1,84 @@
+#include "bayes/structure.h"
+#include "bayes/fields.h"
+
+#include <string.h>
+
+static const la_structure_kind *const kinds[LA_CURVATURES] = {
+    [LA_CURVATURE_KRON] = &la_structure_kron,
+    [LA_CURVATURE_EKFAC] = &la_structure_ekfac,
+    [LA_CURVATURE_DIAG] = &la_structure_diag,
+    [LA_CURVATURE_EXACT] = &la_structure_exact,
+    [LA_CURVATURE_LAST_LAYER] = &la_structure_last_layer,
+};
+
+const la_field_list la_no_fields = {0};
+
+const la_structure_kind *la_structure_of(la_curvature curvature) {
+    return kinds[curvature];
+}
+
+/* Names, shapes and norms of the blocks, and room for their structure. */
+static la_status list_blocks(const la_blocks *blocks, la_posterior *posterior, la_error *err) {
+    la_pool *pool = &posterior->pool;
+    posterior->blocks = la_pool_take(pool, (size_t)blocks->n, sizeof *posterior->blocks, err);
+    LA_TRY(err->status);
+    posterior->n_blocks = blocks->n;
+    for (int64_t b = 0; b < blocks->n; b++) {
+        const la_block *block = &blocks->list[b];
+        posterior->blocks[b] =
+            (la_posterior_block){.name = la_pool_text(pool, block->name, strlen(block->name), err),
+                                 .out = block->out,
+                                 .in = block->in,
+                                 .denominator = 1,
+                                 .theta_square = block->theta_square};
+    }
+    return err->status;
+}
+
+/* The sums of a fit; NULL and LA_UNSUPPORTED where it keeps more. */
+static la_sums *sums_of(const la_structure_kind *kind, la_structure_fit *fit, la_error *err) {
+    if (kind->fit->sums)
+        return kind->fit->sums(fit);
+    (void)la_fail(
+        err, LA_UNSUPPORTED,
+        "--curvature %s: keeps rows, not sums, which cannot be saved or added up; expected "
+        "kron, ekfac or diag",
+        kind->name);
+    return NULL;
+}
+
+la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
+                             la_error *err) {
+    la_sums *sums[LA_DEVICES_MAX];
+    for (int i = 0; i < n; i++) {
+        sums[i] = sums_of(kind, fits[i], err);
+        LA_TRY(err->status);
+    }
+    return la_sums_merge(sums, n, err);
+}
+
+la_status la_structure_save(const la_structure_kind *kind, la_structure_fit *fit,
+                            const la_array_visitor *to, la_error *err) {
+    const la_sums *sums = sums_of(kind, fit, err);
+    return sums ? la_sums_save(sums, to, err) : err->status;
+}
+
+la_status la_structure_restore(const la_structure_kind *kind, la_structure_fit *fit,
+                               const la_array_visitor *from, la_error *err) {
+    la_sums *sums = sums_of(kind, fit, err);
+    return sums ? la_sums_restore(sums, from, err) : err->status;
+}
+
+la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
+                            const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
+                            la_error *err) {
+    bool begins = !posterior->blocks;
+    if (begins)
+        LA_TRY(list_blocks(blocks, posterior, err));
+    else if (n > 1)
+        LA_TRY(la_structure_merge(kind, fits, n, err));
+    LA_TRY(kind->fit->next(fits[0], posterior, pass, err));
+    for (int i = 1; i < n && pass->more && !begins && kind->fit->follow; i++)
+        LA_TRY(kind->fit->follow(fits[i], posterior, err));
+    return LA_OK;
+}

@@ -1,0 +1,140 @@
+/* Kinds of structure that the curvature H is kept in, behind one table. A kind sees blocks, inputs and
+ * output cotangents of them: never models, rows or files.
+ *
+ * Fitting:    open; then as long as la_structure_next names a pass, its rows in order, in batches: batch,
+ *             then the visitor over the exact-Fisher cotangents (columns of S, S S^T = diag(p) - p p^T).
+ *             When there are no more passes the posterior is filled.
+ * Predicting: the covariance's open, then for every batch its batch, the visitor over contrast
+ *             cotangents, and read. One pass serves several scales of the prior precision. */
+#ifndef LA_BAYES_STRUCTURE_H
+#define LA_BAYES_STRUCTURE_H
+
+#include "bayes/array.h"
+#include "bayes/draw.h"
+#include "bayes/posterior.h"
+#include "bayes/spectrum.h"
+#include "bayes/sums.h"
+#include "model/blocks.h"
+
+typedef struct la_structure_fit la_structure_fit;
+typedef struct la_field_list la_field_list; /* fields.h */
+typedef struct la_covariance la_covariance;
+
+/* The largest batch. */
+typedef struct la_batch_shape {
+    int64_t max_rows, max_tokens, n_rhs;
+} la_batch_shape;
+
+typedef struct la_fit_shape {
+    la_batch_shape batch;
+    la_kron kron;
+    int64_t rank;   /* eigenpairs kept of a large factor, or of the whole matrix; 0: all */
+    int64_t n_rows; /* of the calibration set; 0: not known yet */
+} la_fit_shape;
+
+/* Calibration rows [from, to) that a pass has to see. */
+typedef struct la_fit_pass {
+    int64_t from, to;
+    bool more; /* false: the fit is complete, there is no such pass */
+} la_fit_pass;
+
+typedef struct la_cov_shape {
+    la_batch_shape batch;
+    int64_t n_scales;
+    const double *scales; /* [n_scales] factors of every prior precision; read while opening */
+} la_cov_shape;
+
+/* The logit covariance under a family of posteriors. */
+typedef struct la_covariance_kind {
+    /* Bytes on the device that open takes. */
+    size_t (*bytes)(const la_blocks *blocks, const la_posterior *posterior,
+                    const la_cov_shape *shape);
+    /* The blocks must be those of the posterior; both must outlive the covariance. */
+    la_status (*open)(const la_blocks *blocks, const la_posterior *posterior,
+                      const la_cov_shape *shape, la_covariance **covariance, la_error *err);
+    /* Clears the sums for a batch of n_rows. */
+    void (*batch)(la_covariance *covariance, int64_t n_rows);
+    la_block_visitor (*visitor)(la_covariance *covariance);
+    /* cov[n_scales, n_rows, n_rhs, n_rhs] on the host */
+    la_status (*read)(la_covariance *covariance, double *cov, la_error *err);
+    void (*close)(la_covariance *covariance);
+} la_covariance_kind;
+
+typedef struct la_fit_kind {
+    /* Bytes on the device that open takes; *max_factor: side of the largest matrix that is summed and
+     * decomposed while the model is there. */
+    size_t (*bytes)(const la_blocks *blocks, const la_fit_shape *shape, int64_t *max_factor);
+    /* The blocks must outlive the fit. */
+    la_status (*open)(const la_blocks *blocks, const la_fit_shape *shape, la_structure_fit **fit,
+                      la_error *err);
+    /* Ends the pass before, if there was one, and begins the next, if there is one. */
+    la_status (*next)(la_structure_fit *fit, la_posterior *posterior, la_fit_pass *pass,
+                      la_error *err);
+    /* Begins the pass that next began with the fit of another device; NULL: nothing is to be done. */
+    la_status (*follow)(la_structure_fit *fit, const la_posterior *posterior, la_error *err);
+    /* Before each batch; first: the number of its first row in the calibration set. */
+    void (*batch)(la_structure_fit *fit, int64_t first, int64_t n_rows);
+    la_block_visitor (*visitor)(la_structure_fit *fit);
+    /* Sums over the rows seen so far in this pass; NULL: the pass keeps more of them than sums. */
+    la_sums *(*sums)(la_structure_fit *fit);
+    void (*close)(la_structure_fit *fit);
+} la_fit_kind;
+
+typedef struct la_structure_kind {
+    const char *name;
+    la_curvature curvature;
+    bool one_device; /* its passes cannot be shared among devices */
+    bool subtracts; /* its covariance is a difference, which loses the digits of rounded products */
+    bool joint;     /* H ties all blocks together: one precision */
+    bool has_inputs;  /* keeps a factor of each matrix that blocks read: la_input_fields */
+    la_params params; /* of these alone, where only_params */
+    bool only_params;
+    const la_fit_kind *fit;
+    const la_covariance_kind *covariance;
+    /* In a posterior file: more fields of the posterior, and of a block. */
+    const la_field_list *fields, *block_fields;
+
+    /* Sums over the eigenvalues of a part of H (la_posterior_parts). */
+    la_shares (*shares)(const la_posterior *posterior, int64_t part, double lambda);
+    double (*log_det)(const la_posterior *posterior, int64_t part, double lambda);
+    /* Share of the trace of H that is kept, in *directions; NULL: all of it, or it is not known. */
+    double (*kept)(const la_posterior *posterior, int64_t *directions);
+    /* Memory that drawing takes. */
+    size_t (*draw_bytes)(const la_draw *draw);
+    /* As la_draw_network. */
+    void (*draw)(const la_draw *draw, int64_t number, const float *map, float *theta);
+} la_structure_kind;
+
+/* No more fields. */
+extern const la_field_list la_no_fields;
+/* Fields of a la_factor, where a kind has_inputs. */
+extern const la_field_list la_input_fields;
+
+/* The row of the table. */
+const la_structure_kind *la_structure_of(la_curvature curvature);
+
+/* Begins the next pass of n fits of one posterior, each on a device of its own; ends the one before,
+ * whose sums are merged. The posterior's n_rows and n_tokens must be set; the first call lists its
+ * blocks, and when *pass has no more its structure is complete. */
+la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
+                            const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
+                            la_error *err);
+
+/* ---- sums of an unfinished pass ---- */
+
+/* Adds the sums of the other fits to the first's. They are of the same blocks and shape, over other
+ * rows, and each on a device of its own, or all on the host. */
+la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
+                             la_error *err);
+/* Hands the sums to the visitor; LA_UNSUPPORTED where the pass keeps more than sums. */
+la_status la_structure_save(const la_structure_kind *kind, la_structure_fit *fit,
+                            const la_array_visitor *to, la_error *err);
+/* Adds sums that the visitor reads to those of a fit in the same pass of the same blocks and shape. A
+ * second pass is begun by follow, with the posterior as the first left it. */
+la_status la_structure_restore(const la_structure_kind *kind, la_structure_fit *fit,
+                               const la_array_visitor *from, la_error *err);
+
+extern const la_structure_kind la_structure_kron, la_structure_ekfac, la_structure_diag,
+    la_structure_exact, la_structure_last_layer;
+
+#endif

@@ -1,0 +1,33 @@
+/* Sums over rows that a fit has seen, in f64 where the backend keeps factor sums. Those of different rows
+ * add up: over devices, over parts of a calibration set, over sittings. */
+#ifndef LA_BAYES_SUMS_H
+#define LA_BAYES_SUMS_H
+
+#include "backend/ops.h"
+#include "bayes/array.h"
+
+typedef struct la_sum {
+    char name[48];
+    int64_t rows, cols;
+    double *data;
+} la_sum;
+
+typedef struct la_sums {
+    la_backend *be; /* not owned */
+    la_sum *list;
+    size_t n, capacity;
+} la_sums;
+
+/* Zeros [rows, cols] that belong to the sums, named name/number/part. NULL when there is no memory, which
+ * the caller reports. */
+double *la_sums_add(la_sums *sums, const char *name, int64_t number, const char *part, int64_t rows,
+                    int64_t cols);
+void la_sums_close(la_sums *sums);
+/* Adds the sums of all others to the first; they are of the same blocks, each on a device of its own. */
+la_status la_sums_merge(la_sums *const *all, int n, la_error *err);
+/* Hands copies of the sums to the visitor. */
+la_status la_sums_save(const la_sums *sums, const la_array_visitor *to, la_error *err);
+/* Adds what the visitor reads: after the sums of one part those of another can be added. */
+la_status la_sums_restore(la_sums *sums, const la_array_visitor *from, la_error *err);
+
+#endif
