@@ -89,7 +89,8 @@ typedef struct la_arch {
 
     la_norm_kind norm_kind;
     bool norm_plus_one; /* norms multiply by 1 + weight */
-    bool pre_norm;      /* norms before attention and FFN, and a final one; else after the sums */
+    bool pre_norm; /* norms before attention and FFN, where there are any, and a final one; else
+                           after the sums */
     bool causal;
     bool gated;      /* FFN act(gate x) * (up x); else act(up x) */
     bool bias;       /* projections have biases, where no key of config.json decides */
@@ -113,7 +114,8 @@ typedef struct la_arch {
     bool embed_project_bias;
     const char *norm_attention, *norm_ffn;         /* with one %lld for the layer */
     const char *norm_attention_out, *norm_ffn_out; /* of what is added to the residual */
-    const char *norm_q, *norm_k;                   /* of each head */
+    const char *norm_q, *norm_k;                   /* of each head, unless */
+    bool norm_heads_together;                      /* they are of all heads at once */
     bool first_norm_absent;                        /* the first layer lacks norm_attention */
     const char *linear[LA_SLOTS];                  /* likewise; NULL where there is none */
 

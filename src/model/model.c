@@ -45,6 +45,7 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
     la_layer *layer = &model->layers[number];
     int64_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
     bool qkv_bias = config->attention_bias || b->arch->qkv_bias;
+    bool together = b->arch->norm_heads_together;
     const struct {
         int64_t out, in;
         bool bias;
@@ -90,8 +91,8 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
         {b->arch->norm_ffn, config->hidden, &layer->norm_ffn},
         {b->arch->norm_attention_out, config->hidden, &layer->norm_attention_out},
         {b->arch->norm_ffn_out, config->hidden, &layer->norm_ffn_out},
-        {b->arch->norm_q, config->head_dim, &layer->norm_q},
-        {b->arch->norm_k, config->head_dim, &layer->norm_k},
+        {b->arch->norm_q, together ? q : config->head_dim, &layer->norm_q},
+        {b->arch->norm_k, together ? kv : config->head_dim, &layer->norm_k},
     };
     for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
         bool absent = !i && !number && b->arch->first_norm_absent;

@@ -98,8 +98,9 @@ static int finish_heads(const compiler *c, bool of_keys, int in) {
     la_extent extent = of_keys ? LA_TOKENS : LA_QUERIES;
     const la_norm *of = of_keys ? &layer->norm_k : &layer->norm_q;
     if (of->weight) {
-        in =
-            norm(p, of, of_keys ? c->arch->norm_k : c->arch->norm_q, c->config->head_dim, in, name);
+        int64_t all = p->buffers[in].cols;
+        in = norm(p, of, of_keys ? c->arch->norm_k : c->arch->norm_q,
+                  c->arch->norm_heads_together ? all : c->config->head_dim, in, name);
         p->buffers[in].extent = extent;
     }
     if (c->config->plan[p->layer].rope < 0)
