@@ -240,7 +240,7 @@ asan: packages-test
 
 # handles in several threads at once, with teams of one: how the threads of a region wait for each other in libgomp
 # is not seen by ThreadSanitizer
-TSAN_TEST = $(BUILD)/tsan/tests/pipeline/test_api
+TSAN_TEST = $(BUILD)/tsan/tests/pipeline/test_api $(BUILD)/tsan/tests/pipeline/test_stop
 tsan: packages-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CUDA=0 OPT="-O1 -g" SAN="-fsanitize=thread" $(TSAN_TEST)
 	@LA_TESTS_BRIEF=1 LA_TESTS_ALONE=1 OMP_NUM_THREADS=1 TSAN_OPTIONS=exitcode=66 tests/run $(TSAN_TEST)
@@ -248,7 +248,7 @@ tsan: packages-test
 # ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
-FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/text/utf8.c src/bayes/posterior.c src/bayes/fields.c \
+FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/bayes/posterior.c src/bayes/fields.c \
             $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c tests/support/seal.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined

@@ -1,7 +1,7 @@
 /* The rate of one large square product on a device, per precision: what the model's rates are held
  * against. Prints "bf16 8192 612.3 TFLOP/s". usage: gemm_rate [DEVICE [SIZE]] */
 #include "backend/ops.h"
-#include "base/threads.h"
+#include "base/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>

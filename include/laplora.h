@@ -12,7 +12,7 @@
  * the last bit whatever the threads (given the same batches: batch_tokens not -1). The HDF5 library
  * is not for several threads: la_fit calls it, one call at a time; a host that uses it too must not
  * do so while la_fit runs. Options are read before the call returns: nothing given is kept but the
- * log.
+ * log and the stop.
  *
  * Errors. Every function that can fail returns a la_status and fills the la_error given last,
  * whatever it held before: the same one may serve for many calls. It may be NULL: then the message
@@ -57,7 +57,7 @@ __extension__ typedef enum LA_CHECKED la_status {
     LA_RESOURCE = 5,    /* disk, memory, device */
     LA_NUMERICAL = 6,   /* NaN, not positive definite, no convergence */
     LA_MISMATCH = 7,    /* the posterior belongs to another base, adapter or tokenizer */
-    LA_INTERRUPTED = 8  /* SIGHUP, SIGINT, SIGTERM: exit code 129, 130, 143 */
+    LA_INTERRUPTED = 8  /* the host's stop, or SIGHUP, SIGINT, SIGTERM: exit code 129, 130, 143 */
 } la_status;
 
 /* The first error of a call chain: one line that names file, field or row, what was found and what
@@ -75,6 +75,15 @@ typedef struct la_log {
     void *user;
 } la_log;
 
+/* Stop request of the host. asked is called between pieces of work, by any thread that works for the
+ * call, and must be quick; not 0 ends the call with LA_INTERRUPTED. The thread that wants the stop
+ * sets what asked reads (an atomic flag). A piece of work may take seconds: a decomposition, or all
+ * blocks of one. NULL: nothing is asked. */
+typedef struct la_stop {
+    int (*asked)(void *user);
+    void *user;
+} la_stop;
+
 /* Products of the CPU are OpenBLAS's, which falls back to the slowest kernels on a processor whose
  * model number it does not know. la_kernels_choose makes it take the fastest that the processor's
  * instructions allow, where it took slower ones; a set OPENBLAS_CORETYPE is followed. That is for
@@ -88,12 +97,11 @@ const char *la_kernels_name(void);
 typedef enum la_kron { LA_KRON_EXPAND, LA_KRON_REDUCE } la_kron;
 /* Structure of the curvature. */
 typedef enum la_curvature {
-    LA_CURVATURE_KRON,       /* Kronecker product of two factors a block */
-    LA_CURVATURE_EKFAC,      /* its eigenvectors, eigenvalues measured in them (arXiv 1806.03884) */
-    LA_CURVATURE_DIAG,       /* the diagonal */
-    LA_CURVATURE_EXACT,      /* the full Gauss-Newton matrix over all blocks, in its dual form */
-    LA_CURVATURE_LAST_LAYER, /* exact, over the head's last layer alone */
-    LA_CURVATURES
+    LA_CURVATURE_KRON,      /* Kronecker product of two factors a block */
+    LA_CURVATURE_EKFAC,     /* its eigenvectors, eigenvalues measured in them (arXiv 1806.03884) */
+    LA_CURVATURE_DIAG,      /* the diagonal */
+    LA_CURVATURE_EXACT,     /* the full Gauss-Newton matrix over all blocks, in its dual form */
+    LA_CURVATURE_LAST_LAYER /* exact, over the head's last layer alone */
 } la_curvature;
 /* What shares a prior precision: all blocks, each, those of a layer, those of a kind of matrix. */
 typedef enum la_prior_kind {
@@ -178,6 +186,7 @@ typedef struct la_run_options {
     const char *adapter_name;
     int profile; /* tell the log where the time went */
     la_log log;
+    la_stop stop; /* of la_fit, la_predictor_open and every la_predictor_run of the handle */
 } la_run_options;
 
 typedef struct la_fit_options {

@@ -1,7 +1,7 @@
 /* The host backend's table, memory and faults. The operations are in cpu_*.c, one family a file. */
 #include "backend/cpu.h"
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/machine.h"
 
 #include <stdlib.h>
 #include <string.h>

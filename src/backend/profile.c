@@ -1,6 +1,6 @@
 #include "backend/profile.h"
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/machine.h"
 
 #include <stdlib.h>
 

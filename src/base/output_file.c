@@ -2,7 +2,7 @@
 #include "base/memory.h"
 #include "base/model_files.h"
 #include "base/stop.h"
-#include "base/threads.h"
+#include "base/machine.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -17,6 +17,7 @@ enum { GRACE_MS = 400 };
 static _Atomic int stop_signal;
 static atomic_flag ending = ATOMIC_FLAG_INIT, told = ATOMIC_FLAG_INIT;
 static bool on_terminal;
+static _Thread_local la_stop host;
 
 /* Everything below is called in signal handlers: system calls and atomics alone. */
 
@@ -118,8 +119,20 @@ int la_interrupted(void) {
     return atomic_load(&stop_signal);
 }
 
+la_stop la_stop_current(void) {
+    return host;
+}
+
+la_stop la_stop_set(la_stop stop) {
+    la_stop before = host;
+    host = stop;
+    return before;
+}
+
 la_status la_check_interrupt(la_error *err) {
-    if (!la_interrupted())
-        return LA_OK;
-    return la_fail(err, LA_INTERRUPTED, STOPPED_BY "%d" LEFT_BEHIND, la_interrupted());
+    if (la_interrupted())
+        return la_fail(err, LA_INTERRUPTED, STOPPED_BY "%d" LEFT_BEHIND, la_interrupted());
+    if (host.asked && host.asked(host.user))
+        return la_fail(err, LA_INTERRUPTED, "stopped by the host program" LEFT_BEHIND);
+    return LA_OK;
 }

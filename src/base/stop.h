@@ -1,4 +1,5 @@
-/* Whether somebody asked this process to stop, and its end where the work does not ask in time. */
+/* Requests to stop: of the user by a signal, for the whole process, and its end where the work does
+ * not ask in time; of a host program, for one call (la_stop). */
 #ifndef LA_BASE_STOP_H
 #define LA_BASE_STOP_H
 
@@ -14,7 +15,11 @@
 void la_stop_install(void);
 /* 0, or the signal that asked us to stop. */
 int la_interrupted(void);
-/* LA_INTERRUPTED once a signal came. */
+/* Stop of the host that this thread's work asks from now on; returns the one before, to be set again
+ * at the end. Threads that work for the call are given the caller's (la_workers_run). */
+la_stop la_stop_set(la_stop stop);
+la_stop la_stop_current(void);
+/* LA_INTERRUPTED once a signal came, or the host's stop says so. */
 la_status la_check_interrupt(la_error *err);
 /* True once: whoever gets it tells of the stop. */
 bool la_stop_tell(void);

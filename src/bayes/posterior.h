@@ -64,7 +64,12 @@ typedef struct la_posterior {
 } la_posterior;
 
 /* Names of the enumerations' values, in order: those of options, files and messages. */
-enum { LA_KRONS = 2, LA_PRIORS = 5, LA_PARAM_SETS = 6 };
+enum {
+    LA_CURVATURES = LA_CURVATURE_LAST_LAYER + 1,
+    LA_KRONS = 2,
+    LA_PRIORS = 5,
+    LA_PARAM_SETS = 6
+};
 extern const char *const la_curvature_names[LA_CURVATURES],
     *const la_kron_names[LA_KRONS], *const la_prior_names[LA_PRIORS],
                                         *const la_params_names[LA_PARAM_SETS],

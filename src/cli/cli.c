@@ -1,7 +1,7 @@
 #include "cli/cli.h"
 #include "backend/ops.h"
 #include "base/stop.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "model/quantised.h"
 
 #include <math.h>

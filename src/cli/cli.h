@@ -4,7 +4,13 @@
 
 #include "cli/options.h"
 
-enum { LA_COMMANDS = 6 };
+#define LA_COMMAND(name) extern const la_command la_command_##name;
+#include "cli/commands.def"
+enum {
+#define LA_COMMAND(name) LA_COMMAND_##name,
+#include "cli/commands.def"
+    LA_COMMANDS
+};
 extern const la_command *const la_commands[LA_COMMANDS];
 /* The command whose name is like the one typed; NULL: none is. */
 const char *la_command_near(const char *typed);
@@ -41,7 +47,7 @@ extern const la_option la_text_rows[LA_TEXT_ROWS], la_run_rows[LA_RUN_ROWS],
         LA_GROUP(la_common_rows, offsetof(type, common))
 
 la_run_options la_cli_run_options(const la_common *common, const la_run_given *given);
-/* What contradicts itself. */
+/* LA_USAGE for options that contradict each other. */
 la_status la_cli_check_run(const la_common *common, const la_run_given *given, la_error *err);
 /* LA_USAGE when value is NULL. */
 la_status la_cli_require(const char *command, const char *option, const char *value, la_error *err);
@@ -55,8 +61,5 @@ la_log la_cli_log(const la_common *common);
 void la_cli_progress_end(void);
 /* Prints an error, if there is one, and returns the exit code. */
 int la_cli_exit(const la_error *err);
-
-extern const la_command la_command_fit, la_command_predict, la_command_report, la_command_info,
-    la_command_tokenize, la_command_compare;
 
 #endif

@@ -191,15 +191,15 @@ static int run(const void *args) {
     const info_given *given = args;
     la_error err = {0};
     if (given->common.n_operands != 1) {
-        la_fail(&err, LA_USAGE, "info takes one path; see laplora info --help");
+        (void)la_fail(&err, LA_USAGE, "info takes one path; see laplora info --help");
         return la_cli_exit(&err);
     }
     json_t *root = json_object();
     la_log log = la_cli_log(&given->common);
     if (!root)
-        la_fail(&err, LA_RESOURCE, "out of memory");
+        (void)la_fail(&err, LA_RESOURCE, "out of memory");
     else if (describe(given->common.operands[0], given->all, &log, root, &err) == LA_OK)
-        print(root, given->json, &err);
+        (void)print(root, given->json, &err);
     json_decref(root);
     return la_cli_exit(&err);
 }

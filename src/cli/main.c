@@ -10,9 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-const la_command *const la_commands[LA_COMMANDS] = {&la_command_fit,      &la_command_predict,
-                                                    &la_command_report,   &la_command_info,
-                                                    &la_command_tokenize, &la_command_compare};
+const la_command *const la_commands[LA_COMMANDS] = {
+#define LA_COMMAND(name) &la_command_##name,
+#include "cli/commands.def"
+};
 
 static void usage(FILE *stream) {
     fprintf(stream,

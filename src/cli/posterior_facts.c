@@ -87,7 +87,7 @@ static json_t *fields_of(const la_posterior *p, bool all) {
                                        .skips = is_left_out};
     if (p->likelihood->task)
         json_object_set_new(s.groups[0], "task", json_string(p->likelihood->task));
-    la_fields_visit(&visitor, &la_posterior_fields, p);
+    (void)la_fields_visit(&visitor, &la_posterior_fields, p);
     return s.groups[0];
 }
 

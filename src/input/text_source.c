@@ -1,5 +1,6 @@
 #include "input/text_source.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "base/stop.h"
 #include "input/file_kinds.h"
 
@@ -145,39 +146,14 @@ static la_status fill_plain(la_text_source *source, size_t *got, la_error *err) 
     return LA_OK;
 }
 
-static void put_utf8(la_text_source *source, uint32_t code) {
-    char *to = source->text + source->text_n;
-    if (code < 0x80) {
-        *to = (char)code;
-        source->text_n += 1;
-    } else if (code < 0x800) {
-        *to++ = (char)(0xc0 | code >> 6);
-        *to = (char)(0x80 | (code & 0x3f));
-        source->text_n += 2;
-    } else if (code < 0x10000) {
-        *to++ = (char)(0xe0 | code >> 12);
-        *to++ = (char)(0x80 | (code >> 6 & 0x3f));
-        *to = (char)(0x80 | (code & 0x3f));
-        source->text_n += 3;
-    } else {
-        *to++ = (char)(0xf0 | code >> 18);
-        *to++ = (char)(0x80 | (code >> 12 & 0x3f));
-        *to++ = (char)(0x80 | (code >> 6 & 0x3f));
-        *to = (char)(0x80 | (code & 0x3f));
-        source->text_n += 4;
-    }
-}
-
 static la_status put_unit(la_text_source *source, uint32_t unit, la_error *err) {
     bool high = unit >= 0xd800 && unit < 0xdc00, low = unit >= 0xdc00 && unit < 0xe000;
     if (low != (source->high != 0))
         return spoilt(source, "not valid UTF-16: half of a surrogate pair", err);
-    if (high)
-        source->high = unit;
-    else if (low)
-        put_utf8(source, 0x10000 + ((source->high - 0xd800) << 10) + (unit - 0xdc00));
-    else
-        put_utf8(source, unit);
+    if (low)
+        unit = 0x10000 + ((source->high - 0xd800) << 10) + (unit - 0xdc00);
+    if (!high)
+        source->text_n += la_utf8_put((int32_t)unit, source->text + source->text_n);
     source->high = high ? unit : 0;
     return LA_OK;
 }

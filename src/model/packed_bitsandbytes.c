@@ -76,15 +76,15 @@ static const la_tensor *need_part(const source *from, const char *ending, const 
     const la_tensor *part = find_part(from, ending);
     char shape[128];
     if (!part) {
-        la_fail(from->err, LA_BAD_INPUT,
-                "%s: tensor \"%s%s\" is missing: the weight is packed (%s)", from->weight->file,
-                from->weight->name, ending, from->weight->dtype_name);
+        (void)la_fail(from->err, LA_BAD_INPUT,
+                      "%s: tensor \"%s%s\" is missing: the weight is packed (%s)",
+                      from->weight->file, from->weight->name, ending, from->weight->dtype_name);
         return NULL;
     }
     if (strcmp(part->dtype_name, dtype) || part->n_dims != 1 || part->count != count) {
-        la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected %s [%lld]",
-                part->file, part->name, part->dtype_name,
-                la_tensor_shape_text(part, shape, sizeof shape), dtype, (long long)count);
+        (void)la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected %s [%lld]",
+                      part->file, part->name, part->dtype_name,
+                      la_tensor_shape_text(part, shape, sizeof shape), dtype, (long long)count);
         return NULL;
     }
     return part;

@@ -2,7 +2,7 @@
 #include "bayes/structure.h"
 #include "likelihood/selection.h"
 #include "output/posterior_layout.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <string.h>

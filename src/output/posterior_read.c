@@ -1,6 +1,6 @@
 #include "output/posterior_fields.h"
 #include "output/posterior_layout.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>

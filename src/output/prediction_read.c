@@ -267,7 +267,7 @@ static json_t *object_of_cells(const json_t *cells, la_error *err) {
     if (!bad)
         return object;
     json_decref(object);
-    la_fail(err, LA_RESOURCE, "out of memory for a row");
+    (void)la_fail(err, LA_RESOURCE, "out of memory for a row");
     return NULL;
 }
 

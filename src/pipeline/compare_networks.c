@@ -1,5 +1,5 @@
 /* Other networks: training-free Bayesianisation, and an ensemble of adapters. */
-#include "base/threads.h"
+#include "base/machine.h"
 #include "pipeline/compare_method.h"
 #include "pipeline/ensemble.h"
 #include "pipeline/tfb_job.h"

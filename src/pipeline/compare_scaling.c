@@ -1,6 +1,6 @@
 /* Baselines that scale outputs: none, one temperature, a weight and a bias a class. */
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "likelihood/scaling.h"
 #include "pipeline/compare_method.h"
 

@@ -1,6 +1,6 @@
 /* Scores that rank rows: of the outputs, of the states that the head reads, and of an error head. */
 #include "base/memory.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "baselines/adue.h"
 #include "baselines/mahalanobis.h"
 #include "baselines/scores.h"

@@ -1,6 +1,6 @@
 #include "pipeline/ensemble.h"
 #include "likelihood/scaling.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "pipeline/form.h"
 
 #include <stdlib.h>

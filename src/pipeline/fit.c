@@ -1,6 +1,7 @@
 /* la_fit: calibration rows -> curvature -> prior -> posterior file. */
 #include "base/output_file.h"
-#include "base/threads.h"
+#include "base/machine.h"
+#include "base/stop.h"
 #include "likelihood/selection.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
@@ -439,7 +440,9 @@ la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_err
                           .rank = options->rank}};
     if (f.form.kind->only_params)
         f.form.params = f.form.kind->params;
+    la_stop before = la_stop_set(options->run.stop);
     la_status status = run(&f, summary, err);
+    la_stop_set(before);
     close_fitting(&f);
     return status;
 }

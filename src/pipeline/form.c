@@ -1,6 +1,6 @@
 #include "pipeline/form.h"
 #include "base/stop.h"
-#include "base/threads.h"
+#include "base/machine.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -129,6 +129,7 @@ la_status la_predictor_run(la_predictor *p, const la_input *in, int64_t n, la_pr
     if (!p)
         return la_fail(err, LA_USAGE, "la_predictor_run: predictor is NULL, and is needed");
     LA_TRY(la_arguments_check_rows(in, n, out, err));
+    la_stop before = la_stop_set(p->session.stop);
     la_status status = n ? open_part(&h, 0, err) : LA_OK;
     for (int64_t i = 0; i < n && status == LA_OK; i++) {
         status = add_input(&h, &in[i], i, err);
@@ -137,6 +138,7 @@ la_status la_predictor_run(la_predictor *p, const la_input *in, int64_t n, la_pr
     }
     if (status == LA_OK && n)
         status = flush(&h, err);
+    la_stop_set(before);
     close_rows(&h);
     return status;
 }

@@ -2,7 +2,7 @@
 #include "pipeline/predict.h"
 #include "base/output_file.h"
 #include "base/stop.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "output/prediction_rows.h"
 #include "pipeline/predictor.h"
 

@@ -1,6 +1,7 @@
 #include "pipeline/predictor.h"
 #include "likelihood/selection.h"
-#include "base/threads.h"
+#include "base/machine.h"
+#include "base/stop.h"
 #include "output/posterior_file.h"
 #include "pipeline/arguments.h"
 #include "pipeline/form.h"
@@ -291,7 +292,9 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
     la_predictor *p = la_alloc(1, sizeof *p, err);
     if (!p)
         return err->status;
+    la_stop before = la_stop_set(options->run.stop);
     la_status status = open_parts(p, options, err);
+    la_stop_set(before);
     if (status != LA_OK) {
         la_predictor_close(p);
         return status;

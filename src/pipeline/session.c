@@ -2,7 +2,8 @@
 #include "backend/profile.h"
 #include "base/kernels.h"
 #include "base/team_open.h"
-#include "base/threads.h"
+#include "base/machine.h"
+#include "base/stop.h"
 #include "input/folders.h"
 #include "input/text_file.h"
 #include "pipeline/choices.h"
@@ -237,7 +238,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
 }
 
 la_status la_session_open(const la_session_options *options, la_session *session, la_error *err) {
-    *session = (la_session){0};
+    *session = (la_session){.stop = options->run.stop};
     la_status status = open_parts(options, session, err);
     if (status != LA_OK)
         la_session_close(session);
@@ -304,12 +305,16 @@ void la_session_profile(const la_session *session, double seconds, const la_log 
 
 la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err) {
     la_error errors[LA_DEVICES_MAX];
+    la_stop stop = la_stop_current();
     if (n == 1)
         return job(user, 0, err);
     memset(errors, 0, sizeof errors);
 #pragma omp parallel for num_threads(n) schedule(static, 1)
-    for (int w = 0; w < n; w++)
+    for (int w = 0; w < n; w++) {
+        la_stop before = la_stop_set(stop);
         (void)job(user, w, &errors[w]);
+        la_stop_set(before);
+    }
     for (int w = 0; w < n; w++)
         if (errors[w].status != LA_OK) {
             *err = errors[w];

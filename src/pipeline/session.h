@@ -51,6 +51,7 @@ typedef struct la_session {
     la_team team;
     int64_t batch_tokens, batch_rows, max_length, n_rhs, max_factor;
     bool all_inputs, recompute;
+    la_stop stop; /* of the host */
 } la_session;
 
 /* Free with la_session_close (safe on a zeroed session). */
@@ -64,8 +65,8 @@ void la_session_release_runs(la_session *session);
 /* Tells the log where the time and the memory went. */
 void la_session_profile(const la_session *session, double seconds, const la_log *log);
 
-/* Does something for each of n workers at once, one thread a worker; the first failure in order is
- * the one told. */
+/* Does something for each of n workers at once, one thread a worker, each with the caller's stop;
+ * the first failure in order is the one reported. */
 typedef la_status (*la_worker_job)(void *user, int worker, la_error *err);
 la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err);
 /* Whether a text that is too long loses its beginning. */

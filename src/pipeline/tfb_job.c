@@ -1,5 +1,5 @@
 #include "pipeline/tfb_job.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "likelihood/softmax_sum.h"
 #include "model/weights.h"
 

@@ -3,7 +3,7 @@
 #ifndef LA_TEXT_BYTELEVEL_H
 #define LA_TEXT_BYTELEVEL_H
 
-#include "text/utf8.h"
+#include "text/buffer.h"
 
 /* Appends the n bytes of text, each as its character. */
 la_status la_bytelevel_append(la_text *out, const char *text, size_t n, la_error *err);

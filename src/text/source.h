@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 #include "input/json.h"
-#include "text/utf8.h"
+#include "text/buffer.h"
 
 typedef struct la_text_source {
     const char *path;

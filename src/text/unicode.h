@@ -3,7 +3,7 @@
 #ifndef LA_TEXT_UNICODE_H
 #define LA_TEXT_UNICODE_H
 
-#include "text/utf8.h"
+#include "text/buffer.h"
 
 typedef enum la_form { LA_FORM_NFC, LA_FORM_NFD, LA_FORM_NFKC, LA_FORM_NFKD } la_form;
 /* Appends the normal form of n bytes to out. */

@@ -3,7 +3,7 @@
 #define LA_TEXT_WORD_CACHE_H
 
 #include "text/ids.h"
-#include "text/utf8.h"
+#include "text/buffer.h"
 
 typedef struct la_cached_word {
     uint64_t hash;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "output/softmax_metrics.h"
 
 static const double TOLERANCE = 4e-15; /* relative; sums are taken in another order than numpy's */

@@ -1,7 +1,7 @@
 /* Identities that hold whatever the numbers: results do not depend on batches, threads or order;
  * contrasts replace classes; the Kronecker form is exact where it should be; low rank meets full
  * rank. */
-#include "base/threads.h"
+#include "base/machine.h"
 #include "bayes/structure.h"
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"

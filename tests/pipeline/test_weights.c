@@ -2,7 +2,7 @@
  * that is exact, for every kind of curvature; they depend on seed and number alone; and the MAP
  * network is there again afterwards. Then TFB, which samples another way. */
 #include "base/random.h"
-#include "base/threads.h"
+#include "base/machine.h"
 #include "bayes/draw.h"
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"

@@ -1,4 +1,4 @@
-#include "base/threads.h"
+#include "base/machine.h"
 
 #include <stdbool.h>
 #include <stdint.h>
