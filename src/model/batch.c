@@ -45,7 +45,7 @@ bool la_batch_fits(const la_batch *batch, int64_t n) {
 }
 
 la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_error *err) {
-    int64_t vocabulary = model->tables[0].rows;
+    int64_t vocabulary = model->embed.tables[0].rows;
     if (n < 1)
         return la_fail(err, LA_BAD_INPUT, "the row has no tokens");
     int64_t most = la_prompt_most_tokens(model);

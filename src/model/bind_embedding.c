@@ -48,8 +48,8 @@ la_status la_binder_replace_rows(la_binder *b, const la_token_rows *rows, const 
 static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *module, int64_t input,
                                la_error *err) {
     la_model *model = b->model;
-    int number = model->n_tables - 1;
-    const la_mat *table = &model->tables[number];
+    int number = model->embed.n - 1;
+    const la_mat *table = &model->embed.tables[number];
     la_embedding *e = la_pool_take(&model->pool, 1, sizeof *e, err);
     la_parameter *p = la_pool_take(&model->pool, 2, sizeof *p, err);
     bool adapted = false;
@@ -62,7 +62,7 @@ static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *mo
     }
     if (!adapted)
         return LA_OK;
-    if (model->embedding[number])
+    if (model->embed.adapted[number])
         return refuse_second(adapter, "LoRA", key, err);
     p[0].trained.input = input;
     if (table->rows > LA_EMBEDDING_MOST) {
@@ -80,7 +80,7 @@ static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *mo
         LA_TRY(la_binder_upload_matrix(b, p[i].value, false, err));
         e->blocks[i] = p[i].block;
     }
-    model->embedding[number] = e;
+    model->embed.adapted[number] = e;
     if (e->b.cols > model->max_state_cols)
         model->max_state_cols = e->b.cols;
     return LA_OK;
@@ -153,7 +153,7 @@ static la_status add_prompt(la_binder *b, la_adapter *adapter, la_error *err) {
         return refuse_second(adapter, "virtual tokens", tokens.name, err);
     if (tokens.of_layers)
         LA_TRY(check_layers(b, adapter, err));
-    else if (model->embedding[0])
+    else if (model->embed.adapted[0])
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: virtual tokens beside LoRA on the embeddings are not supported",
                        adapter->config_path);

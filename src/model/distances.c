@@ -51,7 +51,7 @@ void la_distances_layout(const la_model *model, int64_t max_rows, int64_t max_to
     r->token_at = take_ints(arena, max_tokens);
     r->line_at = take_ints(arena, lines);
     r->raw = la_model_take(model, arena, n, d);
-    r->table = model->norm_distances.weight ? la_model_take(model, arena, n, d) : r->raw;
+    r->table = model->lines.norm.weight ? la_model_take(model, arena, n, d) : r->raw;
     r->stats = la_arena_take(arena, (size_t)(2 * n), sizeof(float));
     if (!backward)
         return;
@@ -136,9 +136,9 @@ void la_distances_upload(const la_model *model, const la_batch *batch, la_run_di
     upload_indices(be, config, batch, r);
     const int32_t *ids[1] = {r->ids};
     r->raw.rows = r->table.rows = r->n;
-    be->ops->embed(be, 1, &model->distance_table, ids, 1, &r->raw);
-    if (model->norm_distances.weight)
-        be->ops->norm(be, &model->norm_distances, &r->raw, r->stats, &r->table);
+    be->ops->embed(be, 1, &model->lines.table, ids, 1, &r->raw);
+    if (model->lines.norm.weight)
+        be->ops->norm(be, &model->lines.norm, &r->raw, r->stats, &r->table);
     if (!r->x_lines.data)
         return;
     r->x_lines.rows = r->n_lines;

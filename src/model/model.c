@@ -21,7 +21,7 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
         rows = tensor->shape[0]; /* a vocabulary that was resized is saved whole with the adapter */
     int64_t width = model->config.embedding;
     LA_TRY(la_binder_check_shape(tensor, rows, width, err));
-    la_mat *table = &model->tables[model->n_tables++];
+    la_mat *table = &model->embed.tables[model->embed.n++];
     *table = (la_mat){NULL, rows, width, width, la_weight_type(model->be, tensor->dtype)};
     b->table_type = tensor->dtype;
     LA_TRY(la_binder_check_values(b, tensor, err));
@@ -32,7 +32,7 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
         LA_TRY(la_binder_replace_rows(b, &replaced, tensor, &edited, err));
         tensor = &edited;
     }
-    if (model->n_tables == 1)
+    if (model->embed.n == 1)
         b->token_rows = replaced;
     LA_TRY(la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, table->type,
                             &table->data, err));
@@ -122,13 +122,13 @@ static la_status bind_distances(binder *b, la_error *err) {
         return la_binder_missing(b, b->arch->distance_table, true, "weight", err);
     LA_TRY(la_binder_check_shape(tensor, lines, d, err));
     LA_TRY(la_binder_check_values(b, tensor, err));
-    la_mat *table = &model->distance_table;
+    la_mat *table = &model->lines.table;
     *table = (la_mat){NULL, lines, d, d, la_weight_type(model->be, tensor->dtype)};
     LA_TRY(la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, table->type,
                             &table->data, err));
     if (!config->distances.norm)
         return LA_OK;
-    return la_binder_norm(b, b->arch->norm_distances, true, d, &model->norm_distances, err);
+    return la_binder_norm(b, b->arch->norm_distances, true, d, &model->lines.norm, err);
 }
 
 static la_status bind_body(binder *b, la_error *err) {
@@ -136,9 +136,9 @@ static la_status bind_body(binder *b, la_error *err) {
     const la_config *config = &model->config;
     const la_arch *arch = b->arch;
     LA_TRY(bind_table(b, arch->embed_tokens, config->vocab, err));
-    model->embed_scale = embed_scale_of(config, b->table_type);
-    if (model->embedding[0])
-        model->embedding[0]->scale *= model->embed_scale;
+    model->embed.scale = embed_scale_of(config, b->table_type);
+    if (model->embed.adapted[0])
+        model->embed.adapted[0]->scale *= model->embed.scale;
     if (config->has_positions)
         LA_TRY(bind_table(b, arch->embed_positions, config->max_positions, err));
     if (config->has_types)
@@ -149,11 +149,11 @@ static la_status bind_body(binder *b, la_error *err) {
     if (arch->embed_norm)
         LA_TRY(la_binder_norm(b, arch->embed_norm, true,
                               arch->norm_after_project ? config->hidden : config->embedding,
-                              &model->embed_norm, err));
+                              &model->embed.norm, err));
     if (config->embedding != config->hidden)
         LA_TRY(la_binder_linear(b, arch->embed_project, true, config->hidden, config->embedding,
                                 arch->embed_project_bias, false, model->n_inputs++,
-                                &model->embed_project, err));
+                                &model->embed.project, err));
     model->layers = la_pool_take(&model->pool, (size_t)config->layers, sizeof(la_layer), err);
     if (!model->layers)
         return err->status;
@@ -233,10 +233,10 @@ static la_status select_blocks(binder *b, la_params params, la_error *err) {
                        "--params: the adapter holds no trained head (modules_to_save)");
     const la_prompt *prompt = &model->prompt;
     if (prompt->n && !prompt->of_layers)
-        model->embedding_wanted = model->blocks[prompt->parts[0].block].wanted;
-    for (int i = 0; i < model->n_tables; i++)
-        if (model->embedding[i])
-            model->embedding_wanted |= model->blocks[model->embedding[i]->blocks[1]].wanted;
+        model->embed.wanted = model->blocks[prompt->parts[0].block].wanted;
+    for (int i = 0; i < model->embed.n; i++)
+        if (model->embed.adapted[i])
+            model->embed.wanted |= model->blocks[model->embed.adapted[i]->blocks[1]].wanted;
     return LA_OK;
 }
 

@@ -29,6 +29,17 @@ typedef struct la_head_layer {
     int64_t block; /* its number where the adapter holds trained weights, else -1 */
 } la_head_layer;
 
+/* From ids to the input of the first layer. */
+typedef struct la_embeddings {
+    int n; /* tables: tokens, positions, types */
+    la_mat tables[3];
+    la_embedding *adapted[3]; /* LoRA on them; NULL: none */
+    float scale;
+    la_norm norm;      /* weight NULL: none */
+    la_linear project; /* w.data NULL: none */
+    bool wanted;       /* a block of the tables, or of virtual tokens among them, is */
+} la_embeddings;
+
 typedef struct la_model_options {
     const char *base, *adapter;
     const char *adapter_name; /* which of several, or "A,B"; NULL: the only one, or "default" */
@@ -71,16 +82,14 @@ typedef struct la_model {
     la_task task;
     la_pool_token pool_token;
 
-    la_mat distance_table; /* [lines, d]; data NULL: none */
-    la_norm norm_distances;
-    int n_tables; /* embedding tables: tokens, positions, types */
-    la_mat tables[3];
-    la_embedding *embedding[3]; /* LoRA on them; NULL: none */
+    la_embeddings embed;
     la_prompt prompt;
-    float embed_scale;
-    la_norm embed_norm, final_norm; /* weight NULL: none */
-    la_linear embed_project;        /* w.data NULL: none */
+    struct {
+        la_mat table; /* [lines, d]; data NULL: scores do not know distances */
+        la_norm norm;
+    } lines;
     la_layer *layers;
+    la_norm final_norm; /* weight NULL: none */
     la_head_layer head[LA_HEAD_LAYERS];
     int n_head;
     const la_likelihood *likelihood; /* of a row's label given the head's outputs */
@@ -89,7 +98,6 @@ typedef struct la_model {
     la_parameter *parameters; /* of blocks, in their order */
     la_block *blocks;         /* in the order data passes them */
     int64_t n_blocks, n_inputs;
-    bool embedding_wanted; /* a block of the tables, or of virtual tokens among them, is */
     int64_t max_state_cols, max_work_cols; /* of all sites (la_site), embeddings and bottlenecks */
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];

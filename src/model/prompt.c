@@ -153,10 +153,11 @@ const la_batch *la_prompt_pack(const la_model *model, const la_batch *batch, la_
 void la_prompt_embed(const la_model *model, const int32_t *const *ids, la_prompt_run *run,
                      la_mat *y) {
     la_backend *be = model->be;
-    bool others = model->n_tables > 1;
+    bool others = model->embed.n > 1;
     if (others)
-        be->ops->embed(be, model->n_tables - 1, model->tables + 1, ids + 1, model->embed_scale, y);
-    be->ops->embed(be, 1, model->tables, ids, model->embed_scale, &run->words);
+        be->ops->embed(be, model->embed.n - 1, model->embed.tables + 1, ids + 1, model->embed.scale,
+                       y);
+    be->ops->embed(be, 1, model->embed.tables, ids, model->embed.scale, &run->words);
     be->ops->scatter(be, &run->words, 1, run->real_at, others, y);
     be->ops->gather(be, &model->prompt.parts[0].table, run->number, &run->rows);
     be->ops->scatter(be, &run->rows, 1, run->at, true, y);

@@ -26,7 +26,7 @@ static bool can_prune(const la_model *model, bool all_inputs, bool forward_only)
 
 /* Something below the layers is wanted. */
 static bool below_layers(const la_model *model) {
-    return model->embedding_wanted || la_linear_wanted(model, &model->embed_project);
+    return model->embed.wanted || la_linear_wanted(model, &model->embed.project);
 }
 
 /* Programs and their memory. Layers without a backward, and those that are computed again, work in
@@ -61,7 +61,7 @@ static void compile(la_run *run) {
                                la_buffer_bytes(last, last->out, &capacity) * (size_t)run->n_rhs);
     for (int64_t i = n - 1; i >= n - run->n_kept; i--)
         la_program_place_cotangents(&capacity, &cotangents, &at, &run->layers[i].program);
-    if (model->embedding_wanted && model->embed_project.w.data)
+    if (model->embed.wanted && model->embed.project.w.data)
         run->dprojected_at = la_region_take(
             &cotangents, (size_t)(run->n_rhs * tokens * model->config.embedding) * capacity.number);
     run->cotangent_bytes = cotangents.most;

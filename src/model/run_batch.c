@@ -50,7 +50,7 @@ static void upload_ones(la_run *run, const la_batch *batch) {
         if (!e->one_at[i])
             continue;
         for (int64_t t = 0; t < batch->n_tokens; t++)
-            e->host_one_at[t] = (int32_t)(t * model->tables[i].rows) + ids[i][t];
+            e->host_one_at[t] = (int32_t)(t * model->embed.tables[i].rows) + ids[i][t];
         model->be->ops->upload(model->be, e->one_at[i], e->host_one_at,
                                (size_t)batch->n_tokens * sizeof(int32_t));
     }

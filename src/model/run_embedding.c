@@ -7,10 +7,10 @@
 static int64_t one_hot_columns(const la_run *run) {
     const la_model *model = run->model;
     int64_t widest = 0;
-    for (int i = 0; run->n_rhs && model->embedding_wanted && i < model->n_tables; i++)
-        if (model->embedding[i] && model->embedding[i]->blocks[0] >= 0 &&
-            model->tables[i].rows > widest)
-            widest = model->tables[i].rows;
+    for (int i = 0; run->n_rhs && model->embed.wanted && i < model->embed.n; i++)
+        if (model->embed.adapted[i] && model->embed.adapted[i]->blocks[0] >= 0 &&
+            model->embed.tables[i].rows > widest)
+            widest = model->embed.tables[i].rows;
     return widest;
 }
 
@@ -24,20 +24,20 @@ void la_run_embedding_layout(la_run *run, la_arena *arena) {
                       config->embedding > config->hidden ? config->embedding : config->hidden);
     e->embedded.cols = e->embedded.ld = config->embedding;
     e->stats = la_arena_take(arena, (size_t)(2 * tokens), sizeof(float));
-    if (model->embed_project.w.data) {
+    if (model->embed.project.w.data) {
         e->projected = la_model_take(model, arena, tokens, config->embedding);
-        if (model->embed_project.site)
-            e->site = la_model_take(model, arena, tokens, model->embed_project.site->state_cols);
+        if (model->embed.project.site)
+            e->site = la_model_take(model, arena, tokens, model->embed.project.site->state_cols);
     }
-    for (int i = 0; i < model->n_tables; i++)
-        if (model->embedding[i])
-            e->state[i] = la_model_take(model, arena, tokens, model->embedding[i]->b.cols);
+    for (int i = 0; i < model->embed.n; i++)
+        if (model->embed.adapted[i])
+            e->state[i] = la_model_take(model, arena, tokens, model->embed.adapted[i]->b.cols);
     if (!wide)
         return;
     e->one_hot =
         la_mat_f32(la_arena_take(arena, (size_t)(tokens * wide), sizeof(float)), tokens, wide);
-    for (int i = 0; i < model->n_tables; i++)
-        if (model->embedding[i])
+    for (int i = 0; i < model->embed.n; i++)
+        if (model->embed.adapted[i])
             e->one_at[i] = la_arena_take(arena, (size_t)tokens, sizeof(int32_t));
     e->column = la_arena_take(arena, (size_t)tokens, sizeof(float));
 }
@@ -65,7 +65,7 @@ void la_run_embedding_close(la_run *run) {
 
 /* The norm stands behind the projection. */
 static bool norm_is_late(const la_model *model) {
-    return model->embed_norm.weight && model->embed_project.w.data &&
+    return model->embed.norm.weight && model->embed.project.w.data &&
            model->config.arch->norm_after_project;
 }
 
@@ -75,34 +75,34 @@ void la_run_embedding_forward(la_run *run, la_mat *out) {
     la_run_embedding *e = &run->embedding;
     const int32_t *ids[3];
     int n = la_table_ids(&model->config, run->ids, run->embed_at, run->types, ids);
-    bool norm = model->embed_norm.weight != NULL, project = model->embed_project.w.data != NULL;
+    bool norm = model->embed.norm.weight != NULL, project = model->embed.project.w.data != NULL;
     la_mat *normed = project ? &e->projected : out;
     bool late = norm_is_late(model);
     la_mat *sum = norm && !late ? &e->embedded : normed;
     if (model->prompt.n && !model->prompt.of_layers)
         la_prompt_embed(model, ids, &run->prompt, sum);
     else
-        be->ops->embed(be, n, model->tables, ids, model->embed_scale, sum);
+        be->ops->embed(be, n, model->embed.tables, ids, model->embed.scale, sum);
     for (int i = 0; i < n; i++)
-        if (model->embedding[i])
-            la_embedding_forward(be, model->embedding[i], ids[i], &e->state[i], sum);
+        if (model->embed.adapted[i])
+            la_embedding_forward(be, model->embed.adapted[i], ids[i], &e->state[i], sum);
     if (late) {
         la_mat wide = la_mat_of(out->type, e->embedded.data, out->rows, out->cols);
-        la_linear_forward(be, &model->embed_project, normed, NULL, &e->site, &wide);
-        be->ops->norm(be, &model->embed_norm, &wide, e->stats, out);
+        la_linear_forward(be, &model->embed.project, normed, NULL, &e->site, &wide);
+        be->ops->norm(be, &model->embed.norm, &wide, e->stats, out);
         return;
     }
     if (norm)
-        be->ops->norm(be, &model->embed_norm, &e->embedded, e->stats, normed);
+        be->ops->norm(be, &model->embed.norm, &e->embedded, e->stats, normed);
     if (project)
-        la_linear_forward(be, &model->embed_project, normed, NULL, &e->site, out);
+        la_linear_forward(be, &model->embed.project, normed, NULL, &e->site, out);
 }
 
 static void norm_backward(la_run *run, la_mat *g) {
     const la_run_embedding *e = &run->embedding;
     la_backend *be = run->model->be;
     la_mat x = la_mat_of(g->type, e->embedded.data, run->n_tokens, g->cols);
-    be->ops->norm_backward(be, &run->model->embed_norm, &x, e->stats, run->n_rhs, g, NULL, g);
+    be->ops->norm_backward(be, &run->model->embed.norm, &x, e->stats, run->n_rhs, g, NULL, g);
 }
 
 static void table_backward(la_run *run, int table, const la_mat *g,
@@ -114,22 +114,22 @@ static void table_backward(la_run *run, int table, const la_mat *g,
         .io = {.cu = run->cu, .g = g, .cu_g = run->cu, .n_rows = run->n_rows, .n_rhs = run->n_rhs},
         .state = &e->state[table],
         .state_g =
-            la_mat_of(g->type, run->site_work.data, g->rows, model->embedding[table]->b.cols),
-        .one_hot = la_mat_f32(e->one_hot.data, run->n_tokens, model->tables[table].rows),
+            la_mat_of(g->type, run->site_work.data, g->rows, model->embed.adapted[table]->b.cols),
+        .one_hot = la_mat_f32(e->one_hot.data, run->n_tokens, model->embed.tables[table].rows),
         .one_at = e->one_at[table],
         .ones = &ones,
         .visitor = visitor,
     };
-    la_embedding_backward(model->be, model->embedding[table], &pass);
+    la_embedding_backward(model->be, model->embed.adapted[table], &pass);
 }
 
 void la_run_embedding_backward(la_run *run, la_mat *g, const la_block_visitor *visitor) {
     la_model *model = run->model;
     la_run_embedding *e = &run->embedding;
-    bool more = model->embedding_wanted, late = norm_is_late(model);
+    bool more = model->embed.wanted, late = norm_is_late(model);
     if (late)
         norm_backward(run, g);
-    if (model->embed_project.w.data) {
+    if (model->embed.project.w.data) {
         la_linear_pass pass = {.state = &e->site,
                                .x = &e->projected,
                                .x_at_g = &e->projected,
@@ -138,16 +138,16 @@ void la_run_embedding_backward(la_run *run, la_mat *g, const la_block_visitor *v
                                .cu_g = run->cu,
                                .dx = more ? &e->dprojected : NULL,
                                .visitor = visitor};
-        la_linear_backward(run, &model->embed_project, &pass);
+        la_linear_backward(run, &model->embed.project, &pass);
         g = &e->dprojected;
     }
     if (!more)
         return;
-    if (model->embed_norm.weight && !late)
+    if (model->embed.norm.weight && !late)
         norm_backward(run, g);
     if (model->prompt.n && !model->prompt.of_layers)
         la_prompt_embed_backward(model, &run->prompt, run->n_rhs, g, visitor);
-    for (int i = 0; i < model->n_tables; i++)
-        if (model->embedding[i])
+    for (int i = 0; i < model->embed.n; i++)
+        if (model->embed.adapted[i])
             table_backward(run, i, g, visitor);
 }
