@@ -173,16 +173,17 @@ def bert_regression(folder, rnd):
 
 def bert_multilabel(folder, rnd):
     """Sets of classes: sigmoid outputs.  Labels are vectors of floats, as `datasets` has them, or lists of names, which may be empty."""
+    names = ref.SET_NAMES
     cfg = bert_config(
         hidden_size=30, num_attention_heads=2, num_hidden_layers=2, intermediate_size=46, problem_type="multi_label_classification",
-        **labels(4),
+        id2label={str(c): name for c, name in enumerate(names)}, label2id={name: c for c, name in enumerate(names)},
     )
     lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=["query", "value"], modules_to_save=["classifier"])
 
     def edit(calib, test):
         for i, row in enumerate([*calib, *test]):
             there = [rnd.integer(0, 2) for _ in range(4)]
-            row["label"] = [f"LABEL_{c}" for c in range(4) if there[c]] if i % 3 == 2 else [float(t) for t in there]
+            row["label"] = [name for name, t in zip(names, there) if t] if i % 3 == 2 else [float(t) for t in there]
 
     return case(folder, rnd, cfg, lora, EVERY, classes=4, embedding_std=0.4, edit=edit)
 

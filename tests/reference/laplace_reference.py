@@ -39,6 +39,7 @@ import dequantise
 import strict_float64
 
 F64 = torch.float64
+SET_NAMES = ("sport", "money", "health", "travel")  # classes of the fixtures whose labels are sets
 MC_POINTS = 1 << 16  # scrambled Sobol points for mc_probs; the scramble is seeded
 
 
@@ -417,11 +418,11 @@ def is_set(row):
 
 
 def label_set(row, n_classes):
-    """[C] of 0 or 1, of a label that is such a vector of floats or a list of names LABEL_I."""
+    """[C] of 0 or 1, of a label that is such a vector of floats or a list of names."""
     label = row["label"]
     if label and isinstance(label[0], float):
         return torch.tensor(label, dtype=F64)
-    return torch.tensor([float(f"LABEL_{c}" in label) for c in range(n_classes)], dtype=F64)
+    return torch.tensor([float(name in label) for name in SET_NAMES[:n_classes]], dtype=F64)
 
 
 def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
