@@ -49,3 +49,8 @@ uint64_t la_random_below(uint64_t seed, uint64_t stream, uint64_t position, uint
     /* bounds here are powers of two or far below 2^32: the bias of the remainder is below 2^-32 */
     return bits % bound;
 }
+
+double la_random_uniform(uint64_t seed, uint64_t stream, uint64_t position) {
+    enum { BITS = 53 };
+    return ldexp((double)la_random_below(seed, stream, position, (uint64_t)1 << BITS), -BITS);
+}

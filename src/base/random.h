@@ -8,6 +8,8 @@
 
 /* out[0..n): standard normal numbers number position, position + 1, ... of the stream. */
 void la_random_normal(uint64_t seed, uint64_t stream, uint64_t position, size_t n, double *out);
+/* One number in [0, 1), a multiple of 2^-53. */
+double la_random_uniform(uint64_t seed, uint64_t stream, uint64_t position);
 /* One integer in [0, bound), bound > 0. */
 uint64_t la_random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t bound);
 

@@ -14,6 +14,12 @@ la_label la_label_none(la_label_kind kind) {
     return none;
 }
 
+void la_label_free(la_label *label) {
+    if (label->kind == LA_LABEL_SET)
+        free((void *)(uintptr_t)label->set);
+    *label = la_label_none(label->kind);
+}
+
 bool la_label_is_none(la_label label) {
     if (label.kind == LA_LABEL_SET)
         return !label.set;

@@ -24,6 +24,8 @@ typedef struct la_label {
 
 la_label la_label_none(la_label_kind kind);
 bool la_label_is_none(la_label label);
+/* Frees the set of a label that owns it. */
+void la_label_free(la_label *label);
 /* width: C, of a set. */
 void la_label_digest(la_digest *digest, la_label label, int64_t width);
 

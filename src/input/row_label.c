@@ -1,4 +1,5 @@
 #include "input/row_label.h"
+#include "base/memory.h"
 #include "base/numbers.h"
 #include "base/stop.h"
 #include "input/json.h"
@@ -297,12 +298,62 @@ static la_status read_number(const la_row_reader *reader, const la_row *row, con
                    la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label));
 }
 
+/* True of a list that has a 0 or 1, or true or false, for each class. */
+static bool is_indicator(const json_t *list, int64_t n_classes) {
+    size_t i;
+    const json_t *entry;
+    bool all = json_array_size(list) == (size_t)n_classes;
+    json_array_foreach(list, i, entry) {
+        double number = json_number_value(entry);
+        all &= json_is_boolean(entry) || (json_is_number(entry) && (number == 0 || number == 1));
+    }
+    return all;
+}
+
+static la_status read_classes(const la_row_reader *reader, const la_row *row,
+                              const la_label_rule *rule, const json_t *list, unsigned char *set,
+                              la_error *err) {
+    bool indicator = is_indicator(list, rule->n_classes);
+    size_t i;
+    const json_t *entry;
+    la_row one = *row;
+    json_array_foreach(list, i, entry) {
+        spelled v = spelled_of(entry);
+        la_label class = la_label_none(LA_LABEL_CLASS);
+        one.label = entry;
+        if (indicator) {
+            set[i] = json_is_true(entry) || json_number_value(entry) == 1;
+            continue;
+        }
+        LA_TRY(read_class(reader, &one, &v, rule, &class, err));
+        if (la_label_is_none(class))
+            return la_fail(err, LA_BAD_INPUT, "%s:%lld: label[%zu] is missing, expected a class",
+                           la_row_reader_name(reader), (long long)row->line, i);
+        set[class.class] = 1;
+    }
+    return LA_OK;
+}
+
 static la_status read_set(const la_row_reader *reader, const la_row *row, const spelled *v,
                           const la_label_rule *rule, la_label *label, la_error *err) {
-    (void)v, (void)rule, (void)label;
-    return row->label ? la_fail(err, LA_UNSUPPORTED, "%s:%lld: sets of labels are not read yet",
-                                la_row_reader_name(reader), (long long)row->line)
-                      : LA_OK;
+    const json_t *value = la_row_reader_label(reader, row, "labels");
+    const char *text = json_string_value(value);
+    json_t *parsed = text && *text == '[' ? la_json_loadb(text, strlen(text), 0, NULL) : NULL;
+    json_t *list = parsed ? parsed : json_incref((json_t *)(uintptr_t)value);
+    (void)v;
+    if (!json_is_array(list) && spelled_of(list).spelling != SPELLS_NONE) {
+        json_t *alone = json_pack("[o]", list);
+        list = alone;
+    }
+    unsigned char *set = NULL;
+    la_status status = LA_OK;
+    if (json_is_array(list)) {
+        set = la_alloc((size_t)rule->n_classes, 1, err);
+        status = set ? read_classes(reader, row, rule, list, set, err) : err->status;
+    }
+    json_decref(list);
+    label->set = set;
+    return status;
 }
 
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_label_rule *rule,

@@ -681,6 +681,11 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
     return reader->fields.objects ? LA_OK : take_fields(reader, row, err);
 }
 
+const json_t *la_row_reader_label(const la_row_reader *reader, const la_row *row,
+                                  const char *field) {
+    return row->label || reader->fields.label ? row->label : json_object_get(row->object, field);
+}
+
 double la_row_reader_fraction(const la_row_reader *reader) {
     return la_text_source_fraction(reader->source);
 }

@@ -59,6 +59,9 @@ void la_row_reader_close(la_row_reader *reader);
 /* Reads the next row; *more is false at the end. After LA_BAD_INPUT with *more true the caller may
  * go on with the next row (row->index and row->line are set). */
 la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_error *err);
+/* The label of a row, or where no field was chosen and there is none, that field. */
+const json_t *la_row_reader_label(const la_row_reader *reader, const la_row *row,
+                                  const char *field);
 /* Share of the file that was read, 0..1; 0 when it has no size. */
 double la_row_reader_fraction(const la_row_reader *reader);
 /* Name for messages. */

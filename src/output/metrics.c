@@ -1,5 +1,6 @@
 #include "output/metrics.h"
 #include "base/memory.h"
+#include "base/stop.h"
 #include "output/bootstrap.h"
 
 #include <stdlib.h>
@@ -34,14 +35,55 @@ la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *row
     return err->status;
 }
 
+la_status la_class_metrics(const la_metric_set *set, const la_metric_rows *rows, double *values,
+                           int64_t *n, la_error *err) {
+    void *prepared;
+    LA_TRY(prepare(set, rows, &prepared, err));
+    for (int64_t c = 0; c < rows->n_classes; c++)
+        set->measure_class(prepared, c, values + c * set->n_class, &n[c]);
+    free(prepared);
+    return LA_OK;
+}
+
+/* Lowers to 0 the intervals of those gaps that calibrated predictions of these probabilities would
+ * show as well: where at least 2.5 % of models whose labels are drawn from the probabilities show as
+ * much. Labels are overwritten. */
+static la_status admit_none(const la_metric_set *set, int64_t n, void *prepared, uint64_t seed,
+                            la_interval *intervals, la_error *err) {
+    enum { DRAWS = 200, ENOUGH = DRAWS / 40, STREAM = 1 << 30 };
+    double own[LA_METRICS_MAX], drawn[LA_METRICS_MAX];
+    int as_much[LA_METRICS_MAX] = {0};
+    void *work = la_alloc(1, set->workspace ? set->workspace(n) : 0, err);
+    if (!work)
+        return err->status;
+    set->measure(prepared, work, NULL, own, NULL);
+    la_status status = LA_OK;
+    bool decided = false;
+    for (int d = 0; d < DRAWS && !decided && status == LA_OK; d++) {
+        status = la_check_interrupt(err);
+        set->redraw(prepared, seed, STREAM + (uint64_t)d);
+        set->measure(prepared, work, NULL, drawn, NULL);
+        decided = true;
+        for (int m = 0; m < set->n; m++) {
+            as_much[m] += drawn[m] >= own[m];
+            decided &= !set->list[m].gap || as_much[m] >= ENOUGH;
+        }
+    }
+    for (int m = 0; m < set->n; m++)
+        if (set->list[m].gap && as_much[m] >= ENOUGH)
+            intervals[m].lo = 0;
+    free(work);
+    return status;
+}
+
 la_status la_metrics_intervals(la_team team, const la_metric_set *set, const la_metric_rows *rows,
                                int64_t resamples, uint64_t seed, la_interval *intervals,
                                la_error *err) {
     void *prepared;
     LA_TRY(prepare(set, rows, &prepared, err));
     la_status status = la_bootstrap(team, rows->n, set, prepared, resamples, seed, intervals, err);
-    if (status == LA_OK && set->correct)
-        status = set->correct(prepared, seed, intervals, err);
+    if (status == LA_OK && set->redraw)
+        status = admit_none(set, rows->n, prepared, seed, intervals, err);
     free(prepared);
     return status;
 }

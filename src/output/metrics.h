@@ -57,8 +57,13 @@ typedef struct la_metric_set {
     void (*measure)(const void *prepared, void *work, const uint32_t *count, double *value,
                     la_metric_bin *bins);
     size_t (*workspace)(int64_t n); /* NULL: none */
-    /* Corrects intervals of the bootstrap, and may overwrite what was prepared; NULL: none. */
-    la_status (*correct)(void *prepared, uint64_t seed, la_interval *intervals, la_error *err);
+    /* Draws labels from the probabilities in place of the rows' own; NULL: no metric is a gap. */
+    void (*redraw)(void *prepared, uint64_t seed, uint64_t stream);
+    /* Metrics of each class alone; NULL: none. measure_class: value[n_class], and the number of rows
+     * that have the class. */
+    const la_metric_info *class_list;
+    int n_class;
+    void (*measure_class)(const void *prepared, int64_t class, double *value, int64_t *n);
 } la_metric_set;
 
 /* The number of that name, or -1. */
@@ -67,6 +72,10 @@ int la_metric_find(const la_metric_set *set, const char *name);
 /* LA_BAD_INPUT when there is no row, or more than 2^32 - 2. */
 la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *rows,
                              la_metrics *metrics, la_error *err);
+
+/* Metrics of classes: values[n_classes, n_class], and n[n_classes] rows that have each. */
+la_status la_class_metrics(const la_metric_set *set, const la_metric_rows *rows, double *values,
+                           int64_t *n, la_error *err);
 
 /* 95 % bootstrap interval of every metric (output/bootstrap.h); intervals has set->n entries. Each
  * holds the metric itself. The result depends on the rows, not their order, and the seed, not on

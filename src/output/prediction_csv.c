@@ -40,6 +40,24 @@ static void write_json(FILE *stream, const char *json) {
     json_decref(value);
 }
 
+/* A list as JSON text in one cell. */
+static la_status write_list(FILE *stream, const la_row_values *values, const la_row_field *field,
+                            la_error *err) {
+    char *text = NULL;
+    size_t length;
+    FILE *cell = open_memstream(&text, &length);
+    if (!cell)
+        return la_fail(err, LA_RESOURCE, "out of memory for a cell");
+    la_status status = la_json_value_write(cell, values, field, err);
+    bool failed = fclose(cell) || !text;
+    if (status == LA_OK && failed)
+        status = la_fail(err, LA_RESOURCE, "out of memory for a cell");
+    if (status == LA_OK)
+        write_cell(stream, text);
+    free(text);
+    return status;
+}
+
 static int64_t columns_of(const la_row_shape *shape, const la_row_field *field) {
     if (field->flag && !*((const bool *)shape + field->flag))
         return 0;
@@ -116,8 +134,9 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
         write_json(stream, la_field_pointer(values, field));
         break;
     case LA_FIELD_LABEL:
-        la_label_write(stream, la_field_label(values, field));
-        break;
+    case LA_FIELD_SET:
+    case LA_FIELD_SET_NAMES:
+        return write_list(stream, values, field, err);
     }
     return LA_OK;
 }

@@ -17,6 +17,8 @@ typedef struct row_reader {
     char place[512]; /* FILE:LINE, for messages */
     la_predictions *out;
     size_t values_capacity, map_capacity, labels_capacity;
+    unsigned char *set; /* label of a row */
+    size_t set_capacity;
     int64_t n_kinds; /* rows that say their kind of confidence */
     int64_t n_lists; /* lines that are lists of them */
 } row_reader;
@@ -109,9 +111,32 @@ static la_status take_class(const row_reader *reader, const json_t *value, la_la
     return LA_OK;
 }
 
-static la_status take_label(const row_reader *reader, const json_t *row, la_label *label,
-                            la_error *err) {
+/* A list of class indices. */
+static la_status take_set(row_reader *reader, const json_t *value, la_label *label, la_error *err) {
+    int64_t n = reader->out->n_classes;
+    size_t i;
+    const json_t *entry;
+    if (!value || json_is_null(value))
+        return LA_OK;
+    if (!json_is_array(value))
+        return bad_value(reader, "label", "", value, "a list of class indices", err);
+    LA_TRY(la_grow(&reader->set, &reader->set_capacity, (size_t)n, 1, err));
+    memset(reader->set, 0, (size_t)n);
+    json_array_foreach(value, i, entry) {
+        la_label one = la_label_none(LA_LABEL_CLASS);
+        LA_TRY(take_class(reader, entry, &one, err));
+        if (la_label_is_none(one))
+            return bad_value(reader, "label", "", entry, "a class index", err);
+        reader->set[one.class] = 1;
+    }
+    label->set = reader->set;
+    return LA_OK;
+}
+
+static la_status take_label(row_reader *reader, const json_t *row, la_label *label, la_error *err) {
     *label = la_label_none(reader->out->labels.kind);
+    if (label->kind == LA_LABEL_SET)
+        return take_set(reader, json_object_get(row, "label"), label, err);
     if (label->kind == LA_LABEL_NUMBER)
         return la_json_number(row, reader->place, "label", false, &label->number, err);
     return take_class(reader, json_object_get(row, "label"), label, err);
@@ -146,6 +171,7 @@ static la_status take_kind(row_reader *reader, const json_t *row, const la_row_k
     out->kind = kind;
     out->labels.kind = kind->likelihood->label_kind;
     out->n_classes = kind->width ? least : (int64_t)json_array_size(values);
+    out->labels.width = out->n_classes;
     if (!kind->width && json_is_array(values) && out->n_classes < least)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: \"%s\" has %lld entries, expected one for each of at least %lld "
@@ -239,6 +265,8 @@ static const la_row_field *vector_of(const char *column) {
 
 static json_t *value_of_cell(const char *text) {
     double number;
+    if (*text == '[')
+        return la_json_loadb(text, strlen(text), 0, NULL);
     if (!la_number_parse(text, &number))
         return json_string(text);
     bool whole = !text[strspn(text, "+-0123456789")] && fabs(number) < 1e15;
@@ -315,6 +343,7 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
         status = read_rows(&reader, err);
     }
     la_row_reader_close(reader.rows);
+    free(reader.set);
     la_digest_finish(digest, predictions->digest);
     if (status != LA_OK)
         la_predictions_free(predictions);

@@ -75,10 +75,20 @@ static void write_json(FILE *stream, const char *json) {
 }
 
 /* A number in full: what was read is what is written. */
-void la_label_write(FILE *stream, la_label label) {
+void la_label_write(FILE *stream, const la_row_shape *shape, la_label label) {
     char text[32];
     if (label.kind == LA_LABEL_CLASS) {
         fprintf(stream, "%lld", (long long)label.class);
+        return;
+    }
+    if (label.kind == LA_LABEL_SET) {
+        const char *before = "[";
+        for (int64_t c = 0; c < shape->n_classes; c++)
+            if (label.set[c]) {
+                fprintf(stream, "%s%lld", before, (long long)c);
+                before = ",";
+            }
+        fputs(*before == '[' ? "[]" : "]", stream);
         return;
     }
     for (int digits = 15; digits <= 17; digits++) {
@@ -90,8 +100,29 @@ void la_label_write(FILE *stream, la_label label) {
     fputs(text, stream);
 }
 
-static la_status write_value(FILE *stream, const la_row_values *values, const la_row_field *field,
-                             la_error *err) {
+static la_status write_set(FILE *stream, const la_row_values *values, const la_row_field *field,
+                           la_error *err) {
+    const la_row_shape *shape = values->row.shape;
+    const double *probs = la_field_pointer(values, field);
+    bool names = field->type == LA_FIELD_SET_NAMES, first = true;
+    fputc('[', stream);
+    for (int64_t c = 0; c < shape->n_classes; c++) {
+        if (probs[c] <= 0.5)
+            continue;
+        if (!first)
+            fputc(',', stream);
+        first = false;
+        if (names && shape->labels)
+            LA_TRY(write_text(stream, shape->labels[c], err));
+        else
+            fprintf(stream, names ? "\"%lld\"" : "%lld", (long long)c);
+    }
+    fputc(']', stream);
+    return LA_OK;
+}
+
+la_status la_json_value_write(FILE *stream, const la_row_values *values, const la_row_field *field,
+                              la_error *err) {
     if (la_field_missing(values, field)) {
         fputs("null", stream);
         return LA_OK;
@@ -116,8 +147,11 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
         write_json(stream, la_field_pointer(values, field));
         break;
     case LA_FIELD_LABEL:
-        la_label_write(stream, la_field_label(values, field));
+        la_label_write(stream, values->row.shape, la_field_label(values, field));
         break;
+    case LA_FIELD_SET:
+    case LA_FIELD_SET_NAMES:
+        return write_set(stream, values, field, err);
     }
     return LA_OK;
 }
@@ -135,7 +169,7 @@ static la_status write_fields(FILE *stream, const la_row_values *values, bool li
                 continue;
             fprintf(stream, "%s\"%s\":", first ? "{" : ",", field->name);
             first = false;
-            LA_TRY(write_value(stream, values, field, err));
+            LA_TRY(la_json_value_write(stream, values, field, err));
         }
     return LA_OK;
 }

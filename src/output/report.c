@@ -1,4 +1,5 @@
 #include "output/report.h"
+#include "base/memory.h"
 #include "base/visible.h"
 
 #include <math.h>
@@ -28,6 +29,13 @@ static la_status compute(la_team team, const la_predictions *p, la_report *repor
     LA_TRY(la_metrics_compute(report->set, &rows, &report->metrics, err));
     if (report->has_map)
         LA_TRY(la_metrics_compute(report->set, &map, &report->map, err));
+    if (report->set->n_class) {
+        size_t n = (size_t)p->n_classes;
+        report->class_values = la_alloc(n * (size_t)report->set->n_class, sizeof(double), err);
+        report->class_rows = la_alloc(n, sizeof *report->class_rows, err);
+        LA_TRY(err->status);
+        LA_TRY(la_class_metrics(report->set, &rows, report->class_values, report->class_rows, err));
+    }
     return la_metrics_intervals(team, report->set, &rows, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
                                 report->intervals, err);
 }
@@ -80,6 +88,8 @@ void la_report_free(la_report *report) {
     free(report->file);
     free(report->baseline);
     free(report->gates);
+    free(report->class_values);
+    free(report->class_rows);
     *report = (la_report){0};
 }
 
@@ -100,6 +110,11 @@ void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]) {
         strcpy(out, "-");
     else
         snprintf(out, LA_INTERVAL_TEXT, "[%s, %s]", lo, hi);
+}
+
+void la_report_class_show(const la_report *report, int64_t class, int metric,
+                          char out[LA_METRIC_TEXT]) {
+    la_metric_show(report->class_values[class * report->set->n_class + metric], out);
 }
 
 int la_report_compare(const la_report *report, int metric) {
@@ -129,12 +144,11 @@ const char *la_report_better(const la_report *report, int metric) {
 }
 
 void la_report_summary(const la_report *report, char out[128]) {
-    const la_likelihood *likelihood = report->kind->likelihood;
     char task[64];
-    if (likelihood->n_least == likelihood->n_most)
-        snprintf(task, sizeof task, "%s", likelihood->name);
+    if (report->kind->counted)
+        snprintf(task, sizeof task, "%lld %s", (long long)report->n_classes, report->kind->counted);
     else
-        snprintf(task, sizeof task, "%lld %s", (long long)report->n_classes, likelihood->name);
+        snprintf(task, sizeof task, "%s", report->kind->likelihood->name);
     snprintf(out, 128, "%lld row%s, %s, confidence: %s", (long long)report->n,
              report->n == 1 ? "" : "s", task,
              *report->confidence_kind ? report->confidence_kind : "kind not given");

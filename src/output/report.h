@@ -21,6 +21,8 @@ typedef struct la_report {
     bool has_map;
     bool show_map; /* has_map, and the model is not the MAP model itself */
     la_interval intervals[LA_METRICS_MAX];
+    double *class_values; /* [n_classes, set->n_class]; NULL where the set has none */
+    int64_t *class_rows;  /* [n_classes] rows that have the class */
     la_gate *gates;
     int n_gates, n_failed;
 } la_report;
@@ -58,6 +60,9 @@ void la_metric_show(double value, char out[LA_METRIC_TEXT]);
 void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]);
 /* The better model in a metric: 1 the file's, -1 MAP, 0 they look the same, 2 not comparable. */
 int la_report_compare(const la_report *report, int metric);
+/* Value of a class, "%.4f" as la_metric_show has it. */
+void la_report_class_show(const la_report *report, int64_t class, int metric,
+                          char out[LA_METRIC_TEXT]);
 /* The title of the better one, "same" or "". */
 const char *la_report_better(const la_report *report, int metric);
 /* "872 rows, 2 classes, confidence: laplace-mc" */

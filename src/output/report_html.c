@@ -112,6 +112,26 @@ static void write_table(const la_report *report, FILE *stream) {
     fputs("</tbody>\n</table>\n", stream);
 }
 
+static void write_classes(const la_report *report, FILE *stream) {
+    const la_metric_set *set = report->set;
+    char text[LA_METRIC_TEXT];
+    fputs("<h2>Labels</h2>\n<table>\n<thead><tr><th>label</th><th class=\"number\">rows</th>",
+          stream);
+    for (int m = 0; m < set->n_class; m++)
+        fprintf(stream, "<th class=\"number\">%s</th>", set->class_list[m].name);
+    fputs("</tr></thead>\n<tbody>\n", stream);
+    for (int64_t c = 0; c < report->n_classes; c++) {
+        fprintf(stream, "<tr><td>%lld</td><td class=\"number\">%lld</td>", (long long)c,
+                (long long)report->class_rows[c]);
+        for (int m = 0; m < set->n_class; m++) {
+            la_report_class_show(report, c, m, text);
+            write_cell("number", text, stream);
+        }
+        fputs("</tr>\n", stream);
+    }
+    fputs("</tbody>\n</table>\n", stream);
+}
+
 static void write_gates(const la_report *report, FILE *stream) {
     if (!report->n_gates)
         return;
@@ -166,6 +186,8 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     fputs("</p>\n", stream);
     write_gates(report, stream);
     write_table(report, stream);
+    if (report->class_values)
+        write_classes(report, stream);
     if (report->set->has_bins)
         write_reliability(report, stream);
     fprintf(stream,

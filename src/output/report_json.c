@@ -71,6 +71,25 @@ static json_t *gate_object(const la_gate *gate) {
     return NULL;
 }
 
+/* Metrics of each class alone. */
+static json_t *classes_array(const la_report *report) {
+    const la_metric_set *set = report->set;
+    json_t *array = json_array();
+    int bad = 0;
+    for (int64_t c = 0; c < report->n_classes; c++) {
+        json_t *object =
+            json_pack("{s:I, s:I}", "label", (json_int_t)c, "n", (json_int_t)report->class_rows[c]);
+        for (int m = 0; m < set->n_class; m++)
+            bad |= json_object_set_new(object, set->class_list[m].name,
+                                       number_or_null(report->class_values[c * set->n_class + m]));
+        bad |= json_array_append_new(array, object);
+    }
+    if (!bad)
+        return array;
+    json_decref(array);
+    return NULL;
+}
+
 static json_t *gates_array(const la_report *report) {
     json_t *array = json_array();
     int bad = 0;
@@ -110,6 +129,8 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     bad |= json_object_set_new(root, "ci", intervals_object(set, report->intervals));
     if (set->has_bins)
         bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
+    if (report->class_values)
+        bad |= json_object_set_new(root, "labels", classes_array(report));
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));
     /* json_dumps would lose keys when memory runs out just then */

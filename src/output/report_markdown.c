@@ -24,6 +24,25 @@ static void write_metric(FILE *stream, const la_report *report, int metric) {
     fputc('\n', stream);
 }
 
+static void write_classes(FILE *stream, const la_report *report) {
+    const la_metric_set *set = report->set;
+    char text[LA_METRIC_TEXT];
+    fputs("\n| label | rows |", stream);
+    for (int m = 0; m < set->n_class; m++)
+        fprintf(stream, " %s |", set->class_list[m].name);
+    fputs("\n|---:|---:|", stream);
+    for (int m = 0; m < set->n_class; m++)
+        fputs("---:|", stream);
+    for (int64_t c = 0; c < report->n_classes; c++) {
+        fprintf(stream, "\n| %lld | %lld |", (long long)c, (long long)report->class_rows[c]);
+        for (int m = 0; m < set->n_class; m++) {
+            la_report_class_show(report, c, m, text);
+            fprintf(stream, " %s |", text);
+        }
+    }
+    fputc('\n', stream);
+}
+
 la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
                              la_error *err) {
     char summary[128], left_out[192], intervals[128];
@@ -42,6 +61,8 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
         fprintf(stream, "| metric | %s | 95 %% interval |\n|---|---:|---|\n", report->title);
     for (int m = 0; m < report->set->n; m++)
         write_metric(stream, report, m);
+    if (report->class_values)
+        write_classes(stream, report);
     la_report_intervals(report, intervals);
     fprintf(stream, "\nIntervals: bootstrap, %s.\n", intervals);
     if (!report->n_gates)

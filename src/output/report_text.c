@@ -83,6 +83,25 @@ static void write_metrics(const la_report *report, const la_report_style *style,
     fprintf(stream, "intervals: bootstrap, %s\n", line);
 }
 
+static void write_classes(const la_report *report, const la_report_style *style, FILE *stream) {
+    const la_metric_set *set = report->set;
+    char line[128], text[LA_METRIC_TEXT];
+    int used = snprintf(line, sizeof line, "%-12s %7s", "label", "rows");
+    for (int m = 0; m < set->n_class; m++)
+        used += snprintf(line + used, sizeof line - (size_t)used, " %9s", set->class_list[m].name);
+    fputc('\n', stream);
+    paint(style, stream, BOLD, line);
+    fputc('\n', stream);
+    for (int64_t c = 0; c < report->n_classes; c++) {
+        fprintf(stream, "%-12lld %7lld", (long long)c, (long long)report->class_rows[c]);
+        for (int m = 0; m < set->n_class; m++) {
+            la_report_class_show(report, c, m, text);
+            fprintf(stream, " %9s", text);
+        }
+        fputc('\n', stream);
+    }
+}
+
 /* The accuracy as a bar, the mean confidence as a mark on it. */
 static void draw_bar(const la_metric_bin *bin, int width, bool utf8, char out[BAR_BYTES]) {
     static const char *const parts[] = {"·", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
@@ -162,6 +181,8 @@ la_status la_report_text(const la_report *report, const la_report_style *style, 
     (void)err;
     write_header(report, style, stream);
     write_metrics(report, style, stream);
+    if (report->class_values)
+        write_classes(report, style, stream);
     if (report->set->has_bins)
         write_reliability(report, style, stream);
     write_gates(report, style, stream);

@@ -24,7 +24,8 @@ static const la_row_field behind[] = {
      .missing = LA_MISSING_OMITTED},
 };
 
-const la_row_kind *const la_row_kinds[LA_ROW_KINDS] = {&la_gaussian_rows, &la_softmax_rows};
+const la_row_kind *const la_row_kinds[LA_ROW_KINDS] = {&la_gaussian_rows, &la_sigmoid_rows,
+                                                       &la_softmax_rows};
 
 const la_row_kind *la_row_kind_of(const la_likelihood *likelihood) {
     for (int k = 0; k < LA_ROW_KINDS; k++)
@@ -70,6 +71,15 @@ int64_t la_field_length(const la_row_shape *shape, const la_row_field *field) {
     return field->type == LA_FIELD_MATRIX ? n * n : field->length ? field->length : n;
 }
 
+/* A predictive that has no such vector leaves it so. */
+static bool is_nan_throughout(const la_row_values *values, const la_row_field *field) {
+    const double *list = la_field_pointer(values, field);
+    for (int64_t i = 0; i < la_field_length(values->row.shape, field); i++)
+        if (!isnan(list[i]))
+            return false;
+    return true;
+}
+
 bool la_field_missing(const la_row_values *values, const la_row_field *field) {
     if (field->flag && !*((const bool *)values->row.shape + field->flag))
         return true;
@@ -83,7 +93,8 @@ bool la_field_missing(const la_row_values *values, const la_row_field *field) {
     case LA_FIELD_LABEL:
         return la_label_is_none(la_field_label(values, field));
     default:
-        return !la_field_pointer(values, field);
+        return !la_field_pointer(values, field) ||
+               (field->missing == LA_MISSING_NULL && is_nan_throughout(values, field));
     }
 }
 
@@ -102,7 +113,8 @@ void la_row_values_fill(const la_prediction_row *row, la_row_values *values) {
         return;
     values->p = *row->prediction;
     values->confidence_kind = row->shape->confidence_kind;
-    row->shape->kind->derive(values);
+    if (row->shape->kind->derive)
+        row->shape->kind->derive(values);
 }
 
 /* ---- checks ---- */

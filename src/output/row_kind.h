@@ -10,7 +10,7 @@
 #include <jansson.h>
 
 /* Values that fields show: the row, what was predicted for it, and what its kind derives from that.
- * An index below 0, a NaN and a NULL are missing values. */
+ * An index below 0, a NaN and a NULL are missing values, and where null is written, a vector of NaN. */
 struct la_row_values {
     la_prediction_row row;
     la_prediction p;
@@ -24,13 +24,15 @@ struct la_row_values {
 };
 
 typedef enum la_field_type {
-    LA_FIELD_INDEX,  /* int64_t */
-    LA_FIELD_NUMBER, /* double */
-    LA_FIELD_VECTOR, /* const double * to [length], by default [C] */
-    LA_FIELD_MATRIX, /* const double * to [C, C] */
-    LA_FIELD_TEXT,   /* const char * */
-    LA_FIELD_JSON,   /* const char * to JSON text */
-    LA_FIELD_LABEL   /* la_label */
+    LA_FIELD_INDEX,    /* int64_t */
+    LA_FIELD_NUMBER,   /* double */
+    LA_FIELD_VECTOR,   /* const double * to [length], by default [C] */
+    LA_FIELD_MATRIX,   /* const double * to [C, C] */
+    LA_FIELD_TEXT,     /* const char * */
+    LA_FIELD_JSON,     /* const char * to JSON text */
+    LA_FIELD_LABEL,    /* la_label */
+    LA_FIELD_SET,      /* const double * to [C]: the classes whose probability is above one half */
+    LA_FIELD_SET_NAMES /* likewise, their names */
 } la_field_type;
 
 /* Numbers of a field are finite, and: */
@@ -71,21 +73,22 @@ typedef struct la_row_field {
 struct la_row_kind {
     const la_likelihood *likelihood;
     const la_metric_set *metrics;
+    const char *counted; /* outputs, for summaries: "classes"; NULL: there is one alone */
     const la_row_field *fields;
     int n_fields;
     /* Names of the fields without which a row cannot be measured, for messages. */
     const char *values_field, *map_field;
     int64_t width; /* numbers a row that metrics read; 0: one for each class */
-    /* Fills what follows from the row and its prediction, and clears what the row does not show. */
+    /* Fills what follows from the row and its prediction; NULL: nothing. */
     void (*derive)(la_row_values *values);
     /* True of a row of a file that is of this kind. */
     bool (*is)(const json_t *row);
     const char *mismatch; /* message about a row that is not, behind one that is; NULL: none */
 };
 
-extern const la_row_kind la_softmax_rows, la_gaussian_rows;
+extern const la_row_kind la_softmax_rows, la_gaussian_rows, la_sigmoid_rows;
 
-enum { LA_ROW_KINDS = 2 };
+enum { LA_ROW_KINDS = 3 };
 /* In the order in which a row of a file is recognised, softmax last. */
 extern const la_row_kind *const la_row_kinds[LA_ROW_KINDS];
 
@@ -112,7 +115,10 @@ int64_t la_field_length(const la_row_shape *shape, const la_row_field *field);
 bool la_field_missing(const la_row_values *values, const la_row_field *field);
 void la_number_write(FILE *stream, double number);
 /* A number in full: what was read is what is written. */
-void la_label_write(FILE *stream, la_label label);
+void la_label_write(FILE *stream, const la_row_shape *shape, la_label label);
+/* A value of any type as JSON. */
+la_status la_json_value_write(FILE *stream, const la_row_values *values, const la_row_field *field,
+                              la_error *err);
 
 la_status la_csv_header(FILE *stream, const la_row_shape *shape, la_error *err);
 la_status la_csv_row(FILE *stream, const la_row_values *values, la_error *err);

@@ -1,7 +1,6 @@
 #include "output/softmax_metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "base/stop.h"
 
 #include <float.h>
 #include <math.h>
@@ -249,41 +248,10 @@ static void measure(const void *prepared, void *work, const uint32_t *count, dou
         show_bins(tallies, bins);
 }
 
-/* Lowers to 0 the intervals of those distances that calibrated predictions of these confidences
- * would show as well: where at least 2.5 % of models whose labels are drawn from the confidences
- * show as much. Rows are overwritten. */
-static la_status admit_none(void *prepared, uint64_t seed, la_interval *intervals, la_error *err) {
-    enum { DRAWS = 200, ENOUGH = DRAWS / 40, BITS = 53, STREAM = 1 << 30 };
-    static const la_metric gaps[] = {LA_METRIC_ECE, LA_METRIC_MCE, LA_METRIC_ECE_EM};
-    double own[LA_METRIC_COUNT], drawn[LA_METRIC_COUNT];
+static void redraw(void *prepared, uint64_t seed, uint64_t stream) {
     ranked *all = prepared;
-    scored_row *rows = all->rows;
-    int64_t n = all->n;
-    int as_much[3] = {0};
-    tally bins[LA_METRIC_BINS];
-    compute_equal_width(rows, NULL, n, own, bins);
-    compute_equal_mass(rows, NULL, n, own);
-    for (int d = 0; d < DRAWS; d++) {
-        LA_TRY(la_check_interrupt(err));
-        for (int64_t i = 0; i < n; i++) {
-            uint64_t number =
-                la_random_below(seed, STREAM + (uint64_t)d, (uint64_t)i, (uint64_t)1 << BITS);
-            rows[i].right = ldexp((double)number, -BITS) < rows[i].confidence;
-        }
-        compute_equal_width(rows, NULL, n, drawn, bins);
-        compute_equal_mass(rows, NULL, n, drawn);
-        bool decided = true;
-        for (int g = 0; g < 3; g++) {
-            as_much[g] += drawn[gaps[g]] >= own[gaps[g]];
-            decided &= as_much[g] >= ENOUGH;
-        }
-        if (decided)
-            break;
-    }
-    for (int g = 0; g < 3; g++)
-        if (as_much[g] >= ENOUGH)
-            intervals[gaps[g]].lo = 0;
-    return LA_OK;
+    for (int64_t i = 0; i < all->n; i++)
+        all->rows[i].right = la_random_uniform(seed, stream, (uint64_t)i) < all->rows[i].confidence;
 }
 
 static const la_metric_info list[LA_METRIC_COUNT] = {
@@ -301,7 +269,7 @@ const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .has_bins = true,
                                           .prepare = prepare,
                                           .measure = measure,
-                                          .correct = admit_none};
+                                          .redraw = redraw};
 
 /* ---- the noise of the ECE ---- */
 
@@ -311,7 +279,7 @@ static int by_value(const void *a, const void *b) {
 }
 
 double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed) {
-    enum { MOST = 1000, BITS = 53 };
+    enum { MOST = 1000 };
     double found[MOST];
     draws = draws < 1 ? 1 : draws > MOST ? MOST : draws;
     qsort(confidence, (size_t)n, sizeof *confidence, by_value);
@@ -320,8 +288,8 @@ double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed)
         for (int64_t i = 0; i < n; i++) {
             int bin = (int)ceil(confidence[i] * LA_METRIC_BINS) - 1;
             bin = bin < 0 ? 0 : bin >= LA_METRIC_BINS ? LA_METRIC_BINS - 1 : bin;
-            uint64_t number = la_random_below(seed, (uint64_t)d, (uint64_t)i, (uint64_t)1 << BITS);
-            excess[bin] += confidence[i] - (ldexp((double)number, -BITS) < confidence[i]);
+            double number = la_random_uniform(seed, (uint64_t)d, (uint64_t)i);
+            excess[bin] += confidence[i] - (number < confidence[i]);
         }
         for (int b = 0; b < LA_METRIC_BINS; b++)
             sum += fabs(excess[b]);

@@ -2,19 +2,11 @@
 #include "output/row_kind.h"
 #include "output/softmax_metrics.h"
 
-#include <math.h>
-
 static void derive(la_row_values *v) {
-    bool has_variance = false;
     v->predicted = v->p.prediction;
     snprintf(v->class_text, sizeof v->class_text, "%d", v->p.prediction);
     v->predicted_label =
         v->row.shape->labels ? v->row.shape->labels[v->p.prediction] : v->class_text;
-    /* NaN throughout: the predictive has none */
-    for (int64_t c = 0; v->p.variance && c < v->row.shape->n_classes; c++)
-        has_variance |= !isnan(v->p.variance[c]);
-    if (!has_variance)
-        v->p.variance = NULL;
 }
 
 static bool is_row(const json_t *row) {
@@ -39,6 +31,7 @@ static const la_row_field fields[] = {
 
 const la_row_kind la_softmax_rows = {.likelihood = &la_softmax_likelihood,
                                      .metrics = &la_softmax_metrics,
+                                     .counted = "classes",
                                      .fields = fields,
                                      .n_fields = sizeof fields / sizeof *fields,
                                      .values_field = "probs",

@@ -54,7 +54,30 @@ static void long_row(const fault *f, const char *folder) {
     fclose(file);
 }
 
+#define SETS .damage = put_file, CALIB, .fixture = "bert-multilabel"
+
 static const fault faults[] = {
+    /* ---- sets of classes ---- */
+    {"a set with another name",
+     3,
+     {"calib.jsonl:1:", "label \"spam\" is no class", "names sport, "},
+     SETS,
+     .a = "{\"input_ids\":[5,6],\"label\":[\"sport\",\"spam\"]}"},
+    {"a set with another index",
+     3,
+     {"calib.jsonl:1:", "label 4, expected 0 to 3"},
+     SETS,
+     .a = "{\"input_ids\":[5,6],\"label\":[0,4]}"},
+    {"shares for a set",
+     3,
+     {"calib.jsonl:1:", "label 0.5 is no whole number"},
+     SETS,
+     .a = "{\"input_ids\":[5,6],\"label\":[0.5,0,0,1]}"},
+    {"no set",
+     3,
+     {"calib.jsonl:2:", "no label", "\"label\""},
+     SETS,
+     .a = "{\"input_ids\":[5,6],\"labels\":[]}\n{\"input_ids\":[5,6]}"},
     /* ---- rows ---- */
     {"45 empty data file", 3, {"calib.jsonl"}, NULL, put_file, CALIB, .a = ""},
     {"45 only blank lines", 3, {"calib.jsonl"}, NULL, put_file, CALIB, .a = "\n \n\n"},

@@ -340,7 +340,7 @@ SCRIPT(refused_first,
 /* The report of rows is the same, whether they are JSON lines or a table; bad rows are in both. */
 static void tables(void **state) {
     static const char *const fixtures[][2] = {
-        {"bert", ""}, {"bert-regression", ""}, {"bert-token", "--flat"}};
+        {"bert", ""}, {"bert-regression", ""}, {"bert-token", "--flat"}, {"bert-multilabel", ""}};
     (void)state;
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
         const char *folder = open_case(fixtures[i][0]);

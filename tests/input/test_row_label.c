@@ -223,12 +223,70 @@ static void targets(void **state) {
     }
 }
 
+/* Sets of three classes a, b, c: "101" are a and c, "-" is none, "!" is refused. */
+static void sets(void **state) {
+    (void)state;
+    static const struct {
+        const char *file, *row, *set, *piece;
+    } list[] = {
+        {"s.jsonl", "{\"label\":[\"a\",\"c\"]}", "101", NULL},
+        {"s.jsonl", "{\"labels\":[\"b\"]}", "010", NULL},
+        {"s.jsonl", "{\"label\":[2,0]}", "101", NULL},
+        {"s.jsonl", "{\"label\":[0,\"b\"]}", "110", NULL},
+        {"s.jsonl", "{\"label\":[1,0,0]}", "100", NULL},
+        {"s.jsonl", "{\"label\":[0.0,1.0,1.0]}", "011", NULL},
+        {"s.jsonl", "{\"label\":[false,true,false]}", "010", NULL},
+        {"s.jsonl", "{\"label\":[0,1]}", "110", NULL},
+        {"s.jsonl", "{\"label\":[]}", "000", NULL},
+        {"s.jsonl", "{\"label\":\"b\"}", "010", NULL},
+        {"s.jsonl", "{\"label\":2}", "001", NULL},
+        {"s.jsonl", "{\"label\":null,\"labels\":[2]}", "-", NULL},
+        {"s.jsonl", "{\"text\":\"x\"}", "-", NULL},
+        {"s.jsonl", "{\"label\":\"\"}", "-", NULL},
+        {"s.jsonl", "{\"label\":[\"d\"]}", "!", "\"d\" is no class"},
+        {"s.jsonl", "{\"label\":[3]}", "!", "label 3, expected 0 to 2"},
+        {"s.jsonl", "{\"label\":[0,2,2,null]}", "!", "label[3] is missing"},
+        {"s.jsonl", "{\"label\":[0.5,1,0]}", "!", "no whole number"},
+        {"s.jsonl", "{\"label\":{\"a\":1}}", "!", "an object"},
+        {"s.csv", "label,text\n\"[\"\"a\"\", \"\"b\"\"]\",x", "110", NULL},
+        {"s.csv", "label,text\n\"[0, 0, 1]\",x", "001", NULL},
+        {"s.csv", "label,text\nc,x", "001", NULL},
+        {"s.csv", "label,text\n,x", "-", NULL},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        char got[4] = "-";
+        la_row_fields fields = {.tagged = true};
+        la_labels names;
+        la_row_reader *reader;
+        la_row row;
+        la_error err = {0};
+        bool more;
+        la_label label;
+        write_file(scratch(list[i].file), list[i].row, strlen(list[i].row));
+        assert_int_equal(la_labels_parse("--labels", "a,b,c", &names, &err), LA_OK);
+        la_label_rule rule = {
+            .kind = LA_LABEL_SET, .names = &names, .n_classes = 3, .reading = LA_READING_EITHER};
+        assert_int_equal(la_row_reader_open(scratch(list[i].file), &fields, &reader, &err), LA_OK);
+        assert_int_equal(la_row_reader_next(reader, &row, &more, &err), LA_OK);
+        la_status status = la_row_label(reader, &row, &rule, &label, &err);
+        for (int c = 0; c < 3 && status == LA_OK && !la_label_is_none(label); c++)
+            snprintf(got + c, 2, "%d", label.set[c]);
+        if (strcmp(status == LA_OK ? got : "!", list[i].set) ||
+            (list[i].piece && !strstr(err.message, list[i].piece)))
+            fail_msg("%s is %s, expected %s; %s", list[i].row, got, list[i].set, err.message);
+        la_label_free(&label);
+        la_row_reader_close(reader);
+        la_labels_free(&names);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_labels),
         cmocka_unit_test(table_labels),
         cmocka_unit_test(names_that_are_numbers),
         cmocka_unit_test(targets),
+        cmocka_unit_test(sets),
     };
     return cmocka_run_group_tests_name("labels", tests, NULL, NULL);
 }

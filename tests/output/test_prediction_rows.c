@@ -415,6 +415,49 @@ static void test_bad_tables(void **state) {
     }
 }
 
+/* ---- sets of classes ---- */
+
+static void test_sets(void **state) {
+    static const char *const names[] = {"x", "y, z", "w"};
+    static const unsigned char set[] = {1, 0, 1};
+    answer *a = new_answer();
+    la_label label = {.kind = LA_LABEL_SET, .set = set};
+    (void)state;
+    a->shape.kind = &la_sigmoid_rows;
+    a->row.label = label;
+    check_line(&a->row, "{\"index\":7,\"label\":[0,2],\"prediction\":[],\"prediction_label\":[],"
+                        "\"confidence\":0.5,\"probs\":[0.3333333333,0.5,0.1666666667],"
+                        "\"map_probs\":[0.1,0.9,0],\"entropy\":1.011404265,"
+                        "\"mutual_information\":null,\"variance\":null,"
+                        "\"confidence_kind\":\"laplace-mc\"}");
+    a->shape.labels = names;
+    a->probs[0] = a->probs[1] = 0.75;
+    set_variance(a, 0, 0.25, 0.5);
+    a->row.label = la_label_none(LA_LABEL_SET);
+    check_line(&a->row, "{\"index\":7,\"prediction\":[0,1],\"prediction_label\":[\"x\",\"y, z\"],"
+                        "\"confidence\":0.5,\"probs\":[0.75,0.75,0.1666666667],"
+                        "\"map_probs\":[0.1,0.9,0],\"entropy\":1.011404265,"
+                        "\"mutual_information\":null,\"variance\":[0,0.25,0.5],"
+                        "\"confidence_kind\":\"laplace-mc\"}");
+    check_numerical(a, &a->probs[1], 1.5, "probs[1] is 1.5, expected 0 to 1");
+    a->row.label = label;
+    char *text = csv_of(&a->shape, &a->row, 1);
+    assert_non_null(
+        strstr(text, "\n7,,\"[0,2]\",\"[0,1]\",\"[\"\"x\"\",\"\"y, z\"\"]\",0.5,0.75,0.75,"));
+    const char *path = scratch("sets.csv");
+    la_predictions p;
+    la_error err = {0};
+    write_file(path, text, strlen(text));
+    if (la_predictions_read(path, &p, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    assert_ptr_equal(p.kind, &la_sigmoid_rows);
+    assert_int_equal(p.n, 1);
+    assert_memory_equal(p.labels.sets, set, 3);
+    la_predictions_free(&p);
+    free(text);
+    free(a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_rows),
@@ -425,6 +468,7 @@ int main(void) {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_bad_tables),
+        cmocka_unit_test(test_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,35 @@
+/* Prediction rows of a model of sets of classes. */
+#include "output/row_kind.h"
+#include "output/sigmoid_metrics.h"
+
+static bool is_row(const json_t *row) {
+    return json_object_get(row, "probs") && (json_is_array(json_object_get(row, "prediction")) ||
+                                             json_is_array(json_object_get(row, "label")));
+}
+
+#define AT(member) .offset = offsetof(la_row_values, member)
+static const la_row_field fields[] = {
+    {"prediction", LA_FIELD_SET, AT(p.probs)},
+    {"prediction_label", LA_FIELD_SET_NAMES, AT(p.probs)},
+    {"confidence", LA_FIELD_NUMBER, AT(p.confidence), .derived = true},
+    {"probs", LA_FIELD_VECTOR, AT(p.probs), LA_RANGE_SHARE, .column = "prob",
+     .into = LA_INTO_VALUES},
+    {"map_probs", LA_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_SHARE, .column = "map_prob",
+     .missing = LA_MISSING_OMITTED, .into = LA_INTO_MAP},
+    {"entropy", LA_FIELD_NUMBER, AT(p.entropy), .derived = true},
+    {"mutual_information", LA_FIELD_NUMBER, AT(p.mutual_information), .missing = LA_MISSING_NULL},
+    {"variance", LA_FIELD_VECTOR, AT(p.variance), LA_RANGE_NOT_NEGATIVE,
+     .missing = LA_MISSING_NULL},
+};
+
+const la_row_kind la_sigmoid_rows = {
+    .likelihood = &la_sigmoid_likelihood,
+    .metrics = &la_sigmoid_metrics,
+    .counted = "labels",
+    .fields = fields,
+    .n_fields = sizeof fields / sizeof *fields,
+    .values_field = "probs",
+    .map_field = "map_probs",
+    .is = is_row,
+    .mismatch = "is no row of sets of classes, as those before it are; expected \"probs\" and a "
+                "list \"prediction\""};
