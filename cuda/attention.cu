@@ -59,15 +59,15 @@ __device__ __forceinline__ attention_queries attention_queries_of(const attentio
     return of;
 }
 
-/* Whether this warp's queries see any of the SPAN keys from key on. */
+/* True when this warp's queries see any of the SPAN keys from key on. */
 __device__ __forceinline__ bool attention_meets(const attention_queries &of, int key) {
     return key < of.warp_end && key + SPAN > of.warp_from;
 }
 
 /* ---- scores ---- */
 
-/* What the distance from key to query adds to the score. A row that reaches more than the tables
- * were made for gets NaN. */
+/* Term that the distance from key to query adds to the score. A row that reaches more than the
+ * tables were made for gets NaN. */
 template <typename T>
 __device__ __forceinline__ float relative_score(const attention_args<T> &a, int64_t query,
                                                 int64_t key, int head, int index) {
@@ -116,8 +116,9 @@ __device__ __forceinline__ void attention_scores(const attention_args<T> &a,
 
 /* ---- sums of scores' cotangents by equal distance ---- */
 
-/* Of one query, as keys go by in order, or of one key, as queries do: rows of the position tables
- * then fall, or rise, so that each row's share is complete when the next one's begins. */
+/* Cotangents of one query, as keys go by in order, or of one key, as queries do: rows of the
+ * position tables then fall, or rise, so that each row's share is complete when the next one's
+ * begins. */
 struct relative_run {
     float *sums; /* [reached], 0 before; NULL: they are not needed */
     int index;   /* -1: nothing yet */
@@ -638,7 +639,7 @@ static void attention_launch_form(la_cuda *cu, const la_attention *a,
         attention_launch_all<T, HD, false>(cu, a, args);
 }
 
-/* By the columns of the tiles that hold a head. */
+/* Launch by the columns of the tiles that hold a head. */
 template <typename T>
 static void attention_run(la_cuda *cu, const la_attention *a, const attention_args<T> &args) {
     if (a->head_dim <= 32)
@@ -732,7 +733,7 @@ static void attention_backward_typed(la_cuda *cu, const la_attention *a, const l
         attention_run(cu, a, args);
 }
 
-/* Whether there is work, in a form that there is a kernel for. */
+/* True when there is work, and a kernel for its form. */
 static bool attention_fits(la_cuda *cu, const la_attention *a, const la_mat *q, const la_mat *k) {
     if (a->head_dim > HEAD_DIM_MAX) {
         (void)la_fail(&cu->fault, LA_UNSUPPORTED,

@@ -1,4 +1,4 @@
-/* What attention's kernels are given. Shared by attention.cu and attention_relative.cu alone. */
+/* Arguments of attention's kernels. Shared by attention.cu and attention_relative.cu alone. */
 #ifndef LA_CUDA_ATTENTION_CUH
 #define LA_CUDA_ATTENTION_CUH
 
@@ -47,7 +47,7 @@ template <typename T> struct attention_args {
     int n_rhs;
 };
 
-/* What a block works on, by its place in the grid (tiles x right-hand sides x rows, heads x parts):
+/* Work of a block, by its place in the grid (tiles x right-hand sides x rows, heads x parts):
  * the right-hand sides of a row are neighbours, and find its q, k and v in the cache. */
 struct attention_place {
     int row, rhs, first, head; /* first: row of the tile within the row */

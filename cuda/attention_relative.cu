@@ -1,6 +1,6 @@
-/* What distances add to attention (la_relative): the products of queries and keys with the position
- * tables, which the kernels of attention.cu look up, and the tables' cotangents, from the sums by
- * equal distance that those kernels leave. Sums have one order, which a row alone fixes. */
+/* Distances in attention (la_relative): products of queries and keys with the position tables,
+ * which the kernels of attention.cu look up, and the tables' cotangents, from the sums by equal
+ * distance that those kernels leave. Sums have one order, which a row alone fixes. */
 #include "attention.cuh"
 
 #include <algorithm>

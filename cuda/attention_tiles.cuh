@@ -40,9 +40,8 @@ __device__ __forceinline__ void la_pack_store(T *to, const la_vec<T, N> &pack) {
     *reinterpret_cast<la_vec<T, N> *>(to) = pack;
 }
 
-/* What depends on the type. sums: a warp's share of a [16, 16] tile of f32.
- * product: sum[16, N] += a[16, K] b, with b[K, N], or b[N, K]^T where TRANS. All in shared memory;
- * every lane of the warp calls. */
+/* Tiles by type. sums: a warp's share of a [16, 16] tile of f32. product: sum[16, N] += a[16, K]
+ * b, with b[K, N], or b[N, K]^T where TRANS. All in shared memory; every lane of the warp calls. */
 template <typename T> struct la_tiles;
 
 template <> struct la_tiles<bf16> {

@@ -14,7 +14,7 @@
 
 namespace {
 
-/* What alloc has handed out, to know how much there is at once. */
+/* Memory handed out by alloc, to know its total at any time. */
 struct allocations {
     std::unordered_map<void *, size_t> bytes;
     size_t held = 0;
@@ -67,7 +67,8 @@ void *la_cuda_alloc(la_backend *be, size_t bytes) {
     void *memory = nullptr;
     if (cudaSetDevice(c->cuda.device) != cudaSuccess ||
         cudaMalloc(&memory, bytes ? bytes : 1) != cudaSuccess) {
-        cudaGetLastError(); /* a full device is the caller's to tell, not a fault of later calls */
+        /* a full device is reported by the caller, and is no fault of later calls */
+        cudaGetLastError();
         return nullptr;
     }
     try {

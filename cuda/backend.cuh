@@ -1,4 +1,4 @@
-/* What the files of the CUDA backend share. Nothing outside cuda/ includes it.
+/* Declarations shared by the files of the CUDA backend. Nothing outside cuda/ includes it.
  *
  * The same sources are built twice: by nvcc for a device, and by a host C++ compiler against
  * tests/emulation, where kernels run thread by thread on the CPU (LA_EMULATED). They therefore

@@ -120,7 +120,7 @@ static bool nccl_sum(la_backend *const *devices, int n, double *const *sums, int
     ncclResult_t end = nccl.call.group_end();
     if (code == ncclSuccess && end == ncclSuccess)
         return true;
-    /* what did start waits for the others, and must be ended */
+    /* devices that started wait for the others, and must be ended */
     for (int i = 0; i < n; i++)
         nccl.call.abort(nccl.comms[i]);
     (void)cudaGetLastError();

@@ -147,7 +147,7 @@ bool choose_algorithm(la_cuda *cu, gemm_plan *plan, const gemm_key &key) {
     if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
         return false;
     uint64_t workspace = LA_LT_WORKSPACE;
-    /* the library takes 256 bytes for granted unless told otherwise */
+    /* the library assumes 256 bytes unless this attribute is set */
     uint32_t a = 1u << key.align_b, b = 1u << key.align_a, c = 1u << key.align_c;
     uint32_t d = 1u << key.align_d;
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,

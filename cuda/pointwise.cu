@@ -288,7 +288,7 @@ void launch_activation(la_cuda *cu, la_activation kind, bool backward,
 
 } // namespace
 
-/* Whether weight and bias can be read n neighbours at a time. */
+/* True when weight and bias can be read n neighbours at a time. */
 static bool norm_has_width(const la_norm *norm, int64_t n) {
     uintptr_t bits =
         reinterpret_cast<uintptr_t>(norm->weight) | reinterpret_cast<uintptr_t>(norm->bias);

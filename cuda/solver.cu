@@ -31,9 +31,9 @@ static const int64_t PANEL = 256; /* columns checked at a time */
 /* Left alone by all workers but the first: cuBLAS, cuSOLVER and kernels take memory themselves. */
 static const size_t RESERVE = 512u << 20;
 
-/* What a check may find, as a share of the largest eigenvalue. Rounding gives some n u (u is
- * 1.1e-16 in f64, 6e-8 in f32, and f32 stays below 1e-5 in practice); a wrong answer is off by
- * about 1. These limits lie between the two, nearer to rounding. */
+/* Limits of a check, as a share of the largest eigenvalue. Rounding gives some n u (u is 1.1e-16
+ * in f64, 6e-8 in f32, and f32 stays below 1e-5 in practice); a wrong answer is off by about 1.
+ * These limits lie between the two, nearer to rounding. */
 double la_solver_allowed_f64(int64_t n) {
     return 1e-13 * static_cast<double>(n < 10 ? 10 : n);
 }

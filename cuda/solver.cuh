@@ -1,4 +1,4 @@
-/* What solver.cu and solver_subspace.cu share: a worker of the eigensolver and its memory. */
+/* Worker of the eigensolver and its memory, shared by the files of the solver. */
 #ifndef LA_CUDA_SOLVER_CUH
 #define LA_CUDA_SOLVER_CUH
 
@@ -73,7 +73,7 @@ la_status la_solver_no_memory(const la_eigen *problem, size_t bytes, size_t host
 
 /* ---- steps (solver.cu) ---- */
 
-/* What a check of an f64 result may find, as a share of the largest eigenvalue. */
+/* Limit of a check of an f64 result, as a share of the largest eigenvalue. */
 double la_solver_allowed_f64(int64_t n);
 /* The memory of an open worker, in place of what it had; false when there is none. */
 bool la_solver_give_memory(la_solver *s, size_t bytes, size_t host_bytes);
@@ -92,7 +92,7 @@ la_status la_solver_check(const la_solver *s, int64_t n, int64_t columns, const 
  * problem->a, whose contents are lost. */
 la_status la_solver_vectors(const la_solver *s, const la_eigen *problem, int64_t columns,
                             const double *v, la_error *err);
-/* What a symmetric f64 decomposition (Xsyevd, all vectors) of side n needs. any: any device
+/* Workspace of a symmetric f64 decomposition (Xsyevd, all vectors) of side n. any: any device
  * pointer. */
 la_status la_solver_syevd_space(const la_solver *s, int64_t n, const void *any, la_workspace *space,
                                 la_error *err);

@@ -124,7 +124,7 @@ static la_status call_batched(const la_solver *s, const batch *b, la_error *err)
 #endif
 }
 
-/* What a batch brings to the host. */
+/* Results of a batch on the host. */
 typedef struct batch_result {
     std::vector<int> bad, info;
     std::vector<double> values, checks;

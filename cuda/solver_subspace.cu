@@ -220,7 +220,7 @@ static la_status rayleigh_ritz(subspace *u, bool *good, la_error *err) {
     return la_solver_download(s, u->host + u->k, u->checks, 2 * row, err);
 }
 
-/* Whether every wanted pair is there. */
+/* True when every wanted pair has converged. */
 static bool converged(const subspace *u, int cycle) {
     const double *residual = u->host + u->k, *norm = residual + u->k;
     double largest = u->host[u->k - 1];

@@ -38,7 +38,7 @@ static inline size_t la_type_size(la_dtype type) {
     return type == LA_F64 ? 8 : type == LA_F32 ? 4 : type == LA_CODES ? 1 : 2;
 }
 
-/* Whether every row of the matrix can be read n neighbours at a time. NULL can. */
+/* True when every row of the matrix can be read n neighbours at a time. NULL can. */
 static inline bool la_has_width(const la_mat *m, int64_t n) {
     if (!m)
         return true;

@@ -1,4 +1,4 @@
-/* What the files of the host backend share. Nothing outside src/backend includes it. */
+/* Declarations shared by the files of the host backend. Nothing outside src/backend includes it. */
 #ifndef LA_BACKEND_CPU_H
 #define LA_BACKEND_CPU_H
 

@@ -34,7 +34,7 @@ size_t la_cpu_eigh_bytes(la_backend *be, int64_t n, int64_t rank) {
 }
 
 la_status la_cpu_eigh(la_backend *be, int64_t count, la_eigen *problems, la_error *err) {
-    /* the first failure in list order is the one told, whatever the threads did */
+    /* the first failure in list order is reported, whatever the threads did */
     int64_t failed = count;
     int code = 0;
 #pragma omp parallel for schedule(dynamic) num_threads(be->team.threads)

@@ -21,8 +21,8 @@ typedef struct la_cuda_plugin {
      (uint64_t)sizeof(la_sizes) << 27 ^ (uint64_t)sizeof(la_eigen) << 20 ^                         \
      (uint64_t)sizeof(la_attention) << 12 ^ (uint64_t)sizeof(la_mat) << 4 ^ 2)
 
-/* The library from $LAPLORA_CUDA ("none": no library), or beside the program, or in ../lib/laplora. NULL, with the
- * reason in err, when there is none. Never unloaded. */
+/* The library from $LAPLORA_CUDA ("none": no library), or beside the program, or in
+ * ../lib/laplora. NULL, with the reason in err, when it is missing. Never unloaded. */
 const la_cuda_plugin *la_cuda_plugin_load(la_error *err);
 
 #endif

@@ -93,7 +93,7 @@ static la_status open_auto(la_precision precision, la_team team, const la_log *l
         if (open_cuda(plugin, &first, 1, precision, team, backends, n, &why) == LA_OK)
             return LA_OK;
     }
-    /* a build without CUDA has nothing to tell */
+    /* a build without CUDA reports nothing */
     if (plugin || why.status == LA_RESOURCE)
         la_warn(log, "%s; using the CPU", why.message);
     return open_host(precision, team, why.message, backends, n, err);

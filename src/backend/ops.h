@@ -30,7 +30,7 @@ static inline la_mat la_mat_f32(float *data, int64_t rows, int64_t cols) {
     return la_mat_of(LA_F32, data, rows, cols);
 }
 
-/* How products are computed. Sums are at least f32 in all of them. */
+/* Precision of products. Sums are at least f32 in all of them. */
 typedef enum la_precision {
     LA_PRECISION_F32,
     LA_PRECISION_TF32, /* f32 storage, factors of products rounded to 10 bits */
@@ -87,7 +87,7 @@ typedef struct la_attention {
 
 typedef struct la_backend la_backend;
 
-/* What the workspaces of a run depend on; 0 where something does not occur. */
+/* Sizes that the workspaces of a run depend on; 0 where something does not occur. */
 typedef struct la_sizes {
     int64_t max_rows, max_tokens, max_length, n_rhs, n_heads;
     int64_t max_width;    /* columns of the widest activation */

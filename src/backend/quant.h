@@ -1,5 +1,6 @@
-/* Frozen weights that stay packed: the data of a matrix of type LA_CODES is a la_quant. Products widen them panel by panel (cpu_gemm.c, cuda/gemm.cu). Layout and
- * arithmetic are those of bitsandbytes (QLoRA, arXiv 2305.14314; LLM.int8, arXiv 2208.07339). */
+/* Frozen weights that stay packed: the data of a matrix of type LA_CODES is a la_quant. Products
+ * widen them panel by panel (cpu_gemm.c, cuda/gemm.cu). Layout and arithmetic are those of
+ * bitsandbytes (QLoRA, arXiv 2305.14314; LLM.int8, arXiv 2208.07339). */
 #ifndef LA_BACKEND_QUANT_H
 #define LA_BACKEND_QUANT_H
 
@@ -24,7 +25,7 @@ typedef struct la_quant {
 
 enum { LA_QUANT_LEVELS = 16 };
 
-/* By kind and code. */
+/* Levels by kind and code. */
 static const float la_quant_levels[2][LA_QUANT_LEVELS] = {
     {-1.0f, -0x1.647362p-1f, -0x1.0cd66p-1f, -0x1.94654p-2f, -0x1.23449ap-2f, -0x1.7a6a7ep-3f,
      -0x1.74f0e2p-4f, 0.0f, 0x1.45f5fep-4f, 0x1.4995c6p-3f, 0x1.f809bap-3f, 0x1.5a0674p-2f,

@@ -120,7 +120,7 @@ int la_dgesdd(int64_t m, int64_t n, double *a, double *values, double *u, double
 
 /* ---- over a team ---- */
 
-/* How c[m, n] is cut into tiles of rows x cols, n_rows x n_cols of them. */
+/* Cut of c[m, n] into tiles of rows x cols, n_rows x n_cols of them. */
 typedef struct grid {
     int64_t rows, cols, n_rows, n_cols;
     bool shared; /* worth more than one thread */
@@ -139,8 +139,8 @@ static int64_t half_of(int64_t side) {
     return (side / 2 + EDGE - 1) / EDGE * EDGE;
 }
 
-/* By the sizes alone: halves of the longer side, until there are tiles enough for many threads, or
- * a tile is small. Small tiles are slow, as each packs its part of a and b anew. */
+/* Depends on the sizes alone: halves of the longer side, until there are tiles enough for many
+ * threads, or a tile is small. Small tiles are slow, as each packs its part of a and b anew. */
 static grid grid_of(int64_t m, int64_t n, int64_t k) {
     grid g = {.rows = m, .cols = n};
     double work = (double)m * (double)n * (double)k;

@@ -48,7 +48,7 @@ void la_team_ssyrk(la_team team, int64_t n, int64_t k, const float *a, int64_t l
                    int64_t ldc);
 void la_team_dsyrk(la_team team, int64_t n, int64_t k, const double *a, int64_t lda, double *c,
                    int64_t ldc);
-/* As la_dtrsm. */
+/* Single precision of la_dtrsm. */
 void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, double *x);
 
 /* ---- memory of the library ---- */
@@ -56,9 +56,10 @@ void la_team_dtrsm(la_team team, int64_t rows, int64_t n, const double *factor, 
 /* Address space that OpenBLAS takes for each thread that is in a product. */
 #define LA_BLAS_BUFFER ((size_t)128 << 20)
 
-/* Has the library take its buffers for n threads at once, so that no product asks for one: it waits
- * forever where there is none. Returns for how many there are, at most n, which la_blas_release
- * gives back. More threads than the library was built for wait for each other in products. */
+/* Makes the library take its buffers for n threads at once, so that no product asks for one: it
+ * waits forever where memory is missing. Returns the number of buffers, at most n, which
+ * la_blas_release gives back. More threads than the library was built for wait for each other in
+ * products. */
 int la_blas_reserve(int n);
 void la_blas_release(int n);
 

@@ -1,5 +1,5 @@
-/* Content digests (XXH3, 128 bits): they tell one checkpoint from another, they are no defence
- * against forgery. */
+/* Content digests (XXH3, 128 bits): they distinguish checkpoints and are no defence against
+ * forgery. */
 #ifndef LA_BASE_DIGEST_H
 #define LA_BASE_DIGEST_H
 

@@ -104,7 +104,7 @@ const char *la_kernels_name(void) {
     return openblas_get_corename();
 }
 
-/* How the kernels in use came to be so. */
+/* Origin of the kernels in use. */
 static struct {
     bool restarted;
     char own[32];        /* the library's own choice, where it is not the best */
@@ -159,7 +159,7 @@ bool la_kernels_switch(const char *name) {
     return false;
 }
 
-/* Whether a person set the variable, and the library followed. */
+/* True when a person set the variable, and the library followed. */
 static bool set_by_hand(void) {
     const char *value = getenv(VARIABLE);
     return value && !strcasecmp(value, la_kernels_name());

@@ -9,7 +9,8 @@
 
 #include <stdio.h>
 
-/* Whether the writer goes back in its file, or another library writes it. */
+/* Access that the writer needs: it goes back in its file (or another library writes it), or only
+ * on. */
 enum { LA_OUTPUT_SEEKABLE, LA_OUTPUT_STREAM };
 
 typedef struct la_output_file {

@@ -56,7 +56,7 @@ static bool on_proc(int fd) {
     return !fstatfs(fd, &info) && info.f_type == PROC_SUPER_MAGIC;
 }
 
-/* Whether the folder lists the descriptors of this process. */
+/* True when the directory lists the descriptors of this process. */
 static bool lists_own(int folder) {
     static const char *const names[] = {"/proc/self/fd", "/proc/thread-self/fd"};
     struct stat here, there;
@@ -88,7 +88,7 @@ static la_status check_own(const char *path, la_target *target, la_error *err) {
     return LA_OK;
 }
 
-/* What would make the last step of a long run fail: found out before it. */
+/* Checks, before a long run, that its last step will succeed. */
 static la_status check_replaceable(const char *path, const la_target *target, la_error *err) {
     struct stat folder;
     struct statx more = {0};
@@ -172,7 +172,7 @@ la_status la_target_find(const char *path, la_target *target, la_error *err) {
     return status;
 }
 
-/* A socket's address has room for some hundred bytes: its folder is named by number. */
+/* The address of a socket has room for some hundred bytes: its directory is named by number. */
 static int connect_to(const char *path, const la_target *target, la_error *err) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int length = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s",

@@ -21,7 +21,7 @@ static void *wait_at(void *at) {
     return NULL;
 }
 
-/* How many of n threads beside the calling one can be there at once. *code: why no more. */
+/* Number of n threads beside the calling one that can exist at once. *code: why no more. */
 static int threads_possible(int n, int *code) {
     gate g = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
     pthread_t *threads = calloc((size_t)n + 1, sizeof *threads);

@@ -17,7 +17,7 @@ enum { LA_VISIBLE_UNIT = 13 };
 size_t la_visible_next(const char *text, size_t length, char out[LA_VISIBLE_UNIT]);
 /* The bytes of text, `most` at most, that end with a whole character: for "%.*s". */
 size_t la_visible_cut(const char *text, size_t most);
-/* As much of text as size bytes with a NUL hold, whole characters and whole escapes. */
+/* Beginning of text that fits into size bytes with a NUL, whole characters and whole escapes. */
 void la_visible(const char *text, char *out, size_t size);
 /* The whole text; the caller frees it. NULL and LA_RESOURCE in err when there is no memory. */
 char *la_visible_copy(const char *text, la_error *err);

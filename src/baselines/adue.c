@@ -83,7 +83,7 @@ static int64_t row_of(const la_adue_batch *batch, int64_t i) {
     return batch->rows ? batch->rows[i] : i;
 }
 
-/* What row i adds to the mean loss; out[C]: its gradient over the logits. */
+/* Row i's part of the mean loss; out[C]: its gradient over the logits. */
 static double row_loss(const la_adue_options *options, const la_adue *head,
                        const la_adue_batch *batch, int64_t i, double *out) {
     int64_t row = row_of(batch, i);

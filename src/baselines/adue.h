@@ -32,8 +32,7 @@ typedef struct la_adue_options {
 /* 100; 0.1, 0.01; 3e-4; 256, 50, 5; 0 */
 extern const la_adue_options la_adue_defaults;
 
-/* Whether the head was trained, or why not: errors cannot be learned or ranked where rows are of one
- * kind only. */
+/* Outcome of the training: errors cannot be learned or ranked where rows are of one kind only. */
 typedef enum la_adue_outcome {
     LA_ADUE_TRAINED,
     LA_ADUE_TRAINING_ALL_RIGHT,
@@ -72,7 +71,7 @@ la_status la_adue_train(const la_adue_options *options, int64_t n_classes, int64
                         const la_adue_rows *validation, la_adue *out, la_error *err);
 void la_adue_free(la_adue *head);
 
-/* Of a head without weights: that there is none. */
+/* Summary of a head; none of one without weights. */
 la_adue_summary la_adue_summarise(const la_adue *head);
 
 /* u of a state[d], in [1e-8, 1 - 1e-8]; workspace[C]. Larger means more likely wrong. */

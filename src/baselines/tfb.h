@@ -40,14 +40,14 @@ typedef struct la_tfb_choice {
 /* The mean NLL under a sigma. */
 typedef la_status (*la_tfb_measure)(void *user, double sigma, double *nll, la_error *err);
 
-/* The largest sigma of the bracket that keeps the bound, as far as bisection tells. LA_USAGE for
- * options that make no sense. */
+/* Largest sigma of the bracket that keeps the bound, up to the bisection's resolution. LA_USAGE
+ * for options that make no sense. */
 la_status la_tfb_search(const la_tfb_options *options, la_tfb_measure measure, void *user,
                         la_tfb_choice *choice, la_error *err);
 
-/* From b[out, r] and a[r, in] of a site in place to B' and A' (where out < r the last rows and
- * columns are 0); d[r]: the singular values, 0 for directions that B does not have, as far as f32
- * tells. */
+/* b[out, r] and a[r, in] of a site in place to B' and A' (where out < r the last rows and
+ * columns are 0); d[r]: the singular values, 0 for directions that B does not have to the
+ * precision of f32. */
 la_status la_tfb_factor(int64_t out, int64_t rank, int64_t in, float *b, float *a, double *d,
                         la_error *err);
 

@@ -18,7 +18,7 @@ enum {
 #define SEED UINT64_C(0x6c61706c6f726132)
 /* Eigenvalues this small beside the largest are rounding. */
 #define LEAST_SHARE 1e-10
-/* Of the norm of Y: no rounding is as large. */
+/* Share of the norm of Y that no rounding reaches. */
 #define SHIFT_MOST 1e-6
 
 int64_t la_nystrom_width(int64_t rank) {

@@ -1,7 +1,7 @@
-/* What must be known before the libraries start. OpenBLAS takes a buffer a thread of OpenMP while
- * it is loaded, and tries forever where it gets none, as under `ulimit -v`. So this runs before it:
- * it tries the memory, starts the program again with one such thread where there isn't enough for
- * all, and ends it where there isn't enough for that. */
+/* Memory for OpenBLAS, checked before it is loaded: it takes a buffer a thread of OpenMP then,
+ * and tries forever where it gets none, as under `ulimit -v`. So this runs first: it tries the
+ * memory, starts the program again with one such thread where memory is short for all, and ends
+ * it where it is short for that. */
 /* A sanitizer's own memory is not there yet at this point, and never fits under such a limit. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include "base/blas.h"

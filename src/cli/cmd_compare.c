@@ -124,7 +124,7 @@ static la_status check_out(const compare_given *given, la_error *err) {
     return la_output_apart(given->out, "--template", given->prompt.template_path, err);
 }
 
-/* What would have no effect on the methods that were asked for by name. */
+/* Refuses options without effect on the methods that were asked for by name. */
 static la_status check_options(const compare_given *given, la_curvature curvature, la_error *err) {
     unsigned reads = la_compare_reads(given->methods);
     bool guard = reads & LA_READS_CURVATURE, factors = reads & LA_READS_KRON;

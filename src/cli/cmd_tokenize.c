@@ -9,8 +9,8 @@
 
 #include <string.h>
 
-/* What fit and predict would truncate to, where the folder tells; else what tokenizer.json presets.
- * of_adapter: what the adapter's tokenizer says, or 0. */
+/* Length that fit and predict would truncate to, by the directory's files; else that of
+ * tokenizer.json. of_adapter: length by the adapter's tokenizer, or 0. */
 static int64_t default_length(const char *base, int64_t of_adapter) {
     la_config config;
     la_error ignored = {0};
@@ -91,7 +91,8 @@ static const la_option options[] = {
      .help = "where the ids go, a JSON row each; - is stdout (default)"},
 };
 
-/* As fit and predict open it. *length: what it says that texts are cut to; 0: that is the base's to say. */
+/* Opens the tokenizer that fit and predict would. *length: length that it states; 0: left to the
+ * base. */
 static la_status open_tokenizer(const tokenize_given *given, la_pool *pool, const la_log *log,
                                 const char **base, la_tokenizer **tokenizer, int64_t *length,
                                 la_error *err) {

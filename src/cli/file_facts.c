@@ -188,7 +188,7 @@ la_status la_file_facts(const char *path, json_t *out, la_error *err) {
     const char *text;
     size_t length;
     struct stat info;
-    /* what is read once only cannot be looked at first */
+    /* a stream that can be read only once cannot be examined first */
     if (!stat(path, &info) && !S_ISREG(info.st_mode))
         return add_predictions(path, out, err);
     LA_TRY(la_text_source_open(path, expected, false, NULL, &source, err));

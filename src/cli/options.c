@@ -44,7 +44,7 @@ static int find(const la_command *command, const char *name, size_t length) {
     return -1;
 }
 
-/* Whether one begins like the other, or few letters are wrong. */
+/* True when one begins like the other, or few letters differ. */
 static bool is_near(const char *typed, const char *name, size_t *distance) {
     size_t length = strlen(typed), most = length < 4 ? 1 : length < 8 ? 2 : 3;
     *distance = la_edit_distance(typed, name);

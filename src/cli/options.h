@@ -61,7 +61,7 @@ typedef struct la_option_group {
 #define LA_GROUP(table, place)                                                                     \
     { (table), (int)(sizeof(table) / sizeof *(table)), (place) }
 
-/* What every command takes; the first member of its struct. */
+/* Options of every command; the first member of its struct. */
 typedef struct la_common {
     bool help, quiet;
     const char *operands[LA_OPERANDS_MAX];

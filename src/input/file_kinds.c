@@ -82,7 +82,7 @@ const la_file_kind *la_file_kind_of(const char *bytes, size_t length, bool messa
         if (compared == kind->length &&
             (kind->magic_kind != LA_MAGIC_LETTERS || has_control_bytes(bytes, length)))
             return kind;
-        /* what stands far inside is not waited for */
+        /* marks far inside the file are not waited for */
         *undecided |= kind->at == 0 && compared < kind->length;
     }
     return NULL;

@@ -1,5 +1,4 @@
-/* What a file is, by its first bytes: files that hold no plain text, told by name and with the next
- * step. */
+/* Kinds of files by their first bytes: files without plain text are named, with the next step. */
 #ifndef LA_INPUT_FILE_KINDS_H
 #define LA_INPUT_FILE_KINDS_H
 
@@ -26,7 +25,7 @@ const la_file_kind *la_file_kind_of(const char *bytes, size_t length, bool messa
 /* LA_UNSUPPORTED: "FILE: is a Parquet file, expected EXPECTED; convert it: ..." */
 la_status la_file_kind_refuse(const la_file_kind *kind, const char *path, const char *expected,
                               la_error *err);
-/* What to do with a folder that someone took for a file, or "" where nothing is known. */
+/* Next step for a directory given as a file, or "" where unknown. */
 const char *la_folder_step(const char *path);
 
 typedef enum la_encoding_kind {
@@ -36,7 +35,7 @@ typedef enum la_encoding_kind {
     LA_ENCODING_UTF32
 } la_encoding_kind;
 
-/* By the byte-order mark, of `mark` bytes, or where there is none by the zeros beside the
+/* Encoding by the byte-order mark, of `mark` bytes, or without one by the zeros beside the
  * letters. */
 la_encoding_kind la_encoding_of(const char *bytes, size_t length, size_t *mark);
 

@@ -270,7 +270,7 @@ static la_status refuse_base(const search *s, const char *dir) {
                        "%s/config.json: no such file, though there are weights; copy it from where "
                        "the model is from",
                        dir);
-    return LA_OK; /* told by who reads config.json */
+    return LA_OK; /* reported where config.json is read */
 }
 
 static la_status refuse_adapter(const search *s, const char *dir) {
@@ -297,7 +297,7 @@ static la_status refuse_adapter(const search *s, const char *dir) {
                        "%s %s: holds weights and no adapter_config.json: of a whole model, or of "
                        "another library's adapter; adapters of PEFT and of `adapters` are read",
                        s->option, s->given);
-    return LA_OK; /* told by who reads adapter_config.json */
+    return LA_OK; /* reported where adapter_config.json is read */
 }
 
 /* Another library's adapter_config.json; those of AdapterHub have "config". */

@@ -8,9 +8,9 @@
 
 typedef enum la_folder_kind { LA_FOLDER_BASE, LA_FOLDER_ADAPTER } la_folder_kind;
 
-/* The folder to read: `given`, or the snapshot of the local hub cache that is meant (log is told
- * which). Anything else is an error that says what the thing is and what to do. Nothing is
- * downloaded. option: for messages, "--base" or "--adapter". Memory from pool. */
+/* Directory to read: `given`, or a snapshot of the local hub cache (named in the log). Anything
+ * else is an error that says what the thing is and what to do. Nothing is downloaded. option:
+ * for messages, "--base" or "--adapter". Memory from pool. */
 la_status la_folder_find(la_folder_kind kind, const char *option, const char *given, la_pool *pool,
                          const la_log *log, const char **folder, la_error *err);
 

@@ -49,7 +49,7 @@ done:
     return status;
 }
 
-/* Whether brackets are open LA_JSON_DEPTH deep anywhere, and in which line (from 1). */
+/* True when brackets are open LA_JSON_DEPTH deep anywhere, and in which line (from 1). */
 static bool is_deep(const char *text, size_t length, int *line) {
     int depth = 0;
     bool quoted = false;

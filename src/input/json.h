@@ -31,7 +31,7 @@ la_status la_json_bool(const json_t *object, const char *file, const char *key, 
 la_status la_json_text(const json_t *object, const char *file, const char *key, bool required,
                        const char **out, la_error *err);
 
-/* What a value is, for messages: "a string", "an object", ... */
+/* Type of a value, for messages: "a string", "an object", ... */
 const char *la_json_kind(const json_t *value);
 
 /* False for null, false, {}, [], "" and absent: "not set" in the way configuration files mean it.

@@ -161,7 +161,7 @@ bool la_json_is_document(const char *line, size_t length) {
     return line[from] == '{' && !closed && line[end - 1] && strchr("{[,", line[end - 1]);
 }
 
-/* Whether the quoted key is that name. */
+/* True when the quoted key is that name. */
 static bool is_key(const char *key, size_t length, const char *name) {
     if (!memchr(key, '\\', length))
         return length == strlen(name) + 2 && !memcmp(key + 1, name, length - 2);

@@ -245,7 +245,7 @@ static la_status read_header(la_checkpoint *checkpoint, const char *path, const 
     if (!header && json_error_code(&where) == json_error_out_of_memory)
         return la_fail(err, LA_RESOURCE, "%s: out of memory to read its header", path);
     if (!header) {
-        /* jansson tells the place just behind a key that comes twice */
+        /* jansson reports the place just behind a key that comes twice */
         int to = where.position > 0 ? where.position : 0, from = to > 80 ? to - 80 : 0;
         return la_fail(err, LA_BAD_INPUT, "%s: header is not valid JSON: %s, after ...%.*s", path,
                        where.text, to - from, file + 8 + from);

@@ -57,7 +57,7 @@ void la_dtype_to_f32(la_dtype dtype, const void *in, int64_t count, float *out);
 la_status la_tensor_check_float(const la_tensor *tensor, la_error *err);
 /* LA_NUMERICAL naming tensor and index when a value is NaN or infinite. */
 la_status la_tensor_check_finite(const la_tensor *tensor, la_error *err);
-/* Whether two tensors have the same type, number of elements and bytes. */
+/* True when two tensors have the same type, number of elements and bytes. */
 bool la_tensor_equal(const la_tensor *a, const la_tensor *b);
 /* "[768, 3072]" into a buffer, which is returned. */
 const char *la_tensor_shape_text(const la_tensor *tensor, char *buffer, size_t size);

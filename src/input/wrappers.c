@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Whether the part of a key that begins at `at` is name. */
+/* True when the part of a key that begins at `at` is name. */
 static bool is_part(const char *at, const char *name) {
     size_t n = strlen(name);
     return !strncmp(at, name, n) && at[n] == '.';
@@ -26,7 +26,7 @@ bool la_wrappers_strip(char *key, bool base) {
         while (base && at != key && is_part(at, "base_layer"))
             drop(at, 11);
     }
-    /* what is in front is off before the next is looked for */
+    /* the beginning is taken off before the next is looked for */
     for (bool found = true; found;) {
         char *behind = strncmp(key, peft, n_peft) ? key : key + n_peft;
         found = true;

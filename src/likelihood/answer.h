@@ -1,4 +1,4 @@
-/* How predictions are made: recipes, and the one place where outputs and their covariance become
+/* Recipes of predictions, and the one place where outputs and their covariance become
  * probabilities. */
 #ifndef LA_LIKELIHOOD_ANSWER_H
 #define LA_LIKELIHOOD_ANSWER_H
@@ -32,14 +32,14 @@ typedef struct la_draw_options {
     uint64_t seed;
     bool spread; /* wanted for variances and mutual information of closed forms, too */
     /* Draws for n rows at once on a device: means[n, 2C+1] (la_draw_classes) of centre[n, C] and
-     * spread[n, C, m]; false: the host has to. NULL: there is none. */
+     * spread[n, C, m]; false: the host has to draw. NULL: no device draws. */
     bool (*on_device)(void *user, int64_t n, int64_t n_outputs, const double *centre,
                       const double *spread, int64_t samples, uint64_t seed, const uint64_t *streams,
                       double *means);
     void *user;
 } la_draw_options;
 
-/* Whether random numbers are drawn for any of the recipes. */
+/* True when random numbers are drawn for any of the recipes. */
 bool la_recipes_draw(const la_recipe *recipes, int64_t n, const la_draw_options *draws);
 
 /* out[rows->n]: predictions by n recipes. Arrays of a prediction may be NULL: not wanted. LA_NUMERICAL

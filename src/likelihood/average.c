@@ -61,7 +61,7 @@ static double dot(int64_t n, const double *a, const double *b) {
     return sum;
 }
 
-/* What the list leaves, and the largest of it. */
+/* Residuals of the list, and the largest of them. */
 static double leave(shortening *s) {
     double largest = 0;
     memcpy(s->left, s->target, (size_t)s->n * sizeof *s->left);

@@ -1,6 +1,6 @@
-/* Averaging settings: each one's weight is its prior mass times its likelihood on held-out rows, so
- * that settings which the rows cannot tell apart all have a say; and a short list that answers as the
- * average of all does. */
+/* Averages of settings: each one's weight is its prior mass times its likelihood on held-out
+ * rows, so that settings which the rows cannot distinguish all contribute; and a short list with
+ * nearly the average's probabilities. */
 #ifndef LA_LIKELIHOOD_AVERAGE_H
 #define LA_LIKELIHOOD_AVERAGE_H
 

@@ -50,7 +50,7 @@ static la_candidate candidate_of(const la_held_out *rows, const setting *s) {
                           .noise_variance = s->factor * rows->noise_variance};
 }
 
-/* How much worse a setting is than the best, and the standard error of that. */
+/* Mean distance of a setting from the best, and its standard error. */
 static void compare(const la_held_out *rows, const setting *s, const setting *best,
                     la_candidate *to) {
     double n = (double)rows->n, sum = 0, square = 0;

@@ -53,12 +53,12 @@ enum {
 #undef LA_PREDICTIVE
     LA_PREDICTIVES
 };
-/* Those of classes. */
+/* Predictives of classes. */
 extern const la_predictive_kind *const la_class_predictives[LA_PREDICTIVES + 1];
 /* Names to ask a posterior by: those, and that of the stored average, which is last. */
 extern const char *const la_predictive_names[LA_PREDICTIVES + 1];
 #define LA_AVERAGE_NAME "average"
-/* NULL: there is none of that name. kinds end with NULL. */
+/* NULL: no predictive of that name. kinds end with NULL. */
 const la_predictive_kind *la_predictive_find(const la_predictive_kind *const *kinds,
                                              const char *name);
 

@@ -70,7 +70,7 @@ static void centred_covariance(int64_t n_classes, const double *basis, const dou
         }
 }
 
-/* What follows from the probabilities. */
+/* Values that follow from the probabilities. */
 static void conclude(int64_t n_classes, la_prediction *out) {
     out->prediction = 0;
     for (int c = 1; c < (int)n_classes; c++)

@@ -1,4 +1,4 @@
-/* What the baselines share: softmax of a row in f64, and the check of their input. */
+/* Softmax of a row in f64, and the check of its input. */
 #ifndef LA_LIKELIHOOD_SOFTMAX_SUM_H
 #define LA_LIKELIHOOD_SOFTMAX_SUM_H
 

@@ -83,7 +83,7 @@ la_status la_adapter_directory(const char *dir, const char *name, la_pool *pool,
 
 /* ---- keys ---- */
 
-/* Whether a part of a key is what a kind calls its parameter: an adapter's name may follow. */
+/* True for a part of a key that is a kind's name of its parameter: an adapter's name may follow. */
 static bool is_parameter(const char *part, size_t length) {
     for (const la_adapter_kind *const *kind = la_adapter_kinds; *kind; kind++)
         for (const char *const *s = (*kind)->suffixes; s && (*kind)->library->strips && *s; s++)

@@ -25,7 +25,7 @@ typedef struct la_adapter_names {
  * when name was given, in_directory is false and the keys hold none. */
 la_status la_adapter_names_read(const la_checkpoint *file, const char *name, bool in_directory,
                                 la_pool *pool, la_adapter_names *out, la_error *err);
-/* Whether the tensor belongs to another adapter than the wanted one. */
+/* True when the tensor belongs to another adapter than the wanted one. */
 bool la_adapter_names_other(const la_adapter_names *names, const char *key);
 /* Takes base_model.model., base_layer, modules_to_save and the wanted name out of key. */
 void la_adapter_names_strip(const la_adapter_names *names, char *key);

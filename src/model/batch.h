@@ -22,7 +22,7 @@ typedef struct la_batch {
 la_status la_batch_open(int64_t max_rows, int64_t max_tokens, la_batch *batch, la_error *err);
 void la_batch_free(la_batch *batch);
 void la_batch_clear(la_batch *batch);
-/* Whether a row of n tokens still fits. */
+/* True when a row of n tokens still fits. */
 bool la_batch_fits(const la_batch *batch, int64_t n);
 /* LA_BAD_INPUT for an empty row, an id outside the vocabulary, or a row longer than the model's
  * positions. */

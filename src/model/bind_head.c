@@ -127,7 +127,7 @@ la_status la_binder_classifier(binder *b, la_error *err) {
     return bind_likelihood(model, last_weight, err);
 }
 
-/* Whether modules_to_save names the embedding: PEFT trains a copy of it then. */
+/* True when modules_to_save names the embedding: PEFT trains a copy of it then. */
 static bool copies_embedding(const binder *b, const la_adapter *adapter) {
     const json_t *list = json_object_get(adapter->config, "modules_to_save");
     size_t tail = strlen(b->arch->embed_tokens);

@@ -20,7 +20,8 @@ typedef struct la_bottleneck {
     int64_t blocks[2]; /* numbers in the model's list */
 } la_bottleneck;
 
-/* Whether the configuration says that a layer has one, behind attention (index 0) or FFN (1). */
+/* True when the configuration gives the layer a bottleneck, behind attention (index 0) or FFN
+ * (1). */
 bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int index);
 /* Fills *e and the parameters of down and up from the tensors at module, of a model of width d;
  * *adapted is false when there are none. post_norm: norms come behind the sums. Memory from

@@ -379,7 +379,8 @@ static la_status refuse_unknown(const source *from, la_config *config, la_error 
     const json_t *quant = json_object_get(from->root, "quantization_config");
     if (la_json_is_set(quant))
         LA_TRY(la_quantised_config(quant, from->path, &config->quantised, err));
-    /* of a packed base in another tool's spelling, and of a body with fewer heads than it says */
+    /* keys of a packed base in another tool's spelling, and of a body with fewer heads than
+     * stated */
     static const char *const others[] = {"quantization", "compression_config", "pruned_heads"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (la_json_is_set(json_object_get(from->root, others[i])))

@@ -36,7 +36,7 @@ int64_t la_distances_line(const la_config *config, int64_t distance);
  * no layer has one. */
 void la_distances_layout(const la_model *model, int64_t max_rows, int64_t max_tokens,
                          int64_t backward, la_arena *arena, la_run_distances *r);
-/* What is on the host. Free with la_distances_close. */
+/* Opens the parts on the host. Free with la_distances_close. */
 la_status la_distances_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
                             la_run_distances *r, la_error *err);
 void la_distances_close(la_run_distances *r);

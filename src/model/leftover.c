@@ -44,7 +44,7 @@ static const char *known_ending(const la_adapter *adapter, const char *key) {
     return ending;
 }
 
-/* Whether a variant of some kind has such tensors. */
+/* True when a variant of some kind has such tensors. */
 static bool is_announced(const char *key) {
     for (const la_adapter_kind *const *kind = la_adapter_kinds; *kind; kind++)
         for (const char *const *s = (*kind)->announced; s && *s; s++)

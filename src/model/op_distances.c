@@ -30,7 +30,7 @@ la_relative la_distances_of(const la_step *s, bool backward) {
     return lines;
 }
 
-/* What the adapter's forward leaves, for any kind of it; what else it computes is not needed. */
+/* State left by the adapter's forward, for any kind of it; its other results are not needed. */
 static la_mat state_of(const la_step *s, const la_mat *x) {
     const la_run_distances *r = &s->run->distances;
     const la_linear *linear = s->op->linear;

@@ -5,7 +5,7 @@
 
 #include "model/run.h"
 
-/* How the cotangent of an input comes from that of the output. */
+/* Way from the output's cotangent to that of an input. */
 typedef enum la_flow {
     LA_FLOW_NONE,  /* it does not */
     LA_FLOW_APART, /* in memory that is no buffer's */
@@ -17,7 +17,7 @@ typedef enum la_flow {
 
 enum { LA_READS_OUT = 1 << LA_OP_INPUTS };
 
-/* What an operation runs with. */
+/* Context of an operation. */
 typedef struct la_step {
     la_run *run;
     const la_program *program;
@@ -37,7 +37,7 @@ typedef struct la_operation {
 
 extern const la_operation la_operations[LA_OP_KINDS];
 
-/* Value of an input, NULL where there is none. */
+/* Value of an input; NULL: none. */
 static inline la_mat *la_step_in(const la_step *s, int input) {
     int buffer = s->op->in[input];
     return buffer < 0 ? NULL : &s->values[buffer];
@@ -53,7 +53,7 @@ static inline la_mat *la_step_keep(const la_step *s, int number) {
 static inline la_mat *la_step_g(const la_step *s) {
     return &s->cotangents[s->op->out];
 }
-/* That of an input; NULL where it is not needed. */
+/* Cotangent of an input; NULL where it is not needed. */
 static inline la_mat *la_step_dx(const la_step *s, int input) {
     int buffer = s->op->in[input];
     return buffer < 0 || !s->program->buffers[buffer].needed ? NULL : &s->cotangents[buffer];

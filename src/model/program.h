@@ -122,7 +122,7 @@ void la_program_place(const la_capacity *capacity, bool apart, bool shared, la_r
 void la_program_place_cotangents(const la_capacity *capacity, la_region *region, size_t *at,
                                  la_program *program);
 size_t la_region_take(la_region *region, size_t bytes);
-/* What buffers are placed in. All NULL while memory is planned. */
+/* Memory that buffers are placed in. All NULL while memory is planned. */
 typedef struct la_bases {
     void *in, *out, *own, *frame, *cotangents;
     la_dtype type; /* of activations */

@@ -39,7 +39,7 @@ int64_t la_prompt_most_tokens(const la_model *model);
 /* Memory for rows and tokens at most; n_rhs 0: forward only. */
 void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
                       la_arena *arena, la_prompt_run *run);
-/* What is on the host. Free with la_prompt_close. */
+/* Opens the parts on the host. Free with la_prompt_close. */
 la_status la_prompt_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
                          la_prompt_run *run, la_error *err);
 void la_prompt_close(la_prompt_run *run);

@@ -191,7 +191,7 @@ la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant qu
     if (la_base_quant_all[quant].twice)
         quantise_scales(scale, n_scales);
     *made = (la_packed){.quant = {.kind = kind,
-                                  /* what bitsandbytes gives back is of the type it was given */
+                                  /* bitsandbytes returns the type that it was given */
                                   .as = eight || weight->dtype == LA_F64 ? LA_F32 : weight->dtype,
                                   .block = block,
                                   .codes = codes,

@@ -9,8 +9,8 @@
 
 #include <jansson.h>
 
-/* How linear layers are packed: a base as it is stored, or what --base-quant makes of it.
- * "double": the scales of the blocks are quantised too. */
+/* Packing of linear layers: that of a stored base, or that of --base-quant. "double": the scales
+ * of the blocks are quantised too. */
 typedef enum la_base_quant {
     LA_BASE_PLAIN,
     LA_BASE_NF4,
@@ -62,9 +62,9 @@ typedef struct la_packed_format {
     /* Reads quantization_config, which is of this method. */
     la_status (*read_config)(const json_t *config, const char *path, la_base_quant *quant,
                              la_error *err);
-    /* Whether a config without a quant_method is of it; NULL: never. */
+    /* True when a config without a quant_method is of this format; NULL: never. */
     bool (*implied)(const json_t *config);
-    /* Whether the weight is of this format. */
+    /* True when the weight is of this format. */
     bool (*holds)(const la_packed_source *from);
     /* Parameters that the tensor stands for as a weight; as a part of one, 0; -1: it is neither. */
     int64_t (*parameters)(const la_packed_source *from);
@@ -74,12 +74,12 @@ typedef struct la_packed_format {
 
 extern const la_packed_format *const la_packed_formats[]; /* ends with NULL */
 
-/* Whether a weight of the checkpoint is packed. */
+/* True when a weight of the checkpoint is packed. */
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight);
-/* Whether a name is that of a part beside packed weights. */
+/* True when a name is that of a part beside packed weights. */
 bool la_packed_is_part(const char *name);
-/* How many parameters a tensor of the checkpoint holds: of a packed weight those it stands for,
- * of its other parts none. */
+/* Number of parameters in a tensor of the checkpoint: those that a packed weight stands for,
+ * none for its other parts. */
 int64_t la_packed_parameters(const la_checkpoint *base, const la_tensor *tensor);
 /* Reads it: codes stay in the checkpoint, scales (the pool's) are computed. Every part is checked;
  * LA_BAD_INPUT names the tensor. */

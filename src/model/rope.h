@@ -30,7 +30,7 @@ typedef struct la_rope {
     double *short_factor, *long_factor; /* LongRoPE, [dim / 2]; owned */
 } la_rope;
 
-/* What a configuration says beside its rope dictionary. */
+/* Settings of a configuration beside its rope dictionary. */
 typedef struct la_rope_context {
     const json_t *root;
     const char *path;
@@ -43,7 +43,7 @@ typedef struct la_rope_context {
 la_status la_rope_read(const la_rope_context *from, const json_t *dictionary, la_rope *rope,
                        la_error *err);
 void la_rope_free(la_rope *rope);
-/* Whether frequencies depend on the length of the row. */
+/* True when frequencies depend on the length of the row. */
 bool la_rope_by_length(const la_rope *rope);
 /* inverse frequencies [dim / 2] for a row of that many tokens */
 void la_rope_frequencies(const la_rope *rope, int64_t length, double *out);

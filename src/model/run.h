@@ -73,7 +73,7 @@ typedef struct la_run {
     la_mat site_work, site_all; /* workspace of adapters */
 } la_run;
 
-/* What a run is for. */
+/* Purpose of a run. */
 typedef struct la_run_shape {
     int64_t max_rows, max_tokens; /* of a batch; max_tokens must hold the longest row */
     int64_t n_rhs;                /* 0: forward only */
@@ -109,8 +109,7 @@ la_status la_run_backward(la_run *run, const float *cotangents, const la_block_v
 
 /* Rows of all matrices for a batch, and the batch on the device. */
 void la_run_upload(la_run *run, const la_batch *batch);
-/* What each embedding table is asked for, in the order of the tables; returns how many there
- * are. */
+/* Rows wanted of each embedding table, in the order of the tables; returns the number of tables. */
 int la_table_ids(const la_config *config, const int32_t *tokens, const int32_t *positions,
                  const int32_t *types, const int32_t *ids[3]);
 

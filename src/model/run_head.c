@@ -12,7 +12,7 @@ static float *take_stats(la_arena *arena, int64_t rows) {
     return la_arena_take(arena, (size_t)(2 * rows), sizeof(float));
 }
 
-/* Whether the final norm is needed over all tokens. */
+/* True when the final norm is needed over all tokens. */
 static bool needs_all(const la_run *run) {
     return run->model->pool_token == LA_POOL_MEAN ||
            (!run->pruned && la_head_reads_all(run->model));

@@ -25,7 +25,7 @@ typedef struct la_comparison {
 
 typedef enum la_table_format { LA_TABLE_TEXT, LA_TABLE_JSON, LA_TABLE_MARKDOWN } la_table_format;
 
-/* What could not be written is left to the stream's error flag. */
+/* Write errors are left to the stream's error flag. */
 la_status la_comparison_write(const la_comparison *comparison, la_table_format format, FILE *stream,
                               la_error *err);
 

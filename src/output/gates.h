@@ -43,8 +43,7 @@ la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, la_erro
 la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
                            double value[LA_METRICS_MAX], la_error *err);
 
-/* Fills value, baseline, worse and pass; baseline NULL when there is none. Returns
- * the number that fail. */
+/* Fills value, baseline, worse and pass; baseline NULL: none. Returns the number that fail. */
 int la_gates_judge(la_gate *gates, int n, int64_t n_rows, const double value[LA_METRICS_MAX],
                    const double *baseline);
 

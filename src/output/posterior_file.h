@@ -5,9 +5,9 @@
 
 #include "bayes/posterior.h"
 
-/* Written beside its place, synced and renamed; `complete` is the last thing written. A block of
- * 512 bytes in front of the HDF5 part holds a digest of it, which tells damage; it is no secret,
- * and a file made to attack has a good one. The same posterior gives the same bytes. */
+/* Written beside its place, synced and renamed; `complete` is written last. A block of 512 bytes
+ * in front of the HDF5 part has its digest, which detects damage; it is no secret, and a file
+ * made to attack has a good one. The same posterior gives the same bytes. */
 la_status la_posterior_save(const la_posterior *posterior, const char *path, la_error *err);
 /* Checks format, completeness, checksums, every size and the range of every number. Memory: at most
  * a few times the file's length. Free with la_posterior_free. */

@@ -23,7 +23,7 @@ typedef struct la_row_token {
     int64_t word;  /* -1: none */
 } la_row_token;
 
-/* What all rows of a file share. */
+/* Properties shared by all rows of a file. */
 typedef struct la_row_shape {
     const la_row_kind *kind;
     int64_t n_classes;
@@ -56,7 +56,7 @@ typedef struct la_row_format {
 enum { LA_ROW_FORMATS = 2 };
 /* JSON lines first, which are the default. */
 extern const la_row_format la_row_formats[LA_ROW_FORMATS];
-/* By the extension of a path, which may be NULL. */
+/* Format by the extension of a path, which may be NULL. */
 const la_row_format *la_row_format_of(const char *path);
 
 la_status la_prediction_header(const la_row_format *format, FILE *stream, const la_row_shape *shape,

@@ -1,5 +1,5 @@
-/* What a host program hands to the functions of laplora.h, checked before anything is done with it.
- * The messages name the field. */
+/* Arguments of a host program to the functions of laplora.h, checked before anything is done
+ * with them. The messages name the field. */
 #ifndef LA_PIPELINE_ARGUMENTS_H
 #define LA_PIPELINE_ARGUMENTS_H
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What an element is as one token; -1: it is several. */
+/* Token of an element; -1: it is several. */
 typedef struct forms {
     bool asked; /* its space was written */
     int64_t alone, spaced, glued;

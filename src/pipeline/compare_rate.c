@@ -19,7 +19,7 @@ la_comparison_row *la_compare_row(la_comparing *c, const char *name) {
     return row;
 }
 
-/* How well the scores tell the rows of --ood from the test rows. */
+/* AUROC of the scores between the rows of --ood and the test rows. */
 static la_status rate_ood(const la_comparing *c, la_comparison_row *row, la_error *err) {
     const la_compare_side *test = &c->sides[LA_SIDE_TEST], *ood = &c->sides[LA_SIDE_OOD];
     size_t n = (size_t)(test->rows.n + ood->rows.n);
@@ -69,8 +69,8 @@ la_status la_compare_rate_probs(la_comparing *c, la_comparison_row *row, la_erro
     return rate_ood(c, row, err);
 }
 
-/* How well the scores rank the MAP model's errors. A score becomes the confidence of a
- * model with two answers, right and wrong, so that ties and coverages are counted as ever. */
+/* Ranking of the MAP model's errors by the scores. A score becomes the confidence of a model
+ * with two answers, right and wrong, so that ties and coverages count as in reports. */
 la_status la_compare_rate_scores(la_comparing *c, la_comparison_row *row, la_error *err) {
     const la_compare_side *test = &c->sides[LA_SIDE_TEST];
     int64_t n = test->rows.n, classes = c->model->n_classes;

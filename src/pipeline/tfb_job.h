@@ -6,7 +6,8 @@
 #include "baselines/tfb.h"
 #include "pipeline/row_set.h"
 
-/* Whether the model's adapter is a product of two trained matrices, which its noise is made for. */
+/* True when the model's adapter is a product of two trained matrices, for which its noise is
+ * made. */
 bool la_tfb_possible(const la_model *model);
 
 /* Chooses sigma by the labelled rows list[0..count) of a set (list NULL: the rows themselves). The same normal
