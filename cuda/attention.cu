@@ -1,6 +1,6 @@
 /* Attention over packed rows, forward and backward. No matrix of weights is stored: a block holds
- * 64 (f32: 32) queries or keys in shared memory and meets the others 32 at a time, those that any of
- * its own sees. Every element of an output is summed by one warp in an order that its row alone
+ * 64 (f32: 32) queries or keys in shared memory and meets the others 32 at a time, those that any
+ * of its own sees. Every element of an output is summed by one warp in an order that its row alone
  * fixes, so that results depend neither on timing nor on the rest of the batch. */
 #include "attention.cuh"
 
@@ -678,8 +678,8 @@ static bool relative_clear(la_cuda *cu, const la_relative *of) {
     return true;
 }
 
-/* One right-hand side after the other: the sums by equal distance take as much memory as the tables,
- * for each of them. */
+/* One right-hand side after the other: the sums by equal distance take as much memory as the
+ * tables, for each of them. */
 template <typename T>
 static void attention_backward_relative(la_cuda *cu, const la_attention *a,
                                         attention_args<T> args) {

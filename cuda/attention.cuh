@@ -16,8 +16,8 @@ template <typename T> struct attention_view {
     int ld;
 };
 
-/* la_relative on its way to kernels. A row of length L reaches the rows at[-(L - 1)] to at[L - 1] of
- * the position tables, and counts them from the lowest on. */
+/* la_relative on its way to kernels. A row of length L reaches the rows at[-(L - 1)] to at[L - 1]
+ * of the position tables, and counts them from the lowest on. */
 template <typename T> struct relative_args {
     const int32_t *at; /* of distance 0; NULL: scores know no distances */
     int stride;        /* no row reaches more */

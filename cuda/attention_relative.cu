@@ -5,7 +5,8 @@
 
 #include <algorithm>
 
-/* by_query (of keys: by_key) [rows, heads, stride]. Grid (tiles of queries or keys x rows, heads). */
+/* by_query (of keys: by_key) [rows, heads, stride]. Grid (tiles of queries or keys x rows,
+ * heads). */
 template <typename T, int HD, bool OF_KEYS>
 __global__ static void __launch_bounds__(la_shape<T, HD>::THREADS)
     relative_table(const attention_args<T> a) {

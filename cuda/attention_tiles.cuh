@@ -141,9 +141,9 @@ template <> struct la_tiles<float> {
 enum { COLUMNS_MOST = 128 };
 
 /* Sizes that follow. A block takes ROWS rows (queries, or keys in the backward of k and v), 16 a
- * warp, against SPAN at a time of the other kind. Wider heads than COLUMNS_MOST are shared out among
- * PARTS blocks, each of which forms all weights and sums its columns; they have fewer warps, for
- * lack of shared memory, and in f32 one span of the other kind's matrices at a time. */
+ * warp, against SPAN at a time of the other kind. Wider heads than COLUMNS_MOST are shared out
+ * among PARTS blocks, each of which forms all weights and sums its columns; they have fewer warps,
+ * for lack of shared memory, and in f32 one span of the other kind's matrices at a time. */
 template <typename T, int HD> struct la_shape {
     static constexpr bool WIDE = HD > COLUMNS_MOST, ONE_SPAN = WIDE && sizeof(T) == 4;
     static constexpr int WARPS = la_tiles<T>::WARPS / (WIDE ? 2 : 1), THREADS = WARPS * LA_WARP;

@@ -356,7 +356,8 @@ void la_cuda_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int3
     la_cuda_launched(cu, "outer_rows");
 }
 
-/* sum[cols] += squares of x[rows, cols]: a thread a column, so that the order of the sum is fixed */
+/* sum[cols] += squares of x[rows, cols]: a thread a column, so that the order of the sum is
+ * fixed */
 static __global__ void square_columns(int64_t rows, int64_t cols, int64_t ld, const float *x,
                                       double *sum) {
     int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -4,8 +4,8 @@
 
 namespace {
 
-/* A warp a draw, lanes over the classes; a row's draws are cut into chunks so that few rows fill the
- * device as well. */
+/* A warp a draw, lanes over the classes; a row's draws are cut into chunks so that few rows fill
+ * the device as well. */
 enum { DRAW_WARPS = 8, CHUNKS = 32, LANE_CLASSES = 8, CLASSES_MOST = LANE_CLASSES * LA_WARP };
 
 struct draws_argument {

@@ -105,8 +105,8 @@ template <typename T, int N> __global__ void norm_backward_rows(norm_backward_ar
     }
 }
 
-/* y[R,d] = c x + bias + residual, column by column; each element is read before it is written: y may
- * be x or residual */
+/* y[R,d] = c x + bias + residual, column by column; each element is read before it is written: y
+ * may be x or residual */
 template <typename T, int N>
 __global__ void scale_column_rows(const T *x, int64_t ld_x, const float *c, const T *bias,
                                   const T *residual, int64_t ld_residual, int64_t rows,
@@ -200,7 +200,8 @@ template <typename T, int N, la_activation K> __global__ void act_rows(activatio
     }
 }
 
-/* dx[n_rhs T,d] = g act'(x) [* up], dup = g act(x): value and slope once for all right-hand sides */
+/* dx[n_rhs T,d] = g act'(x) [* up], dup = g act(x): value and slope once for all right-hand
+ * sides */
 template <typename T, int N, la_activation K>
 __global__ void act_backward_rows(activation_argument a) {
     int64_t j = la_first_col(N);
@@ -235,8 +236,8 @@ __global__ void act_backward_rows(activation_argument a) {
 
 /* ---- rotary embedding ---- */
 
-/* x[n_rhs T, heads * head_dim] in place, the first 2 pairs columns of each head; a thread N pairs of
- * a head */
+/* x[n_rhs T, heads * head_dim] in place, the first 2 pairs columns of each head; a thread N pairs
+ * of a head */
 template <typename T, int N>
 __global__ void rotate_rows(int64_t n_heads, int64_t head_dim, int64_t pairs, const float *angles,
                             const int32_t *positions, int64_t tokens, float direction, int64_t rows,

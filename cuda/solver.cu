@@ -655,8 +655,8 @@ static la_status decompose(const la_cuda *cu, int64_t count, la_eigen *problems,
     return status == LA_OK ? LA_OK : la_fail(err, status, "%s", fault.message);
 }
 
-/* One worker's memory: a full matrix, Xsyevd's workspace (two to three matrices) and the vectors, or
- * the blocks of the subspace beside a full matrix. */
+/* One worker's memory: a full matrix, Xsyevd's workspace (two to three matrices) and the vectors,
+ * or the blocks of the subspace beside a full matrix. */
 size_t la_cuda_eigh_bytes(la_backend *be, int64_t n, int64_t rank) {
     size_t side = static_cast<size_t>(n), kept = static_cast<size_t>(rank);
     size_t element = be->precision == LA_PRECISION_BF16 && n > F64_MOST ? 4 : 8;

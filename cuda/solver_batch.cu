@@ -1,5 +1,5 @@
-/* Small symmetric eigendecompositions: all matrices of one side in one batched call of cuSOLVER, and
- * one by one what that did not do well (or all, where cuSOLVER is older than 11.7.1). */
+/* Small symmetric eigendecompositions: all matrices of one side in one batched call of cuSOLVER,
+ * and one by one what that did not do well (or all, where cuSOLVER is older than 11.7.1). */
 #include "solver.cuh"
 
 #include <algorithm>

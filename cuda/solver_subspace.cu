@@ -30,9 +30,9 @@ static const double FLOOR = 1e-9;
 /* ||A v - l v|| allowed for a wanted pair, whose eigenvalue is then as near, and mostly far nearer
  * (the square of this, over its distance to what was left out).
  *
- * As a share of the largest eigenvalue: the pairs are the exact ones of a matrix that is off by this
- * much, and the sums are off by more themselves; the rounding of the products' factors, 6e-8 in f32
- * and above 1e-4 in the others, averages out over tokens to little less than 1e-8 and 1e-6.
+ * As a share of the largest eigenvalue: the pairs are the exact ones of a matrix that is off by
+ * this much, and the sums are off by more themselves; the rounding of the products' factors, 6e-8
+ * in f32 and above 1e-4 in the others, averages out over tokens to little less than 1e-8 and 1e-6.
  *
  * As a share of its own one: that rounding is small where the entries are small, so that
  * eigenvalues far below a single large one, which a few channels of a model bring about, mean

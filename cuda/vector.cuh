@@ -1,5 +1,5 @@
-/* Reading and writing several neighbours at a time, and grids over the rows and columns of a matrix.
- */
+/* Reading and writing several neighbours at a time, and grids over the rows and columns of a
+ * matrix. */
 #ifndef LA_CUDA_VECTOR_CUH
 #define LA_CUDA_VECTOR_CUH
 

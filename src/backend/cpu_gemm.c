@@ -1,5 +1,5 @@
-/* Products with weights. Weights in f16, in bf16 or packed are widened panel by panel (a panel stays
- * in the second-level cache), so that a checkpoint is never held twice. */
+/* Products with weights. Weights in f16, in bf16 or packed are widened panel by panel (a panel
+ * stays in the second-level cache), so that a checkpoint is never held twice. */
 #include "backend/cpu.h"
 #include "backend/quant.h"
 #include "base/blas.h"

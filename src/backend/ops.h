@@ -14,8 +14,8 @@
 
 #include <stdbool.h>
 
-/* A view: it does not own its memory. ld: elements from one row to the next. Of type LA_CODES, data is
- * a la_quant on the host (quant.h). */
+/* A view: it does not own its memory. ld: elements from one row to the next. Of type LA_CODES, data
+ * is a la_quant on the host (quant.h). */
 typedef struct la_mat {
     void *data;
     int64_t rows, cols, ld;

@@ -12,9 +12,9 @@ typedef enum la_quant_kind {
     LA_QUANT_INT8
 } la_quant_kind;
 
-/* Element e of the matrix, counted row by row without gaps, is level(code e) * scale[e / block], rounded to
- * type `as`. 4-bit codes are two a byte, the high half first; the level of an 8-bit code is code / 127.
- */
+/* Element e of the matrix, counted row by row without gaps, is level(code e) * scale[e / block],
+ * rounded to type `as`. 4-bit codes are two a byte, the high half first; the level of an 8-bit code
+ * is code / 127. */
 typedef struct la_quant {
     la_quant_kind kind;
     la_dtype as;       /* LA_F32, LA_F16 or LA_BF16 */

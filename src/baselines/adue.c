@@ -170,8 +170,8 @@ static double cosine(double from, double to, double share) {
     return to + (from - to) / 2 * (1 + cos(M_PI * share));
 }
 
-/* Rate and beta1 of a step, as torch.optim.lr_scheduler.OneCycleLR with pct_start 0.1, div_factor 25,
- * final_div_factor 1e4 and its default momenta. */
+/* Rate and beta1 of a step, as torch.optim.lr_scheduler.OneCycleLR with pct_start 0.1, div_factor
+ * 25, final_div_factor 1e4 and its default momenta. */
 static void one_cycle(double most, int64_t step, int64_t n_steps, double *rate, double *beta1) {
     double peak = 0.1 * (double)n_steps - 1, last = (double)(n_steps - 1), at = (double)step;
     double least = most / 25;

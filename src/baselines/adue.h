@@ -1,6 +1,6 @@
-/* The AdUE head (Zabolotnyi et al., arXiv 2505.15443): a copy of the classifier's last linear layer,
- * tuned to tell from a pooled state h whether the classifier is wrong. theta = (W, b), theta0 the
- * classifier's own values:
+/* The AdUE head (Zabolotnyi et al., arXiv 2505.15443): a copy of the classifier's last linear
+ * layer, tuned to tell from a pooled state h whether the classifier is wrong. theta = (W, b),
+ * theta0 the classifier's own values:
  *
  *   p = softmax(W h + b),  s = (1/lambda) log sum exp(lambda p)              (SmoothMax, section 2)
  *   u = (1 - s) / (1 - 1/C), clipped to [1e-8, 1 - 1e-8]
@@ -8,12 +8,12 @@
  *
  * with wrong = [argmax p0 != label] and u0 = (1 - max p0) / (1 - 1/C) of the untouched classifier.
  *
- * Training as in the authors' code: Adam under a one-cycle schedule (cosine, a tenth of the steps up
- * from rate / 25, then down to rate / 250000; beta1 from 0.95 to 0.85 and back), an epoch of as many
- * draws as there are rows, with replacement, wrong and right rows equally likely; it stops when the
- * AUROC of errors over the validation rows has not risen for `patience` epochs. Unlike there, the
- * untrained head is a candidate too, so that auroc_after is never below auroc_before. The result
- * depends on the rows, the options and the seed, not on the number of threads. */
+ * Training as in the authors' code: Adam under a one-cycle schedule (cosine, a tenth of the steps
+ * up from rate / 25, then down to rate / 250000; beta1 from 0.95 to 0.85 and back), an epoch of as
+ * many draws as there are rows, with replacement, wrong and right rows equally likely; it stops
+ * when the AUROC of errors over the validation rows has not risen for `patience` epochs. Unlike
+ * there, the untrained head is a candidate too, so that auroc_after is never below auroc_before.
+ * The result depends on the rows, the options and the seed, not on the number of threads. */
 #ifndef LA_BASELINES_ADUE_H
 #define LA_BASELINES_ADUE_H
 

@@ -1,7 +1,7 @@
 /* Distance of a state to the classes' Gaussians with one shared covariance (Lee, Lee, Lee, Shin,
- * arXiv 1807.03888, equations 1 and 2, on one layer, without input preprocessing), and the same less
- * the distance to one Gaussian over all rows (Ren et al., arXiv 2106.09022, equation 3). Distances
- * are squared and have no unit; larger means further from the fitted rows.
+ * arXiv 1807.03888, equations 1 and 2, on one layer, without input preprocessing), and the same
+ * less the distance to one Gaussian over all rows (Ren et al., arXiv 2106.09022, equation 3).
+ * Distances are squared and have no unit; larger means further from the fitted rows.
  *
  * Covariances are shrunk, (1 - r) S + r (tr S / d) I, so that fewer rows than dimensions are no
  * obstacle; r is the oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero, arXiv 0907.4698,

@@ -4,8 +4,8 @@
  *   B A = B' A',  B' = U diag(d),  A' = V^T A,  A'_ij ~ N((V^T A)_ij, (sigma / d_i)^2)
  *
  * so that B' A' gets the noise sigma U N, N standard normal, whatever the scale of B. There is one
- * sigma: the largest for which the mean NLL of some anchor rows, under the mean of softmax over a few
- * networks, is at most a share above that of the network without noise.
+ * sigma: the largest for which the mean NLL of some anchor rows, under the mean of softmax over a
+ * few networks, is at most a share above that of the network without noise.
  *
  * The authors' code divides the change of the mean NLL by the number of anchor rows once more, and
  * takes the end of the last bracket that breaks the bound. Here the mean itself is held against the

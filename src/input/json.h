@@ -11,8 +11,9 @@
 la_status la_file_read(const char *path, size_t max_bytes, char **data, size_t *length,
                        la_error *err);
 
-/* json_loadb of text from outside, which is refused from LA_JSON_DEPTH levels on: jansson takes many
- * more, each a frame of a stack that may be small. Nothing that is read here has more than ten. */
+/* json_loadb of text from outside, which is refused from LA_JSON_DEPTH levels on: jansson takes
+ * many more, each a frame of a stack that may be small. Nothing that is read here has more than
+ * ten. */
 enum { LA_JSON_DEPTH = 200 };
 json_t *la_json_loadb(const char *text, size_t length, size_t flags, json_error_t *where);
 

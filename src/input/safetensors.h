@@ -7,7 +7,8 @@
 
 #include <stdbool.h>
 
-/* LA_CODES: bytes of packed weights, in matrices alone; a tensor with such bytes is LA_DTYPE_OTHER. */
+/* LA_CODES: bytes of packed weights, in matrices alone; a tensor with such bytes is
+ * LA_DTYPE_OTHER. */
 typedef enum la_dtype { LA_F32, LA_F16, LA_BF16, LA_F64, LA_CODES, LA_DTYPE_OTHER } la_dtype;
 
 #define LA_TENSOR_DIMS 8
@@ -41,7 +42,8 @@ const la_tensor *la_checkpoint_at(const la_checkpoint *checkpoint, int64_t index
 const la_tensor *la_checkpoint_find(const la_checkpoint *checkpoint, const char *name);
 /* The tensors are read once or twice and not kept: once digested, their pages are given back. */
 void la_checkpoint_let_go(la_checkpoint *checkpoint);
-/* Gives back the pages of a tensor that is read no more, or seldom: they come from the file again. */
+/* Gives back the pages of a tensor that is read no more, or seldom: they come from the file
+ * again. */
 void la_tensor_let_go(const la_tensor *tensor);
 /* Bytes of all tensors. */
 size_t la_checkpoint_bytes(const la_checkpoint *checkpoint);

@@ -105,10 +105,10 @@ static void answer_by(const answering *a, int64_t r, int64_t i, scratch *s, la_p
 
 /* ---- the mean of several ---- */
 
-/* The parts are the row's predictions as they are reported. Variances are by the law of total variance;
- * mutual information is what the recipes differ by, H[mean p] - mean H[p] over them, and their own mean:
- * both NaN where a part has none. logit_cov is that of the mixture of the recipes' Gaussians, which share
- * their mean. */
+/* The parts are the row's predictions as they are reported. Variances are by the law of total
+ * variance; mutual information is what the recipes differ by, H[mean p] - mean H[p] over them, and
+ * their own mean: both NaN where a part has none. logit_cov is that of the mixture of the recipes'
+ * Gaussians, which share their mean. */
 static void mix_start(int64_t c, la_prediction *out) {
     size_t bytes = (size_t)c * sizeof(double);
     memset(out->probs, 0, bytes);
@@ -127,7 +127,8 @@ static void mix_add(int64_t n, double weight, const la_prediction *part, la_pred
     }
     for (int64_t i = 0; i < n * n; i++)
         out->logit_cov[i] += weight * part->logit_cov[i];
-    /* until the end the mean of what the parts hold for noise: their entropy less their information */
+    /* until the end the mean of what the parts hold for noise: their entropy less their
+     * information */
     out->mutual_information += weight * (part->entropy - part->mutual_information);
 }
 

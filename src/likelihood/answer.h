@@ -42,8 +42,8 @@ typedef struct la_draw_options {
 /* True when random numbers are drawn for any of the recipes. */
 bool la_recipes_draw(const la_recipe *recipes, int64_t n, const la_draw_options *draws);
 
-/* out[rows->n]: predictions by n recipes. Arrays of a prediction may be NULL: not wanted. LA_NUMERICAL
- * when a recipe's prior is none of those that the rows have a covariance under. */
+/* out[rows->n]: predictions by n recipes. Arrays of a prediction may be NULL: not wanted.
+ * LA_NUMERICAL when a recipe's prior is none of those that the rows have a covariance under. */
 la_status la_answer_rows(const la_likelihood *likelihood, const la_recipe *recipes, int64_t n,
                          const la_output_rows *rows, const la_draw_options *draws, la_team team,
                          la_prediction *out, la_error *err);

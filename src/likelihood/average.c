@@ -133,8 +133,8 @@ static bool solve(shortening *s) {
     return true;
 }
 
-/* One candidate more, and out with those whose weight it takes to zero (Lawson and Hanson). False when
- * it depends on those in the list. */
+/* One candidate more, and out with those whose weight it takes to zero (Lawson and Hanson). False
+ * when it depends on those in the list. */
 static bool take_in(shortening *s, int64_t candidate) {
     s->in[s->k] = candidate;
     s->weight[s->k] = 0;

@@ -11,8 +11,8 @@ static double digamma(double x) {
 }
 
 /* Laplace bridge (Hobbhahn et al., arXiv 2003.01227, equation 8): the Dirichlet whose softmax-basis
- * Gaussian this is. Its mean are the probabilities; their variance and mutual information H[p] - E H
- * are closed too. */
+ * Gaussian this is. Its mean are the probabilities; their variance and mutual information
+ * H[p] - E H are closed too. */
 static void bridge_row(const la_class_row *row, double *alpha, la_prediction *out) {
     int64_t n_classes = row->n_classes;
     const double *centre = row->centre, *full_cov = row->cov;

@@ -1,4 +1,5 @@
-/* Monte Carlo: E softmax(f) over draws of f ~ N(f_MAP, cov), or over networks whose weights are drawn. */
+/* Monte Carlo: E softmax(f) over draws of f ~ N(f_MAP, cov), or over networks whose weights are
+ * drawn. */
 #include "base/random.h"
 #include "likelihood/predictive.h"
 

@@ -1,6 +1,6 @@
-/* With H of noise s, (H / k + g lambda)^-1 = k (H + k g lambda)^-1: under k times the noise and a / k
- * times the prior, the variance of a row is k (cov_a + s), cov_a that under a times the prior alone. So
- * the best k for a scale a is a mean, mean (y - f)^2 / (cov_a + s). */
+/* With H of noise s, (H / k + g lambda)^-1 = k (H + k g lambda)^-1: under k times the noise and
+ * a / k times the prior, the variance of a row is k (cov_a + s), cov_a that under a times the prior
+ * alone. So the best k for a scale a is a mean, mean (y - f)^2 / (cov_a + s). */
 #include "likelihood/selection.h"
 
 #include <math.h>
@@ -11,7 +11,8 @@ static double row_nll(const la_held_out *rows, int64_t i, double variance) {
     return 0.5 * (log(2 * M_PI * variance) + miss * miss / variance);
 }
 
-/* A row's variance under a scale of the prior, -1: under the MAP model, before the noise is scaled. */
+/* A row's variance under a scale of the prior, -1: under the MAP model, before the noise is
+ * scaled. */
 static double row_variance(const la_held_out *rows, int64_t scale, int64_t i) {
     double cov = scale < 0 ? 0 : rows->cov[scale * rows->n + i];
     return (cov > 0 ? cov : 0) + rows->noise_variance;

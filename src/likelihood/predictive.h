@@ -95,8 +95,8 @@ void la_draw_classes(int64_t n_classes, const double *centre, const double *spre
                      const double *map_probs, int64_t samples, uint64_t seed, uint64_t stream,
                      double *workspace, double *means);
 
-/* From such means: mutual information H[mean p] - mean H[p], and the draws' own variance (a mean over
- * them, not over one less), from moments about the MAP probabilities. means NULL: both NaN. */
+/* From such means: mutual information H[mean p] - mean H[p], and the draws' own variance (a mean
+ * over them, not over one less), from moments about the MAP probabilities. means NULL: both NaN. */
 void la_draw_spread(int64_t n_classes, const double *means, la_prediction *out);
 
 #endif

@@ -1,6 +1,6 @@
 /* Temperature scaling and vector scaling of logits (Guo, Pleiss, Sun, Weinberger, arXiv 1706.04599,
- * section 4.2): softmax(f / T) and softmax(w .* f + b), fitted to held-out rows by the mean negative
- * log likelihood (nats).
+ * section 4.2): softmax(f / T) and softmax(w .* f + b), fitted to held-out rows by the mean
+ * negative log likelihood (nats).
  *
  * Errors: LA_BAD_INPUT for no rows, fewer than two classes, logits that are not finite or labels
  * outside [0, n_classes); LA_RESOURCE; LA_NUMERICAL when Newton's method finds no minimum. */

@@ -80,8 +80,8 @@ static void conclude(int64_t n_classes, la_prediction *out) {
     out->entropy = la_entropy(n_classes, out->probs);
 }
 
-/* Doubles: the outputs less their mean; then the draws' root of the covariance, means and numbers or
- * factor, or C numbers of a predictive. */
+/* Doubles: the outputs less their mean; then the draws' root of the covariance, means and numbers
+ * or factor, or C numbers of a predictive. */
 static int64_t workspace_of(int64_t n_classes) {
     int64_t m = n_classes - 1, drawing = m + 2 * n_classes, factor = m * m;
     return n_classes + n_classes * m + 2 * n_classes + 1 + (drawing > factor ? drawing : factor);

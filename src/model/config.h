@@ -71,8 +71,8 @@ la_status la_config_labels(const json_t *root, const char *path, la_labels *labe
  * changes what the answers mean. */
 la_status la_config_beside(const char *adapter, const char *base, la_labels *labels,
                            const la_log *log, la_error *err);
-/* Replaces *likelihood by the one that a config.json beside the adapter's weights names, if it does:
- * that of its training. */
+/* Replaces *likelihood by the one that a config.json beside the adapter's weights names, if it
+ * does: that of its training. */
 la_status la_config_problem_beside(const char *adapter, const la_likelihood **likelihood,
                                    la_error *err);
 /* The likelihood that "problem_type" names; NULL: none. */

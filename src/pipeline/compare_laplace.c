@@ -1,5 +1,5 @@
-/* Posteriors: each structure's, as the marginal likelihood has it and as the held-out rows do, and what
- * the guard makes of one. */
+/* Posteriors: each structure's, as the marginal likelihood has it and as the held-out rows do, and
+ * what the guard makes of one. */
 #include "base/memory.h"
 #include "pipeline/compare_method.h"
 

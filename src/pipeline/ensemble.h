@@ -14,7 +14,8 @@ typedef struct la_ensemble {
     int64_t n_choices;
 } la_ensemble;
 
-/* probs[n, C] of both files (b may have no rows). The rows' tokens are those of the first, the same base. */
+/* probs[n, C] of both files (b may have no rows). The rows' tokens are those of the first, the same
+ * base. */
 la_status la_ensemble_predict(const la_ensemble *networks, const la_row_set *a, double *a_probs,
                               const la_row_set *b, double *b_probs, double *seconds_predict,
                               la_error *err);

@@ -10,8 +10,8 @@ typedef struct la_guard {
     const la_log *log;
 } la_guard;
 
-/* Chooses by the rows of `held`, none of which the curvature has seen, and applies the choice to the
- * form's posterior, whose prior is the start. */
+/* Chooses by the rows of `held`, none of which the curvature has seen, and applies the choice to
+ * the form's posterior, whose prior is the start. */
 la_status la_guard_val(la_session *session, la_form *form, const la_row_set *held,
                        const la_guard *how, la_error *err);
 

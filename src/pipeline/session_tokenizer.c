@@ -39,7 +39,8 @@ static const char *adapter_folder(const la_tokenizer_request *request, char room
     return la_tokenizer_is_in(request->adapter) ? request->adapter : NULL;
 }
 
-/* The posterior's, which an earlier version fitted: it read the base's tokenizer.json and nothing else. */
+/* The posterior's, which an earlier version fitted: it read the base's tokenizer.json and nothing
+ * else. */
 static la_status open_earlier(const la_tokenizer_request *request, const char *used,
                               la_tokenizer **tokenizer, bool *of_adapter, la_error *err) {
     const char *wanted = request->posterior ? request->posterior->provenance.tokenizer_digest : "";

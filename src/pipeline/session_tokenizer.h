@@ -13,8 +13,8 @@ typedef struct la_tokenizer_request {
     const la_log *log;
 } la_tokenizer_request;
 
-/* *tokenizer is NULL where neither folder has one; rows must carry token ids then. *of_adapter: it is
- * the adapter's. Free with la_tokenizer_close. */
+/* *tokenizer is NULL where neither folder has one; rows must carry token ids then. *of_adapter: it
+ * is the adapter's. Free with la_tokenizer_close. */
 la_status la_session_tokenizer(const la_tokenizer_request *request, la_tokenizer **tokenizer,
                                bool *of_adapter, la_error *err);
 

@@ -1,5 +1,5 @@
-/* The TFB baseline on a session's model: the search on anchor rows, and predicting. The session may be
- * forward_only; its adapter is there unchanged afterwards. */
+/* The TFB baseline on a session's model: the search on anchor rows, and predicting. The session may
+ * be forward_only; its adapter is there unchanged afterwards. */
 #ifndef LA_PIPELINE_TFB_JOB_H
 #define LA_PIPELINE_TFB_JOB_H
 
@@ -10,8 +10,9 @@
  * made. */
 bool la_tfb_possible(const la_model *model);
 
-/* Chooses sigma by the labelled rows list[0..count) of a set (list NULL: the rows themselves). The same normal
- * numbers serve every sigma. LA_UNSUPPORTED for an adapter without low-rank matrices. */
+/* Chooses sigma by the labelled rows list[0..count) of a set (list NULL: the rows themselves).
+ * The same normal numbers serve every sigma. LA_UNSUPPORTED for an adapter without low-rank
+ * matrices. */
 la_status la_tfb_fit(la_session *session, const la_row_set *anchor, const int64_t *list,
                      int64_t count, const la_tfb_options *options, const la_log *log,
                      la_tfb_choice *choice, la_error *err);
