@@ -54,8 +54,9 @@ void la_output_abandon(void) {
 
 /* ---- temporary files ---- */
 
-/* The lock tells a file in use from one that a crash left. It belongs to the open file, not to the
- * process, and the system drops it with the last descriptor. False where somebody else holds it. */
+/* The lock distinguishes a file in use from one that a crash left. It belongs to the open file,
+ * not to the process, and the system drops it with the last descriptor. False where another
+ * process holds it. */
 static bool lock(int fd) {
     struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     return !fcntl(fd, F_OFD_SETLK, &all);
@@ -76,8 +77,8 @@ static bool is_temporary_of(const char *name, const char *target) {
     return strspn(name, "0123456789abcdef") == HEX && !strcmp(name + HEX, SUFFIX);
 }
 
-/* Removes what crashed runs left of this output: files of our own pattern and owner that nobody
- * holds the lock of. */
+/* Removes files that crashed runs left of this output: those of our own pattern and owner whose
+ * lock is free. */
 static void remove_stale(int folder, const char *target) {
     int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
@@ -101,14 +102,15 @@ static void remove_stale(int folder, const char *target) {
     closedir(list);
 }
 
-/* Whether name still is the file opened: a run that cleans may have met it before it was locked. */
+/* True when name still is the file opened: a run that cleans may have met it before it was
+ * locked. */
 static bool still_named(const la_output_file *file, int fd) {
     struct stat mine, there;
     return !fstat(fd, &mine) && !fstatat(file->folder, file->name, &there, AT_SYMLINK_NOFOLLOW) &&
            mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
-/* A file under a name that nobody can foresee. */
+/* File under an unpredictable name. */
 static int make_named(la_output_file *file) {
     for (int i = 0; i < TRIES; i++) {
         make_name(file->target.name, file->name);
@@ -236,7 +238,7 @@ static la_status open_at(la_output_file *file, int kind, la_error *err) {
     LA_TRY(open_stream(file, kind, err));
     if (kind == LA_OUTPUT_STREAM)
         return LA_OK;
-    /* through the folder's descriptor, so that nobody can put another folder in its place */
+    /* through the directory's descriptor, so that no other directory can be put in its place */
     size_t size = NAME_MAX + 64;
     file->temporary = la_alloc(size, 1, err);
     if (file->temporary)
@@ -290,7 +292,7 @@ static int dress(int fd, const la_target *target) {
     return fchmod(fd, mode);
 }
 
-/* Some file systems tell of a full disk or a lost server only when a descriptor is closed: a copy
+/* Some file systems report a full disk or a lost server only when a descriptor is closed: a copy
  * of it is closed while the older file is still there. */
 static int try_close(int fd) {
     int copy = dup(fd);

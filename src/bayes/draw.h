@@ -2,11 +2,11 @@
  * block, with Z and W of independent standard normal numbers and h the eigenvalues of H:
  *
  *   kron, ekfac        eps = U_out (Z / sqrt(h + lambda)) U_in^T, a matrix normal for kron
- *   where a factor     eps = (W + U_out ((U_out^T W U_in) (sqrt(lambda / (h + lambda)) - 1)) U_in^T)
- *   is cut                   / sqrt(lambda): the rest of the space has variance 1 / lambda
+ *   where a factor     eps = (W + U_out ((U_out^T W U_in) (sqrt(lambda / (h + lambda)) - 1))
+ *   is cut                   U_in^T) / sqrt(lambda): the rest of the space has variance 1 / lambda
  *   diag               eps = Z / sqrt(h + lambda)
- *   exact, last-layer  eps = (z - V^T diag(1 - sqrt(lambda / (d + lambda))) V z) / sqrt(lambda), over
- *                      all blocks at once, H = V^T diag(d) V
+ *   exact, last-layer  eps = (z - V^T diag(1 - sqrt(lambda / (d + lambda))) V z) / sqrt(lambda),
+ *                      over all blocks at once, H = V^T diag(d) V
  *
  * The random numbers of a block are a stream of their own: a network is a function of posterior,
  * seed and number, to the last bit, whatever the threads. */

@@ -1,5 +1,5 @@
-/* EKFAC (George et al., arXiv 1806.03884): Kronecker factors by a first pass, then the eigenvalues of H
- * measured in their eigenvectors by a second. */
+/* EKFAC (George et al., arXiv 1806.03884): Kronecker factors by a first pass, then the eigenvalues
+ * of H measured in their eigenvectors by a second. */
 #include "bayes/squares.h"
 
 #include <stdlib.h>
@@ -45,7 +45,7 @@ static la_status fit_open(const la_blocks *blocks, const la_fit_shape *shape,
     return LA_OK;
 }
 
-/* The sums have gone into their decomposition: they make room for the second pass. */
+/* Sums are decomposed in place: their memory is released for the second pass. */
 static la_status fit_follow(la_structure_fit *fit, const la_posterior *posterior, la_error *err) {
     la_kron_fit.close(fit->factors);
     fit->factors = NULL;

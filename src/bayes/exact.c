@@ -1,11 +1,11 @@
-/* The full Gauss-Newton matrix over all blocks, H = G^T G with the rows of G [N m, P] the row Jacobians
- * times S (S S^T = diag(p) - p p^T, m = C - 1). Nearly always N m < P, so it is decomposed in its dual
- * form: the Gram matrix K = G G^T = U diag(d) U^T has H's eigenvalues, and H's eigenvectors are the
- * rows of V = diag(d)^-1/2 U^T G. With few parameters H itself is summed.
+/* The full Gauss-Newton matrix over all blocks, H = G^T G with the rows of G [N m, P] the row
+ * Jacobians times S (S S^T = diag(p) - p p^T, m = C - 1). Nearly always N m < P, so it is
+ * decomposed in its dual form: the Gram matrix K = G G^T = U diag(d) U^T has H's eigenvalues, and
+ * H's eigenvectors are the rows of V = diag(d)^-1/2 U^T G. With few parameters H itself is summed.
  *
- * Rows of G are held as far as memory goes. What does not fit is run again: for each part that is held
- * the rows behind it pass once, and all rows once more for V. Where few of very many eigenpairs are
- * wanted they are sketched instead (exact_sketch.h). */
+ * Rows of G are held as far as memory goes. What does not fit is run again: for each part that is
+ * held the rows behind it pass once, and all rows once more for V. Where few of very many
+ * eigenpairs are wanted they are sketched instead (exact_sketch.h). */
 #include "bayes/exact_sketch.h"
 #include "bayes/jacobian.h"
 
@@ -116,8 +116,8 @@ static double rows_that_fit(const dual_bytes *b) {
     return HELD_SHARE * (b->available - b->tile - b->directions) / b->row;
 }
 
-/* Whether few of many eigenpairs are wanted: the sketch runs all rows three times, so that the whole
- * matrix costs less as long as it is small and its rows are run once. */
+/* True when few of many eigenpairs are wanted: the sketch runs all rows three times, so that the
+ * whole matrix costs less as long as it is small and its rows are run once. */
 static bool is_sketched(const la_structure_fit *fit) {
     if (!la_exact_sketch_is_for(&fit->shape))
         return false;
@@ -126,7 +126,8 @@ static bool is_sketched(const la_structure_fit *fit) {
            rows_that_fit(&b) < (double)fit->shape.n_rows;
 }
 
-/* How many rows of G are held, from what is free beside the Gram matrix's decomposition and V. */
+/* Number of rows of G to hold, from the memory that is free beside the Gram matrix's
+ * decomposition and V. */
 static la_status plan_held(la_structure_fit *fit, la_error *err) {
     dual_bytes b = measure_dual(fit);
     double least = b.row * (double)fit->shape.batch.max_rows + b.tile + b.directions;
@@ -365,7 +366,7 @@ static la_status decompose(la_structure_fit *fit, double *matrix, int64_t n, flo
     return LA_OK;
 }
 
-/* Room for V: on a host the posterior's own. */
+/* Memory for V: on a host the posterior's own. */
 static la_status open_directions(la_structure_fit *fit, la_error *err) {
     la_backend *be = fit->blocks->be;
     la_directions *d = &fit->posterior->directions;

@@ -1,4 +1,5 @@
-/* With H = V^T diag(d) V over all parameters (rows of V orthonormal), a row's Jacobian J and z = J V^T:
+/* With H = V^T diag(d) V over all parameters (rows of V orthonormal), a row's Jacobian J
+ * and z = J V^T:
  *
  *   J (H + lambda)^-1 J^T = z diag(1 / (d + lambda)) z^T + (J J^T - z z^T) / lambda
  *
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of J J^T, what products round to. */
+/* Relative rounding error of J J^T by precision. */
 static double rounding(const la_backend *be) {
     static const double shares[] = {
         [LA_PRECISION_F32] = 1e-6, [LA_PRECISION_TF32] = 1e-3, [LA_PRECISION_BF16] = 1e-3};
@@ -142,8 +143,8 @@ static la_block_visitor cov_visitor(la_covariance *c) {
     return la_jacobian_visitor(c->jacobian, add, c);
 }
 
-/* Of a row; the last term is what the curvature says nothing about. A row like those of the
- * calibration set has nothing of it but rounding, which over lambda may be more than the rest. */
+/* Covariance of a row; the last term is the part without curvature. A row like those of the
+ * calibration set has only rounding there, which over lambda may be more than the rest. */
 static void finish_row(const la_covariance *c, int64_t row, double lambda, double *cov) {
     int64_t m = c->n_rhs;
     const double *d = c->directions->values, *squares = c->squares_host + row * m * m;

@@ -237,8 +237,8 @@ static la_status decompose(la_exact_sketch *s, int64_t n, double **values, float
     return LA_OK;
 }
 
-/* basis = basis turn^T + image image_turn^T, both turns [cols, s->cols] on the host; image_turn NULL:
- * the first alone. */
+/* basis = basis turn^T + image image_turn^T, both turns [cols, s->cols] on the host; image_turn
+ * NULL: the first alone. */
 static la_status turn_basis(la_exact_sketch *s, const float *turn, const float *image_turn,
                             int64_t cols, la_error *err) {
     la_backend *be = s->blocks->be;
@@ -271,8 +271,8 @@ static void scale_row(int64_t n, float by, float *row) {
         row[i] *= by;
 }
 
-/* turn [n, n] = vectors^T scaled, whose rows are scaled eigenvectors: the symmetric root, which leaves
- * columns that are nearly orthonormal in their places. */
+/* turn [n, n] = vectors^T scaled, whose rows are scaled eigenvectors: the symmetric root, which
+ * leaves columns that are nearly orthonormal in their places. */
 static la_status make_symmetric(la_team team, int64_t n, const double *squares, float *turn,
                                 la_error *err) {
     float *scaled = la_alloc((size_t)(n * n), sizeof *scaled, err);
@@ -289,9 +289,10 @@ static la_status make_symmetric(la_team team, int64_t n, const double *squares, 
     return LA_OK;
 }
 
-/* One round: the basis through the inverse root of its Gram matrix. *least: the smallest square that
- * was there, of the largest. The first puts the columns in the order of their singular values, and
- * the others leave it: products with G then are small where their column is, and so is rounding. */
+/* One round: the basis through the inverse root of its Gram matrix. *least: the smallest square
+ * that was there, of the largest. The first puts the columns in the order of their singular values,
+ * and the others leave it: products with G then are small where their column is, and so is
+ * rounding. */
 static la_status orthonormalise_once(la_exact_sketch *s, int round, double *least, la_error *err) {
     la_backend *be = s->blocks->be;
     double *squares = NULL;

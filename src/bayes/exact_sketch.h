@@ -1,6 +1,6 @@
-/* The K largest eigenpairs of the full Gauss-Newton matrix H = G^T G [P, P] by a randomised range finder
- * (Halko, Martinsson and Tropp, SIAM Review 2011), in three passes over the calibration rows and
- * without their Gram matrix. With l = la_exact_sketch_width(K):
+/* The K largest eigenpairs of the full Gauss-Newton matrix H = G^T G [P, P] by a randomised range
+ * finder (Halko, Martinsson and Tropp, SIAM Review 2011), in three passes over the calibration rows
+ * and without their Gram matrix. With l = la_exact_sketch_width(K):
  *
  *   1  Y = G^T Omega, a Gaussian row of Omega [N m, l] a row of G;         Q = orth(Y)
  *   2  W = G Q, T = W^T W = U diag(t) U^T, Y = G^T W = H Q;                Q = orth(Y U diag(t)^-1)
@@ -11,7 +11,8 @@
  * lost. Y U diag(t)^-1 of a small t is rounding of the large ones: there Q U stays.
  *
  * Eigenvalues left out count as 0: nothing is put in the place of what is cut, so that the variance
- * there is the prior's. la_directions keeps the trace of H, summed exactly, to say how much that was.
+ * there is the prior's. la_directions keeps the trace of H, summed exactly, to say how much that
+ * was.
  *
  * Omega is a function of a row's number in the calibration set alone (random.h). */
 #ifndef LA_BAYES_EXACT_SKETCH_H
@@ -23,8 +24,8 @@ typedef struct la_exact_sketch la_exact_sketch;
 
 /* Columns of the sketch for so many eigenpairs. */
 int64_t la_exact_sketch_width(int64_t rank);
-/* Whether so many eigenpairs of n_rows n_rhs rows may be sketched: they are cut from the whole matrix's
- * where the sketch had more than half its columns. Of n_rows 0, not known yet: they may be. */
+/* True when so many eigenpairs of n_rows n_rhs rows may be sketched: they are cut from the whole
+ * matrix's where the sketch had more than half its columns. n_rows 0 (not known yet): true. */
 bool la_exact_sketch_is_for(const la_fit_shape *shape);
 /* Bytes on the device that open takes; width: P. */
 size_t la_exact_sketch_bytes(const la_fit_shape *shape, int64_t width);
@@ -36,7 +37,7 @@ la_status la_exact_sketch_open(const la_blocks *blocks, const la_fit_shape *shap
 la_status la_exact_sketch_next(la_exact_sketch *sketch, la_posterior *posterior, la_fit_pass *pass,
                                la_error *err);
 void la_exact_sketch_batch(la_exact_sketch *sketch, int64_t first, int64_t n_rows);
-/* As la_jacobian_sink. rows[n_rows n_rhs, parameters of the block] without gaps. */
+/* A la_jacobian_sink. rows[n_rows n_rhs, parameters of the block] without gaps. */
 void la_exact_sketch_take(la_exact_sketch *sketch, int64_t block, int64_t first, int64_t n_rows,
                           float *rows);
 void la_exact_sketch_close(la_exact_sketch *sketch);

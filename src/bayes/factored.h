@@ -1,5 +1,5 @@
-/* The structure of kinds that keep blocks apart: H of a block by the eigenvectors of its two Kronecker
- * factors (inputs, output), or by none of them, and by its eigenvalues in that basis:
+/* The structure of kinds that keep blocks apart: H of a block by the eigenvectors of its two
+ * Kronecker factors (inputs, output), or by none of them, and by its eigenvalues in that basis:
  *
  *   kron     factors; the eigenvalues are the factors' products over the denominator
  *   ekfac    factors and a spectrum

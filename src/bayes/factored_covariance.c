@@ -4,17 +4,16 @@
  *
  *   cov_kl = sum_blocks sum_ij R_k[i,j] R_l[i,j] / (h_ij + lambda)
  *
- * Where the larger factor is cut to its rank largest eigenpairs, the rest of the space has precision
- * lambda:
+ * Where the larger factor is cut to its rank largest eigenpairs, the rest of the space has
+ * precision lambda:
  *
- *   cov_kl = <G_k, G_l> / lambda + sum_ij R_k[i,j] R_l[i,j] (1 / (h_ij + lambda) - 1 / lambda)
- */
+ *   cov_kl = <G_k, G_l> / lambda + sum_ij R_k[i,j] R_l[i,j] (1 / (h_ij + lambda) - 1 / lambda) */
 #include "bayes/jacobian.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a block and a scale of its prior precision. */
+/* Weights of a block at a scale of its prior precision. */
 typedef struct weights {
     la_mat kept; /* [small rank, big rank] */
     la_mat flat; /* [small rank, big n] all 1 / lambda, where the big side is cut; else no data */

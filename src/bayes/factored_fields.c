@@ -1,4 +1,4 @@
-/* What kinds that keep blocks apart keep in a posterior file. */
+/* Fields of structures that keep blocks apart, in a posterior file. */
 #include "bayes/factored.h"
 #include "bayes/structure_fields.h"
 

@@ -1,5 +1,5 @@
-/* Row Jacobians of the trained matrices, block by block and some rows at a time, without one token's
- * contribution ever being held: G_k = sum_t g_kt x_t^T for row and right-hand side k.
+/* Row Jacobians of the trained matrices, block by block and some rows at a time, without one
+ * token's contribution ever being held: G_k = sum_t g_kt x_t^T for row and right-hand side k.
  *
  * A block is laid out smaller side first: [small, big] with small = min(out, in), so a block with
  * out > in is transposed. Where a basis is given, both sides are rotated into its eigenvectors. */
@@ -18,8 +18,8 @@ typedef void (*la_jacobian_sink)(void *user, int64_t block, int64_t first, int64
 /* Bytes on the device that la_jacobian_open takes. */
 size_t la_jacobian_bytes(const la_blocks *blocks, const la_batch_shape *shape,
                          const la_posterior *basis);
-/* basis: whose eigenvectors, of the same blocks; NULL: none. It is borrowed while opening, the blocks
- * until la_jacobian_close, which frees. */
+/* basis: whose eigenvectors, of the same blocks; NULL: none. It is borrowed while opening, the
+ * blocks until la_jacobian_close, which frees. */
 la_status la_jacobian_open(const la_blocks *blocks, const la_batch_shape *shape,
                            const la_posterior *basis, la_jacobian **jacobian, la_error *err);
 void la_jacobian_close(la_jacobian *jacobian);

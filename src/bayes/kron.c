@@ -6,15 +6,15 @@
  *
  * where abar is the mean over a row's tokens and the right-hand sides s are the C-1 columns of S,
  * S S^T = diag(p) - p p^T. Blocks that read the same matrix share one input sum. A batch is summed
- * in f32, the batches into each other in f64. Of a larger side from which few eigenpairs are kept only
- * a sketch is summed (nystrom.h). */
+ * in f32, the batches into each other in f64. Of a larger side from which few eigenpairs are kept
+ * only a sketch is summed (nystrom.h). */
 #include "bayes/jacobian.h"
 #include "bayes/nystrom.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a factor: [n, n], lower triangle, or a sketch [n, cols]. */
+/* Sum of a factor: [n, n], lower triangle, or a sketch [n, cols]. */
 typedef struct factor_sum {
     double *sum;   /* on the device; NULL: not opened yet */
     double *trace; /* of a sketched factor, on the device */
@@ -228,7 +228,7 @@ static la_sums *fit_sums(la_structure_fit *fit) {
 
 /* ---- decomposition ---- */
 
-/* What is negative beyond the rounding of sums of products is no rounding. */
+/* Eigenvalues that are negative beyond the rounding of sums of products are an error. */
 static la_status check_eigenvalues(const la_backend *be, const la_eigen *problem, la_error *err) {
     double slack = be->precision == LA_PRECISION_F32 ? 1e-4 : 1e-3, top = problem->values[0];
     if (top >= 0 && !(problem->least < -slack * top))
@@ -254,14 +254,14 @@ static la_status read_trace(la_backend *be, const factor_sum *f, double *trace, 
     return LA_OK;
 }
 
-/* What is to be decomposed together. */
+/* Matrices to decompose together. */
 typedef struct problem_list {
     la_eigen *problems;
     int64_t count;
 } problem_list;
 
-/* Adds a matrix to the list of those to decompose, its eigenpairs to go to factor; a sketch gives them
- * at once. */
+/* Adds a matrix to the list of those to decompose, its eigenpairs to go to factor; a sketch gives
+ * them at once. */
 static la_status add_problem(const la_structure_fit *fit, problem_list *list, const factor_sum *of,
                              int64_t rank, const char *name, la_pool *pool, la_factor *factor,
                              la_error *err) {

@@ -1,10 +1,11 @@
 /* The noise variance s of a regression by the log marginal likelihood, together with the prior's
  * precisions. With h the eigenvalues of H for noise 1, E the sum of squared errors of N rows:
  *
- *   L = -N/2 log(2 pi s) - E / (2 s) - sum_units [ lambda/2 |theta|^2 + 1/2 sum log(1 + h / (s lambda)) ]
+ *   L = -N/2 log(2 pi s) - E / (2 s)
+ *       - sum_units [ lambda/2 |theta|^2 + 1/2 sum log(1 + h / (s lambda)) ]
  *
- * L is concave in log s and all log lambda together (log(1 + exp) is convex): there is one maximum. It is
- * where the slope of the profile over the lambdas, which falls, is zero:
+ * L is concave in log s and all log lambda together (log(1 + exp) is convex): there is one maximum.
+ * It is where the slope of the profile over the lambdas, which falls, is zero:
  *
  *   dL/dlog s = -N/2 + E / (2 s) + 1/2 sum h / (h + s lambda)
  *

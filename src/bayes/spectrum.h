@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-/* Eigenvalue [i, j]: scale values[i, j], or row[i] col[j] scale, where row NULL stands for ones. A view
- * of the posterior. */
+/* Eigenvalue [i, j]: scale values[i, j], or row[i] col[j] scale, where row NULL stands for ones. A
+ * view of the posterior. */
 typedef struct la_spectrum {
     int64_t rows, cols;
     const double *row, *col;
@@ -19,7 +19,7 @@ static inline double la_spectrum_at(const la_spectrum *s, int64_t i, int64_t j) 
     return (s->row ? s->row[i] : 1) * s->scale * s->col[j];
 }
 
-/* Of H at a prior precision lambda, with s = h / (h + lambda) over its eigenvalues h. */
+/* Sums over the eigenvalues h of H at a prior precision lambda, with s = h / (h + lambda). */
 typedef struct la_shares {
     double sum;   /* of s: the parameters that the rows determine, the trace of H (H + lambda)^-1 */
     double slope; /* of s (1 - s): minus the derivative of the sum over log lambda */

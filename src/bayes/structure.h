@@ -1,9 +1,9 @@
-/* Kinds of structure that the curvature H is kept in, behind one table. A kind sees blocks, inputs and
- * output cotangents of them: never models, rows or files.
+/* Kinds of structure that the curvature H is kept in, behind one table. A kind sees blocks, inputs
+ * and output cotangents of them: never models, rows or files.
  *
- * Fitting:    open; then as long as la_structure_next names a pass, its rows in order, in batches: batch,
- *             then the visitor over the exact-Fisher cotangents (columns of S, S S^T = diag(p) - p p^T).
- *             When there are no more passes the posterior is filled.
+ * Fitting:    open; then as long as la_structure_next names a pass, its rows in order, in batches:
+ *             batch, then the visitor over the exact-Fisher cotangents (columns of S, S S^T =
+ *             diag(p) - p p^T). When there are no more passes the posterior is filled.
  * Predicting: the covariance's open, then for every batch its batch, the visitor over contrast
  *             cotangents, and read. One pass serves several scales of the prior precision. */
 #ifndef LA_BAYES_STRUCTURE_H
@@ -61,8 +61,8 @@ typedef struct la_covariance_kind {
 } la_covariance_kind;
 
 typedef struct la_fit_kind {
-    /* Bytes on the device that open takes; *max_factor: side of the largest matrix that is summed and
-     * decomposed while the model is there. */
+    /* Bytes on the device that open takes; *max_factor: side of the largest matrix that is summed
+     * and decomposed while the model is there. */
     size_t (*bytes)(const la_blocks *blocks, const la_fit_shape *shape, int64_t *max_factor);
     /* The blocks must outlive the fit. */
     la_status (*open)(const la_blocks *blocks, const la_fit_shape *shape, la_structure_fit **fit,
@@ -70,7 +70,8 @@ typedef struct la_fit_kind {
     /* Ends the pass before, if there was one, and begins the next, if there is one. */
     la_status (*next)(la_structure_fit *fit, la_posterior *posterior, la_fit_pass *pass,
                       la_error *err);
-    /* Begins the pass that next began with the fit of another device; NULL: nothing is to be done. */
+    /* Begins the pass that next began with the fit of another device; NULL: nothing is to be
+     * done. */
     la_status (*follow)(la_structure_fit *fit, const la_posterior *posterior, la_error *err);
     /* Before each batch; first: the number of its first row in the calibration set. */
     void (*batch)(la_structure_fit *fit, int64_t first, int64_t n_rows);
@@ -101,7 +102,7 @@ typedef struct la_structure_kind {
     double (*kept)(const la_posterior *posterior, int64_t *directions);
     /* Memory that drawing takes. */
     size_t (*draw_bytes)(const la_draw *draw);
-    /* As la_draw_network. */
+    /* Arguments of la_draw_network. */
     void (*draw)(const la_draw *draw, int64_t number, const float *map, float *theta);
 } la_structure_kind;
 
@@ -113,9 +114,9 @@ extern const la_field_list la_input_fields;
 /* The row of the table. */
 const la_structure_kind *la_structure_of(la_curvature curvature);
 
-/* Begins the next pass of n fits of one posterior, each on a device of its own; ends the one before,
- * whose sums are merged. The posterior's n_rows and n_tokens must be set; the first call lists its
- * blocks, and when *pass has no more its structure is complete. */
+/* Begins the next pass of n fits of one posterior, each on a device of its own; ends the one
+ * before, whose sums are merged. The posterior's n_rows and n_tokens must be set; the first call
+ * lists its blocks, and when *pass has no more its structure is complete. */
 la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                             const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
                             la_error *err);
@@ -129,8 +130,8 @@ la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *co
 /* Hands the sums to the visitor; LA_UNSUPPORTED where the pass keeps more than sums. */
 la_status la_structure_save(const la_structure_kind *kind, la_structure_fit *fit,
                             const la_array_visitor *to, la_error *err);
-/* Adds sums that the visitor reads to those of a fit in the same pass of the same blocks and shape. A
- * second pass is begun by follow, with the posterior as the first left it. */
+/* Adds sums that the visitor reads to those of a fit in the same pass of the same blocks and shape.
+ * A second pass is begun by follow, with the posterior as the first left it. */
 la_status la_structure_restore(const la_structure_kind *kind, la_structure_fit *fit,
                                const la_array_visitor *from, la_error *err);
 

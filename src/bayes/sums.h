@@ -1,5 +1,5 @@
-/* Sums over rows that a fit has seen, in f64 where the backend keeps factor sums. Those of different rows
- * add up: over devices, over parts of a calibration set, over sittings. */
+/* Sums over rows that a fit has seen, in f64 where the backend keeps factor sums. Those of
+ * different rows add up: over devices, over parts of a calibration set, over sittings. */
 #ifndef LA_BAYES_SUMS_H
 #define LA_BAYES_SUMS_H
 
@@ -18,12 +18,13 @@ typedef struct la_sums {
     size_t n, capacity;
 } la_sums;
 
-/* Zeros [rows, cols] that belong to the sums, named name/number/part. NULL when there is no memory, which
- * the caller reports. */
+/* Zeros [rows, cols] that belong to the sums, named name/number/part. NULL when there is no memory,
+ * which the caller reports. */
 double *la_sums_add(la_sums *sums, const char *name, int64_t number, const char *part, int64_t rows,
                     int64_t cols);
 void la_sums_close(la_sums *sums);
-/* Adds the sums of all others to the first; they are of the same blocks, each on a device of its own. */
+/* Adds the sums of all others to the first; they are of the same blocks, each on a device of its
+ * own. */
 la_status la_sums_merge(la_sums *const *all, int n, la_error *err);
 /* Hands copies of the sums to the visitor. */
 la_status la_sums_save(const la_sums *sums, const la_array_visitor *to, la_error *err);

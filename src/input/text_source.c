@@ -198,7 +198,8 @@ static la_status fill_text(la_text_source *source, bool *got, la_error *err) {
 
 /* ---- the beginning ---- */
 
-/* Reads until the first bytes say what the file is. A line that somebody types is not waited for. */
+/* Reads until the first bytes say what the file is. A line that somebody types is not waited
+ * for. */
 static la_status look(la_text_source *source, la_error *err) {
     bool undecided = true;
     while (undecided) {

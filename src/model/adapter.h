@@ -126,9 +126,9 @@ const char *la_adapter_kind_names(const la_adapter_library *library, const char 
 la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err);
 void la_adapter_close(la_adapter *adapter);
-/* The entry KEY, marked as used; NULL when there is none. */
+/* The entry KEY, marked as used; NULL: missing. */
 la_adapter_entry *la_adapter_find(la_adapter *adapter, const char *key);
-/* The tensor MODULE.SUFFIX; NULL when there is none. *key (may be NULL) is its entry's. */
+/* The tensor MODULE.SUFFIX; NULL: missing. *key (may be NULL) is its entry's. */
 const la_tensor *la_adapter_tensor(la_adapter *adapter, const char *module, const char *suffix,
                                    const char **key);
 /* f32 copy of a tensor in the pool, and the sum of its squares; NULL: no memory. */

@@ -330,7 +330,7 @@ static la_status enclose(binder *b, const la_adapter *adapter, const la_site_spe
     } else if (!site->bias) {
         site->bias = inner->bias;
     }
-    /* what they read is not what other projections of that input read */
+    /* their input is not that of other projections */
     for (; inner && site->scales_input; inner = inner->inner)
         for (int i = 0; i < inner->n_parameters; i++) {
             int64_t block = inner->parameters[i].block;

@@ -230,7 +230,7 @@ static int64_t four_bit_parameters(const source *from) {
     const char *part = strstr(tensor->name, ".weight.");
     int kind = four_bit_kind(from);
     char owner[KEY_BYTES];
-    if (kind >= 0) { /* the JSON alone tells an odd count */
+    if (kind >= 0) { /* only the JSON states an odd count */
         state s = {0};
         la_error ignored = {0};
         la_status status = read_state(find_part(from, state_names[kind]),

@@ -60,7 +60,7 @@ static int norm(la_program *p, const la_norm *norm, const char *module, int64_t 
     return out;
 }
 
-/* What a part of the layer reads of the residual stream: its norm where there is one before it. */
+/* Input of a part of the layer, from the residual stream: its norm where one precedes. */
 static int read_residual(const compiler *c, bool normed, const la_norm *before, const char *module,
                          int in, const char *name) {
     la_program *p = c->p;

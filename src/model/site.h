@@ -72,8 +72,8 @@ typedef struct la_site_pass {
 
 /* A parameter more, of a site that is being bound; the caller sets what is not 0. */
 la_parameter *la_site_add(la_site *site, la_mat *value);
-/* Columns [first, first + cols) of a state or of work, which is made of matrices that lie one behind
- * the other. */
+/* Columns [first, first + cols) of a state or of work, which is made of matrices that lie one
+ * behind the other. */
 la_mat la_site_part(const la_mat *state, int64_t first, int64_t cols);
 /* The site's own columns of them. */
 la_mat la_site_own(const la_site *site, const la_mat *state);

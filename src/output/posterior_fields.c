@@ -24,7 +24,7 @@ const int la_schema_minor = 4;
 static const char missing[] = "is missing", no_range[] = "is out of range",
                   of_classes[] = "is of classes, and the task is a regression";
 
-/* Rows by kind; what is not a needed field of the group's first schema says so. */
+/* Rows by kind; a field that is optional, or later than the group's first schema, says so. */
 #define INT(of, member, title, least, most, ...)                                                   \
     LA_FIELD(of, member, title, LA_FIELD_INT, .min = (double)(least), .max = (double)(most),       \
              .meaning = __VA_ARGS__)

@@ -59,7 +59,7 @@ const la_compare_kind la_compare_kinds[] = {
     for (const la_compare_kind *kind = la_compare_kinds;                                           \
          kind < la_compare_kinds + LA_COMPARE_METHODS; kind++)
 
-/* Whether it is among the methods given by name. */
+/* True for a method given by name. */
 static bool listed(uint64_t methods, const la_compare_kind *kind) {
     return methods & (uint64_t)1 << (kind - la_compare_kinds);
 }
@@ -86,7 +86,7 @@ static unsigned needs_of_wanted(const la_comparing *c) {
 
 /* ---- what they need ---- */
 
-/* What the adapter is, where TFB does not know it. */
+/* Kind of the adapter, where TFB does not support it. */
 static const char *title_of(const la_adapter *adapter) {
     bool of_peft = adapter->kind->library == &la_peft;
     return adapter->next ? "one of several adapters"
@@ -99,7 +99,7 @@ static bool has_trained_last_layer(const la_model *model) {
            model->blocks[model->head[model->n_head - 1].block].wanted;
 }
 
-/* What a method needs and cannot have. */
+/* Needs of a method that are missing. */
 static unsigned lacks(const la_comparing *c, const la_compare_kind *kind) {
     unsigned has = LA_NEEDS_STATES;
     has |= c->options->val ? LA_NEEDS_HELD_OUT : 0;
@@ -127,7 +127,7 @@ static la_status fail_lacking(const la_comparing *c, const la_compare_kind *kind
     }
 }
 
-/* What was asked for by name and cannot be had is an error, not a row less. */
+/* A method that was asked for by name and lacks a need is an error, not a missing row. */
 static la_status check_possible(const la_comparing *c, la_error *err) {
     if (c->model->likelihood->label_kind != LA_LABEL_CLASS)
         return la_fail(err, LA_UNSUPPORTED,
@@ -148,7 +148,7 @@ static bool is_included(const la_comparing *c, const la_compare_kind *kind) {
 
 /* ---- opening ---- */
 
-/* Whether the guard is of that structure. */
+/* True when the guard is of that structure. */
 static bool is_guarded(const la_comparing *c, const la_compare_kind *kind) {
     return la_compare_reads(c->options->methods) & LA_READS_CURVATURE &&
            kind->structure == la_structure_of(c->options->curvature);
@@ -304,7 +304,7 @@ static la_status allocate(la_comparing *c, la_error *err) {
     return err->status;
 }
 
-/* Whether the posterior that the information is of has a row itself. */
+/* True when the posterior of the information has a row itself. */
 static bool has_information(const la_comparing *c) {
     const la_form *form = &c->forms[c->guarded >= 0 ? c->guarded : 0];
     bool wanted = false;

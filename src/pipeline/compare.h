@@ -5,7 +5,7 @@
 #include "output/comparison.h"
 #include "pipeline/row_set.h"
 
-/* What a method needs besides the model and calibration rows. */
+/* Needs of a method besides the model and calibration rows. */
 enum {
     LA_NEEDS_HELD_OUT = 1,
     LA_NEEDS_ADAPTERS = 2,     /* several */
@@ -24,7 +24,7 @@ typedef struct la_compare_kind {
     unsigned needs, reads;
     bool scores; /* it ranks rows by a score, and has no probabilities */
     const struct la_structure_kind *structure; /* whose posterior it is; NULL: of none */
-    /* Whether it takes too long for who did not ask for it by name; NULL: it does not. */
+    /* True when it takes too long unless asked for by name; NULL: never. */
     bool (*is_slow)(const struct la_comparing *c);
     /* Fits it, predicts the rows, adds the rows of the table. */
     la_status (*run)(struct la_comparing *c, const struct la_compare_kind *kind, la_error *err);

@@ -1,4 +1,4 @@
-/* What methods of a comparison share: the rows, and passes over them that all read. */
+/* Rows and passes shared by the methods of a comparison. */
 #ifndef LA_PIPELINE_COMPARE_METHOD_H
 #define LA_PIPELINE_COMPARE_METHOD_H
 
@@ -33,7 +33,7 @@ typedef struct la_comparing {
     la_comparison *to;
 } la_comparing;
 
-/* Whether it was asked for, by name or by leaving names out. */
+/* True when it was asked for, by name or by leaving names out. */
 bool la_compare_wanted(const la_comparing *c, const la_compare_kind *kind);
 /* The form of a structure; -1: none. */
 int la_compare_form(const la_comparing *c, const struct la_structure_kind *structure);

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-/* By a temperature; seconds: that it took to find it. */
+/* Softmax at a temperature; seconds: the time that finding it took. */
 static la_status add_tempered(la_comparing *c, const char *name, double temperature, double seconds,
                               la_error *err) {
     int64_t classes = c->model->n_classes;

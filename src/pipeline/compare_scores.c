@@ -1,4 +1,5 @@
-/* Scores that rank rows: of the outputs, of the states that the head reads, and of an error head. */
+/* Scores that rank rows: of the outputs, of the states that the head reads, and of an error
+ * head. */
 #include "base/memory.h"
 #include "base/machine.h"
 #include "baselines/adue.h"

@@ -157,7 +157,7 @@ static la_status next_pass(fitting *f, int i, la_error *err) {
     return LA_OK;
 }
 
-/* What a form would have taken of a pass alone: all but the visitors of the others. */
+/* Time that a pass with this form alone would have taken: all but the visitors of the others. */
 static double own_seconds(const fitting *f, int form, double seconds) {
     double others = 0;
     for (int i = 0; i < f->n; i++)
@@ -186,7 +186,7 @@ static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list
     LA_TRY(la_row_set_run(f->session, set, list, pass.from, pass.to, "curvature", log, fit_batch, f,
                           err));
     double seconds = la_seconds() - start;
-    /* the decompositions need room of their own */
+    /* the decompositions need their own memory */
     la_session_release_runs(f->session);
     for (int i = 0; i < f->n; i++) {
         if (!f->active[i])
@@ -366,7 +366,7 @@ static la_status open_evaluation(evaluating *e, bool states, la_error *err) {
     return LA_OK;
 }
 
-/* Of the first device. */
+/* Seconds of the first device. */
 static void tell_seconds(evaluating *e, double all, double forward) {
     double visitors = 0;
     e->to->seconds_forward = forward;

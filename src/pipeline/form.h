@@ -1,5 +1,5 @@
-/* A form: a structure of curvature over some of the trained blocks, and its posterior. Several forms
- * share the passes over the rows. */
+/* A form: a structure of curvature over some of the trained blocks, and its posterior. Several
+ * forms share the passes over the rows. */
 #ifndef LA_PIPELINE_FORM_H
 #define LA_PIPELINE_FORM_H
 
@@ -18,12 +18,13 @@ typedef struct la_form {
 void la_forms_free(la_form *forms, int n);
 
 /* Curvature of n forms over the rows list[0..count) (list NULL: all), without the prior. logits
- * [count, C] are of those rows, or NULL. Every posterior gets its rows, tokens and log likelihood. */
+ * [count, C] are of those rows, or NULL. Every posterior gets its rows, tokens and log
+ * likelihood. */
 la_status la_forms_fit(la_session *session, la_form *forms, int n, const la_row_set *set,
                        const int64_t *list, int64_t count, const la_log *log, float *logits,
                        la_error *err);
 
-/* What a pass over rows found of them under n forms. */
+/* Results of a pass over rows under n forms. */
 typedef struct la_evaluation {
     int64_t n, n_classes, n_scales, width;
     int n_forms;

@@ -29,7 +29,7 @@ typedef struct scaled {
     double gain, square; /* means of the gains over a temperature, and of their squares */
 } scaled;
 
-/* What a weight and a bias a class make of the rows that they were fitted to. memory: 4 C */
+/* NLL of the rows under a weight and a bias a class that were fitted to them. memory: 4 C */
 static la_status scale_classes(const la_held_out *rows, double temperature, double *memory,
                                scaled *out, la_error *err) {
     int64_t c = rows->n_classes;
@@ -78,8 +78,8 @@ static void warn_biased(const la_held_out *rows, const la_choice *choice, const 
                 s.nll, tempered->nll, s.accuracy, tempered->accuracy);
 }
 
-/* The chosen scale goes into the prior precisions, and the noise with it. Where Laplace was not chosen
- * its best form is kept, for who asks for it by name. */
+/* The chosen scale goes into the prior precisions, and the noise with it. Where Laplace was not
+ * chosen its best form is kept, for who asks for it by name. */
 static la_status apply(la_form *form, const la_choice *choice, const la_log *log, la_error *err) {
     la_posterior *p = &form->posterior;
     const la_candidate *c = &choice->candidates[la_choice_laplace(choice)];
@@ -157,8 +157,8 @@ static int by_hash(const void *a, const void *b) {
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* list[n]: all rows, fold by fold; starts[FOLDS + 1]. Depends on the rows' tokens alone, not on their
- * order in the file. */
+/* list[n]: all rows, fold by fold; starts[FOLDS + 1]. Depends on the rows' tokens alone, not on
+ * their order in the file. */
 static la_status fold_rows(const la_row_set *rows, int64_t *list, int64_t *starts, la_error *err) {
     keyed_row *keyed = la_alloc((size_t)rows->n, sizeof *keyed, err);
     int64_t *fold = la_alloc((size_t)rows->n, sizeof *fold, err);
@@ -252,7 +252,8 @@ la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *r
 /* ---- signs of trouble ---- */
 
 /* Leverage of a row: the largest eigenvalue of S^T cov S, S S^T its Fisher information; by power
- * iteration on M = S_B^T cov S_B with S_B = B^T S in the contrasts' basis B[C, m]. w: C m + m^2 + 3 m */
+ * iteration on M = S_B^T cov S_B with S_B = B^T S in the contrasts' basis B[C, m]. w:
+ * C m + m^2 + 3 m */
 static double leverage(const la_likelihood *likelihood, int64_t c, int64_t m, const float *outputs,
                        const double *basis, const double *cov, double *w) {
     double *s = w, *sb = s + c * m, *v = sb + m * m, *u = v + m, *t = u + m, top = 0;

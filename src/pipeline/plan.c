@@ -16,14 +16,14 @@ enum {
     WHOLE_TOKENS = 2048
 };
 
-/* What libraries take of a device without being asked. */
+/* Memory of a device that libraries take by themselves. */
 #define DEVICE_SLACK ((size_t)256 << 20)
 
 static double mib(size_t bytes) {
     return (double)bytes / 1048576.0;
 }
 
-/* What the pass over held-out rows holds in place of the sums: eigenvectors (half of them), and
+/* Memory of the pass over held-out rows in place of the sums: eigenvectors (half of them), and
  * weights and covariances of every scale. */
 static size_t selection_bytes(const la_blocks *blocks, const la_plan_request *request,
                               const la_plan *plan) {

@@ -1,5 +1,5 @@
-/* How the memory of a device is shared out before a run: weights, curvature, activations of a batch,
- * workspaces. What cannot fit is refused here, before anything is computed. */
+/* Plan of a device's memory, before a run: weights, curvature, activations of a batch,
+ * workspaces. A run that cannot fit is refused here, before anything is computed. */
 #ifndef LA_PIPELINE_PLAN_H
 #define LA_PIPELINE_PLAN_H
 
@@ -33,8 +33,8 @@ typedef struct la_plan {
     size_t available, total;
 } la_plan;
 
-/* Nothing of the model may be placed yet. LA_RESOURCE, with the arithmetic and the knob to turn, when
- * the least that could be run does not fit. */
+/* Nothing of the model may be placed yet. LA_RESOURCE, with the arithmetic and the knob to turn,
+ * when the least that could be run does not fit. */
 la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan *plan,
                        la_error *err);
 /* The plan in a line or two to the log. */

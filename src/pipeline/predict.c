@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a file's batches share. */
+/* State shared by a file's batches. */
 typedef struct file_run {
     const la_predict_job *job;
     la_predictor *predictor;

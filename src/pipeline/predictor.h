@@ -6,7 +6,7 @@
 #include "likelihood/answer.h"
 #include "pipeline/sampler.h"
 
-/* What a device's batch leaves for its predictions. */
+/* Results of a device's batch, for its predictions. */
 typedef struct la_predictor_part {
     la_blocks blocks;
     la_covariance *covariance;
@@ -41,7 +41,7 @@ la_status la_predictor_batch(la_predictor *predictor, int worker, const la_batch
 la_status la_predictor_answer(la_predictor *predictor, int worker, const la_batch *batch,
                               const uint64_t *hashes, la_prediction *out, la_error *err);
 
-/* Whether random numbers enter the predictions: in the probabilities, or in their variance alone. */
+/* True when random numbers enter the predictions: the probabilities, or their variance alone. */
 bool la_predictor_draws(const la_predictor *predictor);
 
 #endif

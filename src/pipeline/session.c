@@ -80,7 +80,7 @@ static la_status take_labels(la_session *session, const la_session_options *opti
 
 static void take_sizes(la_session *session, const la_session_options *options) {
     la_config config = session->workers[0].model.config;
-    /* the adapter's folder counts in this as well, where it says so */
+    /* the adapter's directory counts as well, where it states one */
     int64_t told = session->tokenizer_of_adapter ? la_tokenizer_max_length(session->tokenizer) : 0;
     if (told)
         config.model_max_length = told;
@@ -202,7 +202,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
                                     .adapter_name = run->adapter_name,
                                     .posterior = options->posterior,
                                     .log = &run->log};
-    /* without one rows may still carry ids: the row that has text will say that there is none for it */
+    /* without one rows may still carry ids: an error names the row that has text */
     LA_TRY(
         la_session_tokenizer(&request, &session->tokenizer, &session->tokenizer_of_adapter, err));
     if (run->labels)
@@ -229,7 +229,7 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
     LA_TRY(open_models(session, options, &model, err));
     int64_t most = la_prompt_most_tokens(&session->workers[0].model);
     bool too_long = most && session->max_length > most;
-    /* a length from a posterior is of its own base: if this is another one, its digest will tell */
+    /* a length from a posterior belongs to its own base: the digest of another base differs */
     if (too_long && run->max_length)
         return la_fail(err, LA_USAGE, "--max-length %lld: the model has %lld positions",
                        (long long)session->max_length, (long long)most);

@@ -1,5 +1,5 @@
-/* What fitting and predicting open alike: devices with a model each, tokenizer, labels, a plan of
- * the memory, and runs that grow with long rows. */
+/* Session of fitting and predicting: devices with a model each, tokenizer, labels, a plan of the
+ * memory, and runs that grow with long rows. */
 #ifndef LA_PIPELINE_SESSION_H
 #define LA_PIPELINE_SESSION_H
 
@@ -19,7 +19,7 @@ typedef struct la_session_options {
     int64_t max_length;      /* likewise; 0: not known */
     bool all_inputs;         /* as la_run_open takes it */
     bool forward_only;
-    /* what the plan has to leave room for */
+    /* needs of the plan */
     const la_structure_kind *kind;
     const la_structure_kind *const *beside; /* [n_beside] fitted over the same passes */
     int n_beside;
@@ -62,16 +62,16 @@ la_status la_session_reserve(la_session *session, la_worker *worker, int64_t tok
                              la_error *err);
 /* The memory of all runs goes back to the devices. */
 void la_session_release_runs(la_session *session);
-/* Tells the log where the time and the memory went. */
+/* Logs where the time and the memory went. */
 void la_session_profile(const la_session *session, double seconds, const la_log *log);
 
-/* Does something for each of n workers at once, one thread a worker, each with the caller's stop;
- * the first failure in order is the one reported. */
+/* Runs the job for each of n workers at once, one thread a worker, each with the caller's stop;
+ * returns the first failure in order. */
 typedef la_status (*la_worker_job)(void *user, int worker, la_error *err);
 la_status la_workers_run(int n, la_worker_job job, void *user, la_error *err);
-/* Whether a text that is too long loses its beginning. */
+/* True when a text that is too long loses its beginning. */
 bool la_session_cuts_left(const la_session *session);
-/* How a data file is to be fed to this session. */
+/* Options of feeding a data file to this session. */
 la_feed_options la_session_feed(const la_session *session, bool need_label, bool skip_bad);
 
 /* One newline at the end is dropped (editors add it); a template without a field is refused. The

@@ -1,5 +1,6 @@
 /* The AdUE head against torch: loss, gradient and whole trainings on the same draws
- * (tests/reference/baselines_reference.py); finite differences; rows that cannot be learned from. */
+ * (tests/reference/baselines_reference.py); finite differences; rows that cannot be learned
+ * from. */
 #include "base/random.h"
 #include "baselines/adue.h"
 #include "baselines/arrays.h"

@@ -114,8 +114,8 @@ static known *together(void) {
     return k;
 }
 
-/* log p(y | theta) - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum log((h + lambda) / lambda) ] with the
- * precisions of a group times e^rho. */
+/* log p(y | theta) - sum_blocks [ lambda/2 |theta|^2 + 1/2 sum log((h + lambda) / lambda) ] with
+ * the precisions of a group times e^rho. */
 static double evidence(const known *k, const int *groups, int group, double rho) {
     double sum = LOG_LIKELIHOOD;
     for (int b = 0; b < BLOCKS; b++) {

@@ -1,5 +1,5 @@
-/* Sums of unfinished fits over made-up blocks: those of different rows add up, and a fit that was saved
- * goes on as if nothing had happened. */
+/* Sums of unfinished fits over made-up blocks: those of different rows add up, and a fit that was
+ * saved goes on as if nothing had happened. */
 #include "base/memory.h"
 #include "bayes/structure.h"
 #include "support/support.h"

@@ -1,8 +1,8 @@
 /* Loaded before the program by its test: from main on, the allocation of number LAPLORA_FAIL_AT
  * fails, and with LAPLORA_FAIL_ON=1 every one after it too, as when memory has run out. How many
- * there were goes to the file LAPLORA_FAIL_COUNT. What the OpenMP runtime, HDF5
- * and OpenBLAS ask for themselves is not counted: the first ends the program, HDF5 crashes, and so do
- * OpenBLAS's products of small matrices on some processors. */
+ * there were goes to the file LAPLORA_FAIL_COUNT. What the OpenMP runtime, HDF5 and OpenBLAS ask
+ * for themselves is not counted: the first ends the program, HDF5 crashes, and so do OpenBLAS's
+ * products of small matrices on some processors. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* Kinds of adapter: those that are refused, each by its name; damage to DoRA, AdaLoRA and IA3; several
- * adapters in one place. */
+/* Kinds of adapter: those that are refused, each by its name; damage to DoRA, AdaLoRA and IA3;
+ * several adapters in one place. */
 #include "support/faults.h"
 #include "support/tensors.h"
 

@@ -1,5 +1,5 @@
-/* Damaged quantised bases: parts of packed weights that are missing or do not fit, and --base-quant where it
- * makes no sense. */
+/* Damaged quantised bases: parts of packed weights that are missing or do not fit, and --base-quant
+ * where it makes no sense. */
 #include "support/faults.h"
 #include "support/tensors.h"
 

@@ -1,4 +1,5 @@
-/* Regressions: labels, options and files that make no sense, each into one line and one exit code. */
+/* Regressions: labels, options and files that make no sense, each into one line and one exit
+ * code. */
 #include "support/faults.h"
 
 #include <stdio.h>

@@ -35,7 +35,8 @@ static const char *const lines[COMMANDS] = {
 
 static const char *folder;
 
-/* The program under a time limit, a limit that a shell sets, and with settings of its environment. */
+/* The program under a time limit, a limit that a shell sets, and with settings of its
+ * environment. */
 static command run_under(const char *limit, const char *setting, const char *line) {
     char text[8192], *at = text, *end = text + sizeof text;
     const char *program = getenv("LAPLORA");

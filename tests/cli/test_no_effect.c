@@ -236,8 +236,8 @@ static char *answers(const char *folder, const char *line) {
     return done.out;
 }
 
-/* A template with two newlines at its end is a prompt with one, in fit as in predict: the same rows,
- * written out, have the same log likelihood and the same answers. */
+/* A template with two newlines at its end is a prompt with one, in fit as in predict: the same
+ * rows, written out, have the same log likelihood and the same answers. */
 static void newlines_at_the_end(void **state) {
     static const char rows[] = "{\"text\":\"good\",\"label\":0}\n{\"text\":\"bad\",\"label\":1}\n";
     static const char out[] = "{\"text\":\"very good film\\n\",\"label\":0}\n{\"text\":\"very bad "

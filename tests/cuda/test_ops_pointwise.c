@@ -23,7 +23,8 @@
 
 enum { RHS = 3 };
 
-/* The widest rows are more than a block's registers hold; the last one is columns of a wider matrix. */
+/* The widest rows are more than a block's registers hold; the last one is columns of a wider
+ * matrix. */
 static const struct {
     int64_t rows, cols, pad, offset;
 } shapes[] = {

@@ -1,7 +1,8 @@
 /* Moving and summing rows.
  *
  * Largest gaps observed, emulated: 0 in f32 (the same sums in the same order), and in bf16 2.7e-3
- * to 3.8e-3 (segment_spread from bf16: 4e-4): what is rounded to bf16 once is off by at most 1/256 of the largest number. */
+ * to 3.8e-3 (segment_spread from bf16: 4e-4): what is rounded to bf16 once is off by at most 1/256
+ * of the largest number. */
 #include "cuda/compare.h"
 
 #include <stdlib.h>

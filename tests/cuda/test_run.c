@@ -160,8 +160,8 @@ static void predictives(void **state) {
     free(other);
 }
 
-/* Structures whose fits and covariances go other ways through the operations, fitted and used on the
- * device, with a held-out choice between (the calibration rows serve as held-out ones). */
+/* Structures whose fits and covariances go other ways through the operations, fitted and used on
+ * the device, with a held-out choice between (the calibration rows serve as held-out ones). */
 static void structures(void **state) {
     (void)state;
     static const struct {
@@ -198,8 +198,8 @@ static void structures(void **state) {
     }
 }
 
-/* An average, whose settings share a pass and have scales and draws of their own: beside the CPU, and on
- * two devices. */
+/* An average, whose settings share a pass and have scales and draws of their own: beside the CPU,
+ * and on two devices. */
 static void averages(void **state) {
     (void)state;
     static const struct {
@@ -691,8 +691,8 @@ int main(void) {
         cmocka_unit_test(few_digits),
         cmocka_unit_test(verbose),
     };
-    /* The emulated BLAS is the host's. Kernels of some processors sum by where their operands lie: these
-     * do not, so that bytes can be compared. */
+    /* The emulated BLAS is the host's. Kernels of some processors sum by where their operands lie:
+     * these do not, so that bytes can be compared. */
     setenv("OPENBLAS_CORETYPE", "Sandybridge", 1);
     return cmocka_run_group_tests_name("the program on cuda", tests, look_for_leaks, NULL);
 }

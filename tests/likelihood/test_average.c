@@ -1,5 +1,5 @@
-/* Averaging settings: weights and left-out likelihoods against sums written out, and lists that answer
- * as the average of all does. */
+/* Averaging settings: weights and left-out likelihoods against sums written out, and lists that
+ * answer as the average of all does. */
 #include "base/random.h"
 #include "likelihood/average.h"
 #include "support/support.h"

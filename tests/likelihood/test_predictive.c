@@ -403,8 +403,8 @@ static void temperature_is_put_back(void **state) {
     check_within("map_probs and logit_cov put back", worst, 2e-15);
 }
 
-/* Draws come in pairs z, -z: with two classes the mean of a pair is on the MAP model's side, so that
- * the answer stays however few there are (until all of them round to 0 and 1). */
+/* Draws come in pairs z, -z: with two classes the mean of a pair is on the MAP model's side, so
+ * that the answer stays however few there are (until all of them round to 0 and 1). */
 static void pairs_keep_the_answer_of_two(void **state) {
     (void)state;
     static const int64_t samples[] = {2, 4, 10, 50};

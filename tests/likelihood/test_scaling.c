@@ -1,5 +1,5 @@
-/* Temperature and vector scaling against scipy and torch (tests/reference/baselines_reference.py), at
- * their limits, and on inputs that have no answer. */
+/* Temperature and vector scaling against scipy and torch (tests/reference/baselines_reference.py),
+ * at their limits, and on inputs that have no answer. */
 #include "base/random.h"
 #include "baselines/arrays.h"
 #include "likelihood/scaling.h"

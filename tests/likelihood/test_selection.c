@@ -213,7 +213,8 @@ static int64_t scale_index(const held *h, double scale) {
     return 0;
 }
 
-/* A row's -log p under softmax(f / s), s^2 = T^2 + pi/8 mean Var(f_c - f_d); g -1: no covariance. */
+/* A row's -log p under softmax(f / s), s^2 = T^2 + pi/8 mean Var(f_c - f_d); g -1: no
+ * covariance. */
 static double shrunk_nll(const held *h, int64_t g, double temperature, int64_t i) {
     int64_t c = h->rows.n_classes, m = c - 1;
     double basis[C_MOST * M_MOST], full[C_MOST * C_MOST] = {0}, pairs = 0, f[C_MOST], p[C_MOST];
@@ -463,7 +464,8 @@ static void one_variance_is_a_temperature(void **state) {
     check_within("likewise, standard errors", worst, 4);
 }
 
-/* Rows of the Laplace predictive, variances far apart: Laplace, with the scale they were drawn at. */
+/* Rows of the Laplace predictive, variances far apart: Laplace, with the scale they were drawn
+ * at. */
 static void laplace_is_found(void **state) {
     (void)state;
     enum { SCALES = 9 };
@@ -492,9 +494,9 @@ static void laplace_is_found(void **state) {
     check_within("likewise, its mean", fabs(mean / n), 0.15);
 }
 
-/* Without variance every Laplace setting is a temperature. The MAP model has T = 1 alone, temperature
- * scaling shares its mass among the others, the two kinds of Laplace among all: the average's likelihood
- * from those of softmax(f / T), and its list. */
+/* Without variance every Laplace setting is a temperature. The MAP model has T = 1 alone,
+ * temperature scaling shares its mass among the others, the two kinds of Laplace among all: the
+ * average's likelihood from those of softmax(f / T), and its list. */
 static void average_of_temperatures(void **state) {
     (void)state;
     double worst = 0, worst_list = 0;
@@ -607,8 +609,8 @@ static void gaps(void **state) {
 /* ---- answers that are lost ---- */
 
 /* Rows whose second class takes over when its logit is unsure (the first is right in `lost`, the
- * second in `won` of them), and rows that are sure, unsure and half of them wrong: by the likelihood
- * alone Monte Carlo is far ahead. */
+ * second in `won` of them), and rows that are sure, unsure and half of them wrong: by the
+ * likelihood alone Monte Carlo is far ahead. */
 static held lossy(int64_t n, int64_t lost, int64_t won) {
     held h = make(n, 3, 1, 9, 0, 1, 0);
     double basis[6];
@@ -662,8 +664,8 @@ static void fewer_right_answers(void **state) {
     drop(&h);
 }
 
-/* The mean of a pair of draws is on the MAP model's side: with two classes no answer is lost, however
- * near the logits are and however wide the posterior. */
+/* The mean of a pair of draws is on the MAP model's side: with two classes no answer is lost,
+ * however near the logits are and however wide the posterior. */
 static void two_classes_lose_nothing(void **state) {
     (void)state;
     held h = make(300, 2, 3, 650, 0.05, 5, 0);

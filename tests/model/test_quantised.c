@@ -1,6 +1,7 @@
-/* Packing and unpacking against what bitsandbytes stored (tests/reference/make_quantised.py): codes, scales and
- * values to the bit. Scales of double quantisation lie around a mean that bitsandbytes sums in f32, in an
- * order of its own: they may be off by the last bit, their codes may not. */
+/* Packing and unpacking against what bitsandbytes stored (tests/reference/make_quantised.py):
+ * codes, scales and values to the bit. Scales of double quantisation lie around a mean that
+ * bitsandbytes sums in f32, in an order of its own: they may be off by the last bit, their codes
+ * may not. */
 #include "base/random.h"
 #include "model/quantised.h"
 #include "support/support.h"

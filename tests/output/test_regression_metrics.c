@@ -1,6 +1,6 @@
 /* The metrics of a regression against the independent reference
- * (tests/reference/regression_metrics_reference.py), the bootstrap against resampling done the long way,
- * and the report of prediction rows. */
+ * (tests/reference/regression_metrics_reference.py), the bootstrap against resampling done the long
+ * way, and the report of prediction rows. */
 #include "support/support.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* A plain base packed while it is opened (--base-quant) against the base that bitsandbytes made of it, and
- * against itself: what the posterior keeps, several devices, the memory it takes. */
+/* A plain base packed while it is opened (--base-quant) against the base that bitsandbytes made of
+ * it, and against itself: what the posterior keeps, several devices, the memory it takes. */
 #include "pipeline/session.h"
 #include "support/parity.h"
 

@@ -1,6 +1,6 @@
 /* The structures of curvature beyond the Kronecker product, against a float64 reference
- * (tests/reference/dense_reference.py) and against each other: rows held in parts, several scales of
- * the prior, files, ranks.
+ * (tests/reference/dense_reference.py) and against each other: rows held in parts, several scales
+ * of the prior, files, ranks.
  *
  * Largest relative deviations from the reference over all cases, sets of parameters and priors, on
  * the CPU, over the kernels of several processors and both levels of optimisation that tests are
@@ -13,7 +13,8 @@
  *   ekfac        2.2e-6          1.0e-5       5.3e-6          6.9e-6
  *   last-layer   4.8e-7          1.2e-6       3.2e-6          4.9e-6
  *
- * The largest are those of bert-all-linear and llama-gqa, whose curvatures are the worst conditioned. */
+ * The largest are those of bert-all-linear and llama-gqa, whose curvatures are the worst
+ * conditioned. */
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "output/posterior_file.h"
@@ -234,8 +235,8 @@ static double matrices_gap(const double *got, const double *want, int64_t n, int
     return worst;
 }
 
-/* Largest distance of eigenvalues, beside the largest of them. Where one list is longer, the other's
- * are 0. */
+/* Largest distance of eigenvalues, beside the largest of them. Where one list is longer, the
+ * other's are 0. */
 static double spectrum_gap(const la_directions *a, const la_directions *b, double scale) {
     double worst = 0;
     for (int64_t i = 0; i < a->rank || i < b->rank; i++)
@@ -247,7 +248,8 @@ static double spectrum_gap(const la_directions *a, const la_directions *b, doubl
 
 /* ---- leverage ---- */
 
-/* The largest eigenvalue of S^T cov S for a row's logit covariance, given in the contrasts' basis. */
+/* The largest eigenvalue of S^T cov S for a row's logit covariance, given in the contrasts'
+ * basis. */
 static double leverage(int64_t c, const float *logits, const double *cov) {
     int64_t m = c - 1;
     double basis[64], s[64], sb[64] = {0}, t[64] = {0}, a[64] = {0}, values[8];
@@ -447,8 +449,8 @@ static void held_in_parts(void **state) {
     check_held("llama-gqa");
 }
 
-/* With every row three times there are more rows of G than parameters, and H itself is summed: three
- * times what the dual form finds of every row once, with a third of the covariance. */
+/* With every row three times there are more rows of G than parameters, and H itself is summed:
+ * three times what the dual form finds of every row once, with a third of the covariance. */
 static void primal_is_dual(void **state) {
     (void)state;
     table *t = open_table("bert", LA_PARAMS_LAST);
@@ -734,8 +736,8 @@ static void exact_of_low_rank(void **state) {
     close_table(t);
 }
 
-/* Few of many eigenpairs are sketched where the rows do not fit the memory. With every row four times G
- * has half as many directions as the sketch may have columns. */
+/* Few of many eigenpairs are sketched where the rows do not fit the memory. With every row four
+ * times G has half as many directions as the sketch may have columns. */
 enum { COPIES = 4 };
 
 typedef struct sketching {

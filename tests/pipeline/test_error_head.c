@@ -1,5 +1,6 @@
-/* The error head of a posterior: trained by a fit on the states of its rows, kept in the file, and
- * scored for every prediction. And what else a posterior file may hold or lack: a guard's choice. */
+/* The error head of a posterior: trained by a fit on the states of its rows, kept in the file,
+ * and scored for every prediction. And what else a posterior file may hold or lack: a guard's
+ * choice. */
 #include "baselines/scores.h"
 #include "output/posterior_file.h"
 #include "output/prediction_rows.h"

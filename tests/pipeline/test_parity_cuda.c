@@ -1,5 +1,5 @@
-/* The same parity through --device cuda, in every precision: on a device where there is one, else on
- * the emulated one. A posterior fitted there is read by the CPU, and the reverse. */
+/* The same parity through --device cuda, in every precision: on a device where there is one, else
+ * on the emulated one. A posterior fitted there is read by the CPU, and the reverse. */
 #include "backend/ops.h"
 #include "support/parity.h"
 

@@ -1,4 +1,5 @@
-/* Posteriors in the folder of a case (faults.h), and damage to their attributes. An error fails the test. */
+/* Posteriors in the folder of a case (faults.h), and damage to their attributes. An error fails the
+ * test. */
 #ifndef LA_TESTS_POSTERIOR_FILES_H
 #define LA_TESTS_POSTERIOR_FILES_H
 
