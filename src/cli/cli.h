@@ -1,4 +1,4 @@
-/* What the commands share: their list, options of several of them, notes, progress, exit codes. */
+/* Shared by the commands: their list, options of several of them, notes, progress, exit codes. */
 #ifndef LA_CLI_CLI_H
 #define LA_CLI_CLI_H
 
@@ -23,7 +23,7 @@ typedef struct la_text_given {
     int64_t max_length;
 } la_text_given;
 
-/* How rows are read and run. */
+/* Options of reading and running rows. */
 typedef struct la_run_given {
     la_text_given text;
     const char *device, *adapter_name, *label_field, *labels;

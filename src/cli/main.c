@@ -111,7 +111,7 @@ int main(int argc, char **argv) {
     bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0;
     fill_standard_streams();
     la_stop_install();
-    /* what must go to a closed standard output fails; what goes to a file does not */
+    /* output to a closed standard output fails; output to a file does not */
     if (closed && !freopen("/dev/full", "w", stdout))
         return LA_RESOURCE;
     json_set_alloc_funcs(la_malloc_or_end, free);

@@ -30,8 +30,8 @@ la_status la_label_reading_find(const char *path, const la_row_fields *fields, l
                                 la_error *err);
 /* Reads row->label. None of a class: absent, null, -1, an empty cell, or what tables write for a
  * missing value (nan, NA, None, ...) and no class is called. A number is finite, or a string that
- * is such a number; none: absent, null, or an empty or missing cell. A set is a list of classes, in a
- * table as JSON text, or one class alone, or a 0 or 1 for each class; its field may be "labels".
+ * is such a number; none: absent, null, or an empty or missing cell. A set is a list of classes, in
+ * a table as JSON text, or one class alone, or a 0 or 1 for each class; its field may be "labels".
  * Free with la_label_free, also after a failure. */
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_label_rule *rule,
                        la_label *label, la_error *err);

@@ -129,13 +129,13 @@ la_status la_model_blocks(const la_model *model, la_params params, la_blocks *bl
                           la_error *err);
 /* Rows that a block's input can have in a batch of so many tokens. */
 int64_t la_model_most_inputs(const la_model *model, int64_t tokens);
-/* Whether a head layer's adapter reads all tokens of a row, as the head of a causal LM does,
+/* True when a head layer's adapter reads all tokens of a row, as the head of a causal LM does,
  * although only one of them reaches the logits. */
 bool la_head_reads_all(const la_model *model);
-/* Whether a set of parameters takes the blocks of a group, and a block. */
+/* True when a set of parameters contains the blocks of a group, and a block. */
 bool la_params_take(la_params params, la_block_group group);
 bool la_block_in(const la_model *model, int64_t block, la_params params);
-/* Whether a projection is adapted by blocks of the posterior. */
+/* True when a projection is adapted by blocks of the posterior. */
 bool la_linear_wanted(const la_model *model, const la_linear *linear);
 
 #endif

@@ -46,8 +46,8 @@ la_status la_class_metrics(const la_metric_set *set, const la_metric_rows *rows,
 }
 
 /* Lowers to 0 the intervals of those gaps that calibrated predictions of these probabilities would
- * show as well: where at least 2.5 % of models whose labels are drawn from the probabilities show as
- * much. Labels are overwritten. */
+ * show as well: where at least 2.5 % of models whose labels are drawn from the probabilities show
+ * as much. Labels are overwritten. */
 static la_status admit_none(const la_metric_set *set, int64_t n, void *prepared, uint64_t seed,
                             la_interval *intervals, la_error *err) {
     enum { DRAWS = 200, ENOUGH = DRAWS / 40, STREAM = 1 << 30 };

@@ -1,9 +1,9 @@
-/* How good predictions are: pure functions over arrays. A likelihood has a set of metrics, a table
+/* Metrics of predictions: pure functions over arrays. A likelihood has a set of metrics, a table
  * and a function that fills it (output/softmax_metrics.h, output/gaussian_metrics.h); reports in
- * all formats, gates, baselines and intervals follow from the table. Definitions: README.md beside
- * this file, and tests/reference. Everything is computed from rows in an order of their own, each
- * with a count: the numbers of a file have every count 1, a bootstrap resample has others, and no
- * resample needs a sort. */
+ * all formats, gates, baselines and intervals follow from the table. Definitions: README.md
+ * beside this file, and tests/reference. Everything is computed from rows in an order of their
+ * own, each with a count: the numbers of a file have every count 1, a bootstrap resample has
+ * others, and no resample needs a sort. */
 #ifndef LA_OUTPUT_METRICS_H
 #define LA_OUTPUT_METRICS_H
 
@@ -59,8 +59,8 @@ typedef struct la_metric_set {
     size_t (*workspace)(int64_t n); /* NULL: none */
     /* Draws labels from the probabilities in place of the rows' own; NULL: no metric is a gap. */
     void (*redraw)(void *prepared, uint64_t seed, uint64_t stream);
-    /* Metrics of each class alone; NULL: none. measure_class: value[n_class], and the number of rows
-     * that have the class. */
+    /* Metrics of each class alone; NULL: none. measure_class: value[n_class], and the number of
+     * rows that have the class. */
     const la_metric_info *class_list;
     int n_class;
     void (*measure_class)(const void *prepared, int64_t class, double *value, int64_t *n);

@@ -41,7 +41,7 @@ typedef struct la_report_style {
 
 typedef struct la_report_format {
     const char *name;
-    /* What could not be written is left to the stream's error flag. */
+    /* Write errors are left to the stream's error flag. */
     la_status (*write)(const la_report *report, const la_report_style *style, FILE *stream,
                        la_error *err);
 } la_report_format;

@@ -1,5 +1,6 @@
-/* The likelihood of sets of classes: Fisher information and log likelihood against their definitions,
- * predictives a class against quadrature, draws, the mean of recipes, the choice by held-out rows. */
+/* The likelihood of sets of classes: Fisher information and log likelihood against their
+ * definitions, predictives a class against quadrature, draws, the mean of recipes, the choice by
+ * held-out rows. */
 #include "base/random.h"
 #include "likelihood/selection.h"
 #include "support/support.h"
@@ -43,7 +44,8 @@ static void by_definition(void **state) {
                  relative(sigmoid->log_likelihood(C, outputs, label), (double)want, 0), 1e-15);
 }
 
-/* E sigmoid(f)^power about a value, f ~ N(mean, variance): the trapezoid rule over 10 deviations. */
+/* E sigmoid(f)^power about a value, f ~ N(mean, variance): the trapezoid rule over 10
+ * deviations. */
 static double moment(double mean, double variance, double about, int power) {
     double sum = 0, weight = 0;
     for (int i = -10000; i <= 10000; i++) {
