@@ -1,11 +1,13 @@
-/* The guard on random splits of labelled rows into those that choose and those that judge, and what any choice by as
- * many rows can reach. One fit; every row's logits and covariance at all scales of the prior; then the program's own
- * selection on each split. Prints, for each split and way of answering, tab-separated:
+/* The guard on random splits of labelled rows into those that choose and those that judge, and what
+ * any choice by as many rows can reach. One fit; every row's logits and covariance at all scales of
+ * the prior; then the program's own selection on each split. Prints, for each split and method,
+ * tab-separated:
  *   split method nll accuracy ece noise auroc
- * Methods: map, temperature, vector (scaling), single (the best one setting), average (whatever MAP does), guard; and
- * bounds: "temperature of the test" is chosen by the rows that judge; "world, chosen" and "world, known" answer rows
- * whose labels are drawn from a temperature of the model, so that temperature scaling is exactly right there: with the
- * temperature chosen by as many rows, and with the true one.
+ * Methods: map, temperature, vector (scaling), single (the best one setting), average (whatever MAP
+ * does), guard; and bounds: "temperature of the test" is chosen by the rows that judge; "world,
+ * chosen" and "world, known" predict rows whose labels are drawn from a temperature of the model,
+ * so that temperature scaling is exactly right there: with the temperature chosen by as many rows,
+ * and with the true one.
  * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...     LABELS: NAME,NAME,...
  *   PRIOR: global, layer, kind (module) */
 #include "laplora.h"

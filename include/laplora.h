@@ -34,8 +34,8 @@ extern "C" {
 
 #define LAPLORA_VERSION "0.1.0"
 
-/* Status that is dropped: a warning, where the compiler can give one; (void) in front of a call says
- * that it is meant. */
+/* Status that is dropped: a warning, where the compiler can give one; (void) in front of a call
+ * says that it is meant. */
 #if defined(__clang__)
 #define LA_CHECKED __attribute__((warn_unused_result))
 #elif defined(__cplusplus) ? __cplusplus >= 201703L : defined(__GNUC__) && __GNUC__ >= 11
@@ -75,10 +75,10 @@ typedef struct la_log {
     void *user;
 } la_log;
 
-/* Stop request of the host. asked is called between pieces of work, by any thread that works for the
- * call, and must be quick; not 0 ends the call with LA_INTERRUPTED. The thread that wants the stop
- * sets what asked reads (an atomic flag). A piece of work may take seconds: a decomposition, or all
- * blocks of one. NULL: nothing is asked. */
+/* Stop request of the host. asked is called between pieces of work, by any thread that works for
+ * the call, and must be quick; not 0 ends the call with LA_INTERRUPTED. The thread that wants the
+ * stop sets what asked reads (an atomic flag). A piece of work may take seconds: a decomposition,
+ * or all blocks of one. NULL: nothing is asked. */
 typedef struct la_stop {
     int (*asked)(void *user);
     void *user;
@@ -131,8 +131,8 @@ typedef enum la_method {
     LA_METHODS
 } la_method;
 
-/* The best of a method on the held-out rows. An average has no scale and temperature of its own (both
- * are 1), and its nll is that of every row under the weights which the others give. */
+/* The best of a method on the held-out rows. An average has no scale and temperature of its own
+ * (both are 1), and its nll is that of every row under the weights which the others give. */
 typedef struct la_candidate {
     double prior_scale, temperature;
     double nll, accuracy;
@@ -155,7 +155,8 @@ typedef struct la_choice {
     la_candidate candidates[LA_METHODS];
     int64_t n_settings; /* of the average; 0: there is none */
     la_setting settings[LA_SETTINGS_MOST];
-    /* largest distance of a held-out label's probability under these from that under all settings */
+    /* largest distance of a held-out label's probability under these from that under all settings
+     */
     double shortening;
 } la_choice;
 
@@ -177,12 +178,13 @@ typedef struct la_run_options {
     int64_t batch_tokens;  /* tokens that are run together; -1: as many as the free memory holds */
     const char *text_field, *pair_field, *label_field, *id_field;
     const char *labels; /* "NAME,NAME,..." in class order */
-    /* "none", "nf4", "nf4-double", "fp4", "fp4-double", "int8": packs the linear layers of a base that is
-     * stored plainly, as bitsandbytes does. NULL: none; of a predictor, as the posterior was fitted */
+    /* "none", "nf4", "nf4-double", "fp4", "fp4-double", "int8": packs the linear layers of a base
+     * that is stored plainly, as bitsandbytes does. NULL: none; of a predictor, as the posterior
+     * was fitted */
     const char *base_quant;
-    /* Which adapter of a folder or file that holds several, or "NAME,NAME": those at once, in the order
-     * in which they were added. NULL: the only one, or "default"; of a predictor, as the posterior was
-     * fitted */
+    /* Which adapter of a folder or file that holds several, or "NAME,NAME": those at once, in the
+     * order in which they were added. NULL: the only one, or "default"; of a predictor, as the
+     * posterior was fitted */
     const char *adapter_name;
     int profile; /* tell the log where the time went */
     la_log log;
@@ -256,7 +258,8 @@ typedef struct la_predict_options {
     const char *base, *adapter; /* NULL: where the posterior says */
     /* How outputs become a prediction; NULL: as the fit's guard chose, "mc" where there was none.
      *   mc           E softmax(f), f ~ N(f_MAP, cov); of a regression in closed form
-     *   probit       its closed form; scalar: with one variance a row, keeps the MAP model's answers
+     *   probit       its closed form
+     *   scalar       likewise with one variance a row, which keeps the MAP model's answers
      *   bridge       the Laplace bridge
      *   weights      E softmax(f / T) over networks sampled from the posterior
      *   average      the weighted mean of the recipes that the fit stored
@@ -270,8 +273,9 @@ typedef struct la_predict_options {
 
 /* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as
  * they are, not both. text may be empty, not NULL; n_ids is at least 1. Text that is no UTF-8, ids
- * outside the vocabulary and more tokens than the model has positions are LA_BAD_INPUT. Text is taken
- * as it is: a template that the posterior holds is for the fields of a file's rows, and not filled. */
+ * outside the vocabulary and more tokens than the model has positions are LA_BAD_INPUT. Text is
+ * taken as it is: a template that the posterior holds is for the fields of a file's rows, and not
+ * filled. */
 typedef struct la_input {
     const char *text;
     size_t text_length;
@@ -283,8 +287,8 @@ typedef struct la_input {
                       and a place among them (else LA_USAGE). Not read otherwise */
 } la_input;
 
-/* The prediction of a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given by
- * the caller, none of them NULL: la_prediction_list_new has them all. */
+/* The prediction of a row; arrays have n_classes (logit_cov n_classes x n_classes) entries, given
+ * by the caller, none of them NULL: la_prediction_list_new has them all. */
 typedef struct la_prediction {
     double *probs, *map_probs;
     double *logits;    /* raw MAP logits */
@@ -296,8 +300,8 @@ typedef struct la_prediction {
     double mutual_information; /* NaN where variance is */
     double adue; /* of the posterior's error head, 0 to 1: larger is more likely wrong, whatever the
                     predictive; NaN where it has none */
-    /* Of a regression, which has variance[1] = model_variance + noise_variance, logits[1], logit_cov[1]
-     * and these; all else is NaN. */
+    /* Of a regression, which has variance[1] = model_variance + noise_variance, logits[1],
+     * logit_cov[1] and these; all else is NaN. */
     double mean, map_mean; /* they differ under weights alone */
     double model_variance, noise_variance;
     double
@@ -312,7 +316,8 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
 void la_predictor_close(la_predictor *predictor);
 /* 0 of NULL. */
 int64_t la_predictor_classes(const la_predictor *predictor);
-/* Whether answers are numbers, not classes: the model has one output (la_predictor_classes is 1). */
+/* Whether answers are numbers, not classes: the model has one output (la_predictor_classes is 1).
+ */
 int la_predictor_regresses(const la_predictor *predictor);
 /* NULL when the classes have no names, and for a label that is none. Valid until
  * la_predictor_close. */

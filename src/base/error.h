@@ -2,8 +2,8 @@
  * an exit code.
  *
  * Idiom:
- *   - The first error wins. la_fail on an err that holds one leaves it, so that cleanup may fail too
- *     without hiding why it runs. An err is zeroed where a call chain begins.
+ *   - The first error wins. la_fail on an err that holds one leaves it, so that cleanup may fail
+ *     too without hiding why it runs. An err is zeroed where a call chain begins.
  *   - LA_TRY returns at once, from functions that own nothing yet. Those that own something release
  *     it in one place at the end: LA_TRY_DONE jumps there, to `done`.
  *   - A status must be looked at (LA_CHECKED in laplora.h makes the compiler see to it). Where err

@@ -15,8 +15,8 @@
 void la_stop_install(void);
 /* 0, or the signal that asked us to stop. */
 int la_interrupted(void);
-/* Stop of the host that this thread's work asks from now on; returns the one before, to be set again
- * at the end. Threads that work for the call are given the caller's (la_workers_run). */
+/* Stop of the host that this thread's work asks from now on; returns the one before, to be set
+ * again at the end. Threads that work for the call are given the caller's (la_workers_run). */
 la_stop la_stop_set(la_stop stop);
 la_stop la_stop_current(void);
 /* LA_INTERRUPTED once a signal came, or the host's stop says so. */
@@ -24,9 +24,9 @@ la_status la_check_interrupt(la_error *err);
 /* True once: whoever gets it tells of the stop. */
 bool la_stop_tell(void);
 
-/* malloc for a library that is not to be gone on with once it lacks memory: jansson then loses keys or
- * bytes, or ends the process with a message of its own. Ends the program like a second signal, with
- * one line and LA_RESOURCE. For the program alone, never within a host's. */
+/* malloc for a library that is not to be gone on with once it lacks memory: jansson then loses keys
+ * or bytes, or ends the process with a message of its own. Ends the program like a second signal,
+ * with one line and LA_RESOURCE. For the program alone, never within a host's. */
 void *la_malloc_or_end(size_t size);
 
 #endif

@@ -50,8 +50,8 @@ typedef struct la_posterior {
     la_directions directions;
     int64_t n_rows, n_tokens, n_classes;
     const la_likelihood *likelihood;
-    /* Of a regression; 0: of classes. The structure is of noise 1: H is that over the noise variance
-     * (la_curvature_scale). */
+    /* Of a regression; 0: of classes. The structure is of noise 1: H is that over the noise
+     * variance (la_curvature_scale). */
     double noise_variance;
     double square_error; /* sum over the calibration rows; only while fitting */
     double log_likelihood, log_marginal_likelihood;
@@ -110,9 +110,10 @@ la_status la_prior_scale(la_posterior *posterior, double scale, la_error *err);
 /* Parameters that the rows determine: the trace of H (H + lambda I)^-1. */
 double la_posterior_effective(const la_posterior *posterior);
 
-/* la_prior_choose for a regression, together with the noise variance: `noise`, or where that is 0 the
- * one that maximises the log marginal likelihood with the prior's precisions. From square_error and the
- * eigenvalues alone; sets the log likelihood too. LA_NUMERICAL when the model is exact on all rows. */
+/* la_prior_choose for a regression, together with the noise variance: `noise`, or where that is 0
+ * the one that maximises the log marginal likelihood with the prior's precisions. From square_error
+ * and the eigenvalues alone; sets the log likelihood too. LA_NUMERICAL when the model is exact on
+ * all rows. */
 la_status la_noise_choose(la_posterior *posterior, la_prior_kind kind, double value, double noise,
                           la_error *err);
 /* Another noise variance, and every precision times prior_scale; the likelihoods follow. */

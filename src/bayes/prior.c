@@ -6,7 +6,8 @@
  *
  * A unit is a block, or all of them where H is not block-diagonal; units that share a precision are
  * a group. With rho = log lambda, dL/drho = 1/2 sum_ij h_ij / (h_ij + lambda) - lambda/2 |theta|^2
- * falls strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket. */
+ * falls strictly: the maximum is its only root, found by Newton steps inside a shrinking bracket.
+ */
 #include "bayes/structure.h"
 
 #include <ctype.h>

@@ -1,6 +1,6 @@
 /* Likelihood of a row's label given the outputs of the model: softmax (one of C classes), Gaussian
- * (a number), sigmoid (any of C classes). A model has the one that its head was trained for, and so has its posterior; all that
- * differs between such tasks is here. */
+ * (a number), sigmoid (any of C classes). A model has the one that its head was trained for, and so
+ * has its posterior; all that differs between such tasks is here. */
 #ifndef LA_LIKELIHOOD_LIKELIHOOD_H
 #define LA_LIKELIHOOD_LIKELIHOOD_H
 

@@ -111,7 +111,8 @@ static void draw_normals(const table *t, int64_t i, workspace *w) {
     }
 }
 
-/* The row's Gaussian under a scale: centre, logits and draws about them; returns its pair variance. */
+/* The row's Gaussian under a scale: centre, logits and draws about them; returns its pair variance.
+ */
 static double set_scale(const table *t, const double *basis, int64_t i, int64_t g, workspace *w) {
     const la_held_out *rows = t->rows;
     int64_t c = rows->n_classes, m = c - 1;

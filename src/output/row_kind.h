@@ -10,7 +10,8 @@
 #include <jansson.h>
 
 /* Values that fields show: the row, what was predicted for it, and what its kind derives from that.
- * An index below 0, a NaN and a NULL are missing values, and where null is written, a vector of NaN. */
+ * An index below 0, a NaN and a NULL are missing values, and where null is written, a vector of
+ * NaN. */
 struct la_row_values {
     la_prediction_row row;
     la_prediction p;

@@ -24,8 +24,8 @@ static la_status check_digest(const char *what, const char *path, const char *fo
                    path, what, found, expected);
 }
 
-/* Base and adapter do not fit each other, which *err tells. Where one of them is not the one that the
- * posterior was fitted with, that is why. */
+/* Base and adapter do not fit each other, which *err tells. Where one of them is not the one that
+ * the posterior was fitted with, that is why. */
 static la_status check_strangers(const la_session_options *session, la_error *err) {
     const la_posterior *posterior = session->posterior;
     char base[LA_DIGEST_TEXT], adapter[LA_DIGEST_TEXT];

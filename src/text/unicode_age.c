@@ -1,5 +1,5 @@
-/* Characters that the `tokenizers` package (0.23.3) has in other classes than utf8proc (Unicode 15.0.0).
- * Written by tests/generate/unicode_age.py. */
+/* Characters that the `tokenizers` package (0.23.3) has in other classes than utf8proc
+ * (Unicode 15.0.0). Written by tests/generate/unicode_age.py. */
 #include "text/unicode_age.h"
 
 #include <string.h>

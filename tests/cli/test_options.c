@@ -1,5 +1,5 @@
-/* Every option that a command's help lists changes something: an option without an entry here fails.
- * And how options are read, whatever they are. */
+/* Every option that a command's help lists changes something: an option without an entry here
+ * fails. And how options are read, whatever they are. */
 #include "support/faults.h"
 
 #include <stdbool.h>
@@ -32,7 +32,8 @@ typedef struct effect {
 
 static char folders[PLACES][512];
 
-/* The second line does something else than the first; or says the piece, which the first does not. */
+/* The second line does something else than the first; or says the piece, which the first does not.
+ */
 #define ALTERS(command, option, at, without, with)                                                 \
     { command, option, at, without, with, NULL, NULL }
 #define SAYS(command, option, at, without, with, piece)                                            \
@@ -207,7 +208,8 @@ static const effect effects[] = {
 };
 enum { EFFECTS = sizeof effects / sizeof *effects };
 
-/* Options without an effect that a test could see: speed alone, or notes that these files do not give. */
+/* Options without an effect that a test could see: speed alone, or notes that these files do not
+ * give. */
 static const char *const unseen[][2] = {{"predict", "threads"}, {"compare", "threads"}};
 
 /* @/lower: the adapter with a tokenizer of its own, and in @/lower/other another. */

@@ -1,6 +1,6 @@
-/* An average of settings at predict: it is the weighted mean of what predict answers under each of them
- * alone, each fitted with that setting's own prior; on the host and on the emulated device, whatever the
- * batches; and what the posterior file holds of it. */
+/* An average of settings at predict: it is the weighted mean of what predict answers under each of
+ * them alone, each fitted with that setting's own prior; on the host and on the emulated device,
+ * whatever the batches; and what the posterior file holds of it. */
 #include "base/digest.h"
 #include "likelihood/selection.h"
 #include "support/faults.h"

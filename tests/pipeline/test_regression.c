@@ -1,10 +1,10 @@
 /* Regressions (one output, a Gaussian likelihood) against the float64 reference
- * (tests/reference/laplace_reference.py): outputs, likelihoods, noise variance and prior at their joint
- * maximum and at a given noise, variances of test rows, for every structure of curvature. Then sampled
- * networks, the choice by held-out rows, and files.
+ * (tests/reference/laplace_reference.py): outputs, likelihoods, noise variance and prior at their
+ * joint maximum and at a given noise, variances of test rows, for every structure of curvature.
+ * Then sampled networks, the choice by held-out rows, and files.
  *
- * Largest deviations over both cases, all structures and priors are printed; limits are at most four
- * times these. */
+ * Largest deviations over both cases, all structures and priors are printed; limits are at most
+ * four times these. */
 #include "likelihood/selection.h"
 #include "base/random.h"
 #include "output/posterior_file.h"
@@ -266,8 +266,8 @@ typedef struct held_out {
 
 static const double held_scales[SCALES] = {0.1, 1, 10};
 
-/* Misses of variance spread[i % 3] + 0.1, covariances of the middle scale those times `right`, others
- * the same for all rows. */
+/* Misses of variance spread[i % 3] + 0.1, covariances of the middle scale those times `right`,
+ * others the same for all rows. */
 static void make_held_out(held_out *h, const double spread[3], double right) {
     double z[2];
     for (int64_t i = 0; i < HELD; i++) {
@@ -379,8 +379,8 @@ static void fit_with_held_out_rows(void **state) {
     free(a);
 }
 
-/* Cross-fitting at a noise that is given finds what fits without each part say; here: that it runs for
- * every structure, keeps the noise, and its MAP candidate is the constant variance. */
+/* Cross-fitting at a noise that is given finds what fits without each part say; here: that it runs
+ * for every structure, keeps the noise, and its MAP candidate is the constant variance. */
 static void cross_fitted(void **state) {
     parity_case s = parity_open("roberta-regression");
     json_t *rows = load_lines(s.calib);

@@ -149,7 +149,8 @@ typedef struct parity_answers {
     double memory[PARITY_ROWS][4 * PARITY_CLASSES + PARITY_CLASSES * PARITY_CLASSES];
 } parity_answers;
 
-/* The names of adapters in subfolders of a fixture's adapter that are used at once; "": there is but one. */
+/* The names of adapters in subfolders of a fixture's adapter that are used at once; "": there is
+ * but one. */
 void parity_adapter_names(const char *adapter, char names[128]);
 parity_case parity_open(const char *name);
 void parity_close(parity_case *s);
