@@ -44,7 +44,7 @@ static const la_option options[] = {
     {.name = "format",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(predict_given, format),
-     LA_NAMES(la_row_formats),
+     LA_NAMES(la_row_format_names),
      .help = "of the rows; default: csv where --out ends so, else jsonl"},
     {.name = "base",
      .kind = LA_OPTION_TEXT,
@@ -112,7 +112,7 @@ static la_status predict(const predict_given *given, la_error *err) {
                                       .seed = given->seed < 0 ? 0 : (uint64_t)given->seed},
                           .data = given->lines ? "-" : given->data,
                           .out = given->out,
-                          .format = given->format < 0 ? NULL : &la_row_formats[given->format],
+                          .format = given->format < 0 ? NULL : la_row_formats[given->format],
                           .emit_logits = given->emit & EMIT_LOGITS,
                           .emit_cov = given->emit & EMIT_COV,
                           .skip_bad = given->skip_bad,
@@ -137,7 +137,7 @@ static la_status predict(const predict_given *given, la_error *err) {
     if (given->json && !to_file)
         la_warn(&job.options.run.log,
                 "--json: the rows go to standard output%s; the summary needs --out FILE",
-                job.format == &la_row_formats[1] ? "" : ", and are JSON");
+                job.format == &la_row_format_csv ? "" : ", and are JSON");
     LA_TRY(la_predict_file(&job, &summary, err));
     la_cli_progress_end();
     double seconds = summary.seconds_rows > 0 ? summary.seconds_rows : 1;

@@ -95,7 +95,7 @@ static la_status write_column(FILE *stream, const la_row_shape *shape, const la_
     return write_text(stream, name, err);
 }
 
-la_status la_csv_header(FILE *stream, const la_row_shape *shape, la_error *err) {
+static la_status write_header(FILE *stream, const la_row_shape *shape, la_error *err) {
     la_field_list lists[LA_FIELD_LISTS];
     bool first = true;
     la_row_kind_fields(shape->kind, lists);
@@ -141,7 +141,7 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
     return LA_OK;
 }
 
-la_status la_csv_row(FILE *stream, const la_row_values *values, la_error *err) {
+static la_status write_row(FILE *stream, const la_row_values *values, la_error *err) {
     const la_row_shape *shape = values->row.shape;
     la_field_list lists[LA_FIELD_LISTS];
     bool first = true;
@@ -157,3 +157,6 @@ la_status la_csv_row(FILE *stream, const la_row_values *values, la_error *err) {
     fputc('\n', stream);
     return LA_OK;
 }
+
+const la_row_format la_row_format_csv = {
+    .name = "csv", .one_a_line = true, .header = write_header, .write = write_row};

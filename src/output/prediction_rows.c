@@ -200,19 +200,28 @@ static la_status write_json_row(FILE *stream, const la_row_values *values, la_er
     return LA_OK;
 }
 
-const la_row_format la_row_formats[LA_ROW_FORMATS] = {
-    {"jsonl", NULL, write_json_row},
-    {"csv", la_csv_header, la_csv_row},
-};
+const la_row_format la_row_format_jsonl = {.name = "jsonl", .write = write_json_row};
 
-/* ---- of every format ---- */
+/* ---- all formats ---- */
+
+#define LA_ROW_FORMAT(name) &la_row_format_##name,
+const la_row_format *const la_row_formats[LA_ROW_FORMATS] = {
+#include "output/row_formats.def"
+};
+#undef LA_ROW_FORMAT
+
+#define LA_ROW_FORMAT(name) #name,
+const char *const la_row_format_names[LA_ROW_FORMATS] = {
+#include "output/row_formats.def"
+};
+#undef LA_ROW_FORMAT
 
 const la_row_format *la_row_format_of(const char *path) {
     const char *extension = path ? strrchr(path, '.') : NULL;
     for (int f = 0; extension && f < LA_ROW_FORMATS; f++)
-        if (!strcasecmp(extension + 1, la_row_formats[f].name))
-            return &la_row_formats[f];
-    return la_row_formats;
+        if (!strcasecmp(extension + 1, la_row_formats[f]->name))
+            return la_row_formats[f];
+    return *la_row_formats;
 }
 
 static la_status finish(FILE *stream, la_error *err) {

@@ -12,6 +12,7 @@
 typedef struct la_likelihood la_likelihood;
 /* Fields and metrics of a likelihood's rows (output/row_kind.h). */
 typedef struct la_row_kind la_row_kind;
+/* Kind of the rows of a likelihood: that of its labels. */
 const la_row_kind *la_row_kind_of(const la_likelihood *likelihood);
 
 /* Token of an input row that a prediction is of. */
@@ -49,13 +50,23 @@ typedef struct la_row_values la_row_values; /* output/row_kind.h */
 
 typedef struct la_row_format {
     const char *name; /* of the option, and as an extension */
+    bool one_a_line;  /* predictions of tokens are not nested in the line of their row */
     la_status (*header)(FILE *stream, const la_row_shape *shape, la_error *err); /* NULL: none */
     la_status (*write)(FILE *stream, const la_row_values *values, la_error *err);
 } la_row_format;
 
-enum { LA_ROW_FORMATS = 2 };
-/* JSON lines first, which are the default. */
-extern const la_row_format la_row_formats[LA_ROW_FORMATS];
+#define LA_ROW_FORMAT(name) extern const la_row_format la_row_format_##name;
+#include "output/row_formats.def"
+#undef LA_ROW_FORMAT
+
+enum {
+#define LA_ROW_FORMAT(name) LA_ROW_FORMAT_NUMBER_##name,
+#include "output/row_formats.def"
+#undef LA_ROW_FORMAT
+    LA_ROW_FORMATS
+};
+extern const la_row_format *const la_row_formats[LA_ROW_FORMATS];
+extern const char *const la_row_format_names[LA_ROW_FORMATS];
 /* Format by the extension of a path, which may be NULL. */
 const la_row_format *la_row_format_of(const char *path);
 

@@ -24,14 +24,17 @@ static const la_row_field behind[] = {
      .missing = LA_MISSING_OMITTED},
 };
 
-const la_row_kind *const la_row_kinds[LA_ROW_KINDS] = {&la_gaussian_rows, &la_sigmoid_rows,
-                                                       &la_softmax_rows};
+#define LA_ROW_KIND(name) &la_##name##_rows,
+const la_row_kind *const la_row_kinds[LA_ROW_KINDS] = {
+#include "output/row_kinds.def"
+};
+#undef LA_ROW_KIND
 
 const la_row_kind *la_row_kind_of(const la_likelihood *likelihood) {
-    for (int k = 0; k < LA_ROW_KINDS; k++)
-        if (la_row_kinds[k]->likelihood == likelihood)
-            return la_row_kinds[k];
-    return NULL;
+    int k = 0;
+    while (la_row_kinds[k]->likelihood->label_kind != likelihood->label_kind)
+        k++;
+    return la_row_kinds[k];
 }
 
 void la_row_kind_fields(const la_row_kind *kind, la_field_list lists[LA_FIELD_LISTS]) {

@@ -87,10 +87,16 @@ struct la_row_kind {
     const char *mismatch; /* message about a row that is not, behind one that is; NULL: none */
 };
 
-extern const la_row_kind la_softmax_rows, la_gaussian_rows, la_sigmoid_rows;
+#define LA_ROW_KIND(name) extern const la_row_kind la_##name##_rows;
+#include "output/row_kinds.def"
+#undef LA_ROW_KIND
 
-enum { LA_ROW_KINDS = 3 };
-/* In the order in which a row of a file is recognised, softmax last. */
+enum {
+#define LA_ROW_KIND(name) LA_ROW_KIND_NUMBER_##name,
+#include "output/row_kinds.def"
+#undef LA_ROW_KIND
+    LA_ROW_KINDS
+};
 extern const la_row_kind *const la_row_kinds[LA_ROW_KINDS];
 
 /* Fields of every kind, before those of the kind and behind them. */
@@ -120,9 +126,6 @@ void la_label_write(FILE *stream, const la_row_shape *shape, la_label label);
 /* A value of any type as JSON. */
 la_status la_json_value_write(FILE *stream, const la_row_values *values, const la_row_field *field,
                               la_error *err);
-
-la_status la_csv_header(FILE *stream, const la_row_shape *shape, la_error *err);
-la_status la_csv_row(FILE *stream, const la_row_values *values, la_error *err);
 
 static const double LA_SUM_TOLERANCE = 1e-6; /* of a distribution */
 

@@ -147,7 +147,7 @@ static la_status open_run(file_run *run, la_error *err) {
                                 .emit_cov = job->emit_cov,
                                 .has_tokens = model->task == LA_TASK_TAG,
                                 .has_errors = job->skip_bad || job->lines};
-    if (run->shape.has_tokens && !job->flat && run->format->header)
+    if (run->shape.has_tokens && !job->flat && run->format->one_a_line)
         return la_fail(
             err, LA_USAGE,
             "--format %s: the adapter classifies tokens, which are lines of their own in "

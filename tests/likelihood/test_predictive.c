@@ -527,7 +527,7 @@ static void variance_in_rows(void **state) {
             la_error err = {0};
             FILE *stream = open_memstream(&text, &length);
             assert_non_null(stream);
-            if (la_prediction_write(la_row_formats, stream, &row, &err) != LA_OK)
+            if (la_prediction_write(&la_row_format_jsonl, stream, &row, &err) != LA_OK)
                 fail_msg("%s", err.message);
             fclose(stream);
             json_t *read = json_loadb(text, length, 0, NULL);

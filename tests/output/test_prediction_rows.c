@@ -194,7 +194,7 @@ static char *line_of(const la_prediction_row *row, la_error *err) {
     FILE *stream = open_memstream(&text, &length);
     assert_non_null(stream);
     *err = (la_error){0};
-    la_status status = la_prediction_write(la_row_formats, stream, row, err);
+    la_status status = la_prediction_write(&la_row_format_jsonl, stream, row, err);
     fclose(stream);
     if (status != LA_OK) {
         free(text);
@@ -284,7 +284,8 @@ static void test_rows_that_are_not_written(void **state) {
     FILE *full = fopen("/dev/full", "w");
     if (full) {
         setvbuf(full, NULL, _IONBF, 0);
-        assert_int_equal(la_prediction_write(la_row_formats, full, &a->row, &err), LA_RESOURCE);
+        assert_int_equal(la_prediction_write(&la_row_format_jsonl, full, &a->row, &err),
+                         LA_RESOURCE);
         fclose(full);
     }
     free(a);
@@ -315,7 +316,7 @@ static void test_round_trip(void **state) {
         sent[i][2] = a->probs[2] = 1 - small * 0.1 - middle;
         set_variance(a, i % 2 ? small : NAN, i % 2 ? middle : NAN, i % 2 ? 0 : NAN);
         a->prediction.adue = i % 3 ? small : NAN;
-        assert_int_equal(la_prediction_write(la_row_formats, file, &a->row, &err), LA_OK);
+        assert_int_equal(la_prediction_write(&la_row_format_jsonl, file, &a->row, &err), LA_OK);
     }
     fclose(file);
     if (la_predictions_read(path, &p, &err) != LA_OK)
@@ -340,9 +341,9 @@ static char *csv_of(const la_row_shape *shape, const la_prediction_row *rows, in
     la_error err = {0};
     FILE *stream = open_memstream(&text, &length);
     assert_non_null(stream);
-    assert_int_equal(la_prediction_header(&la_row_formats[1], stream, shape, &err), LA_OK);
+    assert_int_equal(la_prediction_header(&la_row_format_csv, stream, shape, &err), LA_OK);
     for (int i = 0; i < n; i++)
-        assert_int_equal(la_prediction_write(&la_row_formats[1], stream, &rows[i], &err), LA_OK);
+        assert_int_equal(la_prediction_write(&la_row_format_csv, stream, &rows[i], &err), LA_OK);
     fclose(stream);
     return text;
 }
