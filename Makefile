@@ -248,7 +248,7 @@ tsan: packages-test
 # ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
-FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c src/bayes/posterior.c src/bayes/fields.c \
+FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c $(patsubst %,src/bayes/%.c,posterior fields factored_fields spectrum) \
             $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c tests/support/seal.c
 FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined

@@ -8,7 +8,7 @@
 
 static const la_field directions[] = {
     LA_EIGENVALUES(la_directions, values, "eigenvalues",
-                   .rows = LA_TOLD(la_directions, rank, "rank")),
+                   .rows = LA_FROM_SHAPE(la_directions, rank, "rank")),
     LA_EIGENVECTORS(la_directions, vectors, "eigenvectors",
                     .rows = LA_EXTENT(la_directions, rank, "rank"),
                     .cols = LA_EXTENT(la_directions, width, "parameters")),

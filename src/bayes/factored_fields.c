@@ -10,9 +10,10 @@
 /* ---- input factors: one of each matrix that blocks read ---- */
 
 static const la_field input[] = {
-    LA_EIGENVALUES(la_factor, values, "eigenvalues", .rows = LA_TOLD(la_factor, rank, "rank")),
+    LA_EIGENVALUES(la_factor, values, "eigenvalues",
+                   .rows = LA_FROM_SHAPE(la_factor, rank, "rank")),
     LA_EIGENVECTORS(la_factor, vectors, "eigenvectors", .rows = LA_EXTENT(la_factor, rank, "rank"),
-                    .cols = LA_TOLD(la_factor, n, "in")),
+                    .cols = LA_FROM_SHAPE(la_factor, n, "in")),
 };
 
 static la_blame after_input(la_posterior *p, void *item) {
@@ -28,7 +29,7 @@ const la_field_list la_input_fields = {LA_FIELDS(input), .size = sizeof(la_facto
 
 #define OUTPUT_FACTOR                                                                              \
     LA_EIGENVALUES(la_posterior_block, output.values, "output_eigenvalues",                        \
-                   .rows = LA_TOLD(la_posterior_block, output.rank, "rank")),                      \
+                   .rows = LA_FROM_SHAPE(la_posterior_block, output.rank, "rank")),                \
         LA_EIGENVECTORS(la_posterior_block, output.vectors, "output_eigenvectors",                 \
                         .rows = LA_EXTENT(la_posterior_block, output.rank, "rank"),                \
                         .cols = LA_EXTENT(la_posterior_block, out, "out"))

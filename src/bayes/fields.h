@@ -37,7 +37,7 @@ typedef enum la_field_kind {
 typedef struct la_extent {
     const char *name; /* NULL: no such dimension */
     size_t offset; /* of an int64_t in the struct of the list, unless one of the last two is set */
-    bool told;     /* by the array's own shape, from where a reader sets it */
+    bool from_shape; /* a reader sets it from the shape of the array */
     int64_t fixed;
     int64_t (*size)(const struct la_posterior *whole, const void *item);
 } la_extent;
@@ -84,8 +84,8 @@ typedef struct la_field_list {
 /* Extents: a member that is known before, or that the array's shape tells. */
 #define LA_EXTENT(of, member, title)                                                               \
     { .name = title, .offset = offsetof(of, member) }
-#define LA_TOLD(of, member, title)                                                                 \
-    { .name = title, .offset = offsetof(of, member), .told = true }
+#define LA_FROM_SHAPE(of, member, title)                                                           \
+    { .name = title, .offset = offsetof(of, member), .from_shape = true }
 
 static inline int64_t la_extent_of(const la_extent *extent, const struct la_posterior *whole,
                                    const void *item) {

@@ -239,9 +239,10 @@ static const la_field_list choice_group = {LA_FIELDS(choice), .since = 1, .is_se
 /* ---- the error head ---- */
 
 static const la_field adue[] = {
-    LA_FIELD(
-        la_adue, weight, "weight", LA_FIELD_F64, .rows = LA_EXTENT(la_adue, n_classes, "classes"),
-        .cols = LA_TOLD(la_adue, width, "width"), .meaning = "of the error head", .detail = true),
+    LA_FIELD(la_adue, weight, "weight", LA_FIELD_F64,
+             .rows = LA_EXTENT(la_adue, n_classes, "classes"),
+             .cols = LA_FROM_SHAPE(la_adue, width, "width"), .meaning = "of the error head",
+             .detail = true),
     LA_FIELD(la_adue, bias, "bias", LA_FIELD_F64, .rows = LA_EXTENT(la_adue, n_classes, "classes"),
              .meaning = "of the error head", .detail = true),
     NAME(la_adue, outcome, "outcome", la_adue_outcome_names, LA_ADUE_OUTCOMES, "of its training",

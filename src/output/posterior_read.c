@@ -136,9 +136,9 @@ static bool has(const reader *r, const char *name) {
     return la_h5_link_of(&r->object, name) != NULL;
 }
 
-/* True where the array has this extent; one that its own shape defines is set. */
+/* True where the array has this extent; one that follows from its shape is set. */
 static bool fits(const reader *r, const la_extent *extent, int64_t shape, void *item) {
-    if (extent->name && extent->told)
+    if (extent->name && extent->from_shape)
         *(int64_t *)(void *)((char *)item + extent->offset) = shape;
     return la_extent_of(extent, r->posterior, item) == shape;
 }
