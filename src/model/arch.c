@@ -47,11 +47,12 @@
     [LA_SLOT_V] = "layers.%lld.self_attn.v_proj", [LA_SLOT_O] = "layers.%lld.self_attn.o_proj",    \
     [LA_SLOT_GATE] = "layers.%lld.mlp.gate_proj", [LA_SLOT_UP] = "layers.%lld.mlp.up_proj",        \
     [LA_SLOT_DOWN] = "layers.%lld.mlp.down_proj"
+#define LLAMA_STREAM                                                                               \
+    .norm_kind = LA_NORM_RMS, .pre_norm = true, .causal = true, .rotary = true, .gated = true,     \
+    .prefix = "model.", .embed_tokens = "embed_tokens", .final_norm = "norm", SCORE_HEAD
 #define LLAMA_BODY                                                                                 \
-    .default_eps = 1e-6, .default_pad = -1, .norm_kind = LA_NORM_RMS, .pre_norm = true,            \
-    .causal = true, .rotary = true, .gated = true, .prefix = "model.",                             \
-    .embed_tokens = "embed_tokens", .final_norm = "norm",                                          \
-    .norm_attention = "layers.%lld.input_layernorm", SCORE_HEAD
+    LLAMA_STREAM, .default_eps = 1e-6, .default_pad = -1,                                          \
+                  .norm_attention = "layers.%lld.input_layernorm"
 #define SILU_AND_10000 .default_activation = "silu", .theta = 1e4
 #define LLAMA_NORM_FFN .norm_ffn = "layers.%lld.post_attention_layernorm"
 #define SCORE_HEAD                                                                                 \
@@ -295,6 +296,20 @@ static const la_arch archs[] = {
         .norm_k = "layers.%lld.self_attn.k_norm",
         .sizes = {.head_dim = 128},
         .slide = LA_SLIDE_FROM,
+    },
+    {
+        .model_type = "olmo2",
+        .keys = {LLAMA_KEYS, .activation = "hidden_act", .attention_bias = "attention_bias"},
+        LLAMA_STREAM,
+        SILU_AND_10000,
+        .default_eps = 1e-5,
+        .default_pad = 1,
+        .norm_attention_out = "layers.%lld.post_attention_layernorm",
+        .norm_ffn_out = "layers.%lld.post_feedforward_layernorm",
+        .norm_q = "layers.%lld.self_attn.q_norm",
+        .norm_k = "layers.%lld.self_attn.k_norm",
+        .norm_heads_together = true,
+        .linear = {LLAMA_LINEAR},
     },
     {
         .model_type = "smollm3",

@@ -9,12 +9,16 @@
 #include <string.h>
 
 static const char *const cases[] = {
-    "bert",          "roberta",      "xlm-roberta",   "camembert",      "distilbert",
-    "electra",       "deberta-v2",   "modernbert",    "gpt2",           "llama",
-    "mistral",       "qwen2",        "qwen3",         "smollm3",        "phi3",
-    "gemma",         "gemma2",       "gemma3",        "llama-linear",   "deberta-v2-separate",
-    "prefix-tuning", "houlsby-bert", "pfeiffer-bert", "parallel-llama", "dora",
-    "ia3-llama",     "union-bert",
+    "bert",           "roberta",      "xlm-roberta",
+    "camembert",      "distilbert",   "electra",
+    "deberta-v2",     "modernbert",   "gpt2",
+    "llama",          "mistral",      "qwen2",
+    "qwen3",          "smollm3",      "olmo2",
+    "phi3",           "gemma",        "gemma2",
+    "gemma3",         "llama-linear", "deberta-v2-separate",
+    "prefix-tuning",  "houlsby-bert", "pfeiffer-bert",
+    "parallel-llama", "dora",         "ia3-llama",
+    "union-bert",
 };
 enum { N_CASES = sizeof cases / sizeof *cases, ROWS = 8, TOKENS = 256 };
 

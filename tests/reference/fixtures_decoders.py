@@ -140,6 +140,27 @@ def gemma(folder, rnd):
     return case(folder, rnd, cfg, lora, choice_ids=[9, 44, 61], embedding_std=0.2)
 
 
+def olmo2_config(**kw):
+    cfg = llama_config(
+        model_type="olmo2", hidden_size=32, num_attention_heads=4, num_key_value_heads=2, intermediate_size=44, rms_norm_eps=1e-6,
+        rope_theta=500000.0, attention_bias=False, pad_token_id=0,
+    )
+    for key in ("pretraining_tp", "mlp_bias"):
+        cfg.pop(key, None)
+    cfg.update(kw)
+    return cfg
+
+
+def olmo2(folder, rnd):
+    """Norms of what attention and FFN add alone, and of whole queries and keys; grouped queries."""
+    cfg = olmo2_config(architectures=["Olmo2ForCausalLM"], num_hidden_layers=3)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM", r=3, lora_alpha=6,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    )
+    return case(folder, rnd, cfg, lora, choice_ids=[19, 52, 77], embedding_std=0.3)
+
+
 def smollm3(folder, rnd):
     """Every second layer does not rotate."""
     cfg = llama_config(
@@ -178,6 +199,12 @@ def qwen3_seq(folder, rnd):
         sliding_window=None, pad_token_id=0, attention_bias=False, **labels(3),
     )
     return scores(folder, rnd, cfg, ["q_proj", "k_proj", "o_proj", "gate_proj"])
+
+
+def olmo2_seq(folder, rnd):
+    """Pruned to the pooled tokens: nothing behind the keys and values is adapted."""
+    cfg = olmo2_config(architectures=["Olmo2ForSequenceClassification"], num_hidden_layers=2, **labels(3))
+    return scores(folder, rnd, cfg, ["q_proj", "v_proj"])
 
 
 def smollm3_seq(folder, rnd):
@@ -330,6 +357,8 @@ MADE = {
     "gemma3-v4": (gemma3_v4, 309),
     "gemma": (gemma, 320),
     "smollm3": (smollm3, 321),
+    "olmo2": (olmo2, 340),
+    "olmo2-seq": (olmo2_seq, 341),
     "phi3": (phi3, 310),
     "phi3-longrope": (phi3_longrope, 311),
     "phi3-longrope-long": (phi3_longrope_long, 312),

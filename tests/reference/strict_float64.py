@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 F64 = torch.float64
 ATTENTION = "float64"
-MODELS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "smollm3", "phi3", "modernbert", "deberta_v2")
+MODELS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "smollm3", "olmo2", "phi3", "modernbert", "deberta_v2")
 
 
 # ------------------------------------------------------------------------------------------------------ rotary tables

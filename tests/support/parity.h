@@ -31,6 +31,8 @@
     CASE(phi3_longrope, "phi3-longrope")                                                           \
     CASE(phi3_longrope_long, "phi3-longrope-long")                                                 \
     CASE(gemma, "gemma")                                                                           \
+    CASE(olmo2, "olmo2")                                                                           \
+    CASE(olmo2_seq, "olmo2-seq")                                                                   \
     CASE(smollm3, "smollm3")                                                                       \
     CASE(llama_nf4_single, "llama-nf4-single")                                                     \
     CASE(llama_fp4_double, "llama-fp4-double")                                                     \
