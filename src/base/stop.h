@@ -21,7 +21,7 @@ la_stop la_stop_set(la_stop stop);
 la_stop la_stop_current(void);
 /* LA_INTERRUPTED once a signal came, or the host's stop says so. */
 la_status la_check_interrupt(la_error *err);
-/* True once: whoever gets it tells of the stop. */
+/* True once: its caller reports the stop. */
 bool la_stop_tell(void);
 
 /* malloc for a library that is not to be gone on with once it lacks memory: jansson then loses keys

@@ -23,7 +23,7 @@ size_t la_utf8_put(int32_t code, char *out);
 
 /* Characters in n bytes. */
 size_t la_utf8_count(const char *text, size_t n);
-/* As la_utf8_next, of a character that is not ASCII. */
+/* la_utf8_next of a character that is not ASCII. */
 int32_t la_utf8_wide(const unsigned char *text, size_t *at);
 
 /* Bytes of the character that begins with this byte. */

@@ -184,7 +184,7 @@ la_status la_run_print(la_model *model, const la_run_shape *shape, la_line_sink 
     return LA_OK;
 }
 
-/* What lies on the host, and what is the same for every batch. */
+/* Opens the parts on the host, and those that are the same for every batch. */
 static la_status open_parts(la_run *run, la_error *err) {
     const la_model *model = run->model;
     LA_TRY(la_rotary_open(model, run->max_packed, &run->rotary, err));

@@ -128,7 +128,7 @@ static la_status check_number(const la_row_values *values, const la_row_field *f
                                            [LA_RANGE_POSITIVE] = "more than 0",
                                            [LA_RANGE_SHARE] = "0 to 1",
                                            [LA_RANGE_DISTRIBUTION] = "0 to 1"};
-    /* what rounds to 1 in ten digits is 1 */
+    /* a number that rounds to 1 in ten digits is 1 */
     const double least = field->range == LA_RANGE_ANY ? -HUGE_VAL : 0;
     const double most = field->range >= LA_RANGE_SHARE ? 1 + 1e-10 : HUGE_VAL;
     if (!isfinite(value))

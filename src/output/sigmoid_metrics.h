@@ -1,7 +1,7 @@
-/* How good probabilities of sets of classes are. Values of rows: [n, n_classes], each in [0, 1];
- * labels: sets. A decision is whether a class is in a row's set: n times n_classes of them; a class
- * is predicted where its probability is above one half. Definitions:
- * tests/reference/sigmoid_metrics_reference.py. */
+/* Metrics of probabilities of sets of classes. Values of rows: [n, n_classes], each in [0, 1];
+ * labels: sets. A decision is whether a class is in a row's set: n times n_classes of them; a
+ * class is predicted where its probability is above one half. Definitions: README.md beside this
+ * file, and tests/reference/sigmoid_metrics_reference.py. */
 #ifndef LA_OUTPUT_SIGMOID_METRICS_H
 #define LA_OUTPUT_SIGMOID_METRICS_H
 
