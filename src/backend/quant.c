@@ -18,6 +18,42 @@ float la_quant_round(la_dtype type, float x) {
     return type == LA_F16 && fabsf(rounded) > 65504 ? copysignf(INFINITY, x) : rounded;
 }
 
+/* Bits of a number that f16 holds exactly. */
+static uint16_t half_bits(float value) {
+    float size = fabsf(value);
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    int exponent;
+    if (isinf(size))
+        return sign | 0x7c00;
+    float fraction = frexpf(size, &exponent);
+    if (exponent < -13) /* subnormal, in steps of 2^-24 */
+        return (uint16_t)(sign | (uint16_t)ldexpf(size, 24));
+    return (uint16_t)(sign | ((exponent + 14) << 10) | ((uint16_t)ldexpf(fraction, 11) & 0x3ff));
+}
+
+void la_quant_store(float value, la_dtype type, void *to) {
+    float rounded = type == LA_F16 || type == LA_BF16 ? la_quant_round(type, value) : value;
+    double wide = (double)rounded;
+    uint32_t bits;
+    uint16_t half;
+    memcpy(&bits, &rounded, sizeof bits);
+    switch (type) {
+    case LA_F16:
+        half = half_bits(rounded);
+        memcpy(to, &half, sizeof half);
+        break;
+    case LA_BF16:
+        half = (uint16_t)(bits >> 16);
+        memcpy(to, &half, sizeof half);
+        break;
+    case LA_F64:
+        memcpy(to, &wide, sizeof wide);
+        break;
+    default:
+        memcpy(to, &rounded, sizeof rounded);
+    }
+}
+
 /* Elements first to first + n of one block: sixteen products serve all of them. */
 static void decode_block(const uint8_t *codes, int64_t first, int64_t n, const float *level,
                          float *out) {

@@ -39,5 +39,7 @@ static const float la_quant_levels[2][LA_QUANT_LEVELS] = {
 void la_quant_decode(const la_mat *w, int64_t first, int64_t n, float *out);
 /* x rounded to the nearest number of the type, ties to even. */
 float la_quant_round(la_dtype type, float x);
+/* *to, of a floating type, := value, rounded likewise. */
+void la_quant_store(float value, la_dtype type, void *to);
 
 #endif

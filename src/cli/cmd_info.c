@@ -60,7 +60,9 @@ static la_status describe_base(const char *path, json_t *out, la_error *err) {
     json_object_set_new(out, "heads", json_integer(config.heads));
     json_object_set_new(out, "vocabulary", json_integer(config.vocab));
     json_object_set_new(out, "positions", json_integer(config.max_positions));
-    json_object_set_new(out, "quantised", json_string(la_base_quant_names[config.quantised]));
+    json_object_set_new(
+        out, "quantised",
+        json_string(config.quantised ? config.quantised : la_base_quant_names[LA_BASE_PLAIN]));
     json_object_set_new(out, "tokenizer", json_boolean(has_file(path, "tokenizer.json")));
     la_config_free(&config);
     return add_checkpoint(path, "model", out, err);

@@ -194,6 +194,10 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
                            "columns",
                            weight->file, weight->name, (long long)packed->rows,
                            (long long)packed->cols, (long long)d);
+        if (packed->dense.data) {
+            weight = &packed->dense;
+            packed = NULL;
+        }
     } else {
         LA_TRY(la_tensor_check_float(weight, err));
         LA_TRY(la_binder_check_shape(weight, vocabulary, d, err));

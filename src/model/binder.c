@@ -41,7 +41,7 @@ const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, con
                 trained = entry->tensor;
         }
         if (!frozen)
-            frozen = la_checkpoint_find(model->base, key);
+            frozen = la_packed_find(model->base, name, leaf);
     }
     if (frozen)
         b->base_used[frozen - la_checkpoint_at(model->base, 0)] = true;
@@ -167,13 +167,20 @@ static la_status transpose(binder *b, const la_tensor *tensor, la_tensor *out, l
 
 /* A matrix [rows, cols] as the backend multiplies it. of_head: the head works in f32.
  * transposed: it is stored [cols, rows], unless it is packed. quantise: it is one of those that
- * --base-quant packs. */
+ * --base-quant packs. stored_as: out as it lies on the host. */
 static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
                              bool of_head, bool transposed, bool quantise, la_mat *out,
-                             la_error *err) {
+                             la_mat *stored_as, la_error *err) {
     la_model *model = b->model;
     la_tensor turned;
+    la_packed *packed = NULL;
     bool stored = la_packed_is(model->base, tensor);
+    if (stored)
+        LA_TRY(pack(b, tensor, &packed, err));
+    if (stored && packed->dense.data) {
+        tensor = &packed->dense;
+        transposed = stored = quantise = false;
+    }
     if (!stored)
         LA_TRY(
             la_binder_check_shape(tensor, transposed ? cols : rows, transposed ? rows : cols, err));
@@ -183,15 +190,17 @@ static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, i
         tensor = &turned;
     }
     if (stored || (quantise && b->quant)) {
-        la_packed *packed;
-        LA_TRY(pack(b, tensor, &packed, err));
+        if (!stored)
+            LA_TRY(pack(b, tensor, &packed, err));
         if (packed->rows != rows || packed->cols != cols)
             return la_fail(err, LA_BAD_INPUT,
                            "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected [%lld, "
                            "%lld]",
                            tensor->file, tensor->name, (long long)packed->rows,
                            (long long)packed->cols, (long long)rows, (long long)cols);
-        return bind_packed(b, packed, out, err);
+        LA_TRY(bind_packed(b, packed, out, err));
+        *stored_as = *out;
+        return LA_OK;
     }
     LA_TRY(la_binder_check_values(b, tensor, err));
     la_dtype to = of_head && model->be->activation != LA_F32
@@ -202,7 +211,10 @@ static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, i
         model->max_weight = tensor->count;
         model->max_weight_width = cols;
     }
-    return la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err);
+    LA_TRY(la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, to, &out->data, err));
+    *stored_as = *out;
+    stored_as->type = tensor->dtype;
+    return LA_OK;
 }
 
 /* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
@@ -417,12 +429,11 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
     const la_tensor *weight = la_binder_find(b, module, in_body, "weight", &trained);
     if (!weight)
         return la_binder_missing(b, module, in_body, "weight", err);
+    la_mat stored;
     bool transposed = b->arch->transposed && !of_head;
     bool quantise = !trained && !(of_head && is_output(b, module));
-    LA_TRY(bind_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, err));
-    la_mat stored = linear->w;
-    if (stored.type != LA_CODES)
-        stored.type = weight->dtype;
+    LA_TRY(
+        bind_matrix(b, weight, out, in, of_head, transposed, quantise, &linear->w, &stored, err));
     la_site_spec at = {
         .in_body = in_body, .of_head = of_head, .per_row = of_head, .input = input, .w = &stored};
     LA_TRY(la_binder_site(b, module, &at, linear, err));

@@ -57,7 +57,7 @@ typedef struct la_config {
     la_labels labels;                /* of id2label when they are real names; owned */
     const la_likelihood *likelihood; /* problem_type; NULL: the number of outputs decides */
     int64_t model_max_length;        /* of tokenizer_config.json; 0: none */
-    la_base_quant quantised;         /* how the weights of linear layers are stored */
+    const char *quantised; /* how the weights of linear layers are stored; NULL: plainly */
 } la_config;
 
 /* Reads DIR/config.json. Free with la_config_free. */

@@ -323,8 +323,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
     b->arch = model->config.arch;
     if (options->quant && model->config.quantised)
         return la_fail(err, LA_USAGE, "--base-quant %s: %s is quantised already (%s); leave it out",
-                       la_base_quant_names[options->quant], options->base,
-                       la_base_quant_names[model->config.quantised]);
+                       la_base_quant_names[options->quant], options->base, model->config.quantised);
     LA_TRY(la_adapter_open(options->adapter, options->adapter_name, &model->adapter, &options->log,
                            err));
     LA_TRY(find_task(b, options->n_choices > 0, err));
@@ -342,7 +341,7 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
         return la_fail(err, LA_BAD_INPUT,
                        "%s: config.json says that the base is quantised (%s), but no weight of a "
                        "linear layer is packed",
-                       b->base_dir, la_base_quant_names[model->config.quantised]);
+                       b->base_dir, model->config.quantised);
     LA_TRY(la_token_rows_check(&model->adapter, b->n_token_rows, err));
     LA_TRY(la_leftover_check(b->model, err));
     if (!b->twin)

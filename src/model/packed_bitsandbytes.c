@@ -36,7 +36,7 @@ static bool implied(const json_t *config) {
     return false;
 }
 
-static la_status read_config(const json_t *config, const char *path, la_base_quant *quant,
+static la_status read_config(const json_t *config, const char *path, const char **name,
                              la_error *err) {
     bool four = false, eight = false, twice = false, unpacked = false;
     const char *type = "fp4";
@@ -52,11 +52,13 @@ static la_status read_config(const json_t *config, const char *path, la_base_qua
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: bnb_4bit_quant_type \"%s\" is not supported (nf4 and fp4 are)", path,
                        type);
+    la_base_quant quant = LA_BASE_PLAIN;
     if (four)
-        *quant = !strcmp(type, "nf4") ? (twice ? LA_BASE_NF4_DOUBLE : LA_BASE_NF4)
-                                      : (twice ? LA_BASE_FP4_DOUBLE : LA_BASE_FP4);
+        quant = !strcmp(type, "nf4") ? (twice ? LA_BASE_NF4_DOUBLE : LA_BASE_NF4)
+                                     : (twice ? LA_BASE_FP4_DOUBLE : LA_BASE_FP4);
     else if (eight && !unpacked)
-        *quant = LA_BASE_INT8;
+        quant = LA_BASE_INT8;
+    *name = quant ? la_base_quant_names[quant] : NULL;
     return LA_OK;
 }
 

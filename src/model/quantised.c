@@ -31,10 +31,10 @@ la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *
                    text);
 }
 
-la_status la_quantised_config(const json_t *config, const char *path, la_base_quant *quant,
+la_status la_quantised_config(const json_t *config, const char *path, const char **name,
                               la_error *err) {
     const char *method = NULL;
-    *quant = LA_BASE_PLAIN;
+    *name = NULL;
     if (!json_is_object(config))
         return la_fail(err, LA_BAD_INPUT, "%s: quantization_config is %s, expected an object", path,
                        la_json_kind(config));
@@ -42,7 +42,7 @@ la_status la_quantised_config(const json_t *config, const char *path, la_base_qu
     for (const la_packed_format *const *format = la_packed_formats; *format; format++)
         if (method ? !strcmp(method, (*format)->method)
                    : (*format)->implied && (*format)->implied(config))
-            return (*format)->read_config(config, path, quant, err);
+            return (*format)->read_config(config, path, name, err);
     return la_fail(err, LA_UNSUPPORTED,
                    "%s: the base is quantised by %s; only bitsandbytes (nf4, fp4, int8) is "
                    "supported: take the base in F32, F16 or BF16, with --base-quant nf4-double "
@@ -55,6 +55,19 @@ static const la_packed_format *format_of(const la_packed_source *from) {
         if ((*format)->holds(from))
             return *format;
     return NULL;
+}
+
+const la_tensor *la_packed_find(const la_checkpoint *base, const char *module, const char *leaf) {
+    char key[1024];
+    snprintf(key, sizeof key, "%s.%s", module, leaf);
+    const la_tensor *found = la_checkpoint_find(base, key);
+    for (const la_packed_format *const *f = la_packed_formats; *f && !strcmp(leaf, "weight"); f++) {
+        if (found || !(*f)->leaf)
+            continue;
+        snprintf(key, sizeof key, "%s.%s", module, (*f)->leaf);
+        found = la_checkpoint_find(base, key);
+    }
+    return found;
 }
 
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight) {

@@ -31,18 +31,20 @@ extern const la_base_quant_codes la_base_quant_all[LA_BASE_QUANTS];
 /* LA_USAGE unless the text is one of these names; NULL is LA_BASE_PLAIN. */
 la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *err);
 
-/* From quantization_config of config.json (path: for messages). LA_UNSUPPORTED, naming the
- * method, unless a format has it. */
-la_status la_quantised_config(const json_t *config, const char *path, la_base_quant *quant,
+/* *name of how the weights of linear layers are stored, from quantization_config of config.json
+ * (path: for messages); NULL: plainly. LA_UNSUPPORTED, naming the method, unless a format has
+ * it. */
+la_status la_quantised_config(const json_t *config, const char *path, const char **name,
                               la_error *err);
 
-/* A packed weight matrix, on the host. */
+/* A packed weight matrix, on the host: codes, or a tensor of floats that they were unpacked to. */
 typedef struct la_packed la_packed;
 struct la_packed {
     la_packed *next; /* for lists */
     la_quant quant;
     int64_t rows, cols;
     int64_t bytes, n_scales;
+    la_tensor dense; /* data NULL: codes */
 };
 
 static inline la_mat la_packed_mat(la_packed *packed) {
@@ -59,11 +61,13 @@ typedef struct la_packed_source {
 /* A format that packed weights are stored in. */
 typedef struct la_packed_format {
     const char *method; /* quant_method of quantization_config */
-    /* Reads quantization_config, which is of this method. */
-    la_status (*read_config)(const json_t *config, const char *path, la_base_quant *quant,
+    /* Name of how the weights are stored, from quantization_config, which is of this method; NULL:
+     * plainly. */
+    la_status (*read_config)(const json_t *config, const char *path, const char **name,
                              la_error *err);
     /* True when a config without a quant_method is of this format; NULL: never. */
     bool (*implied)(const json_t *config);
+    const char *leaf; /* name of the codes' tensor in its module; NULL: "weight" */
     /* True when the weight is of this format. */
     bool (*holds)(const la_packed_source *from);
     /* Parameters that the tensor stands for as a weight; as a part of one, 0; -1: it is neither. */
@@ -74,6 +78,8 @@ typedef struct la_packed_format {
 
 extern const la_packed_format *const la_packed_formats[]; /* ends with NULL */
 
+/* The tensor MODULE.LEAF, or what stands for a weight in one of the formats; NULL: none. */
+const la_tensor *la_packed_find(const la_checkpoint *base, const char *module, const char *leaf);
 /* True when a weight of the checkpoint is packed. */
 bool la_packed_is(const la_checkpoint *base, const la_tensor *weight);
 /* True when a name is that of a part beside packed weights. */

@@ -3,7 +3,6 @@
 #include "input/json.h"
 #include "model/adapter_lora.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,42 +96,6 @@ la_status la_token_rows_check(const la_adapter *adapter, int64_t found, la_error
                    last->config_path, key_name, (long long)named, (long long)found);
 }
 
-/* Bits of a number that f16 holds exactly. */
-static uint16_t half_bits(float value) {
-    float size = fabsf(value);
-    uint16_t sign = signbit(value) ? 0x8000 : 0;
-    int exponent;
-    if (isinf(size))
-        return sign | 0x7c00;
-    float fraction = frexpf(size, &exponent);
-    if (exponent < -13) /* subnormal, in steps of 2^-24 */
-        return (uint16_t)(sign | (uint16_t)ldexpf(size, 24));
-    return (uint16_t)(sign | ((exponent + 14) << 10) | ((uint16_t)ldexpf(fraction, 11) & 0x3ff));
-}
-
-static void store(float value, la_dtype type, char *to) {
-    float rounded = type == LA_F16 || type == LA_BF16 ? la_quant_round(type, value) : value;
-    double wide = (double)rounded;
-    uint32_t bits;
-    uint16_t half;
-    memcpy(&bits, &rounded, sizeof bits);
-    switch (type) {
-    case LA_F16:
-        half = half_bits(rounded);
-        memcpy(to, &half, sizeof half);
-        break;
-    case LA_BF16:
-        half = (uint16_t)(bits >> 16);
-        memcpy(to, &half, sizeof half);
-        break;
-    case LA_F64:
-        memcpy(to, &wide, sizeof wide);
-        break;
-    default:
-        memcpy(to, &rounded, sizeof rounded);
-    }
-}
-
 static float value_at(const la_token_rows *rows, int64_t at) {
     const la_tensor *t = rows->values;
     float value;
@@ -145,8 +108,8 @@ void la_token_rows_put(const la_token_rows *rows, int64_t width, la_dtype type, 
     size_t size = la_dtype_size(type);
     for (int64_t i = 0; i < rows->n; i++)
         for (int64_t j = 0; j < width; j++)
-            store(value_at(rows, i * width + j), type,
-                  (char *)matrix + (size_t)(rows->index[i] * width + j) * size);
+            la_quant_store(value_at(rows, i * width + j), type,
+                           (char *)matrix + (size_t)(rows->index[i] * width + j) * size);
 }
 
 void la_token_rows_read(const la_token_rows *rows, int64_t id, int64_t width, float *to) {

@@ -65,14 +65,14 @@ static la_status check_quant(const la_predict_options *options, const la_posteri
         return LA_OK;
     la_config config;
     LA_TRY(la_config_read(base, &config, err));
-    la_base_quant stored = config.quantised;
+    const char *stored = config.quantised;
     la_config_free(&config);
     if (stored)
         return la_fail(
             err, LA_MISMATCH,
             "%s: is quantised already (%s), and the posterior was fitted on a plain base "
             "with --base-quant %s; give that one, or fit again",
-            base, la_base_quant_names[stored], had);
+            base, stored, had);
     return LA_OK;
 }
 
