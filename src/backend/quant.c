@@ -26,7 +26,7 @@ static uint16_t half_bits(float value) {
     if (isinf(size))
         return sign | 0x7c00;
     float fraction = frexpf(size, &exponent);
-    if (exponent < -13) /* subnormal, in steps of 2^-24 */
+    if (size < 0x1p-14f) /* subnormal or 0, in steps of 2^-24 */
         return (uint16_t)(sign | (uint16_t)ldexpf(size, 24));
     return (uint16_t)(sign | ((exponent + 14) << 10) | ((uint16_t)ldexpf(fraction, 11) & 0x3ff));
 }
