@@ -12,10 +12,10 @@ const la_base_quant_codes la_base_quant_all[LA_BASE_QUANTS] = {
     [LA_BASE_INT8] = {LA_QUANT_INT8, false},
 };
 
-extern const la_packed_format la_packed_four_bit, la_packed_eight_bit;
+extern const la_packed_format la_packed_four_bit, la_packed_eight_bit, la_packed_gptq;
 
 const la_packed_format *const la_packed_formats[] = {&la_packed_four_bit, &la_packed_eight_bit,
-                                                     NULL};
+                                                     &la_packed_gptq, NULL};
 
 la_status la_base_quant_parse(const char *text, la_base_quant *quant, la_error *err) {
     *quant = LA_BASE_PLAIN;
@@ -44,8 +44,9 @@ la_status la_quantised_config(const json_t *config, const char *path, const char
                    : (*format)->implied && (*format)->implied(config))
             return (*format)->read_config(config, path, name, err);
     return la_fail(err, LA_UNSUPPORTED,
-                   "%s: the base is quantised by %s; only bitsandbytes (nf4, fp4, int8) is "
-                   "supported: take the base in F32, F16 or BF16, with --base-quant nf4-double "
+                   "%s: the base is quantised by %s; only bitsandbytes (nf4, fp4, int8) and "
+                   "gptq (4 bits) are supported: take the base in F32, F16 or BF16, with "
+                   "--base-quant nf4-double "
                    "or the like where the adapter was trained on one quantised so (QLoRA)",
                    path, method ? method : "an unknown method");
 }

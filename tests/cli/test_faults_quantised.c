@@ -12,6 +12,7 @@
 #define FP4 .fixture = "bert-fp4"
 #define CHOICES " --choice-ids 41,7,93,20"
 #define NF4 .fixture = "llama-nf4", .command = FIT CHOICES
+#define GPTQ .fixture = "llama-gptq", .command = FIT " --choice-ids 12,50,33"
 #define INT8 .fixture = "llama-int8", .command = FIT CHOICES
 #define QUERY "bert.encoder.layer.1.attention.self.query.weight"
 #define UP "model.layers.1.mlp.up_proj"
@@ -35,6 +36,16 @@ static void put_state(const fault *f, const char *folder) {
     const char *path = in_case(folder, f->file);
     tensor_file file = tensors_read(path);
     put_bytes(tensors_find(&file, f->a), f->b, strlen(f->b));
+    tensors_write(&file, path);
+    tensors_free(&file);
+}
+
+/* The first number of tensor a, an I32, becomes 90. */
+static void put_number(const fault *f, const char *folder) {
+    const char *path = in_case(folder, f->file);
+    const int32_t number = 90;
+    tensor_file file = tensors_read(path);
+    memcpy(tensors_find(&file, f->a)->data, &number, sizeof number);
     tensors_write(&file, path);
     tensors_free(&file);
 }
@@ -408,6 +419,51 @@ static const fault faults[] = {
      .a = "quantization_config",
      .b = "\"nf4\"",
      NF4},
+    {"GPTQ without zeros",
+     3,
+     {IN_BASE, UP ".qweight", "qzeros"},
+     .damage = drop_tensor,
+     BASE,
+     .a = UP ".qzeros",
+     GPTQ},
+    {"GPTQ, codes of another module",
+     3,
+     {IN_BASE, UP ".scales", "[4, 80]", "[4, 64]"},
+     .damage = reshape_tensor,
+     BASE,
+     .a = UP ".qweight",
+     .b = "[10,64]",
+     GPTQ},
+    {"GPTQ, zeros of another size",
+     3,
+     {IN_BASE, UP ".qzeros", "[2, 10]", "[4, 10]"},
+     .damage = reshape_tensor,
+     BASE,
+     .a = UP ".qzeros",
+     .b = "[2,10]",
+     GPTQ},
+    {"GPTQ, an input of no group",
+     3,
+     {IN_BASE, UP ".g_idx", "90", "0 to 3"},
+     .damage = put_number,
+     BASE,
+     .a = UP ".g_idx",
+     GPTQ},
+    {"GPTQ without an order of groups",
+     0,
+     {NULL},
+     .damage = drop_tensor,
+     BASE,
+     .a = UP ".g_idx",
+     GPTQ},
+    {"GPTQ in its second format",
+     4,
+     {IN_CONFIG, "gptq_v2"},
+     .damage = set_key,
+     CONFIG,
+     .a = "quantization_config",
+     .b = "{\"quant_method\":\"gptq\",\"bits\":4,\"checkpoint_format\":\"gptq_v2\"}",
+     GPTQ},
 #define METHOD(name)                                                                               \
     {                                                                                              \
         name " base", 4, {IN_CONFIG, name, "--base-quant"},                                        \

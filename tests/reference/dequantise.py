@@ -4,6 +4,9 @@ Four bits: `X.weight` holds two codes a byte, the first one in the upper half; c
 being runs of `blocksize` values of the flattened weight.  With nested scales absmax itself is a byte: nested_quant_map[absmax] times the
 nested_absmax of its own block of `nested_blocksize`, plus nested_offset.  All of it is float32 arithmetic, the value then rounded to the
 stored dtype.  Eight bits: row i of X.weight times X.SCB[i] / 127.
+
+GPTQ: X.qweight [in / 8, out] holds eight codes of four bits a word along the inputs, the lowest first, X.qzeros [groups, out / 8] zeros less one
+along the outputs; weight[o, i] = scales[g, o] (code - zero) with g = g_idx[i], rounded to the type of the scales.
 """
 
 import json
@@ -32,6 +35,19 @@ def four_bits(codes, parts, state):
     return (parts["quant_map"][codes[:count]] * scale).to(DTYPES[state["dtype"]]).float().reshape(state["shape"])
 
 
+def nibbles(words, dim):
+    """The eight codes of every word, one behind the other along dim."""
+    codes = torch.stack([words >> shift & 15 for shift in range(0, 32, 4)], dim + 1)
+    return codes.flatten(dim, dim + 1)
+
+
+def gptq(stem, tensors):
+    scale, group = tensors[f"{stem}scales"], tensors[f"{stem}g_idx"].long()
+    code = nibbles(tensors[f"{stem}qweight"], 0)
+    zero = nibbles(tensors[f"{stem}qzeros"], 1) + 1 & 15
+    return (scale[group] * (code - zero[group]).to(scale.dtype)).float().T.contiguous()
+
+
 def unpack(tensors):
     """The state dict with plain float32 weights, without what belongs to the packing."""
     out = {}
@@ -43,7 +59,9 @@ def unpack(tensors):
             out[name] = four_bits(t, parts, json.loads(bytes(tensors[kind].tolist())))
         elif name.endswith("weight") and f"{stem}SCB" in tensors:
             out[name] = t.float() * tensors[f"{stem}SCB"][:, None] * (1 / 127)
-        elif ".weight." not in name and not name.endswith((".SCB", "weight_format")):
+        elif name.endswith(".qweight"):
+            out[f"{name.removesuffix('qweight')}weight"] = gptq(name.removesuffix("qweight"), tensors)
+        elif ".weight." not in name and not name.endswith((".SCB", "weight_format", ".qzeros", ".scales", ".g_idx")):
             out[name] = t.float()
     return out
 

@@ -36,6 +36,8 @@
     CASE(smollm3, "smollm3")                                                                       \
     CASE(llama_nf4_single, "llama-nf4-single")                                                     \
     CASE(llama_fp4_double, "llama-fp4-double")                                                     \
+    CASE(llama_gptq, "llama-gptq")                                                                 \
+    CASE(llama_gptq_sym, "llama-gptq-sym")                                                         \
     CASE(gemma2, "gemma2")                                                                         \
     CASE(gemma2_seq, "gemma2-seq")                                                                 \
     CASE(gemma3, "gemma3")                                                                         \
