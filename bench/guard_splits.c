@@ -16,7 +16,7 @@
 #include "likelihood/scaling.h"
 #include "likelihood/selection.h"
 #include "output/softmax_metrics.h"
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -98,7 +98,7 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
                                   .n_scales = SCALES,
                                   .run = {.device = "cpu", .labels = getenv("LABELS")}};
     la_row_set calib = {0};
-    la_form form = {.kind = &la_structure_kron, .params = LA_PARAMS_LORA};
+    la_structure structure = {.kind = &la_structure_kron, .params = LA_PARAMS_LORA};
     la_log log = {0};
     la_status status = la_session_open(&options, &session, err);
     la_selection_scales(p->scales);
@@ -107,23 +107,23 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
     if (status == LA_OK && calib.labels.kind == LA_LABEL_NUMBER)
         status = la_fail(err, LA_UNSUPPORTED, "%s: is of a regression", argv[1]);
     if (status == LA_OK)
-        status = la_forms_fit(&session, &form, 1, &calib, NULL, calib.n, &log, NULL, err);
+        status = la_structures_fit(&session, &structure, 1, &calib, NULL, calib.n, &log, NULL, err);
     if (status == LA_OK)
-        status = la_prior_choose(&form.posterior, prior_kind(), 0, err);
+        status = la_prior_choose(&structure.posterior, prior_kind(), 0, err);
     for (int i = 0; i < n_files && status == LA_OK; i++) {
         la_row_set rows = {0};
         la_evaluation e = {0};
         status = la_row_set_read(&session, &options.run, argv[3 + i], NULL, "held-out", &rows, err);
         if (status == LA_OK)
-            status = la_forms_evaluate(&session, &form, 1, &rows, NULL, rows.n, SCALES, p->scales,
-                                       false, &log, &e, err);
+            status = la_structures_evaluate(&session, &structure, 1, &rows, NULL, rows.n, SCALES,
+                                            p->scales, false, &log, &e, err);
         if (status == LA_OK)
             status = add_rows(p, &rows, &e, err);
         la_evaluation_free(&e);
         la_row_set_free(&rows);
     }
     la_row_set_free(&calib);
-    la_forms_free(&form, 1);
+    la_structures_free(&structure, 1);
     la_session_close(&session);
     return status;
 }

@@ -136,10 +136,10 @@ static void draw(const la_draw *d, int64_t number, const float *map, float *thet
 /* The last layer is the exact kind over other blocks. */
 #define EXACT_KIND(...)                                                                            \
     {                                                                                              \
-        __VA_ARGS__, .one_device = true, .subtracts = true, .joint = true, .fit = &la_exact_fit,   \
-                     .covariance = &la_exact_covariance, .fields = &joint_whole,                   \
-                     .block_fields = &joint_block, .shares = shares, .log_det = log_det,           \
-                     .kept = kept, .draw_bytes = draw_bytes, .draw = draw                          \
+        __VA_ARGS__, .one_device = true, .subtracts = true, .joint = true, .cuts = true,           \
+                     .fit = &la_exact_fit, .covariance = &la_exact_covariance,                     \
+                     .fields = &joint_whole, .block_fields = &joint_block, .shares = shares,       \
+                     .log_det = log_det, .kept = kept, .draw_bytes = draw_bytes, .draw = draw      \
     }
 
 const la_structure_kind la_structure_exact =

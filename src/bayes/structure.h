@@ -88,6 +88,7 @@ typedef struct la_structure_kind {
     bool subtracts; /* its covariance is a difference, which loses the digits of rounded products */
     bool joint;     /* H ties all blocks together: one precision */
     bool has_inputs;  /* keeps a factor of each matrix that blocks read: la_input_fields */
+    bool cuts;        /* a --rank leaves eigenpairs out */
     la_params params; /* of these alone, where only_params */
     bool only_params;
     const la_fit_kind *fit;

@@ -1,5 +1,5 @@
 #include "base/output_file.h"
-#include "bayes/posterior.h"
+#include "bayes/structure.h"
 #include "cli/cli.h"
 #include "pipeline/compare.h"
 
@@ -128,7 +128,7 @@ static la_status check_out(const compare_given *given, la_error *err) {
 static la_status check_options(const compare_given *given, la_curvature curvature, la_error *err) {
     unsigned reads = la_compare_reads(given->methods);
     bool guard = reads & LA_READS_CURVATURE, factors = reads & LA_READS_KRON;
-    factors |= guard && (curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC);
+    factors |= guard && la_structure_of(curvature)->has_inputs;
     if (given->curvature >= 0 && !guard)
         return la_fail(err, LA_USAGE,
                        "--curvature %s: is of the guard, which --methods leaves out; add guard, or "

@@ -258,22 +258,22 @@ static void print_text(const la_fit_summary *s, const char *out) {
 /* What would have no effect is refused, where the table alone shows it. */
 static la_status check_options(const fit_given *given, la_curvature curvature, la_error *err) {
     const char *structure = la_curvature_names[curvature];
-    bool factors = curvature == LA_CURVATURE_KRON || curvature == LA_CURVATURE_EKFAC;
-    if (given->kron >= 0 && !factors)
+    const la_structure_kind *kind = la_structure_of(curvature);
+    if (given->kron >= 0 && !kind->has_inputs)
         return la_fail(err, LA_USAGE,
                        "--kron %s: --curvature %s has no Kronecker factors; leave --kron out, or "
                        "take kron or ekfac",
                        la_kron_names[given->kron], structure);
-    if (given->rank > 0 && curvature == LA_CURVATURE_DIAG)
+    if (given->rank > 0 && !kind->cuts)
         return la_fail(err, LA_USAGE,
-                       "--rank %lld: --curvature diag has no eigenpairs to leave out; leave --rank "
+                       "--rank %lld: --curvature %s has no eigenpairs to leave out; leave --rank "
                        "out",
-                       (long long)given->rank);
-    if (given->params >= 0 && curvature == LA_CURVATURE_LAST_LAYER)
+                       (long long)given->rank, structure);
+    if (given->params >= 0 && kind->only_params)
         return la_fail(err, LA_USAGE,
-                       "--params %s: --curvature last-layer is of the head's last layer alone; "
+                       "--params %s: --curvature %s is of the head's last layer alone; "
                        "leave --params out",
-                       la_params_names[given->params]);
+                       la_params_names[given->params], structure);
     return la_cli_check_run(&given->common, &given->run, err);
 }
 

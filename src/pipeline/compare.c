@@ -6,7 +6,7 @@
 
 enum {
     ROWS_MOST = 40,
-    /* rows of the exact form's Gram matrix above which it is made only when asked for */
+    /* rows of the exact structure's Gram matrix above which it is made only when asked for */
     GRAM_CHEAP = 4000
 };
 
@@ -143,7 +143,7 @@ static la_status check_possible(const la_comparing *c, la_error *err) {
 static bool is_included(const la_comparing *c, const la_compare_kind *kind) {
     bool slow = !c->options->methods && kind->is_slow && kind->is_slow(c);
     return la_compare_wanted(c, kind) && !lacks(c, kind) &&
-           !(slow && la_compare_form(c, kind->structure) < 0);
+           !(slow && la_compare_find(c, kind->structure) < 0);
 }
 
 /* ---- opening ---- */
@@ -208,43 +208,43 @@ static la_status read_rows(la_comparing *c, la_error *err) {
                   : LA_OK;
 }
 
-static void list_forms(la_comparing *c) {
+static void list_structures(la_comparing *c) {
     c->guarded = -1;
     EACH_KIND(kind) {
         bool guarded = is_guarded(c, kind) && !(kind->needs & lacks(c, kind));
         if (!kind->structure || !(guarded || is_included(c, kind)))
             continue;
         if (guarded)
-            c->guarded = c->n_forms;
-        c->forms[c->n_forms++] = (la_form){
+            c->guarded = c->n_structures;
+        c->structures[c->n_structures++] = (la_structure){
             .kind = kind->structure,
             .kron = c->options->kron,
             .params = kind->needs & LA_NEEDS_TRAINED_HEAD ? LA_PARAMS_LAST : LA_PARAMS_LORA};
     }
 }
 
-int la_compare_form(const la_comparing *c, const la_structure_kind *structure) {
-    for (int i = 0; i < c->n_forms; i++)
-        if (c->forms[i].kind == structure)
+int la_compare_find(const la_comparing *c, const la_structure_kind *structure) {
+    for (int i = 0; i < c->n_structures; i++)
+        if (c->structures[i].kind == structure)
             return i;
     return -1;
 }
 
 /* ---- the passes ---- */
 
-static la_status fit_forms(la_comparing *c, la_error *err) {
+static la_status fit_structures(la_comparing *c, la_error *err) {
     const la_log *log = &c->options->run.log;
-    LA_TRY(la_forms_fit(&c->session, c->forms, c->n_forms, &c->calib, NULL, c->calib.n, log, NULL,
-                        err));
-    for (int i = 0; i < c->n_forms; i++) {
-        la_posterior *p = &c->forms[i].posterior;
+    LA_TRY(la_structures_fit(&c->session, c->structures, c->n_structures, &c->calib, NULL,
+                             c->calib.n, log, NULL, err));
+    for (int i = 0; i < c->n_structures; i++) {
+        la_posterior *p = &c->structures[i].posterior;
         p->provenance.adapter_path = c->options->adapters[0];
-        LA_TRY(la_prior_choose(p, c->forms[i].kind->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0,
-                               err));
+        LA_TRY(la_prior_choose(p, c->structures[i].kind->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE,
+                               0, err));
     }
     if (needs_of_wanted(c) & LA_NEEDS_STATES)
-        LA_TRY(la_forms_evaluate(&c->session, NULL, 0, &c->calib, NULL, c->calib.n, 0, NULL, true,
-                                 log, &c->on_calib, err));
+        LA_TRY(la_structures_evaluate(&c->session, NULL, 0, &c->calib, NULL, c->calib.n, 0, NULL,
+                                      true, log, &c->on_calib, err));
     return LA_OK;
 }
 
@@ -255,7 +255,7 @@ static void add_scale(la_comparing *c, double scale) {
     c->scales[c->n_scales++] = scale;
 }
 
-/* The held-out rows choose a scale and a temperature for every form. */
+/* The held-out rows choose a scale and a temperature for every structure. */
 static la_status choose(la_comparing *c, la_error *err) {
     double scales[LA_SELECTION_SCALES];
     const la_evaluation *e = &c->on_val;
@@ -263,10 +263,10 @@ static la_status choose(la_comparing *c, la_error *err) {
     add_scale(c, 1);
     if (!c->options->val)
         return LA_OK;
-    LA_TRY(la_forms_evaluate(&c->session, c->forms, c->n_forms, &c->val, NULL, c->val.n,
-                             LA_SELECTION_SCALES, scales, true, &c->options->run.log, &c->on_val,
-                             err));
-    for (int i = 0; i < c->n_forms; i++) {
+    LA_TRY(la_structures_evaluate(&c->session, c->structures, c->n_structures, &c->val, NULL,
+                                  c->val.n, LA_SELECTION_SCALES, scales, true, &c->options->run.log,
+                                  &c->on_val, err));
+    for (int i = 0; i < c->n_structures; i++) {
         la_held_out rows = {.n = e->n,
                             .n_classes = e->n_classes,
                             .n_scales = LA_SELECTION_SCALES,
@@ -288,9 +288,9 @@ static la_status choose(la_comparing *c, la_error *err) {
 static la_status evaluate(la_comparing *c, la_error *err) {
     for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
         if (side->rows.n)
-            LA_TRY(la_forms_evaluate(&c->session, c->forms, c->n_forms, &side->rows, NULL,
-                                     side->rows.n, c->n_scales, c->scales, true,
-                                     &c->options->run.log, &side->e, err));
+            LA_TRY(la_structures_evaluate(&c->session, c->structures, c->n_structures, &side->rows,
+                                          NULL, side->rows.n, c->n_scales, c->scales, true,
+                                          &c->options->run.log, &side->e, err));
     return LA_OK;
 }
 
@@ -306,10 +306,10 @@ static la_status allocate(la_comparing *c, la_error *err) {
 
 /* True when the posterior of the information has a row itself. */
 static bool has_information(const la_comparing *c) {
-    const la_form *form = &c->forms[c->guarded >= 0 ? c->guarded : 0];
+    const la_structure *structure = &c->structures[c->guarded >= 0 ? c->guarded : 0];
     bool wanted = false;
     EACH_KIND(kind)
-    wanted |= c->n_forms && kind->structure == form->kind && la_compare_wanted(c, kind);
+    wanted |= c->n_structures && kind->structure == structure->kind && la_compare_wanted(c, kind);
     return wanted;
 }
 
@@ -341,9 +341,9 @@ static la_status run(la_comparing *c, la_error *err) {
                              .n_test = c->sides[LA_SIDE_TEST].rows.n,
                              .n_ood = c->sides[LA_SIDE_OOD].rows.n,
                              .n_classes = c->model->n_classes};
-    list_forms(c);
+    list_structures(c);
     LA_TRY(allocate(c, err));
-    LA_TRY(fit_forms(c, err));
+    LA_TRY(fit_structures(c, err));
     LA_TRY(choose(c, err));
     LA_TRY(evaluate(c, err));
     return run_methods(c, err);
@@ -360,7 +360,7 @@ static void close_comparing(la_comparing *c) {
         free(side->probs);
         free(side->scores);
     }
-    la_forms_free(c->forms, c->n_forms);
+    la_structures_free(c->structures, c->n_structures);
     la_template_free(c->prompt);
     la_session_close(&c->session);
 }

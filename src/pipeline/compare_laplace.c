@@ -5,8 +5,8 @@
 
 #include <stdlib.h>
 
-/* Predictions of a side by n recipes of a form; scores are their mutual information. */
-static la_status answer(const la_comparing *c, int form, const la_recipe *recipes, int64_t n,
+/* Predictions of a side by n recipes of a structure; scores are their mutual information. */
+static la_status answer(const la_comparing *c, int at, const la_recipe *recipes, int64_t n,
                         la_compare_side *side, la_error *err) {
     const la_evaluation *e = &side->e;
     la_prediction *predictions = la_alloc((size_t)e->n, sizeof *predictions, err);
@@ -15,7 +15,7 @@ static la_status answer(const la_comparing *c, int form, const la_recipe *recipe
                            .n_scales = e->n_scales,
                            .outputs = e->logits,
                            .scales = c->scales,
-                           .cov = e->cov[form],
+                           .cov = e->cov[at],
                            .streams = side->rows.streams};
     la_draw_options draws = {.samples = c->options->samples, .seed = c->options->seed};
     if (!predictions)
@@ -30,44 +30,44 @@ static la_status answer(const la_comparing *c, int form, const la_recipe *recipe
     return status;
 }
 
-static la_status add_recipes(la_comparing *c, const char *name, int form, const la_recipe *recipes,
+static la_status add_recipes(la_comparing *c, const char *name, int at, const la_recipe *recipes,
                              int64_t n, bool information, la_error *err) {
     la_comparison_row *row = la_compare_row(c, name);
-    const la_form *of = &c->forms[form];
+    const la_structure *of = &c->structures[at];
     row->seconds_fit = of->seconds_passes + of->seconds_decompose;
-    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds[form];
+    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds[at];
     if (n == 1 && (recipes->prior_scale != 1 || recipes->temperature != 1))
         snprintf(row->note, sizeof row->note, "prior x %.3g, T %.3g%s", recipes->prior_scale,
                  recipes->temperature,
                  recipes->kind == &la_predictive_scalar ? ", scalar probit" : "");
     for (int s = 0; s < LA_SIDES; s++)
         if (c->sides[s].rows.n)
-            LA_TRY(answer(c, form, recipes, n, &c->sides[s], err));
+            LA_TRY(answer(c, at, recipes, n, &c->sides[s], err));
     return information ? la_compare_rate_scores(c, row, err) : la_compare_rate_probs(c, row, err);
 }
 
 static const la_recipe plain = {
     .kind = &la_predictive_mc, .prior_scale = 1, .temperature = 1, .weight = 1};
 
-/* A form's recipe by the held-out rows. */
-static la_recipe held_out_recipe(const la_comparing *c, int form) {
+/* Recipe of a structure by the held-out rows. */
+static la_recipe held_out_recipe(const la_comparing *c, int at) {
     la_recipe recipe;
-    const la_choice *choice = &c->choices[form];
+    const la_choice *choice = &c->choices[at];
     la_choice_recipes(c->model->likelihood, choice, la_choice_laplace(choice), &recipe);
     return recipe;
 }
 
 LA_COMPARE_RUN(structure) {
-    int form = la_compare_form(c, kind->structure);
+    int at = la_compare_find(c, kind->structure);
     char held[40];
-    if (form < 0)
+    if (at < 0)
         return LA_OK;
-    LA_TRY(add_recipes(c, kind->name, form, &plain, 1, false, err));
+    LA_TRY(add_recipes(c, kind->name, at, &plain, 1, false, err));
     if (!c->options->val)
         return LA_OK;
-    la_recipe chosen = held_out_recipe(c, form);
+    la_recipe chosen = held_out_recipe(c, at);
     snprintf(held, sizeof held, "%s, held-out", kind->name);
-    return add_recipes(c, held, form, &chosen, 1, false, err);
+    return add_recipes(c, held, at, &chosen, 1, false, err);
 }
 
 LA_COMPARE_RUN(guard) {
@@ -83,25 +83,25 @@ LA_COMPARE_RUN(guard) {
         LA_TRY(la_compare_map(c, kind, err));
     else
         LA_TRY(la_compare_temperature(c, kind, err));
-    const la_form *form = &c->forms[c->guarded];
-    snprintf(row->note, sizeof row->note, "%s: %s", form->kind->name,
+    const la_structure *structure = &c->structures[c->guarded];
+    snprintf(row->note, sizeof row->note, "%s: %s", structure->kind->name,
              la_method_names[choice->method]);
     if (choice->method == LA_METHOD_AVERAGE)
-        snprintf(row->note, sizeof row->note, "%s: average of %lld settings", form->kind->name,
+        snprintf(row->note, sizeof row->note, "%s: average of %lld settings", structure->kind->name,
                  (long long)choice->n_settings);
     row->seconds_fit =
-        form->seconds_passes + form->seconds_decompose + c->on_val.seconds[c->guarded];
+        structure->seconds_passes + structure->seconds_decompose + c->on_val.seconds[c->guarded];
     return LA_OK;
 }
 
 la_status la_compare_information(la_comparing *c, la_error *err) {
-    int form = c->guarded >= 0 ? c->guarded : 0;
+    int at = c->guarded >= 0 ? c->guarded : 0;
     la_recipe recipe = plain;
     char name[40];
     if (c->options->val) {
-        recipe = held_out_recipe(c, form);
+        recipe = held_out_recipe(c, at);
         recipe.kind = plain.kind;
     }
-    snprintf(name, sizeof name, "%s, information", c->forms[form].kind->name);
-    return add_recipes(c, name, form, &recipe, 1, true, err);
+    snprintf(name, sizeof name, "%s, information", c->structures[at].kind->name);
+    return add_recipes(c, name, at, &recipe, 1, true, err);
 }

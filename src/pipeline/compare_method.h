@@ -4,9 +4,12 @@
 
 #include "likelihood/selection.h"
 #include "pipeline/compare.h"
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 
-enum { LA_COMPARE_FORMS = 6, LA_COMPARE_SCALES = 1 + 2 * LA_COMPARE_FORMS + LA_SETTINGS_MOST };
+enum {
+    LA_COMPARE_STRUCTURES = 6,
+    LA_COMPARE_SCALES = 1 + 2 * LA_COMPARE_STRUCTURES + LA_SETTINGS_MOST
+};
 
 /* Rows of a file that the table is of, and what the method at hand predicts for them. */
 typedef struct la_compare_side {
@@ -22,9 +25,9 @@ typedef struct la_comparing {
     la_session session;
     const la_model *model; /* of the first worker */
     la_template *prompt;
-    la_form forms[LA_COMPARE_FORMS];
-    la_choice choices[LA_COMPARE_FORMS]; /* by the held-out rows */
-    int n_forms, guarded;                /* the form the guard is of; -1: it was not asked for */
+    la_structure structures[LA_COMPARE_STRUCTURES];
+    la_choice choices[LA_COMPARE_STRUCTURES]; /* by the held-out rows */
+    int n_structures, guarded; /* the structure the guard is of; -1: it was not asked for */
     la_row_set calib, val;
     la_evaluation on_calib, on_val;
     la_compare_side sides[LA_SIDES];  /* no rows: not given */
@@ -35,8 +38,8 @@ typedef struct la_comparing {
 
 /* True when it was asked for, by name or by leaving names out. */
 bool la_compare_wanted(const la_comparing *c, const la_compare_kind *kind);
-/* The form of a structure; -1: none. */
-int la_compare_form(const la_comparing *c, const struct la_structure_kind *structure);
+/* Number of the structure of that kind; -1: none. */
+int la_compare_find(const la_comparing *c, const struct la_structure_kind *structure);
 
 /* ---- compare_rate.c ---- */
 

@@ -1,7 +1,7 @@
 #include "pipeline/ensemble.h"
 #include "likelihood/scaling.h"
 #include "base/machine.h"
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 static la_status add_model(la_session *session, const la_row_set *rows, int n_models,
                            const la_log *log, double *probs, la_error *err) {
     la_evaluation e;
-    LA_TRY(la_forms_evaluate(session, NULL, 0, rows, NULL, rows->n, 0, NULL, false, log, &e, err));
+    LA_TRY(la_structures_evaluate(session, NULL, 0, rows, NULL, rows->n, 0, NULL, false, log, &e,
+                                  err));
     int64_t classes = e.n_classes;
     double *own = la_alloc((size_t)classes, sizeof *own, err);
     for (int64_t i = 0; i < rows->n && own; i++) {

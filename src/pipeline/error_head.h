@@ -4,7 +4,7 @@
 #define LA_PIPELINE_ERROR_HEAD_H
 
 #include "baselines/adue.h"
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 
 enum { LA_ADUE_VALIDATION_SHARE = 5 }; /* the least rows there may be, too */
 

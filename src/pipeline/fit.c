@@ -20,7 +20,7 @@ enum { FEW_ROWS = 10 };
 typedef struct fitting {
     const la_fit_options *options;
     la_session session;
-    la_form form;
+    la_structure structure;
     la_template *prompt;
     la_row_set rows, held;
     la_select_kind select; /* AUTO resolved */
@@ -30,7 +30,7 @@ static void close_fitting(fitting *f) {
     la_row_set_free(&f->rows);
     la_row_set_free(&f->held);
     la_template_free(f->prompt);
-    la_forms_free(&f->form, 1);
+    la_structures_free(&f->structure, 1);
     la_session_close(&f->session);
 }
 
@@ -74,14 +74,14 @@ static la_status resolve_selection(fitting *f, la_error *err) {
 static la_status select_scale(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
     la_guard how = {.noise_given = f->options->noise > 0, .log = log};
-    f->form.posterior.temperature = 1;
+    f->structure.posterior.temperature = 1;
     switch (f->select) {
     case LA_SELECT_VAL:
-        return la_guard_val(&f->session, &f->form, &f->held, &how, err);
+        return la_guard_val(&f->session, &f->structure, &f->held, &how, err);
     case LA_SELECT_CROSS:
-        return la_guard_cross(&f->session, &f->form, &f->rows, &how, err);
+        return la_guard_cross(&f->session, &f->structure, &f->rows, &how, err);
     case LA_SELECT_MARGLIK:
-        return la_guard_signs(&f->session, &f->form, &f->rows, log, err);
+        return la_guard_signs(&f->session, &f->structure, &f->rows, log, err);
     case LA_SELECT_AUTO:
     case LA_SELECT_NONE:
         break;
@@ -103,18 +103,18 @@ static la_status fit_adue(fitting *f, la_error *err) {
     la_evaluation training = {0}, validation = {0};
     la_adue head = {0};
     const la_log *log = &f->options->run.log;
-    la_status status = la_forms_evaluate(&f->session, NULL, 0, &f->rows, NULL, f->rows.n, 0, NULL,
-                                         true, log, &training, err);
+    la_status status = la_structures_evaluate(&f->session, NULL, 0, &f->rows, NULL, f->rows.n, 0,
+                                              NULL, true, log, &training, err);
     if (status == LA_OK && f->held.n)
-        status = la_forms_evaluate(&f->session, NULL, 0, &f->held, NULL, f->held.n, 0, NULL, true,
-                                   log, &validation, err);
+        status = la_structures_evaluate(&f->session, NULL, 0, &f->held, NULL, f->held.n, 0, NULL,
+                                        true, log, &validation, err);
     if (status == LA_OK)
         status = la_adue_head_fit(&f->session, &training, f->rows.labels.classes, &validation,
                                   f->held.labels.classes, 0, &head, err);
     if (status == LA_OK && head.outcome != LA_ADUE_TRAINED)
         note_untrained(f, head.outcome);
     if (status == LA_OK)
-        status = la_posterior_keep_adue(&f->form.posterior, &head, err);
+        status = la_posterior_keep_adue(&f->structure.posterior, &head, err);
     la_adue_free(&head);
     la_evaluation_free(&training);
     la_evaluation_free(&validation);
@@ -185,12 +185,12 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_session_options session = {.run = options->run,
                                   .base = options->base,
                                   .adapter = options->adapter,
-                                  .params = f->form.params,
+                                  .params = f->structure.params,
                                   .choices = options->choices,
                                   .choice_ids = ids,
                                   .n_choices = n_ids,
                                   .all_inputs = true,
-                                  .kind = f->form.kind,
+                                  .kind = f->structure.kind,
                                   .kron = options->kron,
                                   .rank = options->rank,
                                   .n_scales = scales_of(f->select)};
@@ -246,7 +246,7 @@ static void warn_about_rows(const fitting *f) {
 static void warn_about_blocks(const fitting *f) {
     int64_t flat = 0;
     const char *first = NULL;
-    const la_posterior *p = &f->form.posterior;
+    const la_posterior *p = &f->structure.posterior;
     for (int64_t b = 0; b < la_posterior_parts(p); b++) {
         if (!la_part_is_flat(p, b))
             continue;
@@ -261,11 +261,11 @@ static void warn_about_blocks(const fitting *f) {
 
 /* Share of the curvature that --rank left out. */
 static void note_cut(const fitting *f) {
-    const la_posterior *p = &f->form.posterior;
+    const la_posterior *p = &f->structure.posterior;
     int64_t directions = 0;
-    if (!f->options->rank || !f->form.kind->kept)
+    if (!f->options->rank || !f->structure.kind->kept)
         return;
-    double kept = f->form.kind->kept(p, &directions);
+    double kept = f->structure.kind->kept(p, &directions);
     if (kept < 1 - 1e-6)
         la_warn(&f->options->run.log,
                 "--rank: %lld directions keep %.4g %% of the curvature's trace; the rest counts as "
@@ -299,7 +299,7 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
 }
 
 static la_status describe(fitting *f, la_error *err) {
-    la_posterior *p = &f->form.posterior;
+    la_posterior *p = &f->structure.posterior;
     la_provenance *from = &p->provenance;
     const la_session *session = &f->session;
     const la_model *model = &session->workers[0].model;
@@ -332,7 +332,7 @@ static la_status describe(fitting *f, la_error *err) {
 
 static la_status summarise(const fitting *f, const double seconds[7], la_fit_summary **out,
                            la_error *err) {
-    const la_posterior *p = &f->form.posterior;
+    const la_posterior *p = &f->structure.posterior;
     la_fit_summary *s = la_alloc(1, sizeof *s, err);
     if (!s)
         return err->status;
@@ -397,17 +397,18 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
 #define LAP(i) (now = la_seconds(), seconds[i] = now - at, at = now)
     LA_TRY(open_fitting(f, err));
     LAP(0);
-    LA_TRY(la_forms_fit(&f->session, &f->form, 1, &f->rows, NULL, f->rows.n, &options->run.log,
-                        NULL, err));
+    LA_TRY(la_structures_fit(&f->session, &f->structure, 1, &f->rows, NULL, f->rows.n,
+                             &options->run.log, NULL, err));
     warn_about_rows(f);
     LA_TRY(describe(f, err));
     LAP(1);
-    seconds[2] = f->form.seconds_decompose;
+    seconds[2] = f->structure.seconds_decompose;
     seconds[1] -= seconds[2];
-    LA_TRY(f->form.posterior.likelihood->has_noise
-               ? la_noise_choose(&f->form.posterior, options->prior, options->prior_value,
-                                 options->noise, err)
-               : la_prior_choose(&f->form.posterior, options->prior, options->prior_value, err));
+    LA_TRY(
+        f->structure.posterior.likelihood->has_noise
+            ? la_noise_choose(&f->structure.posterior, options->prior, options->prior_value,
+                              options->noise, err)
+            : la_prior_choose(&f->structure.posterior, options->prior, options->prior_value, err));
     warn_about_blocks(f);
     note_cut(f);
     LAP(3);
@@ -416,7 +417,7 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     if (options->adue)
         LA_TRY(fit_adue(f, err));
     LAP(6);
-    LA_TRY(la_posterior_save(&f->form.posterior, options->out, err));
+    LA_TRY(la_posterior_save(&f->structure.posterior, options->out, err));
     LAP(4);
     /* all that may have used a device: held-out rows are passed over, too */
     la_session_profile(&f->session, seconds[1] + seconds[2] + seconds[3] + seconds[5] + seconds[6],
@@ -434,12 +435,12 @@ la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_err
     *summary = NULL;
     LA_TRY(la_arguments_check_fit(options, err));
     fitting f = {.options = options,
-                 .form = {.kind = la_structure_of(options->curvature),
-                          .kron = options->kron,
-                          .params = options->params,
-                          .rank = options->rank}};
-    if (f.form.kind->only_params)
-        f.form.params = f.form.kind->params;
+                 .structure = {.kind = la_structure_of(options->curvature),
+                               .kron = options->kron,
+                               .params = options->params,
+                               .rank = options->rank}};
+    if (f.structure.kind->only_params)
+        f.structure.params = f.structure.kind->params;
     la_stop before = la_stop_set(options->run.stop);
     la_status status = run(&f, summary, err);
     la_stop_set(before);

@@ -79,9 +79,10 @@ static void warn_biased(const la_held_out *rows, const la_choice *choice, const 
 }
 
 /* The chosen scale goes into the prior precisions, and the noise with it. Where Laplace was not
- * chosen its best form is kept, for who asks for it by name. */
-static la_status apply(la_form *form, const la_choice *choice, const la_log *log, la_error *err) {
-    la_posterior *p = &form->posterior;
+ * chosen its best structure is kept, for who asks for it by name. */
+static la_status apply(la_structure *structure, const la_choice *choice, const la_log *log,
+                       la_error *err) {
+    la_posterior *p = &structure->posterior;
     const la_candidate *c = &choice->candidates[la_choice_laplace(choice)];
     p->choice = *choice;
     p->temperature = c->temperature;
@@ -90,19 +91,19 @@ static la_status apply(la_form *form, const la_choice *choice, const la_log *log
                                     : la_prior_scale(p, c->prior_scale, err);
 }
 
-static la_status choose_by(la_team team, la_form *form, const la_held_out *rows, bool cross,
-                           const la_log *log, la_error *err) {
+static la_status choose_by(la_team team, la_structure *structure, const la_held_out *rows,
+                           bool cross, const la_log *log, la_error *err) {
     la_choice choice;
-    LA_TRY(form->posterior.likelihood->select(team, rows, &choice, err));
+    LA_TRY(structure->posterior.likelihood->select(team, rows, &choice, err));
     choice.cross = cross;
-    LA_TRY(apply(form, &choice, log, err));
+    LA_TRY(apply(structure, &choice, log, err));
     warn_biased(rows, &choice, log);
     return LA_OK;
 }
 
-static la_status choose(la_team team, la_form *form, const la_row_set *set, const int64_t *list,
-                        const la_evaluation *e, const double *scales, const double *cov, bool cross,
-                        const la_guard *how, la_error *err) {
+static la_status choose(la_team team, la_structure *structure, const la_row_set *set,
+                        const int64_t *list, const la_evaluation *e, const double *scales,
+                        const double *cov, bool cross, const la_guard *how, la_error *err) {
     la_held_out rows = {.n = e->n,
                         .n_classes = e->n_classes,
                         .n_scales = LA_SELECTION_SCALES,
@@ -110,7 +111,7 @@ static la_status choose(la_team team, la_form *form, const la_row_set *set, cons
                         .labels = {.kind = set->labels.kind, .width = set->labels.width},
                         .scales = scales,
                         .cov = cov,
-                        .noise_variance = form->posterior.noise_variance,
+                        .noise_variance = structure->posterior.noise_variance,
                         .noise_given = how->noise_given};
     size_t capacity = 0;
     uint64_t *streams = la_alloc((size_t)e->n, sizeof *streams, err);
@@ -124,21 +125,21 @@ static la_status choose(la_team team, la_form *form, const la_row_set *set, cons
     }
     rows.streams = streams;
     if (status == LA_OK)
-        status = choose_by(team, form, &rows, cross, how->log, err);
+        status = choose_by(team, structure, &rows, cross, how->log, err);
     la_label_list_free(&rows.labels);
     free(streams);
     return status;
 }
 
-la_status la_guard_val(la_session *session, la_form *form, const la_row_set *held,
+la_status la_guard_val(la_session *session, la_structure *structure, const la_row_set *held,
                        const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];
     la_evaluation e;
     la_selection_scales(scales);
-    LA_TRY(la_forms_evaluate(session, form, 1, held, NULL, held->n, LA_SELECTION_SCALES, scales,
-                             false, how->log, &e, err));
+    LA_TRY(la_structures_evaluate(session, structure, 1, held, NULL, held->n, LA_SELECTION_SCALES,
+                                  scales, false, how->log, &e, err));
     la_status status =
-        choose(session->team, form, held, NULL, &e, scales, e.cov[0], false, how, err);
+        choose(session->team, structure, held, NULL, &e, scales, e.cov[0], false, how, err);
     la_evaluation_free(&e);
     return status;
 }
@@ -190,26 +191,28 @@ static la_status fold_rows(const la_row_set *rows, int64_t *list, int64_t *start
 
 /* Rows [from, to) of the list under the curvature of the others, brought to the size of all rows:
  * with H that of a share s, (H / s + k lambda)^-1 = s (H + s k lambda)^-1. */
-static la_status run_fold(la_session *session, const la_form *form, const la_row_set *rows,
-                          const int64_t *list, int64_t from, int64_t to, const double *scales,
-                          const la_log *log, int64_t *others, float *logits, double *cov,
-                          la_error *err) {
+static la_status run_fold(la_session *session, const la_structure *structure,
+                          const la_row_set *rows, const int64_t *list, int64_t from, int64_t to,
+                          const double *scales, const la_log *log, int64_t *others, float *logits,
+                          double *cov, la_error *err) {
     int64_t n = rows->n, count = n - (to - from), m = session->n_rhs;
     double share = (double)count / (double)n, fold_scales[LA_SELECTION_SCALES];
-    la_form part = {
-        .kind = form->kind, .kron = form->kron, .params = form->params, .rank = form->rank};
+    la_structure part = {.kind = structure->kind,
+                         .kron = structure->kron,
+                         .params = structure->params,
+                         .rank = structure->rank};
     la_evaluation e = {0};
     memcpy(others, list, (size_t)from * sizeof *others);
     memcpy(others + from, list + to, (size_t)(n - to) * sizeof *others);
     for (int g = 0; g < LA_SELECTION_SCALES; g++)
         fold_scales[g] = share * scales[g];
-    la_status status = la_forms_fit(session, &part, 1, rows, others, count, log, NULL, err);
+    la_status status = la_structures_fit(session, &part, 1, rows, others, count, log, NULL, err);
     for (int64_t b = 0; b < part.posterior.n_blocks; b++)
-        part.posterior.blocks[b].prior_precision = form->posterior.blocks[b].prior_precision;
-    part.posterior.noise_variance = form->posterior.noise_variance;
+        part.posterior.blocks[b].prior_precision = structure->posterior.blocks[b].prior_precision;
+    part.posterior.noise_variance = structure->posterior.noise_variance;
     if (status == LA_OK)
-        status = la_forms_evaluate(session, &part, 1, rows, list + from, to - from,
-                                   LA_SELECTION_SCALES, fold_scales, false, log, &e, err);
+        status = la_structures_evaluate(session, &part, 1, rows, list + from, to - from,
+                                        LA_SELECTION_SCALES, fold_scales, false, log, &e, err);
     if (status == LA_OK) {
         int64_t classes = e.n_classes;
         memcpy(logits + from * classes, e.logits, (size_t)((to - from) * classes) * sizeof *logits);
@@ -218,11 +221,11 @@ static la_status run_fold(la_session *session, const la_form *form, const la_row
                 cov[(g * n + from) * m * m + i] = share * e.cov[0][g * e.n * m * m + i];
     }
     la_evaluation_free(&e);
-    la_forms_free(&part, 1);
+    la_structures_free(&part, 1);
     return status;
 }
 
-la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *rows,
+la_status la_guard_cross(la_session *session, la_structure *structure, const la_row_set *rows,
                          const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];
     size_t n = (size_t)rows->n, m = (size_t)session->n_rhs;
@@ -236,11 +239,11 @@ la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *r
     if (status == LA_OK)
         status = fold_rows(rows, list, starts, err);
     for (int k = 0; k < FOLDS && status == LA_OK; k++)
-        status = run_fold(session, form, rows, list, starts[k], starts[k + 1], scales, how->log,
-                          others, logits, cov, err);
+        status = run_fold(session, structure, rows, list, starts[k], starts[k + 1], scales,
+                          how->log, others, logits, cov, err);
     if (status == LA_OK) {
         la_evaluation all = {.n = rows->n, .n_classes = (int64_t)classes, .logits = logits};
-        status = choose(session->team, form, rows, list, &all, scales, cov, true, how, err);
+        status = choose(session->team, structure, rows, list, &all, scales, cov, true, how, err);
     }
     free(list);
     free(others);
@@ -414,7 +417,7 @@ static la_status report_signs(la_team team, const la_posterior *p, const la_row_
     return LA_OK;
 }
 
-la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,
+la_status la_guard_signs(la_session *session, const la_structure *structure, const la_row_set *rows,
                          const la_log *log, la_error *err) {
     static const double one = 1;
     int64_t n = rows->n < SIGN_ROWS ? rows->n : SIGN_ROWS;
@@ -429,9 +432,9 @@ la_status la_guard_signs(la_session *session, const la_form *form, const la_row_
     la_warn(log, "unguarded: no held-out rows (--val FILE, or --heldout) have checked this "
                  "confidence");
     la_status status =
-        la_forms_evaluate(session, form, 1, rows, list, n, 1, &one, false, log, &e, err);
+        la_structures_evaluate(session, structure, 1, rows, list, n, 1, &one, false, log, &e, err);
     if (status == LA_OK) {
-        status = report_signs(session->team, &form->posterior, rows, list, &e, log, err);
+        status = report_signs(session->team, &structure->posterior, rows, list, &e, log, err);
         la_evaluation_free(&e);
     }
     free(list);

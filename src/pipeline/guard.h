@@ -3,7 +3,7 @@
 #ifndef LA_PIPELINE_GUARD_H
 #define LA_PIPELINE_GUARD_H
 
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 
 typedef struct la_guard {
     bool noise_given; /* of a regression: its noise variance is meant exactly */
@@ -11,18 +11,18 @@ typedef struct la_guard {
 } la_guard;
 
 /* Chooses by the rows of `held`, none of which the curvature has seen, and applies the choice to
- * the form's posterior, whose prior is the start. */
-la_status la_guard_val(la_session *session, la_form *form, const la_row_set *held,
+ * the structure's posterior, whose prior is the start. */
+la_status la_guard_val(la_session *session, la_structure *structure, const la_row_set *held,
                        const la_guard *how, la_error *err);
 
 /* Likewise by the calibration rows themselves, which were not trained on: in each of FOLDS parts by
  * the curvature of the others. Copies of a row share a part. */
-la_status la_guard_cross(la_session *session, la_form *form, const la_row_set *rows,
+la_status la_guard_cross(la_session *session, la_structure *structure, const la_row_set *rows,
                          const la_guard *how, la_error *err);
 
 /* One line that the confidence is unguarded, and a line for every sign of trouble on (some of) the
  * calibration rows. */
-la_status la_guard_signs(la_session *session, const la_form *form, const la_row_set *rows,
+la_status la_guard_signs(la_session *session, const la_structure *structure, const la_row_set *rows,
                          const la_log *log, la_error *err);
 
 #endif

@@ -4,7 +4,7 @@
 #include "base/stop.h"
 #include "output/posterior_file.h"
 #include "pipeline/arguments.h"
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 
 #include <errno.h>
 #include <math.h>

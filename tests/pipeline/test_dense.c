@@ -18,7 +18,7 @@
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "output/posterior_file.h"
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 #include "support/parity.h"
 #include "support/seal.h"
 
@@ -196,25 +196,25 @@ static void close_table(table *t) {
     parity_close(&t->files);
 }
 
-static void fit_forms(table *t, la_form *forms, int n) {
+static void fit_all(table *t, la_structure *fits, int n) {
     la_error err = {0};
-    if (la_forms_fit(&t->session, forms, n, &t->calib, NULL, t->calib.n, &quiet, NULL, &err) !=
+    if (la_structures_fit(&t->session, fits, n, &t->calib, NULL, t->calib.n, &quiet, NULL, &err) !=
         LA_OK)
         fail_msg("%s", err.message);
 }
 
-static void choose(la_form *form, la_prior_kind prior, double value) {
+static void choose(la_structure *fit, la_prior_kind prior, double value) {
     la_error err = {0};
-    if (la_prior_choose(&form->posterior, prior, value, &err) != LA_OK)
+    if (la_prior_choose(&fit->posterior, prior, value, &err) != LA_OK)
         fail_msg("%s", err.message);
 }
 
-static la_evaluation evaluate(table *t, const la_form *forms, int n, const la_row_set *set,
+static la_evaluation evaluate(table *t, const la_structure *fits, int n, const la_row_set *set,
                               int64_t n_scales, const double *scales) {
     la_evaluation e;
     la_error err = {0};
-    if (la_forms_evaluate(&t->session, forms, n, set, NULL, set->n, n_scales, scales, false, &quiet,
-                          &e, &err) != LA_OK)
+    if (la_structures_evaluate(&t->session, fits, n, set, NULL, set->n, n_scales, scales, false,
+                               &quiet, &e, &err) != LA_OK)
         fail_msg("%s", err.message);
     return e;
 }
@@ -273,12 +273,12 @@ static double leverage(int64_t c, const float *logits, const double *cov) {
 }
 
 /* A structure of a case with the reference's figures of it. */
-typedef struct expected_form {
+typedef struct expected_fit {
     int kind;
     const json_t *figures;
-} expected_form;
+} expected_fit;
 
-static int list_forms(const json_t *dense, la_form *forms, expected_form *expected) {
+static int list_fits(const json_t *dense, la_structure *fits, expected_fit *expected) {
     static const char *const sets[] = {"lora", "lora+head", "last-layer"};
     static const la_params params[] = {LA_PARAMS_LORA, LA_PARAMS_LORA_HEAD, LA_PARAMS_LAST};
     int n = 0;
@@ -287,19 +287,19 @@ static int list_forms(const json_t *dense, la_form *forms, expected_form *expect
             const json_t *found = figures_of(dense, sets[set], i);
             if (!found)
                 continue;
-            expected[n] = (expected_form){i, found};
-            forms[n++] =
-                (la_form){.kind = la_structure_of(structures[i].curvature), .params = params[set]};
+            expected[n] = (expected_fit){i, found};
+            fits[n++] = (la_structure){.kind = la_structure_of(structures[i].curvature),
+                                       .params = params[set]};
         }
     return n;
 }
 
 static double worst_leverage[STRUCTURES], most_exact;
 
-static void compare_leverage(table *t, const la_form *form, const expected_form *expected,
+static void compare_leverage(table *t, const la_structure *fit, const expected_fit *expected,
                              const char *prior) {
     const json_t *list = at(json_object_get(expected->figures, prior), "leverage");
-    la_evaluation e = evaluate(t, form, 1, &t->calib, 1, &one);
+    la_evaluation e = evaluate(t, fit, 1, &t->calib, 1, &one);
     int64_t c = e.n_classes, m = c - 1;
     double top = number_at(json_object_get(expected->figures, prior), "leverage_max");
     assert_int_equal(json_array_size(list), e.n);
@@ -307,7 +307,7 @@ static void compare_leverage(table *t, const la_form *form, const expected_form 
         double got = leverage(c, e.logits + i * c, e.cov[0] + i * m * m);
         double want = json_number_value(json_array_get(list, (size_t)i));
         parity_raise(&worst_leverage[expected->kind], fabs(got - want) / top);
-        if (form->kind == &la_structure_exact || form->kind == &la_structure_last_layer)
+        if (fit->kind == &la_structure_exact || fit->kind == &la_structure_last_layer)
             parity_raise(&most_exact, got);
     }
     la_evaluation_free(&e);
@@ -315,20 +315,20 @@ static void compare_leverage(table *t, const la_form *form, const expected_form 
 
 static void check_leverage(const char *name) {
     enum { MOST = 8 };
-    la_form forms[MOST] = {{0}};
-    expected_form expected[MOST];
+    la_structure fits[MOST] = {{0}};
+    expected_fit expected[MOST];
     json_t *dense = open_dense(name);
     bool head = json_object_get(dense, "last-layer");
     table *t = open_table(name, head ? LA_PARAMS_LORA_HEAD : LA_PARAMS_LORA);
-    int n = list_forms(dense, forms, expected);
+    int n = list_fits(dense, fits, expected);
     /* all of them share their passes */
-    fit_forms(t, forms, n);
+    fit_all(t, fits, n);
     for (int i = 0; i < n; i++)
         for (int p = 0; p < (structures[expected[i].kind].by_module ? 3 : 2); p++) {
-            choose(&forms[i], priors[p], 1);
-            compare_leverage(t, &forms[i], &expected[i], figures[p]);
+            choose(&fits[i], priors[p], 1);
+            compare_leverage(t, &fits[i], &expected[i], figures[p]);
         }
-    la_forms_free(forms, n);
+    la_structures_free(fits, n);
     close_table(t);
     json_decref(dense);
 }
@@ -370,18 +370,18 @@ static la_status counted_next(la_structure_fit *fit, la_posterior *posterior, la
 }
 
 /* Exact in parts as memory asks for, with others that want other passes. */
-enum { HELD_FORMS = 3 };
+enum { HELD_FITS = 3 };
 
-static la_status fit_held(table *t, const la_structure_kind *counted, la_form *forms,
+static la_status fit_held(table *t, const la_structure_kind *counted, la_structure *fits,
                           la_error *err) {
-    forms[0] = (la_form){.kind = counted};
-    forms[1] = (la_form){.kind = &la_structure_ekfac};
-    forms[2] = (la_form){.kind = &la_structure_exact, .rank = 5};
+    fits[0] = (la_structure){.kind = counted};
+    fits[1] = (la_structure){.kind = &la_structure_ekfac};
+    fits[2] = (la_structure){.kind = &la_structure_exact, .rank = 5};
     machine.passes = 0;
-    LA_TRY(la_forms_fit(&t->session, forms, HELD_FORMS, &t->calib, NULL, t->calib.n, &quiet, NULL,
-                        err));
-    for (int i = 0; i < HELD_FORMS; i++)
-        choose(&forms[i], LA_PRIOR_GLOBAL, 0);
+    LA_TRY(la_structures_fit(&t->session, fits, HELD_FITS, &t->calib, NULL, t->calib.n, &quiet,
+                             NULL, err));
+    for (int i = 0; i < HELD_FITS; i++)
+        choose(&fits[i], LA_PRIOR_GLOBAL, 0);
     return LA_OK;
 }
 
@@ -391,7 +391,7 @@ static void check_held(const char *name) {
     la_structure_kind counted = la_structure_exact;
     la_fit_kind fit = *counted.fit;
     la_ops ops = *be->ops;
-    la_form whole[HELD_FORMS], part[HELD_FORMS];
+    la_structure whole[HELD_FITS], part[HELD_FITS];
     la_error err = {0};
     machine.inner = be->ops;
     machine.available = 0;
@@ -402,7 +402,7 @@ static void check_held(const char *name) {
     t->session.batch_rows = 2;
     assert_int_equal(fit_held(t, &counted, whole, &err), LA_OK);
     assert_int_equal(machine.passes, 1);
-    la_evaluation want = evaluate(t, whole, HELD_FORMS, &t->test, 1, &one);
+    la_evaluation want = evaluate(t, whole, HELD_FITS, &t->test, 1, &one);
     double values = 0, covariances = 0, evidence = 0;
     int changes = 0, parts = 1;
     machine.available = 8 << 20;
@@ -414,8 +414,8 @@ static void check_held(const char *name) {
         assert_true(now >= parts);
         changes += now > parts;
         parts = now;
-        la_evaluation got = evaluate(t, part, HELD_FORMS, &t->test, 1, &one);
-        for (int i = 0; i < HELD_FORMS; i++) {
+        la_evaluation got = evaluate(t, part, HELD_FITS, &t->test, 1, &one);
+        for (int i = 0; i < HELD_FITS; i++) {
             const la_posterior *p = &part[i].posterior, *q = &whole[i].posterior;
             parity_raise(&evidence,
                          relative(p->log_marginal_likelihood, q->log_marginal_likelihood, 1));
@@ -425,10 +425,10 @@ static void check_held(const char *name) {
                 parity_raise(&values, spectrum_gap(&p->directions, &q->directions, 1));
         }
         la_evaluation_free(&got);
-        la_forms_free(part, HELD_FORMS);
+        la_structures_free(part, HELD_FITS);
         machine.available = machine.available * 14 / 15;
     }
-    la_forms_free(part, HELD_FORMS);
+    la_structures_free(part, HELD_FITS);
     assert_int_equal(err.status, LA_RESOURCE);
     assert_non_null(strstr(err.message, "--rank"));
     print_message("    %s: up to %d parts\n", name, parts);
@@ -438,7 +438,7 @@ static void check_held(const char *name) {
     check_within("log marginal likelihood", evidence, 1e-5);
     check_within("covariance", covariances, 1e-5);
     la_evaluation_free(&want);
-    la_forms_free(whole, HELD_FORMS);
+    la_structures_free(whole, HELD_FITS);
     be->ops = machine.inner;
     close_table(t);
 }
@@ -457,7 +457,7 @@ static void primal_is_dual(void **state) {
     la_backend *be = &t->session.workers[0].backend;
     la_ops ops = *be->ops;
     int64_t list[3 * PARITY_ROWS], n = t->calib.n;
-    la_form dual = {.kind = &la_structure_last_layer, .params = LA_PARAMS_LAST}, primal = dual;
+    la_structure dual = {.kind = &la_structure_last_layer, .params = LA_PARAMS_LAST}, primal = dual;
     la_error err = {0};
     for (int64_t i = 0; i < 3 * n; i++)
         list[i] = i % n;
@@ -466,10 +466,11 @@ static void primal_is_dual(void **state) {
     machine.asked = 0;
     ops.memory = little_memory;
     be->ops = &ops;
-    fit_forms(t, &dual, 1);
+    fit_all(t, &dual, 1);
     assert_int_equal(machine.asked, 1);
     assert_int_equal(
-        la_forms_fit(&t->session, &primal, 1, &t->calib, list, 3 * n, &quiet, NULL, &err), LA_OK);
+        la_structures_fit(&t->session, &primal, 1, &t->calib, list, 3 * n, &quiet, NULL, &err),
+        LA_OK);
     /* it holds no rows */
     assert_int_equal(machine.asked, 1);
     choose(&dual, LA_PRIOR_FIXED, 0.5);
@@ -486,8 +487,8 @@ static void primal_is_dual(void **state) {
     free(third);
     la_evaluation_free(&a);
     la_evaluation_free(&b);
-    la_forms_free(&dual, 1);
-    la_forms_free(&primal, 1);
+    la_structures_free(&dual, 1);
+    la_structures_free(&primal, 1);
     be->ops = machine.inner;
     close_table(t);
 }
@@ -495,7 +496,7 @@ static void primal_is_dual(void **state) {
 /* ---- every kind of posterior ---- */
 
 enum { KINDS = 10 };
-static const la_form every_kind[KINDS] = {
+static const la_structure every_kind[KINDS] = {
     {.kind = &la_structure_kron},
     {.kind = &la_structure_kron, .kron = LA_KRON_REDUCE, .params = LA_PARAMS_LORA_HEAD},
     {.kind = &la_structure_kron, .rank = 8},
@@ -529,22 +530,22 @@ static void several_scales(void **state) {
     table *t = open_table("llama-seq", LA_PARAMS_LORA_HEAD);
     parity_inputs in = parity_read_inputs(t->files.test);
     parity_answers *a = parity_new_answers();
-    la_form forms[KINDS];
+    la_structure fits[KINDS];
     double worst = 0;
-    memcpy(forms, every_kind, sizeof forms);
-    fit_forms(t, forms, KINDS);
+    memcpy(fits, every_kind, sizeof fits);
+    fit_all(t, fits, KINDS);
     for (int i = 0; i < KINDS; i++)
-        choose(&forms[i], LA_PRIOR_FIXED, 1);
-    la_evaluation e = evaluate(t, forms, KINDS, &t->test, 3, scales);
+        choose(&fits[i], LA_PRIOR_FIXED, 1);
+    la_evaluation e = evaluate(t, fits, KINDS, &t->test, 3, scales);
     int64_t c = e.n_classes, m = c - 1;
     assert_int_equal(e.n, in.n);
     for (int i = 0; i < KINDS; i++)
         for (int g = 0; g < 3; g++) {
             la_fit_options options = {.run.device = "cpu",
-                                      .curvature = forms[i].kind->curvature,
-                                      .kron = forms[i].kron,
-                                      .params = forms[i].params,
-                                      .rank = forms[i].rank,
+                                      .curvature = fits[i].kind->curvature,
+                                      .kron = fits[i].kron,
+                                      .params = fits[i].params,
+                                      .rank = fits[i].rank,
                                       .prior = LA_PRIOR_FIXED,
                                       .prior_value = scales[g],
                                       .prior_given = 1};
@@ -558,7 +559,7 @@ static void several_scales(void **state) {
         }
     check_within("covariance, scales against fits", worst, 1e-6);
     la_evaluation_free(&e);
-    la_forms_free(forms, KINDS);
+    la_structures_free(fits, KINDS);
     parity_free_inputs(&in);
     free(a);
     close_table(t);
@@ -569,21 +570,21 @@ static void scaled_groups(void **state) {
     (void)state;
     static const double scales[] = {0.1, 1, 10};
     table *t = open_table("llama-seq", LA_PARAMS_LORA_HEAD);
-    la_form forms[KINDS];
-    memcpy(forms, every_kind, sizeof forms);
-    fit_forms(t, forms, KINDS);
+    la_structure fits[KINDS];
+    memcpy(fits, every_kind, sizeof fits);
+    fit_all(t, fits, KINDS);
     for (int i = 0; i < KINDS; i++)
-        choose(&forms[i], forms[i].posterior.directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_KIND, 0);
-    la_evaluation all = evaluate(t, forms, KINDS, &t->test, 3, scales);
+        choose(&fits[i], fits[i].posterior.directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_KIND, 0);
+    la_evaluation all = evaluate(t, fits, KINDS, &t->test, 3, scales);
     size_t m = (size_t)all.n_classes - 1, count = (size_t)all.n * m * m;
     double before = 1;
     for (size_t g = 0; g < 3; g++) {
         la_error err = {0};
         double worst = 0;
         for (int i = 0; i < KINDS; i++)
-            assert_int_equal(la_prior_scale(&forms[i].posterior, scales[g] / before, &err), LA_OK);
+            assert_int_equal(la_prior_scale(&fits[i].posterior, scales[g] / before, &err), LA_OK);
         before = scales[g];
-        la_evaluation one_scale = evaluate(t, forms, KINDS, &t->test, 1, &one);
+        la_evaluation one_scale = evaluate(t, fits, KINDS, &t->test, 1, &one);
         for (int i = 0; i < KINDS; i++)
             parity_raise(&worst,
                          matrices_gap(one_scale.cov[i], all.cov[i] + g * count, all.n, (int64_t)m));
@@ -591,7 +592,7 @@ static void scaled_groups(void **state) {
         la_evaluation_free(&one_scale);
     }
     la_evaluation_free(&all);
-    la_forms_free(forms, KINDS);
+    la_structures_free(fits, KINDS);
     close_table(t);
 }
 
@@ -653,20 +654,20 @@ static void check_damage(const char *path, la_curvature curvature) {
 static void saved_and_loaded(void **state) {
     (void)state;
     table *t = open_table("llama-seq", LA_PARAMS_LORA_HEAD);
-    la_form forms[KINDS];
+    la_structure fits[KINDS];
     char path[512];
     snprintf(path, sizeof path, "%s", scratch("kind.h5"));
-    memcpy(forms, every_kind, sizeof forms);
-    fit_forms(t, forms, KINDS);
+    memcpy(fits, every_kind, sizeof fits);
+    fit_all(t, fits, KINDS);
     for (int i = 0; i < KINDS; i++) {
-        la_posterior *p = &forms[i].posterior;
-        la_form loaded = every_kind[i];
+        la_posterior *p = &fits[i].posterior;
+        la_structure loaded = every_kind[i];
         la_error err = {0};
-        choose(&forms[i], p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0);
+        choose(&fits[i], p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0);
         p->temperature = 1.25;
         p->provenance.base_path = t->files.base;
         p->provenance.adapter_path = t->files.adapter;
-        la_evaluation want = evaluate(t, &forms[i], 1, &t->test, 1, &one);
+        la_evaluation want = evaluate(t, &fits[i], 1, &t->test, 1, &one);
         if (la_posterior_save(p, path, &err) != LA_OK ||
             la_posterior_load(path, &loaded.posterior, &err) != LA_OK)
             fail_msg("%s", err.message);
@@ -684,10 +685,10 @@ static void saved_and_loaded(void **state) {
         assert_memory_equal(got.cov[0], want.cov[0], (size_t)got.n * m * m * sizeof(double));
         la_evaluation_free(&want);
         la_evaluation_free(&got);
-        la_forms_free(&loaded, 1);
+        la_structures_free(&loaded, 1);
         check_damage(path, p->curvature);
     }
-    la_forms_free(forms, KINDS);
+    la_structures_free(fits, KINDS);
     close_table(t);
 }
 
@@ -700,12 +701,12 @@ static void exact_of_low_rank(void **state) {
     static const int64_t ranks[] = {1, 4, 12, 40, 1000};
     enum { N = sizeof ranks / sizeof *ranks };
     table *t = open_table("llama-seq", LA_PARAMS_LORA);
-    la_form full = {.kind = &la_structure_exact}, cut[N] = {{0}};
-    fit_forms(t, &full, 1);
+    la_structure full = {.kind = &la_structure_exact}, cut[N] = {{0}};
+    fit_all(t, &full, 1);
     choose(&full, LA_PRIOR_FIXED, 2);
     for (int i = 0; i < N; i++)
-        cut[i] = (la_form){.kind = &la_structure_exact, .rank = ranks[i]};
-    fit_forms(t, cut, N);
+        cut[i] = (la_structure){.kind = &la_structure_exact, .rank = ranks[i]};
+    fit_all(t, cut, N);
     la_evaluation want = evaluate(t, &full, 1, &t->test, 1, &one);
     for (int i = 0; i < N; i++)
         choose(&cut[i], LA_PRIOR_FIXED, 2);
@@ -731,8 +732,8 @@ static void exact_of_low_rank(void **state) {
     assert_memory_equal(got.cov[N - 1], want.cov[0], (size_t)(want.n * m * m) * sizeof(double));
     la_evaluation_free(&want);
     la_evaluation_free(&got);
-    la_forms_free(&full, 1);
-    la_forms_free(cut, N);
+    la_structures_free(&full, 1);
+    la_structures_free(cut, N);
     close_table(t);
 }
 
@@ -749,17 +750,17 @@ typedef struct sketching {
 } sketching;
 
 /* Little memory: not all rows can be held. */
-static void fit_few(sketching *s, int64_t rank, bool little, la_form *form) {
+static void fit_few(sketching *s, int64_t rank, bool little, la_structure *fit) {
     la_error err = {0};
-    *form = (la_form){.kind = &s->counted, .rank = rank};
+    *fit = (la_structure){.kind = &s->counted, .rank = rank};
     machine.passes = 0;
     machine.available = little ? 7 << 20 : 0;
-    if (la_forms_fit(&s->t->session, form, 1, &s->t->calib, s->list, COPIES * s->t->calib.n, &quiet,
-                     NULL, &err) != LA_OK)
+    if (la_structures_fit(&s->t->session, fit, 1, &s->t->calib, s->list, COPIES * s->t->calib.n,
+                          &quiet, NULL, &err) != LA_OK)
         fail_msg("%s", err.message);
     assert_int_equal(machine.passes, little ? 3 : 1);
     machine.available = 0;
-    choose(form, LA_PRIOR_GLOBAL, 0);
+    choose(fit, LA_PRIOR_GLOBAL, 0);
 }
 
 static double sum_of(const la_directions *d) {
@@ -769,16 +770,17 @@ static double sum_of(const la_directions *d) {
     return sum;
 }
 
-static double covariance_gap(sketching *s, const la_form *a, const la_form *b) {
-    la_form both[] = {*a, *b};
+static double covariance_gap(sketching *s, const la_structure *a, const la_structure *b) {
+    la_structure both[] = {*a, *b};
     la_evaluation e = evaluate(s->t, both, 2, &s->t->test, 1, &one);
     double worst = matrices_gap(e.cov[0], e.cov[1], e.n, e.n_classes - 1);
     la_evaluation_free(&e);
     return worst;
 }
 
-static void compare_few(sketching *s, const la_form *few, const la_form *all, const char *title,
-                        double values, double evidence, double covariance, double trace) {
+static void compare_few(sketching *s, const la_structure *few, const la_structure *all,
+                        const char *title, double values, double evidence, double covariance,
+                        double trace) {
     const la_posterior *p = &few->posterior, *q = &all->posterior;
     print_message("    %s: %lld and %lld directions\n", title, (long long)p->directions.rank,
                   (long long)q->directions.rank);
@@ -796,7 +798,7 @@ static void sketched(void **state) {
                    .fit = *la_structure_exact.fit};
     la_backend *be = &s.t->session.workers[0].backend;
     int64_t n = s.t->calib.n, directions = n * s.t->session.n_rhs;
-    la_form all, as_many, few, cut, other;
+    la_structure all, as_many, few, cut, other;
     machine.inner = be->ops;
     s.ops = *be->ops;
     s.ops.memory = little_memory;
@@ -822,9 +824,9 @@ static void sketched(void **state) {
     s.t->session.batch_rows = 3;
     fit_few(&s, 12, true, &other);
     compare_few(&s, &other, &few, "in batches of 3 rows", 1.3e-5, 1.3e-7, 8e-7, 6e-6);
-    la_form *forms[] = {&all, &as_many, &few, &cut, &other};
+    la_structure *fits[] = {&all, &as_many, &few, &cut, &other};
     for (int i = 0; i < 5; i++)
-        la_forms_free(forms[i], 1);
+        la_structures_free(fits[i], 1);
     be->ops = machine.inner;
     close_table(s.t);
 }

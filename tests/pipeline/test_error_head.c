@@ -88,9 +88,9 @@ static void read_set(table *t, const char *path, la_row_set *set) {
 static la_evaluation evaluate(table *t, const la_row_set *set) {
     la_evaluation e;
     la_error err = {0};
-    succeed(
-        la_forms_evaluate(&t->session, NULL, 0, set, NULL, set->n, 0, NULL, true, &quiet, &e, &err),
-        &err);
+    succeed(la_structures_evaluate(&t->session, NULL, 0, set, NULL, set->n, 0, NULL, true, &quiet,
+                                   &e, &err),
+            &err);
     return e;
 }
 

@@ -1,16 +1,16 @@
-#include "pipeline/form.h"
+#include "pipeline/passes.h"
 #include "base/stop.h"
 #include "base/machine.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void la_forms_free(la_form *forms, int n) {
-    for (int i = 0; forms && i < n; i++)
-        la_posterior_free(&forms[i].posterior);
+void la_structures_free(la_structure *structures, int n) {
+    for (int i = 0; structures && i < n; i++)
+        la_posterior_free(&structures[i].posterior);
 }
 
-enum { FORMS_MOST = 16 };
+enum { STRUCTURES_MOST = 16 };
 
 static la_batch_shape largest_batch(const la_session *session, int64_t longest) {
     return (la_batch_shape){.max_rows = session->batch_rows,
@@ -23,7 +23,7 @@ static la_batch_shape largest_batch(const la_session *session, int64_t longest) 
 typedef struct fan {
     int n;
     const la_block_visitor *visitors;
-    double *seconds[FORMS_MOST]; /* where the time of each is added */
+    double *seconds[STRUCTURES_MOST]; /* where the time of each is added */
 } fan;
 
 static void visit_all(void *user, int64_t block, const la_block_io *io) {
@@ -37,7 +37,7 @@ static void visit_all(void *user, int64_t block, const la_block_io *io) {
 
 /* ---- fitting ---- */
 
-/* A form on a worker. */
+/* A structure on a worker. */
 typedef struct fit_part {
     la_blocks blocks;
     la_structure_fit *fit;
@@ -46,10 +46,10 @@ typedef struct fit_part {
 
 typedef struct fitting {
     la_session *session;
-    la_form *forms;
+    la_structure *structures;
     int n;
     int64_t count;
-    fit_part *parts; /* [n workers, n forms] */
+    fit_part *parts; /* [n workers, n structures] */
     la_fit_pass *passes;
     bool *active; /* [n] takes part in the pass that runs */
     float *logits;
@@ -71,11 +71,11 @@ static void fisher_cotangents(const fitting *f, int worker, int64_t n, const flo
     }
 }
 
-/* Forward, the Fisher's cotangents, backward into the sums of every active form. */
+/* Forward, the Fisher's cotangents, backward into the sums of every active structure. */
 static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t first, la_error *err) {
     fitting *f = user;
     la_worker *worker = &f->session->workers[w];
-    la_block_visitor visitors[FORMS_MOST];
+    la_block_visitor visitors[STRUCTURES_MOST];
     fan all = {.visitors = visitors};
     float *logits = f->logits + first * worker->model.n_classes;
     double start = la_seconds();
@@ -87,9 +87,9 @@ static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t fir
         fit_part *part = &f->parts[w * f->n + i];
         if (!f->active[i])
             continue;
-        f->forms[i].kind->fit->batch(part->fit, first, batch->n_rows);
+        f->structures[i].kind->fit->batch(part->fit, first, batch->n_rows);
         all.seconds[all.n] = &part->seconds;
-        visitors[all.n++] = f->forms[i].kind->fit->visitor(part->fit);
+        visitors[all.n++] = f->structures[i].kind->fit->visitor(part->fit);
     }
     la_block_visitor visitor = {visit_all, &all};
     LA_TRY(la_run_backward(&worker->run, f->cotangents[w], &visitor, err));
@@ -112,19 +112,20 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
         LA_TRY(err->status);
     }
     for (int i = 0; i < f->n; i++) {
-        la_form *form = &f->forms[i];
-        if (form->kind->one_device && session->n_workers > 1)
+        la_structure *structure = &f->structures[i];
+        if (structure->kind->one_device && session->n_workers > 1)
             return la_fail(err, LA_UNSUPPORTED,
                            "--curvature %s runs on one device; give --device cuda:0",
-                           form->kind->name);
+                           structure->kind->name);
         la_fit_shape shape = {.batch = largest_batch(session, set->longest),
-                              .kron = form->kron,
-                              .rank = form->rank,
+                              .kron = structure->kron,
+                              .rank = structure->rank,
                               .n_rows = f->count};
         for (int w = 0; w < session->n_workers; w++) {
             fit_part *part = &f->parts[w * f->n + i];
-            LA_TRY(la_model_blocks(&session->workers[w].model, form->params, &part->blocks, err));
-            LA_TRY(form->kind->fit->open(&part->blocks, &shape, &part->fit, err));
+            LA_TRY(
+                la_model_blocks(&session->workers[w].model, structure->params, &part->blocks, err));
+            LA_TRY(structure->kind->fit->open(&part->blocks, &shape, &part->fit, err));
         }
     }
     return LA_OK;
@@ -133,7 +134,7 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
 static void close_fitting(fitting *f) {
     for (int i = 0; f->parts && i < f->n * f->session->n_workers; i++) {
         if (f->parts[i].fit)
-            f->forms[i % f->n].kind->fit->close(f->parts[i].fit);
+            f->structures[i % f->n].kind->fit->close(f->parts[i].fit);
         la_blocks_close(&f->parts[i].blocks);
     }
     for (int w = 0; w < LA_DEVICES_MAX; w++) {
@@ -145,27 +146,27 @@ static void close_fitting(fitting *f) {
     free(f->active);
 }
 
-/* The next pass of a form. */
+/* The next pass of a structure. */
 static la_status next_pass(fitting *f, int i, la_error *err) {
     la_structure_fit *all[LA_DEVICES_MAX];
     double start = la_seconds();
     for (int w = 0; w < f->session->n_workers; w++)
         all[w] = f->parts[w * f->n + i].fit;
-    LA_TRY(la_structure_next(f->forms[i].kind, all, f->session->n_workers, &f->parts[i].blocks,
-                             &f->forms[i].posterior, &f->passes[i], err));
-    f->forms[i].seconds_decompose += la_seconds() - start;
+    LA_TRY(la_structure_next(f->structures[i].kind, all, f->session->n_workers, &f->parts[i].blocks,
+                             &f->structures[i].posterior, &f->passes[i], err));
+    f->structures[i].seconds_decompose += la_seconds() - start;
     return LA_OK;
 }
 
-/* Time that a pass with this form alone would have taken: all but the visitors of the others. */
-static double own_seconds(const fitting *f, int form, double seconds) {
+/* Time that a pass with this structure alone would have taken: all but the visitors of the others. */
+static double own_seconds(const fitting *f, int structure, double seconds) {
     double others = 0;
     for (int i = 0; i < f->n; i++)
-        others += i != form && f->active[i] ? f->parts[i].seconds : 0;
+        others += i != structure && f->active[i] ? f->parts[i].seconds : 0;
     return seconds - others > 0 ? seconds - others : 0;
 }
 
-/* A pass for the first form that wants one, and all that want the same; *more is false when none
+/* A pass for the first structure that wants one, and all that want the same; *more is false when none
  * does. */
 static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list, const la_log *log,
                           bool *more, la_error *err) {
@@ -191,7 +192,7 @@ static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list
     for (int i = 0; i < f->n; i++) {
         if (!f->active[i])
             continue;
-        f->forms[i].seconds_passes += own_seconds(f, i, seconds);
+        f->structures[i].seconds_passes += own_seconds(f, i, seconds);
         LA_TRY(la_check_interrupt(err));
         LA_TRY(next_pass(f, i, err));
     }
@@ -207,11 +208,11 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
     for (int64_t i = 0; i < f->count; i++)
         tokens += set->length[la_row_at(list, i)];
     for (int i = 0; i < f->n; i++) {
-        la_posterior *p = &f->forms[i].posterior;
-        p->curvature = f->forms[i].kind->curvature;
-        p->kron = f->forms[i].kron;
-        p->params = f->forms[i].params;
-        p->rank_asked = f->forms[i].rank;
+        la_posterior *p = &f->structures[i].posterior;
+        p->curvature = f->structures[i].kind->curvature;
+        p->kron = f->structures[i].kron;
+        p->params = f->structures[i].params;
+        p->rank_asked = f->structures[i].rank;
         p->n_rows = f->count;
         p->n_tokens = tokens;
         p->n_classes = classes;
@@ -225,18 +226,19 @@ static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *l
         sum += likelihood->log_likelihood(classes, f->logits + i * classes,
                                           la_label_list_at(&set->labels, la_row_at(list, i)));
     for (int i = 0; i < f->n; i++) {
-        f->forms[i].posterior.log_likelihood = sum;
-        f->forms[i].posterior.square_error = -2 * sum; /* read where there is noise */
+        f->structures[i].posterior.log_likelihood = sum;
+        f->structures[i].posterior.square_error = -2 * sum; /* read where there is noise */
     }
     return LA_OK;
 }
 
-la_status la_forms_fit(la_session *session, la_form *forms, int n, const la_row_set *set,
-                       const int64_t *list, int64_t count, const la_log *log, float *logits,
-                       la_error *err) {
-    if (n > FORMS_MOST)
-        return la_fail(err, LA_USAGE, "%d forms at once, at most %d", n, FORMS_MOST);
-    fitting f = {.session = session, .forms = forms, .n = n, .count = count, .logits = logits};
+la_status la_structures_fit(la_session *session, la_structure *structures, int n,
+                            const la_row_set *set, const int64_t *list, int64_t count,
+                            const la_log *log, float *logits, la_error *err) {
+    if (n > STRUCTURES_MOST)
+        return la_fail(err, LA_USAGE, "%d structures at once, at most %d", n, STRUCTURES_MOST);
+    fitting f = {
+        .session = session, .structures = structures, .n = n, .count = count, .logits = logits};
     float *own = NULL;
     if (!logits) {
         size_t classes = (size_t)session->workers[0].model.n_classes;
@@ -261,11 +263,11 @@ typedef struct cov_part {
 
 typedef struct evaluating {
     la_session *session;
-    const la_form *forms;
+    const la_structure *structures;
     int n;
     int64_t n_scales, longest;
     const double *scales;
-    cov_part *parts; /* [n workers, n forms] */
+    cov_part *parts; /* [n workers, n structures] */
     float *cotangents[LA_DEVICES_MAX];
     double *basis;
     double **cov; /* [n] where the evaluation keeps them */
@@ -279,13 +281,13 @@ static la_status open_covariances(evaluating *e, int w, la_error *err) {
         .batch = largest_batch(session, e->longest), .n_scales = e->n_scales, .scales = e->scales};
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
-        const la_form *form = &e->forms[i];
-        LA_TRY(la_model_blocks(&session->workers[w].model, form->params, &part->blocks, err));
+        const la_structure *structure = &e->structures[i];
+        LA_TRY(la_model_blocks(&session->workers[w].model, structure->params, &part->blocks, err));
         part->cov =
             la_alloc((size_t)(e->n_scales * session->batch_rows * m * m), sizeof *part->cov, err);
         LA_TRY(err->status);
-        LA_TRY(form->kind->covariance->open(&part->blocks, &form->posterior, &shape,
-                                            &part->covariance, err));
+        LA_TRY(structure->kind->covariance->open(&part->blocks, &structure->posterior, &shape,
+                                                 &part->covariance, err));
     }
     return LA_OK;
 }
@@ -305,7 +307,7 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     la_worker *worker = &e->session->workers[w];
     la_evaluation *to = e->to;
     int64_t n = batch->n_rows, m = e->session->n_rhs;
-    la_block_visitor visitors[FORMS_MOST];
+    la_block_visitor visitors[STRUCTURES_MOST];
     fan all = {.n = e->n, .visitors = visitors};
     double start = la_seconds();
     LA_TRY(la_run_forward(&worker->run, batch, to->logits + first * to->n_classes, err));
@@ -318,15 +320,15 @@ static la_status evaluate_batch(void *user, int w, const la_batch *batch, int64_
     la_contrast_cotangents(n, to->n_classes, m, e->basis, e->cotangents[w]);
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
-        e->forms[i].kind->covariance->batch(part->covariance, n);
+        e->structures[i].kind->covariance->batch(part->covariance, n);
         all.seconds[i] = &part->seconds;
-        visitors[i] = e->forms[i].kind->covariance->visitor(part->covariance);
+        visitors[i] = e->structures[i].kind->covariance->visitor(part->covariance);
     }
     la_block_visitor visitor = {visit_all, &all};
     LA_TRY(la_run_backward(&worker->run, e->cotangents[w], &visitor, err));
     for (int i = 0; i < e->n; i++) {
         cov_part *part = &e->parts[w * e->n + i];
-        LA_TRY(e->forms[i].kind->covariance->read(part->covariance, part->cov, err));
+        LA_TRY(e->structures[i].kind->covariance->read(part->covariance, part->cov, err));
         for (int64_t g = 0; g < e->n_scales; g++)
             memcpy(e->cov[i] + (g * to->n + first) * m * m, part->cov + g * n * m * m,
                    (size_t)(n * m * m) * sizeof(double));
@@ -376,24 +378,24 @@ static void tell_seconds(evaluating *e, double all, double forward) {
         e->to->seconds[i] = all - visitors + e->parts[i].seconds;
 }
 
-la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, const la_row_set *set,
-                            const int64_t *list, int64_t count, int64_t n_scales,
-                            const double *scales, bool states, const la_log *log,
-                            la_evaluation *evaluation, la_error *err) {
+la_status la_structures_evaluate(la_session *session, const la_structure *structures, int n,
+                                 const la_row_set *set, const int64_t *list, int64_t count,
+                                 int64_t n_scales, const double *scales, bool states,
+                                 const la_log *log, la_evaluation *evaluation, la_error *err) {
     evaluating e = {.session = session,
-                    .forms = forms,
+                    .structures = structures,
                     .n = n,
                     .n_scales = n_scales,
                     .scales = scales,
                     .longest = set->longest,
                     .to = evaluation};
     *evaluation = (la_evaluation){0};
-    if (n > FORMS_MOST)
-        return la_fail(err, LA_USAGE, "%d forms at once, at most %d", n, FORMS_MOST);
+    if (n > STRUCTURES_MOST)
+        return la_fail(err, LA_USAGE, "%d structures at once, at most %d", n, STRUCTURES_MOST);
     *evaluation = (la_evaluation){.n = count,
                                   .n_classes = session->workers[0].model.n_classes,
                                   .n_scales = n_scales,
-                                  .n_forms = n};
+                                  .n_structures = n};
     la_status status = open_evaluation(&e, states, err);
     double start = la_seconds(), forward = session->workers[0].seconds_forward;
     if (status == LA_OK)
@@ -403,7 +405,7 @@ la_status la_forms_evaluate(la_session *session, const la_form *forms, int n, co
         tell_seconds(&e, la_seconds() - start, session->workers[0].seconds_forward - forward);
     for (int i = 0; e.parts && i < n * session->n_workers; i++) {
         if (e.parts[i].covariance)
-            forms[i % n].kind->covariance->close(e.parts[i].covariance);
+            structures[i % n].kind->covariance->close(e.parts[i].covariance);
         la_blocks_close(&e.parts[i].blocks);
         free(e.parts[i].cov);
     }
