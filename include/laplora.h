@@ -119,47 +119,6 @@ typedef enum la_params {
     LA_PARAMS_LORA_MAGNITUDE_HEAD,
     LA_PARAMS_LAST /* the head's last layer */
 } la_params;
-/* What answers a row. */
-typedef enum la_method {
-    LA_METHOD_MAP,             /* softmax(f) */
-    LA_METHOD_TEMPERATURE,     /* softmax(f / T) */
-    LA_METHOD_LAPLACE,         /* E softmax(f), f ~ N(f_MAP, cov) */
-    LA_METHOD_SCALAR,          /* its scalar probit, which keeps the MAP model's answers */
-    LA_METHOD_TEMPERED,        /* E softmax(f / T) */
-    LA_METHOD_TEMPERED_SCALAR, /* likewise */
-    LA_METHOD_AVERAGE,         /* the mean of many of all these, weighted by their likelihood */
-    LA_METHODS
-} la_method;
-
-/* The best of a method on the held-out rows. An average has no scale and temperature of its own
- * (both are 1), and its nll is that of every row under the weights which the others give. */
-typedef struct la_candidate {
-    double prior_scale, temperature;
-    double nll, accuracy;
-    double gap, gap_error; /* nll less the best candidate's, and the standard error of that */
-    double noise_variance; /* of a regression, whose accuracy is NaN; 0: of classes */
-} la_candidate;
-
-/* A part of an average. */
-typedef struct la_setting {
-    la_method method; /* MAP, TEMPERATURE, LAPLACE or SCALAR, of f / T all of them */
-    double prior_scale, temperature, weight;
-} la_setting;
-enum { LA_SETTINGS_MOST = 32 };
-
-typedef struct la_choice {
-    int guarded; /* 0: nothing was chosen, the rest is not set */
-    int cross;   /* the held-out rows are those of the curvature, cross-fitted */
-    la_method method;
-    int64_t n; /* held-out rows */
-    la_candidate candidates[LA_METHODS];
-    int64_t n_settings; /* of the average; 0: there is none */
-    la_setting settings[LA_SETTINGS_MOST];
-    /* largest distance of a held-out label's probability under these from that under all settings
-     */
-    double shortening;
-} la_choice;
-
 /* How the prior is chosen, and whether a guard stands over the result. */
 typedef enum la_select_kind {
     LA_SELECT_AUTO,    /* val or cross where the rows for it are given, else marglik */
@@ -218,6 +177,18 @@ typedef struct la_block_summary {
     double prior_precision;
 } la_block_summary;
 
+/* What held-out rows chose: the numbers of the method on them. */
+typedef struct la_choice_summary {
+    const char
+        *method; /* "map", "temperature", "laplace", ..., "average"; NULL: nothing was chosen */
+    int cross;   /* the held-out rows are those of the curvature, cross-fitted */
+    int64_t n;   /* held-out rows */
+    double prior_scale, temperature; /* of the method; 1 of an average */
+    double nll, accuracy;            /* accuracy of a regression: NaN */
+    double map_nll, map_accuracy;    /* of the adapter as it was trained */
+    const struct la_choice *record;  /* the library's own, of all candidates */
+} la_choice_summary;
+
 /* The error head: AdUE, arXiv 2505.15443. */
 typedef struct la_adue_summary {
     const char *outcome; /* "trained", or why it could not be; NULL: none was asked for */
@@ -234,7 +205,7 @@ typedef struct la_fit_summary {
     la_prior_kind prior;
     double prior_precision; /* global or fixed */
     la_block_summary *blocks;
-    la_choice choice;
+    la_choice_summary choice;
     la_adue_summary adue;
     double seconds_load, seconds_curvature, seconds_decompose, seconds_prior, seconds_select,
         seconds_adue, seconds_save;

@@ -8,13 +8,6 @@ const char *const la_kron_names[LA_KRONS] = {"expand", "reduce"};
 const char *const la_prior_names[LA_PRIORS] = {"global", "module", "fixed", "layer", "kind"};
 const char *const la_params_names[LA_PARAM_SETS] = {
     "lora", "lora+head", "head", "lora+magnitude", "lora+magnitude+head", "last"};
-const char *const la_method_names[LA_METHODS] = {"map",
-                                                 "temperature",
-                                                 "laplace",
-                                                 "laplace-scalar",
-                                                 "laplace+temperature",
-                                                 "laplace-scalar+temperature",
-                                                 "average"};
 
 void la_posterior_free(la_posterior *posterior) {
     la_labels_free(&posterior->provenance.labels);

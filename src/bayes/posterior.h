@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "baselines/adue.h"
 #include "bayes/provenance.h"
-#include "likelihood/likelihood.h"
+#include "likelihood/selection.h"
 
 /* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left
  * out count as 0. */
@@ -72,8 +72,7 @@ enum {
 };
 extern const char *const la_curvature_names[LA_CURVATURES],
     *const la_kron_names[LA_KRONS], *const la_prior_names[LA_PRIORS],
-                                        *const la_params_names[LA_PARAM_SETS],
-                                            *const la_method_names[LA_METHODS];
+                                        *const la_params_names[LA_PARAM_SETS];
 /* Whether all blocks have the same precision. */
 static inline bool la_prior_is_one(la_prior_kind kind) {
     return kind == LA_PRIOR_GLOBAL || kind == LA_PRIOR_FIXED;

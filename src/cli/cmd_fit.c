@@ -148,11 +148,11 @@ static json_t *summary_json(const la_fit_summary *s) {
         (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
         s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
         "kind", la_prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
-        "curvature", la_curvature_names[s->curvature], "selection", la_choice_json(&s->choice),
-        "adue", la_adue_json(&s->adue), "seconds", "load", s->seconds_load, "curvature",
-        s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
-        "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
-        s->device, "precision", s->precision, "threads", s->threads);
+        "curvature", la_curvature_names[s->curvature], "selection",
+        la_choice_json(s->choice.record), "adue", la_adue_json(&s->adue), "seconds", "load",
+        s->seconds_load, "curvature", s->seconds_curvature, "decompose", s->seconds_decompose,
+        "prior", s->seconds_prior, "select", s->seconds_select, "adue", s->seconds_adue, "save",
+        s->seconds_save, "device", s->device, "precision", s->precision, "threads", s->threads);
     if (s->noise_variance > 0)
         json_object_set_new(root, "noise_variance", json_real(s->noise_variance));
     return root;
@@ -245,7 +245,7 @@ static void print_text(const la_fit_summary *s, const char *out) {
     else
         fprintf(stderr, "prior precision %.4g (%s)\n", s->prior_precision,
                 la_prior_names[s->prior]);
-    print_choice(&s->choice);
+    print_choice(s->choice.record);
     print_adue(s);
     fprintf(stderr,
             "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, select "

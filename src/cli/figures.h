@@ -2,7 +2,7 @@
 #ifndef LA_CLI_FIGURES_H
 #define LA_CLI_FIGURES_H
 
-#include "laplora.h"
+#include "likelihood/selection.h"
 
 #include <jansson.h>
 

@@ -24,6 +24,7 @@ typedef struct la_answer_row {
 } la_answer_row;
 
 struct la_held_out;
+typedef struct la_choice la_choice;
 
 typedef struct la_likelihood {
     const char *name;        /* what is modelled, for messages: "classes", "a regression" */

@@ -200,6 +200,14 @@ static la_status each_row(table *t, row_job job, la_error *err) {
 
 /* ---- choosing ---- */
 
+const char *const la_method_names[LA_METHODS] = {"map",
+                                                 "temperature",
+                                                 "laplace",
+                                                 "laplace-scalar",
+                                                 "laplace+temperature",
+                                                 "laplace-scalar+temperature",
+                                                 "average"};
+
 /* A method's numbers that are chosen, and which table its rows are in. */
 typedef struct method_info {
     const char *predictive;
@@ -530,4 +538,21 @@ int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choi
                         .temperature = settings[s].temperature,
                         .weight = settings[s].weight};
     return n;
+}
+
+la_choice_summary la_choice_summarise(const la_choice *choice, const la_choice *record) {
+    const la_candidate *own = &choice->candidates[choice->method];
+    const la_candidate *map = &choice->candidates[LA_METHOD_MAP];
+    if (!choice->guarded)
+        return (la_choice_summary){.record = record};
+    return (la_choice_summary){.method = la_method_names[choice->method],
+                               .cross = choice->cross,
+                               .n = choice->n,
+                               .prior_scale = own->prior_scale,
+                               .temperature = own->temperature,
+                               .nll = own->nll,
+                               .accuracy = own->accuracy,
+                               .map_nll = map->nll,
+                               .map_accuracy = map->accuracy,
+                               .record = record};
 }

@@ -10,6 +10,48 @@
 
 #include "likelihood/answer.h"
 
+/* Candidates of the guard. */
+typedef enum la_method {
+    LA_METHOD_MAP,             /* softmax(f) */
+    LA_METHOD_TEMPERATURE,     /* softmax(f / T) */
+    LA_METHOD_LAPLACE,         /* E softmax(f), f ~ N(f_MAP, cov) */
+    LA_METHOD_SCALAR,          /* its scalar probit, which keeps the MAP model's answers */
+    LA_METHOD_TEMPERED,        /* E softmax(f / T) */
+    LA_METHOD_TEMPERED_SCALAR, /* likewise */
+    LA_METHOD_AVERAGE,         /* the mean of many of all these, weighted by their likelihood */
+    LA_METHODS
+} la_method;
+
+/* The best of a method on the held-out rows. An average has no scale and temperature of its own (both
+ * are 1), and its nll is that of every row under the weights which the others give. */
+typedef struct la_candidate {
+    double prior_scale, temperature;
+    double nll, accuracy;
+    double gap, gap_error; /* nll less the best candidate's, and the standard error of that */
+    double noise_variance; /* of a regression, whose accuracy is NaN; 0: of classes */
+} la_candidate;
+
+/* A part of an average. */
+typedef struct la_setting {
+    la_method method; /* MAP, TEMPERATURE, LAPLACE or SCALAR, of f / T all of them */
+    double prior_scale, temperature, weight;
+} la_setting;
+enum { LA_SETTINGS_MOST = 32 };
+
+struct la_choice {
+    int guarded; /* 0: nothing was chosen, the rest is not set */
+    int cross;   /* the held-out rows are those of the curvature, cross-fitted */
+    la_method method;
+    int64_t n; /* held-out rows */
+    la_candidate candidates[LA_METHODS];
+    int64_t n_settings; /* of the average; 0: there is none */
+    la_setting settings[LA_SETTINGS_MOST];
+    /* largest distance of a held-out label's probability under these from that under all settings */
+    double shortening;
+};
+
+extern const char *const la_method_names[LA_METHODS];
+
 /* Held-out rows, and their covariance for every scale of the prior precisions: all that a choice
  * needs. */
 typedef struct la_held_out {
@@ -61,6 +103,8 @@ la_method la_choice_single(const la_choice *choice);
  * is the one that goes into the precisions; a setting's is relative to the same start. */
 la_method la_choice_laplace(const la_choice *choice);
 
+/* record: a copy that the summary's owner frees. */
+la_choice_summary la_choice_summarise(const la_choice *choice, const la_choice *record);
 /* Name of the predictive that a method's recipe has, or LA_AVERAGE_NAME. */
 const char *la_method_predictive(la_method method);
 /* recipes[LA_SETTINGS_MOST] by which a method predicts, with the numbers that were chosen for it;

@@ -354,11 +354,14 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                           .seconds_save = seconds[4],
                           .seconds_select = seconds[5],
                           .seconds_adue = seconds[6],
-                          .choice = p->choice,
                           .adue = la_adue_summarise(&p->adue),
                           .device = f->session.workers[0].backend.ops->name,
                           .precision = la_precision_name(f->session.workers[0].backend.precision),
                           .threads = f->session.team.threads};
+    la_choice *record = la_alloc(1, sizeof *record, err);
+    if (record)
+        *record = p->choice;
+    s->choice = la_choice_summarise(&p->choice, record);
     s->blocks = la_alloc((size_t)p->n_blocks, sizeof *s->blocks, err);
     for (int64_t b = 0; s->blocks && b < p->n_blocks; b++) {
         const la_posterior_block *block = &p->blocks[b];
@@ -388,6 +391,7 @@ void la_fit_summary_free(la_fit_summary *summary) {
     for (int64_t b = 0; summary->blocks && b < summary->n_blocks; b++)
         free((void *)(uintptr_t)summary->blocks[b].name);
     free(summary->blocks);
+    free((void *)(uintptr_t)summary->choice.record);
     free(summary);
 }
 

@@ -352,6 +352,8 @@ la_status la_prediction_list_new(const la_predictor *predictor, int64_t n,
     la_error unheard;
     err = err ? err : &unheard;
     *err = (la_error){0};
+    if (predictions)
+        *predictions = NULL;
     if (!predictor || !predictions)
         return la_fail(err, LA_USAGE, "la_prediction_list_new: %s is NULL, and is needed",
                        predictor ? "predictions" : "predictor");

@@ -421,6 +421,36 @@ static void logs(void **state) {
     la_fit_summary_free(summary);
 }
 
+/* Memory of predictions is the library's, and recipes say how they are made. */
+static void predictions_and_recipes(void **state) {
+    (void)state;
+    la_error err = dirty();
+    la_prediction *list = NULL, *none = &before.out[0];
+    assert_int_equal(la_prediction_list_new(predictor, GOOD, &list, &err), LA_OK);
+    assert_int_equal(la_predictor_run(predictor, good, GOOD, list, &err), LA_OK);
+    for (int i = 0; i < GOOD; i++)
+        assert_memory_equal(list[i].probs, before.out[i].probs, sizeof *list->probs);
+    la_prediction_list_free(list);
+    la_prediction_list_free(NULL);
+    assert_int_equal(la_prediction_list_new(NULL, 1, &none, &err), LA_USAGE);
+    check_error(&err, LA_USAGE, "predictor");
+    assert_int_equal(la_prediction_list_new(predictor, -1, &none, &err), LA_USAGE);
+    check_error(&err, LA_USAGE, "n -1");
+    assert_null(none);
+    assert_int_equal(la_predictor_recipes(NULL), 0);
+    assert_int_equal(la_predictor_recipes(predictor), 1);
+    la_recipe_summary recipe = la_predictor_recipe(predictor, 0);
+    assert_string_equal(recipe.predictive, "mc");
+    assert_true(recipe.prior_scale == 1 && recipe.temperature == 1 && recipe.weight == 1);
+    /* without draws, its closed form */
+    la_predict_options options = good_options();
+    la_predictor *closed;
+    options.samples = 0;
+    assert_int_equal(la_predictor_open(&options, &closed, &err), LA_OK);
+    assert_string_equal(la_predictor_recipe(closed, 0).predictive, "probit");
+    la_predictor_close(closed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fit_arguments),
@@ -432,6 +462,7 @@ int main(void) {
         cmocka_unit_test(odd_rows),
         cmocka_unit_test(logs),
         cmocka_unit_test(places),
+        cmocka_unit_test(predictions_and_recipes),
     };
     return cmocka_run_group_tests_name("contract", tests, prepare, finish);
 }

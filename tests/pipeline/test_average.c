@@ -50,7 +50,7 @@ static const char *open_bert(la_curvature curvature, const char *device, row_fil
     options.val = "val.jsonl";
     options.select = LA_SELECT_AUTO;
     la_fit_summary *s = case_fit(folder, "calib.jsonl", "guarded", options);
-    assert_int_equal(s->choice.method, LA_METHOD_AVERAGE);
+    assert_int_equal(s->choice.record->method, LA_METHOD_AVERAGE);
     la_fit_summary_free(s);
     return folder;
 }

@@ -322,7 +322,7 @@ static void posteriors(void **state) {
                      (la_fit_options){.curvature = (la_curvature)k,
                                       .prior = one ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE,
                                       .val = "val.jsonl"});
-        la_method method = la_choice_laplace(&guarded->choice);
+        la_method method = la_choice_laplace(guarded->choice.record);
         bool scalar = method == LA_METHOD_SCALAR || method == LA_METHOD_TEMPERED_SCALAR;
         snprintf(name, sizeof name, "%s, held-out", la_curvature_names[k]);
         const la_comparison_row *row = row_of(&table, name);
@@ -362,13 +362,14 @@ static void guards(void **state) {
             char note[80];
             assert_int_equal(table.n, 1);
             snprintf(note, sizeof note, "%s: %s", la_curvature_names[curvatures[k]],
-                     la_method_names[guarded->choice.method]);
-            if (guarded->choice.method == LA_METHOD_AVERAGE)
+                     la_method_names[guarded->choice.record->method]);
+            if (guarded->choice.record->method == LA_METHOD_AVERAGE)
                 snprintf(note, sizeof note, "%s: average of %lld settings",
-                         la_curvature_names[curvatures[k]], (long long)guarded->choice.n_settings);
+                         la_curvature_names[curvatures[k]],
+                         (long long)guarded->choice.record->n_settings);
             assert_string_equal(table.rows[0].note, note);
             print_message("    %s\n", note);
-            seen[guarded->choice.method] = true;
+            seen[guarded->choice.record->method] = true;
             worst = fmax(worst, gap_to_predict(row_of(&table, "guard"), &b, "held", NULL));
             la_fit_summary_free(guarded);
             free(table.rows);

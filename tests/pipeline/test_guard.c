@@ -175,8 +175,8 @@ static void choice_is_applied(void **state) {
         assert_false(plain.choice.guarded);
         assert_true(plain.temperature == 1);
         assert_true(p.choice.guarded && !p.choice.cross && p.choice.n == 60);
-        assert_int_equal(p.choice.method, summary->choice.method);
-        assert_memory_equal(p.choice.candidates, summary->choice.candidates,
+        assert_int_equal(p.choice.method, summary->choice.record->method);
+        assert_memory_equal(p.choice.candidates, summary->choice.record->candidates,
                             sizeof p.choice.candidates);
         const la_candidate *laplace = &p.choice.candidates[la_choice_laplace(&p.choice)];
         assert_true(p.temperature == laplace->temperature);
@@ -232,7 +232,7 @@ static void candidates_against_fits(void **state) {
                                                             .prior = LA_PRIOR_GLOBAL,
                                                             .val = "val.jsonl"});
         for (int s = 0; s < 2; s++) {
-            const la_candidate *own = &summary->choice.candidates[scalars[s]];
+            const la_candidate *own = &summary->choice.record->candidates[scalars[s]];
             double nll = 0;
             la_fit_summary_free(
                 case_fit(folder, "calib.jsonl", "fixed",
@@ -337,7 +337,7 @@ static void cross_fitting_against_fits(void **state) {
         assign_folds(&rows, false, fold);
         assign_folds(&rows, true, dealt);
         for (int s = 0; s < 2; s++) {
-            const la_candidate *own = &crossed->choice.candidates[scalars[s]];
+            const la_candidate *own = &crossed->choice.record->candidates[scalars[s]];
             double want =
                 nll_of_folds(folder, &rows, fold, own, curvatures[k], plain->prior_precision);
             double other =
@@ -384,10 +384,10 @@ static void order_changes_nothing(void **state) {
     la_fit_summary *a = case_fit(folder, "rows.jsonl", "a", cross);
     la_fit_summary *b = case_fit(folder, "turned.jsonl", "b", cross);
     la_fit_summary *again = case_fit(folder, "rows.jsonl", "c", cross);
-    check_same(&a->choice, &b->choice, &worst);
-    assert_memory_equal(a->choice.candidates, again->choice.candidates,
-                        sizeof a->choice.candidates);
-    assert_int_equal(a->choice.method, again->choice.method);
+    check_same(a->choice.record, b->choice.record, &worst);
+    assert_memory_equal(a->choice.record->candidates, again->choice.record->candidates,
+                        sizeof a->choice.record->candidates);
+    assert_int_equal(a->choice.record->method, again->choice.record->method);
     la_fit_summary_free(a);
     la_fit_summary_free(b);
     la_fit_summary_free(again);
@@ -396,9 +396,9 @@ static void order_changes_nothing(void **state) {
     again = case_fit(folder, "calib.jsonl", "c", val);
     val.val = "turned.jsonl";
     b = case_fit(folder, "calib.jsonl", "b", val);
-    check_same(&a->choice, &b->choice, &worst);
-    assert_memory_equal(a->choice.candidates, again->choice.candidates,
-                        sizeof a->choice.candidates);
+    check_same(a->choice.record, b->choice.record, &worst);
+    assert_memory_equal(a->choice.record->candidates, again->choice.record->candidates,
+                        sizeof a->choice.record->candidates);
     la_fit_summary_free(a);
     la_fit_summary_free(b);
     la_fit_summary_free(again);

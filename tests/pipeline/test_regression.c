@@ -357,19 +357,23 @@ static void fit_with_held_out_rows(void **state) {
                                                             .curvature = curvatures[k],
                                                             .prior = LA_PRIOR_GLOBAL,
                                                             .val = s.test});
-        assert_true(f->choice.guarded && !f->choice.cross);
-        assert_int_equal(f->choice.n, in.n);
+        assert_true(f->choice.record->guarded && !f->choice.record->cross);
+        assert_int_equal(f->choice.record->n, in.n);
         la_predict_options options = {.run.device = "cpu", .predictive = "map"};
         parity_predict(&s, options, &in, a);
-        parity_raise(&worst, fabs(own_nll(a, rows) - f->choice.candidates[LA_METHOD_MAP].nll));
+        parity_raise(&worst,
+                     fabs(own_nll(a, rows) - f->choice.record->candidates[LA_METHOD_MAP].nll));
         options.predictive = "mc";
         parity_predict(&s, options, &in, a);
-        parity_raise(&worst, fabs(own_nll(a, rows) - f->choice.candidates[LA_METHOD_LAPLACE].nll));
-        assert_true(a->rows[0].map_variance == f->choice.candidates[LA_METHOD_MAP].noise_variance);
+        parity_raise(&worst,
+                     fabs(own_nll(a, rows) - f->choice.record->candidates[LA_METHOD_LAPLACE].nll));
+        assert_true(a->rows[0].map_variance ==
+                    f->choice.record->candidates[LA_METHOD_MAP].noise_variance);
         assert_true(a->rows[0].noise_variance == f->noise_variance);
         options.predictive = NULL;
         parity_predict(&s, options, &in, a);
-        parity_raise(&worst, fabs(own_nll(a, rows) - f->choice.candidates[f->choice.method].nll));
+        parity_raise(&worst, fabs(own_nll(a, rows) -
+                                  f->choice.record->candidates[f->choice.record->method].nll));
         la_fit_summary_free(f);
     }
     check_within("NLL of the held-out rows, as chosen and as predicted", worst, 5.6e-8);
@@ -391,17 +395,17 @@ static void cross_fitted(void **state) {
                                   .prior = LA_PRIOR_GLOBAL,
                                   .heldout = 1};
         la_fit_summary *f = parity_fit(&s, options);
-        assert_true(f->choice.guarded && f->choice.cross);
-        assert_int_equal(f->choice.n, json_array_size(rows));
-        const la_candidate *map = &f->choice.candidates[LA_METHOD_MAP];
+        assert_true(f->choice.record->guarded && f->choice.record->cross);
+        assert_int_equal(f->choice.record->n, json_array_size(rows));
+        const la_candidate *map = &f->choice.record->candidates[LA_METHOD_MAP];
         /* the likelihood of a Gaussian at its own variance */
         assert_true(relative(map->nll, 0.5 * (log(2 * M_PI * map->noise_variance) + 1), 1) < 1e-13);
-        assert_true(isfinite(f->choice.candidates[LA_METHOD_LAPLACE].nll));
+        assert_true(isfinite(f->choice.record->candidates[LA_METHOD_LAPLACE].nll));
         la_fit_summary_free(f);
         options.noise = 0.3;
         f = parity_fit(&s, options);
         assert_true(f->noise_variance == 0.3);
-        assert_true(f->choice.candidates[LA_METHOD_MAP].noise_variance == 0.3);
+        assert_true(f->choice.record->candidates[LA_METHOD_MAP].noise_variance == 0.3);
         la_fit_summary_free(f);
     }
     json_decref(rows);
@@ -419,9 +423,9 @@ static void posterior_file(void **state) {
     assert_int_equal(la_posterior_load(s.posterior, &p, &err), LA_OK);
     assert_true(p.noise_variance == f->noise_variance && p.noise_variance > 0);
     assert_int_equal(p.n_classes, 1);
-    assert_int_equal(p.choice.method, f->choice.method);
+    assert_int_equal(p.choice.method, f->choice.record->method);
     for (int k = 0; k < LA_METHODS; k++) {
-        const la_candidate *a = &p.choice.candidates[k], *b = &f->choice.candidates[k];
+        const la_candidate *a = &p.choice.candidates[k], *b = &f->choice.record->candidates[k];
         assert_int_equal(isnan(a->nll), isnan(b->nll));
         assert_true(isnan(a->accuracy));
         if (isnan(a->nll))

@@ -87,6 +87,7 @@
     CASE(library_ia3_bert, "library-ia3-bert")                                                     \
     CASE(mixed_llama, "mixed-llama")                                                               \
     CASE(mixed_bert, "mixed-bert")                                                                 \
+    CASE(bert_multilabel, "bert-multilabel")                                                       \
     CASE(camembert, "camembert")                                                                   \
     CASE(roberta_token, "roberta-token")                                                           \
     CASE(electra_token, "electra-token")                                                           \
