@@ -61,9 +61,11 @@ size_t la_jacobian_bytes(const la_blocks *blocks, const la_batch_shape *shape,
     if (!basis)
         return (w.s + w.outer + (size_t)(w.small * w.small)) * sizeof(float);
     size_t floats = w.s + 2 * w.outer;
-    for (int64_t i = 0; i < blocks->n_inputs; i++)
+    /* the posterior's own numbers: memory is planned before its blocks are compared with the
+     * model's, which may have more */
+    for (int64_t i = 0; i < basis->n_inputs; i++)
         floats += (size_t)(basis->inputs[i].rank * basis->inputs[i].n);
-    for (int64_t b = 0; b < blocks->n; b++)
+    for (int64_t b = 0; b < basis->n_blocks; b++)
         floats += (size_t)(basis->blocks[b].output.rank * basis->blocks[b].output.n);
     return floats * sizeof(float);
 }
