@@ -103,7 +103,8 @@ typedef enum la_curvature {
     LA_CURVATURE_EXACT,     /* the full Gauss-Newton matrix over all blocks, in its dual form */
     LA_CURVATURE_LAST_LAYER /* exact, over the head's last layer alone */
 } la_curvature;
-/* What shares a prior precision: all blocks, each, those of a layer, those of a kind of matrix. */
+/* Blocks that share a prior precision: all of them, each alone, those of a layer, those of a
+ * kind of matrix. */
 typedef enum la_prior_kind {
     LA_PRIOR_GLOBAL,
     LA_PRIOR_MODULE,
@@ -119,16 +120,17 @@ typedef enum la_params {
     LA_PARAMS_LORA_MAGNITUDE_HEAD,
     LA_PARAMS_LAST /* the head's last layer */
 } la_params;
-/* How the prior is chosen, and whether a guard stands over the result. */
+/* Choice of the prior, and of a guard over the result. */
 typedef enum la_select_kind {
     LA_SELECT_AUTO,    /* val or cross where the rows for it are given, else marglik */
     LA_SELECT_NONE,    /* exactly the prior asked for; nothing is checked */
-    LA_SELECT_MARGLIK, /* the marginal likelihood alone; signs of trouble are told */
-    LA_SELECT_VAL,     /* by held-out rows of a file */
-    LA_SELECT_CROSS    /* by the calibration rows, which were not trained on, cross-fitted */
+    LA_SELECT_MARGLIK, /* the marginal likelihood alone; signs of trouble are reported */
+    LA_SELECT_VAL,     /* held-out rows of a file */
+    LA_SELECT_CROSS    /* the calibration rows, which were not trained on, cross-fitted */
 } la_select_kind;
 
-/* How rows are read and run; shared by fitting and predicting. Zero or NULL means the default. */
+/* Options of reading and running rows; shared by fitting and predicting. Zero or NULL means the
+ * default. */
 typedef struct la_run_options {
     const char *device;    /* "auto", "cpu", "cuda", "cuda:0,1" */
     const char *precision; /* "f32"; on CUDA also "tf32", "bf16" */
@@ -145,7 +147,7 @@ typedef struct la_run_options {
      * order in which they were added. NULL: the only one, or "default"; of a predictor, as the
      * posterior was fitted */
     const char *adapter_name;
-    int profile; /* tell the log where the time went */
+    int profile; /* log where the time went */
     la_log log;
     la_stop stop; /* of la_fit, la_predictor_open and every la_predictor_run of the handle */
 } la_run_options;
@@ -177,7 +179,7 @@ typedef struct la_block_summary {
     double prior_precision;
 } la_block_summary;
 
-/* What held-out rows chose: the numbers of the method on them. */
+/* Choice by held-out rows: the numbers of the method on them. */
 typedef struct la_choice_summary {
     const char
         *method; /* "map", "temperature", "laplace", ..., "average"; NULL: nothing was chosen */
@@ -196,7 +198,7 @@ typedef struct la_adue_summary {
     int64_t epochs;
 } la_adue_summary;
 
-/* What a fit found. Owned by the library; free with la_fit_summary_free. */
+/* Results of a fit. Owned by the library; free with la_fit_summary_free. */
 typedef struct la_fit_summary {
     int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
     double log_likelihood, log_marginal_likelihood;
@@ -271,8 +273,8 @@ typedef struct la_prediction {
     double mutual_information; /* NaN where variance is */
     double adue; /* of the posterior's error head, 0 to 1: larger is more likely wrong, whatever the
                     predictive; NaN where it has none */
-    /* Of a regression, which has variance[1] = model_variance + noise_variance, logits[1],
-     * logit_cov[1] and these; all else is NaN. */
+    /* Regressions have variance[1] = model_variance + noise_variance, logits[1], logit_cov[1]
+     * and these; all else is NaN. */
     double mean, map_mean; /* they differ under weights alone */
     double model_variance, noise_variance;
     double
@@ -287,13 +289,13 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
 void la_predictor_close(la_predictor *predictor);
 /* 0 of NULL. */
 int64_t la_predictor_classes(const la_predictor *predictor);
-/* Whether answers are numbers, not classes: the model has one output (la_predictor_classes is 1).
- */
+/* True when predictions are numbers, not classes: the model has one output (la_predictor_classes
+ * is 1). */
 int la_predictor_regresses(const la_predictor *predictor);
 /* NULL when the classes have no names, and for a label that is none. Valid until
  * la_predictor_close. */
 const char *la_predictor_label(const la_predictor *predictor, int64_t label);
-/* How the handle makes a prediction: recipe i of those whose weighted mean it is. */
+/* Recipe i of those whose weighted mean a prediction of the handle is. */
 typedef struct la_recipe_summary {
     const char *predictive; /* "mc", "probit", ...: as executed; until la_predictor_close */
     double prior_scale;     /* factor of the stored prior precisions */

@@ -255,7 +255,7 @@ static void print_text(const la_fit_summary *s, const char *out) {
             s->seconds_decompose, s->seconds_prior, s->seconds_select, s->seconds_save);
 }
 
-/* What would have no effect is refused, where the table alone shows it. */
+/* Refuses options without effect, where the table alone shows it. */
 static la_status check_options(const fit_given *given, la_curvature curvature, la_error *err) {
     const char *structure = la_curvature_names[curvature];
     const la_structure_kind *kind = la_structure_of(curvature);

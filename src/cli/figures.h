@@ -1,4 +1,4 @@
-/* JSON of what both fit and info tell about a posterior. Every number is finite or null. */
+/* JSON about a posterior for both fit and info. Every number is finite or null. */
 #ifndef LA_CLI_FIGURES_H
 #define LA_CLI_FIGURES_H
 
@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-/* What the guard chose and the figures of every method it chose from; null without held-out rows.
+/* Choice of the guard and the figures of every method it chose from; null without held-out rows.
  * json_decref it, like the next. */
 json_t *la_choice_json(const la_choice *choice);
 /* null where no error head was asked for */

@@ -67,7 +67,7 @@ typedef struct la_likelihood {
                     la_prediction *out);
     /* Sets what follows from the probabilities: prediction, confidence, entropy. */
     void (*conclude)(int64_t n_outputs, la_prediction *out);
-    /* Whether the prediction by probabilities is the label; NULL: predictions are not right or
+    /* True when the prediction by probabilities is the label; NULL: predictions are not right or
      * wrong. */
     bool (*is_right)(int64_t n_outputs, const double *probs, la_label label);
     /* Adds to sums[2C+1] what a sampled network says of a row: the prediction, its entropy, and
@@ -81,7 +81,7 @@ extern const la_likelihood la_softmax_likelihood, la_gaussian_likelihood, la_sig
 
 /* The likelihood of a model with that number of outputs whose files do not say: NULL: none. */
 const la_likelihood *la_likelihood_of_outputs(int64_t n_outputs);
-/* By problem_type, and by the task of a file (NULL: classes). NULL: unknown. */
+/* Likelihood by problem_type, and by the task of a file (NULL: classes). NULL: unknown. */
 const la_likelihood *la_likelihood_of_problem(const char *problem);
 const la_likelihood *la_likelihood_of_task(const char *task);
 /* "single_label_classification or regression" */

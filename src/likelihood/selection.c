@@ -15,7 +15,7 @@ enum { PAIRS = 128, DRAWS = 2 * PAIRS, TEMPERATURES = LA_SELECTION_TEMPERATURES 
 #define SEED 0x5e1ec7
 /* Likelihoods that are nearer than this are equal: they are kept in f32. */
 #define ROUNDING 1e-6
-/* Of the rows, that Monte Carlo may answer right less often than the MAP model. */
+/* Share of the rows that Monte Carlo may get wrong beyond the MAP model's errors. */
 #define ACCURACY_SLACK 0.005
 
 void la_selection_scales(double *scales) {
@@ -29,7 +29,7 @@ void la_selection_temperatures(double scaling, double *temperatures) {
         temperatures[i] = scaling * pow(TEMPERATURE_STEP, 5 - i);
 }
 
-/* What every setting made of every row. */
+/* Likelihoods of every row under every setting. */
 typedef struct table {
     la_team team;
     const la_held_out *rows;
@@ -163,7 +163,7 @@ static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
         plain[u * rows->n + i] = (float)scalar_nll(c, w->centre, 0, t->temperatures[u], label);
 }
 
-/* What is done with a row. */
+/* Work on a row. */
 typedef void (*row_job)(table *t, const double *basis, int64_t i, workspace *w);
 
 static la_status each_row(table *t, row_job job, la_error *err) {
@@ -248,8 +248,8 @@ static double mean_nll(const table *t, int method, setting s) {
     return sum / (double)t->rows->n;
 }
 
-/* How many of own[n] are right; *admitted: not fewer than of the MAP model by more than chance (the
- * standard error of the count of rows where they differ) or than a two-hundredth. */
+/* Number of own[n] that are right; *admitted: not fewer than the MAP model's by more than chance
+ * (the standard error of the count of rows where they differ) or than a two-hundredth. */
 static int64_t count_right(const table *t, const bool *own, bool *admitted) {
     int64_t n = t->rows->n, right = 0, differ = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -261,7 +261,7 @@ static int64_t count_right(const table *t, const bool *own, bool *admitted) {
     return right;
 }
 
-/* Of a method's setting; all but Monte Carlo answer as the MAP model does. */
+/* Right rows of a method's setting; all but Monte Carlo keep the MAP model's predictions. */
 static int64_t right_of(const table *t, int method, setting s, bool *admitted) {
     *admitted = true;
     if (!methods[method].laplace || methods[method].scalar)
@@ -311,7 +311,7 @@ static void base_rows(table *t) {
     }
 }
 
-/* How much worse than the best a candidate is, and the standard error of that. */
+/* Mean distance of a candidate from the best, and its standard error. */
 static void compare(const table *t, int method, setting s, int best, setting of_best,
                     la_candidate *to) {
     double n = (double)t->rows->n, sum = 0, square = 0;

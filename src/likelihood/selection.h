@@ -1,7 +1,7 @@
-/* Choosing scales of the prior precisions and temperatures by the predictive log likelihood of
- * held-out rows, and the guard: the model answers as it is, unless they say more surely than chance
- * that it should not; then all settings answer, weighted by their likelihood, as no few hundred
- * rows tell the best.
+/* Choice of scales of the prior precisions and temperatures by the predictive log likelihood of
+ * held-out rows, and the guard: the MAP model stays unless the rows favour something else by more
+ * than chance; then all settings are averaged, weighted by their likelihood, as a few hundred rows
+ * cannot identify the best one.
  *
  * Scaling the curvature by c and the prior by k is one more degree of freedom of the covariance:
  * (c H + k lambda)^-1 = (H + (k / c) lambda)^-1 / c. */
@@ -22,8 +22,8 @@ typedef enum la_method {
     LA_METHODS
 } la_method;
 
-/* The best of a method on the held-out rows. An average has no scale and temperature of its own (both
- * are 1), and its nll is that of every row under the weights which the others give. */
+/* The best of a method on the held-out rows. An average has no scale and temperature of its own
+ * (both are 1), and its nll is that of every row under the weights which the others give. */
 typedef struct la_candidate {
     double prior_scale, temperature;
     double nll, accuracy;
@@ -46,7 +46,8 @@ struct la_choice {
     la_candidate candidates[LA_METHODS];
     int64_t n_settings; /* of the average; 0: there is none */
     la_setting settings[LA_SETTINGS_MOST];
-    /* largest distance of a held-out label's probability under these from that under all settings */
+    /* largest distance of a held-out label's probability under these from that under all
+     * settings */
     double shortening;
 };
 
@@ -77,16 +78,16 @@ void la_selection_temperatures(double scaling, double *temperatures);
 
 /* Sets the best candidate of every method, and the settings of the average (average.h): MAP, the
  * temperatures, Monte Carlo and the scalar probit each have the same prior mass, spread evenly over
- * their settings. A Monte Carlo setting that answers fewer rows right than the MAP model, by more
- * than the standard error of that or 0.5 % of the rows, is none, nor is such an average; a method
- * without one has a NaN nll.
+ * their settings. A Monte Carlo setting with fewer rows right than the MAP model, by more than the
+ * standard error of that or 0.5 % of the rows, is not admitted, nor is such an average; a method
+ * without an admitted setting has a NaN nll.
  *
  * The MAP model is chosen when its likelihood is not worse than the best one's by more than the
- * standard error of the difference. Else the average is, whose own likelihood is told left out
- * (average.h): with a quarter of its prior on the MAP model, its evidence is at most log 4 below
- * that model's likelihood, however little the rows say. Where there is no average, the method is
- * chosen whose likelihood is best, one unit of log likelihood being charged for every number it
- * chooses (temperature, scale). */
+ * standard error of the difference. Else the average is, whose own likelihood leaves each row
+ * out (average.h): with a quarter of its prior on the MAP model, its evidence is at most log 4
+ * below that model's likelihood, however little the rows say. Without an average, the method
+ * with the best likelihood is chosen, one unit of log likelihood being charged for every number
+ * it chooses (temperature, scale). */
 la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
 
 /* The same for a number, by the Gaussian log likelihood: the scale of the prior precisions and the

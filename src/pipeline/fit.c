@@ -34,7 +34,7 @@ static void close_fitting(fitting *f) {
     la_session_close(&f->session);
 }
 
-/* How the prior is chosen, from what was asked for and what rows there are. */
+/* Choice of the prior, by the options and the rows given. */
 static la_status resolve_selection(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     f->select = options->select;
@@ -136,14 +136,14 @@ static la_status check_likelihood(const fitting *f, la_error *err) {
     return LA_OK;
 }
 
-/* Of the prior, that rows are looked at under when the curvature is there. */
+/* Number of prior scales to evaluate held-out rows under, once the curvature is known. */
 static int64_t scales_of(la_select_kind select) {
     if (select == LA_SELECT_VAL || select == LA_SELECT_CROSS)
         return LA_SELECTION_SCALES;
     return select == LA_SELECT_MARGLIK;
 }
 
-/* What the posterior has to keep is looked at before hours of work. */
+/* Texts that the posterior keeps, checked before hours of work. */
 static la_status check_texts(const fitting *f, la_error *err) {
     const la_labels *labels = &f->session.labels;
     if (f->prompt)
@@ -281,7 +281,7 @@ static const char *kept_path(la_pool *pool, const char *path, la_error *err) {
     return la_pool_text(pool, absolute, strlen(absolute), err);
 }
 
-/* Of the rows as they were run. */
+/* Digest of the rows as they were run. */
 static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], la_error *err) {
     la_digest *digest = la_digest_new(err);
     if (!digest)

@@ -158,7 +158,8 @@ static la_status next_pass(fitting *f, int i, la_error *err) {
     return LA_OK;
 }
 
-/* Time that a pass with this structure alone would have taken: all but the visitors of the others. */
+/* Time that a pass with this structure alone would have taken: all but the visitors of the
+ * others. */
 static double own_seconds(const fitting *f, int structure, double seconds) {
     double others = 0;
     for (int i = 0; i < f->n; i++)
@@ -166,8 +167,8 @@ static double own_seconds(const fitting *f, int structure, double seconds) {
     return seconds - others > 0 ? seconds - others : 0;
 }
 
-/* A pass for the first structure that wants one, and all that want the same; *more is false when none
- * does. */
+/* A pass for the first structure that wants one, and all that want the same; *more is false when
+ * none does. */
 static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list, const la_log *log,
                           bool *more, la_error *err) {
     int first = 0;

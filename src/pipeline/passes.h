@@ -1,5 +1,5 @@
-/* Passes over rows: several structures of curvature, each over some of the trained blocks, are fitted
- * or evaluated by the same ones. */
+/* Passes over rows: several structures of curvature, each over some of the trained blocks, are
+ * fitted or evaluated by the same ones. */
 #ifndef LA_PIPELINE_PASSES_H
 #define LA_PIPELINE_PASSES_H
 
@@ -17,8 +17,8 @@ typedef struct la_structure {
 
 void la_structures_free(la_structure *structures, int n);
 
-/* Curvature of n structures over the rows list[0..count) (list NULL: all), without the prior. logits
- * [count, C] are of those rows, or NULL. Every posterior gets its rows, tokens and log
+/* Curvature of n structures over the rows list[0..count) (list NULL: all), without the prior.
+ * logits [count, C] are of those rows, or NULL. Every posterior gets its rows, tokens and log
  * likelihood. */
 la_status la_structures_fit(la_session *session, la_structure *structures, int n,
                             const la_row_set *set, const int64_t *list, int64_t count,

@@ -24,8 +24,8 @@ static la_status check_digest(const char *what, const char *path, const char *fo
                    path, what, found, expected);
 }
 
-/* Base and adapter do not fit each other, which *err tells. Where one of them is not the one that
- * the posterior was fitted with, that is why. */
+/* Replaces the message that base and adapter do not fit each other where one of them is not the
+ * one that the posterior was fitted with. */
 static la_status check_strangers(const la_session_options *session, la_error *err) {
     const la_posterior *posterior = session->posterior;
     char base[LA_DIGEST_TEXT], adapter[LA_DIGEST_TEXT];
@@ -49,7 +49,7 @@ static la_status check_strangers(const la_session_options *session, la_error *er
     return la_fail(err, LA_MISMATCH, "%s (%s)", found.message, reason.message);
 }
 
-/* Whether the base will be packed as it was when the posterior was fitted. */
+/* Checks that the base will be packed as it was when the posterior was fitted. */
 static la_status check_quant(const la_predict_options *options, const la_posterior *posterior,
                              const char *base, la_error *err) {
     const char *asked = options->run.base_quant,
@@ -119,7 +119,7 @@ static la_status check_folder(const char *option, const char *given, const char 
                    stored, la_errno_text(errno), option);
 }
 
-/* Whether any recipe reads the covariance. */
+/* True when any recipe reads the covariance. */
 static bool needs_cov(const la_predictor *p) {
     return p->n_scales > 0;
 }
@@ -128,7 +128,7 @@ bool la_predictor_draws(const la_predictor *p) {
     return la_recipes_draw(p->recipes, p->n_recipes, &p->draws);
 }
 
-/* Whether predictions are of sampled networks. */
+/* True when predictions are those of sampled networks. */
 static bool samples_networks(const la_predictor *p) {
     return p->recipes[0].kind->networks;
 }
