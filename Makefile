@@ -30,7 +30,7 @@ HDF5_LIB := $(firstword $(wildcard /usr/lib/*/hdf5/serial))
 
 CPPFLAGS = -D_GNU_SOURCE -Iinclude -Isrc -I$(HDF5) $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS)))
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
-           -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror -Wno-error=unused-result
+           -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 CFLAGS   = -std=c11 $(OPT) -fopenmp $(WARNINGS) $(SAN)
 LDFLAGS  = -fopenmp $(SAN) $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(comma)$(OPENBLAS)) \
            $(if $(HDF5_LIB),-L$(HDF5_LIB))
