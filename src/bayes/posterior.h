@@ -50,8 +50,8 @@ typedef struct la_posterior {
     la_directions directions;
     int64_t n_rows, n_tokens, n_classes;
     const la_likelihood *likelihood;
-    /* Of a regression; 0: of classes. The structure is of noise 1: H is that over the noise
-     * variance (la_curvature_scale). */
+    /* Noise variance of a regression; 0: classes. The structure is that of noise 1: H is it over
+     * the noise variance (la_curvature_scale). */
     double noise_variance;
     double square_error; /* sum over the calibration rows; only while fitting */
     double log_likelihood, log_marginal_likelihood;
@@ -73,7 +73,7 @@ enum {
 extern const char *const la_curvature_names[LA_CURVATURES],
     *const la_kron_names[LA_KRONS], *const la_prior_names[LA_PRIORS],
                                         *const la_params_names[LA_PARAM_SETS];
-/* Whether all blocks have the same precision. */
+/* True when all blocks have the same precision. */
 static inline bool la_prior_is_one(la_prior_kind kind) {
     return kind == LA_PRIOR_GLOBAL || kind == LA_PRIOR_FIXED;
 }
@@ -93,7 +93,7 @@ int64_t la_posterior_width(const la_posterior *posterior);
 
 /* Parts of H that do not depend on each other: the blocks, or one where the kind is joint. */
 int64_t la_posterior_parts(const la_posterior *posterior);
-/* Whether the data say nothing at all about a part: its curvature is zero. */
+/* True when a part has no curvature at all. */
 bool la_part_is_flat(const la_posterior *posterior, int64_t part);
 /* Sets prior_precision of every block and the log marginal likelihood, from log_likelihood and the
  * eigenvalues alone. kind LA_PRIOR_FIXED uses value as it is. Flat blocks that share a precision
