@@ -1,6 +1,6 @@
-/* Every architecture's parity with the float64 reference, on the CPU. Limits are at most 4 times the
- * largest deviation under any kernels of BLAS; that of the likelihood is olmo2's, 7.7e-6 under the
- * plainest ones: norms of small outputs enlarge rounding. */
+/* Every architecture's parity with the float64 reference, on the CPU. Limits are at most 4 times
+ * the largest deviation under any kernels of BLAS; that of the likelihood is olmo2's, 7.7e-6 under
+ * the plainest ones: norms of small outputs enlarge rounding. */
 #include "support/parity.h"
 
 static const parity_limits limits = {.logits = 3.6e-5,
