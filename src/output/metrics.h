@@ -27,6 +27,20 @@ typedef struct la_metric_bin {
     double confidence, accuracy;
 } la_metric_bin;
 
+/* Lower edge of bin k; the upper one of the bin before. */
+static inline double la_metric_bin_edge(int k) {
+    return k / (double)LA_METRIC_BINS;
+}
+
+/* Bin (lo, hi] of a probability. Found by comparing with the edges, not by multiplying: 0.2 belongs
+ * to the bin below it whatever 0.2 * 15 rounds to. */
+static inline int la_metric_bin_of(double p) {
+    int bin = 0;
+    while (bin < LA_METRIC_BINS - 1 && p > la_metric_bin_edge(bin + 1))
+        bin++;
+    return bin;
+}
+
 /* value is indexed as the set's list; NaN means undefined. bins: of sets that have them. */
 typedef struct la_metrics {
     double value[LA_METRICS_MAX];

@@ -95,22 +95,6 @@ static la_status write_column(FILE *stream, const la_row_shape *shape, const la_
     return write_text(stream, name, err);
 }
 
-static la_status write_header(FILE *stream, const la_row_shape *shape, la_error *err) {
-    la_field_list lists[LA_FIELD_LISTS];
-    bool first = true;
-    la_row_kind_fields(shape->kind, lists);
-    for (int l = 0; l < LA_FIELD_LISTS; l++)
-        for (int f = 0; f < lists[l].n; f++)
-            for (int64_t i = 0; i < columns_of(shape, &lists[l].fields[f]); i++) {
-                if (!first)
-                    fputc(',', stream);
-                first = false;
-                LA_TRY(write_column(stream, shape, &lists[l].fields[f], i, err));
-            }
-    fputc('\n', stream);
-    return LA_OK;
-}
-
 /* ---- rows ---- */
 
 static la_status write_value(FILE *stream, const la_row_values *values, const la_row_field *field,
@@ -119,11 +103,8 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
         return LA_OK;
     switch (field->type) {
     case LA_FIELD_INDEX:
-        fprintf(stream, "%lld", (long long)la_field_index(values, field));
-        break;
     case LA_FIELD_NUMBER:
-        la_number_write(stream, la_field_number(values, field));
-        break;
+        return la_json_value_write(stream, values, field, err);
     case LA_FIELD_VECTOR:
     case LA_FIELD_MATRIX:
         la_number_write(stream, ((const double *)la_field_pointer(values, field))[i]);
@@ -141,21 +122,33 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
     return LA_OK;
 }
 
-static la_status write_row(FILE *stream, const la_row_values *values, la_error *err) {
-    const la_row_shape *shape = values->row.shape;
+/* A line of all columns: their names, where values is NULL. */
+static la_status write_line(FILE *stream, const la_row_shape *shape, const la_row_values *values,
+                            la_error *err) {
     la_field_list lists[LA_FIELD_LISTS];
     bool first = true;
     la_row_kind_fields(shape->kind, lists);
     for (int l = 0; l < LA_FIELD_LISTS; l++)
-        for (int f = 0; f < lists[l].n; f++)
-            for (int64_t i = 0; i < columns_of(shape, &lists[l].fields[f]); i++) {
+        for (int f = 0; f < lists[l].n; f++) {
+            const la_row_field *field = &lists[l].fields[f];
+            for (int64_t i = 0; i < columns_of(shape, field); i++) {
                 if (!first)
                     fputc(',', stream);
                 first = false;
-                LA_TRY(write_value(stream, values, &lists[l].fields[f], i, err));
+                LA_TRY(values ? write_value(stream, values, field, i, err)
+                              : write_column(stream, shape, field, i, err));
             }
+        }
     fputc('\n', stream);
     return LA_OK;
+}
+
+static la_status write_header(FILE *stream, const la_row_shape *shape, la_error *err) {
+    return write_line(stream, shape, NULL, err);
+}
+
+static la_status write_row(FILE *stream, const la_row_values *values, la_error *err) {
+    return write_line(stream, values->row.shape, values, err);
 }
 
 const la_row_format la_row_format_csv = {

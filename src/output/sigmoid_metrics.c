@@ -67,13 +67,6 @@ static double f1_of(const confusion *k) {
     return all ? 2 * (double)k->hits / (double)all : NAN;
 }
 
-static int bin_of(double p) {
-    int bin = 0;
-    while (bin < LA_METRIC_BINS - 1 && p > (bin + 1) / (double)LA_METRIC_BINS)
-        bin++;
-    return bin;
-}
-
 /* One class over all rows; value: sums of nll and brier. */
 static confusion measure_class(const prepared_rows *all, int64_t k, const uint32_t *count,
                                double *value, la_metric_bin *bins) {
@@ -81,7 +74,7 @@ static confusion measure_class(const prepared_rows *all, int64_t k, const uint32
     for (int64_t i = 0; i < all->n; i++) {
         double p = all->p[i * all->c + k], copies = count ? count[i] : 1;
         bool in = all->in[i * all->c + k];
-        la_metric_bin *bin = &bins[bin_of(p)];
+        la_metric_bin *bin = &bins[la_metric_bin_of(p)];
         int64_t times = count ? count[i] : 1;
         found.hits += in && p > 0.5 ? times : 0;
         found.extra += !in && p > 0.5 ? times : 0;
@@ -110,8 +103,8 @@ static double finish_bins(la_metric_bin bins[LA_METRIC_BINS], double decisions) 
     double ece = 0;
     for (int b = 0; b < LA_METRIC_BINS; b++) {
         double n = (double)bins[b].n;
-        bins[b].lo = b / (double)LA_METRIC_BINS;
-        bins[b].hi = (b + 1) / (double)LA_METRIC_BINS;
+        bins[b].lo = la_metric_bin_edge(b);
+        bins[b].hi = la_metric_bin_edge(b + 1);
         bins[b].confidence = bins[b].n ? bins[b].confidence / n : NAN;
         bins[b].accuracy = bins[b].n ? bins[b].accuracy / n : NAN;
         if (bins[b].n)

@@ -25,19 +25,6 @@ typedef struct tally {
     double right, confidence;
 } tally;
 
-static double bin_edge(int k) {
-    return k / (double)LA_METRIC_BINS;
-}
-
-/* Found by comparing with the edges, not by multiplying: 0.2 belongs to the bin below it whatever
- * 0.2 * 15 rounds to. */
-static int bin_of(double confidence) {
-    int bin = 0;
-    while (bin < LA_METRIC_BINS - 1 && confidence > bin_edge(bin + 1))
-        bin++;
-    return bin;
-}
-
 static scored_row score_row(int64_t n_classes, const double *probs, int64_t label) {
     int64_t best = 0;
     double brier = 0;
@@ -51,7 +38,7 @@ static scored_row score_row(int64_t n_classes, const double *probs, int64_t labe
                         .nll = -log(fmax(probs[label], DBL_MIN)),
                         .brier = brier,
                         .right = best == label,
-                        .bin = (uint8_t)bin_of(probs[best])};
+                        .bin = (uint8_t)la_metric_bin_of(probs[best])};
 }
 
 static int compare_numbers(double a, double b) {
@@ -223,8 +210,8 @@ static void show_bins(const tally tallies[LA_METRIC_BINS], la_metric_bin *bins) 
     for (int b = 0; b < LA_METRIC_BINS; b++) {
         const tally *t = &tallies[b];
         double count = (double)t->n;
-        bins[b] = (la_metric_bin){.lo = bin_edge(b),
-                                  .hi = bin_edge(b + 1),
+        bins[b] = (la_metric_bin){.lo = la_metric_bin_edge(b),
+                                  .hi = la_metric_bin_edge(b + 1),
                                   .n = t->n,
                                   .confidence = t->n ? t->confidence / count : NAN,
                                   .accuracy = t->n ? t->right / count : NAN};
