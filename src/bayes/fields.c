@@ -37,7 +37,7 @@ static la_status visit_group(const la_fields_visitor *v, const char *name, const
 
 static la_status visit_many(const la_fields_visitor *v, const la_field *f, const char *item) {
     const char *at = item + f->offset;
-    int64_t count = la_extent_of(&f->rows, v->posterior, item);
+    int64_t count = la_array_extent_of(&f->rows, v->posterior, item);
     if (f->pointer || f->kind == LA_FIELD_TEXTS)
         at = *(const char *const *)(const void *)at;
     for (int64_t i = 0; i < count; i++) {
@@ -54,8 +54,8 @@ static la_status visit_many(const la_fields_visitor *v, const la_field *f, const
 }
 
 static la_status visit(const la_fields_visitor *v, const la_field *f, const char *item) {
-    const int64_t shape[2] = {la_extent_of(&f->rows, v->posterior, item),
-                              la_extent_of(&f->cols, v->posterior, item)};
+    const int64_t shape[2] = {la_array_extent_of(&f->rows, v->posterior, item),
+                              la_array_extent_of(&f->cols, v->posterior, item)};
     switch (f->kind) {
     case LA_FIELD_TEXTS:
     case LA_FIELD_GROUPS:

@@ -34,13 +34,13 @@ typedef enum la_field_kind {
 } la_field_kind;
 
 /* An extent of an array, a count of texts or groups. */
-typedef struct la_extent {
+typedef struct la_array_extent {
     const char *name; /* NULL: no such dimension */
     size_t offset; /* of an int64_t in the struct of the list, unless one of the last two is set */
     bool from_shape; /* a reader sets it from the shape of the array */
     int64_t fixed;
     int64_t (*size)(const struct la_posterior *whole, const void *item);
-} la_extent;
+} la_array_extent;
 
 typedef struct la_field {
     const char *name;
@@ -48,7 +48,7 @@ typedef struct la_field {
     size_t offset; /* in the struct that the list describes */
     double min, max;
     const char *const *names;
-    la_extent rows, cols;
+    la_array_extent rows, cols;
     const char *negative; /* message about an element below 0 that is refused; NULL: any may be */
     const struct la_field_list *list;                                      /* of a group */
     const struct la_field_list *(*part)(const struct la_posterior *whole); /* of a PART */
@@ -87,8 +87,8 @@ typedef struct la_field_list {
 #define LA_FROM_SHAPE(of, member, title)                                                           \
     { .name = title, .offset = offsetof(of, member), .from_shape = true }
 
-static inline int64_t la_extent_of(const la_extent *extent, const struct la_posterior *whole,
-                                   const void *item) {
+static inline int64_t la_array_extent_of(const la_array_extent *extent,
+                                         const struct la_posterior *whole, const void *item) {
     if (!extent->name || extent->fixed)
         return extent->name ? extent->fixed : 1;
     return extent->size ? extent->size(whole, item)

@@ -21,17 +21,17 @@ static bool is_row(const json_t *row) {
 
 #define AT(member) .offset = offsetof(la_row_values, member)
 static const la_row_field fields[] = {
-    {"prediction", LA_FIELD_NUMBER, AT(p.mean), .into = LA_INTO_VALUES, .at = 0},
-    {"map_prediction", LA_FIELD_NUMBER, AT(p.map_mean), .same_as = "prediction",
+    {"prediction", LA_ROW_FIELD_NUMBER, AT(p.mean), .into = LA_INTO_VALUES, .at = 0},
+    {"map_prediction", LA_ROW_FIELD_NUMBER, AT(p.map_mean), .same_as = "prediction",
      .into = LA_INTO_MAP, .at = 0},
-    {"variance", LA_FIELD_NUMBER, AT(variance), LA_RANGE_POSITIVE, .derived = true,
+    {"variance", LA_ROW_FIELD_NUMBER, AT(variance), LA_RANGE_POSITIVE, .derived = true,
      .into = LA_INTO_VALUES, .at = 1},
-    {"std", LA_FIELD_NUMBER, AT(deviation), .derived = true},
-    {"model_variance", LA_FIELD_NUMBER, AT(p.model_variance), LA_RANGE_NOT_NEGATIVE},
-    {"noise_variance", LA_FIELD_NUMBER, AT(p.noise_variance), LA_RANGE_POSITIVE},
-    {"map_variance", LA_FIELD_NUMBER, AT(p.map_variance), LA_RANGE_POSITIVE,
+    {"std", LA_ROW_FIELD_NUMBER, AT(deviation), .derived = true},
+    {"model_variance", LA_ROW_FIELD_NUMBER, AT(p.model_variance), LA_RANGE_NOT_NEGATIVE},
+    {"noise_variance", LA_ROW_FIELD_NUMBER, AT(p.noise_variance), LA_RANGE_POSITIVE},
+    {"map_variance", LA_ROW_FIELD_NUMBER, AT(p.map_variance), LA_RANGE_POSITIVE,
      .same_as = "noise_variance", .into = LA_INTO_MAP, .at = 1},
-    {"interval_90", LA_FIELD_VECTOR, AT(interval), .length = 2, .derived = true},
+    {"interval_90", LA_ROW_FIELD_VECTOR, AT(interval), .length = 2, .derived = true},
 };
 
 const la_row_kind la_gaussian_rows = {

@@ -137,10 +137,10 @@ static bool has(const reader *r, const char *name) {
 }
 
 /* True where the array has this extent; one that follows from its shape is set. */
-static bool fits(const reader *r, const la_extent *extent, int64_t shape, void *item) {
+static bool fits(const reader *r, const la_array_extent *extent, int64_t shape, void *item) {
     if (extent->name && extent->from_shape)
         *(int64_t *)(void *)((char *)item + extent->offset) = shape;
-    return la_extent_of(extent, r->posterior, item) == shape;
+    return la_array_extent_of(extent, r->posterior, item) == shape;
 }
 
 static bool is_negative(const la_field *f, const void *values, int64_t i) {
@@ -179,7 +179,7 @@ static la_status get_array(const reader *r, const la_field *f, void *item) {
 
 /* Reads texts that the posterior's owner frees one by one. */
 static la_status get_texts(const reader *r, const la_field *f, void *item) {
-    int64_t count = la_extent_of(&f->rows, r->posterior, item);
+    int64_t count = la_array_extent_of(&f->rows, r->posterior, item);
     if (r->object.n_attributes < count)
         return bad(r->above, r->name, "has fewer names than there are classes");
     char **texts = la_alloc((size_t)count, sizeof *texts, r->err);
@@ -218,7 +218,7 @@ static la_status get_group(const reader *r, const char *name, const la_field_lis
 
 /* Structs behind a pointer are as many as the file has groups: memory is asked for after that. */
 static la_status get_groups(const reader *r, const la_field *f, char *item) {
-    int64_t count = la_extent_of(&f->rows, r->posterior, item);
+    int64_t count = la_array_extent_of(&f->rows, r->posterior, item);
     char *structs = item + f->offset;
     if (f->pointer) {
         char why[64];

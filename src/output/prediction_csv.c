@@ -61,7 +61,7 @@ static la_status write_list(FILE *stream, const la_row_values *values, const la_
 static int64_t columns_of(const la_row_shape *shape, const la_row_field *field) {
     if (field->flag && !*((const bool *)shape + field->flag))
         return 0;
-    bool list = field->type == LA_FIELD_VECTOR || field->type == LA_FIELD_MATRIX;
+    bool list = field->type == LA_ROW_FIELD_VECTOR || field->type == LA_ROW_FIELD_MATRIX;
     return list ? la_field_length(shape, field) : 1;
 }
 
@@ -86,9 +86,9 @@ static la_status write_column(FILE *stream, const la_row_shape *shape, const la_
     snprintf(name, sizeof name, "%s", field->column ? field->column : field->name);
     if (field->length)
         snprintf(name, sizeof name, "%s_%s", field->name, i ? "high" : "low");
-    else if (field->type == LA_FIELD_VECTOR)
+    else if (field->type == LA_ROW_FIELD_VECTOR)
         append_class(shape, i, name, sizeof name);
-    if (field->type == LA_FIELD_MATRIX) {
+    if (field->type == LA_ROW_FIELD_MATRIX) {
         append_class(shape, i / shape->n_classes, name, sizeof name);
         append_class(shape, i % shape->n_classes, name, sizeof name);
     }
@@ -102,21 +102,21 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
     if (la_field_missing(values, field))
         return LA_OK;
     switch (field->type) {
-    case LA_FIELD_INDEX:
-    case LA_FIELD_NUMBER:
+    case LA_ROW_FIELD_INDEX:
+    case LA_ROW_FIELD_NUMBER:
         return la_json_value_write(stream, values, field, err);
-    case LA_FIELD_VECTOR:
-    case LA_FIELD_MATRIX:
+    case LA_ROW_FIELD_VECTOR:
+    case LA_ROW_FIELD_MATRIX:
         la_number_write(stream, ((const double *)la_field_pointer(values, field))[i]);
         break;
-    case LA_FIELD_TEXT:
+    case LA_ROW_FIELD_TEXT:
         return write_text(stream, la_field_pointer(values, field), err);
-    case LA_FIELD_JSON:
+    case LA_ROW_FIELD_JSON:
         write_json(stream, la_field_pointer(values, field));
         break;
-    case LA_FIELD_LABEL:
-    case LA_FIELD_SET:
-    case LA_FIELD_SET_NAMES:
+    case LA_ROW_FIELD_LABEL:
+    case LA_ROW_FIELD_SET:
+    case LA_ROW_FIELD_SET_NAMES:
         return write_list(stream, values, field, err);
     }
     return LA_OK;
@@ -125,10 +125,10 @@ static la_status write_value(FILE *stream, const la_row_values *values, const la
 /* A line of all columns: their names, where values is NULL. */
 static la_status write_line(FILE *stream, const la_row_shape *shape, const la_row_values *values,
                             la_error *err) {
-    la_field_list lists[LA_FIELD_LISTS];
+    la_row_field_list lists[LA_ROW_FIELD_LISTS];
     bool first = true;
     la_row_kind_fields(shape->kind, lists);
-    for (int l = 0; l < LA_FIELD_LISTS; l++)
+    for (int l = 0; l < LA_ROW_FIELD_LISTS; l++)
         for (int f = 0; f < lists[l].n; f++) {
             const la_row_field *field = &lists[l].fields[f];
             for (int64_t i = 0; i < columns_of(shape, field); i++) {

@@ -83,7 +83,7 @@ static la_status take_values(const row_reader *reader, const json_t *row, double
         const json_t *value = json_object_get(row, field->name);
         if (field->into == LA_INTO_NOTHING)
             continue;
-        if (field->type == LA_FIELD_NUMBER) {
+        if (field->type == LA_ROW_FIELD_NUMBER) {
             LA_TRY(take_number(reader, row, field, &into[field->at], err));
             *has_map &= !isnan(into[field->at]);
         } else if (field->into == LA_INTO_MAP && (!value || json_is_null(value))) {

@@ -104,7 +104,7 @@ static la_status write_set(FILE *stream, const la_row_values *values, const la_r
                            la_error *err) {
     const la_row_shape *shape = values->row.shape;
     const double *probs = la_field_pointer(values, field);
-    bool names = field->type == LA_FIELD_SET_NAMES, first = true;
+    bool names = field->type == LA_ROW_FIELD_SET_NAMES, first = true;
     fputc('[', stream);
     for (int64_t c = 0; c < shape->n_classes; c++) {
         if (probs[c] <= 0.5)
@@ -128,29 +128,29 @@ la_status la_json_value_write(FILE *stream, const la_row_values *values, const l
         return LA_OK;
     }
     switch (field->type) {
-    case LA_FIELD_INDEX:
+    case LA_ROW_FIELD_INDEX:
         fprintf(stream, "%lld", (long long)la_field_index(values, field));
         break;
-    case LA_FIELD_NUMBER:
+    case LA_ROW_FIELD_NUMBER:
         la_number_write(stream, la_field_number(values, field));
         break;
-    case LA_FIELD_VECTOR:
+    case LA_ROW_FIELD_VECTOR:
         write_list(stream, la_field_pointer(values, field),
                    la_field_length(values->row.shape, field));
         break;
-    case LA_FIELD_MATRIX:
+    case LA_ROW_FIELD_MATRIX:
         write_matrix(stream, la_field_pointer(values, field), values->row.shape->n_classes);
         break;
-    case LA_FIELD_TEXT:
+    case LA_ROW_FIELD_TEXT:
         return write_text(stream, la_field_pointer(values, field), err);
-    case LA_FIELD_JSON:
+    case LA_ROW_FIELD_JSON:
         write_json(stream, la_field_pointer(values, field));
         break;
-    case LA_FIELD_LABEL:
+    case LA_ROW_FIELD_LABEL:
         la_label_write(stream, values->row.shape, la_field_label(values, field));
         break;
-    case LA_FIELD_SET:
-    case LA_FIELD_SET_NAMES:
+    case LA_ROW_FIELD_SET:
+    case LA_ROW_FIELD_SET_NAMES:
         return write_set(stream, values, field, err);
     }
     return LA_OK;
@@ -159,10 +159,10 @@ la_status la_json_value_write(FILE *stream, const la_row_values *values, const l
 /* Fields of the line, of the prediction, or both, behind an opening brace. */
 static la_status write_fields(FILE *stream, const la_row_values *values, bool line, bool prediction,
                               la_error *err) {
-    la_field_list lists[LA_FIELD_LISTS];
+    la_row_field_list lists[LA_ROW_FIELD_LISTS];
     bool first = true;
     la_row_kind_fields(values->row.shape->kind, lists);
-    for (int l = 0; l < (prediction && !values->row.error ? LA_FIELD_LISTS : 1); l++)
+    for (int l = 0; l < (prediction && !values->row.error ? LA_ROW_FIELD_LISTS : 1); l++)
         for (int i = 0; i < lists[l].n; i++) {
             const la_row_field *field = &lists[l].fields[i];
             if (!(field->of_line ? line : prediction) || is_left_out(values, field))

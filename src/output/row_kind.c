@@ -6,21 +6,21 @@
 #define OF(member) .flag = offsetof(la_row_shape, member)
 #define AT(member) .offset = offsetof(la_row_values, member)
 static const la_row_field before[] = {
-    {"index", LA_FIELD_INDEX, AT(row.index), .of_line = true},
-    {"row", LA_FIELD_INDEX, AT(line_row), OF(has_tokens), .missing = LA_MISSING_OMITTED,
+    {"index", LA_ROW_FIELD_INDEX, AT(row.index), .of_line = true},
+    {"row", LA_ROW_FIELD_INDEX, AT(line_row), OF(has_tokens), .missing = LA_MISSING_OMITTED,
      .of_line = true},
-    {"error", LA_FIELD_TEXT, AT(row.error), OF(has_errors), .missing = LA_MISSING_OMITTED,
+    {"error", LA_ROW_FIELD_TEXT, AT(row.error), OF(has_errors), .missing = LA_MISSING_OMITTED,
      .of_line = true},
-    {"word", LA_FIELD_INDEX, AT(word), OF(has_tokens), .missing = LA_MISSING_OMITTED},
-    {"token", LA_FIELD_INDEX, AT(token), OF(has_tokens), .missing = LA_MISSING_OMITTED},
-    {"id", LA_FIELD_JSON, AT(row.id_json), .missing = LA_MISSING_OMITTED, .of_line = true},
-    {"label", LA_FIELD_LABEL, AT(row.label), .missing = LA_MISSING_OMITTED},
+    {"word", LA_ROW_FIELD_INDEX, AT(word), OF(has_tokens), .missing = LA_MISSING_OMITTED},
+    {"token", LA_ROW_FIELD_INDEX, AT(token), OF(has_tokens), .missing = LA_MISSING_OMITTED},
+    {"id", LA_ROW_FIELD_JSON, AT(row.id_json), .missing = LA_MISSING_OMITTED, .of_line = true},
+    {"label", LA_ROW_FIELD_LABEL, AT(row.label), .missing = LA_MISSING_OMITTED},
 };
 static const la_row_field behind[] = {
-    {"confidence_kind", LA_FIELD_TEXT, AT(confidence_kind)},
-    {"logits", LA_FIELD_VECTOR, AT(p.logits), OF(emit_logits), .column = "logit",
+    {"confidence_kind", LA_ROW_FIELD_TEXT, AT(confidence_kind)},
+    {"logits", LA_ROW_FIELD_VECTOR, AT(p.logits), OF(emit_logits), .column = "logit",
      .missing = LA_MISSING_OMITTED},
-    {"logit_cov", LA_FIELD_MATRIX, AT(p.logit_cov), OF(emit_cov), .column = "logit_cov",
+    {"logit_cov", LA_ROW_FIELD_MATRIX, AT(p.logit_cov), OF(emit_cov), .column = "logit_cov",
      .missing = LA_MISSING_OMITTED},
 };
 
@@ -37,10 +37,10 @@ const la_row_kind *la_row_kind_of(const la_likelihood *likelihood) {
     return la_row_kinds[k];
 }
 
-void la_row_kind_fields(const la_row_kind *kind, la_field_list lists[LA_FIELD_LISTS]) {
-    lists[0] = (la_field_list){before, sizeof before / sizeof *before};
-    lists[1] = (la_field_list){kind->fields, kind->n_fields};
-    lists[2] = (la_field_list){behind, sizeof behind / sizeof *behind};
+void la_row_kind_fields(const la_row_kind *kind, la_row_field_list lists[LA_ROW_FIELD_LISTS]) {
+    lists[0] = (la_row_field_list){before, sizeof before / sizeof *before};
+    lists[1] = (la_row_field_list){kind->fields, kind->n_fields};
+    lists[2] = (la_row_field_list){behind, sizeof behind / sizeof *behind};
 }
 
 /* ---- values of fields ---- */
@@ -71,7 +71,7 @@ la_label la_field_label(const la_row_values *values, const la_row_field *field) 
 
 int64_t la_field_length(const la_row_shape *shape, const la_row_field *field) {
     int64_t n = shape->n_classes;
-    return field->type == LA_FIELD_MATRIX ? n * n : field->length ? field->length : n;
+    return field->type == LA_ROW_FIELD_MATRIX ? n * n : field->length ? field->length : n;
 }
 
 /* A predictive that has no such vector leaves it so. */
@@ -89,11 +89,11 @@ bool la_field_missing(const la_row_values *values, const la_row_field *field) {
     if (values->row.error && !field->of_line)
         return true;
     switch (field->type) {
-    case LA_FIELD_INDEX:
+    case LA_ROW_FIELD_INDEX:
         return la_field_index(values, field) < 0;
-    case LA_FIELD_NUMBER:
+    case LA_ROW_FIELD_NUMBER:
         return isnan(la_field_number(values, field));
-    case LA_FIELD_LABEL:
+    case LA_ROW_FIELD_LABEL:
         return la_label_is_none(la_field_label(values, field));
     default:
         return !la_field_pointer(values, field) ||
@@ -162,18 +162,18 @@ static la_status check_field(const la_row_values *values, const la_row_field *fi
                              la_error *err) {
     if (la_field_missing(values, field) && field->missing != LA_MISSING_REFUSED)
         return LA_OK;
-    if (field->type == LA_FIELD_NUMBER)
+    if (field->type == LA_ROW_FIELD_NUMBER)
         return check_number(values, field, "", la_field_number(values, field), err);
-    if (field->type == LA_FIELD_VECTOR || field->type == LA_FIELD_MATRIX)
+    if (field->type == LA_ROW_FIELD_VECTOR || field->type == LA_ROW_FIELD_MATRIX)
         return check_list(values, field, err);
     return LA_OK;
 }
 
 la_status la_row_values_check(const la_row_values *values, la_error *err) {
-    la_field_list lists[LA_FIELD_LISTS];
+    la_row_field_list lists[LA_ROW_FIELD_LISTS];
     la_row_kind_fields(values->row.shape->kind, lists);
     for (int derived = 0; derived < 2; derived++)
-        for (int l = 1; l < LA_FIELD_LISTS; l++)
+        for (int l = 1; l < LA_ROW_FIELD_LISTS; l++)
             for (int i = 0; i < lists[l].n; i++)
                 if (lists[l].fields[i].derived == derived)
                     LA_TRY(check_field(values, &lists[l].fields[i], err));

@@ -24,17 +24,17 @@ struct la_row_values {
     const double *interval; /* to it */
 };
 
-typedef enum la_field_type {
-    LA_FIELD_INDEX,    /* int64_t */
-    LA_FIELD_NUMBER,   /* double */
-    LA_FIELD_VECTOR,   /* const double * to [length], by default [C] */
-    LA_FIELD_MATRIX,   /* const double * to [C, C] */
-    LA_FIELD_TEXT,     /* const char * */
-    LA_FIELD_JSON,     /* const char * to JSON text */
-    LA_FIELD_LABEL,    /* la_label */
-    LA_FIELD_SET,      /* const double * to [C]: the classes whose probability is above one half */
-    LA_FIELD_SET_NAMES /* likewise, their names */
-} la_field_type;
+typedef enum la_row_field_type {
+    LA_ROW_FIELD_INDEX,  /* int64_t */
+    LA_ROW_FIELD_NUMBER, /* double */
+    LA_ROW_FIELD_VECTOR, /* const double * to [length], by default [C] */
+    LA_ROW_FIELD_MATRIX, /* const double * to [C, C] */
+    LA_ROW_FIELD_TEXT,   /* const char * */
+    LA_ROW_FIELD_JSON,   /* const char * to JSON text */
+    LA_ROW_FIELD_LABEL,  /* la_label */
+    LA_ROW_FIELD_SET, /* const double * to [C]: the classes whose probability is above one half */
+    LA_ROW_FIELD_SET_NAMES /* likewise, their names */
+} la_row_field_type;
 
 /* Numbers of a field are finite, and: */
 typedef enum la_field_range {
@@ -57,7 +57,7 @@ typedef enum la_field_into { LA_INTO_NOTHING, LA_INTO_VALUES, LA_INTO_MAP } la_f
 
 typedef struct la_row_field {
     const char *name;
-    la_field_type type;
+    la_row_field_type type;
     size_t offset; /* in la_row_values */
     la_field_range range;
     la_field_absence missing;
@@ -100,12 +100,12 @@ enum {
 extern const la_row_kind *const la_row_kinds[LA_ROW_KINDS];
 
 /* Fields of every kind, before those of the kind and behind them. */
-typedef struct la_field_list {
+typedef struct la_row_field_list {
     const la_row_field *fields;
     int n;
-} la_field_list;
-enum { LA_FIELD_LISTS = 3 };
-void la_row_kind_fields(const la_row_kind *kind, la_field_list lists[LA_FIELD_LISTS]);
+} la_row_field_list;
+enum { LA_ROW_FIELD_LISTS = 3 };
+void la_row_kind_fields(const la_row_kind *kind, la_row_field_list lists[LA_ROW_FIELD_LISTS]);
 
 void la_row_values_fill(const la_prediction_row *row, la_row_values *values);
 /* LA_NUMERICAL for a value that is missing or out of its field's range. */

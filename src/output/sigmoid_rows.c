@@ -9,16 +9,17 @@ static bool is_row(const json_t *row) {
 
 #define AT(member) .offset = offsetof(la_row_values, member)
 static const la_row_field fields[] = {
-    {"prediction", LA_FIELD_SET, AT(p.probs)},
-    {"prediction_label", LA_FIELD_SET_NAMES, AT(p.probs)},
-    {"confidence", LA_FIELD_NUMBER, AT(p.confidence), .derived = true},
-    {"probs", LA_FIELD_VECTOR, AT(p.probs), LA_RANGE_SHARE, .column = "prob",
+    {"prediction", LA_ROW_FIELD_SET, AT(p.probs)},
+    {"prediction_label", LA_ROW_FIELD_SET_NAMES, AT(p.probs)},
+    {"confidence", LA_ROW_FIELD_NUMBER, AT(p.confidence), .derived = true},
+    {"probs", LA_ROW_FIELD_VECTOR, AT(p.probs), LA_RANGE_SHARE, .column = "prob",
      .into = LA_INTO_VALUES},
-    {"map_probs", LA_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_SHARE, .column = "map_prob",
+    {"map_probs", LA_ROW_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_SHARE, .column = "map_prob",
      .missing = LA_MISSING_OMITTED, .into = LA_INTO_MAP},
-    {"entropy", LA_FIELD_NUMBER, AT(p.entropy), .derived = true},
-    {"mutual_information", LA_FIELD_NUMBER, AT(p.mutual_information), .missing = LA_MISSING_NULL},
-    {"variance", LA_FIELD_VECTOR, AT(p.variance), LA_RANGE_NOT_NEGATIVE,
+    {"entropy", LA_ROW_FIELD_NUMBER, AT(p.entropy), .derived = true},
+    {"mutual_information", LA_ROW_FIELD_NUMBER, AT(p.mutual_information),
+     .missing = LA_MISSING_NULL},
+    {"variance", LA_ROW_FIELD_VECTOR, AT(p.variance), LA_RANGE_NOT_NEGATIVE,
      .missing = LA_MISSING_NULL},
 };
 

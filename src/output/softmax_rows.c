@@ -15,18 +15,19 @@ static bool is_row(const json_t *row) {
 
 #define AT(member) .offset = offsetof(la_row_values, member)
 static const la_row_field fields[] = {
-    {"prediction", LA_FIELD_INDEX, AT(predicted)},
-    {"prediction_label", LA_FIELD_TEXT, AT(predicted_label)},
-    {"confidence", LA_FIELD_NUMBER, AT(p.confidence), .derived = true},
-    {"probs", LA_FIELD_VECTOR, AT(p.probs), LA_RANGE_DISTRIBUTION, .column = "prob",
+    {"prediction", LA_ROW_FIELD_INDEX, AT(predicted)},
+    {"prediction_label", LA_ROW_FIELD_TEXT, AT(predicted_label)},
+    {"confidence", LA_ROW_FIELD_NUMBER, AT(p.confidence), .derived = true},
+    {"probs", LA_ROW_FIELD_VECTOR, AT(p.probs), LA_RANGE_DISTRIBUTION, .column = "prob",
      .into = LA_INTO_VALUES},
-    {"map_probs", LA_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_DISTRIBUTION, .column = "map_prob",
+    {"map_probs", LA_ROW_FIELD_VECTOR, AT(p.map_probs), LA_RANGE_DISTRIBUTION, .column = "map_prob",
      .missing = LA_MISSING_OMITTED, .into = LA_INTO_MAP},
-    {"entropy", LA_FIELD_NUMBER, AT(p.entropy), .derived = true},
-    {"mutual_information", LA_FIELD_NUMBER, AT(p.mutual_information), .missing = LA_MISSING_NULL},
-    {"variance", LA_FIELD_VECTOR, AT(p.variance), LA_RANGE_NOT_NEGATIVE,
+    {"entropy", LA_ROW_FIELD_NUMBER, AT(p.entropy), .derived = true},
+    {"mutual_information", LA_ROW_FIELD_NUMBER, AT(p.mutual_information),
      .missing = LA_MISSING_NULL},
-    {"adue", LA_FIELD_NUMBER, AT(p.adue), LA_RANGE_SHARE, .missing = LA_MISSING_OMITTED},
+    {"variance", LA_ROW_FIELD_VECTOR, AT(p.variance), LA_RANGE_NOT_NEGATIVE,
+     .missing = LA_MISSING_NULL},
+    {"adue", LA_ROW_FIELD_NUMBER, AT(p.adue), LA_RANGE_SHARE, .missing = LA_MISSING_OMITTED},
 };
 
 const la_row_kind la_softmax_rows = {.likelihood = &la_softmax_likelihood,
