@@ -4,17 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct answering {
+struct la_answering {
     const la_likelihood *likelihood;
     const la_recipe *recipes;
-    int64_t n, m; /* recipes, contrasts */
+    int64_t n, n_outputs, m, max_rows; /* n recipes, m contrasts */
+    la_draw_options draws;
+    la_team team;
+    la_slices doubles, floats; /* of scratch */
+    int64_t *scale;            /* [n] which of the rows' scales a recipe's is */
+    double *basis;             /* [C, m] */
+    /* where a device draws; NULL: nowhere */
+    double *centre, *spread; /* [max_rows, C], [max_rows, C, m] */
+    double *means;           /* [n, max_rows, 2C+1] */
+    bool *drawn;             /* [n] whether it did */
     const la_output_rows *rows;
-    const la_draw_options *draws;
-    int64_t *scale; /* [n] which of the rows' scales a recipe's is */
-    double *means;  /* [n, rows, 2C+1] that a device drew */
-    bool *drawn;    /* [n] whether it did */
-    double *basis;  /* [C, m] */
-} answering;
+};
 
 /* A thread's memory. */
 typedef struct scratch {
@@ -48,7 +52,7 @@ bool la_recipes_draw(const la_recipe *recipes, int64_t n, const la_draw_options 
     return any;
 }
 
-static la_status find_scale(answering *a, int64_t r, la_error *err) {
+static la_status find_scale(la_answering *a, int64_t r, la_error *err) {
     const la_output_rows *rows = a->rows;
     double scale = a->recipes[r].prior_scale;
     if (!a->recipes[r].kind->reads_covariance)
@@ -65,7 +69,7 @@ static la_status find_scale(answering *a, int64_t r, la_error *err) {
 }
 
 /* A row under a recipe, with outputs and covariance divided by its temperature. */
-static la_answer_row row_of(const answering *a, int64_t r, int64_t i, scratch *s) {
+static la_answer_row row_of(const la_answering *a, int64_t r, int64_t i, scratch *s) {
     const la_output_rows *rows = a->rows;
     const la_recipe *recipe = &a->recipes[r];
     int64_t c = rows->n_outputs, square = a->m * a->m;
@@ -75,8 +79,8 @@ static la_answer_row row_of(const answering *a, int64_t r, int64_t i, scratch *s
                                     ? rows->cov + (a->scale[r] * rows->n + i) * square
                                     : NULL,
                          .means = rows->networks ? rows->networks + i * (2 * c + 1) : NULL,
-                         .samples = recipe_draws(recipe, a->draws) ? a->draws->samples : 0,
-                         .seed = a->draws->seed,
+                         .samples = recipe_draws(recipe, &a->draws) ? a->draws.samples : 0,
+                         .seed = a->draws.seed,
                          .stream = rows->streams ? rows->streams[i] : 0,
                          .noise_variance = rows->noise_variance,
                          .map_variance = rows->map_variance};
@@ -91,13 +95,13 @@ static la_answer_row row_of(const answering *a, int64_t r, int64_t i, scratch *s
     return row;
 }
 
-static void answer_by(const answering *a, int64_t r, int64_t i, scratch *s, la_prediction *out) {
+static void answer_by(const la_answering *a, int64_t r, int64_t i, scratch *s, la_prediction *out) {
     const la_output_rows *rows = a->rows;
     int64_t c = rows->n_outputs;
     double temperature = a->recipes[r].temperature;
     la_answer_row row = row_of(a, r, i, s);
-    if (a->drawn && a->drawn[r])
-        row.means = a->means + (r * rows->n + i) * (2 * c + 1);
+    if (a->means && a->drawn[r])
+        row.means = a->means + (r * a->max_rows + i) * (2 * c + 1);
     a->likelihood->predict(a->recipes[r].kind, c, &row, s->workspace, out);
     if (temperature != 1)
         a->likelihood->restore(c, rows->outputs + i * c, temperature, out);
@@ -143,7 +147,7 @@ static void mix_finish(const la_likelihood *likelihood, int64_t n, la_prediction
     }
 }
 
-static void answer_row(const answering *a, int64_t i, scratch *s, la_prediction *out) {
+static void answer_row(const la_answering *a, int64_t i, scratch *s, la_prediction *out) {
     int64_t c = a->rows->n_outputs;
     if (a->n == 1) {
         answer_by(a, 0, i, s, out);
@@ -158,7 +162,7 @@ static void answer_row(const answering *a, int64_t i, scratch *s, la_prediction 
 }
 
 /* Arrays that are not wanted are the thread's own. */
-static void answer_wanted(const answering *a, int64_t i, scratch *s, la_prediction *out) {
+static void answer_wanted(const la_answering *a, int64_t i, scratch *s, la_prediction *out) {
     la_prediction to = *out;
     to.probs = to.probs ? to.probs : s->own.probs;
     to.map_probs = to.map_probs ? to.map_probs : s->own.map_probs;
@@ -177,71 +181,108 @@ static void answer_wanted(const answering *a, int64_t i, scratch *s, la_predicti
 
 /* ---- all rows ---- */
 
-typedef struct scratches {
-    la_slices doubles, floats;
-    int64_t n_outputs, m;
-} scratches;
-
-static la_status open_scratches(const answering *a, la_team team, scratches *s, la_error *err) {
-    int64_t c = a->rows->n_outputs;
+static la_status open_scratches(la_answering *a, la_error *err) {
+    int64_t c = a->n_outputs;
     int64_t doubles = 2 * prediction_doubles(c) + a->m * a->m + a->likelihood->workspace(c);
-    *s = (scratches){.n_outputs = c, .m = a->m};
-    LA_TRY(la_slices_open(team, (size_t)doubles * sizeof(double), &s->doubles, err));
-    return la_slices_open(team, (size_t)c * sizeof(float), &s->floats, err);
+    LA_TRY(la_slices_open(a->team, (size_t)doubles * sizeof(double), &a->doubles, err));
+    return la_slices_open(a->team, (size_t)c * sizeof(float), &a->floats, err);
 }
 
-static scratch own_scratch(const scratches *s) {
-    double *part = la_slices_own(&s->doubles), *own = part + prediction_doubles(s->n_outputs);
-    double *cov = own + prediction_doubles(s->n_outputs);
-    return (scratch){.outputs = la_slices_own(&s->floats),
+static scratch own_scratch(const la_answering *a) {
+    int64_t c = a->n_outputs;
+    double *part = la_slices_own(&a->doubles), *own = part + prediction_doubles(c);
+    double *cov = own + prediction_doubles(c);
+    return (scratch){.outputs = la_slices_own(&a->floats),
                      .cov = cov,
-                     .workspace = cov + s->m * s->m,
-                     .part = la_prediction_at(s->n_outputs, part),
-                     .own = la_prediction_at(s->n_outputs, own)};
+                     .workspace = cov + a->m * a->m,
+                     .part = la_prediction_at(c, part),
+                     .own = la_prediction_at(c, own)};
 }
 
 /* Has the device draw for every recipe that needs it. */
-static la_status draw(answering *a, const scratches *memory, la_team team, la_error *err) {
+static void draw(la_answering *a) {
     const la_output_rows *rows = a->rows;
-    int64_t c = rows->n_outputs, each = rows->n * (2 * c + 1);
-    double *centre = la_alloc((size_t)(rows->n * c), sizeof *centre, err);
-    double *spread = la_alloc((size_t)(rows->n * c * a->m), sizeof *spread, err);
-    a->means = la_alloc((size_t)(a->n * each), sizeof *a->means, err);
-    a->drawn = la_alloc((size_t)a->n, sizeof *a->drawn, err);
-    for (int64_t r = 0; r < a->n && err->status == LA_OK; r++) {
-        if (!recipe_draws(&a->recipes[r], a->draws))
+    const la_draw_options *draws = &a->draws;
+    int64_t c = a->n_outputs;
+    for (int64_t r = 0; r < a->n; r++) {
+        a->drawn[r] = false;
+        if (!recipe_draws(&a->recipes[r], draws))
             continue;
-#pragma omp parallel for schedule(static) num_threads(team.threads)
+#pragma omp parallel for schedule(static) num_threads(a->team.threads)
         for (int64_t i = 0; i < rows->n; i++) {
-            scratch s = own_scratch(memory);
+            scratch s = own_scratch(a);
             la_answer_row row = row_of(a, r, i, &s);
-            la_draw_gaussian(c, row.outputs, row.basis, row.cov, s.workspace, centre + i * c,
-                             spread + i * c * a->m);
+            la_draw_gaussian(c, row.outputs, row.basis, row.cov, s.workspace, a->centre + i * c,
+                             a->spread + i * c * a->m);
         }
         a->drawn[r] =
-            a->draws->on_device(a->draws->user, rows->n, c, centre, spread, a->draws->samples,
-                                a->draws->seed, rows->streams, a->means + r * each);
+            draws->on_device(draws->user, rows->n, c, a->centre, a->spread, draws->samples,
+                             draws->seed, rows->streams, a->means + r * a->max_rows * (2 * c + 1));
     }
-    free(centre);
-    free(spread);
-    return err->status;
 }
 
-static la_status run(answering *a, scratches *memory, la_team team, la_prediction *out,
-                     la_error *err) {
-    int64_t c = a->rows->n_outputs;
-    a->scale = la_alloc((size_t)a->n, sizeof *a->scale, err);
-    a->basis = la_alloc((size_t)(c * a->m), sizeof *a->basis, err);
+static la_status allocate(la_answering *a, la_error *err) {
+    size_t c = (size_t)a->n_outputs, rows = (size_t)a->max_rows, n = (size_t)a->n;
+    a->scale = la_alloc(n, sizeof *a->scale, err);
+    a->basis = la_alloc(c * (size_t)a->m, sizeof *a->basis, err);
+    if (a->draws.on_device && a->likelihood->draws_elsewhere) {
+        a->centre = la_alloc(rows * c, sizeof *a->centre, err);
+        a->spread = la_alloc(rows * c * (size_t)a->m, sizeof *a->spread, err);
+        a->means = la_alloc(n * rows * (2 * c + 1), sizeof *a->means, err);
+        a->drawn = la_alloc(n, sizeof *a->drawn, err);
+    }
     LA_TRY(err->status);
-    a->likelihood->contrast_basis(c, a->basis);
+    a->likelihood->contrast_basis(a->n_outputs, a->basis);
+    return open_scratches(a, err);
+}
+
+la_status la_answering_open(const la_likelihood *likelihood, const la_recipe *recipes, int64_t n,
+                            int64_t n_outputs, int64_t max_rows, const la_draw_options *draws,
+                            la_team team, la_answering **out, la_error *err) {
+    *out = NULL;
+    la_answering *a = la_alloc(1, sizeof *a, err);
+    if (!a)
+        return err->status;
+    *a = (la_answering){.likelihood = likelihood,
+                        .recipes = recipes,
+                        .n = n,
+                        .n_outputs = n_outputs,
+                        .m = likelihood->contrasts(n_outputs),
+                        .max_rows = max_rows,
+                        .draws = *draws,
+                        .team = team};
+    la_status status = allocate(a, err);
+    if (status == LA_OK)
+        *out = a;
+    else
+        la_answering_close(a);
+    return status;
+}
+
+void la_answering_close(la_answering *a) {
+    if (!a)
+        return;
+    free(a->doubles.memory);
+    free(a->floats.memory);
+    free(a->scale);
+    free(a->basis);
+    free(a->centre);
+    free(a->spread);
+    free(a->means);
+    free(a->drawn);
+    free(a);
+}
+
+la_status la_answering_rows(la_answering *a, const la_output_rows *rows, la_prediction *out,
+                            la_error *err) {
+    a->rows = rows;
     for (int64_t r = 0; r < a->n; r++)
         LA_TRY(find_scale(a, r, err));
-    LA_TRY(open_scratches(a, team, memory, err));
-    if (a->draws->on_device && a->likelihood->draws_elsewhere)
-        LA_TRY(draw(a, memory, team, err));
-#pragma omp parallel for schedule(static) num_threads(team.threads)
-    for (int64_t i = 0; i < a->rows->n; i++) {
-        scratch s = own_scratch(memory);
+    if (a->means)
+        draw(a);
+#pragma omp parallel for schedule(static) num_threads(a->team.threads)
+    for (int64_t i = 0; i < rows->n; i++) {
+        scratch s = own_scratch(a);
         answer_wanted(a, i, &s, &out[i]);
     }
     return LA_OK;
@@ -250,19 +291,10 @@ static la_status run(answering *a, scratches *memory, la_team team, la_predictio
 la_status la_answer_rows(const la_likelihood *likelihood, const la_recipe *recipes, int64_t n,
                          const la_output_rows *rows, const la_draw_options *draws, la_team team,
                          la_prediction *out, la_error *err) {
-    answering a = {.likelihood = likelihood,
-                   .recipes = recipes,
-                   .n = n,
-                   .m = likelihood->contrasts(rows->n_outputs),
-                   .rows = rows,
-                   .draws = draws};
-    scratches memory = {0};
-    la_status status = run(&a, &memory, team, out, err);
-    free(memory.doubles.memory);
-    free(memory.floats.memory);
-    free(a.scale);
-    free(a.means);
-    free(a.drawn);
-    free(a.basis);
+    la_answering *a;
+    LA_TRY(
+        la_answering_open(likelihood, recipes, n, rows->n_outputs, rows->n, draws, team, &a, err));
+    la_status status = la_answering_rows(a, rows, out, err);
+    la_answering_close(a);
     return status;
 }

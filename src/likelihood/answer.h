@@ -42,8 +42,20 @@ typedef struct la_draw_options {
 /* True when random numbers are drawn for any of the recipes. */
 bool la_recipes_draw(const la_recipe *recipes, int64_t n, const la_draw_options *draws);
 
-/* out[rows->n]: predictions by n recipes. Arrays of a prediction may be NULL: not wanted.
- * LA_NUMERICAL when a recipe's prior is none of those that the rows have a covariance under. */
+/* n recipes with the memory to execute them on batches of at most max_rows. The recipes must
+ * outlive it. Free with la_answering_close, which takes NULL. */
+typedef struct la_answering la_answering;
+la_status la_answering_open(const la_likelihood *likelihood, const la_recipe *recipes, int64_t n,
+                            int64_t n_outputs, int64_t max_rows, const la_draw_options *draws,
+                            la_team team, la_answering **answering, la_error *err);
+void la_answering_close(la_answering *answering);
+/* out[rows->n]: predictions of a batch. Nothing is allocated. Arrays of a prediction may be NULL:
+ * not wanted. LA_NUMERICAL when a recipe's prior is none of those that the rows have a covariance
+ * under. */
+la_status la_answering_rows(la_answering *answering, const la_output_rows *rows, la_prediction *out,
+                            la_error *err);
+
+/* The same once, of rows that are all there. */
 la_status la_answer_rows(const la_likelihood *likelihood, const la_recipe *recipes, int64_t n,
                          const la_output_rows *rows, const la_draw_options *draws, la_team team,
                          la_prediction *out, la_error *err);

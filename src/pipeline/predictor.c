@@ -171,6 +171,24 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
     return check_blocks(p, options->posterior, err);
 }
 
+static bool draw_on_device(void *user, int64_t n, int64_t n_outputs, const double *centre,
+                           const double *spread, int64_t samples, uint64_t seed,
+                           const uint64_t *streams, double *means) {
+    la_backend *be = user;
+    return be->ops->monte_carlo(be, n, n_outputs, centre, spread, samples, seed, streams, means);
+}
+
+/* Executes the recipes on the batches of a worker, which draws where its device does. */
+static la_status open_answering(la_predictor *p, int w, la_error *err) {
+    la_backend *be = &p->session.workers[w].backend;
+    la_draw_options draws = p->draws;
+    draws.on_device = be->ops->draws ? draw_on_device : NULL;
+    draws.user = be;
+    return la_answering_open(p->posterior.likelihood, p->recipes, p->n_recipes, p->n_classes,
+                             p->session.batch_rows, &draws, p->session.team, &p->parts[w].answering,
+                             err);
+}
+
 static la_status allocate(la_predictor *p, la_error *err) {
     size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes;
     size_t m = (size_t)p->n_contrasts, scales = (size_t)p->n_scales;
@@ -184,6 +202,7 @@ static la_status allocate(la_predictor *p, la_error *err) {
                 la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
         if (samples_networks(p))
             part->networks = la_alloc(rows * (2 * c + 1), sizeof *part->networks, err);
+        LA_TRY(open_answering(p, w, err));
     }
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
     LA_TRY(la_slices_open(p->session.team, c * sizeof(double), &p->workspace, err));
@@ -311,6 +330,7 @@ void la_predictor_close(la_predictor *p) {
         if (part->covariance)
             p->kind->covariance->close(part->covariance);
         la_blocks_close(&part->blocks);
+        la_answering_close(part->answering);
         free(part->logits);
         free(part->cotangents);
         free(part->cov);
@@ -433,13 +453,6 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
     return LA_OK;
 }
 
-static bool draw_on_device(void *user, int64_t n, int64_t n_outputs, const double *centre,
-                           const double *spread, int64_t samples, uint64_t seed,
-                           const uint64_t *streams, double *means) {
-    la_backend *be = user;
-    return be->ops->monte_carlo(be, n, n_outputs, centre, spread, samples, seed, streams, means);
-}
-
 /* Variance of the noise without a posterior: what the guard chose for the MAP model. */
 static double map_variance(const la_posterior *p) {
     return p->choice.guarded ? p->choice.candidates[LA_METHOD_MAP].noise_variance
@@ -451,10 +464,6 @@ la_status la_predictor_answer(la_predictor *p, int w, const la_batch *batch, con
     int64_t n = batch->n_rows;
     const la_predictor_part *part = &p->parts[w];
     const la_adue *head = &p->posterior.adue;
-    la_backend *be = &p->session.workers[w].backend;
-    la_draw_options draws = p->draws;
-    draws.on_device = be->ops->monte_carlo ? draw_on_device : NULL;
-    draws.user = be;
     la_output_rows rows = {.n = n,
                            .n_outputs = p->n_classes,
                            .n_scales = p->n_scales,
@@ -465,8 +474,7 @@ la_status la_predictor_answer(la_predictor *p, int w, const la_batch *batch, con
                            .networks = part->networks,
                            .noise_variance = p->posterior.noise_variance,
                            .map_variance = map_variance(&p->posterior)};
-    LA_TRY(la_answer_rows(p->posterior.likelihood, p->recipes, p->n_recipes, &rows, &draws,
-                          p->session.team, out, err));
+    LA_TRY(la_answering_rows(part->answering, &rows, out, err));
 #pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++)
         out[i].adue = part->states ? la_adue_score(head, part->states + i * head->width,

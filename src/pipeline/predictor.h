@@ -10,6 +10,7 @@
 typedef struct la_predictor_part {
     la_blocks blocks;
     la_covariance *covariance;
+    la_answering *answering;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
     double *cov;                /* [n_scales, batch's rows, m, m] of the m contrasts */
     float *states;              /* [rows, width] what the error head reads; NULL: there is none */
