@@ -1,6 +1,7 @@
 /* Any of C classes, each a Bernoulli variable of its own: p = sigmoid(f). Sigmoid of one output is
  * softmax of that and 0, so that selection and predictives are those of C rows of two classes. */
 #include "base/memory.h"
+#include "likelihood/answer.h"
 #include "likelihood/selection.h"
 
 #include <stdlib.h>
@@ -114,12 +115,9 @@ static bool is_right(int64_t n_classes, const double *probs, la_label label) {
 /* A class by the predictive of two; returns its mutual information. */
 static double predict_class(const la_predictive_kind *kind, int64_t n_classes, int64_t c,
                             const la_answer_row *row, double *workspace, la_prediction *out) {
-    double memory[12], cov = row->cov ? 0.5 * row->cov[c * (n_classes + 1)] : 0, means[5];
-    la_prediction two = {.probs = memory,
-                         .map_probs = memory + 2,
-                         .logits = memory + 4,
-                         .variance = memory + 6,
-                         .logit_cov = memory + 8};
+    double memory[4 * 2 + 2 * 2], cov = row->cov ? 0.5 * row->cov[c * (n_classes + 1)] : 0;
+    double means[5];
+    la_prediction two = la_prediction_at(2, memory);
     float outputs[2] = {0, row->outputs[c]};
     la_answer_row of_two = *row;
     of_two.outputs = outputs;

@@ -1,6 +1,7 @@
 /* The metrics of a regression against the independent reference
  * (tests/reference/regression_metrics_reference.py), the bootstrap against resampling done the long
  * way, and the report of prediction rows. */
+#include "support/reports.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -206,22 +207,6 @@ static const char three_rows[] =
     "\"confidence_kind\":\"laplace-gaussian\"}\n"
     "{\"index\":3,\"label\":0.25,\"prediction\":0.25,\"variance\":1.5,\"map_variance\":0.5,"
     "\"noise_variance\":0.25,\"map_prediction\":0.75,\"confidence_kind\":\"laplace-gaussian\"}\n";
-
-static la_status write_report(const char *rows, const char *format, la_gate_options gates,
-                              char **out, int *failed, la_error *err) {
-    const char *from = scratch("rows.jsonl"), *to = scratch("report");
-    size_t length;
-    write_file(from, rows, strlen(rows));
-    la_report_options options = {.predictions = from, .out = to, .gates = gates};
-    for (int i = 0; i < LA_REPORT_FORMATS; i++)
-        if (!strcmp(la_report_formats[i].name, format))
-            options.format = &la_report_formats[i];
-    assert_non_null(options.format);
-    *err = (la_error){0};
-    la_status status = la_report_run(&options, failed, err);
-    *out = status == LA_OK ? read_file(to, &length) : NULL;
-    return status;
-}
 
 static void report_json(void **state) {
     static const char *const max[] = {"nll=0.5", "coverage_90=1"}, *const min[] = {"pearson=0.9"};

@@ -1,5 +1,6 @@
 /* The metrics of sets of classes against the independent reference
  * (tests/reference/sigmoid_metrics_reference.py), their intervals, and reports of such rows. */
+#include "support/reports.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -140,21 +141,6 @@ static const char three_rows[] =
     "{\"index\":0,\"label\":[0,2],\"prediction\":[0],\"probs\":[0.75,0.25,0.5]}\n"
     "{\"index\":1,\"label\":[],\"prediction\":[],\"probs\":[0.25,0.25,0.25]}\n"
     "{\"index\":2,\"prediction\":[1],\"probs\":[0.25,0.75,0.25]}\n";
-
-static la_status write_report(const char *rows, const char *format, la_gate_options gates,
-                              char **out, int *failed, la_error *err) {
-    const char *from = scratch("rows.jsonl"), *to = scratch("report");
-    size_t length;
-    write_file(from, rows, strlen(rows));
-    la_report_options options = {.predictions = from, .out = to, .gates = gates};
-    for (int i = 0; i < LA_REPORT_FORMATS; i++)
-        if (!strcmp(la_report_formats[i].name, format))
-            options.format = &la_report_formats[i];
-    *err = (la_error){0};
-    la_status status = la_report_run(&options, failed, err);
-    *out = status == LA_OK ? read_file(to, &length) : NULL;
-    return status;
-}
 
 static void report_formats(void **state) {
     static const char *const max[] = {"hamming=0.1", "nll=9"}, *const min[] = {"f1_macro=0.5"};
