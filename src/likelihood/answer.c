@@ -225,7 +225,7 @@ static la_status allocate(la_answering *a, la_error *err) {
     size_t c = (size_t)a->n_outputs, rows = (size_t)a->max_rows, n = (size_t)a->n;
     a->scale = la_alloc(n, sizeof *a->scale, err);
     a->basis = la_alloc(c * (size_t)a->m, sizeof *a->basis, err);
-    if (a->draws.on_device && a->likelihood->draws_elsewhere) {
+    if (a->draws.on_device && a->likelihood->is_softmax) {
         a->centre = la_alloc(rows * c, sizeof *a->centre, err);
         a->spread = la_alloc(rows * c * (size_t)a->m, sizeof *a->spread, err);
         a->means = la_alloc(n * rows * (2 * c + 1), sizeof *a->means, err);

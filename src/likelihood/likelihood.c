@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const la_likelihood *const likelihoods[] = {&la_softmax_likelihood, &la_gaussian_likelihood,
-                                                   &la_sigmoid_likelihood};
+static const la_likelihood *const likelihoods[] = {
+#define LA_LIKELIHOOD(name) &la_##name##_likelihood,
+#include "likelihood/likelihoods.def"
+#undef LA_LIKELIHOOD
+};
 enum { LIKELIHOODS = sizeof likelihoods / sizeof *likelihoods };
 
 const la_likelihood *la_likelihood_of_outputs(int64_t n_outputs) {

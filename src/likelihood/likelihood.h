@@ -54,8 +54,9 @@ typedef struct la_likelihood {
     /* ---- predictions ---- */
     const la_predictive_kind *const *predictives; /* that it has; NULL ends them */
     const char *refusal;                          /* of the others, behind the posterior's path */
-    bool averages;        /* the mean of several recipes is one of probabilities */
-    bool draws_elsewhere; /* a device can make its draws: of one softmax a row */
+    bool averages;   /* the mean of several recipes is one of probabilities */
+    bool is_softmax; /* probabilities are one softmax of a row's outputs: read by a device's draws,
+                        vector scaling, the error head and compare */
     /* Number of doubles that predict needs. */
     int64_t (*workspace)(int64_t n_outputs);
     /* Fills *out, whose arrays are the caller's. */
@@ -77,7 +78,9 @@ typedef struct la_likelihood {
                         double temperature, double *workspace, double *sums);
 } la_likelihood;
 
-extern const la_likelihood la_softmax_likelihood, la_gaussian_likelihood, la_sigmoid_likelihood;
+#define LA_LIKELIHOOD(name) extern const la_likelihood la_##name##_likelihood;
+#include "likelihood/likelihoods.def"
+#undef LA_LIKELIHOOD
 
 /* The likelihood of a model with that number of outputs whose files do not say: NULL: none. */
 const la_likelihood *la_likelihood_of_outputs(int64_t n_outputs);

@@ -262,8 +262,7 @@ static bool has_head(const void *item) {
 
 static la_blame before_adue(la_posterior *p, void *item) {
     ((la_adue *)item)->n_classes = p->n_classes;
-    return p->likelihood->label_kind != LA_LABEL_CLASS ? (la_blame){"adue", of_classes}
-                                                       : (la_blame){0};
+    return p->likelihood->is_softmax ? (la_blame){0} : (la_blame){"adue", of_classes};
 }
 
 static la_blame after_adue(la_posterior *p, void *item) {

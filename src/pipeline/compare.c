@@ -129,7 +129,7 @@ static la_status fail_lacking(const la_comparing *c, const la_compare_kind *kind
 
 /* A method that was asked for by name and lacks a need is an error, not a missing row. */
 static la_status check_possible(const la_comparing *c, la_error *err) {
-    if (c->model->likelihood->label_kind != LA_LABEL_CLASS)
+    if (!c->model->likelihood->is_softmax)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: %s; compare is of classifiers, take fit, predict and report",
                        *c->options->adapters, c->model->likelihood->title);

@@ -130,7 +130,7 @@ static la_status check_likelihood(const fitting *f, la_error *err) {
     if (options->noise > 0 && !model->likelihood->has_noise)
         return la_fail(err, LA_USAGE, "--noise is of regressions; this model has %lld outputs",
                        (long long)model->n_classes);
-    if (options->adue && model->likelihood->label_kind != LA_LABEL_CLASS)
+    if (options->adue && !model->likelihood->is_softmax)
         return la_fail(err, LA_UNSUPPORTED, "--adue: %s %s, whose answers are not right or wrong",
                        options->adapter, model->likelihood->title);
     return LA_OK;

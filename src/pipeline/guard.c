@@ -62,8 +62,7 @@ static void warn_biased(const la_held_out *rows, const la_choice *choice, const 
     double n = (double)rows->n;
     la_error err = {0};
     scaled s = {0};
-    if (!log->warn || rows->labels.kind != LA_LABEL_CLASS || c > BIASED_MOST ||
-        rows->n < ROWS_EACH * numbers)
+    if (!log->warn || c > BIASED_MOST || rows->n < ROWS_EACH * numbers)
         return;
     double *memory = la_alloc((size_t)(4 * c), sizeof *memory, &err);
     bool known = memory && scale_classes(rows, tempered->temperature, memory, &s, &err) == LA_OK;
@@ -97,7 +96,8 @@ static la_status choose_by(la_team team, la_structure *structure, const la_held_
     LA_TRY(structure->posterior.likelihood->select(team, rows, &choice, err));
     choice.cross = cross;
     LA_TRY(apply(structure, &choice, log, err));
-    warn_biased(rows, &choice, log);
+    if (structure->posterior.likelihood->is_softmax)
+        warn_biased(rows, &choice, log);
     return LA_OK;
 }
 
