@@ -90,6 +90,33 @@ typedef struct la_program {
     size_t own_bytes;
 } la_program;
 
+/* ---- operations.c ---- */
+
+/* Way from the output's cotangent to that of an input. */
+typedef enum la_flow {
+    LA_FLOW_NONE,  /* it does not */
+    LA_FLOW_APART, /* in memory that is no buffer's */
+    LA_FLOW_MADE,  /* in memory of its own, added to what is there */
+    LA_FLOW_OVER,  /* the same, in place of the output's where nothing else reads that */
+    LA_FLOW_PASS,  /* it is the output's */
+    LA_FLOW_JOINT, /* it is a part of the same matrix, or that matrix changed in place */
+} la_flow;
+
+enum { LA_READS_OUT = 1 << LA_OP_INPUTS };
+
+typedef struct la_step la_step; /* an operation with its run and the layer's buffers */
+
+typedef struct la_operation {
+    const char *name;
+    void (*forward)(const la_step *s);  /* NULL: nothing is computed */
+    void (*backward)(const la_step *s); /* likewise */
+    la_flow flow[LA_OP_INPUTS];
+    unsigned reads; /* inputs (bit j: in[j]) and output that backward reads */
+    int n_kept;     /* leading entries of keep that it reads; those behind are workspace */
+} la_operation;
+
+extern const la_operation la_operations[LA_OP_KINDS];
+
 /* ---- program.c ---- */
 
 /* The layer's list. prune: only the pooled tokens go on after the keys and values. */
@@ -135,7 +162,7 @@ static inline void *la_offset(void *memory, size_t bytes) {
 }
 size_t la_buffer_bytes(const la_program *program, int buffer, const la_capacity *capacity);
 
-/* ---- program_print.c ---- */
+/* ---- program_text.c ---- */
 
 /* One operation a line: what it gives, of what, its shape, its parameters. A star marks buffers
  * that are kept for backward. */

@@ -1,5 +1,5 @@
 /* Passes over a layer's list: what is needed and kept for backward, and where everything lies. */
-#include "model/operations.h"
+#include "model/run.h"
 
 #include <string.h>
 

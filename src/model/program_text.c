@@ -1,5 +1,5 @@
 /* A layer program as text. */
-#include "model/operations.h"
+#include "model/run.h"
 
 #include <stdarg.h>
 #include <stdio.h>

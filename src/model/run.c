@@ -1,4 +1,4 @@
-#include "model/operations.h"
+#include "model/run.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -138,24 +138,30 @@ la_mat la_run_head_backward(la_run *run, const float *cotangents, const la_block
 /* Those -> g[n_rhs rows, d] of the last layer's output. */
 void la_run_pooling_backward(la_run *run, la_mat *from, const la_mat *out, la_mat *g);
 
-/* ---- op_linear.c ---- */
+/* ---- operations.c ---- */
 
-/* y = x w^T + bias + residual, and what the adapter adds */
-void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
-                       const la_mat *residual, la_mat *state, la_mat *y);
+/* A layer's list, and the list from behind: the output's cotangent becomes the input's. */
+void la_layer_forward(la_run *run, int64_t layer);
+void la_layer_backward(la_run *run, int64_t layer, const la_block_visitor *visitor);
+/* Backward of a projection; workspaces and what is wanted of its blocks are set here. */
+void la_linear_backward(la_run *run, const la_linear *linear, la_site_pass *pass);
+/* Input and cotangents of a projection of a batch, those of row r from cu[r] on. */
+static inline la_block_io la_run_io(const la_run *run, const la_mat *x, const la_mat *g,
+                                    const int32_t *cu) {
+    return (la_block_io){.x = x,
+                         .cu = cu,
+                         .x_at_g = x,
+                         .g = g,
+                         .cu_g = cu,
+                         .g_scale = 1,
+                         .n_rows = run->n_rows,
+                         .n_rhs = run->n_rhs};
+}
 
-typedef struct la_linear_pass {
-    const la_mat *state; /* what the adapter's forward left */
-    const la_mat *x; /* what the projection read, over all its tokens, those of row r from cu[r] */
-    const la_mat *x_at_g; /* the rows that have cotangents; may be x */
-    const int32_t *cu;
-    const la_mat *g;
-    const int32_t *cu_g;
-    float beta;
-    la_mat *dx; /* = beta dx + g w and the adapter's share; NULL: only the blocks */
-    const la_block_visitor *visitor;
-} la_linear_pass;
+/* ---- program_text.c ---- */
 
-void la_linear_backward(la_run *run, const la_linear *linear, const la_linear_pass *pass);
+/* Programs of a model's layers as text, each different one once. */
+void la_program_print(const la_model *model, const la_layer_run *layers, la_line_sink sink,
+                      void *user);
 
 #endif

@@ -111,7 +111,7 @@ static void table_backward(la_run *run, int table, const la_mat *g,
     la_run_embedding *e = &run->embedding;
     la_mat ones = la_mat_f32(e->column, run->n_tokens, 1);
     la_embedding_pass pass = {
-        .io = {.cu = run->cu, .g = g, .cu_g = run->cu, .n_rows = run->n_rows, .n_rhs = run->n_rhs},
+        .io = la_run_io(run, NULL, g, run->cu),
         .state = &e->state[table],
         .state_g =
             la_mat_of(g->type, run->site_work.data, g->rows, model->embed.adapted[table]->b.cols),
@@ -130,14 +130,10 @@ void la_run_embedding_backward(la_run *run, la_mat *g, const la_block_visitor *v
     if (late)
         norm_backward(run, g);
     if (model->embed.project.w.data) {
-        la_linear_pass pass = {.state = &e->site,
-                               .x = &e->projected,
-                               .x_at_g = &e->projected,
-                               .cu = run->cu,
-                               .g = g,
-                               .cu_g = run->cu,
-                               .dx = more ? &e->dprojected : NULL,
-                               .visitor = visitor};
+        la_site_pass pass = {.io = la_run_io(run, &e->projected, g, run->cu),
+                             .state = &e->site,
+                             .dx = more ? &e->dprojected : NULL,
+                             .visitor = visitor};
         la_linear_backward(run, &model->embed.project, &pass);
         g = &e->dprojected;
     }

@@ -138,14 +138,7 @@ static void visit(la_run *run, int i, const la_mat *g, const la_block_visitor *v
         model->be->ops->append_one(model->be, x, &h->one[i]);
         x = &h->one[i];
     }
-    la_block_io io = {.x = x,
-                      .cu = run->ones,
-                      .x_at_g = x,
-                      .g = g,
-                      .cu_g = run->ones,
-                      .g_scale = 1,
-                      .n_rows = run->n_rows,
-                      .n_rhs = run->n_rhs};
+    la_block_io io = la_run_io(run, x, g, run->ones);
     visitor->visit(visitor->user, layer->block, &io);
 }
 
@@ -177,15 +170,14 @@ la_mat la_run_head_backward(la_run *run, const float *cotangents, const la_block
                                          &g, NULL);
         visit(run, i, &g, visitor);
         la_mat dx = la_mat_f32(h->g[1 - at].data, rows, layer->linear.w.cols);
-        bool all = !i && !run->pruned && la_head_reads_all(model);
-        la_linear_pass pass = {.state = &h->site[i],
-                               .x = all ? &h->all : &h->in[i],
-                               .x_at_g = &h->in[i],
-                               .cu = all ? run->cu : run->ones,
-                               .g = &g,
-                               .cu_g = run->ones,
-                               .dx = &dx,
-                               .visitor = visitor};
+        la_site_pass pass = {.io = la_run_io(run, &h->in[i], &g, run->ones),
+                             .state = &h->site[i],
+                             .dx = &dx,
+                             .visitor = visitor};
+        if (!i && !run->pruned && la_head_reads_all(model)) {
+            pass.io.x = &h->all;
+            pass.io.cu = run->cu;
+        }
         la_linear_backward(run, &layer->linear, &pass);
         g = dx;
         at = 1 - at;

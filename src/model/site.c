@@ -31,30 +31,36 @@ static la_linear within(const la_linear *linear) {
     return inner;
 }
 
+void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
+                       const la_mat *residual, la_mat *state, la_mat *y) {
+    if (linear->site)
+        linear->site->kind->forward(be, linear, x, residual, state, y);
+    else
+        be->ops->linear(be, x, &linear->w, linear->bias.data ? &linear->bias : NULL, residual, y);
+}
+
 void la_site_inner_forward(la_backend *be, const la_linear *linear, const la_mat *x,
                            const la_mat *residual, const la_mat *state, la_mat *y) {
-    if (!linear->site->inner) {
-        be->ops->linear(be, x, &linear->w, linear->bias.data ? &linear->bias : NULL, residual, y);
-        return;
-    }
     la_linear inner = within(linear);
     la_mat rest = rest_of(linear->site, state);
-    inner.site->kind->forward(be, &inner, x, residual, &rest, y);
+    la_linear_forward(be, &inner, x, residual, &rest, y);
+}
+
+void la_site_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
+    if (linear->site)
+        linear->site->kind->backward(be, linear, pass);
+    else if (pass->dx)
+        be->ops->linear_backward(be, pass->io.g, &linear->w, pass->beta, pass->dx);
 }
 
 void la_site_inner_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass) {
-    if (!linear->site->inner) {
-        if (pass->dx)
-            be->ops->linear_backward(be, pass->io.g, &linear->w, pass->beta, pass->dx);
-        return;
-    }
     la_linear inner = within(linear);
     la_site_pass step = *pass;
     la_mat state = rest_of(linear->site, pass->state);
     step.state = &state;
     step.state_all = rest_of(linear->site, &pass->state_all);
     step.work = rest_of(linear->site, &pass->work);
-    inner.site->kind->backward(be, &inner, &step);
+    la_site_backward(be, &inner, &step);
 }
 
 void la_site_visit_vector(la_backend *be, const la_site_pass *pass, int64_t block,

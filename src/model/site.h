@@ -70,6 +70,12 @@ typedef struct la_site_pass {
     const la_block_visitor *visitor;
 } la_site_pass;
 
+/* y = x w^T + bias + residual (may be NULL), and what the adapters make of it, leaving state (NULL
+ * where there are none). */
+void la_linear_forward(la_backend *be, const la_linear *linear, const la_mat *x,
+                       const la_mat *residual, la_mat *state, la_mat *y);
+/* Its backward; state, state_all and work count where there are adapters. */
+void la_site_backward(la_backend *be, const la_linear *linear, const la_site_pass *pass);
 /* A parameter more, of a site that is being bound; the caller sets what is not 0. */
 la_parameter *la_site_add(la_site *site, la_mat *value);
 /* Columns [first, first + cols) of a state or of work, which is made of matrices that lie one
