@@ -5,8 +5,8 @@ test.jsonl (rows of `input_ids`) and meta.json (its sizes). Standard library onl
 DIR.part and renamed when whole.
 usage: bench/make_checkpoint.py DIR --shape 7b|1b|tiny
 
-The weights are N(0, 0.02), those of o_proj and down_proj smaller by sqrt(2 layers), norms 1, so that
-activations stay of a trained model's order. They are cut from one block of 16 million draws at
+The weights are N(0, 0.02), those of o_proj and down_proj smaller by sqrt(2 layers), norms 1, so
+that activations stay of a trained model's order. They are cut from one block of 16 million draws at
 random places: two tensors can share draws, which no time measured here depends on."""
 import argparse
 import array
@@ -20,8 +20,10 @@ import sys
 
 # rows are of exactly `tokens` random ids
 SHAPES = {
-    "7b": dict(layers=32, hidden=4096, heads=32, kv_heads=32, ffn=11008, vocab=32000, tokens=200, rows=512),
-    "1b": dict(layers=22, hidden=2048, heads=32, kv_heads=4, ffn=5632, vocab=32000, tokens=200, rows=512),
+    "7b": dict(layers=32, hidden=4096, heads=32, kv_heads=32, ffn=11008, vocab=32000, tokens=200,
+               rows=512),
+    "1b": dict(layers=22, hidden=2048, heads=32, kv_heads=4, ffn=5632, vocab=32000, tokens=200,
+               rows=512),
     "tiny": dict(layers=2, hidden=64, heads=4, kv_heads=4, ffn=176, vocab=100, tokens=20, rows=12),
 }
 FORMAT = 1  # version of the format; directories of another one are refused
@@ -116,7 +118,8 @@ def size_of(dims):
 def write_safetensors(path, tensors, kind, width, write):
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, dims, _ in tensors:
-        header[name] = {"dtype": kind, "shape": dims, "data_offsets": [at, at + width * size_of(dims)]}
+        header[name] = {"dtype": kind, "shape": dims,
+                        "data_offsets": [at, at + width * size_of(dims)]}
         at += width * size_of(dims)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -136,11 +139,12 @@ def write_base(folder, shape, source):
     os.makedirs(folder)
     write_json(os.path.join(folder, "config.json"), {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-        "hidden_size": shape["hidden"], "num_hidden_layers": shape["layers"], "num_attention_heads": shape["heads"],
-        "num_key_value_heads": shape["kv_heads"], "intermediate_size": shape["ffn"], "vocab_size": shape["vocab"],
-        "max_position_embeddings": 4096, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False, "use_cache": False,
-        "bos_token_id": 1, "eos_token_id": 2})
+        "hidden_size": shape["hidden"], "num_hidden_layers": shape["layers"],
+        "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv_heads"],
+        "intermediate_size": shape["ffn"], "vocab_size": shape["vocab"],
+        "max_position_embeddings": 4096, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "attention_bias": False, "mlp_bias": False,
+        "tie_word_embeddings": False, "use_cache": False, "bos_token_id": 1, "eos_token_id": 2})
     shards, used = [[]], 0
     for tensor in base_tensors(shape):
         size = 2 * size_of(tensor[1])
@@ -154,7 +158,8 @@ def write_base(folder, shape, source):
     for i, tensors in enumerate(shards):
         name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         write_safetensors(os.path.join(folder, name), tensors, "BF16", 2,
-                          lambda file, count, std: source.write(file, count, std) if std else file.write(ones * count))
+                          lambda file, count, std: source.write(file, count, std) if std
+                          else file.write(ones * count))
         places.update((tensor[0], name) for tensor in tensors)
     total = sum(2 * size_of(dims) for _, dims, _ in base_tensors(shape))
     write_json(os.path.join(folder, "model.safetensors.index.json"),
@@ -164,10 +169,12 @@ def write_base(folder, shape, source):
 def write_adapter(folder, shape, source):
     os.makedirs(folder)
     write_json(os.path.join(folder, "adapter_config.json"), {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "", "r": RANK, "lora_alpha": ALPHA,
-        "lora_dropout": 0.0, "bias": "none", "target_modules": ["q_proj", "v_proj"], "fan_in_fan_out": False,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "", "r": RANK,
+        "lora_alpha": ALPHA, "lora_dropout": 0.0, "bias": "none",
+        "target_modules": ["q_proj", "v_proj"], "fan_in_fan_out": False,
         "inference_mode": True, "init_lora_weights": True, "modules_to_save": None})
-    write_safetensors(os.path.join(folder, "adapter_model.safetensors"), list(adapter_tensors(shape)), "F32", 4,
+    write_safetensors(os.path.join(folder, "adapter_model.safetensors"),
+                      list(adapter_tensors(shape)), "F32", 4,
                       lambda file, count, std: source.floats(count, std).tofile(file))
 
 
@@ -191,7 +198,8 @@ def make(folder, name):
                     return meta
         except (OSError, ValueError):
             pass
-        sys.exit(f"{folder}: is there, and is no checkpoint of this program's shape {name}; remove it or name another")
+        sys.exit(f"{folder}: is there, and is no checkpoint of this program's shape {name}; remove "
+                 f"it or name another")
     part = folder.rstrip("/") + ".part"
     shutil.rmtree(part, ignore_errors=True)
     os.makedirs(part)
@@ -206,7 +214,8 @@ def make(folder, name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="a Llama checkpoint with random weights, for benchmarks")
+    parser = argparse.ArgumentParser(description="a Llama checkpoint with random weights, for "
+                                                 "benchmarks")
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--shape", choices=SHAPES, default="7b")
     args = parser.parse_args()

@@ -49,19 +49,22 @@ def read(path):
 
 def batches(texts):
     for at in range(0, len(texts), args.batch):
-        yield tokenizer(texts[at:at + args.batch], padding=True, truncation=True, return_tensors="pt")
+        yield tokenizer(texts[at:at + args.batch], padding=True, truncation=True,
+                        return_tensors="pt")
 
 
 def backward(logits, cotangent, keep):
     # gradients with respect to activations only: nothing is accumulated into the weights
-    torch.autograd.grad(logits, [module.weight for module in sites.values()], cotangent, retain_graph=keep)
+    torch.autograd.grad(logits, [module.weight for module in sites.values()], cotangent,
+                        retain_graph=keep)
 
 
 train, test = read(args.train), read(args.test)
 classes = len(labels)
 start = time.monotonic()
 factors = {name: [torch.zeros(m.in_features, m.in_features, dtype=torch.float64),
-                  torch.zeros(m.out_features, m.out_features, dtype=torch.float64)] for name, m in sites.items()}
+                  torch.zeros(m.out_features, m.out_features, dtype=torch.float64)]
+           for name, m in sites.items()}
 tokens = 0
 for batch in batches(train):
     mask = batch["attention_mask"].unsqueeze(-1)
@@ -79,7 +82,8 @@ for batch in batches(train):
             factors[name][1] += (g.T @ g).double()
 fit_seconds = time.monotonic() - start
 basis = {name: [torch.linalg.eigh(f) for f in pair] for name, pair in factors.items()}
-basis = {name: [(e.float().clamp(min=0), v.float()) for e, v in pair] for name, pair in basis.items()}
+basis = {name: [(e.float().clamp(min=0), v.float()) for e, v in pair]
+         for name, pair in basis.items()}
 
 start = time.monotonic()
 for batch in batches(test):
@@ -97,10 +101,13 @@ for batch in batches(test):
     for name, parts in rotated.items():
         (a, _), (s, _) = basis[name]
         j = torch.stack(parts, 1)
-        covariance = covariance + torch.einsum("ncoi,ndoi->ncd", j / (s[:, None] * a[None] / tokens + 10), j)
+        covariance = (covariance + torch.einsum("ncoi,ndoi->ncd",
+                                                j / (s[:, None] * a[None] / tokens + 10), j))
     noise = torch.linalg.cholesky(covariance + 1e-5 * torch.eye(classes))
-    draws = logits.detach()[None] + torch.einsum("ncd,snd->snc", noise, torch.randn(1000, *logits.shape))
+    draws = (logits.detach()[None] + torch.einsum("ncd,snd->snc", noise,
+                                                  torch.randn(1000, *logits.shape)))
     draws.softmax(-1).mean(0)
 predict_seconds = time.monotonic() - start
-print(json.dumps({"fit": {"rows": len(train), "seconds": fit_seconds}, "predict": {"rows": len(test), "seconds": predict_seconds},
+print(json.dumps({"fit": {"rows": len(train), "seconds": fit_seconds},
+                  "predict": {"rows": len(test), "seconds": predict_seconds},
                   "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))

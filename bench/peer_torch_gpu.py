@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Peer of gpu_7b: curvature, eigenbases and covariance of a LoRA adapter on a causal LM in plain PyTorch
-+ peft, as the published Laplace-LoRA code computes them: hooks on every LoRA matrix, one backward
-pass a class with the graph retained, x.T @ x for each factor, torch.linalg.eigh, and for predictions
-each row's Jacobian, rotated. Factors and adapter are f32, the base is bf16 (f32 with --dtype f32).
-It is here for comparison; its result is not used.
+"""Peer of gpu_7b: curvature, eigenbases and covariance of a LoRA adapter on a causal LM in plain
+PyTorch + peft, as the published Laplace-LoRA code computes them: hooks on every LoRA matrix, one
+backward pass a class with the graph retained, x.T @ x for each factor, torch.linalg.eigh, and for
+predictions each row's Jacobian, rotated. Factors and adapter are f32, the base is bf16 (f32 with
+--dtype f32). It is here for comparison; its result is not used.
 
 usage: bench/peer_torch_gpu.py --base DIR --adapter DIR --calib FILE --test FILE
                                --choice-ids N,N,.. [--rows 64]
@@ -12,8 +12,8 @@ usage: bench/peer_torch_gpu.py --base DIR --adapter DIR --calib FILE --test FILE
        bench/peer_torch_gpu.py --gemm
            the card's own rate of a bf16 product, without tensors of any model
 
-Rows must be equally long (gpu_7b's are), so that nothing is padded. Loading and one batch to warm up
-are not timed."""
+Rows must be equally long (gpu_7b's are), so that nothing is padded. Loading and one batch to warm
+up are not timed."""
 import argparse
 import json
 import resource
@@ -22,17 +22,23 @@ import time
 
 import torch
 
-parser = argparse.ArgumentParser(description="Laplace-LoRA in plain PyTorch + peft, to be measured against")
+parser = argparse.ArgumentParser(description="Laplace-LoRA in plain PyTorch + peft, to be measured "
+                                             "against")
 for name in ("base", "adapter", "calib", "test", "choice-ids"):
     parser.add_argument("--" + name)
-parser.add_argument("--rows", type=int, default=64, help="rows of each file that are run (default 64)")
-parser.add_argument("--batch", type=int, default=16, help="rows at a time; halved where memory runs out (default 16)")
+parser.add_argument("--rows", type=int, default=64,
+                    help="rows of each file that are run (default 64)")
+parser.add_argument("--batch", type=int, default=16, help="rows at a time; halved where memory "
+                                                          "runs out (default 16)")
 parser.add_argument("--samples", type=int, default=1000)
 parser.add_argument("--device", default="cuda")
-parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16", help="of the base (default bf16)")
-parser.add_argument("--tf32", action="store_true", help="f32 products by TF32; the published code leaves this off")
+parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16",
+                    help="of the base (default bf16)")
+parser.add_argument("--tf32", action="store_true", help="f32 products by TF32; the published code "
+                                                        "leaves this off")
 parser.add_argument("--threads", type=int)
-parser.add_argument("--gemm", action="store_true", help="only measure a product of 8192 x 8192 matrices")
+parser.add_argument("--gemm", action="store_true",
+                    help="only measure a product of 8192 x 8192 matrices")
 args = parser.parse_args()
 device = torch.device(args.device)
 if device.type == "cuda" and not torch.cuda.is_available():
@@ -106,8 +112,8 @@ def read(path):
 
 
 def passes(ids, cotangents_of):
-    """One forward and a backward for each class: yields the class and the logits while `seen` has the
-    pass."""
+    """One forward and a backward for each class: yields the class and the logits while `seen` has
+    the pass."""
     logits = model(input_ids=ids, use_cache=False).logits[:, -1].index_select(-1, choices).float()
     cotangents = cotangents_of(logits.detach())
     for c in range(classes):
@@ -127,7 +133,8 @@ def unit(logits):
 
 
 def new_factors():
-    return {name: [torch.zeros(n, n, device=device) for n in (module.in_features, module.out_features)]
+    return {name: [torch.zeros(n, n, device=device)
+                   for n in (module.in_features, module.out_features)]
             for name, module in sites.items()}
 
 
@@ -164,11 +171,13 @@ def predict(rows, batch, basis, tokens, prior=10.0):
         for name, parts in rotated.items():
             (a, _), (s, _) = basis[name]
             j = torch.stack(parts, 1)
-            covariance = covariance + torch.einsum("ncoi,ndoi->ncd", j / (s[:, None] * a[None] / tokens + prior), j)
+            scaled = j / (s[:, None] * a[None] / tokens + prior)
+            covariance = covariance + torch.einsum("ncoi,ndoi->ncd", scaled, j)
         eye = torch.eye(classes, device=device)
         scale = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None]
         noise = torch.linalg.cholesky(covariance + (1e-5 + 1e-4 * scale) * eye)
-        draws = logits + torch.einsum("ncd,snd->snc", noise, torch.randn(args.samples, *logits.shape, device=device))
+        draws = (logits + torch.einsum("ncd,snd->snc", noise,
+                                       torch.randn(args.samples, *logits.shape, device=device)))
         answers.append(draws.softmax(-1).mean(0).cpu())
     return torch.cat(answers)
 
@@ -217,16 +226,19 @@ while True:
 
 fit_seconds, decompose_seconds, predict_seconds, traces = times
 if device.type == "cuda":
-    peak, card = torch.cuda.max_memory_reserved(device) / 2 ** 20, torch.cuda.get_device_name(device)
+    peak = torch.cuda.max_memory_reserved(device) / 2 ** 20
+    card = torch.cuda.get_device_name(device)
 else:
     peak, card = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu"
 n, m = len(calib), len(test)
 print(json.dumps({
-    "fit_seconds": fit_seconds, "decompose_seconds": decompose_seconds, "predict_seconds": predict_seconds,
-    "rows": n, "fit_ms_per_row": 1000 * fit_seconds / n, "predict_ms_per_row": 1000 * predict_seconds / m,
-    "all_rows": calib_rows, "fit_seconds_all_rows": fit_seconds * calib_rows / n,
+    "fit_seconds": fit_seconds, "decompose_seconds": decompose_seconds,
+    "predict_seconds": predict_seconds, "rows": n, "fit_ms_per_row": 1000 * fit_seconds / n,
+    "predict_ms_per_row": 1000 * predict_seconds / m, "all_rows": calib_rows,
+    "fit_seconds_all_rows": fit_seconds * calib_rows / n,
     "predict_seconds_all_rows": predict_seconds * test_rows / m,
     "extrapolated": f"*_all_rows: by rows, from {n} of {calib_rows} and {m} of {test_rows}",
     "trace_in": traces[0], "trace_out": traces[1],
     "peak_memory_mib": peak, "batch": batch, "dtype": args.dtype, "tf32": args.tf32, "device": card,
-    "torch": torch.__version__, "peft": peft.__version__, "transformers": transformers.__version__}))
+    "torch": torch.__version__, "peft": peft.__version__,
+    "transformers": transformers.__version__}))

@@ -1,4 +1,5 @@
-"""Compares what tests/check_shared produced with the reference values in ../shared. Prints every figure."""
+"""Compares what tests/check_shared produced with the reference values in ../shared. Prints every
+figure."""
 import json
 import math
 import pathlib
@@ -13,7 +14,8 @@ def check(name, got, want, limit):
     gap = abs(got - want)
     ok = gap <= limit
     failures += not ok
-    print(f"{'ok  ' if ok else 'FAIL'} {name:44s} {got:12.6g}  reference {want:12.6g}  |gap| {gap:.2g} <= {limit:.2g}")
+    print(f"{'ok  ' if ok else 'FAIL'} {name:44s} {got:12.6g}  reference {want:12.6g}  |gap| "
+          f"{gap:.2g} <= {limit:.2g}")
 
 
 def lines(path):
@@ -31,8 +33,10 @@ expand = expected["expand"]
 fit = json.load(open(f"{work}/global.fit.json"))
 check("tokens", fit["n_tokens"], expand["n_tokens"], 0)
 check("log likelihood", fit["log_likelihood"], expand["log_likelihood"], 1.3e-4)
-check("log marginal likelihood", fit["log_marginal_likelihood"], expand["log_marginal_likelihood"], 0.0018)
-check("prior precision (global)", fit["prior_precision"]["value"], expand["prior_precision_global"], 1.7e-5)
+check("log marginal likelihood", fit["log_marginal_likelihood"], expand["log_marginal_likelihood"],
+      0.0018)
+check("prior precision (global)", fit["prior_precision"]["value"], expand["prior_precision_global"],
+      1.7e-5)
 module = json.load(open(f"{work}/module.fit.json"))
 check("log marginal likelihood (module)", module["log_marginal_likelihood"],
       expand["log_marginal_likelihood_per_module"], 0.0014)
@@ -43,7 +47,8 @@ for name, value in module["prior_precision"]["blocks"].items():
 check("prior precision (module), largest relative gap", worst, 0, 3.4e-6)
 
 rows = lines(f"{work}/global.jsonl")
-worst = max(abs(a - b) for row, ref in zip(rows, expected["map_logits"]) for a, b in zip(row["logits"], ref))
+worst = max(abs(a - b) for row, ref in zip(rows, expected["map_logits"])
+            for a, b in zip(row["logits"], ref))
 check("MAP logits, largest gap", worst, 0, 3.3e-5)
 worst = 0
 for row, ref in zip(rows, expand["centred_logit_cov_global"]):
@@ -62,10 +67,12 @@ for prior in ("global", "module"):
     check(f"Laplace NLL ({prior})", report["metrics"]["nll"], reference["nll"], 0.0016)
     # ECE moves with every row that crosses a bin edge between two draws of 1000 samples
     check(f"Laplace ECE ({prior})", report["metrics"]["ece"], reference["ece"], 0.01)
-    # as the reference's own draw ranks: with 100,000 draws the prior per module has 0.8165, the reference says 0.8186
+    # as the reference's own draw ranks: with 100,000 draws the prior per module has 0.8165, the
+    # reference says 0.8186
     check(f"Laplace AUROC ({prior})", report["metrics"]["auroc"], reference["auroc"], 0.005)
     if prior == "module":
-        for name, key in (("accuracy", "acc"), ("nll", "nll"), ("ece", "ece"), ("brier", "brier"), ("auroc", "auroc")):
+        for name, key in (("accuracy", "acc"), ("nll", "nll"), ("ece", "ece"), ("brier", "brier"),
+                          ("auroc", "auroc")):
             check(f"MAP {name}", report["map_metrics"][name], expected["map_metrics"][key], 1e-7)
 
 

@@ -1,5 +1,6 @@
-/* Scripts of characters as UnicodeScripts of the `tokenizers` package (0.23.3) tells them apart,
- * which joins those of Japanese and Chinese. Written by tests/generate/unicode_scripts.py. */
+/* Scripts of characters as UnicodeScripts of the `tokenizers` package
+ * (0.23.3) has them, which joins those of Japanese and Chinese. Written by
+ * tests/generate/unicode_scripts.py. */
 #include "text/unicode_scripts.h"
 
 #include <stddef.h>

@@ -6,9 +6,10 @@ Usage:
     pip install tokenizers==0.23.3
     python tests/generate/fuzz_tokenizers.py build/laplora FOLDER... [--lines 20000] [--seed 1]
 
-Every FOLDER holds a tokenizer.json. Lines are made of all Unicode blocks, runs of white space, control characters,
-emoji sequences, CJK, right-to-left scripts, combining marks, digits, contractions, byte tokens and the added tokens of
-the file; a fifth of them are pairs. Ends with 1 when an id differs; prints the first lines that do, shortened.
+Every FOLDER holds a tokenizer.json. Lines are made of all Unicode blocks, runs of white space,
+control characters, emoji sequences, CJK, right-to-left scripts, combining marks, digits,
+contractions, byte tokens and the added tokens of the file; a fifth of them are pairs. Ends with 1
+when an id differs; prints the first lines that do, shortened.
 """
 
 import argparse
@@ -25,14 +26,18 @@ os.environ["RUST_BACKTRACE"] = "0"
 from tokenizers import Tokenizer  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SPACES = [" ", "  ", "   ", "\t", "\n", "\r", "\r\n", "\n\n", " \n", "\n ", "\u00a0", "\u3000", "\u2028", "\u2029",
-          "\x85", "\x0b", "\x0c", "\u1680", "\u180e", "\u200b", "\u202f", "\ufeff", " \t \n  ", "        "]
-EMOJI = ["😀", "👍🏽", "👩‍🚀", "👨‍👩‍👧‍👦", "🇩🇪", "🇯🇵", "❤️", "1️⃣", "🏴\U000e0067\U000e0062\U000e007f", "☕", "🏳️‍🌈"]
-PIECES = ["'s", "'S", "'ll", "'LL", "'re", "'Ve", "'t", "'d", "'m", "'\u017f", "don't", "I'M", "``", "''", "...", "--",
-          "##", "##ing", "</w>", "▁", "▁▁", "<0x0A>", "<unk>", "<s>", "</s>", "http://a.b/c?d=e", "x²", "½", "Ⅷ", "㍻",
-          "ﬁ", "ﷺ", "Å", "Ｆｕｌｌ", "ｶﾞ", "ß", "ẞ", "İ", "ı", "ſ", "K", "e\u0301", "\u1e9b\u0323", "한글",
-          "\u1112\u1161\u11ab", "か\u3099", "क़", "ก็", "שָׁ", "كَتَبَ", "\u0600a", "\x00", "\x01", "\x1f", "\x7f", "\xad",
-          "\u200c", "\u200d", "\u200e", "\ufffd", "\uffff", "\U0010ffff", "\ue000", "a\u0300\u0301\u0302", "\u0345\u0301"]
+SPACES = [" ", "  ", "   ", "\t", "\n", "\r", "\r\n", "\n\n", " \n", "\n ", "\u00a0", "\u3000",
+          "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\u1680", "\u180e", "\u200b", "\u202f",
+          "\ufeff", " \t \n  ", "        "]
+EMOJI = ["😀", "👍🏽", "👩‍🚀", "👨‍👩‍👧‍👦", "🇩🇪", "🇯🇵", "❤️", "1️⃣", "🏴\U000e0067\U000e0062\U000e007f",
+         "☕", "🏳️‍🌈"]
+PIECES = ["'s", "'S", "'ll", "'LL", "'re", "'Ve", "'t", "'d", "'m", "'\u017f", "don't", "I'M", "``",
+          "''", "...", "--", "##", "##ing", "</w>", "▁", "▁▁", "<0x0A>", "<unk>", "<s>", "</s>",
+          "http://a.b/c?d=e", "x²", "½", "Ⅷ", "㍻", "ﬁ", "ﷺ", "Å", "Ｆｕｌｌ", "ｶﾞ", "ß", "ẞ", "İ", "ı",
+          "ſ", "K", "e\u0301", "\u1e9b\u0323", "한글", "\u1112\u1161\u11ab", "か\u3099", "क़", "ก็",
+          "שָׁ", "كَتَبَ", "\u0600a", "\x00", "\x01", "\x1f", "\x7f", "\xad",
+          "\u200c", "\u200d", "\u200e", "\ufffd", "\uffff", "\U0010ffff", "\ue000",
+          "a\u0300\u0301\u0302", "\u0345\u0301"]
 
 
 def corpus():
@@ -49,10 +54,11 @@ class Lines:
         self.vocab = self.rng.sample(vocab, min(len(vocab), 2000))
 
     def block(self):
-        """A few characters of one block of 256; the planes with characters in them, mostly the first."""
+        """A few characters of one block of 256; the planes with characters in them, mostly the
+        first."""
         rng = self.rng
-        base = rng.choice([rng.randrange(0, 0x100), rng.randrange(0, 0x30), rng.randrange(0x100, 0x300),
-                           rng.randrange(0, 0x1100)]) << 8
+        base = rng.choice([rng.randrange(0, 0x100), rng.randrange(0, 0x30),
+                           rng.randrange(0x100, 0x300), rng.randrange(0, 0x1100)]) << 8
         codes = [base + rng.randrange(256) for _ in range(rng.randrange(1, 6))]
         return "".join(chr(c) for c in codes if c < 0x110000 and not 0xD800 <= c <= 0xDFFF)
 
@@ -141,7 +147,8 @@ def run(program, folder, rows):
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as f:
         f.write("".join(json.dumps(row) + "\n" for row in rows))
     try:
-        done = subprocess.run([program, "tokenize", "--quiet", "--base", folder, "--data", f.name], capture_output=True)
+        done = subprocess.run([program, "tokenize", "--quiet", "--base", folder, "--data", f.name],
+                              capture_output=True)
     finally:
         os.unlink(f.name)
     if done.returncode:
@@ -164,7 +171,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("folders", nargs="*")
-    parser.add_argument("--parts", action="store_true", help="the variants of tokenizer_parts.py too")
+    parser.add_argument("--parts", action="store_true",
+                        help="the variants of tokenizer_parts.py too")
     parser.add_argument("--lines", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=5)
@@ -176,14 +184,16 @@ def main():
     for folder in folders:
         tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         lines = Lines(options.seed, tokenizer)
-        rows = [row for row in (lines.row() for _ in range(options.lines)) if expected(tokenizer, row) is not None]
+        rows = [row for row in (lines.row() for _ in range(options.lines))
+                if expected(tokenizer, row) is not None]
         got = run(options.program, folder, rows)
         bad = [row for row, ids in zip(rows, got) if ids != expected(tokenizer, row)]
-        print("%-40s %d lines, %d differ" % (os.path.basename(folder.rstrip("/")), len(rows), len(bad)), flush=True)
+        print("%-40s %d lines, %d differ" % (os.path.basename(folder.rstrip("/")), len(rows),
+                                             len(bad)), flush=True)
         for row in bad[:options.show]:
             row = shorten(tokenizer, options.program, folder, row)
-            print("   ", json.dumps(row), "\n      package", expected(tokenizer, row), "\n      laplora",
-                  run(options.program, folder, [row])[0])
+            print("   ", json.dumps(row), "\n      package", expected(tokenizer, row),
+                  "\n      laplora", run(options.program, folder, [row])[0])
         failed += len(bad)
     sys.exit(failed > 0)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write words.jsonl beside the tokenizers of tests/fixtures/tokenizer: what transformers makes of texts that were split before.
+"""Write words.jsonl beside the tokenizers of tests/fixtures/tokenizer: what transformers makes of
+texts that were split before.
 
     pip install transformers==5.* tokenizers==0.23.3
     python tests/generate/tokenizer_words.py
@@ -20,9 +21,11 @@ import transformers
 
 import tokenizer_fixtures as fixtures
 
-# those that preset a truncation, which transformers replaces, and those made of characters on which Unicode tables disagree
+# those that preset a truncation, which transformers replaces, and those made of characters on which
+# Unicode tables disagree
 LEFT_OUT = ("truncating", "truncating-left", "unicode-age", "unicode-age-sequence")
-ODD = ["", " ", "don't", "U.S.A.", "e-mail", "3,000.5", "New York", " lead", "tail ", "naïve", "ÀÉ", "日本", "🙂", "\t", "a\nb", "...", "\u200b", "##ing", "Ġ",
+ODD = ["", " ", "don't", "U.S.A.", "e-mail", "3,000.5", "New York", " lead", "tail ", "naïve", "ÀÉ",
+       "日本", "🙂", "\t", "a\nb", "...", "\u200b", "##ing", "Ġ",
        "▁x", "[MASK]", "[SEP]", "<s>", "</s>", "<mask>"]
 
 
@@ -46,11 +49,14 @@ def main():
             continue
         tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=file)
         rnd = random.Random(name)
-        with open(os.path.join(fixtures.DEFAULT_OUTPUT, name, "words.jsonl"), "w", encoding="ascii") as out:
+        with open(os.path.join(fixtures.DEFAULT_OUTPUT, name, "words.jsonl"), "w",
+                  encoding="ascii") as out:
             for i, words in enumerate(word_lists(rnd)):
                 limit = 512 if i % 4 else rnd.randrange(4, 12)
-                got = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit, return_token_type_ids=True)
-                case = {"words": words, "max_length": limit, "ids": got["input_ids"], "type_ids": got["token_type_ids"], "word_ids": got.word_ids()}
+                got = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit,
+                                return_token_type_ids=True)
+                case = {"words": words, "max_length": limit, "ids": got["input_ids"],
+                        "type_ids": got["token_type_ids"], "word_ids": got.word_ids()}
                 out.write(json.dumps(case) + "\n")
 
 

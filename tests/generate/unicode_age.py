@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Write src/text/unicode_age.c: where the `tokenizers` package has other characters in a class than utf8proc.
+"""Write src/text/unicode_age.c: where the `tokenizers` package has other characters in a class than
+utf8proc.
 
 Usage:
 
     pip install tokenizers==0.23.3
     python tests/generate/unicode_age.py > src/text/unicode_age.c
 
-The package is a sum of crates with tables of several ages: categories of Unicode 8, normalisation of Unicode 9,
-the classes of its regular expressions of Unicode 16, lower case of Unicode 17. Every code point is put to the
-package and to utf8proc (through ctypes); what differs is written as ranges.
+The package is a sum of crates with tables of several ages: categories of Unicode 8, normalisation
+of Unicode 9, the classes of its regular expressions of Unicode 16, lower case of Unicode 17. Every
+code point is put to the package and to utf8proc (through ctypes); what differs is written as
+ranges.
 """
 
 import base64
@@ -25,13 +27,15 @@ CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 LIB = ctypes.CDLL("libutf8proc.so.2")
 LIB.utf8proc_category_string.restype = ctypes.c_char_p
 LIB.utf8proc_unicode_version.restype = ctypes.c_char_p
-LIB.utf8proc_map.argtypes = [ctypes.c_char_p, ctypes.c_ssize_t, ctypes.POINTER(ctypes.c_void_p), ctypes.c_int]
+LIB.utf8proc_map.argtypes = [ctypes.c_char_p, ctypes.c_ssize_t, ctypes.POINTER(ctypes.c_void_p),
+                             ctypes.c_int]
 LIB.utf8proc_map.restype = ctypes.c_ssize_t
 LIBC = ctypes.CDLL(None)
 LIBC.free.argtypes = [ctypes.c_void_p]
 
 CATEGORY = {c: LIB.utf8proc_category_string(c).decode() for c in CODES}
-ENCLOSED = [*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F14A), *range(0x1F150, 0x1F16A), *range(0x1F170, 0x1F18A)]
+ENCLOSED = [*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F14A), *range(0x1F150, 0x1F16A),
+            *range(0x1F170, 0x1F18A)]
 
 
 def matches(pattern):
@@ -71,13 +75,15 @@ def mapped(text, options):
 
 
 def barriers():
-    """Characters that the normal forms leave alone and do not reorder, as if they were unassigned."""
-    forms = [(normalizers.NFC(), 2 | 8), (normalizers.NFD(), 2 | 16), (normalizers.NFKC(), 2 | 8 | 4),
-             (normalizers.NFKD(), 2 | 16 | 4)]
+    """Characters that the normal forms leave alone and do not reorder, as if they were
+    unassigned."""
+    forms = [(normalizers.NFC(), 2 | 8), (normalizers.NFD(), 2 | 16),
+             (normalizers.NFKC(), 2 | 8 | 4), (normalizers.NFKD(), 2 | 16 | 4)]
     found = set()
     for c in CODES:
         for text in (chr(c), "\u0345" + chr(c), chr(c) + "\u0334"):
-            if any(form.normalize_str(text) != mapped(text, options) for form, options in forms[1:2]):
+            if any(form.normalize_str(text) != mapped(text, options)
+                   for form, options in forms[1:2]):
                 found.add(c)
         if any(form.normalize_str(chr(c)) != mapped(chr(c), options) for form, options in forms):
             found.add(c)
@@ -93,8 +99,8 @@ def barriers():
 
 
 def joins():
-    """Characters that are of one grapheme cluster with an a before them: found by a charsmap of that letter alone,
-    which replaces short clusters as a whole."""
+    """Characters that are of one grapheme cluster with an a before them: found by a charsmap of
+    that letter alone, which replaces short clusters as a whole."""
     charsmap = normalizers.Precompiled(base64.b64decode(tokenizer_parts.charsmap({"a": "a"})))
     return {c for c in CODES if charsmap.normalize_str("a" + chr(c)) == "a"}
 
@@ -122,7 +128,8 @@ def main():
     classes = [
         ("WORD", splits(pre_tokenizers.Whitespace(), "a%sb", 1), word),
         ("NUMERIC", splits(pre_tokenizers.Digits(True), "a%s", 2), category("N")),
-        ("PUNCTUATION", splits(pre_tokenizers.Punctuation(), "a%s", 2), category("P") | ascii_punctuation),
+        ("PUNCTUATION", splits(pre_tokenizers.Punctuation(), "a%s", 2),
+         category("P") | ascii_punctuation),
         ("CONTROL", clean | {0}, control | {0}),
         ("NONSPACING", removed(bert(strip_accents=True)), category("Mn")),
         ("MARK", removed(normalizers.StripAccents()), category("M")),
@@ -131,7 +138,8 @@ def main():
         ("BARRIER", barriers(), set()),
         ("EXTENDS", joins(), {c for c in CODES if not LIB.utf8proc_grapheme_break(ord("a"), c)}),
     ]
-    print("/* Characters that the `tokenizers` package (%s) has in other classes than utf8proc (Unicode %s).\n"
+    print("/* Characters that the `tokenizers` package (%s) has in other classes than utf8proc "
+          "(Unicode %s).\n"
           " * Written by tests/generate/unicode_age.py. */" % (
               tokenizers.__version__, LIB.utf8proc_unicode_version().decode()))
     print("#include \"text/unicode_age.h\"\n\n#include <string.h>\n")
@@ -146,13 +154,15 @@ def main():
         if theirs != ours:
             assert len(theirs) == 1
             lower.append((c, ord(theirs)))
-    print("static const struct { int32_t upper, lower; } lowers[] = {%s};" % ",".join("{0x%x,0x%x}" % p for p in lower))
+    print("static const struct { int32_t upper, lower; } lowers[] = {%s};" % ",".join(
+        "{0x%x,0x%x}" % p for p in lower))
     print("""
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 static const struct { const la_range *more, *less; size_t n_more, n_less; } classes[] = {""")
     for name, _, _ in classes:
         low = name.lower()
-        print("[LA_AGE_%s] = {more_%s, less_%s, COUNT(more_%s), COUNT(less_%s)}," % (name, low, low, low, low))
+        print("[LA_AGE_%s] = {more_%s, less_%s, COUNT(more_%s), COUNT(less_%s)}," % (name, low, low,
+                                                                                     low, low))
     print("""};
 
 static bool within(const la_range *ranges, size_t n, int32_t code) {
@@ -187,7 +197,8 @@ def regex_table():
     """What PCRE2 with Unicode 14 does not have; a class may name it twice."""
     print("\n/* For patterns: since Unicode 14. */")
     print("static const struct { const char *property, *more; } properties[] = {")
-    names = ("L N M P S Z Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Han Hiragana Katakana "
+    names = ("L N M P S Z Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Han "
+             "Hiragana Katakana "
              "Cyrillic Arabic Latin Greek Hangul Devanagari Bengali Hebrew Thai Common Inherited")
     for name in names.split():
         known = {c for c in CODES if unicodedata.category(chr(c)).startswith(name)}
@@ -196,13 +207,15 @@ def regex_table():
         more = matches(r"\p{%s}" % name) - known
         if not more:
             continue
-        text = "".join(r"\\x{%x}" % a if a == b else r"\\x{%x}-\\x{%x}" % (a, b) for a, b in ranges(more))
+        text = "".join(r"\\x{%x}" % a if a == b else r"\\x{%x}-\\x{%x}" % (a, b)
+                       for a, b in ranges(more))
         print('{"%s", "%s"},' % (name, text))
     print("""};
 
 const char *la_age_property(const char *name, size_t length) {
     for (size_t i = 0; i < COUNT(properties); i++)
-        if (strlen(properties[i].property) == length && !memcmp(properties[i].property, name, length))
+        if (strlen(properties[i].property) == length &&
+            !memcmp(properties[i].property, name, length))
             return properties[i].more;
     return "";
 }""")

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Write src/text/unicode_scripts.c: the scripts of characters as the `tokenizers` package's UnicodeScripts tells them apart.
+"""Write src/text/unicode_scripts.c: the scripts of characters as the `tokenizers` package's
+UnicodeScripts tells them apart.
 
 Usage:
 
     pip install tokenizers==0.23.3
     python tests/generate/unicode_scripts.py > src/text/unicode_scripts.c
 
-The package is only asked whether it splits between two characters: two that are split have different scripts, and one
-that is split from neither a letter nor a digit has none.  The scripts get numbers in the order of their first code point.
+The package is only asked whether it splits between two characters: two that are split have
+different scripts, and one that is split from neither a letter nor a digit has none.  The scripts
+get numbers in the order of their first code point.
 """
 
 import tokenizers
@@ -22,7 +24,8 @@ def splits(text):
 
 
 def main():
-    codes = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF and (splits(LETTER + chr(c)) or splits(DIGIT + chr(c)))]
+    codes = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF
+             and (splits(LETTER + chr(c)) or splits(DIGIT + chr(c)))]
     runs = []  # [first, last] of one script, whatever lies between them having it too
     for c in codes:
         if runs and runs[-1][1] == c - 1 and not splits(chr(c - 1) + chr(c)):
@@ -36,8 +39,9 @@ def main():
             number = len(examples)
             examples.append(first)
         entries.append(f"{{{first:#x}, {last:#x}, {number + 1}}}")
-    print(f"""/* Scripts of characters as UnicodeScripts of the `tokenizers` package ({tokenizers.__version__}) tells them apart, which joins those
- * of Japanese and Chinese. Written by tests/generate/unicode_scripts.py. */
+    print(f"""/* Scripts of characters as UnicodeScripts of the `tokenizers` package
+ * ({tokenizers.__version__}) has them, which joins those of Japanese and Chinese. Written by
+ * tests/generate/unicode_scripts.py. */
 #include "text/unicode_scripts.h"
 
 #include <stddef.h>

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Independent references of src/baselines; writes tests/fixtures/baselines/{scaling,scores,mahalanobis,adue}.json.
+"""Independent references of src/baselines; writes
+tests/fixtures/baselines/{scaling,scores,mahalanobis,adue}.json.
 
     python baselines_reference.py [--out FOLDER]
 
 Inputs are multiples of 1/64 (exact in f32 and short in decimal), all sums are float64.
 
-* scaling: the temperature is the root of d NLL / d(1/T) by Brent's method (or the limit, where it has none); vector scaling minimises
-  mean NLL + 0.5e-6 (|w - 1|^2 + |b|^2) by scipy's trust-region method with gradients and Hessians from torch, polished by Newton steps.
+* scaling: the temperature is the root of d NLL / d(1/T) by Brent's method (or the limit, where it
+  has none); vector scaling minimises mean NLL + 0.5e-6 (|w - 1|^2 + |b|^2) by scipy's trust-region
+  method with gradients and Hessians from torch, polished by Newton steps.
 * scores: mpmath with 50 digits; AUROC from scikit-learn (null where it is undefined).
-* mahalanobis: scikit-learn's OAS (assume_centered on the rows less their class mean; plain for the Gaussian over all rows), distances by
-  numpy.linalg.solve.
-* adue: loss and gradient by torch autograd with torch's own BCE; training with torch.optim.Adam and OneCycleLR (all its defaults but
-  those named), on the batches that the counter-based draws (Philox4x32-10, written out below) give.
+* mahalanobis: scikit-learn's OAS (assume_centered on the rows less their class mean; plain for the
+  Gaussian over all rows), distances by numpy.linalg.solve.
+* adue: loss and gradient by torch autograd with torch's own BCE; training with torch.optim.Adam and
+  OneCycleLR (all its defaults but those named), on the batches that the counter-based draws
+  (Philox4x32-10, written out below) give.
 """
 
 import argparse
@@ -35,7 +38,7 @@ def grid(values):
     return np.round(np.asarray(values) * 64) / 64
 
 
-# ------------------------------------------------------------------------------------------------------------- scaling
+# ------------------------------------------------------------------------------------------ scaling
 
 
 def temperature(f, y):
@@ -63,8 +66,8 @@ def vector_scaling(f, y):
         return lambda x: function(torch.tensor(x, dtype=F64)).detach().numpy()
 
     gradient, hessian = of(torch.func.grad(objective)), of(torch.func.hessian(objective))
-    x = scipy.optimize.minimize(of(objective), identity.numpy(), jac=gradient, hess=hessian, method="trust-exact",
-                                options={"gtol": 1e-10, "maxiter": 10000}).x
+    x = scipy.optimize.minimize(of(objective), identity.numpy(), jac=gradient, hess=hessian,
+                                method="trust-exact", options={"gtol": 1e-10, "maxiter": 10000}).x
     for _ in range(3):
         x = x - np.linalg.solve(hessian(x), gradient(x))
     assert np.abs(gradient(x)).max() < 1e-14, np.abs(gradient(x)).max()
@@ -84,7 +87,8 @@ def scaling_case(rng, name, n, c, sharp, skill, drop=None, all_right=False):
     if all_right:
         y = f.argmax(1)
     t, (w, b, determined) = temperature(f, y), vector_scaling(f, y)
-    return {"name": name, "n_classes": c, "logits": f.tolist(), "labels": y.tolist(), "temperature": t, "determined": determined, "scale": w.tolist(),
+    return {"name": name, "n_classes": c, "logits": f.tolist(), "labels": y.tolist(),
+            "temperature": t, "determined": determined, "scale": w.tolist(),
             "bias": b.tolist(), "by_temperature": scipy.special.softmax(f[:3] / t, axis=1).tolist(),
             "by_vector": scipy.special.softmax(f[:3] * w + b, axis=1).tolist()}
 
@@ -103,33 +107,37 @@ def scaling():
     ]
 
 
-# -------------------------------------------------------------------------------------------------------------- scores
+# ------------------------------------------------------------------------------------------- scores
 
 
 def scores():
     mpmath.mp.dps = 50
     rng = np.random.default_rng(12)
-    rows = [[0, 0, 0, 0], [1, -2], [30, -20, 0, 5, 1], [-3, -3.5, 80, -3, -90], [1e4, 0, -1e4, 5], [700, 700, -700], [-800, -801, -802],
-            [40, 0], [36, 0, 0]]
+    rows = [[0, 0, 0, 0], [1, -2], [30, -20, 0, 5, 1], [-3, -3.5, 80, -3, -90], [1e4, 0, -1e4, 5],
+            [700, 700, -700], [-800, -801, -802], [40, 0], [36, 0, 0]]
     rows += [grid(3 * rng.normal(size=int(c))).tolist() for c in rng.integers(2, 9, 8)]
     out = []
     for row in rows:
         e = [mpmath.exp(mpmath.mpf(v) - max(row)) for v in row]
         p = [v / sum(e) for v in e]
-        out.append({"logits": row, "max_softmax": float(1 - max(p)), "entropy": float(-sum(v * mpmath.log(v) for v in p)),
+        out.append({"logits": row, "max_softmax": float(1 - max(p)),
+                    "entropy": float(-sum(v * mpmath.log(v) for v in p)),
                     "energy": float(-(max(row) + mpmath.log(sum(e))))})
     rankings = []
-    for n, levels, share in [(40, 0, 0.3), (60, 5, 0.5), (25, 1, 0.4), (30, 3, 0.1), (12, 0, 0), (12, 0, 1), (1, 0, 0)]:
+    for n, levels, share in [(40, 0, 0.3), (60, 5, 0.5), (25, 1, 0.4), (30, 3, 0.1), (12, 0, 0),
+                             (12, 0, 1), (1, 0, 0)]:
         s = rng.normal(size=n)
         positive = rng.random(n) < share
-        s = grid(s + positive) if not levels else np.floor(levels * scipy.special.expit(s + positive))
+        s = (grid(s + positive) if not levels
+             else np.floor(levels * scipy.special.expit(s + positive)))
         both = 0 < positive.sum() < n
         rankings.append({"score": s.tolist(), "positive": positive.tolist(),
-                         "auroc": float(sklearn.metrics.roc_auc_score(positive, s)) if both else None})
+                         "auroc": float(sklearn.metrics.roc_auc_score(positive, s)) if both
+                         else None})
     return {"rows": out, "rankings": rankings}
 
 
-# --------------------------------------------------------------------------------------------------------- mahalanobis
+# -------------------------------------------------------------------------------------- mahalanobis
 
 
 def mahalanobis_case(rng, name, n, d, c, drop=None):
@@ -139,7 +147,8 @@ def mahalanobis_case(rng, name, n, d, c, drop=None):
     centre = 1.5 * rng.normal(size=(c, d)) + 3
     mix = rng.normal(size=(d, d)) / np.sqrt(d) + np.diag(np.linspace(0.2, 2, d))
     x = grid(centre[y] + rng.normal(size=(n, d)) @ mix)
-    test = grid(np.vstack([centre[rng.integers(0, c, 6)] + rng.normal(size=(6, d)) @ mix, 3 + 4 * rng.normal(size=(4, d))]))
+    test = grid(np.vstack([centre[rng.integers(0, c, 6)] + rng.normal(size=(6, d)) @ mix,
+                           3 + 4 * rng.normal(size=(4, d))]))
     present = np.unique(y)
     means = {k: x[y == k].mean(0) for k in present}
     within = sklearn.covariance.OAS(assume_centered=True).fit(x - np.array([means[k] for k in y]))
@@ -150,8 +159,10 @@ def mahalanobis_case(rng, name, n, d, c, drop=None):
 
     score = np.min([distance(test - means[k], within.covariance_) for k in present], axis=0)
     relative = score - distance(test - x.mean(0), whole.covariance_)
-    return {"name": name, "n_classes": c, "width": d, "states": x.tolist(), "labels": y.tolist(), "test": test.tolist(),
-            "shrinkage": within.shrinkage_, "global_shrinkage": whole.shrinkage_, "score": score.tolist(), "relative": relative.tolist()}
+    return {"name": name, "n_classes": c, "width": d, "states": x.tolist(), "labels": y.tolist(),
+            "test": test.tolist(), "shrinkage": within.shrinkage_,
+            "global_shrinkage": whole.shrinkage_, "score": score.tolist(),
+            "relative": relative.tolist()}
 
 
 def mahalanobis():
@@ -164,7 +175,7 @@ def mahalanobis():
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------- adue
+# --------------------------------------------------------------------------------------------- adue
 
 
 def philox(seed, stream, position):
@@ -198,7 +209,8 @@ class Head(torch.nn.Module):
 def adue_loss(head, start, h, wrong, base, o):
     u = head(h)
     moved = sum(((p - q) ** 2).sum() for p, q in zip(head.parameters(), start))
-    return torch.nn.functional.binary_cross_entropy(u, wrong) + o["alpha"] * ((u - base) ** 2).mean() + o["beta"] * moved
+    right = torch.nn.functional.binary_cross_entropy(u, wrong)
+    return right + o["alpha"] * ((u - base) ** 2).mean() + o["beta"] * moved
 
 
 def adue_rows(rng, n, weight, bias):
@@ -218,12 +230,14 @@ def judge(h, y, weight, bias):
 
 
 def adue_case(rng, name, n, n_val, d, c, has_bias, sharp, **options):
-    o = {"smooth": 100.0, "alpha": 0.1, "beta": 0.01, "rate": 3e-4, "batch": 256, "epochs": 50, "patience": 5, "seed": 0} | options
+    o = {"smooth": 100.0, "alpha": 0.1, "beta": 0.01, "rate": 3e-4, "batch": 256, "epochs": 50,
+         "patience": 5, "seed": 0} | options
     weight = grid(sharp * rng.normal(size=(c, d)))
     bias = grid(0.3 * rng.normal(size=c)) if has_bias else None
     (h, y), (hv, yv) = adue_rows(rng, n, weight, bias), adue_rows(rng, n_val, weight, bias)
-    case = {"name": name, "n_classes": c, "width": d, "options": o, "weight": weight.tolist(), "bias": bias.tolist() if has_bias else None,
-            "states": h.tolist(), "labels": y.tolist(), "validation_states": hv.tolist(), "validation_labels": yv.tolist()}
+    case = {"name": name, "n_classes": c, "width": d, "options": o, "weight": weight.tolist(),
+            "bias": bias.tolist() if has_bias else None, "states": h.tolist(), "labels": y.tolist(),
+            "validation_states": hv.tolist(), "validation_labels": yv.tolist()}
     h, y, hv, yv, weight = (torch.tensor(v) for v in (h, y, hv, yv, weight))
     bias = torch.tensor(bias) if has_bias else None
     wrong, base = judge(h, y, weight, bias)
@@ -231,12 +245,14 @@ def adue_case(rng, name, n, n_val, d, c, has_bias, sharp, **options):
 
     # the loss away from the start, on all rows
     away = grid(0.2 * rng.normal(size=c * d + c))
-    at = Head(weight + torch.tensor(away[: c * d]).reshape(c, d), (bias if has_bias else torch.zeros(c, dtype=F64)) + torch.tensor(away[c * d :]),
+    at = Head(weight + torch.tensor(away[: c * d]).reshape(c, d),
+              (bias if has_bias else torch.zeros(c, dtype=F64)) + torch.tensor(away[c * d :]),
               o["smooth"])
     start = [weight, bias if has_bias else torch.zeros(c, dtype=F64)]
     loss = adue_loss(at, start, h, wrong, base, o)
     loss.backward()
-    case |= {"away": away.tolist(), "loss": loss.item(), "gradient": torch.cat([p.grad.flatten() for p in at.parameters()]).tolist()}
+    case |= {"away": away.tolist(), "loss": loss.item(),
+             "gradient": torch.cat([p.grad.flatten() for p in at.parameters()]).tolist()}
 
     def auroc(head):
         with torch.no_grad():
@@ -245,10 +261,12 @@ def adue_case(rng, name, n, n_val, d, c, has_bias, sharp, **options):
     head = Head(weight, bias, o["smooth"])
     start = [p.detach().clone() for p in head.parameters()]
     before = best = auroc(head)
-    best_epoch, kept, highest, waited, epoch = 0, [p.detach().clone() for p in head.parameters()], -1.0, 0, 0
+    kept = [p.detach().clone() for p in head.parameters()]
+    best_epoch, highest, waited, epoch = 0, -1.0, 0, 0
     adam = torch.optim.Adam(head.parameters(), lr=o["rate"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=o["rate"], total_steps=o["epochs"] * -(-n // o["batch"]), pct_start=0.1,
-                                                   anneal_strategy="cos", div_factor=25.0, final_div_factor=1e4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        adam, max_lr=o["rate"], total_steps=o["epochs"] * -(-n // o["batch"]), pct_start=0.1,
+        anneal_strategy="cos", div_factor=25.0, final_div_factor=1e4)
     kinds = [np.flatnonzero(wrong.numpy() == 1), np.flatnonzero(wrong.numpy() == 0)]
     while epoch < o["epochs"] and waited < o["patience"]:
         epoch += 1
@@ -267,20 +285,23 @@ def adue_case(rng, name, n, n_val, d, c, has_bias, sharp, **options):
         highest = max(highest, now)
         if now > best:
             best, best_epoch, kept = now, epoch, [p.detach().clone() for p in head.parameters()]
-    print(f"adue, {name}: {int(wrong.sum())} of {n} wrong, {epoch} epochs, best {best_epoch}, AUROC {before:.4f} to {best:.4f}")
+    print(f"adue, {name}: {int(wrong.sum())} of {n} wrong, {epoch} epochs, best {best_epoch}, "
+          f"AUROC {before:.4f} to {best:.4f}")
     best_head = Head(kept[0], kept[1] if has_bias else None, o["smooth"])
     with torch.no_grad():
         u = best_head(hv)
-    return case | {"epochs": epoch, "best_epoch": best_epoch, "auroc_before": before, "auroc_after": best,
-                   "trained": torch.cat([p.flatten() for p in kept]).tolist(), "u": u[:8].tolist()}
+    return case | {"epochs": epoch, "best_epoch": best_epoch, "auroc_before": before,
+                   "auroc_after": best, "trained": torch.cat([p.flatten() for p in kept]).tolist(),
+                   "u": u[:8].tolist()}
 
 
 def adue():
     rng = np.random.default_rng(14)
     return [
-        adue_case(rng, "stops early", 90, 70, 6, 3, True, 1.0, batch=32, epochs=30, rate=0.1, patience=3, seed=7),
-        adue_case(rng, "two classes, no bias", 70, 60, 5, 2, False, 0.7, batch=16, epochs=6, rate=0.02, patience=9, seed=2**40 + 3, smooth=20.0,
-                  alpha=0.5, beta=0.1),
+        adue_case(rng, "stops early", 90, 70, 6, 3, True, 1.0, batch=32, epochs=30, rate=0.1,
+                  patience=3, seed=7),
+        adue_case(rng, "two classes, no bias", 70, 60, 5, 2, False, 0.7, batch=16, epochs=6,
+                  rate=0.02, patience=9, seed=2**40 + 3, smooth=20.0, alpha=0.5, beta=0.1),
         adue_case(rng, "default options", 150, 150, 3, 3, True, 0.8),
     ]
 
@@ -294,7 +315,8 @@ def main():
     for make in (scaling, scores, mahalanobis, adue):
         value = make()
         text = json.dumps(value, indent=1, allow_nan=False)
-        text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace("[ ", "[").replace(" ]", "]"), text)
+        text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace(
+            "[ ", "[").replace(" ]", "]"), text)
         assert json.loads(text) == value
         with open(os.path.join(o.out, make.__name__ + ".json"), "w") as f:
             f.write(text + "\n")

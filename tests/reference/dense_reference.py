@@ -1,42 +1,53 @@
 #!/usr/bin/env python3
-"""Independent float64 reference of the curvature structures beyond the Kronecker product; writes dense.json of every parity case.
+"""Independent float64 reference of the curvature structures beyond the Kronecker product; writes
+dense.json of every parity case.
 
     python dense_reference.py [--only NAME,NAME] [--check]
 
 With --check nothing is written: the numbers are compared with the stored ones.
 
-J_n [C, P] is the Jacobian of a row's raw logits with respect to every trained parameter at once, by autograd of one function of one
-flat vector (no hooks), p_n = softmax(f_n), Lambda_n = diag(p_n) - p_n p_n^T = S_n S_n^T.  A head layer with a bias is one block [out, in + 1]
-(the bias is the last column).  All sums are over the calibration rows and none is divided by a number of rows or tokens.
+J_n [C, P] is the Jacobian of a row's raw logits with respect to every trained parameter at once, by
+autograd of one function of one flat vector (no hooks), p_n = softmax(f_n), Lambda_n = diag(p_n) -
+p_n p_n^T = S_n S_n^T.  A head layer with a bias is one block [out, in + 1] (the bias is the last
+column).  All sums are over the calibration rows and none is divided by a number of rows or tokens.
 
 * exact: H = sum_n J_n^T Lambda_n J_n, dense over all parameters, blocks mixed.
 * diag: H = the diagonal of exact.
-* ekfac: per block, U_in the eigenvectors of sum_nt a a^T and U_out those of sum_nts (g S)_s (g S)_s^T (the sums of `expand`), and in that
-  basis H is diagonal with h_ij = sum_ns ((U_out^T (sum_t (g S)_s a^T) U_in)_ij)^2; no curvature between blocks.
+* ekfac: per block, U_in the eigenvectors of sum_nt a a^T and U_out those of sum_nts (g S)_s (g
+  S)_s^T (the sums of `expand`), and in that basis H is diagonal with h_ij = sum_ns ((U_out^T (sum_t
+  (g S)_s a^T) U_in)_ij)^2; no curvature between blocks.
 * last-layer: exact for the last linear layer of the classification head alone, weight and bias.
 
-Posterior precision H + lambda I; log marginal likelihood(lambda) = sum_n log p(y_n) - lambda/2 |theta|^2 - 1/2 log det(I + H/lambda), theta
-the parameters of that set (lora, lora+head or the last layer).  Covariance of a test row: P J (H + lambda I)^-1 J^T P, P = I - 11^T/C.
-Leverage of a calibration row: the largest eigenvalue of S^T J (H + lambda I)^-1 J^T S.
+Posterior precision H + lambda I; log marginal likelihood(lambda) = sum_n log p(y_n) - lambda/2
+|theta|^2 - 1/2 log det(I + H/lambda), theta the parameters of that set (lora, lora+head or the last
+layer).  Covariance of a test row: P J (H + lambda I)^-1 J^T P, P = I - 11^T/C. Leverage of a
+calibration row: the largest eigenvalue of S^T J (H + lambda I)^-1 J^T S.
 
 Schema of dense.json, numbers rounded to 10 significant digits:
 
-    {"n_classes": C, "n_rows": N, "n_tokens": R, "test_rows": [indices into test.jsonl, in the order of every centred_logit_cov],
-     "lora": SET, "lora+head": SET (only the cases in WITH_HEAD), "last-layer": LAST (only cases with a classification head)}
+    {"n_classes": C, "n_rows": N, "n_tokens": R,
+     "test_rows": [indices into test.jsonl, in the order of every centred_logit_cov],
+     "lora": SET, "lora+head": SET (only the cases in WITH_HEAD),
+     "last-layer": LAST (only cases with a classification head)}
 
     SET  = {"n_parameters": P, "log_likelihood": sum_n log p(y_n), "theta_sq_norm": |theta|^2,
             "blocks": [{"name": as laplora names it, "shape": [out, in], "theta_sq_norm": ..,
-                        "trace": {"exact": of the block of H above, "expand": .., "reduce": of the Kronecker block, with its 1/R or 1/N}}],
+                        "trace": {"exact": of the block of H above, "expand": ..,
+                                  "reduce": of the Kronecker block, with its 1/R or 1/N}}],
             "exact": {"global": FIGURES, "at_1": FIGURES},
-            "diag": {"global": FIGURES, "at_1": FIGURES, "module": FIGURES}, "ekfac": the same three}
-    LAST = {"name": of the layer, "n_parameters": .., "log_likelihood": .., "theta_sq_norm": .., "trace": of H,
+            "diag": {"global": FIGURES, "at_1": FIGURES, "module": FIGURES},
+            "ekfac": the same three}
+    LAST = {"name": of the layer, "n_parameters": .., "log_likelihood": .., "theta_sq_norm": ..,
+            "trace": of H,
             "exact": {"global": FIGURES, "at_1": FIGURES}}
-    FIGURES = {"prior_precision": lambda, or in "module" an object of one per block, "log_marginal_likelihood": ..,
-               "leverage": [one per calibration row], "leverage_max": .., "centred_logit_cov": [one C x C matrix per test row]}
+    FIGURES = {"prior_precision": lambda, or in "module" an object of one per block,
+               "log_marginal_likelihood": .., "leverage": [one per calibration row],
+               "leverage_max": .., "centred_logit_cov": [one C x C matrix per test row]}
 
-"global" is the lambda that maximises the evidence, "at_1" is lambda = 1, "module" one lambda per block, each at its block's own maximum; a
-block without curvature has none and gets the global value of the other blocks.  A trace of "reduce" that is a sum of terms that cancel
-exactly (the key projection of a BERT) is written as 0.
+"global" is the lambda that maximises the evidence, "at_1" is lambda = 1, "module" one lambda per
+block, each at its block's own maximum; a block without curvature has none and gets the global value
+of the other blocks.  A trace of "reduce" that is a sum of terms that cancel exactly (the key
+projection of a BERT) is written as 0.
 """
 
 import argparse
@@ -55,22 +66,25 @@ from scipy.optimize import brentq
 import laplace_reference as ref
 
 F64 = torch.float64
-PARITY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "parity"))
+PARITY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures",
+                                       "parity"))
 WITH_HEAD = ("bert", "bert-f16-head", "llama-seq")
 TEST_ROWS = 6
 ZERO = 1e-24  # of the largest: what rounding leaves of a square that is exactly zero
 
 
-# ------------------------------------------------------------------------------------------------------- Jacobian
+# ----------------------------------------------------------------------------------------- Jacobian
 
 
 class Parameters:
-    """The trained parameters as one flat vector, block after block, each block [out, in (+ 1)] row by row."""
+    """The trained parameters as one flat vector, block after block, each block [out, in (+ 1)] row
+    by row."""
 
     def __init__(self, model, blocks, task, choice_ids):
         self.model, self.blocks, self.task, self.choice_ids = model, blocks, task, choice_ids
         names = {id(p): n for n, p in model.named_parameters()}
-        self.names = [(names[id(b.weight)], None if b.bias is None else names[id(b.bias)]) for b in blocks]
+        self.names = [(names[id(b.weight)], None if b.bias is None else names[id(b.bias)])
+                      for b in blocks]
         self.shapes = [tuple(b.theta().shape) for b in blocks]
         ends = np.cumsum([o * i for o, i in self.shapes]).tolist()
         self.spans = [slice(e - o * i, e) for e, (o, i) in zip(ends, self.shapes)]
@@ -84,15 +98,18 @@ class Parameters:
                 values[bias], w = w[:, -1], w[:, :-1]
             values[weight] = w
         ids = torch.tensor([row["input_ids"]])
-        out = torch.func.functional_call(self.model, values, kwargs=dict(input_ids=ids, attention_mask=torch.ones_like(ids))).logits
+        out = torch.func.functional_call(self.model, values,
+                                         kwargs=dict(input_ids=ids,
+                                                     attention_mask=torch.ones_like(ids))).logits
         return out[0, -1, self.choice_ids] if self.task == "CAUSAL_LM" else out[0]
 
     def jacobian(self, row):
         return torch.autograd.functional.jacobian(lambda t: self.logits(t, row), self.theta)
 
     def check(self, rows, jacobians, step=1e-5):
-        """Largest deviation of J from central differences of the logits, along random directions and single parameters of every block,
-        relative to the largest entry of that derivative (a single parameter: to the largest entry of J)."""
+        """Largest deviation of J from central differences of the logits, along random directions
+        and single parameters of every block, relative to the largest entry of that derivative (a
+        single parameter: to the largest entry of J)."""
         gen = torch.Generator().manual_seed(3)
         worst = 0.0
         for row, jac in zip(rows, jacobians):
@@ -119,7 +136,7 @@ def softmax_derivative_gap(f):
     return (torch.stack(columns, 1) - (torch.diag(p) - torch.outer(p, p))).abs().max().item()
 
 
-# ------------------------------------------------------------------------------------------------------ structures
+# --------------------------------------------------------------------------------------- structures
 
 
 class Dense:
@@ -142,7 +159,8 @@ class Dense:
 
 
 class Diagonal:
-    """Per block an orthogonal basis U (None: the identity) with H = U diag(h) U^T; one lambda per block."""
+    """Per block an orthogonal basis U (None: the identity) with H = U diag(h) U^T; one lambda per
+    block."""
 
     def __init__(self, spans, h, bases=None):
         self.spans, self.h, self.bases = spans, h, bases or [None] * len(h)
@@ -164,18 +182,20 @@ class Diagonal:
         return out
 
     def dense(self):
-        return torch.block_diag(*[torch.diag(h) if u is None else u @ torch.diag(h) @ u.T for h, u in zip(self.h, self.bases)])
+        return torch.block_diag(*[torch.diag(h) if u is None else u @ torch.diag(h) @ u.T
+                                  for h, u in zip(self.h, self.bases)])
 
 
 def dual_figures(scores, jac, log_likelihood, theta_sq, lam):
-    """Evidence and J (H + lambda I)^-1 J^T of exact by the other route: H = scores^T scores, so only N*C x N*C matrices."""
+    """Evidence and J (H + lambda I)^-1 J^T of exact by the other route: H = scores^T scores, so
+    only N*C x N*C matrices."""
     inner = torch.eye(len(scores), dtype=F64) + scores @ scores.T / lam
     evidence = log_likelihood - lam / 2 * theta_sq - torch.linalg.slogdet(inner)[1].item() / 2
     right = scores @ jac.T
     return evidence, (jac @ jac.T - right.T @ torch.linalg.solve(inner, right) / lam) / lam
 
 
-# --------------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 class Problem:
@@ -190,49 +210,57 @@ class Problem:
             lams, theta_sq = lams[:1], [sum(self.theta_sq)]
         else:
             theta_sq = self.theta_sq
-        return self.log_likelihood - sum(lam / 2 * t for lam, t in zip(lams, theta_sq)) - structure.logdet(lams) / 2
+        return (self.log_likelihood -
+                sum(lam / 2 * t for lam, t in zip(lams, theta_sq)) - structure.logdet(lams) / 2)
 
     def figures(self, structure, lams):
         centre = ref.centre(len(self.roots[0]))
         leverage = [
-            torch.linalg.eigvalsh(s.T @ cov @ s)[-1].item() for s, cov in zip(self.roots, structure.covariances(self.calib, lams))
+            torch.linalg.eigvalsh(s.T @ cov @ s)[-1].item()
+            for s, cov in zip(self.roots, structure.covariances(self.calib, lams))
         ]
         return {
             "prior_precision": lams[0],
             "log_marginal_likelihood": self.evidence(structure, lams),
             "leverage": leverage,
             "leverage_max": max(leverage),
-            "centred_logit_cov": [(centre @ cov @ centre).tolist() for cov in structure.covariances(self.test, lams)],
+            "centred_logit_cov": [(centre @ cov @ centre).tolist()
+                                  for cov in structure.covariances(self.test, lams)],
         }
 
     def all_figures(self, structure, names):
         n = len(self.theta_sq)
         spectra = structure.spectra()
         best = maximum(np.concatenate(spectra), sum(self.theta_sq))
-        out = {"global": self.figures(structure, [best] * n), "at_1": self.figures(structure, [1.0] * n)}
+        out = {"global": self.figures(structure, [best] * n),
+               "at_1": self.figures(structure, [1.0] * n)}
         for step in (0.999, 1.001):
-            assert self.evidence(structure, [best * step] * n) < out["global"]["log_marginal_likelihood"]
+            assert self.evidence(structure,
+                                 [best * step] * n) < out["global"]["log_marginal_likelihood"]
         assert out["global"]["log_marginal_likelihood"] >= out["at_1"]["log_marginal_likelihood"]
         if isinstance(structure, Dense):
             assert max(f["leverage_max"] for f in out.values()) < 1
             return out
         top = max(h.max() for h in spectra)
         bent = [bool(h.max() > ZERO * top) for h in spectra]
-        shared = maximum(np.concatenate([h for h, b in zip(spectra, bent) if b]), sum(t for t, b in zip(self.theta_sq, bent) if b))
+        shared = maximum(np.concatenate([h for h, b in zip(spectra, bent) if b]),
+                         sum(t for t, b in zip(self.theta_sq, bent) if b))
         each = [maximum(h, t) if b else shared for h, t, b in zip(spectra, self.theta_sq, bent)]
         out["module"] = self.figures(structure, each)
         out["module"]["prior_precision"] = dict(zip(names, each))
         for i, b in enumerate(bent):
             for step in (0.99, 1.01):
                 moved = [lam * step if i == k else lam for k, lam in enumerate(each)]
-                assert not b or self.evidence(structure, moved) < out["module"]["log_marginal_likelihood"]
+                assert not b or self.evidence(structure,
+                                              moved) < out["module"]["log_marginal_likelihood"]
         if not all(bent):
             print(f"    {len(bent) - sum(bent)} blocks without curvature")
         return out
 
 
 def maximum(h, theta_sq):
-    """The lambda of the largest -lambda/2 |theta|^2 - 1/2 sum log(1 + h/lambda), concave in log lambda: the root of its slope."""
+    """The lambda of the largest -lambda/2 |theta|^2 - 1/2 sum log(1 + h/lambda), concave in log
+    lambda: the root of its slope."""
     h = h.clip(min=0.0)
 
     def slope(u):
@@ -241,7 +269,7 @@ def maximum(h, theta_sq):
     return math.exp(brentq(slope, -60.0, 60.0, xtol=1e-14, rtol=1e-15))
 
 
-# ------------------------------------------------------------------------------------------------------------ cases
+# -------------------------------------------------------------------------------------------- cases
 
 
 class Rows:
@@ -250,22 +278,28 @@ class Rows:
     def __init__(self, parameters, calib, test):
         p = parameters
         self.calib, self.test = [p.jacobian(r) for r in calib], [p.jacobian(r) for r in test]
-        self.tokens = [ref.run_row(p.model, p.blocks, r, p.task, p.choice_ids) for r in calib]  # logits, (a, g, J) per block
+        # logits, (a, g, J) per block
+        self.tokens = [ref.run_row(p.model, p.blocks, r, p.task, p.choice_ids) for r in calib]
         self.roots = [ref.sqrt_lambda(torch.softmax(f, 0)) for f, _ in self.tokens]
-        self.log_likelihood = sum(torch.log_softmax(f, 0)[r["label"]].item() for (f, _), r in zip(self.tokens, calib))
+        self.log_likelihood = sum(torch.log_softmax(f, 0)[r["label"]].item()
+                                  for (f, _), r in zip(self.tokens, calib))
         self.theta_sq = [p.theta[span].pow(2).sum().item() for span in p.spans]
-        self.scores = torch.cat([s.T @ j for s, j in zip(self.roots, self.calib)])  # H = scores^T scores
+        # H = scores^T scores
+        self.scores = torch.cat([s.T @ j for s, j in zip(self.roots, self.calib)])
         self.gap = {
             "jacobian against hooks": max(
-                ((j - torch.cat([torch.einsum("cto,ti->coi", g, a).flatten(1) for a, g, _ in quantities], 1)).abs().max() / j.abs().max()).item()
+                ((j - torch.cat([torch.einsum("cto,ti->coi", g, a).flatten(1)
+                                 for a, g, _ in quantities], 1)).abs().max() / j.abs().max()).item()
                 for j, (f, quantities) in zip(self.calib, self.tokens)
             ),
-            "jacobian against differences": p.check(calib[:2] + test[:1], self.calib[:2] + self.test[:1]),
+            "jacobian against differences": p.check(calib[:2] + test[:1],
+                                                    self.calib[:2] + self.test[:1]),
             "Lambda against differences": max(softmax_derivative_gap(f) for f, _ in self.tokens),
         }
 
     def problem(self):
-        return Problem(self.log_likelihood, self.theta_sq, self.calib, self.roots, self.test[:TEST_ROWS])
+        return Problem(self.log_likelihood, self.theta_sq, self.calib, self.roots,
+                       self.test[:TEST_ROWS])
 
 
 def ekfac(rows, parameters, exact):
@@ -284,14 +318,19 @@ def ekfac(rows, parameters, exact):
         rotated = u_out.T @ torch.cat(products) @ u_in
         here = rotated.pow(2).sum(0)
         # where a factor has no energy the row's gradient has none either
-        empty = (values_out < 1e-12 * values_out[-1])[:, None] | (values_in < 1e-12 * values_in[-1])[None, :]
+        no_out, no_in = (v < 1e-12 * v[-1] for v in (values_out, values_in))
+        empty = no_out[:, None] | no_in[None, :]
         if empty.any():
-            assert here[empty].max() < 1e-20 * here.max(), (parameters.blocks[k].name, here[empty].max() / here.max())
+            assert here[empty].max() < 1e-20 * here.max(), (parameters.blocks[k].name,
+                                                            here[empty].max() / here.max())
             here[empty] = 0.0
         basis = torch.kron(u_out.contiguous(), u_in.contiguous())
         block = exact[span, span]
-        # the same from the block of the exact curvature: its diagonal in the basis, so the trace is kept
-        gap = max(gap, ((basis.T @ block @ basis).diagonal() - here.flatten()).abs().max().item() / here.max().item())
+        # the same from the block of the exact curvature: its diagonal in the basis, so the trace is
+        # kept
+        gap = max(gap,
+                  ((basis.T @ block @
+                    basis).diagonal() - here.flatten()).abs().max().item() / here.max().item())
         h.append(here.flatten())
         bases.append(basis)
     assert gap < 1e-10, gap
@@ -301,11 +340,13 @@ def ekfac(rows, parameters, exact):
 
 def kronecker(parameters, calib, kron):
     """The Kronecker blocks of the existing reference, dense, with their 1/R or 1/N."""
-    return ref.curvature(parameters.model, parameters.blocks, calib, parameters.task, parameters.choice_ids, kron)[0]
+    return ref.curvature(parameters.model, parameters.blocks, calib, parameters.task,
+                         parameters.choice_ids, kron)[0]
 
 
 def check_expected(expected, dense, rows, problem):
-    """The stored figures of `expand` from this file's Jacobian: largest deviation relative to the largest entry or to the value."""
+    """The stored figures of `expand` from this file's Jacobian: largest deviation relative to the
+    largest entry or to the value."""
     worst = abs(rows.log_likelihood - expected["log_likelihood"]) / abs(expected["log_likelihood"])
     structure = Dense(torch.block_diag(*dense))
     for lam, cov_key, evidence_key in (
@@ -313,9 +354,11 @@ def check_expected(expected, dense, rows, problem):
         (1.0, "centred_logit_cov_at_1", "log_marginal_likelihood_at_1"),
     ):
         centre = ref.centre(len(rows.roots[0]))
-        for cov, want in zip(structure.covariances(rows.test, [lam]), expected[cov_key], strict=True):
+        for cov, want in zip(structure.covariances(rows.test, [lam]), expected[cov_key],
+                             strict=True):
             want = torch.tensor(want, dtype=F64)
-            worst = max(worst, ((centre @ cov @ centre - want).abs().max() / want.abs().max()).item())
+            worst = max(worst,
+                        ((centre @ cov @ centre - want).abs().max() / want.abs().max()).item())
         evidence = problem.evidence(structure, [lam])
         worst = max(worst, abs(evidence - expected[evidence_key]) / abs(expected[evidence_key]))
     return worst
@@ -331,7 +374,8 @@ def check_dual(rows, problem, exact, figures):
         for jac, want in zip(problem.test, f["centred_logit_cov"]):
             evidence, cov = dual_figures(rows.scores, jac, problem.log_likelihood, total, lam)
             centre, want = ref.centre(len(jac)), torch.tensor(want, dtype=F64)
-            worst = max(worst, ((centre @ cov @ centre - want).abs().max() / want.abs().max()).item())
+            worst = max(worst,
+                        ((centre @ cov @ centre - want).abs().max() / want.abs().max()).item())
         worst = max(worst, abs(evidence - f["log_marginal_likelihood"]) / abs(evidence))
     return worst
 
@@ -339,7 +383,8 @@ def check_dual(rows, problem, exact, figures):
 def check_outright(problem, structure, figures):
     """A diagonal structure's covariance and evidence at lambda 1 from its dense matrix."""
     dense, f = Dense(structure.dense()), figures["at_1"]
-    worst = abs(problem.evidence(dense, [1.0]) - f["log_marginal_likelihood"]) / abs(f["log_marginal_likelihood"])
+    worst = abs(problem.evidence(dense, [1.0]) - f["log_marginal_likelihood"]) / abs(
+        f["log_marginal_likelihood"])
     centre = ref.centre(len(problem.roots[0]))
     for cov, want in zip(dense.covariances(problem.test, [1.0]), f["centred_logit_cov"]):
         want = torch.tensor(want, dtype=F64)
@@ -371,7 +416,8 @@ def parameter_set(model, task, choice_ids, params, calib, test, expected):
         "log_likelihood": rows.log_likelihood,
         "theta_sq_norm": sum(rows.theta_sq),
         "blocks": [
-            {"name": n, "shape": list(shape), "theta_sq_norm": sq, "trace": {k: v[i] for k, v in traces.items()}}
+            {"name": n, "shape": list(shape), "theta_sq_norm": sq,
+             "trace": {k: v[i] for k, v in traces.items()}}
             for i, (n, shape, sq) in enumerate(zip(names, parameters.shapes, rows.theta_sq))
         ],
         "exact": problem.all_figures(exact, names),
@@ -412,12 +458,14 @@ def last_layer(model, task, calib, test, expected):
     rows.gap["jacobian against I kron [x; 1]"] = gap
     rows.gap["exact against its dual"] = check_dual(rows, problem, exact, out["exact"])
     for file, stored in expected.items():
-        rows.gap[f"expand of {file}"] = check_expected(stored, kronecker(parameters, calib, "expand"), rows, problem)
+        rows.gap[f"expand of {file}"] = check_expected(
+            stored, kronecker(parameters, calib, "expand"), rows, problem)
     report("last-layer", rows.gap)
     return out
 
 
-# The expected.json of three Llama cases come from elsewhere, with transformers' float32 islands; their expected_extra.json does not.
+# The expected.json of three Llama cases come from elsewhere, with transformers' float32 islands;
+# their expected_extra.json does not.
 LIMITS = {"expand of expected.json": 2e-6, "jacobian against differences": 1e-8}
 
 
@@ -440,7 +488,8 @@ def case(folder):
         return ref.load_model(f"{folder}/base", f"{folder}/adapter")
 
     def expand(params):
-        sets = {file: content if params == "lora" else content.get(params) for file, content in stored.items()}
+        sets = {file: content if params == "lora" else content.get(params)
+                for file, content in stored.items()}
         return {file: content["expand"] for file, content in sets.items() if content}
 
     model, task = fresh()
@@ -452,7 +501,8 @@ def case(folder):
         "lora": parameter_set(model, task, ids, "lora", calib, test, expand("lora")),
     }
     if os.path.basename(folder) in WITH_HEAD:
-        out["lora+head"] = parameter_set(fresh()[0], task, ids, "lora+head", calib, test, expand("lora+head"))
+        out["lora+head"] = parameter_set(fresh()[0], task, ids, "lora+head", calib, test,
+                                         expand("lora+head"))
     last = last_layer(fresh()[0], task, calib, test, expand("head"))
     if last:
         out["last-layer"] = last
@@ -469,8 +519,11 @@ def rounded(value):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--only", type=lambda s: s.split(","), default=sorted(n for n in os.listdir(PARITY) if os.path.exists(f"{PARITY}/{n}/dense.json")))
-    ap.add_argument("--check", action="store_true", help="compare with the stored files instead of writing them")
+    ap.add_argument("--only", type=lambda s: s.split(","),
+                    default=sorted(n for n in os.listdir(PARITY)
+                                   if os.path.exists(f"{PARITY}/{n}/dense.json")))
+    ap.add_argument("--check", action="store_true",
+                    help="compare with the stored files instead of writing them")
     o = ap.parse_args()
     worst = 0.0
     for name in o.only:

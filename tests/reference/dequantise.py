@@ -1,12 +1,15 @@
 """A base that bitsandbytes quantised, unpacked to plain numbers without bitsandbytes.
 
-Four bits: `X.weight` holds two codes a byte, the first one in the upper half; code c of block b stands for quant_map[c] * absmax[b], blocks
-being runs of `blocksize` values of the flattened weight.  With nested scales absmax itself is a byte: nested_quant_map[absmax] times the
-nested_absmax of its own block of `nested_blocksize`, plus nested_offset.  All of it is float32 arithmetic, the value then rounded to the
-stored dtype.  Eight bits: row i of X.weight times X.SCB[i] / 127.
+Four bits: `X.weight` holds two codes a byte, the first one in the upper half; code c of block b
+stands for quant_map[c] * absmax[b], blocks being runs of `blocksize` values of the flattened
+weight.  With nested scales absmax itself is a byte: nested_quant_map[absmax] times the
+nested_absmax of its own block of `nested_blocksize`, plus nested_offset.  All of it is float32
+arithmetic, the value then rounded to the stored dtype.  Eight bits: row i of X.weight times
+X.SCB[i] / 127.
 
-GPTQ: X.qweight [in / 8, out] holds eight codes of four bits a word along the inputs, the lowest first, X.qzeros [groups, out / 8] zeros less one
-along the outputs; weight[o, i] = scales[g, o] (code - zero) with g = g_idx[i], rounded to the type of the scales.
+GPTQ: X.qweight [in / 8, out] holds eight codes of four bits a word along the inputs, the lowest
+first, X.qzeros [groups, out / 8] zeros less one along the outputs; weight[o, i] = scales[g, o]
+(code - zero) with g = g_idx[i], rounded to the type of the scales.
 """
 
 import json
@@ -32,7 +35,8 @@ def four_bits(codes, parts, state):
     codes = torch.stack((codes >> 4, codes & 15), 1).flatten().long()
     count = torch.Size(state["shape"]).numel()
     scale = scales(parts, state).repeat_interleave(state["blocksize"])[:count]
-    return (parts["quant_map"][codes[:count]] * scale).to(DTYPES[state["dtype"]]).float().reshape(state["shape"])
+    return (parts["quant_map"][codes[:count]] * scale).to(DTYPES[state["dtype"]]).float().reshape(
+        state["shape"])
 
 
 def nibbles(words, dim):
@@ -60,8 +64,10 @@ def unpack(tensors):
         elif name.endswith("weight") and f"{stem}SCB" in tensors:
             out[name] = t.float() * tensors[f"{stem}SCB"][:, None] * (1 / 127)
         elif name.endswith(".qweight"):
-            out[f"{name.removesuffix('qweight')}weight"] = gptq(name.removesuffix("qweight"), tensors)
-        elif ".weight." not in name and not name.endswith((".SCB", "weight_format", ".qzeros", ".scales", ".g_idx")):
+            out[f"{name.removesuffix('qweight')}weight"] = gptq(name.removesuffix("qweight"),
+                                                                tensors)
+        elif (".weight." not in name
+              and not name.endswith((".SCB", "weight_format", ".qzeros", ".scales", ".g_idx"))):
             out[name] = t.float()
     return out
 
@@ -73,7 +79,8 @@ def unpack_base(base, folder):
     del cfg["quantization_config"]
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(cfg, f)
-    save_file(unpack(load_file(os.path.join(base, "model.safetensors"))), os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    save_file(unpack(load_file(os.path.join(base, "model.safetensors"))),
+              os.path.join(folder, "model.safetensors"), {"format": "pt"})
 
 
 def is_quantised(base):

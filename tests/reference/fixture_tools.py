@@ -1,4 +1,5 @@
-"""What the fixtures of make_fixtures.py are written with: seeded random tensors, checkpoints, rows, and the reference's answer."""
+"""What the fixtures of make_fixtures.py are written with: seeded random tensors, checkpoints, rows,
+and the reference's answer."""
 
 import json
 import os
@@ -14,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import laplace_reference as ref
 
-PARITY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "parity"))
+PARITY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures",
+                                       "parity"))
 N_CALIB, N_TEST = 24, 10
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -45,7 +47,8 @@ def base_tensors(model, rnd, embedding_std=0.08, norm_mean=1.0):
     return out
 
 
-def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5, bias_std=0.3, kept=None):
+def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5, bias_std=0.3,
+                  kept=None):
     peft = get_peft_model(model, config)
     bias = getattr(config, "bias", "none")
     with torch.no_grad():
@@ -56,7 +59,8 @@ def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5,
                 p.copy_(rnd.normal(p.shape, 0.25))
             elif ".lora_E." in name:
                 p.copy_(rnd.normal(p.shape, 1.5))
-            elif ".lora_magnitude_vector." in name:  # PEFT starts it at the norms of the base weight
+            elif ".lora_magnitude_vector." in name:
+                # PEFT starts it at the norms of the base weight
                 p.mul_(rnd.normal(p.shape, 0.15, 1.0))
             elif ".ia3_l." in name:
                 p.copy_(rnd.normal(p.shape, 0.4, 1.0))
@@ -66,14 +70,17 @@ def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5,
                 p.copy_(rnd.normal(p.shape, 0.5))
             elif ".modules_to_save." in name:
                 p.copy_(rnd.normal(p.shape, head_std if p.dim() == 2 else bias_std))
-            elif bias == "lora_only" and name.endswith("base_layer.bias") or bias == "all" and name.endswith("bias"):
+            elif (bias == "lora_only" and name.endswith("base_layer.bias") or bias == "all"
+                  and name.endswith("bias")):
                 p.copy_(rnd.normal(p.shape, 0.1))
     for c in peft.peft_config.values():
         c.base_model_name_or_path = None
-        # what stands behind a network while it is trained is saved as what that gives, but not by a model that infers
+        # what stands behind a network while it is trained is saved as what that gives, but not by a
+        # model that infers
         c.inference_mode = not getattr(c, "prefix_projection", False) and c.peft_type != "P_TUNING"
         if kept:  # the singular directions that AdaLoRA has left, by module
-            c.rank_pattern = {f"{module}.lora_E.default": directions for module, directions in kept.items()}
+            c.rank_pattern = {f"{module}.lora_E.default": directions
+                              for module, directions in kept.items()}
     with tempfile.TemporaryDirectory() as tmp:
         peft.save_pretrained(tmp)
         tensors = load_file(os.path.join(tmp, "adapter_model.safetensors"))
@@ -109,13 +116,15 @@ def write_base(folder, config, tensors, dtype=torch.float32, shards=1):
         save_file(part, os.path.join(folder, file), metadata={"format": "pt"})
         index.update({n: file for n in part})
     size = sum(t.numel() * t.element_size() for t in tensors.values())
-    write_json(os.path.join(folder, "model.safetensors.index.json"), {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))})
+    write_json(os.path.join(folder, "model.safetensors.index.json"),
+               {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))})
 
 
 def random_rows(rnd, count, vocab, n_classes, min_len=3, max_len=20, first=5):
     return [
         {
-            "input_ids": [rnd.integer(first, vocab) for _ in range(rnd.integer(min_len, max_len + 1))],
+            "input_ids": [rnd.integer(first, vocab)
+                          for _ in range(rnd.integer(min_len, max_len + 1))],
             "label": rnd.integer(0, n_classes),
         }
         for _ in range(count)
@@ -123,7 +132,8 @@ def random_rows(rnd, count, vocab, n_classes, min_len=3, max_len=20, first=5):
 
 
 def tag_rows(rnd, rows, classes):
-    """Labels for about half of a row's tokens, at least one, instead of one for all; no class is the mark of the others."""
+    """Labels for about half of a row's tokens, at least one, instead of one for all; no class is
+    the mark of the others."""
     for row in rows:
         del row["label"]
         n = len(row["input_ids"])
@@ -147,10 +157,13 @@ def expected(folder, params, choice_ids=None):
     for name in params:
         if name != "lora":
             r = ref.reference(*inputs(folder), choice_ids=choice_ids, params=name)
-            torch.testing.assert_close(torch.tensor(r["logits"]), torch.tensor(out["logits"]), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(torch.tensor(r["logits"]), torch.tensor(out["logits"]),
+                                       rtol=1e-12, atol=1e-12)
             out[name] = sets[name] = {"expand": r["expand"], "reduce": r["reduce"]}
-    print(f"{os.path.basename(folder)}: logits std {spread(out['logits']):.2f}, blocks {out['expand']['n_modules']}, "
-          f"prior {out['expand']['prior_precision']:.3f} / {out['reduce']['prior_precision']:.3f}{flat_blocks(sets)}", flush=True)
+    print(f"{os.path.basename(folder)}: logits std {spread(out['logits']):.2f}, blocks "
+          f"{out['expand']['n_modules']}, "
+          f"prior {out['expand']['prior_precision']:.3f} / "
+          f"{out['reduce']['prior_precision']:.3f}{flat_blocks(sets)}", flush=True)
     return out
 
 
@@ -162,18 +175,22 @@ def expected_regression(folder, params):
         out = out or {k: r[k] for k in ("task", "n_classes", "logits")}
         out[name] = {k: part for k, part in r.items() if isinstance(part, dict)}
         joint = r["expand"]["joint"]["global"]
-        print(f"{os.path.basename(folder)} {name}: outputs std {torch.tensor(out['logits']).std():.2f}, noise variance "
-              f"{joint['noise_variance']:.4f}, of the model {min(joint['model_variances']):.4f} to {max(joint['model_variances']):.4f}", flush=True)
+        print(f"{os.path.basename(folder)} {name}: outputs std "
+              f"{torch.tensor(out['logits']).std():.2f}, noise variance "
+              f"{joint['noise_variance']:.4f}, of the model {min(joint['model_variances']):.4f} to "
+              f"{max(joint['model_variances']):.4f}", flush=True)
     return out
 
 
 def real_labels(folder, rnd, noise=0.6):
-    """Labels of a regression: the model's outputs and noise.  One of them is an integer, one a string."""
+    """Labels of a regression: the model's outputs and noise.  One of them is an integer, one a
+    string."""
     model, task = ref.load_model(f"{folder}/base", f"{folder}/adapter")
     for name in ("calib", "test"):
         rows = ref.read_rows(f"{folder}/{name}.jsonl")
         for row in rows:
-            row["label"] = round(ref.run_row(model, [], row, task, None)[0].item() + noise * rnd.normal((), 1).item(), 4)
+            row["label"] = round(ref.run_row(model, [], row, task, None)[0].item() + noise *
+                                 rnd.normal((), 1).item(), 4)
         rows[1]["label"] = round(rows[1]["label"])
         rows[2]["label"] = str(rows[2]["label"])
         write_rows(f"{folder}/{name}.jsonl", rows)
@@ -183,7 +200,8 @@ def expected_logits(folder, note, choice_ids=None):
     """For what is trained without being a plain linear map: the logits alone."""
     logits = ref.logits_alone(*inputs(folder)[:2], inputs(folder)[3], choice_ids)
     print(f"{os.path.basename(folder)}: logits std {spread(logits):.2f}, logits alone", flush=True)
-    return {"task": "choice" if choice_ids else "seq", "n_classes": len(logits[0]), "choice_ids": choice_ids, "logits": logits, "note": note}
+    return {"task": "choice" if choice_ids else "seq", "n_classes": len(logits[0]),
+            "choice_ids": choice_ids, "logits": logits, "note": note}
 
 
 def spread(logits):
@@ -193,7 +211,8 @@ def spread(logits):
 
 
 def flat_blocks(sets):
-    """Blocks without curvature.  A key projection under `reduce` is meant to be one where attention sees no shift of all keys."""
+    """Blocks without curvature.  A key projection under `reduce` is meant to be one where attention
+    sees no shift of all keys."""
     names = [
         f"{kron}:{b['name']}"
         for parts in sets.values()
@@ -206,10 +225,11 @@ def flat_blocks(sets):
 
 def bert_config(**kw):
     cfg = dict(
-        architectures=["BertForSequenceClassification"], model_type="bert", vocab_size=97, hidden_act="gelu", hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1, max_position_embeddings=48, type_vocab_size=2, layer_norm_eps=1e-12, initializer_range=0.02,
-        pad_token_id=0, position_embedding_type="absolute", use_cache=True, classifier_dropout=None, torch_dtype="float32",
-        transformers_version="4.44.2",
+        architectures=["BertForSequenceClassification"], model_type="bert", vocab_size=97,
+        hidden_act="gelu", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+        max_position_embeddings=48, type_vocab_size=2, layer_norm_eps=1e-12, initializer_range=0.02,
+        pad_token_id=0, position_embedding_type="absolute", use_cache=True, classifier_dropout=None,
+        torch_dtype="float32", transformers_version="4.44.2",
     )
     cfg.update(kw)
     return cfg
@@ -217,16 +237,19 @@ def bert_config(**kw):
 
 def llama_config(**kw):
     cfg = dict(
-        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=101, hidden_act="silu", attention_dropout=0.0,
-        max_position_embeddings=64, rms_norm_eps=1e-5, initializer_range=0.02, bos_token_id=1, eos_token_id=2, pretraining_tp=1,
-        use_cache=True, tie_word_embeddings=False, torch_dtype="float32", transformers_version="4.44.2",
+        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=101, hidden_act="silu",
+        attention_dropout=0.0, max_position_embeddings=64, rms_norm_eps=1e-5,
+        initializer_range=0.02, bos_token_id=1, eos_token_id=2, pretraining_tp=1,
+        use_cache=True, tie_word_embeddings=False, torch_dtype="float32",
+        transformers_version="4.44.2",
     )
     cfg.update(kw)
     return cfg
 
 
 def labels(n):
-    return dict(id2label={str(i): f"LABEL_{i}" for i in range(n)}, label2id={f"LABEL_{i}": i for i in range(n)})
+    return dict(id2label={str(i): f"LABEL_{i}" for i in range(n)},
+                label2id={f"LABEL_{i}": i for i in range(n)})
 
 
 def fresh(auto, cfg, **kw):
@@ -240,24 +263,29 @@ SEQ, LM = transformers.AutoModelForSequenceClassification, transformers.AutoMode
 TAGS = transformers.AutoModelForTokenClassification
 
 
-def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None, lengths=(3, 20), embedding_std=0.08, edit=None,
-         note=None, prepare=None, write=None, **kw):
-    """A whole fixture: base and adapter of these configurations, rows (edited by `edit(calib, test)`), and the reference's answer.
+def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None, lengths=(3, 20),
+         embedding_std=0.08, edit=None, note=None, prepare=None, write=None, **kw):
+    """A whole fixture: base and adapter of these configurations, rows (edited by `edit(calib,
+    test)`), and the reference's answer.
 
-    choice_ids make it a causal language model.  A note says why there are logits alone.  prepare() changes the files last.
-    write(folder, model, rnd) writes an adapter that is not PEFT's."""
+    choice_ids make it a causal language model.  A note says why there are logits alone.  prepare()
+    changes the files last. write(folder, model, rnd) writes an adapter that is not PEFT's."""
     tags = adapter is not None and adapter.task_type == "TOKEN_CLS"
-    model = fresh(LM if choice_ids else TAGS if tags else SEQ, {k: v for k, v in cfg.items() if k != "quantization_config"})
-    norm_mean = 0.0 if cfg["model_type"].startswith("gemma") else 1.0  # the norms of Gemma multiply by 1 + weight
+    model = fresh(LM if choice_ids else TAGS if tags else SEQ,
+                  {k: v for k, v in cfg.items() if k != "quantization_config"})
+    # the norms of Gemma multiply by 1 + weight
+    norm_mean = 0.0 if cfg["model_type"].startswith("gemma") else 1.0
     tensors = base_tensors(model, rnd, embedding_std, norm_mean)
     write_base(f"{folder}/base", cfg, tensors)
-    model.load_state_dict(tensors, strict=False)  # DoRA starts from the base's norms, and some adapters hold a copy of the embedding
+    # DoRA starts from the base's norms, and some adapters hold a copy of the embedding
+    model.load_state_dict(tensors, strict=False)
     if write:
         write(f"{folder}/adapter", model, rnd)
     else:
         write_adapter(model, adapter, f"{folder}/adapter", rnd, **kw)
     classes = len(choice_ids) if choice_ids else classes
-    rows = [random_rows(rnd, n, cfg["vocab_size"], classes, *lengths) for n in ((N_CALIB // 3, N_TEST // 2) if tags else (N_CALIB, N_TEST))]
+    rows = [random_rows(rnd, n, cfg["vocab_size"], classes, *lengths)
+            for n in ((N_CALIB // 3, N_TEST // 2) if tags else (N_CALIB, N_TEST))]
     if tags:
         tag_rows(rnd, [*rows[0], *rows[1]], classes)
     if edit:
@@ -268,4 +296,5 @@ def case(folder, rnd, cfg, adapter, params=("lora",), classes=3, choice_ids=None
         prepare()
     if note:
         return expected_logits(folder, note, choice_ids)
-    return expected_regression(folder, params) if classes == 1 else expected(folder, params, choice_ids)
+    return (expected_regression(folder, params) if classes == 1
+            else expected(folder, params, choice_ids))

@@ -1,25 +1,30 @@
 #!/usr/bin/env python3
 """Independent float64 reference of the Laplace approximation over LoRA adapters.
 
-Loads a base model and its adapter with transformers + peft, runs row by row in float64, takes the inputs and output
-gradients of every block with hooks and torch.autograd, builds every H = (1/R) A kron G as one dense matrix and inverts it as one
-dense matrix.  No eigenbasis trick, no closed form of a gradient, no batching: slow, short and meant to be read.
+Loads a base model and its adapter with transformers + peft, runs row by row in float64, takes the
+inputs and output gradients of every block with hooks and torch.autograd, builds every H = (1/R) A
+kron G as one dense matrix and inverts it as one dense matrix.  No eigenbasis trick, no closed form
+of a gradient, no batching: slow, short and meant to be read.
 
     python laplace_reference.py --base DIR --adapter DIR --calib FILE --test FILE
            [--choice-ids 3,5,7] [--params lora|lora+head|head] [--out FILE] [--check EXPECTED.json]
 
-R counts the real tokens for every adapter block, also for one that is applied to one token of a row (a pooler) or to more than the tokens
-(the projections of a DeBERTa, which the relative positions share: the lines of that table between a row's extreme distances enter the
-sums as its tokens do); reduce takes the mean over all of a row's inputs.
+R counts the real tokens for every adapter block, also for one that is applied to one token of a row
+(a pooler) or to more than the tokens (the projections of a DeBERTa, which the relative positions
+share: the lines of that table between a row's extreme distances enter the sums as its tokens do);
+reduce takes the mean over all of a row's inputs.
 
-Virtual tokens (prompt tuning; the keys and the values of every layer in prefix tuning) are a matrix [d, n] that is applied to the n unit
-vectors in every row: the output of token j is its embedding.  Their R counts these: n for every row.
+Virtual tokens (prompt tuning; the keys and the values of every layer in prefix tuning) are a matrix
+[d, n] that is applied to the n unit vectors in every row: the output of token j is its embedding.
+Their R counts these: n for every row.
 
-Token classification (TOKEN_CLS): every labelled token is a row of its own, a "unit", which repeats the tokens of its row and whose logits
-are those at its place.  N counts units, and R the tokens of every unit's row, so that a row with k labelled tokens counts its tokens k
-times.  A layer of the head has one token per unit, also under LoRA: the unit's.
+Token classification (TOKEN_CLS): every labelled token is a row of its own, a "unit", which repeats
+the tokens of its row and whose logits are those at its place.  N counts units, and R the tokens of
+every unit's row, so that a row with k labelled tokens counts its tokens k times.  A layer of the
+head has one token per unit, also under LoRA: the unit's.
 
-A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G [out,out], A [in,in]).
+A weight W [out, in] is flattened row by row, so its Kronecker factors are in the order kron(G
+[out,out], A [in,in]).
 """
 
 import argparse
@@ -43,7 +48,7 @@ SET_NAMES = ("sport", "money", "health", "travel")  # classes of the fixtures wh
 MC_POINTS = 1 << 16  # scrambled Sobol points for mc_probs; the scramble is seeded
 
 
-# ---------------------------------------------------------------------------------------------------------- model
+# -------------------------------------------------------------------------------------------- model
 
 
 def load_model(base, adapter, float32_islands=False):
@@ -63,14 +68,18 @@ def load_model(base, adapter, float32_islands=False):
     names = several_names(adapter)
     with open(os.path.join(adapter, names[-1] if names else "", "adapter_config.json")) as f:
         stored = json.load(f)
-    task = stored["task_type"] if not plain else "SEQ_CLS" if "SequenceClassification" in stored["model_class"] else "CAUSAL_LM"
+    task = (stored["task_type"] if not plain else "SEQ_CLS"
+            if "SequenceClassification" in stored["model_class"] else "CAUSAL_LM")
     model_type = transformers.AutoConfig.from_pretrained(base).model_type
-    kw = dict(dtype=F64, attn_implementation=strict_float64.attention_name(model_type, float32_islands))
+    kw = dict(dtype=F64,
+              attn_implementation=strict_float64.attention_name(model_type, float32_islands))
     if task == "SEQ_CLS":
         rows = []
         for name in names or [""]:
-            with safe_open(os.path.join(adapter, name, "model_head.safetensors" if plain else "adapter_model.safetensors"), "pt") as s:
-                rows += [s.get_slice(k).get_shape()[0] for k in s.keys() if re.search(r"(classifier|classifier\.out_proj|score)\.weight$", k)]
+            with safe_open(os.path.join(adapter, name, "model_head.safetensors" if plain
+                                        else "adapter_model.safetensors"), "pt") as s:
+                rows += [s.get_slice(k).get_shape()[0] for k in s.keys()
+                         if re.search(r"(classifier|classifier\.out_proj|score)\.weight$", k)]
         if rows:
             kw["num_labels"] = rows[0]
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base, **kw)
@@ -78,14 +87,16 @@ def load_model(base, adapter, float32_islands=False):
         model = transformers.AutoModelForCausalLM.from_pretrained(base, **kw)
     elif task == "TOKEN_CLS":
         with safe_open(os.path.join(adapter, "adapter_model.safetensors"), "pt") as s:
-            rows = [s.get_slice(k).get_shape()[0] for k in s.keys() if k.endswith("classifier.weight")]
+            rows = [s.get_slice(k).get_shape()[0] for k in s.keys()
+                    if k.endswith("classifier.weight")]
         if rows:
             kw["num_labels"] = rows[0]
         model = transformers.AutoModelForTokenClassification.from_pretrained(base, **kw)
     else:
         raise SystemExit(f"task type {task} is not in this reference")
     if plain:
-        model = adapters_library.attach(model, adapter, lambda name, weight, virtual=0: Block(name, weight, virtual=virtual))
+        model = adapters_library.attach(model, adapter, lambda name, weight, virtual=0: Block(
+            name, weight, virtual=virtual))
     elif names:
         model = load_several(model, adapter, names)
     else:
@@ -101,7 +112,8 @@ def load_model(base, adapter, float32_islands=False):
 
 
 def several_names(adapter):
-    """The names of adapters in subfolders that are used at once, in that order (adapters.txt beside them); none: a single adapter."""
+    """The names of adapters in subfolders that are used at once, in that order (adapters.txt beside
+    them); none: a single adapter."""
     path = os.path.join(adapter, "adapters.txt")
     if not os.path.exists(path):
         return []
@@ -110,7 +122,8 @@ def several_names(adapter):
 
 
 def load_several(model, adapter, names):
-    """LoRA and IA3 one around the other, in the order of the names: what PEFT does where one tuner's layer is the base layer of the next."""
+    """LoRA and IA3 one around the other, in the order of the names: what PEFT does where one
+    tuner's layer is the base layer of the next."""
     from safetensors.torch import load_file
 
     model.several = []
@@ -123,14 +136,18 @@ def load_several(model, adapter, names):
             if short.endswith(".lora_A.weight"):
                 place = short.removesuffix(".lora_A.weight")
                 a = Block(f"{place}.lora_A.{name}", weight)
-                b = Block(f"{place}.lora_B.{name}", tensors[key.replace("lora_A", "lora_B")].to(F64))
-                shift = tensors.get(key.replace("lora_A.weight", "lora_B.bias"), torch.zeros(1)).to(F64)
+                b = Block(f"{place}.lora_B.{name}",
+                          tensors[key.replace("lora_A", "lora_B")].to(F64))
+                shift = tensors.get(key.replace("lora_A.weight", "lora_B.bias"),
+                                    torch.zeros(1)).to(F64)
                 module, scale = model.get_submodule(place), config["lora_alpha"] / config["r"]
-                module.forward = lambda x, f=module.forward, a=a, b=b, c=shift, s=scale: f(x) + s * (b.apply(a.apply(x)) + c)
+                module.forward = lambda x, f=module.forward, a=a, b=b, c=shift, s=scale: (
+                    f(x) + s * (b.apply(a.apply(x)) + c))
                 model.several += [a, b]
             elif short.endswith(".ia3_l"):
                 place = short.removesuffix(".ia3_l")
-                module, vector = model.get_submodule(place), Block(f"{short}.{name}", weight.reshape(-1, 1))
+                module = model.get_submodule(place)
+                vector = Block(f"{short}.{name}", weight.reshape(-1, 1))
                 inputs = any(place.endswith(f".{end}") for end in config["feedforward_modules"])
 
                 def forward(x, f=module.forward, vector=vector, inputs=inputs):
@@ -145,17 +162,19 @@ def load_several(model, adapter, names):
 
 
 class Block:
-    """One trained matrix: its name as laplora calls it, whether it is a dense head layer, whether DoRA uses it, and to how many virtual
-    tokens it is applied in a row."""
+    """One trained matrix: its name as laplora calls it, whether it is a dense head layer, whether
+    DoRA uses it, and to how many virtual tokens it is applied in a row."""
 
     def __init__(self, name, weight, bias=None, head=False, dora=False, virtual=0):
         self.name, self.head, self.dora, self.virtual = name, head, dora, virtual
         self.weight = weight.requires_grad_(True)
         self.bias = None if bias is None else bias.requires_grad_(True)
-        self.uses = []  # (input, output) of every time that this row's forward pass applied the matrix
+        # (input, output) of every time that this row's forward pass applied the matrix
+        self.uses = []
 
     def watch(self, module):
-        module.register_forward_hook(lambda module, args, output: self.uses.append((args[0], output)))
+        module.register_forward_hook(
+            lambda module, args, output: self.uses.append((args[0], output)))
         return self
 
     def apply(self, x):
@@ -163,22 +182,26 @@ class Block:
         return self.uses[-1][1]
 
     def is_table(self, use):
-        """Whether this use of the matrix is not on the row's tokens but on a fixed table, of which a row reads only some lines.
+        """Whether this use of the matrix is not on the row's tokens but on a fixed table, of which
+        a row reads only some lines.
 
-        The identity by which PEFT's DoRA takes the product B A comes first and is not read at all; the relative positions of a DeBERTa
-        come after the tokens, or alone in a projection of their own."""
+        The identity by which PEFT's DoRA takes the product B A comes first and is not read at all;
+        the relative positions of a DeBERTa come after the tokens, or alone in a projection of their
+        own."""
         if self.dora:
             return use == 0
         return use > 0 or re.search(r"\.pos_(key|query)_proj\.", self.name) is not None
 
     def theta(self):
-        """[out, in] or, with a bias, [out, in + 1] (the bias is the weight of an input that is always 1)."""
+        """[out, in] or, with a bias, [out, in + 1] (the bias is the weight of an input that is
+        always 1)."""
         w = self.weight.detach()
         return w if self.bias is None else torch.cat((w, self.bias.detach()[:, None]), 1)
 
 
 def embedding_blocks(name, module):
-    """LoRA on an embedding: A reads the one-hot vector of the token.  A scale of the embedding holds for the product too."""
+    """LoRA on an embedding: A reads the one-hot vector of the token.  A scale of the embedding
+    holds for the product too."""
     a = Block(f"{name}.lora_embedding_A", module.lora_embedding_A["default"])
     b = Block(f"{name}.lora_embedding_B", module.lora_embedding_B["default"])
     base = module.base_layer
@@ -194,7 +217,8 @@ def embedding_blocks(name, module):
 
 def adalora_blocks(name, module):
     """AdaLoRA: B diag(E) A with E held, times alpha (not alpha / r) over the rank + 1e-5."""
-    a, b = Block(f"{name}.lora_A", module.lora_A["default"]), Block(f"{name}.lora_B", module.lora_B["default"])
+    a = Block(f"{name}.lora_A", module.lora_A["default"])
+    b = Block(f"{name}.lora_B", module.lora_B["default"])
     e = module.lora_E["default"].flatten()
     scale = module.scaling["default"] / (module.ranknum["default"] + 1e-5)
     module.forward = lambda x: module.base_layer(x) + b.apply(a.apply(x) * e) * scale
@@ -202,21 +226,25 @@ def adalora_blocks(name, module):
 
 
 def ia3_block(name, module):
-    """IA3: the vector is a column whose input is 1 at every token; it multiplies the outputs (bias too) or, of a feed-forward layer, the
-    inputs."""
+    """IA3: the vector is a column whose input is 1 at every token; it multiplies the outputs (bias
+    too) or, of a feed-forward layer, the inputs."""
     vector = Block(f"{name}.ia3_l", module.ia3_l["default"].detach().reshape(-1, 1).clone())
 
     def forward(x):
         factor = vector.apply(torch.ones(*x.shape[:-1], 1, dtype=F64))
-        return module.base_layer(x * factor) if module.is_feedforward else module.base_layer(x) * factor
+        return (module.base_layer(x * factor) if module.is_feedforward
+                else module.base_layer(x) * factor)
 
     module.forward = forward
     return [vector]
 
 
 def vera_blocks(name, module):
-    """VeRA: two vectors, columns whose input is 1 at every token, around the beginning of a frozen pair."""
-    d, b = (Block(f"{name}.{part}", getattr(module, part)["default"].detach().reshape(-1, 1).clone()) for part in ("vera_lambda_d", "vera_lambda_b"))
+    """VeRA: two vectors, columns whose input is 1 at every token, around the beginning of a frozen
+    pair."""
+    d, b = (Block(f"{name}.{part}",
+                  getattr(module, part)["default"].detach().reshape(-1, 1).clone())
+            for part in ("vera_lambda_d", "vera_lambda_b"))
     wide_a, wide_b = module.vera_A["default"], module.vera_B["default"]
 
     def forward(x):
@@ -229,12 +257,13 @@ def vera_blocks(name, module):
 
 
 def magnitude_blocks(name, module):
-    """DoRA with its magnitudes as one more block: their input is 1 at every token, and they multiply the product over the norms, which are
-    held."""
+    """DoRA with its magnitudes as one more block: their input is 1 at every token, and they
+    multiply the product over the norms, which are held."""
     a, b = module.lora_A["default"], module.lora_B["default"]
     base, scale = module.base_layer, module.scaling["default"]
     blocks = [Block(f"{name}.lora_A", a.weight), Block(f"{name}.lora_B", b.weight)]
-    vector = Block(f"{name}.lora_magnitude_vector", module.lora_magnitude_vector["default"].weight.detach().reshape(-1, 1).clone())
+    vector = Block(f"{name}.lora_magnitude_vector",
+                   module.lora_magnitude_vector["default"].weight.detach().reshape(-1, 1).clone())
     weight = base.weight.T if module.fan_in_fan_out else base.weight
     norm = (weight + scale * b.weight @ a.weight).norm(dim=1).detach()
 
@@ -248,7 +277,8 @@ def magnitude_blocks(name, module):
 
 
 def prompt_blocks(model, config):
-    """Prompt and prefix tuning: the columns of the stored table [n, ..] are one block, or a key and a value for every layer."""
+    """Prompt and prefix tuning: the columns of the stored table [n, ..] are one block, or a key and
+    a value for every layer."""
     encoder = model.prompt_encoder["default"]
     table = encoder.embedding.weight.detach()
     n = len(table)
@@ -256,41 +286,50 @@ def prompt_blocks(model, config):
     if config.peft_type != "PREFIX_TUNING":
         names, parts = ["prompt_embeddings"], [table]
     else:
-        names = [f"prompt_embeddings.{layer}.{part}" for layer in range(config.num_layers) for part in ("key", "value")]
+        names = [f"prompt_embeddings.{layer}.{part}" for layer in range(config.num_layers)
+                 for part in ("key", "value")]
         parts = table.chunk(len(names), 1)
     blocks = [Block(name, part.T.clone(), virtual=n) for name, part in zip(names, parts)]
     if is_encoder_prefix(model):
         hang_prefix(model, blocks, config)
         return blocks
-    encoder.forward = lambda tokens: torch.cat([b.apply(torch.eye(n, dtype=F64)) for b in blocks], 1)[None]
+    encoder.forward = lambda tokens: torch.cat([b.apply(torch.eye(n, dtype=F64)) for b in blocks],
+                                               1)[None]
     return blocks
 
 
 def is_encoder_prefix(model):
     """PEFT's prefix of a BERT."""
     config = getattr(model, "peft_config", {}).get("default")
-    return config is not None and config.peft_type == "PREFIX_TUNING" and hasattr(model.base_model, "bert")
+    return (config is not None and config.peft_type == "PREFIX_TUNING"
+            and hasattr(model.base_model, "bert"))
 
 
 def hang_prefix(model, blocks, config):
-    """Keys and values in an encoder, which gets no cache any more: its positions begin behind them, as with one."""
+    """Keys and values in an encoder, which gets no cache any more: its positions begin behind them,
+    as with one."""
     n, heads = config.num_virtual_tokens, config.num_attention_heads
     for i, layer in enumerate(model.base_model.bert.encoder.layer):
         pair = blocks[2 * i : 2 * i + 2]
-        layer.attention.self.prefix = lambda pair=pair: [b.apply(torch.eye(n, dtype=F64)).reshape(n, heads, -1).transpose(0, 1) for b in pair]
-    model.forward = lambda input_ids, attention_mask: model.base_model(input_ids, position_ids=n + torch.arange(input_ids.shape[1])[None])
+        layer.attention.self.prefix = lambda pair=pair: [
+            b.apply(torch.eye(n, dtype=F64)).reshape(n, heads, -1).transpose(0, 1) for b in pair]
+    model.forward = lambda input_ids, attention_mask: model.base_model(
+        input_ids, position_ids=n + torch.arange(input_ids.shape[1])[None])
 
 
 def library_blocks(model, params):
-    """LoRA and prefixes; down and up of bottlenecks with their biases; the head where the adapter's folder has one."""
+    """LoRA and prefixes; down and up of bottlenecks with their biases; the head where the adapter's
+    folder has one."""
     blocks = [*model.library_blocks] if "lora" in params.split("+") else []
     if "lora" in params.split("+"):
         for place, adapter in model.bottlenecks.items():
             for part in ("adapter_down", "adapter_up"):
                 module = getattr(adapter, part)
-                blocks.append(Block(f"{place.replace('/', '.')}.{part}", module.weight, module.bias).watch(module))
+                blocks.append(Block(f"{place.replace('/', '.')}.{part}", module.weight,
+                                    module.bias).watch(module))
     if "head" in params.split("+"):
-        blocks += [Block(name, module.weight, module.bias, head=True).watch(module) for name, module in model.trained_head.items()]
+        blocks += [Block(name, module.weight, module.bias, head=True).watch(module)
+                   for name, module in model.trained_head.items()]
     return blocks
 
 
@@ -300,15 +339,18 @@ def find_blocks(model, params):
     if hasattr(model, "several"):
         return model.several
     config = model.peft_config["default"]
-    blocks = [*prompt_blocks(model, config)] if config.is_prompt_learning and "lora" in params.split("+") else []
+    blocks = ([*prompt_blocks(model, config)] if config.is_prompt_learning
+              and "lora" in params.split("+") else [])
     for name, module in model.named_modules():
-        short = name.removeprefix("base_model." if config.is_prompt_learning else "base_model.model.")
+        short = name.removeprefix("base_model." if config.is_prompt_learning
+                                  else "base_model.model.")
         if "lora" in params.split("+"):
             if "magnitude" in params.split("+"):
                 if "default" in getattr(module, "lora_magnitude_vector", {}):
                     blocks += magnitude_blocks(short, module)
             elif isinstance(module, torch.nn.Linear) and re.search(r"\.lora_[AB]\.default$", short):
-                blocks.append(Block(short.removesuffix(".default"), module.weight, dora=getattr(config, "use_dora", False)).watch(module))
+                blocks.append(Block(short.removesuffix(".default"), module.weight,
+                                    dora=getattr(config, "use_dora", False)).watch(module))
             elif "default" in getattr(module, "lora_embedding_A", {}):
                 blocks += embedding_blocks(short, module)
             elif config.peft_type == "ADALORA" and hasattr(module, "lora_E"):
@@ -317,8 +359,10 @@ def find_blocks(model, params):
                 blocks += ia3_block(short, module)
             elif config.peft_type == "VERA" and hasattr(module, "vera_lambda_d"):
                 blocks += vera_blocks(short, module)
-        if "head" in params.split("+") and ".modules_to_save.default" in short and isinstance(module, torch.nn.Linear):
-            blocks.append(Block(short.replace(".modules_to_save.default", ""), module.weight, module.bias, head=True).watch(module))
+        if ("head" in params.split("+") and ".modules_to_save.default" in short
+            and isinstance(module, torch.nn.Linear)):
+            blocks.append(Block(short.replace(".modules_to_save.default", ""), module.weight,
+                                module.bias, head=True).watch(module))
     if not blocks:
         raise SystemExit(f"no block for --params {params}")
     return blocks
@@ -334,14 +378,17 @@ def read_rows(path):
 def units(row):
     if "labels" not in row:
         return [row]
-    return [{"input_ids": row["input_ids"], "place": t, "label": c} for t, c in enumerate(row["labels"]) if c != -100]
+    return [{"input_ids": row["input_ids"], "place": t, "label": c}
+            for t, c in enumerate(row["labels"]) if c != -100]
 
 
 def lines_read(config, length):
-    """The lines of a DeBERTa's table between the extreme distances of a row, whether or not the logits read all of them."""
+    """The lines of a DeBERTa's table between the extreme distances of a row, whether or not the
+    logits read all of them."""
     from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-    most = config.max_relative_positions if config.max_relative_positions >= 1 else config.max_position_embeddings
+    most = (config.max_relative_positions if config.max_relative_positions >= 1
+            else config.max_position_embeddings)
     span = config.position_buckets if config.position_buckets > 0 else most
     ends = torch.tensor([1 - length, length - 1])
     if config.position_buckets > 0:
@@ -351,7 +398,8 @@ def lines_read(config, length):
 
 
 def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
-    """Logits [C], and per block: inputs a [T, in], output gradients g [C, T, out], Jacobian J [C, out, in]."""
+    """Logits [C], and per block: inputs a [T, in], output gradients g [C, T, out], Jacobian J [C,
+    out, in]."""
     ids = torch.tensor([row["input_ids"]])
     for b in blocks:
         b.uses.clear()
@@ -365,11 +413,14 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
     else:
         logits = logits[0, -1, choice_ids] if task == "CAUSAL_LM" else logits[0]
     assert logits.dtype == F64
-    wanted = [t for b in blocks for t in [y for _, y in b.uses] + [b.weight] + ([] if b.bias is None else [b.bias])]
+    wanted = [t for b in blocks
+              for t in [y for _, y in b.uses] + [b.weight] + ([] if b.bias is None else [b.bias])]
     if not wanted:
         return logits.detach(), []
-    per_class = [torch.autograd.grad(f, wanted, retain_graph=True, allow_unused=True) for f in logits]
-    per_class = [[torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads)] for grads in per_class]
+    per_class = [torch.autograd.grad(f, wanted, retain_graph=True, allow_unused=True)
+                 for f in logits]
+    per_class = [[torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads)]
+                 for grads in per_class]
     result, at = [], 0
     for b in blocks:
         a, g = [], []
@@ -377,7 +428,8 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
             gradient = torch.stack([pc[at + use].reshape(-1, y.shape[-1]) for pc in per_class])
             x = x.detach().reshape(-1, x.shape[-1])
             if b.is_table(use):
-                read = lines_read(model.config, len(row["input_ids"])) if gradient.abs().sum() > 0 else slice(0)
+                read = (lines_read(model.config, len(row["input_ids"])) if gradient.abs().sum() > 0
+                        else slice(0))
                 unread = gradient.abs().sum(dim=(0, 2))
                 unread[read] = 0
                 assert (unread == 0).all()
@@ -389,7 +441,8 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
         jac = torch.stack([pc[at] for pc in per_class])
         at += 1
         if b.head or task == "TOKEN_CLS" and re.match(r"(head|classifier)\b", b.name):
-            # a head layer has one token per row: the one that the logits read (every other gradient is zero)
+            # a head layer has one token per row: the one that the logits read (every other gradient
+            # is zero)
             used = torch.nonzero(g.abs().sum(dim=(0, 2))).flatten().tolist()
             assert len(used) == 1, f"{b.name}: the logits read {len(used)} positions"
             a, g = a[used], g[:, used]
@@ -398,22 +451,25 @@ def run_row(model, blocks, row, task, choice_ids, check=True, strict=False):
             jac = torch.cat((jac, torch.stack([pc[at] for pc in per_class])[:, :, None]), 2)
             at += 1
         if check:  # the two routes to the Jacobian (hooks, parameter gradient) agree
-            torch.testing.assert_close(torch.einsum("cto,ti->coi", g, a), jac, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(torch.einsum("cto,ti->coi", g, a), jac, rtol=1e-9,
+                                       atol=1e-11)
         result.append((a, g, jac))
     return logits.detach(), result
 
 
-# ------------------------------------------------------------------------------------------------------ curvature
+# ---------------------------------------------------------------------------------------- curvature
 
 
 def sqrt_lambda(p):
     """S with S S^T = diag(p) - p p^T, exactly: S = (I - p 1^T) diag(sqrt p)."""
     c = len(p)
-    return (torch.eye(c, dtype=F64) - p[:, None] @ torch.ones(1, c, dtype=F64)) @ torch.diag(p.sqrt())
+    spread = torch.eye(c, dtype=F64) - p[:, None] @ torch.ones(1, c, dtype=F64)
+    return spread @ torch.diag(p.sqrt())
 
 
 def is_set(row):
-    """Whether the label is any number of the classes: the problem type multi_label_classification."""
+    """Whether the label is any number of the classes: the problem type
+    multi_label_classification."""
     return isinstance(row.get("label"), list)
 
 
@@ -431,7 +487,8 @@ def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
     for row in rows:
         logits, quantities = run(model, blocks, row, task, choice_ids)
         n_tokens += len(row["input_ids"])
-        if len(logits) == 1:  # a regression: the curvature of noise variance 1, and the sum of squared errors
+        if len(logits) == 1:
+            # a regression: the curvature of noise variance 1, and the sum of squared errors
             log_likelihood += (logits[0].item() - float(row["label"])) ** 2
             s = torch.ones(1, 1, dtype=F64)
         elif is_set(row):  # classes of their own, each there or not
@@ -443,7 +500,8 @@ def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
             p = torch.softmax(logits, 0)
             log_likelihood += torch.log_softmax(logits, 0)[row["label"]].item()
             s = sqrt_lambda(p)
-            torch.testing.assert_close(s @ s.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(s @ s.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12,
+                                       atol=1e-14)
         for acc, (a, g, _) in zip(sums, quantities):
             gs = torch.einsum("cto,cs->sto", g, s)
             if kron == "expand":
@@ -463,7 +521,7 @@ def curvature(model, blocks, rows, task, choice_ids, kron, run=run_row):
     return dense, traces, n_tokens, log_likelihood
 
 
-# -------------------------------------------------------------------------------------- evidence and prior precision
+# --------------------------------------------------------------------- evidence and prior precision
 
 
 def penalty(h, theta_sq, lam):
@@ -474,7 +532,8 @@ def penalty(h, theta_sq, lam):
 
 
 def best_precision(spectra, theta_sq):
-    """The lambda where d/d(log lambda) of the evidence, -lambda/2 |theta|^2 + 1/2 sum h/(h+lambda), is zero.
+    """The lambda where d/d(log lambda) of the evidence, -lambda/2 |theta|^2 + 1/2 sum h/(h+lambda),
+    is zero.
 
     The evidence is concave in log lambda, so the root is the maximum."""
     h = np.concatenate(spectra).clip(min=0.0)
@@ -494,7 +553,8 @@ def centre(c):
 
 
 def predictive_cov(jacobians, inverses, sets=False):
-    """Centred logit covariance of every row (of sets: as it is); jacobians[row][block] is [C, out, in]."""
+    """Centred logit covariance of every row (of sets: as it is); jacobians[row][block] is [C, out,
+    in]."""
     out = []
     for row in jacobians:
         c = len(row[0])
@@ -510,12 +570,14 @@ def mean_sigmoid(logits, covs):
     """E sigmoid(f_c), f_c ~ N(f, cov_cc): the trapezoid rule over 12 deviations."""
     z = torch.linspace(-12, 12, 48001, dtype=F64)
     weight = torch.exp(-z * z / 2) / torch.exp(-z * z / 2).sum()
-    return [torch.stack([(torch.sigmoid(f[c] + cov[c, c].sqrt() * z) * weight).sum() for c in range(len(f))])
+    return [torch.stack([(torch.sigmoid(f[c] + cov[c, c].sqrt() * z) * weight).sum()
+                         for c in range(len(f))])
             for f, cov in zip(logits, covs)]
 
 
 def mc_probs(logits, covs):
-    """Mean softmax over N(P f, P cov P), by a seeded scrambled Sobol sequence (error well under 1e-3)."""
+    """Mean softmax over N(P f, P cov P), by a seeded scrambled Sobol sequence (error well under
+    1e-3)."""
     c = len(logits[0])
     u = qmc.Sobol(c, scramble=True, rng=np.random.default_rng(0)).random(MC_POINTS)
     z = torch.tensor(gaussian.ppf(u.clip(1e-12, 1 - 1e-12)))
@@ -528,7 +590,8 @@ def mc_probs(logits, covs):
 
 
 def evaluate(model, blocks, calib, test, task, choice_ids, kron):
-    dense, traces, n_tokens, log_likelihood = curvature(model, blocks, calib, task, choice_ids, kron)
+    dense, traces, n_tokens, log_likelihood = curvature(model, blocks, calib, task, choice_ids,
+                                                        kron)
     theta_sq = [b.theta().pow(2).sum().item() for b in blocks]
     spectra = [torch.linalg.eigvalsh(h).numpy() for h in dense]
     sets = is_set(calib[0])
@@ -542,7 +605,8 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
 
     def at(lams):
         evidence = log_likelihood - sum(penalty(h, t, l) for h, t, l in zip(dense, theta_sq, lams))
-        inverses = [torch.linalg.inv(h + l * torch.eye(len(h), dtype=F64)) for h, l in zip(dense, lams)]
+        inverses = [torch.linalg.inv(h + l * torch.eye(len(h), dtype=F64))
+                    for h, l in zip(dense, lams)]
         return evidence, predictive_cov(jacobians, inverses, sets)
 
     n = len(blocks)
@@ -591,14 +655,15 @@ def evaluate(model, blocks, calib, test, task, choice_ids, kron):
     }
 
 
-# ----------------------------------------------------------------------------------------------------- regression
+# --------------------------------------------------------------------------------------- regression
 
 
 NOISE = 0.5  # a noise variance that is given
 
 
 def best_noise_and_precisions(spectra, theta_sq, square_error, count):
-    """Noise variance and precisions (one a spectrum) at the joint maximum of the evidence: the root of its whole gradient.
+    """Noise variance and precisions (one a spectrum) at the joint maximum of the evidence: the root
+    of its whole gradient.
 
     The evidence is concave in the logarithms of all of them."""
 
@@ -617,8 +682,9 @@ def best_noise_and_precisions(spectra, theta_sq, square_error, count):
 
 
 def regression_figures(dense, theta_sq, names, square_error, count, jacobians):
-    """With the Gaussian likelihood H of noise variance s is H of noise 1 over s.  Evidence and variances of the test rows at a given noise
-    and at the noise that is chosen together with the prior, for precision 1, a global prior, and one a unit (a block, or all of them)."""
+    """With the Gaussian likelihood H of noise variance s is H of noise 1 over s.  Evidence and
+    variances of the test rows at a given noise and at the noise that is chosen together with the
+    prior, for precision 1, a global prior, and one a unit (a block, or all of them)."""
     spectra = [torch.linalg.eigvalsh(h).numpy().clip(min=0.0) for h in dense]
     n, every = len(dense), np.concatenate(spectra)
 
@@ -626,9 +692,12 @@ def regression_figures(dense, theta_sq, names, square_error, count, jacobians):
         return -count / 2 * math.log(2 * math.pi * noise) - square_error / (2 * noise)
 
     def at(noise, lams):
-        evidence = likelihood(noise) - sum(penalty(h / noise, t, l) for h, t, l in zip(dense, theta_sq, lams))
-        inverses = [torch.linalg.inv(h / noise + l * torch.eye(len(h), dtype=F64)) for h, l in zip(dense, lams)]
-        return evidence, [sum((j @ inv @ j).item() for j, inv in zip(row, inverses)) for row in jacobians]
+        evidence = (likelihood(noise) - sum(penalty(h / noise, t, l)
+                                            for h, t, l in zip(dense, theta_sq, lams)))
+        inverses = [torch.linalg.inv(h / noise + l * torch.eye(len(h), dtype=F64))
+                    for h, l in zip(dense, lams)]
+        return evidence, [sum((j @ inv @ j).item() for j, inv in zip(row, inverses))
+                          for row in jacobians]
 
     def answer(noise, lams):
         evidence, variances = at(noise, lams)
@@ -649,14 +718,16 @@ def regression_figures(dense, theta_sq, names, square_error, count, jacobians):
     given = {"fixed": answer(NOISE, [1.0] * n), "global": answer(NOISE, [one] * n)}
     joint = {"fixed": answer(noise_at_1, [1.0] * n), "global": answer(noise, [best] * n)}
     if n > 1:
-        given["module"] = answer(NOISE, [best_precision([s / NOISE], t) for s, t in zip(spectra, theta_sq)])
+        given["module"] = answer(NOISE, [best_precision([s / NOISE], t)
+                                         for s, t in zip(spectra, theta_sq)])
         joint["module"] = answer(*best_noise_and_precisions(spectra, theta_sq, square_error, count))
     for kind, found in joint.items():  # maxima: a small step of any of the numbers is worse
         lams = list(found["prior_precisions"].values())
         for step in (0.99, 1.01):
             assert at(found["noise_variance"] * step, lams)[0] < found["log_marginal_likelihood"]
             if kind != "fixed":
-                assert at(found["noise_variance"], [l * step for l in lams])[0] < found["log_marginal_likelihood"]
+                assert at(found["noise_variance"],
+                          [l * step for l in lams])[0] < found["log_marginal_likelihood"]
     return {"given": given, "joint": joint}
 
 
@@ -684,7 +755,8 @@ def remembering(every):
 
 
 def evaluate_regression(model, blocks, calib, test, task, structure, run):
-    """structure: expand, reduce, ekfac, diag, exact (all blocks are one unit), or last-layer (exact, of the last block alone)."""
+    """structure: expand, reduce, ekfac, diag, exact (all blocks are one unit), or last-layer
+    (exact, of the last block alone)."""
     if structure == "last-layer":
         blocks, structure = blocks[-1:], "exact"
     kron = structure if structure in ("expand", "reduce") else "expand"
@@ -699,13 +771,15 @@ def evaluate_regression(model, blocks, calib, test, task, structure, run):
     elif structure == "diag":
         dense = [torch.diag(sum(j[k].pow(2) for j in own)) for k in range(len(blocks))]
     elif structure == "exact":
-        dense, theta_sq, names = [sum(torch.outer(torch.cat(j), torch.cat(j)) for j in own)], [sum(theta_sq)], ["all"]
+        dense = [sum(torch.outer(torch.cat(j), torch.cat(j)) for j in own)]
+        theta_sq, names = [sum(theta_sq)], ["all"]
         jacobians = [[torch.cat(j)] for j in jacobians]
     return [f for f, _ in tested], {
         "n_tokens": n_tokens,
         "n_modules": len(blocks),
         "square_error": square_error,
-        "blocks": [{"name": b.name, "trace_in": a, "trace_out": g} for b, (a, g) in zip(blocks, traces)],
+        "blocks": [{"name": b.name, "trace_in": a, "trace_out": g}
+                   for b, (a, g) in zip(blocks, traces)],
         **regression_figures(dense, theta_sq, names, square_error, len(calib), jacobians),
     }
 
@@ -717,8 +791,10 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
     calib, test = read_rows(calib), read_rows(test)
     before, _ = run_row(model, [], test[0], task, choice_ids, strict=not float32_islands)
     blocks = find_blocks(model, params)
-    torch.testing.assert_close(run_row(model, [], test[0], task, choice_ids)[0], before, rtol=1e-12, atol=1e-12)
-    kind = "tags" if task == "TOKEN_CLS" else "choice" if choice_ids else "sets" if is_set(calib[0]) else "seq"
+    torch.testing.assert_close(run_row(model, [], test[0], task, choice_ids)[0], before, rtol=1e-12,
+                               atol=1e-12)
+    kind = ("tags" if task == "TOKEN_CLS" else "choice" if choice_ids else "sets"
+            if is_set(calib[0]) else "seq")
     result = {"task": kind, "n_classes": None, "choice_ids": choice_ids}
     regression, run = len(before) == 1, remembering(blocks)
     more = {"lora": ("ekfac", "diag", "exact"), "head": ("last-layer",)} if regression else {}
@@ -736,20 +812,23 @@ def reference(base, adapter, calib, test, choice_ids=None, params="lora", float3
 
 def logits_alone(base, adapter, test, choice_ids=None):
     model, task = load_model(base, adapter)
-    return [run_row(model, [], row, task, choice_ids, strict=True)[0].tolist() for row in read_rows(test)]
+    return [run_row(model, [], row, task, choice_ids, strict=True)[0].tolist()
+            for row in read_rows(test)]
 
 
-# --------------------------------------------------------------------------------------------------------- output
+# ------------------------------------------------------------------------------------------- output
 
 
 def dumps(value):
     """Indented JSON with one line per innermost list."""
     text = json.dumps(value, indent=1, allow_nan=False)
-    return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+    return (re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace(
+        "[ ", "[").replace(" ]", "]"), text) + "\n")
 
 
 def compare(got, expected, path="", out=None):
-    """Largest |got - expected| / max(1, |expected|) per key of `expected` (lists and dicts below a key folded in)."""
+    """Largest |got - expected| / max(1, |expected|) per key of `expected` (lists and dicts below a
+    key folded in)."""
     out = {} if out is None else out
     if isinstance(expected, dict):
         for k, v in expected.items():
@@ -777,21 +856,26 @@ def main():
     ap.add_argument("--calib", required=True)
     ap.add_argument("--test", required=True)
     ap.add_argument("--choice-ids", type=lambda s: [int(x) for x in s.split(",")])
-    ap.add_argument("--params", choices=["lora", "lora+head", "head", "lora+magnitude", "lora+magnitude+head"], default="lora")
+    ap.add_argument("--params", choices=["lora", "lora+head", "head", "lora+magnitude",
+                                         "lora+magnitude+head"], default="lora")
     ap.add_argument("--out", help="write here instead of to stdout")
-    ap.add_argument("--check", metavar="EXPECTED.json", help="compare with this file (its part for --params); takes its choice_ids too")
-    ap.add_argument("--float32-islands", action="store_true", help="keep transformers' own float32 RMSNorm and rotary tables")
+    ap.add_argument("--check", metavar="EXPECTED.json",
+                    help="compare with this file (its part for --params); takes its choice_ids too")
+    ap.add_argument("--float32-islands", action="store_true",
+                    help="keep transformers' own float32 RMSNorm and rotary tables")
     o = ap.parse_args()
     expected = None
     if o.check:
         with open(o.check) as f:
             expected = json.load(f)
         o.choice_ids = o.choice_ids or expected["choice_ids"]
-        others = {k: expected.pop(k) for k in ("lora+head", "head", "lora+magnitude", "lora+magnitude+head") if k in expected}
+        others = {k: expected.pop(k) for k in ("lora+head", "head", "lora+magnitude",
+                                               "lora+magnitude+head") if k in expected}
         if o.params != "lora":  # what belongs to the other parameter sets lies below their own name
             expected.update(others[o.params])
     torch.manual_seed(0)
-    result = reference(o.base, o.adapter, o.calib, o.test, o.choice_ids, o.params, o.float32_islands)
+    result = reference(o.base, o.adapter, o.calib, o.test, o.choice_ids, o.params,
+                       o.float32_islands)
     if o.out:
         with open(o.out, "w") as f:
             f.write(dumps(result))

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write the tiny random checkpoints of tests/fixtures/parity and the numbers that laplace_reference.py gives for them.
+"""Write the tiny random checkpoints of tests/fixtures/parity and the numbers that
+laplace_reference.py gives for them.
 
     python make_fixtures.py [--only NAME,NAME]
 
-Seeded: the same library versions write the same bytes.  The folders in COPIES were not made here; only expected_extra.json is written
-into those.  What dense_reference.py wrote (dense.json) stays.
+Seeded: the same library versions write the same bytes.  The folders in COPIES were not made here;
+only expected_extra.json is written into those.  What dense_reference.py wrote (dense.json) stays.
 """
 
 import argparse
@@ -23,10 +24,13 @@ from fixture_tools import PARITY, Random, expected
 
 EVERY = ["lora", "lora+head", "head"]
 COPIES = {
-    **{name: EVERY for name in ("bert", "distilbert", "electra", "llama-seq", "modernbert", "roberta")},
-    **{name: ["lora"] for name in ("dora", "gemma2", "gpt2", "llama", "llama-head", "mistral", "qwen2", "qwen3")},
+    **{name: EVERY for name in ("bert", "distilbert", "electra", "llama-seq", "modernbert",
+                                "roberta")},
+    **{name: ["lora"] for name in ("dora", "gemma2", "gpt2", "llama", "llama-head", "mistral",
+                                   "qwen2", "qwen3")},
 }
-MADE = {**fixtures_encoders.MADE, **fixtures_decoders.MADE, **fixtures_adapters.MADE, **fixtures_quantised.MADE}
+MADE = {**fixtures_encoders.MADE, **fixtures_decoders.MADE, **fixtures_adapters.MADE,
+        **fixtures_quantised.MADE}
 
 
 def main():
@@ -38,7 +42,8 @@ def main():
         if name in COPIES:
             with open(f"{folder}/expected.json") as f:
                 given = json.load(f)
-            result, file = expected(folder, COPIES[name], given["choice_ids"]), "expected_extra.json"
+            result, file = expected(folder, COPIES[name],
+                                    given["choice_ids"]), "expected_extra.json"
         else:
             make, seed = MADE[name]
             os.makedirs(folder, exist_ok=True)

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Write the quantised cases of tests/fixtures/parity and tests/fixtures/quantised, packed by bitsandbytes itself.
+"""Write the quantised cases of tests/fixtures/parity and tests/fixtures/quantised, packed by
+bitsandbytes itself.
 
     python make_quantised.py [--only NAME,NAME]
 
-llama-nf4, llama-int8, bert-fp4: a plain base is saved in `plain`, loaded by transformers with a BitsAndBytesConfig and saved again in
-`base`.  The references run in float64 on what bitsandbytes unpacks from it (dense.json: dense_reference.py).  quantised/packed.safetensors: single matrices of awkward
-shapes with their codes, scales and unpacked values.  Seeded: the same library versions write the same bytes.
+llama-nf4, llama-int8, bert-fp4: a plain base is saved in `plain`, loaded by transformers with a
+BitsAndBytesConfig and saved again in `base`.  The references run in float64 on what bitsandbytes
+unpacks from it (dense.json: dense_reference.py).  quantised/packed.safetensors: single matrices of
+awkward shapes with their codes, scales and unpacked values.  Seeded: the same library versions
+write the same bytes.
 """
 
 import argparse
@@ -29,8 +32,8 @@ library_blockwise = F.quantize_blockwise
 
 
 def nearest_blockwise(a, code=None, absmax=None, out=None, blocksize=4096, nested=False):
-    """quantize_blockwise with the nearest level, as on a device: the library's own on the CPU looks levels up in a table whose steps are
-    too coarse, and takes the neighbour now and then."""
+    """quantize_blockwise with the nearest level, as on a device: the library's own on the CPU looks
+    levels up in a table whose steps are too coarse, and takes the neighbour now and then."""
     q, state = library_blockwise(a, code, absmax, out, blocksize, nested)
     level = state.code
     middle = (level[1:] + level[:-1]) / 2
@@ -48,7 +51,8 @@ F.quantize_blockwise = nearest_blockwise
 
 
 def unpack_4bit(codes, state):
-    """dequantize_4bit by the library's portable kernel: the one for the CPU is wrong for rows that do not end where blocks do."""
+    """dequantize_4bit by the library's portable kernel: the one for the CPU is wrong for rows that
+    do not end where blocks do."""
     from bitsandbytes.backends.default.ops import _dequantize_4bit_compute as portable
 
     scale = state.absmax
@@ -58,7 +62,7 @@ def unpack_4bit(codes, state):
     return portable(codes.reshape(-1), scale, level, state.blocksize, state.shape, state.dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------- bases
+# -------------------------------------------------------------------------------------------- bases
 
 
 def quantised_base(auto, folder, config):
@@ -76,8 +80,9 @@ def expected(folder, params, choice_ids=None):
 
 
 LLAMA = dict(
-    hidden_size=64, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, intermediate_size=80, rope_theta=10000.0,
-    attention_bias=False, mlp_bias=False, torch_dtype="bfloat16",
+    hidden_size=64, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2,
+    intermediate_size=80, rope_theta=10000.0, attention_bias=False, mlp_bias=False,
+    torch_dtype="bfloat16",
 )
 CHOICES = [41, 7, 93, 20]
 
@@ -85,8 +90,10 @@ CHOICES = [41, 7, 93, 20]
 def llama(folder, rnd):
     cfg = mf.llama_config(**LLAMA)
     model = mf.fresh(mf.LM, cfg)
-    mf.write_base(f"{folder}/plain", cfg, mf.base_tensors(model, rnd, embedding_std=0.2), dtype=torch.bfloat16)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "up_proj"])
+    mf.write_base(f"{folder}/plain", cfg, mf.base_tensors(model, rnd, embedding_std=0.2),
+                  dtype=torch.bfloat16)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4,
+                      target_modules=["q_proj", "v_proj", "up_proj"])
     mf.write_adapter(model, lora, f"{folder}/adapter", rnd)
     for name, n in (("calib", mf.N_CALIB), ("test", mf.N_TEST)):
         mf.write_rows(f"{folder}/{name}.jsonl", mf.random_rows(rnd, n, 101, len(CHOICES)))
@@ -96,7 +103,8 @@ def llama_nf4(folder, rnd):
     """Choice task, bf16, NF4 with double quantisation."""
     llama(folder, rnd)
     config = transformers.BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16
     )
     quantised_base(mf.LM, folder, config)
     expected(folder, ["lora"], CHOICES)
@@ -112,14 +120,17 @@ def llama_int8(folder, rnd):
 
 def bert_fp4(folder, rnd):
     """Classifier, f16, FP4; rows of 30 do not end where blocks do."""
-    cfg = mf.bert_config(hidden_size=30, num_attention_heads=3, num_hidden_layers=2, intermediate_size=46, torch_dtype="float16", **mf.labels(3))
+    cfg = mf.bert_config(hidden_size=30, num_attention_heads=3, num_hidden_layers=2,
+                         intermediate_size=46, torch_dtype="float16", **mf.labels(3))
     model = mf.fresh(mf.SEQ, cfg)
     mf.write_base(f"{folder}/plain", cfg, mf.base_tensors(model, rnd), dtype=torch.float16)
-    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=4, target_modules=["query", "value"], modules_to_save=["classifier"])
+    lora = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=4, target_modules=["query", "value"],
+                      modules_to_save=["classifier"])
     mf.write_adapter(model, lora, f"{folder}/adapter", rnd)
     for name, n in (("calib", mf.N_CALIB), ("test", mf.N_TEST)):
         mf.write_rows(f"{folder}/{name}.jsonl", mf.random_rows(rnd, n, 97, 3))
-    config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False)
+    config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="fp4",
+                                             bnb_4bit_use_double_quant=False)
     quantised_base(mf.SEQ, folder, config)
     expected(folder, ["lora", "lora+head"])
 
@@ -127,7 +138,7 @@ def bert_fp4(folder, rnd):
 MADE = {"llama-nf4": (llama_nf4, 201), "llama-int8": (llama_int8, 201), "bert-fp4": (bert_fp4, 203)}
 
 
-# ----------------------------------------------------------------------------------------------------- matrices
+# ----------------------------------------------------------------------------------------- matrices
 
 
 def awkward(rnd, shape, dtype):
@@ -162,7 +173,8 @@ def matrices(path, rnd):
                         scale = F.dequantize_blockwise(s.absmax, s.state2) + s.offset
                     out[f"{name}.codes"], out[f"{name}.scales"] = q.flatten(), scale
                     if shape != BIG:
-                        out[f"{name}.values"] = unpack_4bit(q, s).float().reshape(shape).contiguous()
+                        values = unpack_4bit(q, s).float()
+                        out[f"{name}.values"] = values.reshape(shape).contiguous()
             p = bnb.nn.Int8Params(w.clone(), requires_grad=False)._quantize("cpu")
             out[f"{stem}.int8.codes"], out[f"{stem}.int8.scales"] = p.data.clone(), p.SCB
             if shape != BIG:

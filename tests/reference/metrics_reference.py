@@ -5,21 +5,28 @@
 
 Choices made where a definition leaves room (all of them are covered by a case):
 
-* The prediction is the first class with the largest probability, the confidence is that probability.
-* nll: -log(max(p, DBL_MIN)), DBL_MIN = 2.2250738585072014e-308 (the smallest normal double, -log = 708.396...): a probability of 0 for the
-  label gives a large finite number, and no other probability is changed.
-* ece, mce: bin k = 1..15 holds (k-1)/15 < confidence <= k/15, both edges the correctly rounded quotients (3/15 is the double 0.2, so
-  0.2 is in bin 3 and 0.4 in bin 6).  Empty bins count for nothing.
-* ece_em: sorted by confidence ascending; the first N mod 15 bins hold one row more; with N < 15 the rest are empty.  Rows of equal
-  confidence each count with the mean accuracy of all of them, so that their order, and the bins they fall into, do not matter.
+* The prediction is the first class with the largest probability, the confidence is that
+  probability.
+* nll: -log(max(p, DBL_MIN)), DBL_MIN = 2.2250738585072014e-308 (the smallest normal double, -log =
+  708.396...): a probability of 0 for the label gives a large finite number, and no other
+  probability is changed.
+* ece, mce: bin k = 1..15 holds (k-1)/15 < confidence <= k/15, both edges the correctly rounded
+  quotients (3/15 is the double 0.2, so 0.2 is in bin 3 and 0.4 in bin 6).  Empty bins count for
+  nothing.
+* ece_em: sorted by confidence ascending; the first N mod 15 bins hold one row more; with N < 15 the
+  rest are empty.  Rows of equal confidence each count with the mean accuracy of all of them, so
+  that their order, and the bins they fall into, do not matter.
 * auroc: null when every row is right or every row is wrong.
-* aupr_error: sum over the distinct confidences, from the lowest, of (recall step) * precision; no interpolation.  null without an
-  error (recall is 0/0); 1 when every row is wrong.
-* aurc: mean over k = 1..N of the selective risk of the k most confident rows; inside a group of equal confidence the expected risk
-  under a random order.  All right: 0; all wrong: 1; always defined.
-* eaurc: aurc minus that of the same rows with all errors last (exact sum, no logarithm approximation).
-* fpr95: t is the largest confidence for which 20 * #(right, confidence >= t) >= 19 * #right (integers: no rounding of 0.95);
-  fpr95 = #(wrong, confidence >= t) / #wrong.  null without a right row or without a wrong row.
+* aupr_error: sum over the distinct confidences, from the lowest, of (recall step) * precision; no
+  interpolation.  null without an error (recall is 0/0); 1 when every row is wrong.
+* aurc: mean over k = 1..N of the selective risk of the k most confident rows; inside a group of
+  equal confidence the expected risk under a random order.  All right: 0; all wrong: 1; always
+  defined.
+* eaurc: aurc minus that of the same rows with all errors last (exact sum, no logarithm
+  approximation).
+* fpr95: t is the largest confidence for which 20 * #(right, confidence >= t) >= 19 * #right
+  (integers: no rounding of 0.95); fpr95 = #(wrong, confidence >= t) / #wrong.  null without a right
+  row or without a wrong row.
 """
 
 import argparse
@@ -104,7 +111,7 @@ def metrics(rows):
     return out, bins
 
 
-# -------------------------------------------------------------------------------------------------- cross-checks
+# ------------------------------------------------------------------------------------- cross-checks
 
 
 def cross_check(rows, m):
@@ -139,14 +146,16 @@ def cross_check(rows, m):
     if not right.any():
         assert m["aurc"] == 1 and m["eaurc"] == 0
         same(m["aupr_error"], 1.0)
-    # ece, mce with the bin found by exact rational arithmetic; it agrees with the edge comparison unless a confidence
-    # is the double nearest to an edge that is no double, which the comparison counts as on the edge
+    # ece, mce with the bin found by exact rational arithmetic; it agrees with the edge comparison
+    # unless a confidence is the double nearest to an edge that is no double, which the comparison
+    # counts as on the edge
     index = []
     for c in conf.tolist():
         exact = math.ceil(Fraction(c) * BINS)
         on = [k for k in range(1, BINS + 1) if c == k / BINS]
         index.append(on[0] if on else exact)
-    gaps = [(index.count(k), abs(sum(conf[i] - right[i] for i in range(n) if index[i] == k))) for k in set(index)]
+    gaps = [(index.count(k), abs(sum(conf[i] - right[i] for i in range(n) if index[i] == k)))
+            for k in set(index)]
     same(m["ece"], sum(g for _, g in gaps) / n)
     same(m["mce"], max(g / c for c, g in gaps))
     # ece_em without ties: the plain definition; with them: of no order of the rows
@@ -157,7 +166,8 @@ def cross_check(rows, m):
     same(metrics([rows[i] for i in turned])[0]["ece_em"], m["ece_em"])
     # aurc over many random tie-breaks (all of them where there are few rows)
     if n <= 7:
-        orders = [p for p in itertools.permutations(range(n)) if all(conf[a] >= conf[b] for a, b in zip(p, p[1:]))]
+        orders = [p for p in itertools.permutations(range(n))
+                  if all(conf[a] >= conf[b] for a, b in zip(p, p[1:]))]
         tol = 1e-12
     else:
         rng = np.random.default_rng(0)
@@ -170,7 +180,7 @@ def cross_check(rows, m):
     same(m["eaurc"], m["aurc"] - best)
 
 
-# --------------------------------------------------------------------------------------------------------- cases
+# -------------------------------------------------------------------------------------------- cases
 
 
 def make_cases():
@@ -203,27 +213,35 @@ def make_cases():
         ("random-4-classes", "N = 200, no ties", softmax_rows(200, 4)),
         ("binary", "N = 120 = 8 * 15", softmax_rows(120, 2)),
         ("many-ties", "confidences are multiples of 1/16, right and wrong rows tied", None),
-        ("all-right", "auroc, aupr_error and fpr95 are undefined; aurc = eaurc = 0", relabel(softmax_rows(40, 3)[0], True)),
-        ("all-wrong", "auroc and fpr95 are undefined; aupr_error = aurc = 1, eaurc = 0", relabel(softmax_rows(40, 3)[0], False)),
+        ("all-right", "auroc, aupr_error and fpr95 are undefined; aurc = eaurc = 0",
+         relabel(softmax_rows(40, 3)[0], True)),
+        ("all-wrong", "auroc and fpr95 are undefined; aupr_error = aurc = 1, eaurc = 0",
+         relabel(softmax_rows(40, 3)[0], False)),
         ("single-row-right", "N = 1", (np.array([[0.125, 0.625, 0.25]]), np.array([1]))),
         ("single-row-wrong", "N = 1", (np.array([[0.125, 0.625, 0.25]]), np.array([2]))),
         (
             "on-bin-edges",
             "0.2, 0.4, 0.6, 0.8 and 1.0 are upper edges and belong to the bin below; 14/15 too",
-            top([0.2, 0.2, 0.4, 0.4, 0.4, 0.6, 0.8, 0.8, 14 / 15, 1.0, 1.0, 1.0, 0.41, 0.61, 0.799, 0.999, 7 / 15],
+            top([0.2, 0.2, 0.4, 0.4, 0.4, 0.6, 0.8, 0.8, 14 / 15, 1.0, 1.0, 1.0, 0.41, 0.61, 0.799,
+                 0.999, 7 / 15],
                 [1, 0, 1, 0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 0], c=8),
         ),
-        ("not-divisible-by-15", "N = 47: two equal-mass bins of 4, thirteen of 3", softmax_rows(47, 5)),
-        ("fewer-than-15", "N = 11: eleven equal-mass bins of one row, four empty", softmax_rows(11, 3)),
+        ("not-divisible-by-15", "N = 47: two equal-mass bins of 4, thirteen of 3",
+         softmax_rows(47, 5)),
+        ("fewer-than-15", "N = 11: eleven equal-mass bins of one row, four empty",
+         softmax_rows(11, 3)),
         (
             "zero-for-the-label",
             "nll uses max(p, DBL_MIN)",
-            (np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25], [0.0, 0.25, 0.75], [1.0, 0.0, 0.0]]), np.array([1, 1, 0, 0, 0])),
+            (np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25], [0.0, 0.25, 0.75],
+                       [1.0, 0.0, 0.0]]), np.array([1, 1, 0, 0, 0])),
         ),
         (
             "one-tie-group",
-            "every confidence equal: auroc 1/2, aurc = error rate; the class tie in row 0 goes to the first class",
-            (np.array([[0.5, 0.5, 0.0], [0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5], [0.0, 0.5, 0.5], [0.5, 0.5, 0.0]]),
+            "every confidence equal: auroc 1/2, aurc = error rate; the class tie in row 0 goes to "
+            "the first class",
+            (np.array([[0.5, 0.5, 0.0], [0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5],
+                       [0.0, 0.5, 0.5], [0.5, 0.5, 0.0]]),
              np.array([0, 1, 1, 2, 2, 1])),
         ),
         (
@@ -234,7 +252,8 @@ def make_cases():
         (
             "fpr95-exact-95-percent",
             "20 right rows: 19 of them are exactly 95 %",
-            top(list(np.linspace(0.99, 0.61, 20)) + [0.95, 0.7, 0.625, 0.62, 0.605, 0.55], [1] * 20 + [0] * 6, c=3),
+            top(list(np.linspace(0.99, 0.61, 20)) + [0.95, 0.7, 0.625, 0.62, 0.605, 0.55],
+                [1] * 20 + [0] * 6, c=3),
         ),
     ]
     conf = rng.integers(5, 17, 100) / 16
@@ -244,13 +263,15 @@ def make_cases():
     out = []
     for name, note, (probs, label) in cases:
         rows = [
-            {"index": i, "label": int(y), "prediction": int(p.argmax()), "confidence": float(p.max()), "probs": p.tolist()}
+            {"index": i, "label": int(y), "prediction": int(p.argmax()),
+             "confidence": float(p.max()), "probs": p.tolist()}
             for i, (p, y) in enumerate(zip(probs, label))
         ]
         assert np.allclose(probs.sum(1), 1, atol=1e-12)
         m, bins = metrics(rows)
         cross_check(rows, m)
-        out.append({"name": name, "note": note, "n": len(rows), "n_classes": probs.shape[1], "rows": rows, "metrics": m, "bins": bins})
+        out.append({"name": name, "note": note, "n": len(rows), "n_classes": probs.shape[1],
+                    "rows": rows, "metrics": m, "bins": bins})
     return out
 
 
@@ -261,8 +282,10 @@ def main():
     o = ap.parse_args()
     cases = make_cases()
     text = json.dumps(cases, indent=1, allow_nan=False)
-    text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace("[ ", "[").replace(" ]", "]"), text)
-    text = re.sub(r"\{[^{}]*\}", lambda m: re.sub(r"\s+", " ", m.group()).replace("{ ", "{").replace(" }", "}"), text)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace(
+        "[ ", "[").replace(" ]", "]"), text)
+    text = re.sub(r"\{[^{}]*\}", lambda m: re.sub(r"\s+", " ", m.group()).replace(
+        "{ ", "{").replace(" }", "}"), text)
     assert json.loads(text) == cases
     os.makedirs(os.path.dirname(o.out), exist_ok=True)
     with open(o.out, "w") as f:

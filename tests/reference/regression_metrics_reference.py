@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Independent float64 reference of the report metrics of a regression; writes tests/fixtures/metrics/regression_cases.json.
+"""Independent float64 reference of the report metrics of a regression; writes
+tests/fixtures/metrics/regression_cases.json.
 
     python regression_metrics_reference.py [--out FILE]
 
-Correlations are scipy's; the CRPS is the integral of (F(x) - [x >= label])^2, numerically, and its closed form is compared with that; the
-log density and the quantile of the central 90 % interval are scipy's too.  A correlation is null where labels or means do not vary.
+Correlations are scipy's; the CRPS is the integral of (F(x) - [x >= label])^2, numerically, and its
+closed form is compared with that; the log density and the quantile of the central 90 % interval are
+scipy's too.  A correlation is null where labels or means do not vary.
 """
 
 import argparse
@@ -18,9 +20,11 @@ from scipy import integrate, stats
 
 def crps(label, mean, std):
     """By quadrature: below the label F^2, above it (1 - F)^2."""
-    low = integrate.quad(lambda x: stats.norm.cdf(x, mean, std) ** 2, mean - 40 * std, label, points=[mean], limit=400, epsabs=1e-13)[0] \
+    low = integrate.quad(lambda x: stats.norm.cdf(x, mean, std) ** 2, mean - 40 * std, label,
+                         points=[mean], limit=400, epsabs=1e-13)[0] \
         if label > mean - 40 * std else 0.0
-    high = integrate.quad(lambda x: stats.norm.sf(x, mean, std) ** 2, label, mean + 40 * std, points=[mean], limit=400, epsabs=1e-13)[0] \
+    high = integrate.quad(lambda x: stats.norm.sf(x, mean, std) ** 2, label, mean + 40 * std,
+                          points=[mean], limit=400, epsabs=1e-13)[0] \
         if label < mean + 40 * std else 0.0
     return low + high
 
@@ -63,27 +67,35 @@ def make_cases():
         ("far-from-zero", "an offset of 1e4: correlations must not cancel", rows(80, 0.4, 1e4)),
         ("small", "everything about 1e-6", rows(50, 0.5, 0.0, 1e-6)),
         ("many-ties", "labels and means are integers: ranks are averaged", tied),
-        ("one-row", "N = 1: correlations are undefined", (np.array([1.5]), np.array([1.0]), np.array([0.25]))),
-        ("equal-labels", "correlations are undefined", (np.full(7, 0.1), rng.normal(0, 1, 7), np.full(7, 0.5))),
-        ("equal-means", "correlations are undefined", (rng.normal(0, 1, 9), np.full(9, -0.3), np.full(9, 0.5))),
+        ("one-row", "N = 1: correlations are undefined",
+         (np.array([1.5]), np.array([1.0]), np.array([0.25]))),
+        ("equal-labels", "correlations are undefined",
+         (np.full(7, 0.1), rng.normal(0, 1, 7), np.full(7, 0.5))),
+        ("equal-means", "correlations are undefined",
+         (rng.normal(0, 1, 9), np.full(9, -0.3), np.full(9, 0.5))),
         ("reversed", "spearman is -1", (np.arange(12.0) ** 3, -np.arange(12.0), np.full(12, 1e5))),
-        ("far-away", "labels twenty deviations off", (np.array([20.0, -20.0, 0.0, 4.0]), np.zeros(4), np.ones(4))),
+        ("far-away", "labels twenty deviations off",
+         (np.array([20.0, -20.0, 0.0, 4.0]), np.zeros(4), np.ones(4))),
     ]
     out = []
     for name, note, (label, mean, variance) in cases:
-        parts = [{"label": a, "prediction": b, "variance": c} for a, b, c in zip(label.tolist(), mean.tolist(), variance.tolist())]
-        out.append({"name": name, "note": note, "rows": parts, "metrics": metrics(label, mean, variance)})
+        parts = [{"label": a, "prediction": b, "variance": c}
+                 for a, b, c in zip(label.tolist(), mean.tolist(), variance.tolist())]
+        out.append({"name": name, "note": note, "rows": parts,
+                    "metrics": metrics(label, mean, variance)})
     return out
 
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--out", default=os.path.join(here, "..", "fixtures", "metrics", "regression_cases.json"))
+    ap.add_argument("--out", default=os.path.join(here, "..", "fixtures", "metrics",
+                                                  "regression_cases.json"))
     o = ap.parse_args()
     cases = make_cases()
     text = json.dumps(cases, indent=1, allow_nan=False)
-    text = re.sub(r"\{[^{}]*\}", lambda m: re.sub(r"\s+", " ", m.group()).replace("{ ", "{").replace(" }", "}"), text)
+    text = re.sub(r"\{[^{}]*\}", lambda m: re.sub(r"\s+", " ", m.group()).replace(
+        "{ ", "{").replace(" }", "}"), text)
     assert json.loads(text) == cases
     with open(o.out, "w") as f:
         f.write(text + "\n")

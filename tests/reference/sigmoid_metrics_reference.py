@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Independent reference of the report metrics of sets of classes; writes tests/fixtures/metrics/sigmoid_cases.json.
+"""Independent reference of the report metrics of sets of classes; writes
+tests/fixtures/metrics/sigmoid_cases.json.
 
     python sigmoid_metrics_reference.py [--out FILE]
 
-Standard library alone.  A decision is whether a class is in a row's set.  F1 = 2 hits / (2 hits + extra + missed), null where that is 0 / 0;
-its macro mean is over the classes that have one (scikit-learn counts the others as 0).  NLL and Brier score are means over decisions, of one
-Bernoulli variable each (half the score of two classes).  ECE: 15 bins of equal width of the probability, the first with 0, each with its
-upper edge, weighted by decisions.
+Standard library alone.  A decision is whether a class is in a row's set.  F1 = 2 hits / (2 hits +
+extra + missed), null where that is 0 / 0; its macro mean is over the classes that have one
+(scikit-learn counts the others as 0).  NLL and Brier score are means over decisions, of one
+Bernoulli variable each (half the score of two classes).  ECE: 15 bins of equal width of the
+probability, the first with 0, each with its upper edge, weighted by decisions.
 """
 
 import argparse
@@ -27,7 +29,8 @@ def ece(decisions):
     bins = [[] for _ in range(15)]
     for p, t in decisions:
         bins[next(k for k in range(15) if k == 14 or p <= (k + 1) / 15)].append((p, t))
-    gaps = [len(b) * abs(math.fsum(p for p, _ in b) / len(b) - sum(t for _, t in b) / len(b)) for b in bins if b]
+    gaps = [len(b) * abs(math.fsum(p for p, _ in b) / len(b) - sum(t for _, t in b) / len(b))
+            for b in bins if b]
     return math.fsum(gaps) / len(decisions)
 
 
@@ -54,7 +57,8 @@ def metrics(rows, n_classes):
         "brier": brier(flat),
         "ece": ece(flat),
     }
-    classes = [{"n": sum(t for _, t in column), "f1": s, "nll": nll(column), "brier": brier(column), "ece": ece(column)}
+    classes = [{"n": sum(t for _, t in column), "f1": s, "nll": nll(column), "brier": brier(column),
+                "ece": ece(column)}
                for column, s in zip(columns, scores)]
     return total, classes
 
@@ -86,7 +90,8 @@ def make_cases():
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default=os.path.join(here, "..", "fixtures", "metrics", "sigmoid_cases.json"))
+    parser.add_argument("--out", default=os.path.join(here, "..", "fixtures", "metrics",
+                                                      "sigmoid_cases.json"))
     with open(parser.parse_args().out, "w") as f:
         json.dump(make_cases(), f, indent=0)
         f.write("\n")

@@ -1,9 +1,10 @@
 """Models of transformers that are float64 throughout.
 
-transformers falls back to float32 inside a float64 model: in every RMSNorm, in the rotary tables, in the softmax of the eager attention, in
-the rotation of ModernBERT, in the scale of DeBERTa's scores and in Gemma's scale of the embeddings.  Here are the same formulas without
-those islands.  Two things stay as transformers has them because they decide something discrete: the logarithmic buckets of DeBERTa (a
-ceiling of a float32 number) and which rotary table a length selects.
+transformers falls back to float32 inside a float64 model: in every RMSNorm, in the rotary tables,
+in the softmax of the eager attention, in the rotation of ModernBERT, in the scale of DeBERTa's
+scores and in Gemma's scale of the embeddings.  Here are the same formulas without those islands.
+Two things stay as transformers has them because they decide something discrete: the logarithmic
+buckets of DeBERTa (a ceiling of a float32 number) and which rotary table a length selects.
 """
 
 import importlib
@@ -16,10 +17,11 @@ from torch.utils._pytree import tree_leaves
 
 F64 = torch.float64
 ATTENTION = "float64"
-MODELS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "smollm3", "olmo2", "phi3", "modernbert", "deberta_v2")
+MODELS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "smollm3", "olmo2",
+          "phi3", "modernbert", "deberta_v2")
 
 
-# ------------------------------------------------------------------------------------------------------ rotary tables
+# ------------------------------------------------------------------------------------ rotary tables
 
 
 def default_frequencies(p, dim):
@@ -43,8 +45,9 @@ def llama3_frequencies(p, dim):
 
 
 def dynamic_frequencies(p, dim, length, trained):
-    """The base grows with the length of this row.  (transformers keeps the table of the longest row so far until a row shorter than
-    max_position_embeddings comes; here no row depends on another, as in a fresh model.)"""
+    """The base grows with the length of this row.  (transformers keeps the table of the longest row
+    so far until a row shorter than max_position_embeddings comes; here no row depends on another,
+    as in a fresh model.)"""
     stretch = p["factor"] * max(length, trained) / trained - (p["factor"] - 1)
     return default_frequencies({"rope_theta": p["rope_theta"] * stretch ** (dim / (dim - 2))}, dim)
 
@@ -85,7 +88,8 @@ def longrope_attention_factor(p, longest):
 
 
 def rotary_table(config, p, length):
-    """Frequencies and the factor of cos and sin, for a row of this length; p is rope_parameters (of the layer's type)."""
+    """Frequencies and the factor of cos and sin, for a row of this length; p is rope_parameters (of
+    the layer's type)."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     dim = int(head * p.get("partial_rotary_factor", 1.0))
     kind = p["rope_type"]
@@ -107,14 +111,15 @@ def rotary_table(config, p, length):
 
 
 def rotary(self, x, position_ids, layer_type=None):
-    p = self.config.rope_parameters if layer_type is None else self.config.rope_parameters[layer_type]
+    p = (self.config.rope_parameters if layer_type is None
+         else self.config.rope_parameters[layer_type])
     frequencies, factor = rotary_table(self.config, p, int(position_ids.max()) + 1)
     angles = position_ids[..., None].to(F64) * frequencies
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos() * factor, angles.sin() * factor
 
 
-# -------------------------------------------------------------------------------------------------------------- layers
+# ------------------------------------------------------------------------------------------- layers
 
 
 def rms_norm(self, x):
@@ -135,9 +140,11 @@ def rotate(q, k, cos, sin, unsqueeze_dim=1):
 
 
 def attention(module, query, key, value, mask, scaling=None, softcap=None, **_):
-    """Softmax attention; the mask is an additive one, and only attention that looks both ways may come without."""
+    """Softmax attention; the mask is an additive one, and only attention that looks both ways may
+    come without."""
     assert mask is not None or not getattr(module, "is_causal", False)
-    if hasattr(module, "prefix"):  # keys and values [heads, n, head_dim] before those of the row, which every query sees
+    if hasattr(module, "prefix"):
+        # keys and values [heads, n, head_dim] before those of the row, which every query sees
         before = [m[None] for m in module.prefix()]
         key, value = (torch.cat((b, m), 2) for b, m in zip(before, (key, value)))
         mask = None if mask is None else torch.nn.functional.pad(mask, (before[0].shape[2], 0))
@@ -165,7 +172,8 @@ def discrete(function):
 
 
 class Float64Only(TorchDispatchMode):
-    """Inside this context an operation that makes floating-point numbers of another type is an error."""
+    """Inside this context an operation that makes floating-point numbers of another type is an
+    error."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -191,14 +199,16 @@ def make_strict_float64():
         if name == "modernbert":
             module.apply_rotary_pos_emb = rotate
         elif name == "deberta_v2":
-            module.scaled_size_sqrt = lambda layer, factor: torch.tensor(math.sqrt(layer.size(-1) * factor), dtype=F64)
+            module.scaled_size_sqrt = lambda layer, factor: torch.tensor(
+                math.sqrt(layer.size(-1) * factor), dtype=F64)
             module.make_log_bucket_position = discrete(module.make_log_bucket_position)
     transformers.AttentionInterface.register(ATTENTION, attention)
     AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
 def attention_name(model_type, float32_islands):
-    """DeBERTa has its own attention; the attention of Gemma 2 caps its scores, which torch's fused kernel ignores."""
+    """DeBERTa has its own attention; the attention of Gemma 2 caps its scores, which torch's fused
+    kernel ignores."""
     if model_type == "deberta-v2" or (float32_islands and model_type == "gemma2"):
         return "eager"
     return "sdpa" if float32_islands else ATTENTION
