@@ -93,3 +93,11 @@ const char *la_list_names(char *out, size_t size, const char *between, const voi
     }
     return out;
 }
+
+const char *la_list_sentence(char *out, size_t size, const char *const *names, int n) {
+    size_t used = 0;
+    *out = 0;
+    for (int i = 0; i < n; i++)
+        used = la_list_add(out, size, used, i + 1 < n ? ", " : " and ", names[i]);
+    return out;
+}

@@ -24,6 +24,8 @@ void la_list_free(la_list *list);
  * structs. */
 const char *la_list_names(char *out, size_t size, const char *between, const void *names,
                           size_t stride, int n);
+/* Names as "a, b and c"; returns out, "" without names. */
+const char *la_list_sentence(char *out, size_t size, const char *const *names, int n);
 /* Appends one name to such a list. used: what the call before returned, 0 at first; size: full. */
 size_t la_list_add(char *out, size_t size, size_t used, const char *between, const char *name);
 

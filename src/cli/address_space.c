@@ -14,7 +14,7 @@
 /* Beside the buffers, for what else the libraries take while they start. */
 static const size_t OTHERS = (size_t)24 << 20;
 
-static bool has_room(size_t buffers) {
+static bool fits(size_t buffers) {
     size_t bytes = buffers * LA_BLAS_BUFFER + OTHERS;
     void *tried = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return tried != MAP_FAILED && !munmap(tried, bytes);
@@ -44,9 +44,9 @@ static void check_address_space(int argc, char **argv, char **environment) {
     cpu_set_t set;
     size_t threads = sched_getaffinity(0, sizeof set, &set) ? 64 : (size_t)CPU_COUNT(&set);
     (void)argc;
-    if (has_room(threads))
+    if (fits(threads))
         return;
-    if (has_room(1)) {
+    if (fits(1)) {
         restart_alone(argv, environment);
         return;
     }

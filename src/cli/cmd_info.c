@@ -15,13 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool has_file(const char *dir, const char *name) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return !access(path, F_OK);
-}
-
-/* Element types in use, most bytes first is not needed: "F32" or "BF16, F32". */
+/* Element types in use: ["F32"] or ["BF16", "F32"]. */
 static json_t *types_of(const la_checkpoint *checkpoint) {
     json_t *list = json_array();
     for (int64_t i = 0; i < la_checkpoint_count(checkpoint); i++) {
@@ -42,10 +36,10 @@ static la_status add_checkpoint(const char *dir, const char *stem, json_t *out, 
     int64_t elements = 0;
     for (int64_t i = 0; i < la_checkpoint_count(checkpoint); i++)
         elements += la_packed_parameters(checkpoint, la_checkpoint_at(checkpoint, i));
-    json_object_set_new(out, "tensors", json_integer(la_checkpoint_count(checkpoint)));
-    json_object_set_new(out, "parameters", json_integer(elements));
-    json_object_set_new(out, "bytes", json_integer((json_int_t)la_checkpoint_bytes(checkpoint)));
-    json_object_set_new(out, "dtypes", types_of(checkpoint));
+    json_object_update_new(out, json_pack("{s:I, s:I, s:I, s:o}", "tensors",
+                                          la_checkpoint_count(checkpoint), "parameters", elements,
+                                          "bytes", (json_int_t)la_checkpoint_bytes(checkpoint),
+                                          "dtypes", types_of(checkpoint)));
     la_checkpoint_close(checkpoint);
     return LA_OK;
 }
@@ -53,17 +47,15 @@ static la_status add_checkpoint(const char *dir, const char *stem, json_t *out, 
 static la_status describe_base(const char *path, json_t *out, la_error *err) {
     la_config config;
     LA_TRY(la_config_read(path, &config, err));
-    json_object_set_new(out, "kind", json_string("base"));
-    json_object_set_new(out, "model_type", json_string(config.arch->model_type));
-    json_object_set_new(out, "layers", json_integer(config.layers));
-    json_object_set_new(out, "hidden", json_integer(config.hidden));
-    json_object_set_new(out, "heads", json_integer(config.heads));
-    json_object_set_new(out, "vocabulary", json_integer(config.vocab));
-    json_object_set_new(out, "positions", json_integer(config.max_positions));
-    json_object_set_new(
-        out, "quantised",
-        json_string(config.quantised ? config.quantised : la_base_quant_names[LA_BASE_PLAIN]));
-    json_object_set_new(out, "tokenizer", json_boolean(has_file(path, "tokenizer.json")));
+    const char *quantised =
+        config.quantised ? config.quantised : la_base_quant_names[LA_BASE_PLAIN];
+    json_object_update_new(
+        out,
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:b}", "kind", "base", "model_type",
+                  config.arch->model_type, "layers", (json_int_t)config.layers, "hidden",
+                  (json_int_t)config.hidden, "heads", (json_int_t)config.heads, "vocabulary",
+                  (json_int_t)config.vocab, "positions", (json_int_t)config.max_positions,
+                  "quantised", quantised, "tokenizer", (int)la_folder_has(path, "tokenizer.json")));
     la_config_free(&config);
     return add_checkpoint(path, "model", out, err);
 }
@@ -88,7 +80,7 @@ static la_status describe_adapter(const char *path, const la_log *log, json_t *o
     return add_checkpoint(path, library->weights, out, err);
 }
 
-/* A folder that is none itself, or a name: what is meant, or what it is. */
+/* Describes the folder that a path or a name of the hub's cache stands for. */
 static la_status describe_found(const char *path, const la_log *log, json_t *out, la_error *err) {
     la_pool pool = {0};
     const char *folder = path;
@@ -97,7 +89,7 @@ static la_status describe_found(const char *path, const la_log *log, json_t *out
     la_folder_kind kind =
         strncmp(slash ? slash + 1 : path, "adapter_", 8) ? LA_FOLDER_BASE : LA_FOLDER_ADAPTER;
     la_status status = la_folder_find(kind, "info", path, &pool, log, &folder, err);
-    if (status == LA_OK && (stat(folder, &info) || !has_file(folder, "config.json")))
+    if (status == LA_OK && (stat(folder, &info) || !la_folder_has(folder, "config.json")))
         status = la_fail(
             err, LA_BAD_INPUT,
             "%s: holds neither config.json (a base) nor adapter_config.json (an adapter)", path);
@@ -107,7 +99,7 @@ static la_status describe_found(const char *path, const la_log *log, json_t *out
     return status;
 }
 
-/* A configuration that may be there and cannot be looked at. */
+/* Refuses a configuration that may exist and cannot be looked at. */
 static la_status check_seen(const char *dir, la_error *err) {
     static const char *const names[] = {"adapter_config.json", "config.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -132,9 +124,9 @@ static la_status describe(const char *path, bool all, const la_log *log, json_t 
     if (!S_ISDIR(info.st_mode))
         return named || la_posterior_looks_like(path) ? la_posterior_facts(path, all, out, err)
                                                       : la_file_facts(path, out, err);
-    if (has_file(path, "adapter_config.json"))
+    if (la_folder_has(path, "adapter_config.json"))
         return describe_adapter(path, log, out, err);
-    if (has_file(path, "config.json"))
+    if (la_folder_has(path, "config.json"))
         return describe_base(path, out, err);
     LA_TRY(check_seen(path, err));
     return describe_found(path, log, out, err);
@@ -179,14 +171,9 @@ typedef struct info_given {
 } info_given;
 
 static const la_option options[] = {
-    {.name = "json",
-     .kind = LA_OPTION_FLAG,
-     .offset = offsetof(info_given, json),
-     .help = "as one JSON object"},
-    {.name = "all",
-     .kind = LA_OPTION_FLAG,
-     .offset = offsetof(info_given, all),
-     .help = "of a posterior, every field of the file, block by block"},
+    LA_ROW(FLAG, info_given, json, "json", .help = "as one JSON object"),
+    LA_ROW(FLAG, info_given, all, "all",
+           .help = "of a posterior, every field of the file, block by block"),
 };
 
 static int run(const void *args) {

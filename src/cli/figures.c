@@ -15,31 +15,27 @@ static json_t *settings_json(const la_choice *choice) {
     return out;
 }
 
+/* NULL: not for this candidate; json_pack leaves its key out. */
+static json_t *number_if(bool has, double value) {
+    return has ? json_real(value) : NULL;
+}
+
 json_t *la_choice_json(const la_choice *choice) {
-    json_t *out, *candidates = json_object();
-    if (!choice->guarded) {
-        json_decref(candidates);
+    if (!choice->guarded)
         return json_null();
-    }
+    json_t *out, *candidates = json_object();
     for (int k = 0; k < LA_METHODS; k++) {
         const la_candidate *c = &choice->candidates[k];
         if (!isfinite(c->nll)) /* no setting of it was admitted */
             continue;
-        if (c->noise_variance > 0)
-            json_object_set_new(candidates, la_method_names[k],
-                                json_pack("{s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "prior_scale",
-                                          c->prior_scale, "noise_variance", c->noise_variance,
-                                          "gap", c->gap, "gap_error", c->gap_error));
-        else if (k == LA_METHOD_AVERAGE)
-            json_object_set_new(candidates, la_method_names[k],
-                                json_pack("{s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
-                                          c->accuracy, "gap", c->gap, "gap_error", c->gap_error));
-        else
-            json_object_set_new(candidates, la_method_names[k],
-                                json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "nll", c->nll, "accuracy",
-                                          c->accuracy, "prior_scale", c->prior_scale, "temperature",
-                                          c->temperature, "gap", c->gap, "gap_error",
-                                          c->gap_error));
+        bool noisy = c->noise_variance > 0, alone = k != LA_METHOD_AVERAGE;
+        json_object_set_new(candidates, la_method_names[k],
+                            json_pack("{s:f,s:o*,s:o*,s:o*,s:o*,s:f,s:f}", "nll", c->nll,
+                                      "accuracy", number_if(!noisy, c->accuracy), "prior_scale",
+                                      number_if(noisy || alone, c->prior_scale), "noise_variance",
+                                      number_if(noisy, c->noise_variance), "temperature",
+                                      number_if(!noisy && alone, c->temperature), "gap", c->gap,
+                                      "gap_error", c->gap_error));
     }
     const la_candidate *chosen = &choice->candidates[choice->method];
     bool several = choice->method == LA_METHOD_AVERAGE;

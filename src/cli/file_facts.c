@@ -33,10 +33,10 @@ static la_status add_predictions(const char *path, json_t *out, la_error *err) {
     if (p.kind->likelihood->task)
         json_object_set_new(out, "task", json_string(p.kind->likelihood->task));
     la_facts_text(out, "confidence_kind", p.confidence_kind);
-    json_object_set_new(out, "n_labelled", json_integer(p.n));
-    json_object_set_new(out, "n_unlabelled", json_integer(p.n_unlabelled));
-    json_object_set_new(out, "n_errors", json_integer(p.n_errors));
-    json_object_set_new(out, "n_classes", json_integer(p.n_classes));
+    json_object_update_new(out,
+                           json_pack("{s:I, s:I, s:I, s:I}", "n_labelled", (json_int_t)p.n,
+                                     "n_unlabelled", (json_int_t)p.n_unlabelled, "n_errors",
+                                     (json_int_t)p.n_errors, "n_classes", (json_int_t)p.n_classes));
     la_predictions_free(&p);
     return LA_OK;
 }

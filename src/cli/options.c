@@ -66,18 +66,11 @@ const char *la_command_near(const char *typed) {
 /* "compare and predict": the commands that take the option; "" if none does. */
 static void list_takers(const char *name, char out[NAMES_TEXT]) {
     const char *takers[LA_COMMANDS];
-    size_t used = 0;
     int n = 0;
-    *out = 0;
     for (int i = 0; i < LA_COMMANDS; i++)
         if (find(la_commands[i], name, strlen(name)) >= 0)
             takers[n++] = la_commands[i]->name;
-    for (int i = 0; i < n; i++)
-        used += (size_t)snprintf(out + used, NAMES_TEXT - used, "%s%s",
-                                 !i          ? ""
-                                 : i < n - 1 ? ", "
-                                             : " and ",
-                                 takers[i]);
+    la_list_sentence(out, NAMES_TEXT, takers, n);
 }
 
 static la_status unknown(const la_command *command, const char *text, la_error *err) {

@@ -37,7 +37,7 @@ typedef struct la_number {
 typedef struct la_option {
     const char *name;
     la_option_kind kind;
-    size_t offset; /* of the value, in the command's struct or a part of it */
+    size_t offset; /* place of the value in the command's struct or a part of it */
     const char *argument, *help;
     int64_t min, max;
     int64_t absent; /* value of an integer that is not given */
@@ -51,11 +51,15 @@ typedef struct la_option {
 #define LA_NAMES(table)                                                                            \
     .names = (table), .stride = sizeof *(table), .n_names = (int)(sizeof(table) / sizeof *(table))
 
+/* Row of a table: the value of --name goes to a member of a struct. The rest is designated. */
+#define LA_ROW(kind_, type, member, name_, ...)                                                    \
+    { .name = name_, .kind = LA_OPTION_##kind_, .offset = offsetof(type, member), __VA_ARGS__ }
+
 /* Rows whose offsets are within a struct that is a part of the command's. */
 typedef struct la_option_group {
     const la_option *rows;
     int n;
-    size_t at; /* of that part */
+    size_t at; /* offset of that part */
 } la_option_group;
 
 #define LA_GROUP(table, place)                                                                     \

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-enum { ELEMENTS_MOST = 64 }; /* of a list that is shown */
+enum { ELEMENTS_MOST = 64 }; /* longest list that is shown, not just its shape */
 
 typedef struct facts {
     bool all;                        /* details too */

@@ -1,8 +1,8 @@
 #include "input/file_kinds.h"
+#include "input/folders.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PANDAS(call)                                                                               \
     "python3 -c \"import pandas; pandas." call ".to_json('rows.jsonl', orient='records', "         \
@@ -103,15 +103,12 @@ la_status la_file_kind_refuse(const la_file_kind *kind, const char *path, const 
 
 const char *la_folder_step(const char *path) {
     static const char *const files[] = {"dataset_dict.json", "dataset_info.json", "state.json"};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char file[4096];
-        if ((size_t)snprintf(file, sizeof file, "%s/%s", path, files[i]) < sizeof file &&
-            !access(file, F_OK))
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (la_folder_has(path, files[i]))
             return i ? "; it is a data set as datasets saves it: write its rows with "
                        "datasets.load_from_disk(FOLDER).to_json(\"rows.jsonl\")"
                      : "; it holds data sets as datasets saves them: write one's rows with "
                        "datasets.load_from_disk(FOLDER)[SPLIT].to_json(\"rows.jsonl\")";
-    }
     return "";
 }
 

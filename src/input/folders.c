@@ -23,7 +23,7 @@ typedef struct search {
 
 /* ---- what is in a folder ---- */
 
-static bool is_in(const char *dir, const char *name) {
+bool la_folder_has(const char *dir, const char *name) {
     char path[PATH_BYTES];
     int n = snprintf(path, sizeof path, "%s/%s", dir, name);
     return n > 0 && (size_t)n < sizeof path && !access(path, F_OK);
@@ -66,7 +66,7 @@ static int list_holders(const char *dir, const char *file, char text[LIST_BYTES]
         size_t used = strlen(text);
         int length = snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
         if (*entry->d_name == '.' || length < 0 || (size_t)length >= sizeof path ||
-            !is_in(path, file))
+            !la_folder_has(path, file))
             continue;
         if (used + NAME_SHOWN + 3 < LIST_BYTES)
             snprintf(text + used, LIST_BYTES - used, "%s%.*s", n ? ", " : "",
@@ -84,7 +84,8 @@ static const char *config_of(la_folder_kind kind) {
 
 static bool has_weights(const char *dir) {
     char name[256];
-    return is_in(dir, "model.safetensors") || is_in(dir, "model.safetensors.index.json") ||
+    return la_folder_has(dir, "model.safetensors") ||
+           la_folder_has(dir, "model.safetensors.index.json") ||
            find_entry(dir, "model-", ".safetensors", name) ||
            find_entry(dir, "pytorch_model", ".bin", name);
 }
@@ -144,7 +145,7 @@ static bool find_snapshot(const char *cached, char path[PATH_BYTES], int *n_snap
 }
 
 static la_status take_snapshot(const search *s, const char *path, const char **folder) {
-    if (!is_in(path, config_of(s->kind)))
+    if (!la_folder_has(path, config_of(s->kind)))
         return la_fail(
             s->err, LA_BAD_INPUT,
             "%s %s: the local hub cache has it without %s (%s); fetch all of it with `hf "
@@ -234,32 +235,26 @@ static const struct {
     {"model.onnx", NULL, "a model in ONNX", "take the folder of safetensors"},
 };
 
-static bool find_other(const char *dir, const char **what, const char **advice, char name[256]) {
+static la_status refuse_other(const search *s, const char *dir) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        bool found = others[i].end ? find_entry(dir, others[i].begin, others[i].end, name)
-                                   : is_in(dir, others[i].begin);
-        if (!found)
-            continue;
-        if (!others[i].end)
-            snprintf(name, 256, "%s", others[i].begin);
-        *what = others[i].what;
-        *advice = others[i].advice;
-        return true;
+        char name[256];
+        const char *begin = others[i].begin, *end = others[i].end;
+        if (end ? find_entry(dir, begin, end, name) : la_folder_has(dir, begin))
+            return la_fail(s->err, LA_UNSUPPORTED, "%s %s: holds %s (%s), not supported; %s",
+                           s->option, s->given, others[i].what, end ? name : begin,
+                           others[i].advice);
     }
-    return false;
+    return LA_OK;
 }
 
 static la_status refuse_base(const search *s, const char *dir) {
-    char list[LIST_BYTES], name[256];
-    const char *what, *advice;
-    if (is_in(dir, "adapter_config.json"))
+    char list[LIST_BYTES];
+    if (la_folder_has(dir, "adapter_config.json"))
         return la_fail(s->err, LA_BAD_INPUT,
                        "%s %s: is an adapter (adapter_config.json), expected the model that it was "
                        "trained on (config.json); are --base and --adapter swapped?",
                        s->option, s->given);
-    if (find_other(dir, &what, &advice, name))
-        return la_fail(s->err, LA_UNSUPPORTED, "%s %s: holds %s (%s), not supported; %s", s->option,
-                       s->given, what, name, advice);
+    LA_TRY(refuse_other(s, dir));
     if (list_holders(dir, "config.json", list))
         return la_fail(s->err, LA_BAD_INPUT,
                        "%s %s: holds no config.json itself; these subfolders do: %s; give one of "
@@ -274,25 +269,22 @@ static la_status refuse_base(const search *s, const char *dir) {
 }
 
 static la_status refuse_adapter(const search *s, const char *dir) {
-    char list[LIST_BYTES], name[256];
-    const char *what, *advice;
+    char list[LIST_BYTES];
     if (list_holders(dir, "adapter_config.json", list))
         return LA_OK; /* chosen by name */
-    if (find_other(dir, &what, &advice, name))
-        return la_fail(s->err, LA_UNSUPPORTED, "%s %s: holds %s (%s), not supported; %s", s->option,
-                       s->given, what, name, advice);
-    if (is_in(dir, "adapter_model.safetensors") || is_in(dir, "adapter_model.bin"))
+    LA_TRY(refuse_other(s, dir));
+    if (la_folder_has(dir, "adapter_model.safetensors") || la_folder_has(dir, "adapter_model.bin"))
         return la_fail(s->err, LA_BAD_INPUT,
                        "%s/adapter_config.json: no such file, though there are adapter weights; "
                        "save_pretrained() writes both",
                        dir);
-    if (is_in(dir, "config.json") && has_weights(dir))
+    if (la_folder_has(dir, "config.json") && has_weights(dir))
         return la_fail(s->err, LA_BAD_INPUT,
                        "%s %s: is a whole model (config.json and its weights), not an adapter: "
                        "fine-tuned in full, or merged; are --base and --adapter swapped? A model "
                        "without an adapter is not what this is for",
                        s->option, s->given);
-    if (is_in(dir, "pytorch_model.bin") || has_weights(dir))
+    if (la_folder_has(dir, "pytorch_model.bin") || has_weights(dir))
         return la_fail(s->err, LA_BAD_INPUT,
                        "%s %s: holds weights and no adapter_config.json: of a whole model, or of "
                        "another library's adapter; adapters of PEFT and of `adapters` are read",
@@ -318,7 +310,7 @@ static la_status check_adapter_config(const search *s, const char *dir) {
                        path);
     static const char *const heads[] = {"value_head.safetensors", "value_head.bin", "v_head.bin"};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
-        if (is_in(dir, heads[i]))
+        if (la_folder_has(dir, heads[i]))
             return la_fail(s->err, LA_UNSUPPORTED,
                            "%s/%s: is the head of a reward model of TRL, which is not supported; "
                            "train one as a sequence classifier with one label",
@@ -328,8 +320,8 @@ static la_status check_adapter_config(const search *s, const char *dir) {
 
 /* ---- all together ---- */
 
-/* transformers runs it with trust_remote_code alone. */
-static void tell_code(const search *s, const char *dir) {
+/* Warns of code beside the model, which transformers runs with trust_remote_code alone. */
+static void warn_of_code(const search *s, const char *dir) {
     char path[PATH_BYTES];
     json_t *root = NULL;
     la_error ignored = {0};
@@ -344,17 +336,14 @@ static void tell_code(const search *s, const char *dir) {
 }
 
 static la_status check_folder(const search *s, const char *dir) {
-    if (!is_in(dir, config_of(s->kind)))
+    if (!la_folder_has(dir, config_of(s->kind)))
         return s->kind == LA_FOLDER_BASE ? refuse_base(s, dir) : refuse_adapter(s, dir);
     if (s->kind == LA_FOLDER_ADAPTER)
         return check_adapter_config(s, dir);
-    char name[256];
-    const char *what, *advice;
-    if (!has_weights(dir) && find_other(dir, &what, &advice, name))
-        return la_fail(s->err, LA_UNSUPPORTED, "%s %s: holds %s (%s), not supported; %s", s->option,
-                       s->given, what, name, advice);
-    tell_code(s, dir);
-    if (is_in(dir, "adapter_config.json"))
+    if (!has_weights(dir))
+        LA_TRY(refuse_other(s, dir));
+    warn_of_code(s, dir);
+    if (la_folder_has(dir, "adapter_config.json"))
         la_warn(s->log,
                 "%s: holds an adapter as well (adapter_config.json), which transformers would load "
                 "with it; it is passed over here, --adapter counts",
@@ -377,7 +366,7 @@ la_status la_folder_find(la_folder_kind kind, const char *option, const char *gi
     }
     if (!S_ISDIR(info.st_mode))
         return refuse_file(&s);
-    if (is_in(given, "snapshots") && !is_in(given, config_of(kind))) {
+    if (la_folder_has(given, "snapshots") && !la_folder_has(given, config_of(kind))) {
         if (find_snapshot(given, path, &n_snapshots))
             return take_snapshot(&s, path, folder);
         return la_fail(

@@ -6,6 +6,11 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+#include <stdbool.h>
+
+/* True when the directory has an entry of that name. */
+bool la_folder_has(const char *dir, const char *name);
+
 typedef enum la_folder_kind { LA_FOLDER_BASE, LA_FOLDER_ADAPTER } la_folder_kind;
 
 /* Directory to read: `given`, or a snapshot of the local hub cache (named in the log). Anything

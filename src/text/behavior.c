@@ -8,28 +8,14 @@ static void remove_matches(la_cuts *cuts) {
     cuts->n = n;
 }
 
-/* Neighbours of one kind become one; before the first cut there is no match. */
-static void join_alike(la_cuts *cuts) {
+/* Joins a cut to the one before it: alike, neighbours of one kind (before the first there is no
+ * match); else the first match of a run, which ends the piece before it. */
+static void join_back(la_cuts *cuts, bool alike) {
     bool previous = false;
     size_t n = 0;
     for (size_t i = 0; i < cuts->n; i++) {
         la_cut cut = cuts->data[i];
-        if (cut.match == previous && n)
-            cuts->data[n - 1].to = cut.to;
-        else
-            cuts->data[n++] = cut;
-        previous = cut.match;
-    }
-    cuts->n = n;
-}
-
-/* The first match of a run ends the piece before it. */
-static void join_previous(la_cuts *cuts) {
-    bool previous = false;
-    size_t n = 0;
-    for (size_t i = 0; i < cuts->n; i++) {
-        la_cut cut = cuts->data[i];
-        if (cut.match && !previous && n)
+        if (n && (alike ? cut.match == previous : cut.match && !previous))
             cuts->data[n - 1].to = cut.to;
         else
             cuts->data[n++] = cut;
@@ -50,9 +36,9 @@ static void join_next(la_cuts *cuts) {
             cuts->data[--n] = cut;
         previous = cut.match;
     }
-    for (size_t i = n; i < cuts->n; i++)
-        cuts->data[i - n] = cuts->data[i];
     cuts->n -= n;
+    for (size_t i = 0; i < cuts->n; i++)
+        cuts->data[i] = cuts->data[n + i];
 }
 
 void la_behavior_apply(la_behavior behavior, la_cuts *cuts) {
@@ -63,13 +49,13 @@ void la_behavior_apply(la_behavior behavior, la_cuts *cuts) {
     case LA_ISOLATED:
         break;
     case LA_MERGED_WITH_PREVIOUS:
-        join_previous(cuts);
+        join_back(cuts, false);
         break;
     case LA_MERGED_WITH_NEXT:
         join_next(cuts);
         break;
     case LA_CONTIGUOUS:
-        join_alike(cuts);
+        join_back(cuts, true);
         break;
     }
 }

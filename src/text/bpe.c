@@ -224,9 +224,9 @@ la_status la_bpe_load(const la_text_source *source, const json_t *json, la_text_
         return la_fail(source->err, LA_UNSUPPORTED,
                        "%s: model BPE: dropout %g would give other ids every time; it must be null",
                        path, dropout);
-    LA_TRY(la_json_bool(json, path, "fuse_unk", false, &bpe->fuse, source->err));
-    LA_TRY(la_json_bool(json, path, "byte_fallback", false, &bpe->byte_fallback, source->err));
-    LA_TRY(la_json_bool(json, path, "ignore_merges", false, &bpe->ignore_merges, source->err));
+    LA_TRY(la_source_flag(source, json, "fuse_unk", &bpe->fuse));
+    LA_TRY(la_source_flag(source, json, "byte_fallback", &bpe->byte_fallback));
+    LA_TRY(la_source_flag(source, json, "ignore_merges", &bpe->ignore_merges));
     LA_TRY(load_affix(source, json, "continuing_subword_prefix", &bpe->prefix));
     LA_TRY(load_affix(source, json, "end_of_word_suffix", &bpe->suffix));
     LA_TRY(la_json_text(json, path, "unk_token", false, &unknown, source->err));

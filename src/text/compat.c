@@ -1,4 +1,5 @@
 #include "text/compat.h"
+#include "base/list.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -177,27 +178,17 @@ void la_compat_warn(const char *dir, const la_token_class *kind, const json_t *c
         {"model", same_model(kind, named, root)},
         {"post-processor", same_wrap(kind, named, root)},
     };
-    enum { PARTS = sizeof parts / sizeof *parts };
-    char text[128] = "";
-    int left = 0;
-    for (int i = 0; i < PARTS; i++)
-        left += !parts[i].same;
-    for (int i = 0, told = 0; i < PARTS; i++) {
-        size_t used = strlen(text);
-        if (parts[i].same)
-            continue;
-        snprintf(text + used, sizeof text - used, "%s%s",
-                 !told              ? ""
-                 : told + 1 == left ? " and "
-                                    : ", ",
-                 parts[i].name);
-        told++;
-    }
-    if (left)
+    const char *others[sizeof parts / sizeof *parts];
+    char text[128];
+    int n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!parts[i].same)
+            others[n++] = parts[i].name;
+    if (n)
         la_warn(log,
                 "%s: transformers 5 builds the %s of a %s itself and may give other ids than "
                 "tokenizer.json, which is what counts here",
-                dir, text, kind->name);
+                dir, la_list_sentence(text, sizeof text, others, n), kind->name);
     json_decref(built.normalizer);
     json_decref(built.pre_tokenizer);
 }

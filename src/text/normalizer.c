@@ -8,13 +8,12 @@
 static la_status load_bert(const la_text_source *source, const json_t *json,
                            la_normalizer_step *step) {
     step->clean = step->ideographs = step->lower = true;
-    LA_TRY(la_json_bool(json, source->path, "clean_text", false, &step->clean, source->err));
-    LA_TRY(la_json_bool(json, source->path, "handle_chinese_chars", false, &step->ideographs,
-                        source->err));
-    LA_TRY(la_json_bool(json, source->path, "lowercase", false, &step->lower, source->err));
+    LA_TRY(la_source_flag(source, json, "clean_text", &step->clean));
+    LA_TRY(la_source_flag(source, json, "handle_chinese_chars", &step->ideographs));
+    LA_TRY(la_source_flag(source, json, "lowercase", &step->lower));
     /* null: as lowercase */
     step->accents = step->lower;
-    return la_json_bool(json, source->path, "strip_accents", false, &step->accents, source->err);
+    return la_source_flag(source, json, "strip_accents", &step->accents);
 }
 
 static la_status load_fields(const la_text_source *source, const json_t *json,
@@ -35,15 +34,23 @@ static la_status load_fields(const la_text_source *source, const json_t *json,
                                 &step->charsmap);
     case LA_NORMALIZE_STRIP:
         step->left = step->right = true;
-        LA_TRY(la_json_bool(json, source->path, "strip_left", false, &step->left, source->err));
-        return la_json_bool(json, source->path, "strip_right", false, &step->right, source->err);
+        LA_TRY(la_source_flag(source, json, "strip_left", &step->left));
+        return la_source_flag(source, json, "strip_right", &step->right);
     default:
         return LA_OK;
     }
 }
 
+/* Counted before they are loaded: every step is freed, whether or not all could be loaded. */
+static la_status count_step(const la_text_source *source, const json_t *json, const char *type,
+                            void *out) {
+    (void)source, (void)json, (void)type;
+    ++*(size_t *)out;
+    return LA_OK;
+}
+
 static la_status load_step(const la_text_source *source, const json_t *json, const char *type,
-                           la_normalizer_step *step) {
+                           void *out) {
     static const struct {
         const char *type;
         la_normalizer_kind kind;
@@ -63,6 +70,8 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
         {"Precompiled", LA_NORMALIZE_CHARSMAP, 0},
         {"ByteLevel", LA_NORMALIZE_BYTES, 0},
     };
+    la_normalizer *normalizer = out;
+    la_normalizer_step *step = &normalizer->steps[normalizer->n_steps++];
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(kinds[i].type, type)) {
             step->kind = kinds[i].kind;
@@ -73,39 +82,12 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
                    source->path, type);
 }
 
-/* Sequences may be nested: one call counts the steps, another fills them. */
-static la_status load_steps(const la_text_source *source, const json_t *json, int depth,
-                            la_normalizer *out, bool count_only) {
-    const char *type = NULL;
-    LA_TRY(la_json_text(json, source->path, "type", true, &type, source->err));
-    if (depth > 16)
-        return la_fail(source->err, LA_BAD_INPUT, "%s: normalizers are nested too deep",
-                       source->path);
-    if (strcmp(type, "Sequence")) {
-        /* counted first: every step is freed, whether or not all could be loaded */
-        la_normalizer_step *step = count_only ? NULL : &out->steps[out->n_steps];
-        out->n_steps++;
-        return step ? load_step(source, json, type, step) : LA_OK;
-    }
-    const json_t *list = json_object_get(json, "normalizers");
-    size_t i;
-    json_t *item;
-    if (!json_is_array(list))
-        return la_fail(source->err, LA_BAD_INPUT, "%s: \"normalizers\" is %s, expected an array",
-                       source->path, la_json_kind(list));
-    json_array_foreach(list, i, item) {
-        LA_TRY(load_steps(source, item, depth + 1, out, count_only));
-    }
-    return LA_OK;
-}
-
 la_status la_normalizer_load(const la_text_source *source, const json_t *json, la_normalizer *out) {
-    if (!json || json_is_null(json))
-        return LA_OK;
-    la_normalizer count = {0};
-    LA_TRY(load_steps(source, json, 0, &count, true));
-    out->steps = la_pool_take(source->pool, (size_t)count.n_steps, sizeof *out->steps, source->err);
-    return out->steps ? load_steps(source, json, 0, out, false) : source->err->status;
+    size_t n = 0;
+    LA_TRY(la_source_components(source, json, "normalizers", count_step, &n));
+    out->steps = la_pool_take(source->pool, n, sizeof *out->steps, source->err);
+    return out->steps ? la_source_components(source, json, "normalizers", load_step, out)
+                      : source->err->status;
 }
 
 void la_normalizer_free(la_normalizer *normalizer) {
@@ -118,75 +100,53 @@ void la_normalizer_free(la_normalizer *normalizer) {
 
 /* ---- application: each from text to out; lead as in the header ---- */
 
-typedef int32_t (*rewrite)(int32_t code); /* -1: drop */
+/* Appends the result of one character, or nothing. */
+typedef la_status (*rewrite)(la_text *out, int32_t code, la_error *err);
 
-static la_status map(rewrite rewriter, const la_text *text, la_text *out, size_t *lead,
+static la_status map(rewrite append, const la_text *text, la_text *out, size_t *lead,
                      la_error *err) {
     size_t new_lead = SIZE_MAX;
     LA_TRY(la_grow(&out->data, &out->capacity, text->n, 1, err));
     for (size_t at = 0; at < text->n;) {
         if (at >= *lead && new_lead == SIZE_MAX)
             new_lead = out->n;
-        int32_t code = rewriter(la_utf8_next(text->data, &at));
-        if (code >= 0)
-            LA_TRY(la_text_push(out, code, err));
+        LA_TRY(append(out, la_utf8_next(text->data, &at), err));
     }
     *lead = new_lead == SIZE_MAX ? out->n : new_lead;
     return LA_OK;
 }
 
-static int32_t clean_one(int32_t code) {
+static la_status put_clean(la_text *out, int32_t code, la_error *err) {
     if (!code || code == 0xfffd || la_is_control(code))
-        return -1;
-    return la_is_white_space(code) ? ' ' : code;
+        return LA_OK;
+    return la_text_push(out, la_is_white_space(code) ? ' ' : code, err);
 }
 
-static int32_t drop_mark(int32_t code) {
-    return la_is_mark(code) ? -1 : code;
+static la_status put_unmarked(la_text *out, int32_t code, la_error *err) {
+    return la_is_mark(code) ? LA_OK : la_text_push(out, code, err);
 }
 
-static int32_t drop_nonspacing_mark(int32_t code) {
-    return la_is_nonspacing_mark(code) ? -1 : code;
+static la_status put_spacing(la_text *out, int32_t code, la_error *err) {
+    return la_is_nonspacing_mark(code) ? LA_OK : la_text_push(out, code, err);
 }
 
 /* Control characters and spaces by the nmt rules of sentencepiece. */
-static int32_t nmt_one(int32_t code) {
+static la_status put_nmt(la_text *out, int32_t code, la_error *err) {
     if ((code >= 1 && code <= 8) || code == 0x0b || (code >= 0x0e && code <= 0x1f) ||
         code == 0x7f || code == 0x8f || code == 0x9f)
-        return -1;
+        return LA_OK;
     bool space = code == 9 || code == 10 || code == 12 || code == 13 || code == 0x1680 ||
                  (code >= 0x200b && code <= 0x200f) || code == 0x2028 || code == 0x2029 ||
                  code == 0x2581 || code == 0xfeff || code == 0xfffd;
-    return space ? ' ' : code;
+    return la_text_push(out, space ? ' ' : code, err);
 }
 
-static la_status lower(const la_text *text, la_text *out, size_t *lead, la_error *err) {
-    size_t new_lead = SIZE_MAX;
-    LA_TRY(la_grow(&out->data, &out->capacity, text->n, 1, err));
-    for (size_t at = 0; at < text->n;) {
-        if (at >= *lead && new_lead == SIZE_MAX)
-            new_lead = out->n;
-        LA_TRY(la_text_push_lower(out, la_utf8_next(text->data, &at), err));
-    }
-    *lead = new_lead == SIZE_MAX ? out->n : new_lead;
-    return LA_OK;
-}
-
-static la_status space_ideographs(const la_text *text, la_text *out, size_t *lead, la_error *err) {
-    size_t new_lead = SIZE_MAX;
-    for (size_t at = 0; at < text->n;) {
-        if (at >= *lead && new_lead == SIZE_MAX)
-            new_lead = out->n;
-        int32_t code = la_utf8_next(text->data, &at);
-        bool apart = code >= 0x3400 && la_is_ideograph(code);
-        if (apart)
-            LA_TRY(la_text_push(out, ' ', err));
-        LA_TRY(la_text_push(out, code, err));
-        if (apart)
-            LA_TRY(la_text_push(out, ' ', err));
-    }
-    *lead = new_lead == SIZE_MAX ? out->n : new_lead;
-    return LA_OK;
+static la_status put_spaced_ideograph(la_text *out, int32_t code, la_error *err) {
+    bool apart = code >= 0x3400 && la_is_ideograph(code);
+    if (apart)
+        LA_TRY(la_text_push(out, ' ', err));
+    LA_TRY(la_text_push(out, code, err));
+    return apart ? la_text_push(out, ' ', err) : LA_OK;
 }
 
 static la_status normal_form(la_form form, const la_text *text, la_text *out, size_t *lead,
@@ -260,16 +220,16 @@ static void strip(const la_normalizer_step *step, la_text *text, size_t *lead) {
 static la_status apply_bert(const la_normalizer_step *step, la_text *text, la_text *spare,
                             size_t *lead, la_error *err) {
     if (step->clean)
-        PASS(map(clean_one, text, spare, lead, err));
+        PASS(map(put_clean, text, spare, lead, err));
     bool ascii = la_utf8_is_ascii(text->data, text->n);
     if (step->ideographs && !ascii)
-        PASS(space_ideographs(text, spare, lead, err));
+        PASS(map(put_spaced_ideograph, text, spare, lead, err));
     if (step->accents && !ascii) {
         PASS(normal_form(LA_FORM_NFD, text, spare, lead, err));
-        PASS(map(drop_nonspacing_mark, text, spare, lead, err));
+        PASS(map(put_spacing, text, spare, lead, err));
     }
     if (step->lower)
-        PASS(lower(text, spare, lead, err));
+        PASS(map(la_text_push_lower, text, spare, lead, err));
     return LA_OK;
 }
 
@@ -284,10 +244,10 @@ static la_status apply_step(la_normalizer *normalizer, const la_normalizer_step 
             PASS(normal_form(step->form, text, spare, lead, err));
         break;
     case LA_NORMALIZE_LOWER:
-        PASS(lower(text, spare, lead, err));
+        PASS(map(la_text_push_lower, text, spare, lead, err));
         break;
     case LA_NORMALIZE_STRIP_ACCENTS:
-        PASS(map(drop_mark, text, spare, lead, err));
+        PASS(map(put_unmarked, text, spare, lead, err));
         break;
     case LA_NORMALIZE_STRIP:
         strip(step, text, lead);
@@ -299,7 +259,7 @@ static la_status apply_step(la_normalizer *normalizer, const la_normalizer_step 
         PASS(prepend(step, text, spare, lead, err));
         break;
     case LA_NORMALIZE_NMT:
-        PASS(map(nmt_one, text, spare, lead, err));
+        PASS(map(put_nmt, text, spare, lead, err));
         break;
     case LA_NORMALIZE_CHARSMAP:
         PASS(la_charsmap_apply(&step->charsmap, text->data, text->n, spare, lead, err));

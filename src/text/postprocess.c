@@ -2,15 +2,6 @@
 
 #include <string.h>
 
-static la_status one_id(const la_text_source *source, int64_t id, const int32_t **ids) {
-    int32_t *copy = la_pool_take(source->pool, 1, sizeof *copy, source->err);
-    if (!copy)
-        return source->err->status;
-    *copy = (int32_t)id;
-    *ids = copy;
-    return LA_OK;
-}
-
 static la_status special_ids(const la_text_source *source, const json_t *specials, const char *name,
                              la_template_piece *piece) {
     const json_t *list = json_object_get(json_object_get(specials, name), "ids");
@@ -78,80 +69,56 @@ static la_status special_id(const la_text_source *source, const json_t *json, co
     if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= INT32_MAX)
         return la_fail(source->err, LA_BAD_INPUT, "%s: post_processor: \"%s\" is no [token, id]",
                        source->path, key);
-    *piece = (la_template_piece){.sequence = -1, .n_ids = 1};
-    return one_id(source, json_integer_value(id), &piece->ids);
-}
-
-/* [CLS] A [SEP] and [CLS] A [SEP] B [SEP] */
-static la_status load_bert(const la_text_source *source, const json_t *json, la_postprocess *out) {
-    la_template_piece cls, sep, a = {.sequence = 0}, b = {.sequence = 1, .type = 1};
-    LA_TRY(special_id(source, json, "cls", &cls));
-    LA_TRY(special_id(source, json, "sep", &sep));
-    la_template_piece last = sep;
-    last.type = 1;
-    const la_template_piece pieces[] = {cls, a, sep, b, last};
-    memcpy(out->single, pieces, 3 * sizeof *pieces);
-    memcpy(out->pair, pieces, sizeof pieces);
-    out->n_single = 3;
-    out->n_pair = 5;
+    int32_t *copy = la_pool_take(source->pool, 1, sizeof *copy, source->err);
+    if (!copy)
+        return source->err->status;
+    *copy = (int32_t)json_integer_value(id);
+    *piece = (la_template_piece){.sequence = -1, .ids = copy, .n_ids = 1};
     return LA_OK;
 }
 
-/* <s> A </s> and <s> A </s></s> B </s>, all of one type */
-static la_status load_roberta(const la_text_source *source, const json_t *json,
-                              la_postprocess *out) {
-    la_template_piece cls, sep, a = {.sequence = 0}, b = {.sequence = 1};
-    LA_TRY(special_id(source, json, "cls", &cls));
+/* BERT: [CLS] A [SEP] and [CLS] A [SEP] B [SEP]; RoBERTa: <s> A </s> and <s> A </s></s> B </s>, all
+ * of one type. */
+static la_status load_wrap(const la_text_source *source, const json_t *json, bool bert,
+                           la_postprocess *out) {
+    la_template_piece pieces[6] = {{0}}, sep;
+    int n = 0;
+    LA_TRY(special_id(source, json, "cls", &pieces[n++]));
     LA_TRY(special_id(source, json, "sep", &sep));
-    const la_template_piece pieces[] = {cls, a, sep, sep, b, sep};
-    memcpy(out->single, pieces, 3 * sizeof *pieces);
-    memcpy(out->pair, pieces, sizeof pieces);
-    out->n_single = 3;
-    out->n_pair = 6;
+    pieces[n++] = (la_template_piece){.sequence = 0};
+    pieces[n++] = sep;
+    memcpy(out->single, pieces, (size_t)n * sizeof *pieces);
+    out->n_single = n;
+    if (!bert)
+        pieces[n++] = sep;
+    sep.type = bert;
+    pieces[n++] = (la_template_piece){.sequence = 1, .type = bert};
+    pieces[n++] = sep;
+    memcpy(out->pair, pieces, (size_t)n * sizeof *pieces);
+    out->n_pair = n;
     return LA_OK;
 }
 
-/* *loaded: a part before this one has set the positions of special tokens */
-static la_status load_part(const la_text_source *source, const json_t *json, int depth,
-                           bool *loaded, la_postprocess *out) {
-    const char *type = NULL;
-    LA_TRY(la_json_text(json, source->path, "type", true, &type, source->err));
+typedef struct loading {
+    bool loaded; /* a part before this one has set the positions of special tokens */
+    la_postprocess *out;
+} loading;
+
+static la_status load_part(const la_text_source *source, const json_t *json, const char *type,
+                           void *state) {
+    loading *l = state;
     if (!strcmp(type, "ByteLevel")) /* offsets only */
         return LA_OK;
-    if (!strcmp(type, "Sequence")) {
-        const json_t *list = json_object_get(json, "processors");
-        size_t i;
-        json_t *item;
-        if (!json_is_array(list) || depth > 16)
-            return la_fail(source->err, LA_BAD_INPUT,
-                           "%s: post_processor Sequence: \"processors\" is %s, expected an array "
-                           "(nested 16 deep at most)",
-                           source->path, la_json_kind(list));
-        json_array_foreach(list, i, item) {
-            LA_TRY(load_part(source, item, depth + 1, loaded, out));
-        }
-        return LA_OK;
-    }
-    static const struct {
-        const char *type;
-        la_status (*load)(const la_text_source *source, const json_t *json, la_postprocess *out);
-    } kinds[] = {
-        {"TemplateProcessing", load_templates},
-        {"BertProcessing", load_bert},
-        {"RobertaProcessing", load_roberta},
-    };
-    size_t i = 0;
-    while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].type, type))
-        i++;
-    if (i == sizeof kinds / sizeof *kinds)
+    bool bert = !strcmp(type, "BertProcessing"), template = !strcmp(type, "TemplateProcessing");
+    if (!bert && !template && strcmp(type, "RobertaProcessing"))
         return la_fail(source->err, LA_UNSUPPORTED, "%s: post-processor \"%s\" is not supported",
                        source->path, type);
-    if (*loaded)
+    if (l->loaded)
         return la_fail(source->err, LA_UNSUPPORTED,
                        "%s: post-processor \"%s\" after another that adds tokens is not supported",
                        source->path, type);
-    *loaded = true;
-    return kinds[i].load(source, json, out);
+    l->loaded = true;
+    return template ? load_templates(source, json, l->out) : load_wrap(source, json, bert, l->out);
 }
 
 la_status la_postprocess_load(const la_text_source *source, const json_t *json,
@@ -160,8 +127,8 @@ la_status la_postprocess_load(const la_text_source *source, const json_t *json,
                             .pair = {{.sequence = 0}, {.sequence = 1, .type = 1}},
                             .n_single = 1,
                             .n_pair = 2};
-    bool loaded = false;
-    return !json || json_is_null(json) ? LA_OK : load_part(source, json, 0, &loaded, out);
+    loading l = {.out = out};
+    return la_source_components(source, json, "processors", load_part, &l);
 }
 
 int64_t la_postprocess_added(const la_template_piece *pieces, int n_pieces) {

@@ -13,7 +13,7 @@ static const char *const behaviors[] = {"Removed",        "Isolated",   "MergedW
 static la_status load_split(const la_text_source *source, const json_t *json, la_split_step *step) {
     LA_TRY(la_source_choice(source, json, "pre-tokenizer Split", "behavior", behaviors,
                             &step->behavior));
-    LA_TRY(la_json_bool(json, source->path, "invert", false, &step->invert, source->err));
+    LA_TRY(la_source_flag(source, json, "invert", &step->invert));
     return la_pattern_load(source, "pre-tokenizer Split", json_object_get(json, "pattern"),
                            &step->pattern);
 }
@@ -40,10 +40,10 @@ static la_status load_metaspace(const la_text_source *source, const json_t *json
     LA_TRY(load_character(source, json, "replacement", &step->mark));
     LA_TRY(la_source_choice(source, json, "pre-tokenizer Metaspace", "prepend_scheme", schemes,
                             &step->prepend));
-    LA_TRY(la_json_bool(json, source->path, "split", false, &step->split, source->err));
+    LA_TRY(la_source_flag(source, json, "split", &step->split));
     /* the older spelling; where both are present they must agree */
     bool space = true;
-    LA_TRY(la_json_bool(json, source->path, "add_prefix_space", false, &space, source->err));
+    LA_TRY(la_source_flag(source, json, "add_prefix_space", &space));
     if (!space && step->prepend != LA_PREPEND_NEVER)
         return la_fail(source->err, LA_BAD_INPUT,
                        "%s: pre-tokenizer Metaspace: \"add_prefix_space\" is false, which "
@@ -61,7 +61,7 @@ static la_status load_fields(const la_text_source *source, const json_t *json,
                                 &step->behavior);
     case LA_SPLIT_DIGITS: {
         bool each = false;
-        LA_TRY(la_json_bool(json, source->path, "individual_digits", false, &each, source->err));
+        LA_TRY(la_source_flag(source, json, "individual_digits", &each));
         if (each)
             step->kind = LA_SPLIT_EACH_DIGIT;
         return LA_OK;
@@ -81,9 +81,8 @@ static la_status load_fields(const la_text_source *source, const json_t *json,
                            source->err);
     case LA_SPLIT_BYTES:
         step->space = step->split = true;
-        LA_TRY(
-            la_json_bool(json, source->path, "add_prefix_space", false, &step->space, source->err));
-        return la_json_bool(json, source->path, "use_regex", false, &step->split, source->err);
+        LA_TRY(la_source_flag(source, json, "add_prefix_space", &step->space));
+        return la_source_flag(source, json, "use_regex", &step->split);
     case LA_SPLIT_METASPACE:
         return load_metaspace(source, json, step);
     default:
@@ -92,7 +91,7 @@ static la_status load_fields(const la_text_source *source, const json_t *json,
 }
 
 static la_status load_step(const la_text_source *source, const json_t *json, const char *type,
-                           la_split_step *step) {
+                           void *out) {
     static const struct {
         const char *type;
         la_splitter kind;
@@ -109,6 +108,12 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
         {"Metaspace", LA_SPLIT_METASPACE},
         {"UnicodeScripts", LA_SPLIT_SCRIPTS},
     };
+    la_pretokenizer *pretokenizer = out;
+    if (pretokenizer->n_steps == LA_SPLITTERS_MAX)
+        return la_fail(source->err, LA_UNSUPPORTED,
+                       "%s: more than %d pre-tokenizers are not supported", source->path,
+                       LA_SPLITTERS_MAX);
+    la_split_step *step = &pretokenizer->steps[pretokenizer->n_steps++];
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(kinds[i].type, type)) {
             step->kind = kinds[i].kind;
@@ -118,35 +123,9 @@ static la_status load_step(const la_text_source *source, const json_t *json, con
                    source->path, type);
 }
 
-static la_status load_steps(const la_text_source *source, const json_t *json, int depth,
-                            la_pretokenizer *out) {
-    const char *type = NULL;
-    LA_TRY(la_json_text(json, source->path, "type", true, &type, source->err));
-    if (strcmp(type, "Sequence")) {
-        if (out->n_steps == LA_SPLITTERS_MAX)
-            return la_fail(source->err, LA_UNSUPPORTED,
-                           "%s: more than %d pre-tokenizers are not supported", source->path,
-                           LA_SPLITTERS_MAX);
-        return load_step(source, json, type, &out->steps[out->n_steps++]);
-    }
-    const json_t *list = json_object_get(json, "pretokenizers");
-    size_t i;
-    json_t *item;
-    if (depth > 16)
-        return la_fail(source->err, LA_BAD_INPUT, "%s: pre-tokenizers are nested too deep",
-                       source->path);
-    if (!json_is_array(list))
-        return la_fail(source->err, LA_BAD_INPUT, "%s: \"pretokenizers\" is %s, expected an array",
-                       source->path, la_json_kind(list));
-    json_array_foreach(list, i, item) {
-        LA_TRY(load_steps(source, item, depth + 1, out));
-    }
-    return LA_OK;
-}
-
 la_status la_pretokenizer_load(const la_text_source *source, const json_t *json,
                                la_pretokenizer *out) {
-    return !json || json_is_null(json) ? LA_OK : load_steps(source, json, 0, out);
+    return la_source_components(source, json, "pretokenizers", load_step, out);
 }
 
 void la_pretokenizer_free(la_pretokenizer *pretokenizer) {

@@ -1,5 +1,6 @@
 #include "text/side_files.h"
 #include "base/visible.h"
+#include "input/folders.h"
 #include "text/compat.h"
 
 #include <stdio.h>
@@ -34,55 +35,38 @@ static la_status load_file(const gathering *g, const char *name, char path[4096]
     return access(path, F_OK) ? LA_OK : la_json_load(path, SIDE_BYTES_MAX, out, g->err);
 }
 
-/* Configuration of the model. It is checked elsewhere: here it may be damaged or missing. */
-static json_t *load_model(const gathering *g) {
-    char path[4096];
-    la_error ignored = {0};
-    gathering quiet = {.dir = g->dir, .err = &ignored};
-    json_t *model = NULL;
-    (void)load_file(&quiet, "config.json", path, &model);
-    return model;
-}
-
 /* ---- tokens ---- */
 
 /* Marks a token whose "normalized" was absent. */
 static const char implied[] = "implied";
 
-static la_status flag(const gathering *g, const json_t *from, const char *path, const char *where,
-                      const char *key, bool missing, json_t *to) {
-    const json_t *value = json_object_get(from, key);
-    if (value && !json_is_boolean(value))
-        return la_fail(g->err, LA_BAD_INPUT, "%s: %s: \"%s\" is %s, expected true or false", path,
-                       where, key, la_json_kind(value));
-    json_object_set_new(to, key, json_boolean(value ? json_is_true(value) : missing));
-    return LA_OK;
-}
+/* Fields of a token beside its content; "normalized" follows "special". */
+static const char *const flags[] = {"special", "normalized", "single_word", "lstrip", "rstrip"};
+enum { FLAGS = sizeof flags / sizeof *flags };
 
 /* Object of a token with all its fields; *out is a new reference. always: special, whatever the
  * object has. */
 static la_status whole_token(const gathering *g, const json_t *from, const char *path,
                              const char *where, bool always, json_t **out) {
     json_t *content = json_object_get(from, "content"), *token = json_object();
-    la_status status = LA_OK;
     *out = token;
     if (!json_is_string(content))
         return la_fail(g->err, LA_BAD_INPUT, "%s: %s: \"content\" is %s, expected a string", path,
                        where, la_json_kind(content));
     json_object_set(token, "content", content);
-    LA_TRY_DONE(flag(g, from, path, where, "special", false, token));
-    if (always)
-        json_object_set_new(token, "special", json_true());
-    bool is_special = json_is_true(json_object_get(token, "special"));
-    LA_TRY_DONE(flag(g, from, path, where, "normalized", !is_special, token));
+    for (int i = 0; i < FLAGS; i++) {
+        const json_t *value = json_object_get(from, flags[i]);
+        bool missing = i == 1 && !json_is_true(json_object_get(token, "special"));
+        if (value && !json_is_boolean(value))
+            return la_fail(g->err, LA_BAD_INPUT, "%s: %s: \"%s\" is %s, expected true or false",
+                           path, where, flags[i], la_json_kind(value));
+        bool set = (always && i == 0) || (value ? json_is_true(value) : missing);
+        json_object_set_new(token, flags[i], json_boolean(set));
+    }
     /* it follows "special" then, even where that changes later */
     if (!json_object_get(from, "normalized"))
         json_object_set_new(token, implied, json_true());
-    LA_TRY_DONE(flag(g, from, path, where, "single_word", false, token));
-    LA_TRY_DONE(flag(g, from, path, where, "lstrip", false, token));
-    LA_TRY_DONE(flag(g, from, path, where, "rstrip", false, token));
-done:
-    return status;
+    return LA_OK;
 }
 
 static json_t *plain_token(const json_t *content, bool special) {
@@ -96,11 +80,9 @@ static const json_t *content_of(const json_t *token) {
 }
 
 static bool same_token(const json_t *a, const json_t *b) {
-    static const char *const keys[] = {"content",     "special", "normalized",
-                                       "single_word", "lstrip",  "rstrip"};
-    bool same = true;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        same &= json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]));
+    bool same = json_equal(json_object_get(a, "content"), json_object_get(b, "content"));
+    for (int i = 0; i < FLAGS; i++)
+        same &= json_equal(json_object_get(a, flags[i]), json_object_get(b, flags[i]));
     return same;
 }
 
@@ -316,7 +298,7 @@ static void take_class_tokens(gathering *g) {
         json_t *value = json_object_get(g->named, la_named_tokens[i]);
         const char *own = g->kind ? g->kind->tokens[i] : NULL;
         json_t *taken = value ? json_incref(value) : own ? json_string(own) : NULL;
-        bool mask = g->kind && g->kind->mask_left && i == LA_NAMED_TOKENS - 1;
+        bool mask = g->kind && (g->kind->flags & LA_CLASS_MASK_LEFT) && i == LA_NAMED_TOKENS - 1;
         if (mask && json_is_string(taken)) {
             json_t *token = plain_token(taken, true);
             json_object_set_new(token, "lstrip", json_true());
@@ -413,7 +395,7 @@ static json_t *list_adds(const gathering *g, const json_t *own) {
         json_object_del(token, implied);
         json_array_append_new(adds, token);
     }
-    if (g->kind && g->kind->readds_special) {
+    if (g->kind && (g->kind->flags & LA_CLASS_READDS_SPECIAL)) {
         json_object_foreach(g->named, key, value) {
             json_array_append_new(adds, plain_token(content_of(value), true));
         }
@@ -441,9 +423,9 @@ static void prune(const gathering *g, json_t *adds) {
     json_decref(state);
 }
 
-/* content -> token after all additions */
+/* content -> token after all additions to own (NULL: none); the last of repeated ones counts */
 static json_t *after_adding(const json_t *own, const json_t *adds) {
-    json_t *all = json_copy((json_t *)(uintptr_t)own);
+    json_t *all = own ? json_copy((json_t *)(uintptr_t)own) : json_object();
     for (size_t i = 0; i < json_array_size(adds); i++)
         put(all, content_of(json_array_get(adds, i)), json_array_get(adds, i));
     return all;
@@ -493,7 +475,7 @@ static void compare_with_class(const gathering *g) {
 }
 
 /* Warns of files that transformers 5 does not open where tokenizer_config.json lists the tokens. */
-static void tell_passed_over(const gathering *g) {
+static void warn_passed_over(const gathering *g) {
     const char *key, *first = NULL;
     json_t *value;
     if (!json_object_get(g->config, "added_tokens_decoder"))
@@ -565,7 +547,7 @@ static void override_settings(const gathering *g) {
     json_t *normalizer = json_object_get(g->root, "normalizer");
     json_t *pre = json_object_get(g->root, "pre_tokenizer");
     const char *type = json_string_value(json_object_get(normalizer, "type"));
-    if (g->kind->sets_bert && type && !strcmp(type, "BertNormalizer")) {
+    if ((g->kind->flags & LA_CLASS_SETS_BERT) && type && !strcmp(type, "BertNormalizer")) {
         const json_t *strip = json_object_get(g->config, "strip_accents");
         override(g, normalizer, "lowercase", "do_lower_case",
                  json_boolean(la_config_option(g->config, "do_lower_case", true)));
@@ -575,13 +557,13 @@ static void override_settings(const gathering *g) {
                  json_is_boolean(strip) ? strip : json_null());
     }
     type = json_string_value(json_object_get(pre, "type"));
-    if (g->kind->sets_prefix_space && type && !strcmp(type, "ByteLevel"))
+    if ((g->kind->flags & LA_CLASS_SETS_PREFIX_SPACE) && type && !strcmp(type, "ByteLevel"))
         override(g, pre, "add_prefix_space", "add_prefix_space",
                  json_boolean(la_config_option(g->config, "add_prefix_space", false)));
 }
 
 /* Warns of settings that a tokenizer made from the file does not read and that would change ids. */
-static void tell_unread(const gathering *g) {
+static void warn_unread(const gathering *g) {
     static const struct {
         const char *key, *field;
     } keys[] = {{"do_lower_case", "lowercase"},
@@ -614,12 +596,6 @@ static la_status read_length(const gathering *g, int64_t *length) {
     return LA_OK;
 }
 
-static bool has_file(const gathering *g, const char *name) {
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/%s", g->dir, name);
-    return n > 0 && (size_t)n < sizeof path && !access(path, F_OK);
-}
-
 static la_status check_settings(const gathering *g, la_side_files *out) {
     const json_t *versions = json_object_get(g->config, "fast_tokenizer_files");
     const json_t *inputs = json_object_get(g->config, "model_input_names");
@@ -644,8 +620,9 @@ static la_status check_settings(const gathering *g, la_side_files *out) {
         out->no_types &= !name || strcmp(name, "token_type_ids") != 0;
     }
     out->has_chat = la_json_is_set(json_object_get(g->config, "chat_template")) ||
-                    has_file(g, "chat_template.jinja") || has_file(g, "chat_template.json") ||
-                    has_file(g, "additional_chat_templates");
+                    la_folder_has(g->dir, "chat_template.jinja") ||
+                    la_folder_has(g->dir, "chat_template.json") ||
+                    la_folder_has(g->dir, "additional_chat_templates");
     LA_TRY(read_length(g, &out->max_length));
     LA_TRY(la_json_text(g->config, g->config_path, "truncation_side", false, &side, g->err));
     if (!side)
@@ -695,14 +672,10 @@ static json_t *named_contents(const gathering *g) {
     return names;
 }
 
-/* Equal sets of added tokens, in any order; the last of repeated ones counts. */
+/* Equal sets of added tokens, in any order. */
 static bool same_added(const json_t *a, const json_t *b) {
-    json_t *x = json_object(), *y = json_object(), *token;
+    json_t *x = after_adding(NULL, a), *y = after_adding(NULL, b), *token;
     const char *content;
-    for (size_t i = 0; i < json_array_size(a); i++)
-        put(x, content_of(json_array_get(a, i)), json_array_get(a, i));
-    for (size_t i = 0; i < json_array_size(b); i++)
-        put(y, content_of(json_array_get(b, i)), json_array_get(b, i));
     bool same = json_object_size(x) == json_object_size(y);
     json_object_foreach(x, content, token) {
         const json_t *other = find(y, token);
@@ -718,13 +691,16 @@ static la_status apply(gathering *g, la_side_files *out) {
     LA_TRY(load_file(g, "tokenizer_config.json", g->config_path, &g->config));
     LA_TRY(load_file(g, "special_tokens_map.json", g->map_path, &g->map));
     LA_TRY(load_file(g, "added_tokens.json", g->added_path, &g->added_file));
-    g->model = load_model(g);
+    /* it is checked elsewhere: here it may be damaged or missing */
+    char path[4096];
+    la_error ignored = {0};
+    (void)load_file(&(gathering){.dir = g->dir, .err = &ignored}, "config.json", path, &g->model);
     LA_TRY(find_class(g));
     LA_TRY(check_settings(g, out));
     LA_TRY(gather(g));
     g->adds = list_adds(g, g->own);
     prune(g, g->adds);
-    tell_passed_over(g);
+    warn_passed_over(g);
     json_t *changes = out->changes = json_object();
     const char *const parts[] = {"normalizer", "pre_tokenizer"};
     json_t *before[2];
@@ -737,7 +713,7 @@ static la_status apply(gathering *g, la_side_files *out) {
         la_compat_warn(g->dir, g->kind, g->config, names, g->root, g->log);
         json_decref(names);
     } else {
-        tell_unread(g);
+        warn_unread(g);
     }
     for (int i = 0; i < 2; i++) {
         json_t *now = json_object_get(g->root, parts[i]);

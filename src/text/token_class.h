@@ -31,6 +31,14 @@ typedef enum la_class_unknown {
     LA_UNKNOWN_THIRD  /* the token with id 3 */
 } la_class_unknown;
 
+typedef enum la_class_flag {
+    /* settings of the configuration count whatever tokenizer.json has, in transformers 4 and 5 */
+    LA_CLASS_SETS_BERT = 1,
+    LA_CLASS_SETS_PREFIX_SPACE = 2,
+    LA_CLASS_READDS_SPECIAL = 4, /* with the flags of a plain special token */
+    LA_CLASS_MASK_LEFT = 8       /* a mask spelt out in a text takes the spaces before it */
+} la_class_flag;
+
 typedef struct la_token_class {
     const char *name;
     const char *model; /* type of its model */
@@ -38,11 +46,7 @@ typedef struct la_token_class {
     la_class_unknown unknown;
     la_pipeline (*build)(const json_t *config, const json_t *root);
     const char *tokens[LA_NAMED_TOKENS]; /* where the configuration names none; NULL: none */
-    /* Settings of the configuration that count whatever tokenizer.json has, in transformers 4 and
-     * 5. */
-    bool sets_bert, sets_prefix_space;
-    bool readds_special; /* with the flags of a plain special token */
-    bool mask_left;      /* a mask spelt out in a text takes the spaces before it */
+    int flags;                           /* la_class_flag */
 } la_token_class;
 
 /* NULL: a class that uses the file, or an unknown one. */

@@ -187,8 +187,7 @@ la_status la_unigram_load(const la_text_source *source, const json_t *json, la_t
                        la_json_kind(list));
     LA_TRY(la_json_int(json, source->path, "unk_id", false, 0, (int64_t)json_array_size(list) - 1,
                        &unknown, source->err));
-    LA_TRY(
-        la_json_bool(json, source->path, "byte_fallback", false, &u->byte_fallback, source->err));
+    LA_TRY(la_source_flag(source, json, "byte_fallback", &u->byte_fallback));
     u->unknown_id = (int32_t)unknown;
     LA_TRY(load_pieces(source, list, out));
     la_vocab_bytes(&out->vocab, u->bytes);
