@@ -18,26 +18,21 @@ la_status la_file_read(const char *path, size_t max_bytes, char **data, size_t *
                        la_errno_text(errno));
     la_status status = LA_OK;
     size_t capacity = 0, used = 0;
-    if (!fstat(fileno(file), &info) && S_ISDIR(info.st_mode)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected a file", path);
-        goto done;
-    }
+    if (!fstat(fileno(file), &info) && S_ISDIR(info.st_mode))
+        LA_TRY_DONE(la_fail(err, LA_BAD_INPUT, "%s: is a directory, expected a file", path));
     for (;;) {
         LA_TRY_DONE(la_grow(data, &capacity, used + 65536, 1, err));
         size_t got = fread(*data + used, 1, capacity - used - 1, file);
         used += got;
-        if (used > max_bytes) {
-            status = la_fail(err, LA_BAD_INPUT, "%s: larger than %zu bytes, the most expected here",
-                             path, max_bytes);
-            goto done;
-        }
+        if (used > max_bytes)
+            LA_TRY_DONE(la_fail(err, LA_BAD_INPUT,
+                                "%s: larger than %zu bytes, the most expected here", path,
+                                max_bytes));
         if (!got)
             break;
     }
-    if (ferror(file)) {
-        status = la_fail(err, LA_RESOURCE, "%s: cannot read: %s", path, la_errno_text(errno));
-        goto done;
-    }
+    if (ferror(file))
+        LA_TRY_DONE(la_fail(err, LA_RESOURCE, "%s: cannot read: %s", path, la_errno_text(errno)));
     (*data)[used] = 0;
     *length = used;
 done:

@@ -224,23 +224,21 @@ static la_status no_class(const la_row_reader *reader, const la_row *row, const 
                  *names ? " or one of the class names " : "", names);
     switch (v->spelling) {
     case SPELLS_NUMBER:
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label %s%s, expected %s",
-                       la_row_reader_name(reader), (long long)row->line, v->text,
-                       whole || rule->reading == LA_READING_NAMES ? "" : " is no whole number",
-                       expected);
+        return la_row_fail(reader, row, err, "label %s%s, expected %s", v->text,
+                           whole || rule->reading == LA_READING_NAMES ? "" : " is no whole number",
+                           expected);
     case SPELLS_TRUTH:
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: label is %s, which says a class only where there are two; "
-                       "expected %s",
-                       la_row_reader_name(reader), (long long)row->line, v->text, expected);
+        return la_row_fail(reader, row, err,
+                           "label is %s, which says a class only where there are two; "
+                           "expected %s",
+                           v->text, expected);
     case SPELLS_TEXT:
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label \"%s\" is no class, expected %s%s",
-                       la_row_reader_name(reader), (long long)row->line, text, expected,
-                       rule->names->names ? "" : "; label names are not known, give --labels");
+        return la_row_fail(reader, row, err, "label \"%s\" is no class, expected %s%s", text,
+                           expected,
+                           rule->names->names ? "" : "; label names are not known, give --labels");
     default:
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected an integer class: %s",
-                       la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label),
-                       expected);
+        return la_row_fail(reader, row, err, "label is %s, expected an integer class: %s",
+                           la_json_kind(row->label), expected);
     }
 }
 
@@ -289,13 +287,12 @@ static la_status read_number(const la_row_reader *reader, const la_row *row, con
         return LA_OK;
     }
     if (v->quoted)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: label \"%s\" is no finite number, which the label of a regression "
-                       "has to be",
-                       la_row_reader_name(reader), (long long)row->line,
-                       json_string_value(row->label));
-    return la_fail(err, LA_BAD_INPUT, "%s:%lld: label is %s, expected a number",
-                   la_row_reader_name(reader), (long long)row->line, la_json_kind(row->label));
+        return la_row_fail(reader, row, err,
+                           "label \"%s\" is no finite number, which the label of a regression "
+                           "has to be",
+                           json_string_value(row->label));
+    return la_row_fail(reader, row, err, "label is %s, expected a number",
+                       la_json_kind(row->label));
 }
 
 /* True of a list that has a 0 or 1, or true or false, for each class. */
@@ -327,8 +324,7 @@ static la_status read_classes(const la_row_reader *reader, const la_row *row,
         }
         LA_TRY(read_class(reader, &one, &v, rule, &class, err));
         if (la_label_is_none(class))
-            return la_fail(err, LA_BAD_INPUT, "%s:%lld: label[%zu] is missing, expected a class",
-                           la_row_reader_name(reader), (long long)row->line, i);
+            return la_row_fail(reader, row, err, "label[%zu] is missing, expected a class", i);
         set[class.class] = 1;
     }
     return LA_OK;

@@ -19,11 +19,11 @@ struct la_row_reader {
     const char *name; /* for messages */
     la_row_fields fields;
     char delimiter;           /* 0: JSONL */
-    bool logged, logged_pair; /* of columns nothing reads; of a pair by its data set's names */
+    bool logged, logged_pair; /* columns that nothing reads; a pair by its data set's names */
     int64_t index, n_ids;     /* rows read; of them those with token ids */
     struct {
         bool text, pair, label, id, ended;
-    } met;        /* which of the fields had a row to be of */
+    } met;        /* fields that some row has */
     char *record; /* the bytes of one record, or of a whole document */
     size_t record_length, record_capacity;
     /* a document: objects in a list, or over several lines */
@@ -73,6 +73,16 @@ void la_labels_free(la_labels *labels) {
     *labels = (la_labels){0};
 }
 
+la_status la_row_fail(const la_row_reader *reader, const la_row *row, la_error *err,
+                      const char *format, ...) {
+    char message[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return la_fail(err, LA_BAD_INPUT, "%s:%lld: %s", reader->name, (long long)row->line, message);
+}
+
 /* ---- lines ---- */
 
 /* Appends the next line, with its newline, to the record. *more: whether there was one. */
@@ -114,7 +124,7 @@ static bool quote_closes(const la_row_reader *reader, size_t at) {
 }
 
 /* Reads one record (a quoted cell may hold newlines) into an array of strings. */
-static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, int64_t *first_line,
+static la_status read_cells(la_row_reader *reader, la_row *row, json_t **cells, bool *more,
                             la_error *err) {
     *cells = NULL;
     do {
@@ -122,7 +132,7 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
         LA_TRY(read_line(reader, more, err));
         if (!*more)
             return LA_OK;
-        *first_line = la_text_source_at(reader->source);
+        row->line = la_text_source_at(reader->source);
     } while (is_blank(reader->record, reader->record_length));
     strip_line_end(reader, 0);
     json_t *array = json_array();
@@ -141,13 +151,10 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
                     reader->record[reader->record_length++] = '\n';
                     bool again;
                     LA_TRY_DONE(read_line(reader, &again, err));
-                    if (!again) {
-                        status = la_fail(err, LA_BAD_INPUT,
-                                         "%s:%lld: a quote is opened in this row and never closed",
-                                         reader->name, (long long)*first_line);
-                        *more = false;
-                        goto done;
-                    }
+                    *more = again;
+                    if (!again)
+                        LA_TRY_DONE(la_row_fail(reader, row, err,
+                                                "a quote is opened in this row and never closed"));
                     strip_line_end(reader, at + 1);
                     continue;
                 }
@@ -160,25 +167,21 @@ static la_status read_cells(la_row_reader *reader, json_t **cells, bool *more, i
             }
             length = write - from;
             at++;
-            if (reader->record[at] != reader->delimiter && at < reader->record_length) {
-                status =
-                    la_fail(err, LA_BAD_INPUT, "%s:%lld: text after the closing quote of cell %zu",
-                            reader->name, (long long)*first_line, json_array_size(array) + 1);
-                goto done;
-            }
+            if (reader->record[at] != reader->delimiter && at < reader->record_length)
+                LA_TRY_DONE(la_row_fail(reader, row, err,
+                                        "text after the closing quote of cell %zu",
+                                        json_array_size(array) + 1));
         } else {
             while (at < reader->record_length && reader->record[at] != reader->delimiter)
                 at++;
             length = at - from;
         }
-        if (json_array_append_new(array, json_stringn(reader->record + from, length))) {
-            status =
-                la_fail(err, LA_BAD_INPUT,
-                        "%s:%lld: cell %zu is not valid UTF-8; if a program on Windows wrote it: "
-                        "iconv -f WINDOWS-1252 -t UTF-8",
-                        reader->name, (long long)*first_line, json_array_size(array) + 1);
-            goto done;
-        }
+        if (json_array_append_new(array, json_stringn(reader->record + from, length)))
+            LA_TRY_DONE(
+                la_row_fail(reader, row, err,
+                            "cell %zu is not valid UTF-8; if a program on Windows wrote it: "
+                            "iconv -f WINDOWS-1252 -t UTF-8",
+                            json_array_size(array) + 1));
         if (at >= reader->record_length)
             break;
         at++;
@@ -193,8 +196,8 @@ done:
 
 static la_status read_header(la_row_reader *reader, la_error *err) {
     bool more;
-    int64_t line;
-    LA_TRY(read_cells(reader, &reader->header, &more, &line, err));
+    la_row row;
+    LA_TRY(read_cells(reader, &row, &reader->header, &more, err));
     if (!more)
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected a header row", reader->name);
     json_t *seen = json_object();
@@ -204,8 +207,8 @@ static la_status read_header(la_row_reader *reader, la_error *err) {
     json_array_foreach(reader->header, i, cell) {
         /* spreadsheets write columns without a name, which are not read */
         if (json_string_length(cell) && json_object_get(seen, json_string_value(cell)))
-            status = la_fail(err, LA_BAD_INPUT, "%s:%lld: column \"%s\" appears twice",
-                             reader->name, (long long)line, json_string_value(cell));
+            status = la_row_fail(reader, &row, err, "column \"%s\" appears twice",
+                                 json_string_value(cell));
         json_object_set_new(seen, json_string_value(cell), json_true());
     }
     json_decref(seen);
@@ -215,14 +218,14 @@ static la_status read_header(la_row_reader *reader, la_error *err) {
 static la_status next_cells(la_row_reader *reader, la_row *row, bool *more, la_error *err) {
     json_t *cells;
     row->line = la_text_source_at(reader->source) + 1;
-    LA_TRY(read_cells(reader, &cells, more, &row->line, err));
+    LA_TRY(read_cells(reader, row, &cells, more, err));
     if (!*more)
         return LA_OK;
     la_status status = LA_OK;
     size_t n = json_array_size(reader->header);
     if (json_array_size(cells) != n) {
-        status = la_fail(err, LA_BAD_INPUT, "%s:%lld: %zu cells, expected the %zu of the header",
-                         reader->name, (long long)row->line, json_array_size(cells), n);
+        status = la_row_fail(reader, row, err, "%zu cells, expected the %zu of the header",
+                             json_array_size(cells), n);
     } else {
         reader->row = json_object();
         for (size_t i = 0; i < n; i++)
@@ -242,8 +245,7 @@ static la_status take_plain_line(la_row_reader *reader, const la_row *row, la_er
     json_t *line = json_stringn(reader->record, reader->record_length);
     reader->row = json_object();
     if (!line && reader->row)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: the line is not valid UTF-8, expected text",
-                       reader->name, (long long)row->line);
+        return la_row_fail(reader, row, err, "the line is not valid UTF-8, expected text");
     if (json_object_set_new(reader->row, key, line))
         return la_fail(err, LA_RESOURCE, "out of memory for a row");
     return LA_OK;
@@ -257,15 +259,15 @@ static la_status parse_object(la_row_reader *reader, const char *text, size_t le
     if (err->status != LA_OK)
         return err->status;
     if (!reader->row)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: %s (column %d)%s", reader->name,
-                       (long long)row->line, where.text, where.column,
-                       row->index || reader->document || *text == '{' || reader->fields.objects
-                           ? ""
-                           : "; expected an object a line, or a file "
-                             "named .csv or .tsv");
+        return la_row_fail(reader, row, err, "not valid JSON: %s (column %d)%s", where.text,
+                           where.column,
+                           row->index || reader->document || *text == '{' || reader->fields.objects
+                               ? ""
+                               : "; expected an object a line, or a file "
+                                 "named .csv or .tsv");
     if (!json_is_object(reader->row))
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: the row is %s, expected a JSON object",
-                       reader->name, (long long)row->line, la_json_kind(reader->row));
+        return la_row_fail(reader, row, err, "the row is %s, expected a JSON object",
+                           la_json_kind(reader->row));
     reader->object_text = text;
     reader->object_length = length;
     return LA_OK;
@@ -299,8 +301,7 @@ static la_status next_in_document(la_row_reader *reader, la_row *row, bool *more
     const char *object = text + reader->at;
     reader->at += n ? n : 1;
     if (!closed)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: not valid JSON: what begins here has no end",
-                       reader->name, (long long)row->line);
+        return la_row_fail(reader, row, err, "not valid JSON: what begins here has no end");
     return parse_object(reader, object, n ? n : 1, row, err);
 }
 
@@ -457,21 +458,20 @@ static la_status find_text(const la_row_reader *reader, const la_row *row, const
         list_columns(reader->row, columns, sizeof columns);
         bool words =
             json_object_get(reader->row, "tokens") || json_object_get(reader->row, "words");
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: no field %s%s%s; %sthe row has: %s",
-                       reader->name, (long long)row->line,
-                       wanted ? "\"" : "with the text (text, sentence, ...)", wanted ? wanted : "",
-                       wanted ? "\"" : "",
-                       words ? "words are for adapters that classify tokens; " : "", columns);
+        return la_row_fail(reader, row, err, "no field %s%s%s; %sthe row has: %s",
+                           wanted ? "\"" : "with the text (text, sentence, ...)",
+                           wanted ? wanted : "", wanted ? "\"" : "",
+                           words ? "words are for adapters that classify tokens; " : "", columns);
     }
     if (!value || (!required && json_is_null(value)))
         return LA_OK;
     if (!json_is_string(value))
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: field \"%s\" is %s, expected a string%s",
-                       reader->name, (long long)row->line, key, la_json_kind(value),
-                       json_is_array(value) || json_is_object(value)
-                           ? "; if the file holds columns, write its rows: pandas has "
-                             "to_json(orient='records', lines=True)"
-                           : "");
+        return la_row_fail(reader, row, err, "field \"%s\" is %s, expected a string%s", key,
+                           la_json_kind(value),
+                           json_is_array(value) || json_is_object(value)
+                               ? "; if the file holds columns, write its rows: pandas has "
+                                 "to_json(orient='records', lines=True)"
+                               : "");
     *text = json_string_value(value);
     *length = json_string_length(value);
     *name = key;
@@ -504,23 +504,17 @@ static la_status take_ids(la_row_reader *reader, la_row *row, const json_t *valu
     }
     la_status status = LA_OK;
     size_t n = json_array_size(value);
-    if (!json_is_array(value) || !n) {
-        status = la_fail(err, LA_BAD_INPUT,
-                         "%s:%lld: \"input_ids\" is %s, expected a list of at least one token id",
-                         reader->name, (long long)row->line,
-                         json_is_array(value) ? "empty" : la_json_kind(value));
-        goto done;
-    }
+    if (!json_is_array(value) || !n)
+        LA_TRY_DONE(la_row_fail(reader, row, err,
+                                "\"input_ids\" is %s, expected a list of at least one token id",
+                                json_is_array(value) ? "empty" : la_json_kind(value)));
     LA_TRY_DONE(la_grow(&reader->ids, &reader->ids_capacity, n, sizeof *reader->ids, err));
     for (size_t i = 0; i < n; i++) {
         const json_t *id = json_array_get(value, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-            json_integer_value(id) > INT32_MAX) {
-            status = la_fail(err, LA_BAD_INPUT,
-                             "%s:%lld: input_ids[%zu] is no token id, expected an integer >= 0",
-                             reader->name, (long long)row->line, i);
-            goto done;
-        }
+            json_integer_value(id) > INT32_MAX)
+            LA_TRY_DONE(la_row_fail(reader, row, err,
+                                    "input_ids[%zu] is no token id, expected an integer >= 0", i));
         reader->ids[i] = (int32_t)json_integer_value(id);
     }
     row->ids = reader->ids;
@@ -626,10 +620,7 @@ la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_r
     bool standard = !strcmp(path, "-");
     reader->fields = *fields;
     reader->path = la_alloc(strlen(path) + 1, 1, err);
-    if (!reader->path) {
-        status = err->status;
-        goto done;
-    }
+    LA_TRY_DONE(err->status);
     strcpy(reader->path, path);
     reader->name = standard ? "standard input" : reader->path;
     LA_TRY_DONE(la_text_source_open(path, fields->expected ? fields->expected : "a data file",

@@ -27,7 +27,7 @@ typedef struct la_row_fields {
     bool tagged;          /* the row is words and tags (input/tags.h): no text is looked for */
     bool objects;         /* rows are objects whose fields the caller reads, with no key twice */
     const char *expected; /* "a prediction file", for messages; NULL: "a data file" */
-    la_digest *digest;    /* of the file's bytes; NULL: none */
+    la_digest *digest;    /* gets the file's bytes; NULL: none */
     const la_log *log;    /* how the file was understood; NULL: no one to log to */
 } la_row_fields;
 
@@ -59,6 +59,9 @@ void la_row_reader_close(la_row_reader *reader);
 /* Reads the next row; *more is false at the end. After LA_BAD_INPUT with *more true the caller may
  * go on with the next row (row->index and row->line are set). */
 la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_error *err);
+/* LA_BAD_INPUT, with the row's file and line in front of the message. */
+la_status la_row_fail(const la_row_reader *reader, const la_row *row, la_error *err,
+                      const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* The label of a row, or where no field was chosen and there is none, that field. */
 const json_t *la_row_reader_label(const la_row_reader *reader, const la_row *row,
                                   const char *field);

@@ -142,7 +142,6 @@ static la_status read_shape(const char *path, const char *name, const json_t *sh
 static la_status read_entry(la_checkpoint *checkpoint, const char *path, const char *key,
                             const json_t *entry, const char *data, size_t data_length,
                             la_tensor *tensor, size_t *begin, size_t *end, la_error *err) {
-    const char *dtype = NULL;
     if (!json_is_object(entry))
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s, expected an object", path, key,
                        la_json_kind(entry));
@@ -150,7 +149,7 @@ static la_status read_entry(la_checkpoint *checkpoint, const char *path, const c
     if (!json_is_string(type))
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\": \"dtype\" is %s, expected a string",
                        path, key, la_json_kind(type));
-    dtype = json_string_value(type);
+    const char *dtype = json_string_value(type);
     size_t row = 0;
     while (row < sizeof dtypes / sizeof *dtypes && strcmp(dtypes[row].name, dtype))
         row++;
@@ -254,33 +253,24 @@ static la_status read_header(la_checkpoint *checkpoint, const char *path, const 
     byte_range *ranges = NULL;
     const char *data = file + 8 + header_length;
     size_t data_length = length - 8 - (size_t)header_length, n = 0;
-    if (!json_is_object(header)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: header is %s, expected an object", path,
-                         la_json_kind(header));
-        goto done;
-    }
+    if (!json_is_object(header))
+        LA_TRY_DONE(la_fail(err, LA_BAD_INPUT, "%s: header is %s, expected an object", path,
+                            la_json_kind(header)));
     ranges = la_alloc(json_object_size(header), sizeof *ranges, err);
-    if (!ranges) {
-        status = err->status;
-        goto done;
-    }
+    LA_TRY_DONE(err->status);
     const char *key;
     json_t *entry;
     json_object_foreach(header, key, entry) {
         if (!strcmp(key, "__metadata__")) {
             const char *meta;
             json_t *value;
-            if (!json_is_object(entry)) {
-                status = la_fail(err, LA_BAD_INPUT, "%s: __metadata__ is %s, expected an object",
-                                 path, la_json_kind(entry));
-                goto done;
-            }
+            if (!json_is_object(entry))
+                LA_TRY_DONE(la_fail(err, LA_BAD_INPUT, "%s: __metadata__ is %s, expected an object",
+                                    path, la_json_kind(entry)));
             json_object_foreach(entry, meta, value) {
-                if (!json_is_string(value)) {
-                    status = la_fail(err, LA_BAD_INPUT, "%s: __metadata__ \"%s\" is not a string",
-                                     path, meta);
-                    goto done;
-                }
+                if (!json_is_string(value))
+                    LA_TRY_DONE(la_fail(err, LA_BAD_INPUT,
+                                        "%s: __metadata__ \"%s\" is not a string", path, meta));
             }
             continue;
         }
@@ -336,15 +326,22 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const la_tensor *)a)->name, ((const la_tensor *)b)->name);
 }
 
-static la_status sort_names(la_checkpoint *checkpoint, la_error *err) {
+/* Sorts the tensors; returns the second of two with one name, NULL: none. */
+static const la_tensor *sort(la_checkpoint *checkpoint) {
+    la_tensor *tensors = checkpoint->tensors;
     if (checkpoint->n_tensors)
-        qsort(checkpoint->tensors, checkpoint->n_tensors, sizeof(la_tensor), by_name);
+        qsort(tensors, checkpoint->n_tensors, sizeof *tensors, by_name);
     for (size_t i = 1; i < checkpoint->n_tensors; i++)
-        if (!by_name(&checkpoint->tensors[i - 1], &checkpoint->tensors[i]))
-            return la_fail(err, LA_BAD_INPUT, "tensor \"%s\" is in %s and again in %s",
-                           checkpoint->tensors[i].name, checkpoint->tensors[i - 1].file,
-                           checkpoint->tensors[i].file);
-    return LA_OK;
+        if (!by_name(&tensors[i - 1], &tensors[i]))
+            return &tensors[i];
+    return NULL;
+}
+
+static la_status sort_names(la_checkpoint *checkpoint, la_error *err) {
+    const la_tensor *again = sort(checkpoint);
+    return again ? la_fail(err, LA_BAD_INPUT, "tensor \"%s\" is in %s and again in %s", again->name,
+                           again[-1].file, again->file)
+                 : LA_OK;
 }
 
 /* Names without what wrappers put into them, for a base without what PEFT does. */
@@ -354,16 +351,12 @@ static la_status unwrap_names(la_checkpoint *checkpoint, bool base, la_error *er
         char *name = (char *)(uintptr_t)checkpoint->tensors[i].name; /* the pool's */
         any |= la_wrappers_strip(name, base);
     }
-    if (!any)
-        return LA_OK;
-    qsort(checkpoint->tensors, checkpoint->n_tensors, sizeof(la_tensor), by_name);
-    for (size_t i = 1; i < checkpoint->n_tensors; i++)
-        if (!by_name(&checkpoint->tensors[i - 1], &checkpoint->tensors[i]))
-            return la_fail(err, LA_BAD_INPUT,
+    const la_tensor *again = any ? sort(checkpoint) : NULL;
+    return again ? la_fail(err, LA_BAD_INPUT,
                            "%s: two tensors are \"%s\" once the names of wrappers are taken off "
                            "(_orig_mod, module, base_model.model, ...); keep one of them",
-                           checkpoint->tensors[i].file, checkpoint->tensors[i].name);
-    return LA_OK;
+                           again->file, again->name)
+                 : LA_OK;
 }
 
 la_status la_checkpoint_open_file(const char *path, la_checkpoint **checkpoint, la_error *err) {
@@ -399,44 +392,36 @@ static la_status open_shards(la_checkpoint *checkpoint, const char *dir, const c
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)map, key, value) {
         const char *shard = json_string_value(value);
-        if (!shard || !*shard || strchr(shard, '/') || strchr(shard, '\\') || shard[0] == '.') {
-            status = la_fail(err, LA_BAD_INPUT,
-                             "%s: tensor \"%s\" is in \"%s\", expected the name of a file beside "
-                             "the index",
-                             index_path, key, shard ? shard : la_json_kind(value));
-            goto done;
-        }
+        if (!shard || !*shard || strchr(shard, '/') || strchr(shard, '\\') || shard[0] == '.')
+            LA_TRY_DONE(
+                la_fail(err, LA_BAD_INPUT,
+                        "%s: tensor \"%s\" is in \"%s\", expected the name of a file beside "
+                        "the index",
+                        index_path, key, shard ? shard : la_json_kind(value)));
         names[shards++] = shard;
     }
     qsort(names, shards, sizeof *names, by_text);
-    size_t room = strlen(dir) + 2;
+    size_t size = strlen(dir) + 2;
     for (size_t i = 0; i < shards; i++) {
         if (i && !strcmp(names[i], names[i - 1]))
             continue;
         free(path);
-        path = la_alloc(room + strlen(names[i]), 1, err);
-        if (!path) {
-            status = err->status;
-            goto done;
-        }
+        path = la_alloc(size + strlen(names[i]), 1, err);
+        LA_TRY_DONE(err->status);
         sprintf(path, "%s/%s", dir, names[i]);
-        if (access(path, R_OK)) {
-            status =
-                la_fail(err, la_errno_status(errno), "%s: names the shard %s, which is missing: %s",
-                        index_path, path, la_errno_text(errno));
-            goto done;
-        }
+        if (access(path, R_OK))
+            LA_TRY_DONE(la_fail(err, la_errno_status(errno),
+                                "%s: names the shard %s, which is missing: %s", index_path, path,
+                                la_errno_text(errno)));
         LA_TRY_DONE(map_file(checkpoint, path, err));
     }
     LA_TRY_DONE(sort_names(checkpoint, err));
     json_object_foreach((json_t *)(uintptr_t)map, key, value) {
         const la_tensor *tensor = la_checkpoint_find(checkpoint, key);
-        if (!tensor || strcmp(strrchr(tensor->file, '/') + 1, json_string_value(value))) {
-            status = la_fail(err, LA_BAD_INPUT,
-                             "%s: says that tensor \"%s\" is in %s, which does not hold it",
-                             index_path, key, json_string_value(value));
-            goto done;
-        }
+        if (!tensor || strcmp(strrchr(tensor->file, '/') + 1, json_string_value(value)))
+            LA_TRY_DONE(la_fail(err, LA_BAD_INPUT,
+                                "%s: says that tensor \"%s\" is in %s, which does not hold it",
+                                index_path, key, json_string_value(value)));
     }
     status = unwrap_names(checkpoint, false, err);
 done:
@@ -448,40 +433,36 @@ done:
 la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **checkpoint,
                              la_error *err) {
     *checkpoint = NULL;
-    size_t room = strlen(dir) + strlen(stem) + 64;
-    char *path = la_alloc(room, 1, err);
+    size_t size = strlen(dir) + strlen(stem) + 64;
+    char *path = la_alloc(size, 1, err);
     if (!path)
         return err->status;
     la_status status = LA_OK;
     json_t *index = NULL;
     struct stat info;
-    if (stat(dir, &info) || !S_ISDIR(info.st_mode)) {
-        status =
-            la_fail(err, LA_BAD_INPUT, "%s: no such folder, expected a checkpoint folder", dir);
-        goto done;
-    }
-    snprintf(path, room, "%s/%s.safetensors", dir, stem);
+    if (stat(dir, &info) || !S_ISDIR(info.st_mode))
+        LA_TRY_DONE(
+            la_fail(err, LA_BAD_INPUT, "%s: no such folder, expected a checkpoint folder", dir));
+    snprintf(path, size, "%s/%s.safetensors", dir, stem);
     if (!access(path, F_OK)) {
         LA_TRY_DONE(la_checkpoint_open_file(path, checkpoint, err));
         goto done;
     }
-    snprintf(path, room, "%s/%s.safetensors.index.json", dir, stem);
+    snprintf(path, size, "%s/%s.safetensors.index.json", dir, stem);
     if (access(path, F_OK)) {
         static const char *const pickles[] = {"pytorch_model.bin", "adapter_model.bin",
                                               "pytorch_adapter.bin",
                                               "pytorch_model.bin.index.json"};
         for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
-            snprintf(path, room, "%s/%s", dir, pickles[i]);
-            if (!access(path, F_OK)) {
-                status = la_fail(
+            snprintf(path, size, "%s/%s", dir, pickles[i]);
+            if (!access(path, F_OK))
+                LA_TRY_DONE(la_fail(
                     err, LA_UNSUPPORTED,
                     "%s: pickled weights are never read; convert them in Python: `from "
                     "safetensors.torch import save_file; import torch; save_file({k: "
                     "v.contiguous() for k, v in torch.load('%s', weights_only=True).items()}, "
                     "'%s.safetensors')`",
-                    path, pickles[i], stem);
-                goto done;
-            }
+                    path, pickles[i], stem));
         }
         status = la_fail(err, LA_BAD_INPUT,
                          "%s: holds no %s.safetensors and no %s.safetensors.index.json", dir, stem,
@@ -490,16 +471,11 @@ la_status la_checkpoint_open(const char *dir, const char *stem, la_checkpoint **
     }
     LA_TRY_DONE(la_json_load(path, HEADER_MAX, &index, err));
     const json_t *map = json_object_get(index, "weight_map");
-    if (!json_is_object(map)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: key \"weight_map\" is %s, expected an object",
-                         path, la_json_kind(map));
-        goto done;
-    }
+    if (!json_is_object(map))
+        LA_TRY_DONE(la_fail(err, LA_BAD_INPUT, "%s: key \"weight_map\" is %s, expected an object",
+                            path, la_json_kind(map)));
     *checkpoint = la_alloc(1, sizeof **checkpoint, err);
-    if (!*checkpoint) {
-        status = err->status;
-        goto done;
-    }
+    LA_TRY_DONE(err->status);
     status = open_shards(*checkpoint, dir, path, map, err);
 done:
     if (status == LA_OK && !strcmp(stem, "model"))

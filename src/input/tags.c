@@ -49,9 +49,8 @@ static la_status find_list(const la_row_reader *reader, const la_row *row, const
     if (text && *text == '[')
         value = *parsed = la_json_loadb(text, strlen(text), 0, NULL);
     if (!json_is_array(value))
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: field \"%s\" is %s, expected a list",
-                       la_row_reader_name(reader), (long long)row->line, *key,
-                       value ? la_json_kind(value) : "not valid JSON");
+        return la_row_fail(reader, row, err, "field \"%s\" is %s, expected a list", *key,
+                           value ? la_json_kind(value) : "not valid JSON");
     *list = value;
     return LA_OK;
 }
@@ -64,21 +63,18 @@ static la_status find_words(const la_row_reader *reader, const la_row *row,
     if (!list) {
         char columns[400];
         la_row_columns(row, columns, sizeof columns);
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: no words; the adapter classifies tokens, expected a list of words "
-                       "in \"%s\" or token ids in \"input_ids\"; the row has: %s",
-                       la_row_reader_name(reader), (long long)row->line,
-                       fields->text ? fields->text : "tokens\" or \"words", columns);
+        return la_row_fail(reader, row, err,
+                           "no words; the adapter classifies tokens, expected a list of words "
+                           "in \"%s\" or token ids in \"input_ids\"; the row has: %s",
+                           fields->text ? fields->text : "tokens\" or \"words", columns);
     }
     size_t n = json_array_size(list);
     for (size_t i = 0; i < n; i++)
         if (!json_is_string(json_array_get(list, i)))
-            return la_fail(err, LA_BAD_INPUT, "%s:%lld: %s[%zu] is %s, expected a word",
-                           la_row_reader_name(reader), (long long)row->line, key, i,
-                           la_json_kind(json_array_get(list, i)));
+            return la_row_fail(reader, row, err, "%s[%zu] is %s, expected a word", key, i,
+                               la_json_kind(json_array_get(list, i)));
     if (!n)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: \"%s\" is empty, expected at least one word",
-                       la_row_reader_name(reader), (long long)row->line, key);
+        return la_row_fail(reader, row, err, "\"%s\" is empty, expected at least one word", key);
     tags->words = list;
     tags->n = (int64_t)n;
     return LA_OK;
@@ -112,9 +108,8 @@ la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_
             find_list(reader, row, fields->label, tag_names, &tags->parsed[1], &key, &list, err));
     size_t n = (size_t)tags->n;
     if (list && json_array_size(list) != n)
-        return la_fail(err, LA_BAD_INPUT, "%s:%lld: \"%s\" has %zu tags, expected %zu, one a %s",
-                       la_row_reader_name(reader), (long long)row->line, key, json_array_size(list),
-                       n, tags->words ? "word" : "token id");
+        return la_row_fail(reader, row, err, "\"%s\" has %zu tags, expected %zu, one a %s", key,
+                           json_array_size(list), n, tags->words ? "word" : "token id");
     tags->tagged = list != NULL;
     LA_TRY(la_grow(&tags->labels, &tags->labels_capacity, n, sizeof *tags->labels, err));
     for (size_t i = 0; i < n; i++) {
