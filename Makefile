@@ -1,6 +1,7 @@
-# laplora. `make` builds build/laplora; `make test`, `make demo` do everything on a fresh Debian or Ubuntu. Packages that
-# are missing are installed with apt-get after asking: on a terminal by a question, else by `make deps` or YES=1. Root
-# without a terminal (a CI job, a container's build) is taken to have asked.
+# laplora. `make` builds build/laplora; `make test`, `make demo` do everything on a fresh Debian or
+# Ubuntu. Packages that are missing are installed with apt-get after asking: on a terminal by a
+# question, else by `make deps` or YES=1. Root without a terminal (a CI job, a container's build) is
+# taken to have asked.
 
 CC       ?= gcc
 ARCH     ?= native
@@ -8,19 +9,23 @@ OPT      ?= -O3 -g -march=$(ARCH)
 BUILD    ?= build
 PREFIX   ?= /usr/local
 SAN      ?=
-# CUDA=1 builds the CUDA backend (liblaplora_cuda.so beside the program); the default where nvcc is found
+# CUDA=1 builds the CUDA backend (liblaplora_cuda.so beside the program); the default where nvcc is
+# found
 ifeq ($(origin NVCC),undefined)
-NVCC     := $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+NVCC     := $(firstword $(wildcard /usr/local/cuda/bin/nvcc) \
+              $(shell command -v nvcc 2>/dev/null))
 endif
 CUDA     ?= $(if $(NVCC),1,0)
-# compute capabilities to compile for, those of them that this nvcc knows; the last one also as PTX for newer ones
+# compute capabilities to compile for, those of them that this nvcc knows; the last one also as PTX
+# for newer ones
 CUDA_CAPABILITIES ?= 80 89 90 100
 # V=1 shows the commands
 V        ?= 0
 Q        := $(if $(filter 1,$(V)),,@)
 
-PACKAGES      = gcc make libc6-dev libopenblas-openmp-dev liblapacke-dev libhdf5-dev libjansson-dev zlib1g-dev \
-                libutf8proc-dev libpcre2-dev libxxhash-dev librandom123-dev
+PACKAGES      = gcc make libc6-dev libopenblas-openmp-dev liblapacke-dev libhdf5-dev \
+                libjansson-dev zlib1g-dev libutf8proc-dev libpcre2-dev libxxhash-dev \
+                librandom123-dev
 TEST_PACKAGES = $(PACKAGES) g++ libcmocka-dev hdf5-tools
 DEMO_PACKAGES = $(PACKAGES) python3 python3-pip
 
@@ -28,7 +33,8 @@ OPENBLAS := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
 HDF5     := $(firstword $(wildcard /usr/include/hdf5/serial /usr/include))
 HDF5_LIB := $(firstword $(wildcard /usr/lib/*/hdf5/serial))
 
-CPPFLAGS = -D_GNU_SOURCE -Iinclude -Isrc -I$(HDF5) $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS)))
+BLAS_INC = $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS)))
+CPPFLAGS = -D_GNU_SOURCE -Iinclude -Isrc -I$(HDF5) $(BLAS_INC)
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
            -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 CFLAGS   = -std=c11 $(OPT) -fopenmp $(WARNINGS) $(SAN)
@@ -37,20 +43,23 @@ LDFLAGS  = -fopenmp $(SAN) $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(com
 LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lz -lutf8proc -lpcre2-8 -lxxhash -lm -ldl
 comma    = ,
 
-ROOMS    = base input text likelihood backend model baselines bayes output pipeline cli
-LIB_SRC  = $(filter-out src/cli/%,$(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c)))
+MODULES  = base input text likelihood backend model baselines bayes output pipeline
+LIB_SRC  = $(foreach module,$(MODULES),$(wildcard src/$(module)/*.c))
 CLI_SRC  = $(wildcard src/cli/*.c)
 LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 TEST_SRC = $(wildcard tests/*/test_*.c)
 TESTS    = $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 # those that take minutes begin first, so that none of them is the last one running
-SLOW_TESTS = $(addprefix $(BUILD)/tests/,pipeline/test_parity_cuda cuda/test_run pipeline/test_dense)
+SLOW_TESTS = $(addprefix $(BUILD)/tests/,pipeline/test_parity_cuda cuda/test_run \
+             pipeline/test_dense)
 # left out of the quick part: the same paths as others take, on more inputs or another backend
-NOT_QUICK = cuda/test_run cuda/test_faults cuda/test_ops_attention pipeline/test_parity_cuda pipeline/test_dense
+NOT_QUICK = cuda/test_run cuda/test_faults cuda/test_ops_attention pipeline/test_parity_cuda \
+            pipeline/test_dense
 # those that open the CUDA backend: run a second time against a device, where there is one
 EMULATION_TEST = $(BUILD)/tests/cuda/test_emulation
-DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) $(BUILD)/tests/pipeline/test_parity_cuda
+DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) \
+               $(BUILD)/tests/pipeline/test_parity_cuda
 
 # The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
 CUDA_SRC = $(wildcard cuda/*.cu)
@@ -61,21 +70,28 @@ CUDA_BASE = error visible utf8 memory
 CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(CUDA_BASE:%=$(BUILD)/obj/cuda/base/%.o)
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
 # asked where a recipe needs it, once
-CUDA_KNOWN = $(eval CUDA_KNOWN := $$(patsubst compute_%,%,$$(filter $$(addprefix compute_,$$(CUDA_CAPABILITIES)),$$(shell $$(NVCC) --list-gpu-arch))))$(CUDA_KNOWN)
+CUDA_KNOWN = $(eval CUDA_KNOWN := $$(patsubst compute_%,%,$$(filter \
+             $$(addprefix compute_,$$(CUDA_CAPABILITIES)),$$(shell $$(NVCC) --list-gpu-arch)) \
+             ))$(CUDA_KNOWN)
 CUDA_PTX = $(lastword $(CUDA_KNOWN))
 GENCODE  = $(foreach c,$(CUDA_KNOWN),-gencode arch=compute_$(c),code=sm_$(c)) \
            -gencode arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
 NVCCFLAGS = -std=c++17 -O3 -lineinfo -Iinclude -Isrc -Icuda --threads 2 -Werror all-warnings \
             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
 EMU      = $(BUILD)/emulated
-EMU_OBJ  = $(CUDA_SRC:cuda/%.cu=$(EMU)/%.o) $(patsubst tests/emulation/%.cpp,$(EMU)/emulation/%.o,$(wildcard tests/emulation/*.cpp)) \
+EMU_SRC  = $(wildcard tests/emulation/*.cpp)
+EMU_OBJ  = $(CUDA_SRC:cuda/%.cu=$(EMU)/%.o) $(EMU_SRC:tests/%.cpp=$(EMU)/%.o) \
            $(CUDA_BASE:%=$(EMU)/base/%.o)
-EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_GNU_SOURCE -Itests/emulation -Iinclude \
-           -Isrc -Icuda $(if $(OPENBLAS),-I$(subst /usr/lib/,/usr/include/,$(OPENBLAS))) -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror $(SAN)
-HELP_OBJ = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c tests/cuda/compare.c))
+EMUFLAGS = -x c++ -std=c++17 -O2 -g -fPIC -fvisibility=hidden -DLA_EMULATED -D_GNU_SOURCE \
+           -Itests/emulation -Iinclude -Isrc -Icuda $(BLAS_INC) -Wall -Wextra -Wshadow \
+           -Wno-unknown-pragmas -Werror $(SAN)
+HELP_SRC = $(wildcard tests/support/*.c tests/cuda/compare.c)
+HELP_OBJ = $(HELP_SRC:tests/%.c=$(BUILD)/tests/%.o)
+BENCHES  = $(patsubst bench/%.c,$(BUILD)/%,$(wildcard bench/*.c))
 
-.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo check-shared bench bench-gpu install clean help lint docs format asan tsan fuzz packages-build packages-test \
-        packages-demo
+.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo demo-run check-shared \
+        bench bench-build bench-gpu install clean help lint docs format asan tsan fuzz \
+        packages-build packages-test packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -86,9 +102,12 @@ help:
 	@echo "make test         all tests            make asan     the tests under ASan and UBSan"
 	@echo "make tsan         several handles at once, under ThreadSanitizer"
 	@echo "make test-quick   the tests but the longest, each in its brief form: a few minutes"
-	@echo "make test-kernels the same under two other kinds of BLAS kernels, as OPENBLAS_CORETYPE=NAME gives them"
-	@echo "make deps         installs what all of these need (Debian, Ubuntu); YES=1 has the others do so unasked"
+	@echo "make test-kernels the same under two other kinds of BLAS kernels, as"
+	@echo "                  OPENBLAS_CORETYPE=NAME gives them"
+	@echo "make deps         installs the packages for all of these (Debian, Ubuntu); YES=1 has the"
+	@echo "                  others do so unasked"
 	@echo "make demo         fit, predict, report make bench    rows a second, memory, time in BLAS"
+	@echo "make bench-build  programs of bench/, which make test compiles too"
 	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
 	@echo "make check-shared the public-data checks, where ../shared is"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
@@ -124,13 +143,15 @@ UNKNOWN_PROCESSOR = $(BUILD)/tests/base/unknown_processor.so
 $(BUILD)/tests/base/test_kernels: | $(UNKNOWN_PROCESSOR)
 $(UNKNOWN_PROCESSOR): tests/base/unknown_processor.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< \
+	    $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
 
 FAILING_MEMORY = $(BUILD)/tests/cli/failing_memory.so
 $(BUILD)/tests/cli/test_memory: | $(FAILING_MEMORY)
 $(FAILING_MEMORY): tests/cli/failing_memory.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) -shared -fPIC -o $@ $< -ldl
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
+	    -shared -fPIC -o $@ $< -ldl
 
 # ---- the CUDA backend ----
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
@@ -144,8 +165,9 @@ $(BUILD)/obj/cuda/base/%.o: src/base/%.c $(wildcard src/base/*.h)
 
 $(BUILD)/liblaplora_cuda.so: $(CUDA_OBJ)
 	$(if $(Q),@echo "  LINK $@")
-	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -L$(CUDA_HOME)/lib64 -Xlinker -rpath,$(CUDA_HOME)/lib64 -Xlinker --no-undefined \
-	    -lcublasLt -lcublas -lcusolver -lpthread -ldl
+	$(Q)$(NVCC) -shared -o $@ $^ -cudart static -L$(CUDA_HOME)/lib64 \
+	    -Xlinker -rpath,$(CUDA_HOME)/lib64 -Xlinker --no-undefined -lcublasLt -lcublas \
+	    -lcusolver -lpthread -ldl
 
 $(EMU)/%.o: cuda/%.cu $(CUDA_HDR) $(wildcard tests/emulation/*.h)
 	@mkdir -p $(@D)
@@ -170,14 +192,18 @@ $(EMULATION_TEST): tests/cuda/test_emulation.cpp $(filter $(EMU)/emulation/%,$(E
 
 $(EMU)/liblaplora_cuda.so: $(EMU_OBJ)
 	$(if $(Q),@echo "  LINK $@")
-	$(Q)$(CXX) -shared $(LDFLAGS) $(if $(SAN),,-Wl,--no-undefined) -o $@ $^ -llapacke -lopenblas -lpthread -ldl
+	$(Q)$(CXX) -shared $(LDFLAGS) $(if $(SAN),,-Wl,--no-undefined) -o $@ $^ -llapacke -lopenblas \
+	    -lpthread -ldl
 
-# ---- packages: $(call install,LIST,RULE). RULE: no: only tells; ask: asks; yes: was asked to ----
+# ---- packages ----
+# $(call install,LIST,RULE). RULE: no: only reports; ask: asks; yes: was asked to
 YES ?=
 define install
 	@missing=""; \
 	if command -v dpkg >/dev/null 2>&1; then \
-	    for p in $(1); do dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || missing="$$missing $$p"; done; \
+	    for p in $(1); do \
+	        dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || missing="$$missing $$p"; \
+	    done; \
 	    [ -z "$$missing" ] && exit 0; \
 	    how="make deps, or apt-get install$$missing"; \
 	    echo "laplora needs packages that are not installed:$$missing"; \
@@ -185,16 +211,18 @@ define install
 	    run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
 	    if [ $(2) = ask ] && [ "$(YES)" != 1 ]; then \
 	        if [ -t 0 ] && [ -t 2 ] && [ -z "$$CI" ]; then \
-	            printf 'install them now, with %s? [y/N] ' "$${run:+$$run }apt-get" >&2; read answer; \
+	            printf 'install them now, with %s? [y/N] ' "$${run:+$$run }apt-get" >&2; \
+	            read answer; \
 	            case $$answer in [yY]*) ;; *) echo "install them with: $$how"; exit 1;; esac; \
 	        elif [ -n "$$run" ]; then \
 	            echo "install them with: $$how; or let this command do so: YES=1"; exit 1; \
 	        fi; \
 	    fi; \
 	    echo "installing them with $${run:+$$run }apt-get"; \
-	    $$run apt-get update -q && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; \
-	elif [ ! -e $(BUILD)/.told ]; then \
-	    mkdir -p $(BUILD); touch $(BUILD)/.told; \
+	    $$run apt-get update -q && \
+	        $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; \
+	elif [ ! -e $(BUILD)/.packages-listed ]; then \
+	    mkdir -p $(BUILD); touch $(BUILD)/.packages-listed; \
 	    echo "no dpkg here; these Debian packages, or your system's like them, are needed: $(1)"; \
 	fi
 endef
@@ -212,18 +240,22 @@ deps:
 test: packages-test
 	@$(MAKE) --no-print-directory test-run
 
-test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
-	@LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so \
-	    DEVICE_LIBRARY=$(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so) \
-	    tests/run $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) $(EMULATION_TEST) $(if $(filter 1,$(CUDA)),$(addprefix device:,$(DEVICE_TESTS)))
+CUDA_LIB = $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
+test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so $(CUDA_LIB) \
+          bench-build
+	@LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so DEVICE_LIBRARY=$(CUDA_LIB) \
+	    tests/run $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) $(EMULATION_TEST) \
+	    $(if $(CUDA_LIB),$(addprefix device:,$(DEVICE_TESTS)))
 
 # all but the longest, under the kernels that the library or OPENBLAS_CORETYPE chose
-QUICK_TESTS = $(filter-out $(addprefix $(BUILD)/tests/,$(NOT_QUICK)),$(TESTS)) $(EMULATION_TEST)
+QUICK_TESTS = $(filter-out $(addprefix $(BUILD)/tests/,$(NOT_QUICK)),$(TESTS)) \
+              $(EMULATION_TEST)
 test-quick: packages-test
 	@$(MAKE) --no-print-directory test-quick-run
 
 test-quick-run: $(BUILD)/laplora $(QUICK_TESTS) $(EMU)/liblaplora_cuda.so
-	@LA_TESTS_BRIEF=1 LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so tests/run $(QUICK_TESTS)
+	@LA_TESTS_BRIEF=1 LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so \
+	    tests/run $(QUICK_TESTS)
 
 # numbers differ from kernel to kernel in their last digits, and nothing else may
 test-kernels: packages-test
@@ -235,41 +267,54 @@ test-kernels: packages-test
 
 # array bounds and integer shifts in our code; leaks too
 asan: packages-test
-	@LA_TESTS_BRIEF=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 OPT="-O1 -g -fno-omit-frame-pointer" \
+	@LA_TESTS_BRIEF=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/asan CUDA=0 \
+	    OPT="-O1 -g -fno-omit-frame-pointer" \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" test-run
 
-# handles in several threads at once, with teams of one: how the threads of a region wait for each other in libgomp
-# is not seen by ThreadSanitizer
+# handles in several threads at once, with teams of one: ThreadSanitizer does not see how the
+# threads of a region wait for each other in libgomp
 TSAN_TEST = $(BUILD)/tsan/tests/pipeline/test_api $(BUILD)/tsan/tests/pipeline/test_stop
 tsan: packages-test
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CUDA=0 OPT="-O1 -g" SAN="-fsanitize=thread" $(TSAN_TEST)
-	@LA_TESTS_BRIEF=1 LA_TESTS_ALONE=1 OMP_NUM_THREADS=1 TSAN_OPTIONS=exitcode=66 tests/run $(TSAN_TEST)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CUDA=0 OPT="-O1 -g" SAN="-fsanitize=thread" \
+	    $(TSAN_TEST)
+	@LA_TESTS_BRIEF=1 LA_TESTS_ALONE=1 OMP_NUM_THREADS=1 TSAN_OPTIONS=exitcode=66 \
+	    tests/run $(TSAN_TEST)
 
-# ---- the posterior reader under libFuzzer (tests/fuzz/README.md): make fuzz [RUNS=N] [SEEDS=FOLDER] ----
+# ---- the posterior reader under libFuzzer (tests/fuzz/README.md) ----
+# make fuzz [RUNS=N] [SEEDS=FOLDER]
 FUZZ      = $(BUILD)/fuzz
 FUZZ_CC  ?= $(firstword $(shell command -v clang clang-14))
-FUZZ_SRC  = src/base/digest.c src/base/error.c src/base/memory.c src/base/visible.c src/base/utf8.c $(patsubst %,src/bayes/%.c,posterior fields factored_fields spectrum) \
-            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal posterior_fields) \
+FUZZ_SRC  = $(patsubst %,src/base/%.c,digest error memory visible utf8) \
+            $(patsubst %,src/bayes/%.c,posterior fields factored_fields spectrum) \
+            $(patsubst %,src/output/%.c,hdf5_subset posterior_read posterior_seal) \
+            src/output/posterior_fields.c \
             tests/fuzz/mutate.c tests/support/tiny_posterior.c tests/support/seal.c
-FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZFLAGS = -std=c11 -O2 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined \
+            -fno-sanitize-recover=undefined
 RUNS     ?= 100000
 SEEDS    ?=
 
 fuzz: $(BUILD)/liblaplora.a
 	@if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return !d && n; }' | \
-	    $(if $(FUZZ_CC),$(FUZZ_CC),false) -x c -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null; then \
-	    echo "fuzz: no clang with its fuzzer library here; on Debian: apt-get install clang libclang-rt-dev"; exit 0; fi; \
-	$(MAKE) --no-print-directory $(FUZZ)/fuzz_bytes $(FUZZ)/fuzz_load $(FUZZ)/seeds $(POSTERIOR_FIELDS) && \
-	{ $(POSTERIOR_FIELDS) dictionary | sort -u && cat tests/fuzz/hdf5.dict; } >$(FUZZ)/posterior.dict && tests/fuzz/run $(FUZZ) $(RUNS) $(SEEDS)
+	    $(if $(FUZZ_CC),$(FUZZ_CC),false) -x c -fsanitize=fuzzer,address -o /dev/null - \
+	        2>/dev/null; then \
+	    echo "fuzz: no clang with its fuzzer library here; on Debian:" \
+	        "apt-get install clang libclang-rt-dev"; exit 0; fi; \
+	$(MAKE) --no-print-directory $(FUZZ)/fuzz_bytes $(FUZZ)/fuzz_load $(FUZZ)/seeds \
+	    $(POSTERIOR_FIELDS) && \
+	{ $(POSTERIOR_FIELDS) dictionary | sort -u && cat tests/fuzz/hdf5.dict; } \
+	    >$(FUZZ)/posterior.dict && tests/fuzz/run $(FUZZ) $(RUNS) $(SEEDS)
 
 # sources that are not instrumented come from the library
-$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard src/output/*.h tests/fuzz/*.h) $(BUILD)/liblaplora.a
+$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard src/output/*.h tests/fuzz/*.h) \
+                $(BUILD)/liblaplora.a
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  FUZZ $@")
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) -Itests $(FUZZFLAGS) -o $@ $< $(FUZZ_SRC) $(BUILD)/liblaplora.a \
 	    $(filter-out -fopenmp,$(LDFLAGS)) $(LDLIBS) -lgomp
 
-$(FUZZ)/seeds: tests/fuzz/seeds.c tests/support/tiny_posterior.c tests/support/seal.c $(BUILD)/liblaplora.a
+$(FUZZ)/seeds: tests/fuzz/seeds.c tests/support/tiny_posterior.c tests/support/seal.c \
+               $(BUILD)/liblaplora.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -288,17 +333,20 @@ bench: packages-demo
 	@bench/bench_demo $(BUILD)/laplora
 	@$(if $(filter 1,$(CUDA)),$(MAKE) --no-print-directory bench-gpu,:)
 
-# Llama-2-7B with random weights on a device, beside a plain PyTorch loop; says so where there is no device
+# Llama-2-7B with random weights on a device, beside a plain PyTorch loop; reports a missing device
 bench-gpu: all $(BUILD)/gemm_rate
 	@bench/gpu_7b $(BUILD)/laplora
 
-$(BUILD)/gemm_rate $(BUILD)/guard_splits $(BUILD)/interval_coverage: $(BUILD)/%: bench/%.c $(BUILD)/liblaplora.a
+bench-build: $(BENCHES)
+
+$(BENCHES): $(BUILD)/%: bench/%.c $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/liblaplora.a $(LDLIBS)
 
 install: $(BUILD)/laplora
 	install -D -m 755 $(BUILD)/laplora $(DESTDIR)$(PREFIX)/bin/laplora
-	[ ! -e $(BUILD)/liblaplora_cuda.so ] || install -D -m 755 $(BUILD)/liblaplora_cuda.so \
+	[ ! -e $(BUILD)/liblaplora_cuda.so ] || \
+	    install -D -m 755 $(BUILD)/liblaplora_cuda.so \
 	    $(DESTDIR)$(PREFIX)/lib/laplora/liblaplora_cuda.so
 	install -D -m 644 $(BUILD)/liblaplora.a $(DESTDIR)$(PREFIX)/lib/liblaplora.a
 	install -D -m 644 include/laplora.h $(DESTDIR)$(PREFIX)/include/laplora.h
@@ -306,7 +354,8 @@ install: $(BUILD)/laplora
 lint:
 	@tests/lint
 
-# tables of documents: options, as the program prints them; fields of a posterior file, from their list
+# tables of documents: options, as the program prints them; fields of a posterior file, from their
+# list
 POSTERIOR_FIELDS = $(BUILD)/tests/generate/posterior_fields
 docs: $(BUILD)/laplora $(POSTERIOR_FIELDS)
 	@tests/generate/option_table $(BUILD)/laplora src/cli/README.md
