@@ -95,14 +95,6 @@ const char *la_kernels_choose(void);
 const char *la_kernels_name(void);
 
 typedef enum la_kron { LA_KRON_EXPAND, LA_KRON_REDUCE } la_kron;
-/* Structure of the curvature. */
-typedef enum la_curvature {
-    LA_CURVATURE_KRON,      /* Kronecker product of two factors a block */
-    LA_CURVATURE_EKFAC,     /* its eigenvectors, eigenvalues measured in them (arXiv 1806.03884) */
-    LA_CURVATURE_DIAG,      /* the diagonal */
-    LA_CURVATURE_EXACT,     /* the full Gauss-Newton matrix over all blocks, in its dual form */
-    LA_CURVATURE_LAST_LAYER /* exact, over the head's last layer alone */
-} la_curvature;
 /* Blocks that share a prior precision: all of them, each alone, those of a layer, those of a
  * kind of matrix. */
 typedef enum la_prior_kind {
@@ -155,7 +147,8 @@ typedef struct la_run_options {
 typedef struct la_fit_options {
     la_run_options run;
     const char *base, *adapter, *data, *out;
-    la_curvature curvature;
+    /* Structure of the curvature, by its name of `laplora fit --curvature`; NULL: "kron" */
+    const char *curvature;
     la_kron kron;
     la_prior_kind prior;
     double prior_value; /* LA_PRIOR_FIXED: the prior precision */
@@ -203,7 +196,7 @@ typedef struct la_fit_summary {
     int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
     double log_likelihood, log_marginal_likelihood;
     double noise_variance; /* of a regression; 0: of classes */
-    la_curvature curvature;
+    const char *curvature; /* its name */
     la_prior_kind prior;
     double prior_precision; /* global or fixed */
     la_block_summary *blocks;

@@ -60,8 +60,7 @@ static const la_fit_kind fit_kind = {.bytes = fit_bytes,
                                      .sums = fit_sums,
                                      .close = fit_close};
 
-const la_structure_kind la_structure_diag = {.name = "diag",
-                                             .curvature = LA_CURVATURE_DIAG,
+const la_structure_kind la_structure_diag = {.curvature = LA_CURVATURE_DIAG,
                                              .fit = &fit_kind,
                                              .covariance = &la_factored_covariance,
                                              .fields = &la_no_fields,

@@ -87,8 +87,7 @@ static const la_fit_kind fit_kind = {.bytes = fit_bytes,
                                      .sums = fit_sums,
                                      .close = fit_close};
 
-const la_structure_kind la_structure_ekfac = {.name = "ekfac",
-                                              .curvature = LA_CURVATURE_EKFAC,
+const la_structure_kind la_structure_ekfac = {.curvature = LA_CURVATURE_EKFAC,
                                               .has_inputs = true,
                                               .cuts = true,
                                               .fit = &fit_kind,

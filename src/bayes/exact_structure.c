@@ -142,8 +142,6 @@ static void draw(const la_draw *d, int64_t number, const float *map, float *thet
                      .log_det = log_det, .kept = kept, .draw_bytes = draw_bytes, .draw = draw      \
     }
 
-const la_structure_kind la_structure_exact =
-    EXACT_KIND(.name = "exact", .curvature = LA_CURVATURE_EXACT);
+const la_structure_kind la_structure_exact = EXACT_KIND(.curvature = LA_CURVATURE_EXACT);
 const la_structure_kind la_structure_last_layer =
-    EXACT_KIND(.name = "last-layer", .curvature = LA_CURVATURE_LAST_LAYER, .only_params = true,
-               .params = LA_PARAMS_LAST);
+    EXACT_KIND(.curvature = LA_CURVATURE_LAST_LAYER, .only_params = true, .params = LA_PARAMS_LAST);

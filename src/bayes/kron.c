@@ -365,8 +365,7 @@ const la_fit_kind la_kron_fit = {.bytes = fit_bytes,
                                  .sums = fit_sums,
                                  .close = fit_close};
 
-const la_structure_kind la_structure_kron = {.name = "kron",
-                                             .curvature = LA_CURVATURE_KRON,
+const la_structure_kind la_structure_kron = {.curvature = LA_CURVATURE_KRON,
                                              .has_inputs = true,
                                              .cuts = true,
                                              .fit = &la_kron_fit,

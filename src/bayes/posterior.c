@@ -2,8 +2,11 @@
 
 #include <string.h>
 
-const char *const la_curvature_names[LA_CURVATURES] = {"kron", "ekfac", "diag", "exact",
-                                                       "last-layer"};
+const char *const la_curvature_names[LA_CURVATURES] = {
+#define LA_STRUCTURE(enumerator, name, text) text,
+#include "bayes/structures.def"
+#undef LA_STRUCTURE
+};
 const char *const la_kron_names[LA_KRONS] = {"expand", "reduce"};
 const char *const la_prior_names[LA_PRIORS] = {"global", "module", "fixed", "layer", "kind"};
 const char *const la_params_names[LA_PARAM_SETS] = {

@@ -8,6 +8,14 @@
 #include "bayes/provenance.h"
 #include "likelihood/selection.h"
 
+/* Number of a structure of the curvature. */
+typedef enum la_curvature {
+#define LA_STRUCTURE(enumerator, name, text) LA_CURVATURE_##enumerator,
+#include "bayes/structures.def"
+#undef LA_STRUCTURE
+    LA_CURVATURES
+} la_curvature;
+
 /* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left
  * out count as 0. */
 typedef struct la_factor {
@@ -64,12 +72,7 @@ typedef struct la_posterior {
 } la_posterior;
 
 /* Names of the enumerations' values, in order: those of options, files and messages. */
-enum {
-    LA_CURVATURES = LA_CURVATURE_LAST_LAYER + 1,
-    LA_KRONS = 2,
-    LA_PRIORS = 5,
-    LA_PARAM_SETS = 6
-};
+enum { LA_KRONS = 2, LA_PRIORS = 5, LA_PARAM_SETS = 6 };
 extern const char *const la_curvature_names[LA_CURVATURES],
     *const la_kron_names[LA_KRONS], *const la_prior_names[LA_PRIORS],
                                         *const la_params_names[LA_PARAM_SETS];

@@ -4,17 +4,22 @@
 #include <string.h>
 
 static const la_structure_kind *const kinds[LA_CURVATURES] = {
-    [LA_CURVATURE_KRON] = &la_structure_kron,
-    [LA_CURVATURE_EKFAC] = &la_structure_ekfac,
-    [LA_CURVATURE_DIAG] = &la_structure_diag,
-    [LA_CURVATURE_EXACT] = &la_structure_exact,
-    [LA_CURVATURE_LAST_LAYER] = &la_structure_last_layer,
+#define LA_STRUCTURE(enumerator, name, text) &la_structure_##name,
+#include "bayes/structures.def"
+#undef LA_STRUCTURE
 };
 
 const la_field_list la_no_fields = {0};
 
 const la_structure_kind *la_structure_of(la_curvature curvature) {
     return kinds[curvature];
+}
+
+const la_structure_kind *la_structure_named(const char *name) {
+    for (int i = 0; i < LA_CURVATURES; i++)
+        if (!strcmp(name, la_curvature_names[i]))
+            return kinds[i];
+    return NULL;
 }
 
 /* Names, shapes and norms of the blocks, and room for their structure. */
@@ -43,7 +48,7 @@ static la_sums *sums_of(const la_structure_kind *kind, la_structure_fit *fit, la
         err, LA_UNSUPPORTED,
         "--curvature %s: keeps rows, not sums, which cannot be saved or added up; expected "
         "kron, ekfac or diag",
-        kind->name);
+        la_structure_name(kind));
     return NULL;
 }
 

@@ -82,7 +82,6 @@ typedef struct la_fit_kind {
 } la_fit_kind;
 
 typedef struct la_structure_kind {
-    const char *name;
     la_curvature curvature;
     bool one_device; /* its passes cannot be shared among devices */
     bool subtracts; /* its covariance is a difference, which loses the digits of rounded products */
@@ -114,6 +113,11 @@ extern const la_field_list la_input_fields;
 
 /* The row of the table. */
 const la_structure_kind *la_structure_of(la_curvature curvature);
+/* NULL: none has that name. */
+const la_structure_kind *la_structure_named(const char *name);
+static inline const char *la_structure_name(const la_structure_kind *kind) {
+    return la_curvature_names[kind->curvature];
+}
 
 /* Begins the next pass of n fits of one posterior, each on a device of its own; ends the one
  * before, whose sums are merged. The posterior's n_rows and n_tokens must be set; the first call
@@ -136,7 +140,8 @@ la_status la_structure_save(const la_structure_kind *kind, la_structure_fit *fit
 la_status la_structure_restore(const la_structure_kind *kind, la_structure_fit *fit,
                                const la_array_visitor *from, la_error *err);
 
-extern const la_structure_kind la_structure_kron, la_structure_ekfac, la_structure_diag,
-    la_structure_exact, la_structure_last_layer;
+#define LA_STRUCTURE(enumerator, name, text) extern const la_structure_kind la_structure_##name;
+#include "bayes/structures.def"
+#undef LA_STRUCTURE
 
 #endif

@@ -148,11 +148,11 @@ static json_t *summary_json(const la_fit_summary *s) {
         (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
         s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
         "kind", la_prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
-        "curvature", la_curvature_names[s->curvature], "selection",
-        la_choice_json(s->choice.record), "adue", la_adue_json(&s->adue), "seconds", "load",
-        s->seconds_load, "curvature", s->seconds_curvature, "decompose", s->seconds_decompose,
-        "prior", s->seconds_prior, "select", s->seconds_select, "adue", s->seconds_adue, "save",
-        s->seconds_save, "device", s->device, "precision", s->precision, "threads", s->threads);
+        "curvature", s->curvature, "selection", la_choice_json(s->choice.record), "adue",
+        la_adue_json(&s->adue), "seconds", "load", s->seconds_load, "curvature",
+        s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
+        "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
+        s->device, "precision", s->precision, "threads", s->threads);
     if (s->noise_variance > 0)
         json_object_set_new(root, "noise_variance", json_real(s->noise_variance));
     return root;
@@ -256,9 +256,9 @@ static void print_text(const la_fit_summary *s, const char *out) {
 }
 
 /* Refuses options without effect, where the table alone shows it. */
-static la_status check_options(const fit_given *given, la_curvature curvature, la_error *err) {
-    const char *structure = la_curvature_names[curvature];
-    const la_structure_kind *kind = la_structure_of(curvature);
+static la_status check_options(const fit_given *given, const la_structure_kind *kind,
+                               la_error *err) {
+    const char *structure = la_structure_name(kind);
     if (given->kron >= 0 && !kind->has_inputs)
         return la_fail(err, LA_USAGE,
                        "--kron %s: --curvature %s has no Kronecker factors; leave --kron out, or "
@@ -278,6 +278,8 @@ static la_status check_options(const fit_given *given, la_curvature curvature, l
 }
 
 static la_status fit(const fit_given *given, la_error *err) {
+    const la_structure_kind *kind =
+        la_structure_of(given->curvature < 0 ? LA_CURVATURE_KRON : (la_curvature)given->curvature);
     la_fit_options run = {.run = la_cli_run_options(&given->common, &given->run),
                           .base = given->base,
                           .adapter = given->adapter,
@@ -286,8 +288,7 @@ static la_status fit(const fit_given *given, la_error *err) {
                           .choices = given->prompt.choices,
                           .choice_ids = given->prompt.choice_ids,
                           .template_path = given->prompt.template_path,
-                          .curvature = given->curvature < 0 ? LA_CURVATURE_KRON
-                                                            : (la_curvature)given->curvature,
+                          .curvature = la_structure_name(kind),
                           .kron = given->kron < 0 ? LA_KRON_EXPAND : (la_kron)given->kron,
                           .params = given->params < 0 ? LA_PARAMS_LORA : (la_params)given->params,
                           .prior_given = given->prior.given,
@@ -304,8 +305,8 @@ static la_status fit(const fit_given *given, la_error *err) {
     LA_TRY(la_cli_require("fit", "out", given->out, err));
     if (!strcmp(given->out, "-"))
         return la_fail(err, LA_USAGE, "--out: a posterior is a file, not standard output");
-    LA_TRY(check_options(given, run.curvature, err));
-    run.prior = la_structure_of(run.curvature)->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
+    LA_TRY(check_options(given, kind, err));
+    run.prior = kind->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
     if (given->prior.given)
         run.prior = given->prior.name < 0 ? LA_PRIOR_FIXED : priors[given->prior.name].kind;
     if (given->select >= 0)

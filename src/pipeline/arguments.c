@@ -1,6 +1,6 @@
 #include "pipeline/arguments.h"
 #include "base/team.h"
-#include "bayes/posterior.h"
+#include "bayes/structure.h"
 #include "likelihood/predictive.h"
 
 #include <math.h>
@@ -40,7 +40,9 @@ la_status la_arguments_check_fit(const la_fit_options *options, la_error *err) {
     if (!options->base || !options->adapter || !options->data || !options->out)
         return la_fail(err, LA_USAGE, "a fit needs base, adapter, data and out");
     LA_TRY(check_run(&options->run, err));
-    LA_TRY(check_enum("curvature", (int)options->curvature, LA_CURVATURES, err));
+    if (options->curvature && !la_structure_named(options->curvature))
+        return la_fail(err, LA_USAGE, "curvature \"%s\" is none of the known ones",
+                       options->curvature);
     LA_TRY(check_enum("kron", (int)options->kron, LA_KRONS, err));
     LA_TRY(check_enum("prior", (int)options->prior, LA_PRIORS, err));
     LA_TRY(check_enum("select", (int)options->select, LA_SELECT_CROSS + 1, err));

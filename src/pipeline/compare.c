@@ -12,31 +12,19 @@ enum {
 
 /* ---- methods ---- */
 
-static bool gram_is_large(const la_comparing *c) {
-    return c->calib.n * c->session.n_rhs > GRAM_CHEAP;
+static bool takes_long(const la_comparing *c, const la_structure_kind *structure) {
+    return structure && structure->joint && !structure->only_params &&
+           c->calib.n * c->session.n_rhs > GRAM_CHEAP;
 }
 
 const la_compare_kind la_compare_kinds[] = {
     {.name = "map", .run = la_compare_map},
     {.name = "temperature", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_temperature},
     {.name = "vector", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_vector},
-    {.name = "kron",
-     .structure = &la_structure_kron,
-     .reads = LA_READS_KRON,
-     .run = la_compare_structure},
-    {.name = "ekfac",
-     .structure = &la_structure_ekfac,
-     .reads = LA_READS_KRON,
-     .run = la_compare_structure},
-    {.name = "diag", .structure = &la_structure_diag, .run = la_compare_structure},
-    {.name = "exact",
-     .structure = &la_structure_exact,
-     .is_slow = gram_is_large,
-     .run = la_compare_structure},
-    {.name = "last-layer",
-     .structure = &la_structure_last_layer,
-     .needs = LA_NEEDS_TRAINED_HEAD,
-     .run = la_compare_structure},
+#define LA_STRUCTURE(enumerator, id, text)                                                         \
+    {.name = text, .structure = &la_structure_##id, .run = la_compare_structure},
+#include "bayes/structures.def"
+#undef LA_STRUCTURE
     {.name = "guard",
      .needs = LA_NEEDS_HELD_OUT,
      .reads = LA_READS_CURVATURE,
@@ -72,15 +60,20 @@ unsigned la_compare_reads(uint64_t methods) {
     unsigned reads = 0;
     EACH_KIND(kind)
     if (!methods || listed(methods, kind))
-        reads |= kind->reads;
+        reads |= kind->reads | (kind->structure && kind->structure->has_inputs ? LA_READS_KRON : 0);
     return reads;
+}
+
+static unsigned needs_of(const la_compare_kind *kind) {
+    bool last = kind->structure && kind->structure->only_params;
+    return kind->needs | (last ? LA_NEEDS_TRAINED_HEAD : 0);
 }
 
 static unsigned needs_of_wanted(const la_comparing *c) {
     unsigned needs = 0;
     EACH_KIND(kind)
     if (la_compare_wanted(c, kind))
-        needs |= kind->needs;
+        needs |= needs_of(kind);
     return needs;
 }
 
@@ -106,7 +99,7 @@ static unsigned lacks(const la_comparing *c, const la_compare_kind *kind) {
     has |= c->options->n_adapters > 1 ? LA_NEEDS_ADAPTERS : 0;
     has |= has_trained_last_layer(c->model) ? LA_NEEDS_TRAINED_HEAD : 0;
     has |= la_tfb_possible(c->model) ? LA_NEEDS_LORA : 0;
-    return kind->needs & ~has;
+    return needs_of(kind) & ~has;
 }
 
 static la_status fail_lacking(const la_comparing *c, const la_compare_kind *kind, la_error *err) {
@@ -141,7 +134,7 @@ static la_status check_possible(const la_comparing *c, la_error *err) {
 
 /* A slow structure that the guard is of is there anyway. */
 static bool is_included(const la_comparing *c, const la_compare_kind *kind) {
-    bool slow = !c->options->methods && kind->is_slow && kind->is_slow(c);
+    bool slow = !c->options->methods && takes_long(c, kind->structure);
     return la_compare_wanted(c, kind) && !lacks(c, kind) &&
            !(slow && la_compare_find(c, kind->structure) < 0);
 }
@@ -211,7 +204,7 @@ static la_status read_rows(la_comparing *c, la_error *err) {
 static void list_structures(la_comparing *c) {
     c->guarded = -1;
     EACH_KIND(kind) {
-        bool guarded = is_guarded(c, kind) && !(kind->needs & lacks(c, kind));
+        bool guarded = is_guarded(c, kind) && !lacks(c, kind);
         if (!kind->structure || !(guarded || is_included(c, kind)))
             continue;
         if (guarded)
@@ -219,7 +212,7 @@ static void list_structures(la_comparing *c) {
         c->structures[c->n_structures++] = (la_structure){
             .kind = kind->structure,
             .kron = c->options->kron,
-            .params = kind->needs & LA_NEEDS_TRAINED_HEAD ? LA_PARAMS_LAST : LA_PARAMS_LORA};
+            .params = kind->structure->only_params ? kind->structure->params : LA_PARAMS_LORA};
     }
 }
 

@@ -2,6 +2,7 @@
 #ifndef LA_PIPELINE_COMPARE_H
 #define LA_PIPELINE_COMPARE_H
 
+#include "bayes/posterior.h"
 #include "output/comparison.h"
 #include "pipeline/row_set.h"
 
@@ -23,15 +24,14 @@ typedef struct la_compare_kind {
     const char *name;
     unsigned needs, reads;
     bool scores; /* it ranks rows by a score, and has no probabilities */
-    const struct la_structure_kind *structure; /* whose posterior it is; NULL: of none */
-    /* True when it takes too long unless asked for by name; NULL: never. */
-    bool (*is_slow)(const struct la_comparing *c);
+    const struct la_structure_kind *structure; /* whose posterior it is, and which has needs of its
+                                                  own; NULL: of none */
     /* Fits it, predicts the rows, adds the rows of the table. */
     la_status (*run)(struct la_comparing *c, const struct la_compare_kind *kind, la_error *err);
 } la_compare_kind;
 
 /* In the order of the table's rows. */
-enum { LA_COMPARE_METHODS = 15 };
+enum { LA_COMPARE_METHODS = 10 + LA_CURVATURES };
 extern const la_compare_kind la_compare_kinds[LA_COMPARE_METHODS];
 
 /* Options that are read by methods of that set of bits; 0: all methods. */

@@ -84,11 +84,11 @@ LA_COMPARE_RUN(guard) {
     else
         LA_TRY(la_compare_temperature(c, kind, err));
     const la_structure *structure = &c->structures[c->guarded];
-    snprintf(row->note, sizeof row->note, "%s: %s", structure->kind->name,
+    snprintf(row->note, sizeof row->note, "%s: %s", la_structure_name(structure->kind),
              la_method_names[choice->method]);
     if (choice->method == LA_METHOD_AVERAGE)
-        snprintf(row->note, sizeof row->note, "%s: average of %lld settings", structure->kind->name,
-                 (long long)choice->n_settings);
+        snprintf(row->note, sizeof row->note, "%s: average of %lld settings",
+                 la_structure_name(structure->kind), (long long)choice->n_settings);
     row->seconds_fit =
         structure->seconds_passes + structure->seconds_decompose + c->on_val.seconds[c->guarded];
     return LA_OK;
@@ -102,6 +102,6 @@ la_status la_compare_information(la_comparing *c, la_error *err) {
         recipe = held_out_recipe(c, at);
         recipe.kind = plain.kind;
     }
-    snprintf(name, sizeof name, "%s, information", c->structures[at].kind->name);
+    snprintf(name, sizeof name, "%s, information", la_structure_name(c->structures[at].kind));
     return add_recipes(c, name, at, &recipe, 1, true, err);
 }

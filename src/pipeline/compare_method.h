@@ -7,7 +7,7 @@
 #include "pipeline/passes.h"
 
 enum {
-    LA_COMPARE_STRUCTURES = 6,
+    LA_COMPARE_STRUCTURES = LA_CURVATURES,
     LA_COMPARE_SCALES = 1 + 2 * LA_COMPARE_STRUCTURES + LA_SETTINGS_MOST
 };
 

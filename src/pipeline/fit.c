@@ -170,12 +170,11 @@ static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     int32_t *ids = NULL;
     int64_t n_ids = 0;
-    if (la_structure_of(options->curvature)->joint &&
-        !la_prior_is_one(options->prior)) /* before all the work */
+    if (f->structure.kind->joint && !la_prior_is_one(options->prior)) /* before all the work */
         return la_fail(err, LA_USAGE,
                        "--prior %s: --curvature %s ties all blocks together and has one precision; "
                        "expected global or a number",
-                       la_prior_names[options->prior], la_curvature_names[options->curvature]);
+                       la_prior_names[options->prior], la_structure_name(f->structure.kind));
     LA_TRY(resolve_selection(f, err));
     LA_TRY(check_out(options, err));
     if (options->choices && options->choice_ids)
@@ -344,7 +343,7 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                           .log_likelihood = p->log_likelihood,
                           .log_marginal_likelihood = p->log_marginal_likelihood,
                           .noise_variance = p->noise_variance,
-                          .curvature = p->curvature,
+                          .curvature = la_curvature_names[p->curvature],
                           .prior = p->prior,
                           .prior_precision = p->prior_precision,
                           .seconds_load = seconds[0],
@@ -439,7 +438,8 @@ la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_err
     *summary = NULL;
     LA_TRY(la_arguments_check_fit(options, err));
     fitting f = {.options = options,
-                 .structure = {.kind = la_structure_of(options->curvature),
+                 .structure = {.kind = options->curvature ? la_structure_named(options->curvature)
+                                                          : &la_structure_kron,
                                .kron = options->kron,
                                .params = options->params,
                                .rank = options->rank}};

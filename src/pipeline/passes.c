@@ -116,7 +116,7 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
         if (structure->kind->one_device && session->n_workers > 1)
             return la_fail(err, LA_UNSUPPORTED,
                            "--curvature %s runs on one device; give --device cuda:0",
-                           structure->kind->name);
+                           la_structure_name(structure->kind));
         la_fit_shape shape = {.batch = largest_batch(session, set->longest),
                               .kron = structure->kron,
                               .rank = structure->rank,

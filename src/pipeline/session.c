@@ -152,7 +152,7 @@ static la_status make_plan(la_session *session, const la_session_options *option
         la_warn(&options->run.log,
                 "the covariance of --curvature %s is a difference, of which products in %s leave "
                 "about three digits; --precision f32 leaves six",
-                options->kind->name, la_precision_name(first->backend.precision));
+                la_structure_name(options->kind), la_precision_name(first->backend.precision));
     return LA_OK;
 }
 

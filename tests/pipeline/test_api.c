@@ -39,9 +39,9 @@ static const struct {
     la_fit_options fit;
     const char *predictive;
 } kinds[3] = {
-    {.fit = {.curvature = LA_CURVATURE_KRON, .select = LA_SELECT_NONE}, .predictive = "mc"},
-    {.fit = {.curvature = LA_CURVATURE_EXACT, .select = LA_SELECT_NONE}, .predictive = "mc"},
-    {.fit = {.curvature = LA_CURVATURE_EKFAC, .select = LA_SELECT_NONE}, .predictive = "weights"},
+    {.fit = {.curvature = "kron", .select = LA_SELECT_NONE}, .predictive = "mc"},
+    {.fit = {.curvature = "exact", .select = LA_SELECT_NONE}, .predictive = "mc"},
+    {.fit = {.curvature = "ekfac", .select = LA_SELECT_NONE}, .predictive = "weights"},
 };
 
 static answers *answers_new(int64_t classes) {

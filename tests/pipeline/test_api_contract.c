@@ -128,8 +128,9 @@ static void fit_arguments(void **state) {
     REFUSE_FIT("adapter", adapter = NULL);
     REFUSE_FIT("data", data = NULL);
     REFUSE_FIT("out", out = NULL);
+    REFUSE_FIT("curvature \"\"", curvature = "");
+    REFUSE_FIT("curvature \"kron2\"", curvature = "kron2");
     for (int i = 0; i < 5; i++) {
-        REFUSE_FIT("curvature", curvature = (la_curvature)wrong[i]);
         REFUSE_FIT("kron", kron = (la_kron)wrong[i]);
         REFUSE_FIT("prior", prior = (la_prior_kind)wrong[i]);
         REFUSE_FIT("select", select = (la_select_kind)wrong[i]);

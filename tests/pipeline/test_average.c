@@ -32,7 +32,7 @@ static row_answers *answer(const char *folder, const char *posterior, const row_
 }
 
 /* A classifier of three classes and held-out rows that want it less sure: fitted to "guarded". */
-static const char *open_bert(la_curvature curvature, const char *device, row_file *test) {
+static const char *open_bert(const char *curvature, const char *device, row_file *test) {
     const char *folder = open_case("bert");
     la_fit_options options = {.run.device = device,
                               .curvature = curvature,
@@ -166,7 +166,7 @@ static void mean_of_singles(void **state) {
     for (int k = 0; k < LA_CURVATURES; k++) {
         row_file test;
         gaps own = {0};
-        const char *folder = open_bert((la_curvature)k, NULL, &test);
+        const char *folder = open_bert(la_curvature_names[k], NULL, &test);
         check_mean(folder, "guarded", &test, (la_run_options){0}, &own);
         la_posterior p = case_load(folder, "guarded");
         print_message("    %s: %lld settings, probabilities %.1e off\n", la_curvature_names[k],
@@ -202,7 +202,7 @@ static double gap_between(const row_answers *a, const row_answers *b, int64_t st
 static void batches_change_nothing(void **state) {
     (void)state;
     row_file test;
-    const char *folder = open_bert(LA_CURVATURE_KRON, NULL, &test);
+    const char *folder = open_bert("kron", NULL, &test);
     row_file turned = rows_turned(&test, 7, 3);
     static const la_run_options runs[] = {
         {.batch_tokens = 24}, {.batch_tokens = 100}, {.threads = 1}, {.threads = 3}};
@@ -295,7 +295,7 @@ static void do_damage(const char *path, const damage *d) {
 static void damaged(void **state) {
     (void)state;
     row_file test;
-    const char *folder = open_bert(LA_CURVATURE_KRON, NULL, &test);
+    const char *folder = open_bert("kron", NULL, &test);
     la_posterior p = case_load(folder, "guarded"), q;
     set_list(&p);
     case_save(&p, folder, "whole");
@@ -333,7 +333,7 @@ static char *rows_of(const char *folder, const char *name) {
 static void older_file(void **state) {
     (void)state;
     row_file test;
-    const char *folder = open_bert(LA_CURVATURE_KRON, NULL, &test);
+    const char *folder = open_bert("kron", NULL, &test);
     la_error err = {0};
     for (int method = 0; method < LA_METHOD_AVERAGE; method++) {
         la_posterior p = case_load(folder, "guarded"), q;
@@ -373,7 +373,7 @@ static void older_file(void **state) {
 static void program(void **state) {
     (void)state;
     row_file test;
-    const char *folder = open_bert(LA_CURVATURE_KRON, NULL, &test);
+    const char *folder = open_bert("kron", NULL, &test);
     command done = run_line(folder,
                             "fit --base @/base --adapter @/adapter --data @/calib.jsonl --val "
                             "@/val.jsonl --out @/again --json",

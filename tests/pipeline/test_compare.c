@@ -36,9 +36,8 @@ static row_answers *answer(const bench *b, const char *posterior, const row_file
                                                   .seed = SEED});
 }
 
-static void plain_fit(const bench *b, const char *adapter, la_curvature curvature,
-                      const char *out) {
-    bool one = curvature == LA_CURVATURE_EXACT || curvature == LA_CURVATURE_LAST_LAYER;
+static void plain_fit(const bench *b, const char *adapter, const char *curvature, const char *out) {
+    bool one = la_structure_named(curvature)->joint;
     la_fit_summary_free(case_fit(b->folder, "calib.jsonl", out,
                                  (la_fit_options){.adapter = adapter,
                                                   .curvature = curvature,
@@ -54,8 +53,8 @@ static bench open_bench(void) {
     copy_folder(in_case(b.folder, "adapter"), in_case(b.folder, "second"));
     case_sharpen(b.folder, "adapter", 8);
     case_sharpen(b.folder, "second", -5);
-    plain_fit(&b, NULL, LA_CURVATURE_KRON, "plain");
-    plain_fit(&b, "second", LA_CURVATURE_KRON, "other");
+    plain_fit(&b, NULL, "kron", "plain");
+    plain_fit(&b, "second", "kron", "other");
     row_answers *on_val = answer(&b, "plain", &b.val, "map");
     row_answers *on_test = answer(&b, "plain", &b.test, "map");
     rows_draw_labels(&b.val, on_val, 3, 1);
@@ -313,13 +312,13 @@ static void posteriors(void **state) {
                                          .ood = ""});
     double worst = 0, worst_held = 0;
     for (int k = 0; k < LA_CURVATURES; k++) {
-        bool one = k == LA_CURVATURE_EXACT || k == LA_CURVATURE_LAST_LAYER;
+        bool one = la_structure_of((la_curvature)k)->joint;
         char name[64];
-        plain_fit(&b, NULL, (la_curvature)k, "own");
+        plain_fit(&b, NULL, la_curvature_names[k], "own");
         worst = fmax(worst, gap_to_predict(row_of(&table, la_curvature_names[k]), &b, "own", "mc"));
         la_fit_summary *guarded =
             case_fit(b.folder, "calib.jsonl", "held",
-                     (la_fit_options){.curvature = (la_curvature)k,
+                     (la_fit_options){.curvature = la_curvature_names[k],
                                       .prior = one ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE,
                                       .val = "val.jsonl"});
         la_method method = la_choice_laplace(guarded->choice.record);
@@ -337,8 +336,7 @@ static void posteriors(void **state) {
 
 static void guards(void **state) {
     (void)state;
-    static const la_curvature curvatures[] = {LA_CURVATURE_KRON, LA_CURVATURE_DIAG,
-                                              LA_CURVATURE_EXACT};
+    static const char *const curvatures[] = {"kron", "diag", "exact"};
     bench b = open_bench();
     double worst = 0;
     bool seen[LA_METHODS] = {false};
@@ -350,10 +348,12 @@ static void guards(void **state) {
         free(map);
         rows_write(&b.val, in_case(b.folder, "val.jsonl"), true);
         for (int k = 0; k < 3; k++) {
-            bool one = curvatures[k] == LA_CURVATURE_EXACT;
+            bool one = la_structure_named(curvatures[k])->joint;
             la_comparison table = compare(
-                &b, (la_compare_options){
-                        .methods = bit("guard"), .curvature = curvatures[k], .val = "", .ood = ""});
+                &b, (la_compare_options){.methods = bit("guard"),
+                                         .curvature = la_structure_named(curvatures[k])->curvature,
+                                         .val = "",
+                                         .ood = ""});
             la_fit_summary *guarded =
                 case_fit(b.folder, "calib.jsonl", "held",
                          (la_fit_options){.curvature = curvatures[k],
@@ -361,11 +361,10 @@ static void guards(void **state) {
                                           .val = "val.jsonl"});
             char note[80];
             assert_int_equal(table.n, 1);
-            snprintf(note, sizeof note, "%s: %s", la_curvature_names[curvatures[k]],
+            snprintf(note, sizeof note, "%s: %s", curvatures[k],
                      la_method_names[guarded->choice.record->method]);
             if (guarded->choice.record->method == LA_METHOD_AVERAGE)
-                snprintf(note, sizeof note, "%s: average of %lld settings",
-                         la_curvature_names[curvatures[k]],
+                snprintf(note, sizeof note, "%s: average of %lld settings", curvatures[k],
                          (long long)guarded->choice.record->n_settings);
             assert_string_equal(table.rows[0].note, note);
             print_message("    %s\n", note);

@@ -1,5 +1,6 @@
 /* Held-out rows at a fit: what they choose, that predict applies it, cross-fitting, and the notes
  * where there are none. */
+#include "bayes/structure.h"
 #include "base/digest.h"
 #include "base/random.h"
 #include "likelihood/answer.h"
@@ -38,7 +39,7 @@ static row_file labelled(const char *folder, uint64_t seed, int64_t n, double te
 }
 
 /* A classifier of three classes, fitted as it is to "plain". */
-static const char *open_bert(la_prior_kind prior, la_curvature curvature) {
+static const char *open_bert(la_prior_kind prior, const char *curvature) {
     const char *folder = open_case("bert");
     case_sharpen(folder, "adapter", 8);
     la_fit_summary_free(case_fit(
@@ -163,8 +164,8 @@ static void choice_is_applied(void **state) {
     (void)state;
     double worst = 0, worst_edited = 0, worst_scale = 0, worst_cov = 0;
     for (int k = 0; k < LA_CURVATURES; k++) {
-        bool one = k == LA_CURVATURE_EXACT || k == LA_CURVATURE_LAST_LAYER;
-        la_fit_options options = {.curvature = (la_curvature)k,
+        bool one = la_structure_of((la_curvature)k)->joint;
+        la_fit_options options = {.curvature = la_curvature_names[k],
                                   .prior = one ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE};
         const char *folder = open_bert(options.prior, options.curvature);
         row_file held = labelled(folder, 1, 60, 3), test = rows_random(2, 20);
@@ -223,12 +224,12 @@ static void candidates_against_fits(void **state) {
     static const la_method scalars[] = {LA_METHOD_SCALAR, LA_METHOD_TEMPERED_SCALAR};
     double worst = 0;
     for (int k = 0; k < LA_CURVATURES; k++) {
-        const char *folder = open_bert(LA_PRIOR_GLOBAL, (la_curvature)k);
+        const char *folder = open_bert(LA_PRIOR_GLOBAL, la_curvature_names[k]);
         row_file held = labelled(folder, 3, 40, 2);
         rows_write(&held, in_case(folder, "val.jsonl"), true);
         la_posterior plain = case_load(folder, "plain");
         la_fit_summary *summary = case_fit(folder, "calib.jsonl", "guarded",
-                                           (la_fit_options){.curvature = (la_curvature)k,
+                                           (la_fit_options){.curvature = la_curvature_names[k],
                                                             .prior = LA_PRIOR_GLOBAL,
                                                             .val = "val.jsonl"});
         for (int s = 0; s < 2; s++) {
@@ -236,7 +237,7 @@ static void candidates_against_fits(void **state) {
             double nll = 0;
             la_fit_summary_free(
                 case_fit(folder, "calib.jsonl", "fixed",
-                         (la_fit_options){.curvature = (la_curvature)k,
+                         (la_fit_options){.curvature = la_curvature_names[k],
                                           .prior = LA_PRIOR_FIXED,
                                           .prior_value = own->prior_scale * plain.prior_precision,
                                           .select = LA_SELECT_NONE}));
@@ -283,7 +284,7 @@ static void assign_folds(const row_file *rows, bool split, int *fold) {
 /* The likelihood of a scalar candidate by fits to the other folds: a share s of the rows has about
  * s H, and (H / s + precision)^-1 = s (H + s precision)^-1. */
 static double nll_of_folds(const char *folder, const row_file *rows, const int *fold,
-                           const la_candidate *own, la_curvature curvature, double precision) {
+                           const la_candidate *own, const char *curvature, double precision) {
     double nll = 0;
     for (int f = 0; f < FOLDS; f++) {
         row_file others = {0}, held = {0};
@@ -318,7 +319,7 @@ static row_file with_copies(const char *folder) {
 
 static void cross_fitting_against_fits(void **state) {
     (void)state;
-    static const la_curvature curvatures[] = {LA_CURVATURE_KRON, LA_CURVATURE_EXACT};
+    static const char *const curvatures[] = {"kron", "exact"};
     static const la_method scalars[] = {LA_METHOD_SCALAR, LA_METHOD_TEMPERED_SCALAR};
     double worst = 0, most = 0;
     for (int k = 0; k < 2; k++) {
@@ -374,7 +375,7 @@ static void check_same(const la_choice *a, const la_choice *b, double *worst) {
 
 static void order_changes_nothing(void **state) {
     (void)state;
-    const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
+    const char *folder = open_bert(LA_PRIOR_MODULE, "kron");
     row_file rows = with_copies(folder), turned = rows_turned(&rows, 7, 11);
     double worst = 0;
     rows_write(&rows, in_case(folder, "rows.jsonl"), true);
@@ -451,7 +452,7 @@ static void unused_rows(void **state) {
          ON("calib.jsonl", "b", "--select marglik --heldout"),
          "--select marglik: the held-out rows choose nothing"},
     };
-    const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
+    const char *folder = open_bert(LA_PRIOR_MODULE, "kron");
     row_file held = labelled(folder, 5, 30, 3);
     rows_write(&held, in_case(folder, "val.jsonl"), true);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -545,7 +546,7 @@ static void signs_line(const char *folder, const char *posterior, const row_file
 
 static void unguarded_notes(void **state) {
     (void)state;
-    const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
+    const char *folder = open_bert(LA_PRIOR_MODULE, "kron");
     char line[512];
     /* all answers right, and a posterior that takes much of the confidence */
     row_file right = labelled(folder, 6, 30, 0);
@@ -593,7 +594,7 @@ static void unguarded_notes(void **state) {
 /* Held-out rows of which the model is right as often as it says, and the same without one class. */
 static void biased_classes(void **state) {
     (void)state;
-    const char *folder = open_bert(LA_PRIOR_MODULE, LA_CURVATURE_KRON);
+    const char *folder = open_bert(LA_PRIOR_MODULE, "kron");
     for (int biased = 0; biased < 2; biased++) {
         row_file held = labelled(folder, 11, 60, 1);
         row_answers *a = answer(folder, "plain", &held, "map");

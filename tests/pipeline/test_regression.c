@@ -105,7 +105,7 @@ static void compare(const parity_case *s, const parity_inputs *in, int set, cons
             if (!want || (p == 2 && json_object_get(at(want, "prior_precisions"), "all")))
                 continue;
             la_fit_options options = {.run.device = "cpu",
-                                      .curvature = how->curvature,
+                                      .curvature = la_curvature_names[how->curvature],
                                       .kron = how->kron,
                                       .prior = priors[p],
                                       .prior_value = 1,
@@ -174,8 +174,7 @@ static void networks(void **state) {
     double worst_mean = 0, worst_variance = 0;
     (void)state;
     la_fit_summary_free(parity_fit(
-        &s,
-        (la_fit_options){.run.device = "cpu", .curvature = LA_CURVATURE_LAST_LAYER, .noise = 0.2}));
+        &s, (la_fit_options){.run.device = "cpu", .curvature = "last-layer", .noise = 0.2}));
     parity_predict(&s, options, &in, closed);
     options.predictive = "weights";
     options.samples = NETWORKS;
@@ -349,7 +348,7 @@ static void fit_with_held_out_rows(void **state) {
     parity_inputs in = parity_read_inputs(s.test);
     parity_answers *a = parity_new_answers();
     json_t *rows = load_lines(s.test);
-    static const la_curvature curvatures[] = {LA_CURVATURE_KRON, LA_CURVATURE_EXACT};
+    static const char *const curvatures[] = {"kron", "exact"};
     double worst = 0;
     (void)state;
     for (int k = 0; k < 2; k++) {
@@ -391,7 +390,7 @@ static void cross_fitted(void **state) {
     (void)state;
     for (int k = 0; k < LA_CURVATURES; k++) {
         la_fit_options options = {.run.device = "cpu",
-                                  .curvature = (la_curvature)k,
+                                  .curvature = la_curvature_names[k],
                                   .prior = LA_PRIOR_GLOBAL,
                                   .heldout = 1};
         la_fit_summary *f = parity_fit(&s, options);

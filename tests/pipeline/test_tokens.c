@@ -1,5 +1,6 @@
 /* Token classification: a labelled token is a row of its own, whatever it is packed with; words and
  * tags; one line a row or one a token. Parity of the numbers is test_parity's. */
+#include "bayes/posterior.h"
 #include "support/faults.h"
 #include "support/row_files.h"
 
@@ -83,9 +84,9 @@ static void labels_are_rows(void **state) {
     (void)state;
     const char *folder = open_case("bert-token");
     write_split(folder, "split.jsonl");
-    for (int kind = 0; kind <= LA_CURVATURE_LAST_LAYER; kind++)
+    for (int kind = 0; kind < LA_CURVATURES; kind++)
         for (int kron = 0; kron < 2; kron++) {
-            la_fit_options options = {.curvature = (la_curvature)kind,
+            la_fit_options options = {.curvature = la_curvature_names[kind],
                                       .kron = (la_kron)kron,
                                       .prior = LA_PRIOR_GLOBAL,
                                       .select = LA_SELECT_NONE};
