@@ -344,7 +344,7 @@ static la_status read_trace(la_backend *be, const double *matrix, int64_t n, dou
 static la_status decompose(la_structure_fit *fit, double *matrix, int64_t n, float **vectors,
                            la_error *err) {
     la_backend *be = fit->blocks->be;
-    la_directions *d = &fit->posterior->directions;
+    la_directions *d = la_exact_directions(fit->posterior);
     int64_t rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
     LA_TRY(read_trace(be, matrix, n, &d->trace, err));
     *vectors = la_alloc((size_t)(rank * n), sizeof **vectors, err);
@@ -369,7 +369,7 @@ static la_status decompose(la_structure_fit *fit, double *matrix, int64_t n, flo
 /* Memory for V: on a host the posterior's own. */
 static la_status open_directions(la_structure_fit *fit, la_error *err) {
     la_backend *be = fit->blocks->be;
-    la_directions *d = &fit->posterior->directions;
+    la_directions *d = la_exact_directions(fit->posterior);
     size_t count = (size_t)(d->rank * d->width);
     d->vectors = la_pool_take(&fit->posterior->pool, count, sizeof *d->vectors, err);
     LA_TRY(err->status);
@@ -382,7 +382,7 @@ static la_status open_directions(la_structure_fit *fit, la_error *err) {
 
 static la_status download_directions(la_structure_fit *fit, la_error *err) {
     la_backend *be = fit->blocks->be;
-    la_directions *d = &fit->posterior->directions;
+    la_directions *d = la_exact_directions(fit->posterior);
     if (!be->ops->in_place)
         be->ops->download(be, d->vectors, fit->directions,
                           (size_t)(d->rank * d->width) * sizeof(float));
@@ -392,7 +392,7 @@ static la_status download_directions(la_structure_fit *fit, la_error *err) {
 /* H's eigenvectors are the directions. */
 static la_status finish_primal(la_structure_fit *fit, la_error *err) {
     float *vectors = NULL;
-    la_directions *d = &fit->posterior->directions;
+    la_directions *d = la_exact_directions(fit->posterior);
     flush_batch(fit);
     la_status status = fit->blocks->be->ops->sync(fit->blocks->be, err);
     if (status == LA_OK)
@@ -439,7 +439,7 @@ static la_status begin_projection(la_structure_fit *fit, la_fit_pass *pass, la_e
     free(fit->gram);
     fit->gram = NULL;
     for (int64_t i = 0; status == LA_OK && i < fit->rank; i++) {
-        float scale = (float)(1 / sqrt(fit->posterior->directions.values[i]));
+        float scale = (float)(1 / sqrt(la_exact_directions(fit->posterior)->values[i]));
         for (int64_t j = 0; j < fit->rows; j++)
             vectors[i * fit->rows + j] *= scale;
     }

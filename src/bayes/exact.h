@@ -4,6 +4,18 @@
 
 #include "bayes/structure.h"
 
+/* The rank largest eigenpairs. Eigenvalues left out count as 0. */
+typedef struct la_directions {
+    int64_t rank, width; /* width: all parameters, block by block, each laid out as in jacobian.h */
+    double *values;      /* [rank], descending, > 0 */
+    float *vectors;      /* [rank, width] */
+    double trace; /* of H, with what is left out; 0: not known, of a posterior that was read */
+} la_directions;
+
+static inline la_directions *la_exact_directions(const la_posterior *posterior) {
+    return posterior->structure;
+}
+
 /* Columns of the blocks' first parameters, [n], from malloc. */
 int64_t *la_blocks_offsets(const la_blocks *blocks, la_error *err);
 

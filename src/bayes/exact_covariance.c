@@ -38,7 +38,7 @@ struct la_covariance {
 static size_t cov_bytes(const la_blocks *blocks, const la_posterior *posterior,
                         const la_cov_shape *shape) {
     int64_t m = shape->batch.n_rhs, rows = shape->batch.max_rows * m;
-    const la_directions *d = &posterior->directions;
+    const la_directions *d = la_exact_directions(posterior);
     size_t vectors = blocks->be->ops->in_place ? 0 : (size_t)(d->rank * d->width);
     return la_jacobian_bytes(blocks, &shape->batch, NULL) +
            (vectors + (size_t)la_blocks_largest(blocks) + (size_t)(rows * d->rank)) *
@@ -101,7 +101,7 @@ static la_status cov_open(const la_blocks *blocks, const la_posterior *posterior
         return err->status;
     c->blocks = blocks;
     c->posterior = posterior;
-    c->directions = &posterior->directions;
+    c->directions = la_exact_directions(posterior);
     c->n_rhs = shape->batch.n_rhs;
     c->max_rows = shape->batch.max_rows;
     c->n_scales = shape->n_scales;

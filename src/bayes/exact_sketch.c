@@ -400,7 +400,7 @@ static la_status write_vectors(la_exact_sketch *s, const float *turn, la_directi
 
 static la_status finish(la_exact_sketch *s, la_posterior *posterior, la_error *err) {
     la_backend *be = s->blocks->be;
-    la_directions *d = &posterior->directions;
+    la_directions *d = la_exact_directions(posterior);
     double *values = NULL;
     float *turn = NULL;
     int64_t rank = s->shape.rank < s->cols ? s->shape.rank : s->cols;

@@ -29,10 +29,12 @@ static const la_field_list directions_group = {LA_FIELDS(directions), .before = 
                                                .after = after_directions};
 
 static const la_field joint[] = {
-    LA_FIELD(la_posterior, directions, "directions", LA_FIELD_GROUP, .list = &directions_group,
-             .detail = true,
-             .meaning = "exact, last-layer: H over all parameters, block by block, each laid out "
-                        "smaller side first"),
+    {.name = "directions",
+     .kind = LA_FIELD_GROUP,
+     .list = &directions_group,
+     .detail = true,
+     .meaning = "exact, last-layer: H over all parameters, block by block, each laid out "
+                "smaller side first"},
 };
 
 static la_blame check_joint(la_posterior *p, void *item) {
@@ -49,13 +51,14 @@ static la_blame check_joint_block(la_posterior *p, void *item) {
                : (la_blame){"prior_precision", "is not that of the other blocks"};
 }
 
-static const la_field_list joint_whole = {LA_FIELDS(joint), .after = check_joint},
+static const la_field_list joint_whole = {LA_FIELDS(joint), .size = sizeof(la_directions),
+                                          .after = check_joint},
                            joint_block = {.after = check_joint_block};
 
 /* ---- evidence ---- */
 
 static la_spectrum spectrum_of(const la_posterior *posterior) {
-    const la_directions *d = &posterior->directions;
+    const la_directions *d = la_exact_directions(posterior);
     return (la_spectrum){
         .rows = 1, .cols = d->rank, .col = d->values, .scale = la_curvature_scale(posterior)};
 }
@@ -73,7 +76,7 @@ static double log_det(const la_posterior *posterior, int64_t part, double lambda
 }
 
 static double kept(const la_posterior *posterior, int64_t *n) {
-    const la_directions *d = &posterior->directions;
+    const la_directions *d = la_exact_directions(posterior);
     double sum = 0;
     for (int64_t i = 0; i < d->rank; i++)
         sum += d->values[i];
@@ -88,13 +91,13 @@ enum { CHUNK = 1024 };
 
 /* z [width], and what is taken off along each direction [rank]. */
 static size_t draw_bytes(const la_draw *draw) {
-    const la_directions *d = &draw->posterior->directions;
+    const la_directions *d = la_exact_directions(draw->posterior);
     return (size_t)d->rank * sizeof(double) + (size_t)d->width * sizeof(float);
 }
 
 /* z less its shares along the directions, in place */
 static void take_off_directions(const la_draw *d, double lambda, double *along, float *z) {
-    const la_directions *v = &d->posterior->directions;
+    const la_directions *v = la_exact_directions(d->posterior);
     double scale = la_curvature_scale(d->posterior);
 #pragma omp parallel for schedule(static) num_threads(d->team.threads)
     for (int64_t i = 0; i < v->rank; i++) {
@@ -123,7 +126,7 @@ static void take_off_directions(const la_draw *d, double lambda, double *along, 
 static void draw(const la_draw *d, int64_t number, const float *map, float *theta) {
     const la_posterior *posterior = d->posterior;
     double lambda = posterior->blocks[0].prior_precision, *along = d->memory;
-    float *z = (float *)(void *)(along + posterior->directions.rank);
+    float *z = (float *)(void *)(along + la_exact_directions(posterior)->rank);
 #pragma omp parallel for schedule(dynamic) num_threads(d->team.threads)
     for (int64_t b = 0; b < posterior->n_blocks; b++)
         la_draw_normals(d, number, b, posterior->blocks[b].out * posterior->blocks[b].in,

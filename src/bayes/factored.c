@@ -5,22 +5,21 @@
 #include <math.h>
 
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {
+    const la_factored_block *own = block->structure;
     bool out_is_small = block->out <= block->in;
-    la_factor whole = {.rank = block->out, .n = block->out}, wide = {.rank = block->in};
-    const la_factor *output = &whole, *input = &wide;
-    if (posterior->n_inputs) {
-        output = &block->output;
-        input = &posterior->inputs[block->input];
-    }
+    la_factor whole = {.rank = block->out}, wide = {.rank = block->in};
+    const la_factor *output = posterior->n_inputs ? &own->output : &whole;
+    const la_factor *input =
+        posterior->n_inputs ? &la_factored_inputs(posterior)[block->input] : &wide;
     const la_factor *small = out_is_small ? output : input;
     const la_factor *big = out_is_small ? input : output;
     return (la_spectrum){.rows = small->rank,
                          .cols = big->rank,
-                         .row = block->spectrum ? NULL : small->values,
-                         .col = block->spectrum ? NULL : big->values,
-                         .values = block->spectrum,
+                         .row = own->spectrum ? NULL : small->values,
+                         .col = own->spectrum ? NULL : big->values,
+                         .values = own->spectrum,
                          .scale = la_curvature_scale(posterior) *
-                                  (block->spectrum ? 1 : 1 / block->denominator)};
+                                  (own->spectrum ? 1 : 1 / block->denominator)};
 }
 
 la_shares la_factored_shares(const la_posterior *posterior, int64_t block, double lambda) {
@@ -63,7 +62,8 @@ static const float *draw_block(const la_draw *d, int64_t number, int64_t b, floa
     if (!posterior->n_inputs)
         return w;
     bool out_is_small = block->out <= block->in;
-    const float *output = block->output.vectors, *input = posterior->inputs[block->input].vectors;
+    const float *output = la_factored_of(posterior, b)->output.vectors;
+    const float *input = la_factored_inputs(posterior)[block->input].vectors;
     const float *of_small = out_is_small ? output : input;
     const float *of_big = out_is_small ? input : output;
     if (whole) {

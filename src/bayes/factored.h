@@ -9,6 +9,29 @@
 
 #include "bayes/structure.h"
 
+/* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left
+ * out count as 0. */
+typedef struct la_factor {
+    int64_t n, rank;
+    double *values; /* [rank], descending, >= 0 */
+    float *vectors; /* [rank, n]: row i belongs to values[i] */
+} la_factor;
+
+/* Structure of a block. */
+typedef struct la_factored_block {
+    la_factor output;
+    int64_t rows, cols; /* of the spectrum: ranks of its smaller and of its larger side */
+    float *spectrum;    /* [rows, cols]; NULL: none */
+} la_factored_block;
+
+/* [n_inputs] factors of the matrices that blocks read: the structure of all blocks together. */
+static inline la_factor *la_factored_inputs(const la_posterior *posterior) {
+    return posterior->structure;
+}
+static inline la_factored_block *la_factored_of(const la_posterior *posterior, int64_t block) {
+    return posterior->blocks[block].structure;
+}
+
 /* Eigenvalues of a block's H, smaller side first. */
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block);
 

@@ -2,9 +2,10 @@
 #include "bayes/factored.h"
 #include "bayes/structure_fields.h"
 
-#define SPECTRUM(rows_of, cols_of, what)                                                           \
-    LA_FIELD(la_posterior_block, spectrum, "spectrum", LA_FIELD_F32,                               \
-             .rows = {"smaller side", .size = rows_of}, .cols = {"larger side", .size = cols_of},  \
+#define SPECTRUM(what)                                                                             \
+    LA_FIELD(la_factored_block, spectrum, "spectrum", LA_FIELD_F32,                                \
+             .rows = LA_FROM_SHAPE(la_factored_block, rows, "smaller side"),                       \
+             .cols = LA_FROM_SHAPE(la_factored_block, cols, "larger side"),                        \
              .negative = "a value that is negative", .meaning = what)
 
 /* ---- input factors: one of each matrix that blocks read ---- */
@@ -28,42 +29,46 @@ const la_field_list la_input_fields = {LA_FIELDS(input), .size = sizeof(la_facto
 /* ---- kron, ekfac, diag: fields of a block ---- */
 
 #define OUTPUT_FACTOR                                                                              \
-    LA_EIGENVALUES(la_posterior_block, output.values, "output_eigenvalues",                        \
-                   .rows = LA_FROM_SHAPE(la_posterior_block, output.rank, "rank")),                \
-        LA_EIGENVECTORS(la_posterior_block, output.vectors, "output_eigenvectors",                 \
-                        .rows = LA_EXTENT(la_posterior_block, output.rank, "rank"),                \
-                        .cols = LA_EXTENT(la_posterior_block, out, "out"))
-
-static int64_t smaller(const la_posterior *p, const void *block) {
-    return la_block_spectrum(p, block).rows;
-}
-static int64_t larger(const la_posterior *p, const void *block) {
-    return la_block_spectrum(p, block).cols;
-}
+    LA_EIGENVALUES(la_factored_block, output.values, "output_eigenvalues",                         \
+                   .rows = LA_FROM_SHAPE(la_factored_block, output.rank, "rank")),                 \
+        LA_EIGENVECTORS(la_factored_block, output.vectors, "output_eigenvectors",                  \
+                        .rows = LA_EXTENT(la_factored_block, output.rank, "rank"),                 \
+                        .cols = LA_EXTENT(la_factored_block, output.n, "out"))
 
 static const la_field kron[] = {OUTPUT_FACTOR};
-static const la_field ekfac[] = {
-    OUTPUT_FACTOR, SPECTRUM(smaller, larger, "eigenvalues of H in the factors' eigenvectors")};
-static const la_field diag[] = {SPECTRUM(smaller, larger, "diagonal of H")};
+static const la_field ekfac[] = {OUTPUT_FACTOR,
+                                 SPECTRUM("eigenvalues of H in the factors' eigenvectors")};
+static const la_field diag[] = {SPECTRUM("diagonal of H")};
 
 static la_blame before_factors(la_posterior *p, void *item) {
-    bool found = ((const la_posterior_block *)item)->input < p->n_inputs;
-    return found ? (la_blame){0} : (la_blame){"input", "is out of range"};
+    const la_posterior_block *block = item;
+    ((la_factored_block *)block->structure)->output.n = block->out;
+    return block->input < p->n_inputs ? (la_blame){0} : (la_blame){"input", "is out of range"};
+}
+
+static la_blame after_spectrum(la_posterior *p, void *item) {
+    const la_posterior_block *block = item;
+    const la_factored_block *own = block->structure;
+    la_spectrum s = la_block_spectrum(p, block);
+    return own->rows == s.rows && own->cols == s.cols ? (la_blame){0}
+                                                      : (la_blame){"spectrum", LA_OTHER_SHAPE};
 }
 
 /* Blocks that read the same matrix share its factor. */
 static la_blame after_factors(la_posterior *p, void *item) {
-    la_posterior_block *block = item;
-    block->output.n = block->out;
-    if (block->output.rank > block->out)
+    const la_posterior_block *block = item;
+    const la_factored_block *own = block->structure;
+    if (own->output.rank > block->out)
         return (la_blame){"output_eigenvalues", LA_NO_SENSE};
-    return p->inputs[block->input].n == block->in
-               ? (la_blame){0}
-               : (la_blame){"input", "is shared and of another size"};
+    if (la_factored_inputs(p)[block->input].n != block->in)
+        return (la_blame){"input", "is shared and of another size"};
+    return own->spectrum ? after_spectrum(p, item) : (la_blame){0};
 }
 
-const la_field_list la_kron_fields = {LA_FIELDS(kron), .before = before_factors,
+#define BLOCK_FIELDS(rows) LA_FIELDS(rows), .size = sizeof(la_factored_block)
+
+const la_field_list la_kron_fields = {BLOCK_FIELDS(kron), .before = before_factors,
                                       .after = after_factors},
-                    la_ekfac_fields = {LA_FIELDS(ekfac), .before = before_factors,
+                    la_ekfac_fields = {BLOCK_FIELDS(ekfac), .before = before_factors,
                                        .after = after_factors},
-                    la_diag_fields = {LA_FIELDS(diag)};
+                    la_diag_fields = {BLOCK_FIELDS(diag), .after = after_spectrum};

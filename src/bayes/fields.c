@@ -67,7 +67,8 @@ static la_status visit(const la_fields_visitor *v, const la_field *f, const char
     case LA_FIELD_GROUP:
         return visit_group(v, f->name, f, item + f->offset);
     case LA_FIELD_PART:
-        return la_fields_visit(v, f->part(v->posterior), item);
+        return la_fields_visit(v, f->part(v->posterior),
+                               *(void *const *)(const void *)(item + f->offset));
     default:
         return v->value(v->state, f, f->name, item + f->offset);
     }

@@ -30,7 +30,8 @@ typedef enum la_field_kind {
     /* structs with lists of their own */
     LA_FIELD_GROUP,  /* a struct at offset: a group of that name */
     LA_FIELD_GROUPS, /* [rows] structs at offset, or behind a pointer: groups 00000, ... or names */
-    LA_FIELD_PART    /* more fields of this struct, which depend on the structure */
+    LA_FIELD_PART /* fields of the struct behind a void *, which depend on the structure; the checks
+                        of their list get the struct that has the pointer */
 } la_field_kind;
 
 /* An extent of an array, a count of texts or groups. */
@@ -69,7 +70,7 @@ typedef struct la_field_list {
     const la_field *fields;
     int n;
     int since;   /* of the group: what came with it is in every file that has the group */
-    size_t size; /* of the struct, where there are several */
+    size_t size; /* of the struct, where there are several, and of a PART; 0 of it: no struct */
     /* the group may be absent: whether the struct has it; NULL: always */
     bool (*is_set)(const void *item);
     /* called before the fields are read: sets defaults, may blame a field of the group above */

@@ -55,6 +55,10 @@ static workspaces workspaces_of(const la_blocks *blocks, const la_batch_shape *s
                                                         : chunk)};
 }
 
+static size_t floats_of(const la_factor *factor) {
+    return (size_t)(factor->rank * factor->n);
+}
+
 size_t la_jacobian_bytes(const la_blocks *blocks, const la_batch_shape *shape,
                          const la_posterior *basis) {
     workspaces w = workspaces_of(blocks, shape);
@@ -64,9 +68,9 @@ size_t la_jacobian_bytes(const la_blocks *blocks, const la_batch_shape *shape,
     /* the posterior's own numbers: memory is planned before its blocks are compared with the
      * model's, which may have more */
     for (int64_t i = 0; i < basis->n_inputs; i++)
-        floats += (size_t)(basis->inputs[i].rank * basis->inputs[i].n);
+        floats += floats_of(&la_factored_inputs(basis)[i]);
     for (int64_t b = 0; b < basis->n_blocks; b++)
-        floats += (size_t)(basis->blocks[b].output.rank * basis->blocks[b].output.n);
+        floats += floats_of(&la_factored_of(basis, b)->output);
     return floats * sizeof(float);
 }
 
@@ -74,11 +78,12 @@ static la_status open_basis(la_jacobian *j, const la_posterior *basis, int64_t n
                             la_error *err) {
     la_backend *be = j->blocks->be;
     const la_block *block = &j->blocks->list[number];
-    const la_factor *input = &basis->inputs[block->input], *output = &basis->blocks[number].output;
+    const la_factor *input = &la_factored_inputs(basis)[block->input];
+    const la_factor *output = &la_factored_of(basis, number)->output;
     float **shared = &j->shared[block->input];
     if (!*shared)
-        *shared = la_device_copy(be, input->vectors, (size_t)(input->rank * input->n), err);
-    r->own = la_device_copy(be, output->vectors, (size_t)(output->rank * output->n), err);
+        *shared = la_device_copy(be, input->vectors, floats_of(input), err);
+    r->own = la_device_copy(be, output->vectors, floats_of(output), err);
     la_mat in = la_mat_f32(*shared, input->rank, input->n);
     la_mat out = la_mat_f32(r->own, output->rank, output->n);
     r->small = r->out_is_small ? out : in;

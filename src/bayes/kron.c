@@ -314,7 +314,7 @@ static la_status decompose(la_structure_fit *fit, la_posterior *posterior, la_er
     la_status status = be->ops->sync(be, err);
     problem_list list = {.problems = la_alloc(inputs + (size_t)blocks->n, sizeof(la_eigen), err)};
     double *traces = la_alloc(inputs, sizeof *traces, err);
-    posterior->inputs = la_pool_take(pool, inputs, sizeof *posterior->inputs, err);
+    la_factor *factors = posterior->structure = la_pool_take(pool, inputs, sizeof *factors, err);
     posterior->n_inputs = blocks->n_inputs;
     if (err->status != LA_OK) {
         status = err->status;
@@ -327,14 +327,14 @@ static la_status decompose(la_structure_fit *fit, la_posterior *posterior, la_er
             const factor_sum *input = &fit->inputs[next];
             LA_TRY_DONE(read_trace(be, input, &traces[next], err));
             LA_TRY_DONE(add_problem(fit, &list, input, input_is_larger ? rank : 0, block->name,
-                                    pool, &posterior->inputs[next], err));
+                                    pool, &factors[next], err));
             next++;
         }
         posterior->blocks[b].input = block->input;
         posterior->blocks[b].trace_in = traces[block->input];
         LA_TRY_DONE(read_block(fit, b, posterior, err));
         LA_TRY_DONE(add_problem(fit, &list, &fit->outputs[b], input_is_larger ? 0 : rank,
-                                block->name, pool, &posterior->blocks[b].output, err));
+                                block->name, pool, &la_factored_of(posterior, b)->output, err));
     }
     LA_TRY_DONE(be->ops->eigh(be, list.count, list.problems, err));
     for (int64_t i = 0; i < list.count; i++) {

@@ -16,22 +16,6 @@ typedef enum la_curvature {
     LA_CURVATURES
 } la_curvature;
 
-/* A symmetric positive semi-definite [n, n] matrix: its rank largest eigenpairs. Eigenvalues left
- * out count as 0. */
-typedef struct la_factor {
-    int64_t n, rank;
-    double *values; /* [rank], descending, >= 0 */
-    float *vectors; /* [rank, n]: row i belongs to values[i] */
-} la_factor;
-
-/* H over all blocks together: its rank largest eigenpairs. Eigenvalues left out count as 0. */
-typedef struct la_directions {
-    int64_t rank, width; /* width: all parameters, block by block, each laid out as in jacobian.h */
-    double *values;      /* [rank], descending, > 0 */
-    float *vectors;      /* [rank, width] */
-    double trace; /* of H, with what is left out; 0: not known, of a posterior that was read */
-} la_directions;
-
 typedef struct la_posterior_block {
     const char *name;
     int64_t out, in;
@@ -40,9 +24,7 @@ typedef struct la_posterior_block {
     double theta_square;
     double trace_in, trace_out; /* of the sums, before the denominator */
     double prior_precision;
-    /* the structure: of its kind alone (structure.h) */
-    la_factor output;
-    float *spectrum; /* [small, big], the sides as in jacobian.h */
+    void *structure; /* of its kind alone (structure.h) */
 } la_posterior_block;
 
 typedef struct la_posterior {
@@ -53,9 +35,7 @@ typedef struct la_posterior {
     int64_t rank_asked; /* 0: full */
     int64_t n_blocks, n_inputs;
     la_posterior_block *blocks;
-    /* the structure: of its kind alone (structure.h) */
-    la_factor *inputs; /* [n_inputs] */
-    la_directions directions;
+    void *structure; /* of its kind alone (structure.h) */
     int64_t n_rows, n_tokens, n_classes;
     const la_likelihood *likelihood;
     /* Noise variance of a regression; 0: classes. The structure is that of noise 1: H is it over

@@ -18,7 +18,8 @@ static double *open_sum(la_squares *q, int64_t b, const la_posterior *basis) {
     const la_block *block = &q->blocks->list[b];
     int64_t rows = la_small_side(block->out, block->in), cols = la_big_side(block->out, block->in);
     if (basis) {
-        int64_t out = basis->blocks[b].output.rank, in = basis->inputs[block->input].rank;
+        int64_t out = la_factored_of(basis, b)->output.rank;
+        int64_t in = la_factored_inputs(basis)[block->input].rank;
         rows = block->out <= block->in ? out : in;
         cols = block->out <= block->in ? in : out;
     }
@@ -86,7 +87,10 @@ la_status la_squares_read(la_squares *q, la_posterior *posterior, la_error *err)
         }
         for (size_t i = 0; err->status == LA_OK && i < count; i++)
             spectrum[i] = (float)host[i];
-        posterior->blocks[b].spectrum = spectrum;
+        la_factored_block *to = la_factored_of(posterior, b);
+        to->rows = q->sums.list[b].rows;
+        to->cols = q->sums.list[b].cols;
+        to->spectrum = spectrum;
         free(host);
         LA_TRY(err->status);
     }

@@ -22,9 +22,12 @@ const la_structure_kind *la_structure_named(const char *name) {
     return NULL;
 }
 
-/* Names, shapes and norms of the blocks, and room for their structure. */
-static la_status list_blocks(const la_blocks *blocks, la_posterior *posterior, la_error *err) {
+/* Names, shapes and norms of the blocks, and memory for their structure. */
+static la_status list_blocks(const la_structure_kind *kind, const la_blocks *blocks,
+                             la_posterior *posterior, la_error *err) {
     la_pool *pool = &posterior->pool;
+    size_t whole = kind->fields->size, each = kind->block_fields->size;
+    posterior->structure = whole ? la_pool_take(pool, 1, whole, err) : NULL;
     posterior->blocks = la_pool_take(pool, (size_t)blocks->n, sizeof *posterior->blocks, err);
     LA_TRY(err->status);
     posterior->n_blocks = blocks->n;
@@ -35,6 +38,7 @@ static la_status list_blocks(const la_blocks *blocks, la_posterior *posterior, l
                                  .out = block->out,
                                  .in = block->in,
                                  .denominator = 1,
+                                 .structure = each ? la_pool_take(pool, 1, each, err) : NULL,
                                  .theta_square = block->theta_square};
     }
     return err->status;
@@ -79,7 +83,7 @@ la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *con
                             la_error *err) {
     bool begins = !posterior->blocks;
     if (begins)
-        LA_TRY(list_blocks(blocks, posterior, err));
+        LA_TRY(list_blocks(kind, blocks, posterior, err));
     else if (n > 1)
         LA_TRY(la_structure_merge(kind, fits, n, err));
     LA_TRY(kind->fit->next(fits[0], posterior, pass, err));

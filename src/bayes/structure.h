@@ -92,7 +92,9 @@ typedef struct la_structure_kind {
     bool only_params;
     const la_fit_kind *fit;
     const la_covariance_kind *covariance;
-    /* In a posterior file: more fields of the posterior, and of a block. */
+    /* In a posterior file: fields of the structs behind the posterior's and each block's pointer
+     * `structure`, which are the kind's own, of the lists' sizes. Where the kind has_inputs, the
+     * posterior's is [n_inputs] la_factor. */
     const la_field_list *fields, *block_fields;
 
     /* Sums over the eigenvalues of a part of H (la_posterior_parts). */

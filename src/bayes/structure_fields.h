@@ -13,4 +13,7 @@
 /* About eigenvalues that are more than the matrix has rows. */
 #define LA_NO_SENSE "has a size that makes no sense"
 
+/* About an array whose extents follow from other fields. */
+#define LA_OTHER_SHAPE "has another shape than expected"
+
 #endif

@@ -68,8 +68,8 @@ static const la_field_list labels_group = {LA_FIELDS(labels), .is_set = has_labe
 /* ---- inputs and blocks ---- */
 
 static const la_field inputs[] = {
-    LA_FIELD(la_posterior, inputs, NULL, LA_FIELD_GROUPS, .list = &la_input_fields, .pointer = true,
-             .rows = LA_EXTENT(la_posterior, n_inputs, "n_inputs")),
+    LA_FIELD(la_posterior, structure, NULL, LA_FIELD_GROUPS, .list = &la_input_fields,
+             .pointer = true, .rows = LA_EXTENT(la_posterior, n_inputs, "n_inputs")),
 };
 
 static la_blame before_inputs(la_posterior *p, void *item) {
@@ -99,7 +99,7 @@ static const la_field block[] = {
     NUMBER(la_posterior_block, theta_square, "theta_square", "sum of its squared parameters"),
     NUMBER(la_posterior_block, trace_in, "trace_in", "of the input factor's sum, before division"),
     NUMBER(la_posterior_block, trace_out, "trace_out", "of the output factor's sum"),
-    {.kind = LA_FIELD_PART, .part = structure_of_block},
+    LA_FIELD(la_posterior_block, structure, NULL, LA_FIELD_PART, .part = structure_of_block),
 };
 static const la_field_list block_fields = {LA_FIELDS(block), .size = sizeof(la_posterior_block)};
 
@@ -317,7 +317,7 @@ static const la_field posterior[] = {
     GROUP(la_posterior, provenance.labels, "labels", labels_group, NULL, .detail = true),
     INNER("inputs", inputs_group, NULL, .detail = true),
     INNER("blocks", blocks_group, NULL, .detail = true),
-    {.kind = LA_FIELD_PART, .part = structure_of_all},
+    LA_FIELD(la_posterior, structure, NULL, LA_FIELD_PART, .part = structure_of_all),
     GROUP(la_posterior, choice, "choice", choice_group, NULL),
     GROUP(la_posterior, adue, "adue", adue_group, NULL),
 };

@@ -202,6 +202,7 @@ static la_status get_texts(const reader *r, const la_field *f, void *item) {
 /* ---- groups ---- */
 
 static la_status get_list(const reader *r, const la_field_list *list, void *item);
+static la_status get_rows(const reader *r, const la_field_list *list, void *item);
 
 static la_status check(const reader *r, la_fields_check *one, void *item) {
     la_blame blame = one ? one(r->posterior, item) : (la_blame){0};
@@ -242,6 +243,16 @@ static la_status get_groups(const reader *r, const la_field *f, char *item) {
     return LA_OK;
 }
 
+static la_status get_part(const reader *r, const la_field_list *list, char *item, size_t offset) {
+    void **part = (void **)(void *)(item + offset);
+    if (list->size)
+        *part = la_pool_take(&r->posterior->pool, 1, list->size, r->err);
+    LA_TRY(r->err->status);
+    LA_TRY(check(r, list->before, item));
+    LA_TRY(get_rows(r, list, *part));
+    return check(r, list->after, item);
+}
+
 static la_status get_row(const reader *r, const la_field *f, char *item) {
     switch (f->kind) {
     case LA_FIELD_TEXTS:
@@ -255,15 +266,14 @@ static la_status get_row(const reader *r, const la_field *f, char *item) {
     case LA_FIELD_GROUPS:
         return get_groups(r, f, item);
     case LA_FIELD_PART:
-        LA_TRY(check(r, f->part(r->posterior)->before, item));
-        return get_list(r, f->part(r->posterior), item);
+        return get_part(r, f->part(r->posterior), item, f->offset);
     default:
         return get_field(r, f, item + f->offset);
     }
 }
 
 /* A value that a file need not have and has not stays as it is, or is NaN. */
-static la_status get_list(const reader *r, const la_field_list *list, void *item) {
+static la_status get_rows(const reader *r, const la_field_list *list, void *item) {
     for (int i = 0; i < list->n; i++) {
         const la_field *f = &list->fields[i];
         bool optional =
@@ -274,6 +284,11 @@ static la_status get_list(const reader *r, const la_field_list *list, void *item
         else if (f->optional && f->kind == LA_FIELD_NUMBER)
             *(double *)(void *)((char *)item + f->offset) = NAN;
     }
+    return LA_OK;
+}
+
+static la_status get_list(const reader *r, const la_field_list *list, void *item) {
+    LA_TRY(get_rows(r, list, item));
     return check(r, list->after, item);
 }
 
