@@ -65,7 +65,6 @@ const la_structure_kind la_structure_diag = {.curvature = LA_CURVATURE_DIAG,
                                              .covariance = &la_factored_covariance,
                                              .fields = &la_no_fields,
                                              .block_fields = &la_diag_fields,
-                                             .shares = la_factored_shares,
-                                             .log_det = la_factored_log_det,
+                                             .sums = la_factored_sums,
                                              .draw_bytes = la_factored_draw_bytes,
                                              .draw = la_factored_draw};

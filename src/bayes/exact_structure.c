@@ -57,22 +57,15 @@ static const la_field_list joint_whole = {LA_FIELDS(joint), .size = sizeof(la_di
 
 /* ---- evidence ---- */
 
-static la_spectrum spectrum_of(const la_posterior *posterior) {
+static la_status sums(const la_posterior *posterior, int64_t part, double lambda, la_shares *shares,
+                      double *log_det, la_error *err) {
     const la_directions *d = la_exact_directions(posterior);
-    return (la_spectrum){
+    la_spectrum s = {
         .rows = 1, .cols = d->rank, .col = d->values, .scale = la_curvature_scale(posterior)};
-}
-
-static la_shares shares(const la_posterior *posterior, int64_t part, double lambda) {
     (void)part;
-    la_spectrum s = spectrum_of(posterior);
-    return la_spectrum_shares(&s, lambda);
-}
-
-static double log_det(const la_posterior *posterior, int64_t part, double lambda) {
-    (void)part;
-    la_spectrum s = spectrum_of(posterior);
-    return la_spectrum_log_det(&s, lambda);
+    (void)err;
+    la_spectrum_sums(&s, lambda, shares, log_det);
+    return LA_OK;
 }
 
 static double kept(const la_posterior *posterior, int64_t *n) {
@@ -141,8 +134,8 @@ static void draw(const la_draw *d, int64_t number, const float *map, float *thet
     {                                                                                              \
         __VA_ARGS__, .one_device = true, .subtracts = true, .joint = true, .cuts = true,           \
                      .fit = &la_exact_fit, .covariance = &la_exact_covariance,                     \
-                     .fields = &joint_whole, .block_fields = &joint_block, .shares = shares,       \
-                     .log_det = log_det, .kept = kept, .draw_bytes = draw_bytes, .draw = draw      \
+                     .fields = &joint_whole, .block_fields = &joint_block, .sums = sums,           \
+                     .kept = kept, .draw_bytes = draw_bytes, .draw = draw                          \
     }
 
 const la_structure_kind la_structure_exact = EXACT_KIND(.curvature = LA_CURVATURE_EXACT);

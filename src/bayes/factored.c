@@ -22,14 +22,12 @@ la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_
                                   (own->spectrum ? 1 : 1 / block->denominator)};
 }
 
-la_shares la_factored_shares(const la_posterior *posterior, int64_t block, double lambda) {
+la_status la_factored_sums(const la_posterior *posterior, int64_t block, double lambda,
+                           la_shares *shares, double *log_det, la_error *err) {
     la_spectrum s = la_block_spectrum(posterior, &posterior->blocks[block]);
-    return la_spectrum_shares(&s, lambda);
-}
-
-double la_factored_log_det(const la_posterior *posterior, int64_t block, double lambda) {
-    la_spectrum s = la_block_spectrum(posterior, &posterior->blocks[block]);
-    return la_spectrum_log_det(&s, lambda);
+    (void)err;
+    la_spectrum_sums(&s, lambda, shares, log_det);
+    return LA_OK;
 }
 
 /* ---- drawing ---- */

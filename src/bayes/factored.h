@@ -36,8 +36,8 @@ static inline la_factored_block *la_factored_of(const la_posterior *posterior, i
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block);
 
 /* Members of the kinds' rows in the table. */
-la_shares la_factored_shares(const la_posterior *posterior, int64_t block, double lambda);
-double la_factored_log_det(const la_posterior *posterior, int64_t block, double lambda);
+la_status la_factored_sums(const la_posterior *posterior, int64_t block, double lambda,
+                           la_shares *shares, double *log_det, la_error *err);
 size_t la_factored_draw_bytes(const la_draw *draw);
 void la_factored_draw(const la_draw *draw, int64_t number, const float *map, float *theta);
 extern const la_covariance_kind la_factored_covariance;

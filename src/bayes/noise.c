@@ -10,16 +10,19 @@
  *   dL/dlog s = -N/2 + E / (2 s) + 1/2 sum h / (h + s lambda)
  *
  * Its root is not below E / N, where the last term alone is left. */
-#include "bayes/structure.h"
+#include "bayes/posterior.h"
 
 #include <float.h>
 #include <math.h>
 
-double la_posterior_effective(const la_posterior *p) {
-    double sum = 0;
-    for (int64_t i = 0; i < la_posterior_parts(p); i++)
-        sum += la_structure_of(p->curvature)->shares(p, i, p->blocks[i].prior_precision).sum;
-    return sum;
+la_status la_posterior_effective(const la_posterior *p, double *sum, la_error *err) {
+    *sum = 0;
+    for (int64_t i = 0; i < la_posterior_parts(p); i++) {
+        la_shares shares;
+        LA_TRY(la_posterior_sums(p, i, p->blocks[i].prior_precision, &shares, NULL, err));
+        *sum += shares.sum;
+    }
+    return LA_OK;
 }
 
 static void set_noise(la_posterior *p, double noise) {
@@ -38,7 +41,8 @@ static la_status at_noise(la_posterior *p, la_prior_kind kind, double value, dou
                           double *slope, la_error *err) {
     set_noise(p, noise);
     LA_TRY(la_prior_choose(p, kind, value, err));
-    *slope = 0.5 * (p->square_error / noise - (double)p->n_rows + la_posterior_effective(p));
+    LA_TRY(la_posterior_effective(p, slope, err));
+    *slope = 0.5 * (p->square_error / noise - (double)p->n_rows + *slope);
     return LA_OK;
 }
 

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "baselines/adue.h"
 #include "bayes/provenance.h"
+#include "bayes/spectrum.h"
 #include "likelihood/selection.h"
 
 /* Number of a structure of the curvature. */
@@ -76,8 +77,11 @@ int64_t la_posterior_width(const la_posterior *posterior);
 
 /* Parts of H that do not depend on each other: the blocks, or one where the kind is joint. */
 int64_t la_posterior_parts(const la_posterior *posterior);
-/* True when a part has no curvature at all. */
-bool la_part_is_flat(const la_posterior *posterior, int64_t part);
+/* Sums over a part's eigenvalues (la_spectrum_sums). */
+la_status la_posterior_sums(const la_posterior *posterior, int64_t part, double lambda,
+                            la_shares *shares, double *log_det, la_error *err);
+/* *flat: a part has no curvature at all. */
+la_status la_part_flat(const la_posterior *posterior, int64_t part, bool *flat, la_error *err);
 /* Sets prior_precision of every block and the log marginal likelihood, from log_likelihood and the
  * eigenvalues alone. kind LA_PRIOR_FIXED uses value as it is. Flat blocks that share a precision
  * with no other have no maximum and get the global value of the others. LA_NUMERICAL, naming the
@@ -89,8 +93,8 @@ la_status la_prior_scale(la_posterior *posterior, double scale, la_error *err);
 
 /* ---- noise.c ---- */
 
-/* Parameters that the rows determine: the trace of H (H + lambda I)^-1. */
-double la_posterior_effective(const la_posterior *posterior);
+/* *sum: parameters that the rows determine, the trace of H (H + lambda I)^-1. */
+la_status la_posterior_effective(const la_posterior *posterior, double *sum, la_error *err);
 
 /* la_prior_choose for a regression, together with the noise variance: `noise`, or where that is 0
  * the one that maximises the log marginal likelihood with the prior's precisions. From square_error

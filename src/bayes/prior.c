@@ -32,19 +32,30 @@ typedef struct units {
 } units;
 
 /* Adds a unit's share of dL/drho and of its derivative. */
-static void add_slope(const units *all, int64_t i, double lambda, double *slope, double *curve) {
-    la_shares shares =
-        la_structure_of(all->posterior->curvature)->shares(all->posterior, i, lambda);
+static la_status add_slope(const units *all, int64_t i, double lambda, double *slope, double *curve,
+                           la_error *err) {
+    la_shares shares;
+    LA_TRY(la_posterior_sums(all->posterior, i, lambda, &shares, NULL, err));
     *slope += 0.5 * (shares.sum - lambda * all->list[i].theta_square);
     *curve -= 0.5 * (shares.slope + lambda * all->list[i].theta_square);
+    return LA_OK;
 }
 
 int64_t la_posterior_parts(const la_posterior *posterior) {
     return la_structure_of(posterior->curvature)->joint ? 1 : posterior->n_blocks;
 }
 
-bool la_part_is_flat(const la_posterior *posterior, int64_t part) {
-    return la_structure_of(posterior->curvature)->shares(posterior, part, 1).sum == 0;
+la_status la_posterior_sums(const la_posterior *posterior, int64_t part, double lambda,
+                            la_shares *shares, double *log_det, la_error *err) {
+    return la_structure_of(posterior->curvature)
+        ->sums(posterior, part, lambda, shares, log_det, err);
+}
+
+la_status la_part_flat(const la_posterior *posterior, int64_t part, bool *flat, la_error *err) {
+    la_shares shares;
+    LA_TRY(la_posterior_sums(posterior, part, 1, &shares, NULL, err));
+    *flat = shares.sum == 0;
+    return LA_OK;
 }
 
 enum { ALL = -1, NOT_FLAT = -2 }; /* groups of groups */
@@ -54,20 +65,20 @@ static bool belongs(const unit *u, int64_t group) {
 }
 
 /* dL/drho over the units of a group. */
-static double slope_at(const units *all, int64_t group, double rho, double *curve) {
-    double slope = 0;
-    *curve = 0;
+static la_status slope_at(const units *all, int64_t group, double rho, double *slope, double *curve,
+                          la_error *err) {
+    *slope = *curve = 0;
     for (int64_t i = 0; i < all->n; i++)
         if (belongs(&all->list[i], group))
-            add_slope(all, i, exp(rho), &slope, curve);
-    return slope;
+            LA_TRY(add_slope(all, i, exp(rho), slope, curve, err));
+    return LA_OK;
 }
 
 static la_status maximise(const units *all, int64_t group, const char *name, double *lambda,
                           la_error *err) {
-    double low = RHO_LOW, high = RHO_HIGH, rho = 0, curve;
+    double low = RHO_LOW, high = RHO_HIGH, rho = 0, slope, curve;
     for (int end = 0; end < 2; end++) {
-        double slope = slope_at(all, group, end ? high : low, &curve);
+        LA_TRY(slope_at(all, group, end ? high : low, &slope, &curve, err));
         if (!isfinite(slope))
             return la_fail(err, LA_NUMERICAL, "%s: its curvature is not finite", name);
         if (end ? slope >= 0 : slope <= 0)
@@ -77,7 +88,7 @@ static la_status maximise(const units *all, int64_t group, const char *name, dou
                            name, end ? "its weights are all zero" : "its curvature is zero");
     }
     for (int step = 0; step < 200; step++) {
-        double slope = slope_at(all, group, rho, &curve);
+        LA_TRY(slope_at(all, group, rho, &slope, &curve, err));
         if (slope > 0)
             low = rho;
         else
@@ -148,10 +159,9 @@ static la_status list_units(const la_posterior *posterior, la_prior_kind kind, u
     }
     for (int64_t b = 0; b < all->n; b++) {
         const la_posterior_block *block = &posterior->blocks[b];
-        all->list[b] = (unit){.name = block->name,
-                              .theta_square = block->theta_square,
-                              .flat = la_part_is_flat(posterior, b)};
+        all->list[b] = (unit){.name = block->name, .theta_square = block->theta_square};
         all->list[b].group = group_of(all, b, kind);
+        LA_TRY(la_part_flat(posterior, b, &all->list[b].flat, err));
     }
     return LA_OK;
 }
@@ -180,11 +190,11 @@ static la_status choose_groups(const units *all, const char *adapter, la_error *
 
 /* The log marginal likelihood at the units' precisions. */
 static la_status evidence(la_posterior *posterior, const units *all, la_error *err) {
-    double sum = posterior->log_likelihood;
+    double sum = posterior->log_likelihood, log_det;
     for (int64_t i = 0; i < all->n; i++) {
         const unit *u = &all->list[i];
-        sum -= 0.5 * (u->precision * u->theta_square +
-                      la_structure_of(posterior->curvature)->log_det(posterior, i, u->precision));
+        LA_TRY(la_posterior_sums(posterior, i, u->precision, NULL, &log_det, err));
+        sum -= 0.5 * (u->precision * u->theta_square + log_det);
     }
     posterior->log_marginal_likelihood = sum;
     if (!isfinite(sum))

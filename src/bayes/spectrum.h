@@ -25,8 +25,8 @@ typedef struct la_shares {
     double slope; /* of s (1 - s): minus the derivative of the sum over log lambda */
 } la_shares;
 
-la_shares la_spectrum_shares(const la_spectrum *spectrum, double lambda);
-/* log det(I + H / lambda) */
-double la_spectrum_log_det(const la_spectrum *spectrum, double lambda);
+/* *log_det: of I + H / lambda. Either may be NULL. */
+void la_spectrum_sums(const la_spectrum *spectrum, double lambda, la_shares *shares,
+                      double *log_det);
 
 #endif

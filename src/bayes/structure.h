@@ -12,7 +12,6 @@
 #include "bayes/array.h"
 #include "bayes/draw.h"
 #include "bayes/posterior.h"
-#include "bayes/spectrum.h"
 #include "bayes/sums.h"
 #include "model/blocks.h"
 
@@ -97,9 +96,9 @@ typedef struct la_structure_kind {
      * posterior's is [n_inputs] la_factor. */
     const la_field_list *fields, *block_fields;
 
-    /* Sums over the eigenvalues of a part of H (la_posterior_parts). */
-    la_shares (*shares)(const la_posterior *posterior, int64_t part, double lambda);
-    double (*log_det)(const la_posterior *posterior, int64_t part, double lambda);
+    /* Sums over the eigenvalues of a part of H (la_posterior_parts), as of la_spectrum_sums. */
+    la_status (*sums)(const la_posterior *posterior, int64_t part, double lambda, la_shares *shares,
+                      double *log_det, la_error *err);
     /* Share of the trace of H that is kept, in *directions; NULL: all of it, or it is not known. */
     double (*kept)(const la_posterior *posterior, int64_t *directions);
     /* Memory that drawing takes. */

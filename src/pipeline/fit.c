@@ -242,20 +242,22 @@ static void warn_about_rows(const fitting *f) {
                 (long long)classes);
 }
 
-static void warn_about_blocks(const fitting *f) {
-    int64_t flat = 0;
+static la_status warn_about_blocks(const fitting *f, la_error *err) {
+    int64_t n_flat = 0;
     const char *first = NULL;
     const la_posterior *p = &f->structure.posterior;
     for (int64_t b = 0; b < la_posterior_parts(p); b++) {
-        if (!la_part_is_flat(p, b))
-            continue;
-        first = flat++ ? first : p->blocks[b].name;
+        bool flat;
+        LA_TRY(la_part_flat(p, b, &flat, err));
+        first = flat && !first ? p->blocks[b].name : first;
+        n_flat += flat;
     }
-    if (flat)
+    if (n_flat)
         la_warn(&f->options->run.log,
                 "%lld blocks have no curvature under this approximation, the first is %s; a prior "
                 "per module gives them the others' global precision",
-                (long long)flat, first);
+                (long long)n_flat, first);
+    return LA_OK;
 }
 
 /* Share of the curvature that --rank left out. */
@@ -412,7 +414,7 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
             ? la_noise_choose(&f->structure.posterior, options->prior, options->prior_value,
                               options->noise, err)
             : la_prior_choose(&f->structure.posterior, options->prior, options->prior_value, err));
-    warn_about_blocks(f);
+    LA_TRY(warn_about_blocks(f, err));
     note_cut(f);
     LAP(3);
     LA_TRY(select_scale(f, err));

@@ -355,11 +355,6 @@ static la_status measure(la_team team, const la_posterior *p, const la_row_set *
     return status;
 }
 
-/* Mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda). */
-static double variance_ratio(const la_posterior *p) {
-    return 1 - la_posterior_effective(p) / (double)la_posterior_width(p);
-}
-
 /* On rows that were trained on, the MAP model's confidence is about its accuracy there; a posterior
  * that is sound takes some of it away. More than this is too much. */
 #define USUAL_GAP 0.15
@@ -375,23 +370,22 @@ static void warn_leverage(double leverage, const la_log *log) {
 }
 
 static void report_noise(const la_posterior *p, const la_evaluation *e, double leverage,
-                         const la_log *log) {
+                         double ratio, const la_log *log) {
     double mean = 0;
     for (int64_t i = 0; i < e->n; i++)
         mean += e->cov[0][i] / (double)e->n;
     la_warn(log,
             "on %lld calibration rows: variance of the model %.3g, of the noise %.3g, largest "
             "leverage %.3g, posterior over prior variance %.3f",
-            (long long)e->n, mean, p->noise_variance, leverage, variance_ratio(p));
+            (long long)e->n, mean, p->noise_variance, leverage, ratio);
 }
 
-static void report_confidence(const la_posterior *p, int64_t n, const signs *s, double leverage,
+static void report_confidence(int64_t n, const signs *s, double leverage, double ratio,
                               const la_log *log) {
     la_warn(log,
             "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "
             "leverage %.3g, posterior over prior variance %.3f",
-            (long long)n, s->accuracy, s->confidence, s->map_confidence, leverage,
-            variance_ratio(p));
+            (long long)n, s->accuracy, s->confidence, s->map_confidence, leverage, ratio);
     if (s->accuracy - s->confidence > USUAL_GAP)
         la_warn(
             log,
@@ -404,14 +398,17 @@ static void report_confidence(const la_posterior *p, int64_t n, const signs *s, 
 static la_status report_signs(la_team team, const la_posterior *p, const la_row_set *rows,
                               const int64_t *list, const la_evaluation *e, const la_log *log,
                               la_error *err) {
-    double most = 0;
+    double most = 0, ratio;
     signs s = {0};
     LA_TRY(most_leverage(p, e, &most, err));
+    LA_TRY(la_posterior_effective(p, &ratio, err));
+    /* mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda) */
+    ratio = 1 - ratio / (double)la_posterior_width(p);
     if (p->likelihood->has_noise) {
-        report_noise(p, e, most, log);
+        report_noise(p, e, most, ratio, log);
     } else {
         LA_TRY(measure(team, p, rows, list, e, &s, err));
-        report_confidence(p, e->n, &s, most, log);
+        report_confidence(e->n, &s, most, ratio, log);
     }
     warn_leverage(most, log);
     return LA_OK;

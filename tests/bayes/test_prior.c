@@ -1,6 +1,7 @@
 /* The choice of prior precisions, against a log marginal likelihood that is written down here once
  * more, from lists of eigenvalues: every group's precision must be a maximum of it. */
-#include "bayes/posterior.h"
+#include "bayes/exact.h"
+#include "bayes/factored.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -34,6 +35,8 @@ static const int by_kind[BLOCKS] = {0, 1, 0, 1, 0, 2, 3, 4, 5};
 typedef struct known {
     la_posterior posterior;
     la_posterior_block blocks[BLOCKS];
+    la_factored_block own[BLOCKS];
+    la_directions together;
     float spectra[BLOCKS][EIGENVALUES];
     la_factor inputs[BLOCKS];
     double in_values[BLOCKS][IN], out_values[BLOCKS][OUT];
@@ -60,6 +63,7 @@ static known *new_known(void) {
                                             .out = b % 2 ? IN : OUT,
                                             .in = b % 2 ? OUT : IN,
                                             .denominator = 1,
+                                            .structure = &k->own[b],
                                             .theta_square = exp(uniform(-2, 2))};
     return k;
 }
@@ -73,7 +77,7 @@ static known *spectra(unsigned flat) {
             k->spectra[b][i] = flat >> b & 1 ? 0 : (float)exp(uniform(-6, 4));
             k->h[b][i] = (double)k->spectra[b][i];
         }
-        k->blocks[b].spectrum = k->spectra[b];
+        k->own[b].spectrum = k->spectra[b];
     }
     return k;
 }
@@ -81,7 +85,7 @@ static known *spectra(unsigned flat) {
 /* Blocks with two factors and a denominator. */
 static known *factors(void) {
     known *k = new_known();
-    k->posterior.inputs = k->inputs;
+    k->posterior.structure = k->inputs;
     k->posterior.n_inputs = BLOCKS;
     for (int b = 0; b < BLOCKS; b++) {
         la_posterior_block *block = &k->blocks[b];
@@ -94,7 +98,7 @@ static known *factors(void) {
         for (int i = 0; i < OUT; i++)
             k->out_values[b][i] = exp(uniform(-3, 3));
         k->inputs[block->input] = (la_factor){.n = IN, .rank = IN, .values = k->in_values[b]};
-        block->output = (la_factor){.n = OUT, .rank = OUT, .values = k->out_values[b]};
+        k->own[b].output = (la_factor){.n = OUT, .rank = OUT, .values = k->out_values[b]};
         for (int i = 0; i < EIGENVALUES; i++)
             k->h[b][i] = k->out_values[b][i / IN] * k->in_values[b][i % IN] / block->denominator;
     }
@@ -105,12 +109,11 @@ static known *factors(void) {
 static known *together(void) {
     known *k = spectra(0);
     k->posterior.curvature = LA_CURVATURE_EXACT;
-    k->posterior.directions = (la_directions){
+    k->together = (la_directions){
         .rank = BLOCKS * EIGENVALUES, .width = BLOCKS * EIGENVALUES, .values = k->directions};
-    for (int b = 0; b < BLOCKS; b++) {
-        k->blocks[b].spectrum = NULL;
+    k->posterior.structure = &k->together;
+    for (int b = 0; b < BLOCKS; b++)
         memcpy(k->directions + b * EIGENVALUES, k->h[b], sizeof k->h[b]);
-    }
     return k;
 }
 

@@ -1,7 +1,7 @@
 /* Sums of unfinished fits over made-up blocks: those of different rows add up, and a fit that was
  * saved goes on as if nothing had happened. */
 #include "base/memory.h"
-#include "bayes/structure.h"
+#include "bayes/factored.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -274,14 +274,16 @@ static void saved_parts_add_up(void **state) {
 
 static void check_same(const la_posterior *a, const la_posterior *b) {
     for (int64_t i = 0; i < a->n_inputs; i++) {
-        const la_factor *f = &a->inputs[i], *g = &b->inputs[i];
+        const la_factor *f = &la_factored_inputs(a)[i], *g = &la_factored_inputs(b)[i];
         assert_int_equal(f->rank, g->rank);
         assert_memory_equal(f->values, g->values, (size_t)f->rank * sizeof *f->values);
         assert_memory_equal(f->vectors, g->vectors, (size_t)(f->rank * f->n) * sizeof(float));
     }
     for (int64_t i = 0; i < a->n_blocks; i++) {
-        const la_posterior_block *p = &a->blocks[i], *q = &b->blocks[i];
-        assert_true(p->denominator == q->denominator && p->trace_out == q->trace_out);
+        const la_posterior_block *block = &a->blocks[i], *other = &b->blocks[i];
+        const la_factored_block *p = block->structure, *q = other->structure;
+        assert_true(block->denominator == other->denominator);
+        assert_true(block->trace_out == other->trace_out);
         assert_int_equal(p->output.rank, q->output.rank);
         size_t rank = (size_t)p->output.rank;
         if (rank) {
@@ -291,7 +293,8 @@ static void check_same(const la_posterior *a, const la_posterior *b) {
         }
         assert_true(!p->spectrum == !q->spectrum);
         if (p->spectrum)
-            assert_memory_equal(p->spectrum, q->spectrum, (size_t)(p->out * p->in) * sizeof(float));
+            assert_memory_equal(p->spectrum, q->spectrum,
+                                (size_t)(block->out * block->in) * sizeof(float));
     }
 }
 

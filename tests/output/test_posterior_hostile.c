@@ -1,6 +1,8 @@
 /* Posteriors made to attack: the digest in front is good, what follows is not. Whatever the bytes,
  * the answer is a posterior within its bounds or a message; never a crash, never memory beyond the
  * file's own measure. Longer runs: tests/fuzz. */
+#include "bayes/exact.h"
+#include "bayes/factored.h"
 #include "output/posterior_file.h"
 #include "support/seal.h"
 #include "support/support.h"
@@ -331,14 +333,14 @@ LIE(square_nan, p->blocks[0].theta_square = NAN)
 LIE(temperature_zero, p->temperature = 0)
 LIE(temperature_negative, p->temperature = -1)
 LIE(likelihood_infinite, p->log_likelihood = -INFINITY)
-LIE(value_negative, p->blocks[0].output.values[1] = -1)
-LIE(value_nan, p->blocks[0].output.values[1] = NAN)
-LIE(vector_nan, p->blocks[0].output.vectors[3] = NAN)
-LIE(vector_infinite, p->inputs[0].vectors[3] = -INFINITY)
-LIE(spectrum_negative, p->blocks[0].spectrum[7] = -1)
-LIE(spectrum_infinite, p->blocks[0].spectrum[17] = INFINITY)
-LIE(direction_nan, p->directions.vectors[5] = NAN)
-LIE(direction_negative, p->directions.values[0] = -1e-9)
+LIE(value_negative, la_factored_of(p, 0)->output.values[1] = -1)
+LIE(value_nan, la_factored_of(p, 0)->output.values[1] = NAN)
+LIE(vector_nan, la_factored_of(p, 0)->output.vectors[3] = NAN)
+LIE(vector_infinite, la_factored_inputs(p)[0].vectors[3] = -INFINITY)
+LIE(spectrum_negative, la_factored_of(p, 0)->spectrum[7] = -1)
+LIE(spectrum_infinite, la_factored_of(p, 0)->spectrum[17] = INFINITY)
+LIE(direction_nan, la_exact_directions(p)->vectors[5] = NAN)
+LIE(direction_negative, la_exact_directions(p)->values[0] = -1e-9)
 LIE(prior_of_many, p->prior = LA_PRIOR_MODULE)
 LIE(id_negative, p->provenance.choice_ids[1] = -5)
 LIE(label_bytes, p->provenance.labels.names[1][0] = '\xff')

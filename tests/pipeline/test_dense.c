@@ -15,6 +15,7 @@
  *
  * The largest are those of bert-all-linear and llama-gqa, whose curvatures are the worst
  * conditioned. */
+#include "bayes/exact.h"
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "output/posterior_file.h"
@@ -82,7 +83,7 @@ static void compare(const parity_case *s, const json_t *dense, const char *set, 
     for (int p = 0; want && p < (structures[kind].by_module ? 3 : 2); p++) {
         const json_t *one = json_object_get(want, figures[p]);
         la_fit_options options = {.run.device = "cpu",
-                                  .curvature = structures[kind].curvature,
+                                  .curvature = la_curvature_names[structures[kind].curvature],
                                   .params = params,
                                   .prior = priors[p],
                                   .prior_value = 1,
@@ -237,6 +238,10 @@ static double matrices_gap(const double *got, const double *want, int64_t n, int
 
 /* Largest distance of eigenvalues, beside the largest of them. Where one list is longer, the
  * other's are 0. */
+static bool is_joint(const la_posterior *p) {
+    return la_structure_of(p->curvature)->joint;
+}
+
 static double spectrum_gap(const la_directions *a, const la_directions *b, double scale) {
     double worst = 0;
     for (int64_t i = 0; i < a->rank || i < b->rank; i++)
@@ -421,8 +426,9 @@ static void check_held(const char *name) {
                          relative(p->log_marginal_likelihood, q->log_marginal_likelihood, 1));
             parity_raise(&covariances,
                          matrices_gap(got.cov[i], want.cov[i], got.n, got.n_classes - 1));
-            if (q->directions.rank)
-                parity_raise(&values, spectrum_gap(&p->directions, &q->directions, 1));
+            if (is_joint(q))
+                parity_raise(&values,
+                             spectrum_gap(la_exact_directions(p), la_exact_directions(q), 1));
         }
         la_evaluation_free(&got);
         la_structures_free(part, HELD_FITS);
@@ -482,7 +488,9 @@ static void primal_is_dual(void **state) {
     for (int64_t i = 0; i < a.n * m * m; i++)
         third[i] = a.cov[0][i] / 3;
     check_within("eigenvalues",
-                 spectrum_gap(&primal.posterior.directions, &dual.posterior.directions, 3), 2.2e-7);
+                 spectrum_gap(la_exact_directions(&primal.posterior),
+                              la_exact_directions(&dual.posterior), 3),
+                 2.2e-7);
     check_within("covariance", matrices_gap(b.cov[0], third, a.n, m), 5e-6);
     free(third);
     la_evaluation_free(&a);
@@ -542,7 +550,7 @@ static void several_scales(void **state) {
     for (int i = 0; i < KINDS; i++)
         for (int g = 0; g < 3; g++) {
             la_fit_options options = {.run.device = "cpu",
-                                      .curvature = fits[i].kind->curvature,
+                                      .curvature = la_structure_name(fits[i].kind),
                                       .kron = fits[i].kron,
                                       .params = fits[i].params,
                                       .rank = fits[i].rank,
@@ -574,7 +582,7 @@ static void scaled_groups(void **state) {
     memcpy(fits, every_kind, sizeof fits);
     fit_all(t, fits, KINDS);
     for (int i = 0; i < KINDS; i++)
-        choose(&fits[i], fits[i].posterior.directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_KIND, 0);
+        choose(&fits[i], is_joint(&fits[i].posterior) ? LA_PRIOR_GLOBAL : LA_PRIOR_KIND, 0);
     la_evaluation all = evaluate(t, fits, KINDS, &t->test, 3, scales);
     size_t m = (size_t)all.n_classes - 1, count = (size_t)all.n * m * m;
     double before = 1;
@@ -663,7 +671,7 @@ static void saved_and_loaded(void **state) {
         la_posterior *p = &fits[i].posterior;
         la_structure loaded = every_kind[i];
         la_error err = {0};
-        choose(&fits[i], p->directions.rank ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0);
+        choose(&fits[i], is_joint(p) ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE, 0);
         p->temperature = 1.25;
         p->provenance.base_path = t->files.base;
         p->provenance.adapter_path = t->files.adapter;
@@ -676,8 +684,10 @@ static void saved_and_loaded(void **state) {
         assert_int_equal(q->kron, p->kron);
         assert_int_equal(q->params, p->params);
         assert_int_equal(q->rank_asked, p->rank_asked);
-        assert_int_equal(q->directions.rank, p->directions.rank);
-        assert_int_equal(q->directions.width, p->directions.width);
+        if (is_joint(p)) {
+            assert_int_equal(la_exact_directions(q)->rank, la_exact_directions(p)->rank);
+            assert_int_equal(la_exact_directions(q)->width, la_exact_directions(p)->width);
+        }
         assert_true(q->temperature == 1.25 &&
                     q->log_marginal_likelihood == p->log_marginal_likelihood);
         la_evaluation got = evaluate(t, &loaded, 1, &t->test, 1, &one);
@@ -711,11 +721,11 @@ static void exact_of_low_rank(void **state) {
     for (int i = 0; i < N; i++)
         choose(&cut[i], LA_PRIOR_FIXED, 2);
     la_evaluation got = evaluate(t, cut, N, &t->test, 1, &one);
-    const la_directions *all = &full.posterior.directions;
+    const la_directions *all = la_exact_directions(&full.posterior);
     int64_t m = want.n_classes - 1;
     double before = INFINITY;
     for (int i = 0; i < N; i++) {
-        const la_directions *few = &cut[i].posterior.directions;
+        const la_directions *few = la_exact_directions(&cut[i].posterior);
         assert_int_equal(few->rank, ranks[i] < all->rank ? ranks[i] : all->rank);
         assert_memory_equal(few->values, all->values, (size_t)few->rank * sizeof(double));
         double variance = 0;
@@ -782,13 +792,15 @@ static void compare_few(sketching *s, const la_structure *few, const la_structur
                         const char *title, double values, double evidence, double covariance,
                         double trace) {
     const la_posterior *p = &few->posterior, *q = &all->posterior;
-    print_message("    %s: %lld and %lld directions\n", title, (long long)p->directions.rank,
-                  (long long)q->directions.rank);
-    check_within("eigenvalues", spectrum_gap(&q->directions, &p->directions, 1), values);
+    print_message("    %s: %lld and %lld directions\n", title,
+                  (long long)la_exact_directions(p)->rank, (long long)la_exact_directions(q)->rank);
+    check_within("eigenvalues", spectrum_gap(la_exact_directions(q), la_exact_directions(p), 1),
+                 values);
     check_within("log marginal likelihood",
                  relative(p->log_marginal_likelihood, q->log_marginal_likelihood, 1), evidence);
     check_within("covariance", covariance_gap(s, few, all), covariance);
-    check_within("trace", relative(p->directions.trace, q->directions.trace, 1), trace);
+    check_within("trace", relative(la_exact_directions(p)->trace, la_exact_directions(q)->trace, 1),
+                 trace);
 }
 
 static void sketched(void **state) {
@@ -812,13 +824,15 @@ static void sketched(void **state) {
     fit_few(&s, 0, false, &all);
     fit_few(&s, directions + 2, true, &as_many);
     compare_few(&s, &as_many, &all, "as many as there are", 2.6e-6, 5e-7, 1.4e-5, 6e-8);
-    check_within(
-        "trace that is lost",
-        fabs(1 - sum_of(&as_many.posterior.directions) / as_many.posterior.directions.trace), 9e-7);
+    check_within("trace that is lost",
+                 fabs(1 - sum_of(la_exact_directions(&as_many.posterior)) /
+                              la_exact_directions(&as_many.posterior)->trace),
+                 9e-7);
     /* the largest, beside the whole matrix's */
     fit_few(&s, 12, false, &cut);
     fit_few(&s, 12, true, &few);
-    assert_true(sum_of(&few.posterior.directions) < 0.999 * few.posterior.directions.trace);
+    assert_true(sum_of(la_exact_directions(&few.posterior)) <
+                0.999 * la_exact_directions(&few.posterior)->trace);
     compare_few(&s, &few, &cut, "the largest", 2.3e-6, 1.9e-8, 1e-4, 6e-8);
     /* in other batches */
     s.t->session.batch_rows = 3;

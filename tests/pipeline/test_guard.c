@@ -1,6 +1,6 @@
 /* Held-out rows at a fit: what they choose, that predict applies it, cross-fitting, and the notes
  * where there are none. */
-#include "bayes/structure.h"
+#include "bayes/factored.h"
 #include "base/digest.h"
 #include "base/random.h"
 #include "likelihood/answer.h"
@@ -506,7 +506,8 @@ static double variance_ratio(const la_posterior *p) {
     double sum = 0, count = 0;
     for (int64_t b = 0; b < p->n_blocks; b++) {
         const la_posterior_block *block = &p->blocks[b];
-        const la_factor *out = &block->output, *in = &p->inputs[block->input];
+        const la_factor *out = &la_factored_of(p, b)->output;
+        const la_factor *in = &la_factored_inputs(p)[block->input];
         count += (double)(block->out * block->in);
         for (int64_t i = 0; i < block->out; i++)
             for (int64_t j = 0; j < block->in; j++) {

@@ -1,4 +1,5 @@
 #include "support/tiny_posterior.h"
+#include "bayes/exact.h"
 #include "bayes/factored.h"
 
 #include <math.h>
@@ -128,12 +129,15 @@ la_posterior tiny_posterior(int kind) {
         p.noise_variance = 0.25;
     }
     int64_t rank = kind == TINY_LOW_RANK ? 2 : 0;
+    bool joint = la_structure_of(p.curvature)->joint;
     p.rank_asked = rank;
     p.n_inputs = factors ? 1 : 0;
     p.blocks = room(&p, (size_t)p.n_blocks, sizeof *p.blocks);
-    p.inputs = room(&p, 1, sizeof *p.inputs);
+    la_factor *inputs = room(&p, 1, sizeof *inputs);
+    la_directions *directions = room(&p, 1, sizeof *directions);
+    p.structure = joint ? (void *)directions : inputs;
     if (factors)
-        p.inputs[0] = factor(&p, 6, rank ? rank : 6);
+        inputs[0] = factor(&p, 6, rank ? rank : 6);
     for (int64_t b = 0; b < p.n_blocks; b++) {
         la_posterior_block *block = &p.blocks[b];
         char name[64];
@@ -146,14 +150,15 @@ la_posterior tiny_posterior(int kind) {
                                       .theta_square = made_up(b),
                                       .trace_in = 10,
                                       .trace_out = 5};
+        la_factored_block *own = block->structure = room(&p, 1, sizeof *own);
         if (factors)
-            block->output = factor(&p, 3, rank ? rank : 3);
+            own->output = factor(&p, 3, rank ? rank : 3);
         if (p.curvature == LA_CURVATURE_EKFAC || p.curvature == LA_CURVATURE_DIAG)
-            block->spectrum = floats(&p, 3 * 6);
+            *own = (la_factored_block){own->output, 3, 6, floats(&p, 3 * 6)};
     }
-    if (la_structure_of(p.curvature)->joint) {
+    if (joint) {
         int64_t width = la_posterior_width(&p);
-        p.directions = (la_directions){4, width, values(&p, 4), floats(&p, 4 * width), 0};
+        *directions = (la_directions){4, width, values(&p, 4), floats(&p, 4 * width), 0};
     }
     if (kind == TINY_GUARDED)
         add_extras(&p);
@@ -164,9 +169,10 @@ la_posterior tiny_posterior(int kind) {
 
 double posterior_touch(const la_posterior *p) {
     double sum = 0;
+    const la_factor *inputs = p->structure;
     for (int64_t i = 0; i < p->n_inputs; i++)
-        for (int64_t k = 0; k < p->inputs[i].rank * p->inputs[i].n; k++)
-            sum += (double)p->inputs[i].vectors[k];
+        for (int64_t k = 0; k < inputs[i].rank * inputs[i].n; k++)
+            sum += (double)inputs[i].vectors[k];
     for (int64_t b = 0; b < p->n_blocks; b++) {
         const la_posterior_block *block = &p->blocks[b];
         sum += (double)strlen(block->name);
@@ -179,8 +185,9 @@ double posterior_touch(const la_posterior *p) {
         for (int64_t k = 0; k < s.rows * s.cols && s.values; k++)
             sum += (double)s.values[k];
     }
-    for (int64_t k = 0; k < p->directions.rank * p->directions.width; k++)
-        sum += (double)p->directions.vectors[k];
+    const la_directions *d = p->structure;
+    for (int64_t k = 0; la_structure_of(p->curvature)->joint && k < d->rank * d->width; k++)
+        sum += (double)d->vectors[k];
     for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * p->adue.width; k++)
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; p->provenance.choice_ids && k < p->n_classes; k++)
