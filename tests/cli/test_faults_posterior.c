@@ -1,5 +1,6 @@
 /* Posteriors with numbers that no fit writes, all of them finite and in range: predict and info
  * give whole rows of finite numbers, or one line that says why not. And what is no file at all. */
+#include "bayes/exact.h"
 #include "bayes/factored.h"
 #include "output/posterior_file.h"
 #include "support/faults.h"
@@ -17,27 +18,27 @@
 
 typedef void (*change)(la_posterior *);
 
+static void each_of(const la_factor *f, double value, float vector) {
+    for (int64_t i = 0; i < f->rank && value >= 0; i++)
+        f->values[i] = value;
+    for (int64_t i = 0; i < f->rank * f->n && vector != 0; i++)
+        f->vectors[i] = vector;
+}
+
 static void each_factor(la_posterior *p, double value, float vector) {
-    for (int64_t b = 0; b < p->n_blocks; b++) {
-        la_factor *f[] = {&p->blocks[b].output,
-                          p->n_inputs ? &p->inputs[p->blocks[b].input] : NULL};
-        for (int k = 0; k < 2 && f[k]; k++) {
-            for (int64_t i = 0; i < f[k]->rank && value >= 0; i++)
-                f[k]->values[i] = value;
-            for (int64_t i = 0; i < f[k]->rank * f[k]->n && vector != 0; i++)
-                f[k]->vectors[i] = vector;
-        }
-        la_spectrum s = {0};
-        if (p->blocks[b].spectrum)
-            s = la_block_spectrum(p, &p->blocks[b]);
-        for (int64_t i = 0; i < s.rows * s.cols && value >= 0; i++)
-            p->blocks[b].spectrum[i] = value > FLT_MAX ? FLT_MAX : (float)value;
+    if (la_structure_of(p->curvature)->joint) {
+        const la_directions *d = la_exact_directions(p);
+        each_of(&(la_factor){d->width, d->rank, d->values, d->vectors}, value, vector);
+        return;
     }
-    la_directions *d = &p->directions;
-    for (int64_t i = 0; i < d->rank && value >= 0; i++)
-        d->values[i] = value;
-    for (int64_t i = 0; i < d->rank * d->width && vector != 0; i++)
-        d->vectors[i] = vector;
+    for (int64_t i = 0; i < p->n_inputs; i++)
+        each_of(&la_factored_inputs(p)[i], value, vector);
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        const la_factored_block *own = la_factored_of(p, b);
+        each_of(&own->output, value, vector);
+        for (int64_t i = 0; i < own->rows * own->cols && value >= 0; i++)
+            own->spectrum[i] = value > FLT_MAX ? FLT_MAX : (float)value;
+    }
 }
 
 static void each_precision(la_posterior *p, double precision, double denominator) {
