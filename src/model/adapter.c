@@ -80,8 +80,7 @@ static la_status read_entries(la_adapter *adapter, const char *name, bool in_dir
     return check_twice(adapter, err);
 }
 
-static la_status read_config(const char *dir, la_adapter *adapter, const la_log *log,
-                             la_error *err) {
+static la_status read_config(const char *dir, la_adapter *adapter, la_error *err) {
     static const la_adapter_library *const libraries[] = {&la_adapters_library, &la_peft};
     size_t size = strlen(dir) + 32;
     char *path = la_pool_take(&adapter->pool, size, 1, err);
@@ -94,17 +93,16 @@ static la_status read_config(const char *dir, la_adapter *adapter, const la_log 
         const char *key = libraries[i]->config_key;
         const json_t *own = key ? json_object_get(adapter->config, key) : adapter->config;
         if (!key || json_is_object(own))
-            return libraries[i]->read(adapter, own, log, err);
+            return libraries[i]->read(adapter, own, err);
     }
     return LA_OK;
 }
 
 /* One directory's adapter: one, or the parts of a union. */
-static la_status open_one(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
-                          la_error *err) {
+static la_status open_one(const char *dir, const char *name, la_adapter *adapter, la_error *err) {
     const char *found = dir;
     LA_TRY(la_adapter_directory(dir, name, &adapter->pool, &found, err));
-    LA_TRY(read_config(found, adapter, log, err));
+    LA_TRY(read_config(found, adapter, err));
     LA_TRY(adapter->kind->library->open(found, adapter, err));
     LA_TRY(read_entries(adapter, name, found != dir, err));
     for (la_adapter *part = adapter->next; part; part = part->next) {
@@ -118,7 +116,7 @@ static la_status open_one(const char *dir, const char *name, la_adapter *adapter
 
 /* Several directories, as a chain. */
 static la_status open_several(const char *dir, const la_list *names, la_adapter *adapter,
-                              const la_log *log, la_error *err) {
+                              la_error *err) {
     la_adapter *first = adapter, *last = NULL;
     for (size_t i = 0; i < names->n; i++) {
         char *name = la_pool_text(&first->pool, names->items[i], strlen(names->items[i]), err);
@@ -128,7 +126,8 @@ static la_status open_several(const char *dir, const la_list *names, la_adapter 
             adapter = last->next = la_pool_take(&first->pool, 1, sizeof *adapter, err);
         }
         LA_TRY(err->status);
-        LA_TRY(open_one(dir, name, adapter, log, err));
+        adapter->log = first->log;
+        LA_TRY(open_one(dir, name, adapter, err));
         for (la_adapter *part = adapter; part && names->n > 1; part = part->next)
             part->mark = name;
         last = adapter;
@@ -139,11 +138,11 @@ static la_status open_several(const char *dir, const la_list *names, la_adapter 
 la_status la_adapter_open(const char *dir, const char *name, la_adapter *adapter, const la_log *log,
                           la_error *err) {
     la_list names = {0};
-    *adapter = (la_adapter){0};
+    *adapter = (la_adapter){.log = log};
     if (name)
         LA_TRY(la_list_parse("--adapter-name", name, &names, err));
-    la_status status = name ? open_several(dir, &names, adapter, log, err)
-                            : open_one(dir, NULL, adapter, log, err);
+    la_status status =
+        name ? open_several(dir, &names, adapter, err) : open_one(dir, NULL, adapter, err);
     la_list_free(&names);
     if (status != LA_OK)
         la_adapter_close(adapter);
@@ -199,4 +198,96 @@ float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square,
     for (int64_t i = 0; i < tensor->count; i++)
         *square += (double)values[i] * (double)values[i];
     return values;
+}
+
+const char la_other_base[] = "; is this the base it was trained on?";
+
+la_status la_tensor_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
+                                const char *hint, la_error *err) {
+    char shape[128], expected[64];
+    int dims = cols < 0 ? 1 : 2;
+    if (tensor->n_dims == dims && tensor->shape[0] == rows &&
+        (dims == 1 || tensor->shape[1] == cols))
+        return LA_OK;
+    snprintf(expected, sizeof expected, dims == 1 ? "[%lld]" : "[%lld, %lld]", (long long)rows,
+             (long long)cols);
+    return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected %s%s", tensor->file,
+                   tensor->name, la_tensor_shape_text(tensor, shape, sizeof shape), expected, hint);
+}
+
+/* ---- digest ---- */
+
+/* Key and value of the configuration, and only where it sets the key unless always. */
+static void add_key(const la_adapter *adapter, const char *key, bool always, size_t flags,
+                    la_digest *digest) {
+    const json_t *value = json_object_get(adapter->config, key);
+    bool set = la_json_is_set(value);
+    if (!set && !always)
+        return;
+    char *text = set ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | flags) : NULL;
+    la_digest_add_text(digest, key);
+    la_digest_add_text(digest, text ? text : "");
+    free(text);
+}
+
+static la_status digest_one(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
+    /* only keys that change the numbers: a re-saved configuration is still the same adapter */
+    static const char *const keys[] = {
+        "peft_type",     "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern",
+        "fan_in_fan_out"};
+    char content[33];
+    LA_TRY(la_checkpoint_digest(adapter->file, content, err));
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    la_digest_add_text(digest, content);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        add_key(adapter, keys[i], true, 0, digest);
+    for (const char *const *key = adapter->kind->digested; key && *key; key++)
+        add_key(adapter, *key, false, 0, digest);
+    if (adapter->name) {
+        la_digest_add_text(digest, "adapter_name");
+        la_digest_add_text(digest, adapter->name);
+    }
+    const char *config_key = adapter->kind->library->config_key;
+    if (config_key) {
+        char *text =
+            json_dumps(json_object_get(adapter->config, config_key), JSON_COMPACT | JSON_SORT_KEYS);
+        la_digest_add_text(digest, text ? text : "");
+        free(text);
+    }
+    if (adapter->head) {
+        la_status status = la_checkpoint_digest(adapter->head, content, err);
+        la_digest_add_text(digest, status == LA_OK ? content : "");
+    }
+    /* only where it is set: adapters without keep the digest that posteriors hold */
+    add_key(adapter, "trainable_token_indices", false, JSON_SORT_KEYS, digest);
+    /* the same head, on every token */
+    if (adapter->task_type && !strcmp(adapter->task_type, "TOKEN_CLS"))
+        la_digest_add_text(digest, adapter->task_type);
+    la_digest_finish(digest, out);
+    return err->status;
+}
+
+/* Digest of one adapter; of several in a chain, of the list of these. The parts of a union share
+ * their configuration and file, which the first one's digest covers. */
+la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err) {
+    bool several = false;
+    for (const la_adapter *other = adapter->next; other; other = other->next)
+        several |= !other->shares;
+    LA_TRY(digest_one(adapter, out, err));
+    if (!several)
+        return LA_OK;
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    for (; adapter; adapter = adapter->next) {
+        char each[LA_DIGEST_TEXT] = "";
+        if (adapter->shares)
+            continue;
+        (void)digest_one(adapter, each, err);
+        la_digest_add_text(digest, each);
+    }
+    la_digest_finish(digest, out);
+    return err->status;
 }

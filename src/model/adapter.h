@@ -45,6 +45,7 @@ struct la_adapter {
     json_t *config;
     const char *config_path;
     const json_t *own; /* the part of config that is this adapter's */
+    const la_log *log; /* for warnings while it is opened */
     const la_adapter_kind *kind;
     la_adapter_entry *entries; /* sorted by key */
     int64_t n_entries;
@@ -63,7 +64,7 @@ typedef struct la_adapter_library {
                                the file does */
     bool strips;            /* keys of tensors hold more than the names of the base's modules */
     /* Finds the adapter's kind and reads what all kinds have; config is that object. */
-    la_status (*read)(la_adapter *adapter, const json_t *config, const la_log *log, la_error *err);
+    la_status (*read)(la_adapter *adapter, const json_t *config, la_error *err);
     /* Opens the checkpoints. */
     la_status (*open)(const char *dir, la_adapter *adapter, la_error *err);
 } la_adapter_library;
@@ -78,8 +79,9 @@ struct la_adapter_kind {
     bool strips_model; /* keys of trained modules lack one "model." */
     bool low_rank;     /* parameters 0 [r, in] and 1 [out, r] of a site: it adds a multiple of their
                           product to the weight */
-    /* Keys of the configuration, in lists that end with NULL: PEFT's that may be set, the others
-     * are refused; and those of the `adapters` library that are refused when they are set. */
+    /* Keys of the configuration, in lists that end with NULL: PEFT's that may be set beside those
+     * of every kind, the others are refused (NULL: none is); and those of the `adapters` library
+     * that are refused when they are set. */
     const char *const *known, *const *more_known, *const *refused;
     /* Keys that the adapter's digest covers where they are set, beside those of every kind. */
     const char *const *digested;
@@ -87,13 +89,13 @@ struct la_adapter_kind {
      * configuration announces. */
     const char *const *suffixes, *const *announced;
     /* Refuses values of the configuration that this kind does not do. */
-    la_status (*check)(const la_adapter *adapter, const la_log *log, la_error *err);
-    /* Fills site->own, kind and parameters from the tensors at module; own stays NULL when there
-     * are none. */
+    la_status (*check)(const la_adapter *adapter, la_error *err);
+    /* Fills site->own, kind, parameters and columns from the tensors at module; own stays NULL when
+     * there are none. */
     la_status (*bind)(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                       la_error *err);
-    /* Sets state_cols and work_cols, once the blocks and the outputs that are computed are known.
-     * w: the frozen weight of these on the host, of any type. */
+    /* Changes columns once the blocks and the outputs that are computed are known; NULL: nothing
+     * depends on them. w: the frozen weight of these on the host, of any type. */
     la_status (*prepare)(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
                          la_site *site, la_error *err);
     /* y = adapted projection of x + residual (may be NULL), leaving state[T, state_cols] */
@@ -133,8 +135,11 @@ const la_tensor *la_adapter_tensor(la_adapter *adapter, const char *module, cons
                                    const char **key);
 /* f32 copy of a tensor in the pool, and the sum of its squares; NULL: no memory. */
 float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square, la_error *err);
-
-/* ---- adapter_digest.c ---- */
+/* LA_BAD_INPUT unless the tensor is a matrix [rows, cols], or with cols < 0 a vector [rows]. hint:
+ * behind the message. */
+la_status la_tensor_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
+                                const char *hint, la_error *err);
+extern const char la_other_base[]; /* such a hint: the adapter may be of another base */
 
 /* Digest of all adapters: their tensors and what the forward pass depends on. */
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err);

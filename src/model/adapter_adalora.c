@@ -3,7 +3,7 @@
  *   A: input x,         cotangent scale E o (B^T g)
  *   B: input E o (A x), cotangent scale g */
 #include "input/json.h"
-#include "model/adapter_lora.h"
+#include "model/adapter_shared.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,11 +12,10 @@
 static const char *const keys[] = {"target_r", "init_r", "tinit",           "tfinal",     "deltaT",
                                    "beta1",    "beta2",  "orth_reg_weight", "total_step", NULL};
 
-static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
+static la_status check(const la_adapter *adapter, la_error *err) {
     const char *path = adapter->config_path;
     int64_t r = 0;
     double alpha = 0;
-    (void)log;
     LA_TRY(la_lora_check(adapter, err));
     LA_TRY(la_json_int(adapter->config, path, "init_r", true, 1, 1 << 20, &r, err));
     LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
@@ -54,7 +53,7 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     static const char *const pair[2] = {"lora_A", "lora_B"};
     const char *path = adapter->config_path;
     int64_t init_r = 0, rank;
-    double alpha = 0, square;
+    double alpha = 0;
     LA_TRY(la_lora_bind(adapter, pool, module, pair, site, err));
     la_lora *lora = site->own;
     if (!lora)
@@ -71,14 +70,9 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     if (!e)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: the weights hold lora_A and lora_B, but no %s.lora_E", path, module);
-    if (e->count != rank)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
-                       e->file, e->name, (long long)e->count, (long long)rank);
     /* PEFT takes the rank itself for an alpha that is not positive */
     lora->scale = (float)((alpha > 0 ? alpha : (double)init_r) / ((double)init_r + 1e-5));
-    lora->state_scale = la_mat_f32(la_adapter_values(pool, e, &square, err), rank, 1);
-    la_site_add(site, &lora->state_scale)->exact = true;
-    return err->status;
+    return la_site_add_vector(pool, site, e, rank, NULL, &lora->state_scale, err);
 }
 
 static const char *const digested[] = {"init_r", NULL};

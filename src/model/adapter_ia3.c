@@ -2,10 +2,9 @@
  * calls feedforward. One block, [out, 1] or [in, 1], with 1 for its input at every token:
  *   of outputs: cotangent g o (W x + bias)
  *   of inputs:  cotangent (W^T g) o x */
-#include "model/adapter_ia3.h"
+#include "model/adapter_shared.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct la_ia3 {
     la_mat vector; /* [out, 1] or [in, 1] */
@@ -20,13 +19,11 @@ la_status la_ia3_attach(la_pool *pool, const la_tensor *l, bool of_inputs, const
     site->kind = &la_adapter_ia3;
     site->scales_input = of_inputs;
     site->scales_output = !of_inputs;
-    la_parameter *to = la_site_add(site, &ia3->vector);
-    to->of_outputs = !of_inputs;
-    to->exact = true;
-    to->trained = (la_block){.name = name, .out = l->count, .in = 1};
-    ia3->vector =
-        la_mat_f32(la_adapter_values(pool, l, &to->trained.theta_square, err), l->count, 1);
-    return err->status;
+    site->state_cols = of_inputs ? site->in : 0;
+    site->state_products = !of_inputs;
+    LA_TRY(la_site_add_vector(pool, site, l, l->count, name, &ia3->vector, err));
+    site->parameters[0].of_outputs = !of_inputs;
+    return LA_OK;
 }
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
@@ -41,23 +38,10 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     bool row = l->n_dims == 2 && l->shape[0] == 1 && l->shape[1] == site->in;
     if (!column && !row)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected [%lld, 1] or [1, %lld]; is this "
-                       "the base it was trained on?",
-                       l->file, l->name, la_tensor_shape_text(l, shape, sizeof shape),
-                       (long long)site->out, (long long)site->in);
-    const char *name = la_pool_text(pool, key, strlen(key), err);
-    return name ? la_ia3_attach(pool, l, !column, name, site, err) : err->status;
-}
-
-static la_status prepare(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
-                         la_site *site, la_error *err) {
-    const la_ia3 *ia3 = site->own;
-    (void)team;
-    (void)adapter;
-    (void)w;
-    (void)pool;
-    site->state_cols = ia3->vector.rows;
-    return err->status;
+                       "%s: tensor \"%s\" has shape %s, expected [%lld, 1] or [1, %lld]%s", l->file,
+                       l->name, la_tensor_shape_text(l, shape, sizeof shape), (long long)site->out,
+                       (long long)site->in, la_other_base);
+    return la_ia3_attach(pool, l, !column, key, site, err);
 }
 
 /* state: what l multiplies at outputs, what it gives at inputs */
@@ -140,19 +124,7 @@ static la_status merge(la_backend *be, const la_site *site, float *weight, float
     return status;
 }
 
-static const char *const keys[] = {"auto_mapping",
-                                   "base_model_name_or_path",
-                                   "exclude_modules",
-                                   "fan_in_fan_out",
-                                   "feedforward_modules",
-                                   "inference_mode",
-                                   "init_ia3_weights",
-                                   "modules_to_save",
-                                   "peft_type",
-                                   "peft_version",
-                                   "revision",
-                                   "target_modules",
-                                   "task_type",
+static const char *const keys[] = {"exclude_modules", "feedforward_modules", "init_ia3_weights",
                                    NULL};
 static const char *const suffixes[] = {"ia3_l", NULL};
 
@@ -162,7 +134,6 @@ const la_adapter_kind la_adapter_ia3 = {
     .known = keys,
     .suffixes = suffixes,
     .bind = bind,
-    .prepare = prepare,
     .forward = forward,
     .backward = backward,
     .merge = merge,

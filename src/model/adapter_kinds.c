@@ -57,13 +57,26 @@ static bool is_listed(const char *const *list, const char *key) {
     return false;
 }
 
+/* Keys of every kind that change nothing in the forward pass, or that all of them read. */
+static const char *const common_keys[] = {"auto_mapping",
+                                          "base_model_name_or_path",
+                                          "fan_in_fan_out",
+                                          "inference_mode",
+                                          "modules_to_save",
+                                          "peft_type",
+                                          "peft_version",
+                                          "revision",
+                                          "target_modules",
+                                          "task_type",
+                                          NULL};
+
 static la_status check_keys(const la_adapter *adapter, la_error *err) {
     const la_adapter_kind *kind = adapter->kind;
     const char *key;
     json_t *value;
     json_object_foreach(adapter->config, key, value) {
-        if (kind->known && la_json_is_set(value) && !is_listed(kind->known, key) &&
-            !is_listed(kind->more_known, key))
+        if (kind->known && la_json_is_set(value) && !is_listed(common_keys, key) &&
+            !is_listed(kind->known, key) && !is_listed(kind->more_known, key))
             return la_fail(err, LA_UNSUPPORTED,
                            "%s: \"%s\" is set; this variant of %s is not supported; train without "
                            "it: merge_and_unload() would give a base without an adapter to be "
@@ -73,8 +86,7 @@ static la_status check_keys(const la_adapter *adapter, la_error *err) {
     return LA_OK;
 }
 
-static la_status read_config(la_adapter *adapter, const json_t *config, const la_log *log,
-                             la_error *err) {
+static la_status read_config(la_adapter *adapter, const json_t *config, la_error *err) {
     const char *type = NULL, *path = adapter->config_path;
     char known[256];
     adapter->own = config;
@@ -88,7 +100,7 @@ static la_status read_config(la_adapter *adapter, const json_t *config, const la
                        path, type, la_adapter_kind_names(&la_peft, " and ", known, sizeof known));
     LA_TRY(la_json_text(config, path, "task_type", false, &adapter->task_type, err));
     LA_TRY(check_keys(adapter, err));
-    return adapter->kind->check ? adapter->kind->check(adapter, log, err) : LA_OK;
+    return adapter->kind->check ? adapter->kind->check(adapter, err) : LA_OK;
 }
 
 static la_status open_files(const char *dir, la_adapter *adapter, la_error *err) {

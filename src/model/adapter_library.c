@@ -6,10 +6,8 @@
  *   (control_trans) or behind a network (wte, control_trans.0, control_trans.2). The network's
  *   outputs are what the model sees, and are the parameters here, as in a prefix that the library
  *   ejects. */
-#include "model/adapter_library.h"
 #include "input/json.h"
-#include "model/adapter_ia3.h"
-#include "model/adapter_lora.h"
+#include "model/adapter_shared.h"
 #include "model/arch.h"
 
 #include <math.h>
@@ -57,8 +55,7 @@ la_status la_library_activation(const la_adapter *adapter, la_activation *out, l
 /* ---- configuration and files ---- */
 
 /* A part of a configuration of the `adapters` library: a kind of its own. */
-static la_status read_one(la_adapter *adapter, const json_t *part, const la_log *log,
-                          la_error *err) {
+static la_status read_one(la_adapter *adapter, const json_t *part, la_error *err) {
     const char *name = NULL;
     char known[256];
     adapter->own = part;
@@ -71,17 +68,16 @@ static la_status read_one(la_adapter *adapter, const json_t *part, const la_log 
                        adapter->config_path, name,
                        la_adapter_kind_names(&la_adapters_library, ", ", known, sizeof known));
     LA_TRY(refuse_keys(adapter, err));
-    return adapter->kind->check ? adapter->kind->check(adapter, log, err) : LA_OK;
+    return adapter->kind->check ? adapter->kind->check(adapter, err) : LA_OK;
 }
 
 /* One or a union of several, which become a chain. */
-static la_status read_config(la_adapter *adapter, const json_t *config, const la_log *log,
-                             la_error *err) {
+static la_status read_config(la_adapter *adapter, const json_t *config, la_error *err) {
     const char *path = adapter->config_path;
     const json_t *parts = json_object_get(config, "configs");
     const char *architecture = json_string_value(json_object_get(config, "architecture"));
     if (!architecture || strcmp(architecture, "union"))
-        return read_one(adapter, config, log, err);
+        return read_one(adapter, config, err);
     if (!json_array_size(parts))
         return la_fail(err, LA_BAD_INPUT,
                        "%s: architecture is \"union\", but \"configs\" is no list of its parts",
@@ -95,11 +91,13 @@ static la_status read_config(la_adapter *adapter, const json_t *config, const la
             adapter->next = la_pool_take(&adapter->pool, 1, sizeof *adapter, err);
             if (!adapter->next)
                 return err->status;
-            *adapter->next =
-                (la_adapter){.config = adapter->config, .config_path = path, .shares = true};
+            *adapter->next = (la_adapter){.config = adapter->config,
+                                          .config_path = path,
+                                          .log = adapter->log,
+                                          .shares = true};
             adapter = adapter->next;
         }
-        LA_TRY(read_one(adapter, part, log, err));
+        LA_TRY(read_one(adapter, part, err));
     }
     return LA_OK;
 }
@@ -148,57 +146,47 @@ const la_adapter_library la_adapters_library = {
 
 /* ---- LoRA and (IA)^3 ---- */
 
-static la_status read_scales(const la_adapter *adapter, bool *scales, la_error *err) {
-    const char *mode = NULL;
-    LA_TRY(la_json_text(adapter->own, adapter->config_path, "composition_mode", true, &mode, err));
-    *scales = !strcmp(mode, "scale");
-    if (!*scales && strcmp(mode, "add"))
+/* scales: composition_mode "scale", (IA)^3 */
+typedef struct settings {
+    bool scales;
+    int64_t r;
+    double alpha;
+} settings;
+
+static la_status read_settings(const la_adapter *adapter, settings *s, la_error *err) {
+    const char *mode = NULL, *path = adapter->config_path;
+    LA_TRY(la_json_text(adapter->own, path, "composition_mode", true, &mode, err));
+    LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &s->r, err));
+    LA_TRY(la_json_number(adapter->own, path, "alpha", true, &s->alpha, err));
+    s->scales = !strcmp(mode, "scale");
+    if (!s->scales && strcmp(mode, "add"))
         return la_fail(err, LA_UNSUPPORTED,
-                       "%s: composition_mode is \"%s\", expected \"add\" or \"scale\"",
-                       adapter->config_path, mode);
+                       "%s: composition_mode is \"%s\", expected \"add\" or \"scale\"", path, mode);
     return LA_OK;
 }
 
-static la_status check_lora(const la_adapter *adapter, const la_log *log, la_error *err) {
-    const char *path = adapter->config_path;
-    bool scales;
-    int64_t r = 0;
-    double alpha = 0;
-    (void)log;
-    LA_TRY(read_scales(adapter, &scales, err));
-    LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &r, err));
-    LA_TRY(la_json_number(adapter->own, path, "alpha", true, &alpha, err));
-    if (!(alpha >= 0) || isinf(alpha))
-        return la_fail(err, LA_BAD_INPUT, "%s: alpha is %g, expected a positive number", path,
-                       alpha);
-    if (scales && (r != 1 || alpha != 1))
+static la_status check_lora(const la_adapter *adapter, la_error *err) {
+    settings s = {0};
+    LA_TRY(read_settings(adapter, &s, err));
+    if (!(s.alpha >= 0) || isinf(s.alpha))
+        return la_fail(err, LA_BAD_INPUT, "%s: alpha is %g, expected a positive number",
+                       adapter->config_path, s.alpha);
+    if (s.scales && (s.r != 1 || s.alpha != 1))
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: composition_mode \"scale\" with r %lld and alpha %g, expected 1 and 1",
-                       path, (long long)r, alpha);
+                       adapter->config_path, (long long)s.r, s.alpha);
     return LA_OK;
-}
-
-/* The file's names hold the adapter's; those of blocks do not. */
-static const char *block_name(la_pool *pool, const char *module, const char *leaf, la_error *err) {
-    char text[1024];
-    int length = snprintf(text, sizeof text, "%s.%s", module, leaf);
-    return la_pool_text(pool, text, (size_t)length, err);
 }
 
 static la_status bind_vector(la_adapter *adapter, la_pool *pool, const char *module,
                              const char *key, la_site *site, la_error *err) {
-    char shape[128];
+    char name[1024];
     const la_tensor *l = la_adapter_tensor(adapter, key, "lora_B", NULL);
     if (!l)
         return LA_OK;
-    if (l->n_dims != 2 || l->shape[0] != site->out || l->shape[1] != 1)
-        return la_fail(
-            err, LA_BAD_INPUT,
-            "%s: tensor \"%s\" has shape %s, expected [%lld, 1]; is this the base it was "
-            "trained on?",
-            l->file, l->name, la_tensor_shape_text(l, shape, sizeof shape), (long long)site->out);
-    const char *name = block_name(pool, module, "lora_B", err);
-    return name ? la_ia3_attach(pool, l, false, name, site, err) : err->status;
+    LA_TRY(la_tensor_check_shape(l, site->out, 1, la_other_base, err));
+    snprintf(name, sizeof name, "%s.lora_B", module);
+    return la_ia3_attach(pool, l, false, name, site, err);
 }
 
 /* A projection that is several at once has a matrix of its own for each of them. */
@@ -216,30 +204,29 @@ static la_status check_whole(la_adapter *adapter, const char *key, int64_t r, la
 static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                            la_error *err) {
     static const char *const pair[2] = {"lora_A", "lora_B"};
-    const char *name = NULL, *path = adapter->config_path;
-    char key[1024];
-    int64_t r = 0;
-    double alpha = 0;
-    bool scales;
+    const char *name = NULL;
+    char key[1024], text[1024];
+    settings s = {0};
     LA_TRY(la_library_name(adapter, &name, err));
-    LA_TRY(read_scales(adapter, &scales, err));
+    LA_TRY(read_settings(adapter, &s, err));
     snprintf(key, sizeof key, "%s.loras.%s", module, name);
-    if (scales)
+    if (s.scales)
         return bind_vector(adapter, pool, module, key, site, err);
-    LA_TRY(la_json_int(adapter->own, path, "r", true, 1, 1 << 20, &r, err));
-    LA_TRY(la_json_number(adapter->own, path, "alpha", true, &alpha, err));
-    LA_TRY(check_whole(adapter, key, r, err));
+    LA_TRY(check_whole(adapter, key, s.r, err));
     LA_TRY(la_lora_bind(adapter, pool, key, pair, site, err));
     la_lora *lora = site->own;
     if (!lora)
         return LA_OK;
-    if (lora->a.rows != r)
+    if (lora->a.rows != s.r)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: %s has rank %lld in the weights, expected %lld from r", path, module,
-                       (long long)lora->a.rows, (long long)r);
-    lora->scale = (float)(alpha / (double)r);
-    for (int i = 0; i < 2; i++)
-        site->parameters[i].trained.name = block_name(pool, module, pair[i], err);
+                       "%s: %s has rank %lld in the weights, expected %lld from r",
+                       adapter->config_path, module, (long long)lora->a.rows, (long long)s.r);
+    lora->scale = (float)(s.alpha / (double)s.r);
+    /* the file's names hold the adapter's; those of blocks do not */
+    for (int i = 0; i < 2; i++) {
+        int length = snprintf(text, sizeof text, "%s.%s", module, pair[i]);
+        site->parameters[i].trained.name = la_pool_text(pool, text, (size_t)length, err);
+    }
     return err->status;
 }
 
@@ -279,7 +266,6 @@ static la_status find_part(la_adapter *adapter, const char *name, const char *le
 /* A part as f32; LA_BAD_INPUT where it is missing, or not of rows times cols numbers. */
 static la_status read_part(la_adapter *adapter, la_pool *pool, const char *name, const char *leaf,
                            int64_t rows, int64_t cols, const float **out, la_error *err) {
-    char shape[128];
     double square;
     const la_tensor *tensor;
     LA_TRY(find_part(adapter, name, leaf, &tensor, err));
@@ -287,15 +273,8 @@ static la_status read_part(la_adapter *adapter, la_pool *pool, const char *name,
         return la_fail(err, LA_BAD_INPUT,
                        "%s: the weights hold no prefix_tunings.%s.self_prefix.%s",
                        adapter->config_path, name, leaf);
-    bool flat = tensor->n_dims == 1 && tensor->shape[0] == rows * cols;
-    bool matrix = tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
-    if (!flat && !matrix)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected %lld times %lld numbers; is this "
-                       "the base it was trained on?",
-                       tensor->file, tensor->name,
-                       la_tensor_shape_text(tensor, shape, sizeof shape), (long long)rows,
-                       (long long)cols);
+    if (tensor->n_dims != 1 || tensor->shape[0] != rows * cols)
+        LA_TRY(la_tensor_check_shape(tensor, rows, cols, la_other_base, err));
     *out = la_adapter_values(pool, tensor, &square, err);
     return err->status;
 }

@@ -8,9 +8,9 @@
  * a block:
  *   magnitude: input 1, cotangent g o (W x + scale B (A x)) / norm */
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include "backend/quant.h"
 #include "input/json.h"
-#include "model/adapter_lora.h"
-#include "model/dora.h"
+#include "model/adapter_shared.h"
 #include "model/embedding.h"
 
 #include <math.h>
@@ -21,15 +21,11 @@
 
 const char *const la_lora_keys[] = {
     "alpha_pattern",
-    "auto_mapping",
-    "base_model_name_or_path",
     "bias",
     "corda_config",
     "ensure_weight_tying",
     "eva_config",
     "exclude_modules",
-    "fan_in_fan_out",
-    "inference_mode",
     "init_lora_weights",
     "layers_pattern",
     "layers_to_transform",
@@ -39,16 +35,10 @@ const char *const la_lora_keys[] = {
     "lora_dropout",
     "lora_ga_config",
     "megatron_core",
-    "modules_to_save",
-    "peft_type",
-    "peft_version",
     "qalora_group_size",
     "r",
     "rank_pattern",
-    "revision",
     "runtime_config",
-    "target_modules",
-    "task_type",
     "trainable_token_indices",
     "use_rslora",
     "velora_config",
@@ -94,7 +84,7 @@ la_status la_lora_check(const la_adapter *adapter, la_error *err) {
     return LA_OK;
 }
 
-static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
+static la_status check(const la_adapter *adapter, la_error *err) {
     const char *path = adapter->config_path;
     LA_TRY(la_lora_check(adapter, err));
     int64_t r = 0;
@@ -105,7 +95,7 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
         return la_fail(err, LA_BAD_INPUT, "%s: lora_alpha is %g, expected a positive number", path,
                        alpha);
     if (alpha == 0)
-        la_warn(log, "%s: lora_alpha is 0: the adapter changes nothing", path);
+        la_warn(adapter->log, "%s: lora_alpha is 0: the adapter changes nothing", path);
     return LA_OK;
 }
 
@@ -185,49 +175,99 @@ la_status la_lora_scale(const la_adapter *adapter, const char *module, int64_t r
     return LA_OK;
 }
 
-char *la_adapter_block_name(la_pool *pool, const char *key, la_error *err) {
-    size_t length = strlen(key), tail = strlen(".weight");
-    if (length > tail && !strcmp(key + length - tail, ".weight"))
-        length -= tail;
-    return la_pool_text(pool, key, length, err);
-}
-
-la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
-                       const char *const suffixes[2], la_site *site, la_error *err) {
-    const char *a_key = NULL, *b_key = NULL;
-    const la_tensor *a = la_adapter_tensor(adapter, module, suffixes[0], &a_key);
-    const la_tensor *b = la_adapter_tensor(adapter, module, suffixes[1], &b_key);
+la_status la_lora_read(la_adapter *adapter, la_pool *pool, const char *module,
+                       const char *const suffixes[2], int64_t out, int64_t in, float *values[2],
+                       la_block blocks[2], la_error *err) {
+    const char *keys[2] = {NULL, NULL};
+    const la_tensor *a = la_adapter_tensor(adapter, module, suffixes[0], &keys[0]);
+    const la_tensor *b = la_adapter_tensor(adapter, module, suffixes[1], &keys[1]);
+    values[0] = values[1] = NULL;
     if (!a && !b)
         return LA_OK;
     if (!a || !b)
         return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
-                       (a ? a : b)->file, (a ? a : b)->name, a ? "lora_B" : "lora_A");
+                       (a ? a : b)->file, (a ? a : b)->name, suffixes[a ? 1 : 0]);
     LA_TRY(la_adapter_check_matrix(a, err));
     LA_TRY(la_adapter_check_matrix(b, err));
     char left[128], right[128];
-    if (a->shape[0] != b->shape[1] || a->shape[1] != site->in || b->shape[0] != site->out)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: %s: lora_A %s and lora_B %s do not fit the base's projection [%lld, "
-                       "%lld]; is this the base it was trained on?",
-                       a->file, module, la_tensor_shape_text(a, left, sizeof left),
-                       la_tensor_shape_text(b, right, sizeof right), (long long)site->out,
-                       (long long)site->in);
     int64_t r = a->shape[0];
+    if (b->shape[1] != r || a->shape[1] != in || b->shape[0] != out)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %s: %s %s and %s %s do not fit the base, expected [r, %lld] and "
+                       "[%lld, r]%s",
+                       a->file, module, suffixes[0], la_tensor_shape_text(a, left, sizeof left),
+                       suffixes[1], la_tensor_shape_text(b, right, sizeof right), (long long)in,
+                       (long long)out, la_other_base);
+    const la_tensor *tensors[2] = {a, b};
+    blocks[0] = (la_block){.out = r, .in = in};
+    blocks[1] = (la_block){.out = out, .in = r};
+    for (int i = 0; i < 2; i++) {
+        values[i] = la_adapter_values(pool, tensors[i], &blocks[i].theta_square, err);
+        size_t length = strlen(keys[i]), tail = strlen(".weight");
+        bool ends = length > tail && !strcmp(keys[i] + length - tail, ".weight");
+        blocks[i].name = la_pool_text(pool, keys[i], ends ? length - tail : length, err);
+    }
+    return err->status;
+}
+
+la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
+                       const char *const suffixes[2], la_site *site, la_error *err) {
+    float *values[2];
+    la_block blocks[2];
+    LA_TRY(la_lora_read(adapter, pool, module, suffixes, site->out, site->in, values, blocks, err));
+    if (!values[0])
+        return LA_OK;
     la_lora *lora = la_pool_take(pool, 1, sizeof *lora, err);
     if (!lora)
         return err->status;
     site->own = lora;
     site->kind = &la_adapter_lora;
-    la_parameter *to_a = la_site_add(site, &lora->a), *to_b = la_site_add(site, &lora->b);
-    to_a->trained = (la_block){.out = r, .in = site->in};
-    to_b->trained = (la_block){.out = site->out, .in = r};
-    to_a->reads_input = to_b->of_outputs = true;
-    lora->a = la_mat_f32(la_adapter_values(pool, a, &to_a->trained.theta_square, err), r, site->in);
-    lora->b =
-        la_mat_f32(la_adapter_values(pool, b, &to_b->trained.theta_square, err), site->out, r);
-    to_a->trained.name = la_adapter_block_name(pool, a_key, err);
-    to_b->trained.name = la_adapter_block_name(pool, b_key, err);
+    lora->a = la_mat_f32(values[0], blocks[0].out, blocks[0].in);
+    lora->b = la_mat_f32(values[1], blocks[1].out, blocks[1].in);
+    la_parameter *a = la_site_add(site, &lora->a), *b = la_site_add(site, &lora->b);
+    a->trained = blocks[0];
+    b->trained = blocks[1];
+    a->reads_input = b->of_outputs = true;
+    site->state_cols = lora->a.rows;
+    return LA_OK;
+}
+
+la_status la_site_add_vector(la_pool *pool, la_site *site, const la_tensor *t, int64_t n,
+                             const char *name, la_mat *vector, la_error *err) {
+    if (t->count != n)
+        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld%s",
+                       t->file, t->name, (long long)t->count, (long long)n, la_other_base);
+    la_parameter *to = la_site_add(site, vector);
+    to->exact = true;
+    to->trained = (la_block){.out = n, .in = 1};
+    if (name)
+        to->trained.name = la_pool_text(pool, name, strlen(name), err);
+    *vector = la_mat_f32(la_adapter_values(pool, t, &to->trained.theta_square, err), n, 1);
     return err->status;
+}
+
+/* Trained magnitudes of module as a parameter more, where the configuration says use_dora. */
+static la_status bind_magnitude(la_adapter *adapter, la_pool *pool, const char *module,
+                                la_site *site, la_error *err) {
+    la_lora *lora = site->own;
+    bool used = false;
+    char name[1024];
+    LA_TRY(la_json_bool(adapter->config, adapter->config_path, "use_dora", false, &used, err));
+    if (!used)
+        return LA_OK;
+    const la_tensor *m = la_adapter_tensor(adapter, module, "lora_magnitude_vector", NULL);
+    if (!m) /* as it is called in memory, and in files of PEFT before 0.11 */
+        m = la_adapter_tensor(adapter, module, "lora_magnitude_vector.weight", NULL);
+    if (!m)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: use_dora is set, but the weights hold no %s.lora_magnitude_vector",
+                       adapter->config_path, module);
+    snprintf(name, sizeof name, "%s.lora_magnitude_vector", module);
+    LA_TRY(la_site_add_vector(pool, site, m, site->out, name, &lora->magnitude, err));
+    site->parameters[LA_LORA_MAGNITUDE].of_outputs = true;
+    site->parameters[LA_LORA_MAGNITUDE].trained.group = LA_GROUP_MAGNITUDES;
+    site->alone = "DoRA";
+    return LA_OK;
 }
 
 /* A bias behind B is scaled as B is. */
@@ -262,20 +302,97 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     if (!lora)
         return LA_OK;
     LA_TRY(la_lora_scale(adapter, module, lora->a.rows, &lora->scale, err));
-    LA_TRY(la_dora_bind(adapter, pool, module, site, lora, err));
+    LA_TRY(bind_magnitude(adapter, pool, module, site, err));
     return bind_bias(adapter, pool, module, site, err);
+}
+
+/* row i of w as f32 */
+static void read_row(const la_mat *w, int64_t i, float *row) {
+    if (w->type == LA_CODES)
+        la_quant_decode(w, i * w->cols, w->cols, row);
+    else
+        la_dtype_to_f32(w->type,
+                        (const char *)w->data + (size_t)(i * w->ld) * la_dtype_size(w->type),
+                        w->cols, row);
+}
+
+/* Norm of w + scale b A; sum [in] is written. */
+static double norm_of(const la_lora *lora, const float *w, const float *b, double *sum) {
+    const float *a = lora->a.data;
+    int64_t in = lora->a.cols;
+    double square = 0;
+    for (int64_t j = 0; j < in; j++)
+        sum[j] = w[j];
+    for (int64_t k = 0; k < lora->a.rows; k++) {
+        double factor = (double)lora->scale * (double)b[k];
+        const float *from = a + k * in;
+#pragma omp simd
+        for (int64_t j = 0; j < in; j++)
+            sum[j] += factor * (double)from[j];
+    }
+#pragma omp simd reduction(+ : square)
+    for (int64_t j = 0; j < in; j++)
+        square += sum[j] * sum[j];
+    return sqrt(square);
+}
+
+/* Computes DoRA's out_scale and inverse_norm from the norms of the rows of W + scale B A, in f64,
+ * row by row. Row i of w is that of row i of b; a and b are on the host, too. */
+static la_status compute_norms(la_team team, const la_adapter *adapter, const la_mat *w,
+                               la_pool *pool, la_site *site, la_error *err) {
+    la_lora *lora = site->own;
+    int64_t out = lora->b.rows, bad = -1;
+    bool short_of_memory = false;
+    const float *magnitude = lora->magnitude.data;
+    float *scale = la_pool_take(pool, (size_t)out, sizeof *scale, err);
+    float *inverse = la_pool_take(pool, (size_t)out, sizeof *inverse, err);
+    if (!scale || !inverse)
+        return err->status;
+#pragma omp parallel num_threads(team.threads)
+    {
+        float *row = malloc((size_t)w->cols * sizeof *row);
+        double *sum = malloc((size_t)w->cols * sizeof *sum);
+        bool able = row && sum;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < out; i++) {
+            if (!able)
+                continue;
+            read_row(w, i, row);
+            double norm = norm_of(lora, row, (const float *)lora->b.data + i * lora->b.cols, sum);
+            scale[i] = (float)((double)magnitude[i] / norm);
+            inverse[i] = (float)(1 / norm);
+        }
+#pragma omp critical
+        short_of_memory |= !able;
+        free(row);
+        free(sum);
+    }
+    if (short_of_memory)
+        return la_fail(err, LA_RESOURCE, "out of memory for the norms of %s", site->module);
+    for (int64_t i = out - 1; i >= 0; i--)
+        if (!isfinite(inverse[i]))
+            bad = i;
+    if (bad >= 0)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %s: row %lld of the weight with its adapter has norm 0, which DoRA "
+                       "divides by; is this the base it was trained on?",
+                       adapter->config_path, site->module, (long long)bad);
+    lora->out_scale = la_mat_f32(scale, out, 1);
+    lora->inverse_norm = la_mat_f32(inverse, out, 1);
+    la_site_add(site, &lora->out_scale)->exact = true;
+    la_site_add(site, &lora->inverse_norm)->exact = true;
+    return LA_OK;
 }
 
 static la_status prepare(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
                          la_site *site, la_error *err) {
     la_lora *lora = site->own;
-    site->state_cols = lora->a.rows;
     if (!lora->magnitude.data)
         return LA_OK;
     lora->keeps_product = site->parameters[LA_LORA_MAGNITUDE].trained.wanted;
     site->work_cols = lora->a.rows + site->out;
-    site->state_cols += lora->keeps_product ? site->out : 0;
-    return la_dora_finish(team, adapter, w, pool, site, lora, err);
+    site->state_products = lora->keeps_product;
+    return compute_norms(team, adapter, w, pool, site, err);
 }
 
 /* state[T,r] = x A^T, its columns scaled where they are */
@@ -370,26 +487,23 @@ static void backward(la_backend *be, const la_linear *linear, const la_site_pass
 static la_status merge(la_backend *be, const la_site *site, float *weight, float *bias,
                        la_error *err) {
     const la_lora *lora = site->own;
-    float *a = NULL, *b = NULL, *of_state = NULL, *of_row = NULL;
+    const la_mat *from[] = {&lora->a, &lora->b, &lora->state_scale, &lora->out_scale};
+    float *to[4];
     int64_t rank = lora->a.rows, in = site->in;
     (void)bias; /* has the site's in it */
-    (void)la_mat_read(be, &lora->a, &a, err);
-    (void)la_mat_read(be, &lora->b, &b, err);
-    (void)la_mat_read(be, &lora->state_scale, &of_state, err);
-    (void)la_mat_read(be, &lora->out_scale, &of_row, err);
+    for (int i = 0; i < 4; i++)
+        (void)la_mat_read(be, from[i], &to[i], err);
     for (int64_t i = 0; i < site->out && err->status == LA_OK; i++)
         for (int64_t j = 0; j < in; j++) {
             double sum = 0;
             for (int64_t k = 0; k < rank; k++)
-                sum += (double)b[i * rank + k] * (of_state ? (double)of_state[k] : 1) *
-                       (double)a[k * in + j];
+                sum += (double)to[1][i * rank + k] * (to[2] ? (double)to[2][k] : 1) *
+                       (double)to[0][k * in + j];
             float *w = &weight[i * in + j];
-            *w = (of_row ? of_row[i] : 1) * (*w + lora->scale * (float)sum);
+            *w = (to[3] ? to[3][i] : 1) * (*w + lora->scale * (float)sum);
         }
-    free(a);
-    free(b);
-    free(of_state);
-    free(of_row);
+    for (int i = 0; i < 4; i++)
+        free(to[i]);
     return err->status;
 }
 

@@ -13,7 +13,6 @@ extern const la_adapter_kind la_adapter_prefix;
 static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual_widths *widths,
                              la_pool *pool, la_virtual_tokens *out, la_error *err) {
     (void)team;
-    char text[128];
     double square;
     bool of_layers = adapter->kind == &la_adapter_prefix;
     *out = (la_virtual_tokens){.of_layers = of_layers, .shifts = true, .name = "prompt_embeddings"};
@@ -25,13 +24,10 @@ static la_status read_tokens(la_team team, la_adapter *adapter, const la_virtual
                        adapter->config_path);
     const la_tensor *tensor = entry->tensor;
     int64_t width = of_layers ? 2 * widths->layers * widths->kv : widths->embedding;
-    if (tensor->n_dims != 2 || tensor->shape[0] != out->n || tensor->shape[1] != width)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected [%lld, %lld] (num_virtual_tokens, "
-                       "and the base's %s)",
-                       tensor->file, tensor->name, la_tensor_shape_text(tensor, text, sizeof text),
-                       (long long)out->n, (long long)width,
-                       of_layers ? "keys and values" : "embeddings");
+    LA_TRY(la_tensor_check_shape(tensor, out->n, width,
+                                 of_layers ? " (num_virtual_tokens, and the base's keys and values)"
+                                           : " (num_virtual_tokens, and the base's embeddings)",
+                                 err));
     out->values = la_adapter_values(pool, tensor, &square, err);
     return err->status;
 }

@@ -7,10 +7,9 @@
  * PEFT draws the pair from a seed with a generator of its own: it is read from the file, which
  * has it unless save_projection was false. */
 #include "input/json.h"
-#include "model/adapter.h"
+#include "model/adapter_shared.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 extern const la_adapter_kind la_adapter_vera;
 
@@ -55,12 +54,10 @@ static la_status read_pair(la_adapter *adapter, la_pool *pool, const char *key, 
                        adapter->config_path, key);
     const la_tensor *t = entry->tensor;
     if (t->n_dims != 2 || t->shape[0] < rows || t->shape[1] < cols)
-        return la_fail(
-            err, LA_BAD_INPUT,
-            "%s: tensor \"%s\" has shape %s, expected at least [%lld, %lld]; is this the "
-            "base it was trained on?",
-            t->file, t->name, la_tensor_shape_text(t, shape, sizeof shape), (long long)rows,
-            (long long)cols);
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: tensor \"%s\" has shape %s, expected at least [%lld, %lld]%s", t->file,
+                       t->name, la_tensor_shape_text(t, shape, sizeof shape), (long long)rows,
+                       (long long)cols, la_other_base);
     *out = alone;
     if (site->of_head) {
         *alone = slice(pool, t, rows, cols, err);
@@ -90,17 +87,7 @@ static la_status read_vector(la_adapter *adapter, la_pool *pool, const char *mod
     if (!t)
         return la_fail(err, LA_BAD_INPUT, "%s: the weights hold no %s.%s, but the other vector",
                        adapter->config_path, module, suffix);
-    if (t->count != n)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has %lld values, expected %lld; is this the base it was "
-                       "trained on?",
-                       t->file, t->name, (long long)t->count, (long long)n);
-    la_parameter *to = la_site_add(site, vector);
-    to->exact = true;
-    to->trained = (la_block){.out = n, .in = 1};
-    to->trained.name = la_pool_text(pool, key, strlen(key), err);
-    *vector = la_mat_f32(la_adapter_values(pool, t, &to->trained.theta_square, err), n, 1);
-    return err->status;
+    return la_site_add_vector(pool, site, t, n, key, vector, err);
 }
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
@@ -122,18 +109,9 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
                      &vera->of_head[1], &vera->b, err));
     site->own = vera;
     site->kind = &la_adapter_vera;
+    site->state_cols = PRODUCT * r;
+    site->state_products = 1;
     return LA_OK;
-}
-
-static la_status prepare(la_team team, const la_adapter *adapter, const la_mat *w, la_pool *pool,
-                         la_site *site, la_error *err) {
-    const la_vera *vera = site->own;
-    (void)team;
-    (void)adapter;
-    (void)w;
-    (void)pool;
-    site->state_cols = PRODUCT * vera->d.rows + site->out;
-    return err->status;
 }
 
 static void forward(la_backend *be, const la_linear *linear, const la_mat *x,
@@ -202,24 +180,14 @@ static la_status merge(la_backend *be, const la_site *site, float *weight, float
     return status;
 }
 
-static const char *const keys[] = {"auto_mapping",
-                                   "base_model_name_or_path",
-                                   "bias",
+static const char *const keys[] = {"bias",
                                    "d_initial",
-                                   "fan_in_fan_out",
-                                   "inference_mode",
                                    "init_weights",
                                    "layers_pattern",
                                    "layers_to_transform",
-                                   "modules_to_save",
-                                   "peft_type",
-                                   "peft_version",
                                    "projection_prng_key",
                                    "r",
-                                   "revision",
                                    "save_projection",
-                                   "target_modules",
-                                   "task_type",
                                    "vera_dropout",
                                    NULL};
 static const char *const suffixes[] = {"vera_lambda_d", "vera_lambda_b", "vera_A", "vera_B", NULL};
@@ -230,7 +198,6 @@ const la_adapter_kind la_adapter_vera = {
     .known = keys,
     .suffixes = suffixes,
     .bind = bind,
-    .prepare = prepare,
     .forward = forward,
     .backward = backward,
     .merge = merge,

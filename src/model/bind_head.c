@@ -200,7 +200,7 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
         }
     } else {
         LA_TRY(la_tensor_check_float(weight, err));
-        LA_TRY(la_binder_check_shape(weight, vocabulary, d, err));
+        LA_TRY(la_tensor_check_shape(weight, vocabulary, d, "", err));
     }
     LA_TRY(la_binder_token_rows(b, b->arch->lm_head, false, vocabulary, d, &replaced, err));
     if (!replaced.values && model->config.tied)

@@ -86,22 +86,6 @@ la_status la_binder_upload_matrix(la_binder *b, la_mat *m, bool exact, la_error 
     return la_binder_upload(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err);
 }
 
-la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
-                                la_error *err) {
-    char shape[128];
-    bool fits = cols < 0
-                    ? tensor->n_dims == 1 && tensor->shape[0] == rows
-                    : tensor->n_dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
-    if (fits)
-        return LA_OK;
-    la_tensor_shape_text(tensor, shape, sizeof shape);
-    if (cols < 0)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld]",
-                       tensor->file, tensor->name, shape, (long long)rows);
-    return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld, %lld]",
-                   tensor->file, tensor->name, shape, (long long)rows, (long long)cols);
-}
-
 la_status la_binder_check_values(const binder *b, const la_tensor *tensor, la_error *err) {
     LA_TRY(la_tensor_check_float(tensor, err));
     return b->twin ? LA_OK : la_tensor_check_finite(tensor, err);
@@ -182,8 +166,8 @@ static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, i
         transposed = stored = quantise = false;
     }
     if (!stored)
-        LA_TRY(
-            la_binder_check_shape(tensor, transposed ? cols : rows, transposed ? rows : cols, err));
+        LA_TRY(la_tensor_check_shape(tensor, transposed ? cols : rows, transposed ? rows : cols, "",
+                                     err));
     if (!stored && transposed) {
         LA_TRY(la_binder_check_values(b, tensor, err));
         LA_TRY(transpose(b, tensor, &turned, err));
@@ -225,7 +209,7 @@ static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const f
     if (!values)
         return NULL;
     if (tensor) {
-        if (la_binder_check_shape(tensor, n, -1, err) != LA_OK ||
+        if (la_tensor_check_shape(tensor, n, -1, "", err) != LA_OK ||
             la_binder_check_values(b, tensor, err) != LA_OK)
             return NULL;
         la_dtype_to_f32(tensor->dtype, tensor->data, n, values);
@@ -355,6 +339,7 @@ static la_status enclose(binder *b, const la_adapter *adapter, const la_site_spe
 /* Columns of the site with the ones that it holds inside, and the most of all sites. */
 static void set_columns(la_model *model, la_site *site) {
     const la_site *inner = site->inner;
+    site->state_cols += site->state_products * site->out;
     site->own_cols = site->state_cols;
     site->work_cols = site->work_cols ? site->work_cols : site->own_cols;
     site->state_cols += inner ? inner->state_cols : 0;
@@ -395,7 +380,8 @@ static la_status add_site(binder *b, la_adapter *adapter, const char *module,
             p->trained.input = p->reads_input ? at->input : model->n_inputs++;
         LA_TRY(la_binder_add_parameter(b, adapter, p, err));
     }
-    LA_TRY(kept->kind->prepare(model->be->team, adapter, at->w, &model->pool, kept, err));
+    if (kept->kind->prepare)
+        LA_TRY(kept->kind->prepare(model->be->team, adapter, at->w, &model->pool, kept, err));
     set_columns(model, kept);
     linear->site = kept;
     for (int i = 0; i < kept->n_parameters; i++) {

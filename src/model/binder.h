@@ -83,8 +83,6 @@ const la_tensor *la_binder_find(la_binder *b, const char *module, bool in_body, 
 /* The error for one that neither brings. */
 la_status la_binder_missing(const la_binder *b, const char *module, bool in_body, const char *leaf,
                             la_error *err);
-/* cols < 0: a vector. */
-la_status la_binder_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols, la_error *err);
 la_status la_binder_check_values(const la_binder *b, const la_tensor *tensor, la_error *err);
 /* Attaches the adapters that have something at module. */
 la_status la_binder_site(la_binder *b, const char *module, const la_site_spec *at,

@@ -1,7 +1,6 @@
 #include "model/bottleneck.h"
 #include "input/json.h"
-#include "model/adapter_library.h"
-#include "model/adapter_lora.h"
+#include "model/adapter_shared.h"
 #include "model/arch.h"
 
 #include <math.h>
@@ -50,11 +49,10 @@ static la_status read_input(const la_adapter *adapter, bool post_norm, la_bottle
     return LA_OK;
 }
 
-static la_status check(const la_adapter *adapter, const la_log *log, la_error *err) {
+static la_status check(const la_adapter *adapter, la_error *err) {
     la_activation activation;
     la_bottleneck_input input;
     float scale;
-    (void)log;
     LA_TRY(read_scale(adapter, &scale, err));
     LA_TRY(la_library_activation(adapter, &activation, err));
     return read_input(adapter, true, &input, err);
@@ -65,7 +63,6 @@ static la_status check(const la_adapter *adapter, const la_log *log, la_error *e
 /* weight and bias as one matrix [out, in + 1] */
 static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *module, int64_t out,
                             int64_t in, la_mat *m, la_block *block, bool *there, la_error *err) {
-    char text[128];
     const la_tensor *weight = la_adapter_tensor(adapter, module, "weight", NULL);
     const la_tensor *bias = la_adapter_tensor(adapter, module, "bias", NULL);
     *there = weight || bias;
@@ -77,14 +74,8 @@ static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *modu
                        weight ? "bias" : "weight");
     LA_TRY(la_adapter_check_matrix(weight, err));
     out = out ? out : weight->shape[0];
-    if (weight->shape[0] != out || weight->shape[1] != in)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld, %lld]",
-                       weight->file, weight->name, la_tensor_shape_text(weight, text, sizeof text),
-                       (long long)out, (long long)in);
-    if (bias->n_dims != 1 || bias->shape[0] != out)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected [%lld]",
-                       bias->file, bias->name, la_tensor_shape_text(bias, text, sizeof text),
-                       (long long)out);
+    LA_TRY(la_tensor_check_shape(weight, out, in, "", err));
+    LA_TRY(la_tensor_check_shape(bias, out, -1, "", err));
     double of_bias;
     float *values = la_adapter_values(pool, weight, &block->theta_square, err);
     float *shift = la_adapter_values(pool, bias, &of_bias, err);

@@ -20,7 +20,7 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     if (trained && tensor->n_dims == 2)
         rows = tensor->shape[0]; /* a vocabulary that was resized is saved whole with the adapter */
     int64_t width = model->config.embedding;
-    LA_TRY(la_binder_check_shape(tensor, rows, width, err));
+    LA_TRY(la_tensor_check_shape(tensor, rows, width, "", err));
     la_mat *table = &model->embed.tables[model->embed.n++];
     *table = (la_mat){NULL, rows, width, width, la_weight_type(model->be, tensor->dtype)};
     b->table_type = tensor->dtype;
@@ -120,7 +120,7 @@ static la_status bind_distances(binder *b, la_error *err) {
     const la_tensor *tensor = la_binder_find(b, b->arch->distance_table, true, "weight", &trained);
     if (!tensor)
         return la_binder_missing(b, b->arch->distance_table, true, "weight", err);
-    LA_TRY(la_binder_check_shape(tensor, lines, d, err));
+    LA_TRY(la_tensor_check_shape(tensor, lines, d, "", err));
     LA_TRY(la_binder_check_values(b, tensor, err));
     la_mat *table = &model->lines.table;
     *table = (la_mat){NULL, lines, d, d, la_weight_type(model->be, tensor->dtype)};

@@ -44,6 +44,7 @@ typedef struct la_site {
     bool per_row;       /* sees one token a row */
     bool of_head;       /* of a head: parameters are f32 and may be cut down */
     int64_t state_cols; /* floats a token that forward leaves for backward, the inner ones' too */
+    int state_products; /* matrices as wide as the outputs to be counted to them */
     int64_t own_cols;   /* its own of them, which come first */
     int64_t work_cols;  /* floats a cotangent that backward works with, the inner ones' too; the
                            kind may leave it 0 for state_cols */

@@ -1,7 +1,6 @@
 #include "model/token_rows.h"
 #include "backend/quant.h"
 #include "input/json.h"
-#include "model/adapter_lora.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -60,7 +59,6 @@ static la_status read_list(la_adapter *adapter, const json_t *list, int64_t rows
 
 la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main, int64_t rows,
                              int64_t width, la_token_rows *out, la_error *err) {
-    char shape[128];
     *out = (la_token_rows){0};
     const json_t *list = list_of(adapter, module, main);
     const la_tensor *values =
@@ -71,11 +69,7 @@ la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main,
         return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" is there, but %s of %s lists no rows",
                        values->file, values->name, key_name, adapter->config_path);
     LA_TRY(read_list(adapter, list, rows, out, err));
-    if (values->n_dims != 2 || values->shape[0] != out->n || values->shape[1] != width)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected [%lld, %lld] (%s)", values->file,
-                       values->name, la_tensor_shape_text(values, shape, sizeof shape),
-                       (long long)out->n, (long long)width, key_name);
+    LA_TRY(la_tensor_check_shape(values, out->n, width, " (trainable_token_indices)", err));
     out->values = values;
     return LA_OK;
 }
