@@ -15,7 +15,21 @@
 #include <jansson.h>
 
 typedef struct la_binder la_binder;
-typedef struct la_embedding la_embedding;
+
+/* LoRA on an embedding table: the embedding of token i is E[i] + scale B A e_i, e_i the i-th unit
+ * vector. Blocks:
+ *   A: input e_i,   cotangent scale B^T g
+ *   B: input A e_i, cotangent scale g
+ * A's input is as wide as the vocabulary, and so is its factor; beyond LA_EMBEDDING_MOST rows A
+ * counts at its trained values and is no block. */
+typedef struct la_embedding {
+    la_mat a; /* [rows, r]: A transposed, a table of its own */
+    la_mat b; /* [width, r] */
+    float scale;
+    int64_t blocks[2]; /* numbers in the model's list; -1: A is no block */
+} la_embedding;
+
+enum { LA_EMBEDDING_MOST = 4096 };
 
 typedef struct la_adapter_entry {
     const char *key; /* without base_model.model., base_layer, modules_to_save and adapter names */
@@ -105,8 +119,8 @@ struct la_adapter_kind {
     /* weight[out, in] and bias[out] (may be NULL) on the host become those with the site. */
     la_status (*merge)(la_backend *be, const la_site *site, float *weight, float *bias,
                        la_error *err);
-    /* Parts at embedding tables, behind attention and FFN of a layer, and before the tokens of a
-     * row. */
+    /* Parts at embedding tables [rows, width] (*adapted: whether there are tensors at module),
+     * behind attention and FFN of a layer, and before the tokens of a row. */
     la_status (*bind_table)(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,
                             int64_t width, la_embedding *e, la_parameter parameters[2],
                             bool *adapted, la_error *err);

@@ -11,7 +11,6 @@
 #include "backend/quant.h"
 #include "input/json.h"
 #include "model/adapter_shared.h"
-#include "model/embedding.h"
 
 #include <math.h>
 #include <pcre2.h>
@@ -306,6 +305,32 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     return bind_bias(adapter, pool, module, site, err);
 }
 
+static la_status bind_table(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,
+                            int64_t width, la_embedding *e, la_parameter parameters[2],
+                            bool *adapted, la_error *err) {
+    static const char *const pair[2] = {"lora_embedding_A", "lora_embedding_B"};
+    float *values[2];
+    la_block blocks[2];
+    LA_TRY(la_lora_read(adapter, pool, module, pair, width, rows, values, blocks, err));
+    *adapted = values[0] != NULL;
+    if (!*adapted)
+        return LA_OK;
+    int64_t r = blocks[0].out;
+    LA_TRY(la_lora_scale(adapter, module, r, &e->scale, err));
+    float *table = la_pool_take(pool, (size_t)(rows * r), sizeof *table, err);
+    if (!table)
+        return err->status;
+    for (int64_t i = 0; i < r; i++)
+        for (int64_t j = 0; j < rows; j++)
+            table[j * r + i] = values[0][i * rows + j];
+    e->a = la_mat_f32(table, rows, r);
+    e->b = la_mat_f32(values[1], width, r);
+    parameters[0] =
+        (la_parameter){.value = &e->a, .trained = blocks[0], .cut = {0, 1, rows}}; /* turned */
+    parameters[1] = (la_parameter){.value = &e->b, .trained = blocks[1]};
+    return LA_OK;
+}
+
 /* row i of w as f32 */
 static void read_row(const la_mat *w, int64_t i, float *row) {
     if (w->type == LA_CODES)
@@ -528,5 +553,5 @@ const la_adapter_kind la_adapter_lora = {
     .forward = forward,
     .backward = backward,
     .merge = merge,
-    .bind_table = la_embedding_bind,
+    .bind_table = bind_table,
 };

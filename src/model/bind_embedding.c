@@ -1,4 +1,4 @@
-/* Embeddings and adapters: rows of their own, LoRA, virtual tokens. */
+/* Adapters of embeddings: LoRA, virtual tokens. */
 #include "model/binder.h"
 
 #include <stdio.h>
@@ -11,41 +11,7 @@ static la_status refuse_second(const la_adapter *adapter, const char *what, cons
                    adapter->config_path, module, what);
 }
 
-la_status la_binder_token_rows(la_binder *b, const char *module, bool in_body, int64_t rows,
-                               int64_t width, la_token_rows *out, la_error *err) {
-    char key[NAME_MAX_BYTES];
-    bool main = b->arch->embed_tokens && !strcmp(module, b->arch->embed_tokens);
-    *out = (la_token_rows){0};
-    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next) {
-        la_token_rows found = {0};
-        for (int bare = 0; bare <= (in_body ? 1 : 0) && !found.values; bare++) {
-            snprintf(key, sizeof key, "%s%s", in_body && !bare ? b->arch->prefix : "", module);
-            LA_TRY(la_token_rows_find(adapter, key, main, rows, width, &found, err));
-        }
-        if (!found.values)
-            continue;
-        if (out->values)
-            return refuse_second(adapter, "trainable tokens", module, err);
-        *out = found;
-    }
-    b->n_token_rows += out->values != NULL;
-    return LA_OK;
-}
-
-la_status la_binder_replace_rows(la_binder *b, const la_token_rows *rows, const la_tensor *tensor,
-                                 la_tensor *out, la_error *err) {
-    size_t bytes = (size_t)tensor->count * la_dtype_size(tensor->dtype);
-    void *copy = la_pool_take(&b->model->pool, bytes, 1, err);
-    if (!copy)
-        return err->status;
-    memcpy(copy, tensor->data, bytes);
-    la_token_rows_put(rows, tensor->shape[1], tensor->dtype, copy);
-    *out = *tensor;
-    out->data = copy;
-    return LA_OK;
-}
-
-static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *module, int64_t input,
+static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *module,
                                la_error *err) {
     la_model *model = b->model;
     int number = model->embed.n - 1;
@@ -55,16 +21,13 @@ static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *mo
     bool adapted = false;
     char key[NAME_MAX_BYTES];
     LA_TRY(err->status);
-    for (int bare = 0; bare <= 1 && !adapted; bare++) {
-        snprintf(key, sizeof key, "%s%s", bare ? "" : b->arch->prefix, module);
+    for (int i = 0; !adapted && la_binder_spell(b, i, true, module, key, sizeof key); i++)
         LA_TRY(adapter->kind->bind_table(adapter, &model->pool, key, table->rows, table->cols, e, p,
                                          &adapted, err));
-    }
     if (!adapted)
         return LA_OK;
     if (model->embed.adapted[number])
         return refuse_second(adapter, "LoRA", key, err);
-    p[0].trained.input = input;
     if (table->rows > LA_EMBEDDING_MOST) {
         if (!b->twin)
             la_warn(b->log,
@@ -73,23 +36,14 @@ static la_status add_embedding(la_binder *b, la_adapter *adapter, const char *mo
                     p[0].trained.name, (long long)table->rows, LA_EMBEDDING_MOST);
         p[0].trained.name = NULL;
     }
-    LA_TRY(la_binder_add_parameter(b, adapter, &p[0], err));
-    p[1].trained.input = model->n_inputs++;
-    LA_TRY(la_binder_add_parameter(b, adapter, &p[1], err));
-    for (int i = 0; i < 2; i++) {
-        LA_TRY(la_binder_upload_matrix(b, p[i].value, false, err));
-        e->blocks[i] = p[i].block;
-    }
     model->embed.adapted[number] = e;
-    if (e->b.cols > model->max_state_cols)
-        model->max_state_cols = e->b.cols;
-    return LA_OK;
+    return la_binder_add_pair(b, adapter, p, e->blocks, e->b.cols, err);
 }
 
-la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err) {
+la_status la_binder_embedding(la_binder *b, const char *module, la_error *err) {
     for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
         if (adapter->kind->bind_table)
-            LA_TRY(add_embedding(b, adapter, module, input, err));
+            LA_TRY(add_embedding(b, adapter, module, err));
     return LA_OK;
 }
 

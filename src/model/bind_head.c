@@ -100,9 +100,8 @@ la_status la_binder_classifier(binder *b, la_error *err) {
         la_head_layer *layer = &model->head[i];
         bool has_bias = b->head_settings->bias[i];
         bool last = !row[1].module, trained;
-        const la_tensor *weight = la_binder_find(b, row->module, row->in_body, "weight", &trained);
-        if (!weight)
-            return la_binder_missing(b, row->module, row->in_body, "weight", err);
+        const la_tensor *weight;
+        LA_TRY(la_binder_need(b, row->module, row->in_body, "weight", &weight, &trained, err));
         int64_t out = last && weight->n_dims == 2 ? weight->shape[0] : in;
         if (last && la_packed_is(model->base, weight)) {
             la_packed *packed;
@@ -157,11 +156,9 @@ static const la_tensor *find_tied(binder *b) {
     const la_tensor *weight = la_binder_find(b, b->arch->embed_tokens, true, "weight", &trained);
     char key[NAME_MAX_BYTES];
     const la_tensor *frozen = NULL;
-    for (int bare = 0; bare <= 1 && !frozen; bare++) {
-        snprintf(key, sizeof key, "%s%s.weight", bare ? "" : b->arch->prefix,
-                 b->arch->embed_tokens);
-        frozen = la_checkpoint_find(b->model->base, key);
-    }
+    for (int i = 0; !frozen && la_binder_spell(b, i, true, b->arch->embed_tokens, key, sizeof key);
+         i++)
+        frozen = la_packed_find(b->model->base, key, "weight");
     return trained && frozen && embedding_is_copied(b) ? frozen : weight;
 }
 
@@ -182,7 +179,7 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
     if (!weight && model->config.tied)
         weight = find_tied(b);
     if (!weight)
-        return la_binder_missing(b, b->arch->lm_head, false, "weight", err);
+        LA_TRY(la_binder_need(b, b->arch->lm_head, false, "weight", &weight, &trained, err));
     la_packed *packed = NULL;
     int64_t vocabulary = weight->shape[0];
     if (la_packed_is(model->base, weight)) {
@@ -202,7 +199,7 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
         LA_TRY(la_tensor_check_float(weight, err));
         LA_TRY(la_tensor_check_shape(weight, vocabulary, d, "", err));
     }
-    LA_TRY(la_binder_token_rows(b, b->arch->lm_head, false, vocabulary, d, &replaced, err));
+    LA_TRY(la_token_rows_find(b, b->arch->lm_head, false, vocabulary, d, &replaced, err));
     if (!replaced.values && model->config.tied)
         replaced = b->token_rows;
     float *rows = la_pool_take(&model->pool, (size_t)(n * d), sizeof *rows, err);

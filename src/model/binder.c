@@ -8,10 +8,8 @@ typedef la_binder binder;
 
 /* ---- tensors by name ---- */
 
-/* The i-th name that a module can have: that of its class, that of a checkpoint of the bare body,
- * those inside a model of several kinds of input. */
-static bool spell(const binder *b, int i, bool in_body, const char *module, char *key,
-                  size_t size) {
+bool la_binder_spell(const binder *b, int i, bool in_body, const char *module, char *key,
+                     size_t size) {
     const char *const prefixes[] = {in_body ? b->arch->prefix : "", "",
                                     in_body ? "model.language_model." : "language_model.",
                                     "language_model.model."};
@@ -23,14 +21,12 @@ static bool spell(const binder *b, int i, bool in_body, const char *module, char
     return true;
 }
 
-/* A parameter: the adapter's replacement, or the base's, under the body's prefix or without it.
- * NULL: nowhere. */
 const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, const char *leaf,
                                 bool *from_adapter) {
     la_model *model = b->model;
     const la_tensor *trained = NULL, *frozen = NULL;
     char key[NAME_MAX_BYTES], name[NAME_MAX_BYTES];
-    for (int i = 0; spell(b, i, in_body, module, name, sizeof name); i++) {
+    for (int i = 0; la_binder_spell(b, i, in_body, module, name, sizeof name); i++) {
         snprintf(key, sizeof key, "%s.%s", name, leaf);
         for (la_adapter *adapter = &model->adapter; adapter; adapter = adapter->next) {
             la_adapter_entry *entry = la_adapter_find(adapter, key);
@@ -49,8 +45,8 @@ const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, con
     return trained ? trained : frozen;
 }
 
-la_status la_binder_missing(const binder *b, const char *module, bool in_body, const char *leaf,
-                            la_error *err) {
+static la_status fail_missing(const binder *b, const char *module, bool in_body, const char *leaf,
+                              la_error *err) {
     const la_adapter *adapter = &b->model->adapter;
     const char *prefix = in_body ? b->arch->prefix : "";
     for (const la_head_row *row = b->head; row->module; row++)
@@ -63,6 +59,12 @@ la_status la_binder_missing(const binder *b, const char *module, bool in_body, c
     return la_fail(err, LA_BAD_INPUT,
                    "%s: parameter \"%s%s.%s\" is missing from the base, and %s does not bring it",
                    b->base_dir, prefix, module, leaf, adapter->config_path);
+}
+
+la_status la_binder_need(binder *b, const char *module, bool in_body, const char *leaf,
+                         const la_tensor **out, bool *from_adapter, la_error *err) {
+    *out = la_binder_find(b, module, in_body, leaf, from_adapter);
+    return *out ? LA_OK : fail_missing(b, module, in_body, leaf, err);
 }
 
 la_status la_binder_upload(la_binder *b, const void *host, la_dtype from, int64_t count,
@@ -265,6 +267,20 @@ la_status la_binder_add_parameter(la_binder *b, const la_adapter *adapter, la_pa
     return LA_OK;
 }
 
+la_status la_binder_add_pair(la_binder *b, const la_adapter *adapter, la_parameter p[2],
+                             int64_t blocks[2], int64_t state_cols, la_error *err) {
+    la_model *model = b->model;
+    for (int i = 0; i < 2; i++) {
+        p[i].trained.input = model->n_inputs++;
+        LA_TRY(la_binder_add_parameter(b, adapter, &p[i], err));
+        LA_TRY(la_binder_upload_matrix(b, p[i].value, false, err));
+        blocks[i] = p[i].block;
+    }
+    if (state_cols > model->max_state_cols)
+        model->max_state_cols = state_cols;
+    return LA_OK;
+}
+
 void la_binder_add_part(la_binder *b, const la_parameter *of, la_parameter *part, la_mat *value,
                         la_cut cut) {
     *part = (la_parameter){.value = value, .block = of->block, .cut = cut};
@@ -360,8 +376,9 @@ static la_status add_site(binder *b, la_adapter *adapter, const char *module,
                     .per_row = at->per_row,
                     .of_head = at->of_head};
     char key[NAME_MAX_BYTES];
-    for (int i = 0;
-         adapter->kind->bind && !site.own && spell(b, i, at->in_body, module, key, sizeof key); i++)
+    for (int i = 0; adapter->kind->bind && !site.own &&
+                    la_binder_spell(b, i, at->in_body, module, key, sizeof key);
+         i++)
         LA_TRY(adapter->kind->bind(adapter, &model->pool, key, &site, err));
     if (!site.own)
         return LA_OK;
@@ -412,9 +429,8 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
                            bool bias, bool of_head, int64_t input, la_linear *linear,
                            la_error *err) {
     bool trained;
-    const la_tensor *weight = la_binder_find(b, module, in_body, "weight", &trained);
-    if (!weight)
-        return la_binder_missing(b, module, in_body, "weight", err);
+    const la_tensor *weight;
+    LA_TRY(la_binder_need(b, module, in_body, "weight", &weight, &trained, err));
     la_mat stored;
     bool transposed = b->arch->transposed && !of_head;
     bool quantise = !trained && !(of_head && is_output(b, module));
@@ -425,7 +441,7 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
     LA_TRY(la_binder_site(b, module, &at, linear, err));
     const la_tensor *shift = la_binder_find(b, module, in_body, "bias", &trained);
     if (bias && !shift)
-        return la_binder_missing(b, module, in_body, "bias", err);
+        return fail_missing(b, module, in_body, "bias", err);
     if (!bias && shift)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: tensor \"%s\" is a bias that config.json says is not there",
@@ -456,7 +472,7 @@ la_status la_binder_norm(binder *b, const char *module, bool in_body, int64_t wi
         if (!tensor)
             tensor = la_binder_find(b, module, in_body, leaves[i][1], &trained);
         if (!tensor)
-            return la_binder_missing(b, module, in_body, leaves[i][0], err);
+            return fail_missing(b, module, in_body, leaves[i][0], err);
         float *values = read_vector(b, tensor, width, NULL, err);
         if (!values)
             return err->status;

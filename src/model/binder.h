@@ -3,11 +3,18 @@
 #define LA_MODEL_BINDER_H
 
 #include "model/model.h"
-#include "model/token_rows.h"
 
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 512 };
+
+/* Rows of an embedding that were trained alone (PEFT's trainable_token_indices): they stand in the
+ * place of the base's. */
+typedef struct la_token_rows {
+    const la_tensor *values; /* [n, width]; NULL: no row is replaced */
+    const int64_t *index;    /* [n] the adapter's memory */
+    int64_t n;
+} la_token_rows;
 
 struct la_binder {
     la_model *model;
@@ -71,18 +78,26 @@ la_status la_binder_upload_matrix(la_binder *b, la_mat *m, bool exact, la_error 
  * long as the model. adapter: whose it is, or NULL. */
 la_status la_binder_add_parameter(la_binder *b, const la_adapter *adapter, la_parameter *p,
                                   la_error *err);
+/* Adds and uploads two parameters with inputs of their own; blocks: their numbers. state_cols: floats
+ * a token that the first of them leaves for backward. */
+la_status la_binder_add_pair(la_binder *b, const la_adapter *adapter, la_parameter p[2],
+                             int64_t blocks[2], int64_t state_cols, la_error *err);
 /* Another matrix of the same block. */
 void la_binder_add_part(la_binder *b, const la_parameter *of, la_parameter *part, la_mat *value,
                         la_cut cut);
 
 /* ---- binder.c: parameters, projections and norms ---- */
 
-/* A parameter: the adapter's replacement, or the base's; NULL: nowhere. */
+/* The i-th name that a module can have: that of its class, that of a checkpoint of the bare body,
+ * those inside a model of several kinds of input; false: there are no more. */
+bool la_binder_spell(const la_binder *b, int i, bool in_body, const char *module, char *key,
+                     size_t size);
+/* A parameter by any of these names: the adapter's replacement, or the base's; NULL: nowhere. */
 const la_tensor *la_binder_find(la_binder *b, const char *module, bool in_body, const char *leaf,
                                 bool *from_adapter);
-/* The error for one that neither brings. */
-la_status la_binder_missing(const la_binder *b, const char *module, bool in_body, const char *leaf,
-                            la_error *err);
+/* Likewise; LA_BAD_INPUT for one that neither brings. */
+la_status la_binder_need(la_binder *b, const char *module, bool in_body, const char *leaf,
+                         const la_tensor **out, bool *from_adapter, la_error *err);
 la_status la_binder_check_values(const la_binder *b, const la_tensor *tensor, la_error *err);
 /* Attaches the adapters that have something at module. */
 la_status la_binder_site(la_binder *b, const char *module, const la_site_spec *at,
@@ -101,15 +116,31 @@ la_status la_binder_choices(la_binder *b, const la_model_options *options, la_er
 
 /* ---- bind_embedding.c ---- */
 
-/* Rows of module, a matrix [rows, width], that the adapter replaces. */
-la_status la_binder_token_rows(la_binder *b, const char *module, bool in_body, int64_t rows,
-                               int64_t width, la_token_rows *out, la_error *err);
-/* The tensor with the adapter's rows in their places; memory from the pool. */
-la_status la_binder_replace_rows(la_binder *b, const la_token_rows *rows, const la_tensor *tensor,
-                                 la_tensor *out, la_error *err);
-/* LoRA on the table that was bound last; input: the number of what its A reads. */
-la_status la_binder_embedding(la_binder *b, const char *module, int64_t input, la_error *err);
+/* LoRA on the table that was bound last. */
+la_status la_binder_embedding(la_binder *b, const char *module, la_error *err);
 /* Virtual tokens, where an adapter is of that kind. */
 la_status la_binder_prompt(la_binder *b, la_error *err);
+
+/* ---- token_rows.c ---- */
+
+/* Rows of module, a matrix [rows, width], that an adapter replaces. LA_BAD_INPUT when its list and
+ * its tensor do not fit each other or the matrix. */
+la_status la_token_rows_find(la_binder *b, const char *module, bool in_body, int64_t rows,
+                             int64_t width, la_token_rows *out, la_error *err);
+/* LA_BAD_INPUT when the adapters' configurations name rows of modules that were not found. */
+la_status la_token_rows_check(const la_binder *b, la_error *err);
+/* The tensor with the rows in their places, rounded to its type; memory from the pool. */
+la_status la_token_rows_replace(la_binder *b, const la_token_rows *rows, const la_tensor *tensor,
+                                la_tensor *out, la_error *err);
+/* to[width] := the row of token id, if it is one of them. */
+void la_token_rows_read(const la_token_rows *rows, int64_t id, int64_t width, float *to);
+
+/* ---- leftover.c ---- */
+
+/* A tensor of the adapter that was not used would be silently left out of the model: refuse, naming
+ * the nearest module of the base. */
+la_status la_leftover_check(const la_model *model, la_error *err);
+/* Warns of the base's tensors that are neither used nor known to belong to other tasks. */
+void la_leftover_report(const la_binder *b);
 
 #endif

@@ -1,10 +1,9 @@
-#include "model/leftover.h"
+/* Tensors that found no place in the model. */
 #include "base/names.h"
+#include "model/binder.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { NAME_MAX_BYTES = 512 };
 
 /* The module of the architecture whose name is nearest to a stray key. */
 static void nearest_module(const la_model *model, const char *key, char *out, size_t size) {
@@ -103,21 +102,21 @@ la_status la_leftover_check(const la_model *model, la_error *err) {
     return LA_OK;
 }
 
-void la_leftover_report(const la_model *model, const bool *base_used, const la_log *log) {
+void la_leftover_report(const la_binder *b) {
     /* buffers, and heads of other tasks */
     static const char *const known[] = {"position_ids", "rotary_emb.inv_freq", "cls.",  "lm_head.",
                                         "pooler.",      "classifier.",         "score."};
     int64_t count = 0;
     const char *first = NULL;
-    for (int64_t i = 0; i < la_checkpoint_count(model->base); i++) {
-        const char *name = la_checkpoint_at(model->base, i)->name;
-        bool expected = base_used[i] || la_packed_is_part(name);
+    for (int64_t i = 0; i < la_checkpoint_count(b->model->base); i++) {
+        const char *name = la_checkpoint_at(b->model->base, i)->name;
+        bool expected = b->base_used[i] || la_packed_is_part(name);
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
             expected |= strstr(name, known[k]) != NULL;
         if (!expected && !count++)
             first = name;
     }
     if (count)
-        la_warn(log, "%lld tensors of the base are not used, the first is \"%s\"", (long long)count,
-                first);
+        la_warn(b->log, "%lld tensors of the base are not used, the first is \"%s\"",
+                (long long)count, first);
 }

@@ -1,6 +1,5 @@
 #include "backend/quant.h"
 #include "model/binder.h"
-#include "model/leftover.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,9 +13,8 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     bool trained;
     if (!module)
         return LA_OK;
-    const la_tensor *tensor = la_binder_find(b, module, true, "weight", &trained);
-    if (!tensor)
-        return la_binder_missing(b, module, true, "weight", err);
+    const la_tensor *tensor;
+    LA_TRY(la_binder_need(b, module, true, "weight", &tensor, &trained, err));
     if (trained && tensor->n_dims == 2)
         rows = tensor->shape[0]; /* a vocabulary that was resized is saved whole with the adapter */
     int64_t width = model->config.embedding;
@@ -27,16 +25,16 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     LA_TRY(la_binder_check_values(b, tensor, err));
     la_token_rows replaced;
     la_tensor edited = *tensor;
-    LA_TRY(la_binder_token_rows(b, module, true, rows, width, &replaced, err));
+    LA_TRY(la_token_rows_find(b, module, true, rows, width, &replaced, err));
     if (replaced.values) {
-        LA_TRY(la_binder_replace_rows(b, &replaced, tensor, &edited, err));
+        LA_TRY(la_token_rows_replace(b, &replaced, tensor, &edited, err));
         tensor = &edited;
     }
     if (model->embed.n == 1)
         b->token_rows = replaced;
     LA_TRY(la_binder_upload(b, tensor->data, tensor->dtype, tensor->count, table->type,
                             &table->data, err));
-    return la_binder_embedding(b, module, model->n_inputs++, err);
+    return la_binder_embedding(b, module, err);
 }
 
 static la_status bind_layer(binder *b, int64_t number, la_error *err) {
@@ -117,9 +115,8 @@ static la_status bind_distances(binder *b, la_error *err) {
     const la_config *config = &model->config;
     int64_t lines = 2 * config->distances.span, d = config->hidden;
     bool trained;
-    const la_tensor *tensor = la_binder_find(b, b->arch->distance_table, true, "weight", &trained);
-    if (!tensor)
-        return la_binder_missing(b, b->arch->distance_table, true, "weight", err);
+    const la_tensor *tensor;
+    LA_TRY(la_binder_need(b, b->arch->distance_table, true, "weight", &tensor, &trained, err));
     LA_TRY(la_tensor_check_shape(tensor, lines, d, "", err));
     LA_TRY(la_binder_check_values(b, tensor, err));
     la_mat *table = &model->lines.table;
@@ -342,10 +339,10 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
                        "%s: config.json says that the base is quantised (%s), but no weight of a "
                        "linear layer is packed",
                        b->base_dir, model->config.quantised);
-    LA_TRY(la_token_rows_check(&model->adapter, b->n_token_rows, err));
+    LA_TRY(la_token_rows_check(b, err));
     LA_TRY(la_leftover_check(b->model, err));
     if (!b->twin)
-        la_leftover_report(b->model, b->base_used, b->log);
+        la_leftover_report(b);
     LA_TRY(select_blocks(b, params_of(b->model, options), err));
     if (b->twin) {
         strcpy(model->base_digest, b->twin->base_digest);

@@ -4,9 +4,7 @@
 #define LA_MODEL_MODEL_H
 
 #include "model/adapter.h"
-#include "model/bottleneck.h"
 #include "model/config.h"
-#include "model/embedding.h"
 
 /* Where the outputs are read. */
 typedef enum la_task {
@@ -14,6 +12,23 @@ typedef enum la_task {
     LA_TASK_CHOICE,   /* a causal LM: the logits of the answer tokens at the last position */
     LA_TASK_TAG       /* a classification head on every token: one of them is a row of its own */
 } la_task;
+
+/* Bottleneck adapters of the `adapters` library: what attention or FFN adds to the residual gets
+ * scale U [act(D [z; 1]); 1] beside it (operations.c). */
+typedef enum la_bottleneck_input {
+    LA_BOTTLENECK_ADDED,   /* z: what is added to the residual */
+    LA_BOTTLENECK_SUM,     /* the sum */
+    LA_BOTTLENECK_NORMED,  /* the base's norm of the sum, which is taken again behind the adapter */
+    LA_BOTTLENECK_RESIDUAL /* the residual */
+} la_bottleneck_input;
+
+typedef struct la_bottleneck {
+    la_bottleneck_input input;
+    la_activation activation;
+    float scale;
+    la_mat down, up;   /* [r, d + 1], [d, r + 1]: biases are the last column */
+    int64_t blocks[2]; /* numbers in the model's list */
+} la_bottleneck;
 
 /* Norms that an architecture lacks have no weight. */
 typedef struct la_layer {

@@ -69,6 +69,13 @@ static bool norm_is_late(const la_model *model) {
            model->config.arch->norm_after_project;
 }
 
+/* y[T, width] += the product of the tokens ids[T], leaving state[T, r] = A e. */
+static void add_product(la_backend *be, const la_embedding *e, const int32_t *ids, la_mat *state,
+                        la_mat *y) {
+    be->ops->embed(be, 1, &e->a, &ids, 1, state);
+    be->ops->gemm(be, false, true, e->scale, state, &e->b, 1, y);
+}
+
 void la_run_embedding_forward(la_run *run, la_mat *out) {
     la_model *model = run->model;
     la_backend *be = model->be;
@@ -85,7 +92,7 @@ void la_run_embedding_forward(la_run *run, la_mat *out) {
         be->ops->embed(be, n, model->embed.tables, ids, model->embed.scale, sum);
     for (int i = 0; i < n; i++)
         if (model->embed.adapted[i])
-            la_embedding_forward(be, model->embed.adapted[i], ids[i], &e->state[i], sum);
+            add_product(be, model->embed.adapted[i], ids[i], &e->state[i], sum);
     if (late) {
         la_mat wide = la_mat_of(out->type, e->embedded.data, out->rows, out->cols);
         la_linear_forward(be, &model->embed.project, normed, NULL, &e->site, &wide);
@@ -108,19 +115,24 @@ static void norm_backward(la_run *run, la_mat *g) {
 static void table_backward(la_run *run, int table, const la_mat *g,
                            const la_block_visitor *visitor) {
     const la_model *model = run->model;
+    const la_embedding *adapted = model->embed.adapted[table];
+    la_backend *be = model->be;
     la_run_embedding *e = &run->embedding;
-    la_mat ones = la_mat_f32(e->column, run->n_tokens, 1);
-    la_embedding_pass pass = {
-        .io = la_run_io(run, NULL, g, run->cu),
-        .state = &e->state[table],
-        .state_g =
-            la_mat_of(g->type, run->site_work.data, g->rows, model->embed.adapted[table]->b.cols),
-        .one_hot = la_mat_f32(e->one_hot.data, run->n_tokens, model->embed.tables[table].rows),
-        .one_at = e->one_at[table],
-        .ones = &ones,
-        .visitor = visitor,
-    };
-    la_embedding_backward(model->be, model->embed.adapted[table], &pass);
+    la_block_io io = la_run_io(run, &e->state[table], g, run->cu);
+    io.g_scale = adapted->scale;
+    if (adapted->blocks[0] >= 0) {
+        la_mat ga = la_mat_of(g->type, run->site_work.data, g->rows, adapted->b.cols);
+        la_mat x = la_mat_f32(e->one_hot.data, run->n_tokens, model->embed.tables[table].rows);
+        /* every row of the one-hot matrix lies behind the other, as a column of single numbers */
+        la_mat cells = la_mat_f32(x.data, x.rows * x.cols, 1);
+        la_mat ones = la_mat_f32(e->column, run->n_tokens, 1);
+        la_block_io of_a = la_run_io(run, &x, &ga, run->cu);
+        be->ops->zero(be, x.data, (size_t)(x.rows * x.cols) * sizeof(float));
+        be->ops->scatter(be, &ones, 1, e->one_at[table], true, &cells);
+        be->ops->gemm(be, false, false, adapted->scale, g, &adapted->b, 0, &ga);
+        visitor->visit(visitor->user, adapted->blocks[0], &of_a);
+    }
+    visitor->visit(visitor->user, adapted->blocks[1], &io);
 }
 
 void la_run_embedding_backward(la_run *run, la_mat *g, const la_block_visitor *visitor) {

@@ -1,6 +1,6 @@
-#include "model/token_rows.h"
 #include "backend/quant.h"
 #include "input/json.h"
+#include "model/binder.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -57,12 +57,12 @@ static la_status read_list(la_adapter *adapter, const json_t *list, int64_t rows
     return LA_OK;
 }
 
-la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main, int64_t rows,
-                             int64_t width, la_token_rows *out, la_error *err) {
-    *out = (la_token_rows){0};
-    const json_t *list = list_of(adapter, module, main);
+/* Rows of one adapter at key. main: a configuration that is a plain list means this module. */
+static la_status find_in(la_adapter *adapter, const char *key, bool main, int64_t rows,
+                         int64_t width, la_token_rows *out, la_error *err) {
+    const json_t *list = list_of(adapter, key, main);
     const la_tensor *values =
-        la_adapter_tensor(adapter, module, "token_adapter.trainable_tokens_delta", NULL);
+        la_adapter_tensor(adapter, key, "token_adapter.trainable_tokens_delta", NULL);
     if (!values)
         return LA_OK;
     if (!list)
@@ -74,8 +74,30 @@ la_status la_token_rows_find(la_adapter *adapter, const char *module, bool main,
     return LA_OK;
 }
 
-la_status la_token_rows_check(const la_adapter *adapter, int64_t found, la_error *err) {
-    const la_adapter *last = adapter;
+la_status la_token_rows_find(la_binder *b, const char *module, bool in_body, int64_t rows,
+                             int64_t width, la_token_rows *out, la_error *err) {
+    char key[NAME_MAX_BYTES];
+    bool main = b->arch->embed_tokens && !strcmp(module, b->arch->embed_tokens);
+    *out = (la_token_rows){0};
+    for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next) {
+        la_token_rows found = {0};
+        for (int i = 0; !found.values && la_binder_spell(b, i, in_body, module, key, sizeof key);
+             i++)
+            LA_TRY(find_in(adapter, key, main, rows, width, &found, err));
+        if (found.values && out->values)
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: %s: a second adapter brings trainable tokens, which is not "
+                           "supported",
+                           adapter->config_path, module);
+        *out = found.values ? found : *out;
+    }
+    b->n_token_rows += out->values != NULL;
+    return LA_OK;
+}
+
+la_status la_token_rows_check(const la_binder *b, la_error *err) {
+    const la_adapter *adapter = &b->model->adapter, *last = adapter;
+    int64_t found = b->n_token_rows;
     int64_t named = 0;
     for (const la_adapter *each = adapter; each; each = each->next) {
         const json_t *value = setting(each);
@@ -98,12 +120,21 @@ static float value_at(const la_token_rows *rows, int64_t at) {
     return value;
 }
 
-void la_token_rows_put(const la_token_rows *rows, int64_t width, la_dtype type, void *matrix) {
-    size_t size = la_dtype_size(type);
+la_status la_token_rows_replace(la_binder *b, const la_token_rows *rows, const la_tensor *tensor,
+                                la_tensor *out, la_error *err) {
+    size_t size = la_dtype_size(tensor->dtype), bytes = (size_t)tensor->count * size;
+    int64_t width = tensor->shape[1];
+    char *copy = la_pool_take(&b->model->pool, bytes, 1, err);
+    if (!copy)
+        return err->status;
+    memcpy(copy, tensor->data, bytes);
     for (int64_t i = 0; i < rows->n; i++)
         for (int64_t j = 0; j < width; j++)
-            la_quant_store(value_at(rows, i * width + j), type,
-                           (char *)matrix + (size_t)(rows->index[i] * width + j) * size);
+            la_quant_store(value_at(rows, i * width + j), tensor->dtype,
+                           copy + (size_t)(rows->index[i] * width + j) * size);
+    *out = *tensor;
+    out->data = copy;
+    return LA_OK;
 }
 
 void la_token_rows_read(const la_token_rows *rows, int64_t id, int64_t width, float *to) {

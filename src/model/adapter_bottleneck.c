@@ -1,7 +1,8 @@
-#include "model/bottleneck.h"
+/* Bottleneck adapters of the `adapters` library: configuration, tensors, and where it hangs them: in
+ * the module that holds the norm behind attention or FFN, or in modules of the layer (all others). */
+#include "model/binder.h"
 #include "input/json.h"
 #include "model/adapter_shared.h"
-#include "model/arch.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -93,7 +94,8 @@ static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *modu
     return LA_OK;
 }
 
-bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int index) {
+/* True when the configuration gives the layer one, behind attention (index 0) or FFN (1). */
+static bool is_expected(const la_adapter *adapter, int64_t layer, int index) {
     const json_t *config = adapter->own, *left = json_object_get(config, "leave_out");
     for (size_t i = 0; i < json_array_size(left); i++)
         if (json_integer_value(json_array_get(left, i)) == layer)
@@ -101,9 +103,12 @@ bool la_bottleneck_expected(const la_adapter *adapter, int64_t layer, int index)
     return json_is_true(json_object_get(config, index ? "output_adapter" : "mh_adapter"));
 }
 
-la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *module, int64_t d,
-                             bool post_norm, la_bottleneck *e, la_parameter parameters[2],
-                             bool *adapted, la_error *err) {
+/* Fills *e and the parameters of down and up from the tensors at module; *adapted is false when
+ * there are none. */
+static la_status read_at(la_binder *b, la_adapter *adapter, const char *module, la_bottleneck *e,
+                         la_parameter parameters[2], bool *adapted, la_error *err) {
+    la_pool *pool = &b->model->pool;
+    int64_t d = b->model->config.hidden;
     static const char *const parts[] = {"adapter_down", "adapter_up"};
     const char *name = NULL;
     char key[1024];
@@ -130,10 +135,86 @@ la_status la_bottleneck_bind(la_adapter *adapter, la_pool *pool, const char *mod
     parameters[1] = (la_parameter){.value = &e->up, .trained = blocks[1]};
     LA_TRY(read_scale(adapter, &e->scale, err));
     LA_TRY(la_library_activation(adapter, &e->activation, err));
-    return read_input(adapter, post_norm, &e->input, err);
+    return read_input(adapter, !b->arch->pre_norm, &e->input, err);
 }
 
-/* ---- the kind ---- */
+/* ---- layers ---- */
+
+/* "encoder.layer.0.attention.output" of "encoder.layer.%lld.attention.output.LayerNorm" */
+static void parent_of(const char *pattern, int64_t layer, char *out, size_t size) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(out, size, pattern, (long long)layer);
+#pragma GCC diagnostic pop
+    char *last = strrchr(out, '.');
+    if (last)
+        *last = 0;
+}
+
+/* Candidate number of the module's name; false: there is no such one. */
+static bool candidate(const la_binder *b, int64_t layer, int index, int number, char *out,
+                      size_t size) {
+    static const char *const modules[] = {"attention_adapters", "output_adapters"};
+    const la_arch *arch = b->arch;
+    const char *norm = index ? arch->norm_ffn : arch->norm_attention;
+    char name[NAME_MAX_BYTES];
+    if (number == 0 && !arch->pre_norm && norm) {
+        parent_of(norm, layer, name, sizeof name);
+        snprintf(out, size, "%s%s", arch->prefix, name);
+        return true;
+    }
+    const char *up = arch->linear[LA_SLOT_DOWN], *end = strstr(up, "%lld");
+    if (number != 1 || !end)
+        return false;
+    snprintf(out, size, "%s%.*s%lld.%s", arch->prefix, (int)(end - up), up, (long long)layer,
+             modules[index]);
+    return true;
+}
+
+static la_status check_norms(const la_binder *b, const la_layer *layer, const char *module,
+                             la_error *err) {
+    if (!layer->norm_attention_out.weight && !layer->norm_ffn_out.weight)
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED,
+                   "%s: %s: bottleneck adapters of model_type \"%s\" are not supported",
+                   b->model->adapter.config_path, module, b->arch->model_type);
+}
+
+static la_status bind_one(la_binder *b, la_adapter *adapter, int64_t number, int index,
+                          la_error *err) {
+    la_model *model = b->model;
+    la_layer *layer = &model->layers[number];
+    bool adapted = false;
+    char module[2 * NAME_MAX_BYTES];
+    const char *where = index ? "FFN (output_adapter)" : "attention (mh_adapter)";
+    if (!is_expected(adapter, number, index))
+        return LA_OK;
+    if (layer->bottleneck[index])
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: layer %lld has two adapters behind its %s, which is not supported",
+                       adapter->config_path, (long long)number, where);
+    la_bottleneck *e = la_pool_take(&model->pool, 1, sizeof *e, err);
+    la_parameter *p = la_pool_take(&model->pool, 2, sizeof *p, err);
+    LA_TRY(err->status);
+    for (int i = 0; i < 2 && !adapted; i++)
+        if (candidate(b, number, index, i, module, sizeof module))
+            LA_TRY(read_at(b, adapter, module, e, p, &adapted, err));
+    if (!adapted)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: layer %lld has an adapter behind its %s by the configuration, but the "
+                       "weights hold none",
+                       adapter->config_path, (long long)number, where);
+    LA_TRY(check_norms(b, layer, module, err));
+    LA_TRY(la_binder_add_pair(b, adapter, p, e->blocks, e->up.cols, err));
+    layer->bottleneck[index] = e;
+    return LA_OK;
+}
+
+static la_status bind_layer(la_binder *b, la_adapter *adapter, int64_t layer, la_error *err) {
+    for (int index = 0; index < 2; index++)
+        LA_TRY(bind_one(b, adapter, layer, index, err));
+    return LA_OK;
+}
 
 static const char *const suffixes[] = {"adapter_down.0.weight", "adapter_down.0.bias",
                                        "adapter_up.weight", "adapter_up.bias", NULL};
@@ -143,4 +224,4 @@ const la_adapter_kind la_adapter_bottleneck = {.library = &la_adapters_library,
                                                .refused = unsupported,
                                                .suffixes = suffixes,
                                                .check = check,
-                                               .bind_layer = la_bottleneck_bind_layer};
+                                               .bind_layer = bind_layer};
