@@ -156,7 +156,7 @@ static bool candidate(const la_binder *b, int64_t layer, int index, int number, 
                       size_t size) {
     static const char *const modules[] = {"attention_adapters", "output_adapters"};
     const la_arch *arch = b->arch;
-    const char *norm = index ? arch->norm_ffn : arch->norm_attention;
+    const char *norm = arch->norm[LA_NORM_ATTENTION + index];
     char name[NAME_MAX_BYTES];
     if (number == 0 && !arch->pre_norm && norm) {
         parent_of(norm, layer, name, sizeof name);
@@ -173,7 +173,7 @@ static bool candidate(const la_binder *b, int64_t layer, int index, int number, 
 
 static la_status check_norms(const la_binder *b, const la_layer *layer, const char *module,
                              la_error *err) {
-    if (!layer->norm_attention_out.weight && !layer->norm_ffn_out.weight)
+    if (!layer->norm[LA_NORM_ATTENTION_OUT].weight && !layer->norm[LA_NORM_FFN_OUT].weight)
         return LA_OK;
     return la_fail(err, LA_UNSUPPORTED,
                    "%s: %s: bottleneck adapters of model_type \"%s\" are not supported",

@@ -6,29 +6,31 @@
 
 /* ---- what rows share ---- */
 
-/* The head of token classification is one layer on every state. */
-#define TAGS .tags = {{.module = "classifier", .bias = true}}
+/* Encoders with norms behind the sums. The head of token classification is one layer on every state. */
+#define ENCODER                                                                                    \
+    .default_activation = "gelu", .norm_kind = LA_NORM_LAYER, .bias = true,                        \
+    .embed_tokens = "embeddings.word_embeddings",                                                  \
+    .embed_positions = "embeddings.position_embeddings", .embed_norm = "embeddings.LayerNorm",     \
+    .classify_token = LA_POOL_FIRST, .tags = {{.module = "classifier", .bias = true}}
 
 /* BERT's body, under the names that its descendants kept */
 #define BERT_KEYS                                                                                  \
     .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads",        \
     .ffn = "intermediate_size", .vocab = "vocab_size", .max_positions = "max_position_embeddings", \
     .type_vocab = "type_vocab_size", .activation = "hidden_act", .norm_eps = "layer_norm_eps"
+#define BERT_NAMES                                                                                 \
+    .embed_types = "embeddings.token_type_embeddings",                                             \
+    .norm = {"encoder.layer.%lld.attention.output.LayerNorm",                                      \
+             "encoder.layer.%lld.output.LayerNorm"},                                               \
+    .linear[LA_SLOT_O] = "encoder.layer.%lld.attention.output.dense",                              \
+    .linear[LA_SLOT_UP] = "encoder.layer.%lld.intermediate.dense",                                 \
+    .linear[LA_SLOT_DOWN] = "encoder.layer.%lld.output.dense"
 #define BERT_BODY                                                                                  \
-    .default_eps = 1e-12, .default_activation = "gelu", .norm_kind = LA_NORM_LAYER, .bias = true,  \
-    .embed_tokens = "embeddings.word_embeddings",                                                  \
-    .embed_positions = "embeddings.position_embeddings",                                           \
-    .embed_types = "embeddings.token_type_embeddings", .embed_norm = "embeddings.LayerNorm",       \
-    .norm_attention = "encoder.layer.%lld.attention.output.LayerNorm",                             \
-    .norm_ffn = "encoder.layer.%lld.output.LayerNorm",                                             \
-    .linear = {[LA_SLOT_Q] = "encoder.layer.%lld.attention.self.query",                            \
-               [LA_SLOT_K] = "encoder.layer.%lld.attention.self.key",                              \
-               [LA_SLOT_V] = "encoder.layer.%lld.attention.self.value",                            \
-               [LA_SLOT_O] = "encoder.layer.%lld.attention.output.dense",                          \
-               [LA_SLOT_UP] = "encoder.layer.%lld.intermediate.dense",                             \
-               [LA_SLOT_DOWN] = "encoder.layer.%lld.output.dense"},                                \
-    .classify_token = LA_POOL_FIRST, TAGS,                                                         \
-    .fixed = {{"position_embedding_type", "absolute"}, {"is_decoder", "false"}}
+    ENCODER, BERT_NAMES,                                                                           \
+        .default_eps = 1e-12, .linear[LA_SLOT_Q] = "encoder.layer.%lld.attention.self.query",      \
+        .linear[LA_SLOT_K] = "encoder.layer.%lld.attention.self.key",                              \
+        .linear[LA_SLOT_V] = "encoder.layer.%lld.attention.self.value",                            \
+        .fixed = {{"position_embedding_type", "absolute"}, {"is_decoder", "false"}}
 #define ROBERTA(type, body)                                                                        \
     {                                                                                              \
         .model_type = type, .prefix = body, .keys = {BERT_KEYS}, BERT_BODY, .default_pad = 1,      \
@@ -42,19 +44,26 @@
     .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads",        \
     .kv_heads = "num_key_value_heads", .head_dim = "head_dim", .ffn = "intermediate_size",         \
     .vocab = "vocab_size", .max_positions = "max_position_embeddings", .norm_eps = "rms_norm_eps"
-#define LLAMA_LINEAR                                                                               \
-    [LA_SLOT_Q] = "layers.%lld.self_attn.q_proj", [LA_SLOT_K] = "layers.%lld.self_attn.k_proj",    \
-    [LA_SLOT_V] = "layers.%lld.self_attn.v_proj", [LA_SLOT_O] = "layers.%lld.self_attn.o_proj",    \
-    [LA_SLOT_GATE] = "layers.%lld.mlp.gate_proj", [LA_SLOT_UP] = "layers.%lld.mlp.up_proj",        \
-    [LA_SLOT_DOWN] = "layers.%lld.mlp.down_proj"
 #define LLAMA_STREAM                                                                               \
     .norm_kind = LA_NORM_RMS, .pre_norm = true, .causal = true, .rotary = true, .gated = true,     \
     .prefix = "model.", .embed_tokens = "embed_tokens", .final_norm = "norm", SCORE_HEAD
+#define LLAMA_LINEAR                                                                               \
+    .linear = {[LA_SLOT_Q] = "layers.%lld.self_attn.q_proj",                                       \
+               [LA_SLOT_K] = "layers.%lld.self_attn.k_proj",                                       \
+               [LA_SLOT_V] = "layers.%lld.self_attn.v_proj",                                       \
+               [LA_SLOT_O] = "layers.%lld.self_attn.o_proj",                                       \
+               [LA_SLOT_GATE] = "layers.%lld.mlp.gate_proj",                                       \
+               [LA_SLOT_UP] = "layers.%lld.mlp.up_proj",                                           \
+               [LA_SLOT_DOWN] = "layers.%lld.mlp.down_proj"}
 #define LLAMA_BODY                                                                                 \
     LLAMA_STREAM, .default_eps = 1e-6, .default_pad = -1,                                          \
-                  .norm_attention = "layers.%lld.input_layernorm"
+                  .norm[LA_NORM_ATTENTION] = "layers.%lld.input_layernorm"
 #define SILU_AND_10000 .default_activation = "silu", .theta = 1e4
-#define LLAMA_NORM_FFN .norm_ffn = "layers.%lld.post_attention_layernorm"
+#define LLAMA_NORM_FFN .norm[LA_NORM_FFN] = "layers.%lld.post_attention_layernorm"
+#define LLAMA_NORM_QK                                                                              \
+    .norm[LA_NORM_Q] = "layers.%lld.self_attn.q_norm",                                             \
+    .norm[LA_NORM_K] = "layers.%lld.self_attn.k_norm"
+#define LLAMA LLAMA_BODY, SILU_AND_10000, LLAMA_NORM_FFN, LLAMA_LINEAR
 #define SCORE_HEAD                                                                                 \
     .classify_token = LA_POOL_LAST_CONTENT, .classify = {{.module = "score"}}, .lm_head = "lm_head"
 
@@ -67,9 +76,9 @@
     LLAMA_BODY, .default_activation = "gelu_pytorch_tanh", .norm_plus_one = true,                  \
                 .scale_embedding = true, .default_tied = true
 #define GEMMA_NORMS                                                                                \
-    .norm_attention_out = "layers.%lld.post_attention_layernorm",                                  \
-    .norm_ffn = "layers.%lld.pre_feedforward_layernorm",                                           \
-    .norm_ffn_out = "layers.%lld.post_feedforward_layernorm"
+    .norm[LA_NORM_ATTENTION_OUT] = "layers.%lld.post_attention_layernorm",                         \
+    .norm[LA_NORM_FFN] = "layers.%lld.pre_feedforward_layernorm",                                  \
+    .norm[LA_NORM_FFN_OUT] = "layers.%lld.post_feedforward_layernorm"
 #define GEMMA_KEYS                                                                                 \
     LLAMA_KEYS, .activation = "hidden_activation", .attention_bias = "attention_bias",             \
                 .window = "sliding_window", .query_scalar = "query_pre_attn_scalar",               \
@@ -114,29 +123,17 @@ static const la_arch archs[] = {
         .keys = {BERT_KEYS, .embedding = "embedding_size", .head_dim = "attention_head_size",
                  .distances = "relative_attention", .use_positions = "position_biased_input"},
         .default_eps = 1e-7,
-        .default_activation = "gelu",
-        .norm_kind = LA_NORM_LAYER,
-        .bias = true,
-        .embed_tokens = "embeddings.word_embeddings",
-        .embed_positions = "embeddings.position_embeddings",
-        .embed_types = "embeddings.token_type_embeddings",
-        .embed_norm = "embeddings.LayerNorm",
+        ENCODER,
+        BERT_NAMES,
         .embed_project = "embeddings.embed_proj",
         .norm_after_project = true,
         .distance_table = "encoder.rel_embeddings",
         .norm_distances = "encoder.LayerNorm",
-        .norm_attention = "encoder.layer.%lld.attention.output.LayerNorm",
-        .norm_ffn = "encoder.layer.%lld.output.LayerNorm",
-        .linear = {[LA_SLOT_Q] = "encoder.layer.%lld.attention.self.query_proj",
-                   [LA_SLOT_K] = "encoder.layer.%lld.attention.self.key_proj",
-                   [LA_SLOT_V] = "encoder.layer.%lld.attention.self.value_proj",
-                   [LA_SLOT_POS_K] = "encoder.layer.%lld.attention.self.pos_key_proj",
-                   [LA_SLOT_POS_Q] = "encoder.layer.%lld.attention.self.pos_query_proj",
-                   [LA_SLOT_O] = "encoder.layer.%lld.attention.output.dense",
-                   [LA_SLOT_UP] = "encoder.layer.%lld.intermediate.dense",
-                   [LA_SLOT_DOWN] = "encoder.layer.%lld.output.dense"},
-        .classify_token = LA_POOL_FIRST,
-        TAGS,
+        .linear[LA_SLOT_Q] = "encoder.layer.%lld.attention.self.query_proj",
+        .linear[LA_SLOT_K] = "encoder.layer.%lld.attention.self.key_proj",
+        .linear[LA_SLOT_V] = "encoder.layer.%lld.attention.self.value_proj",
+        .linear[LA_SLOT_POS_K] = "encoder.layer.%lld.attention.self.pos_key_proj",
+        .linear[LA_SLOT_POS_Q] = "encoder.layer.%lld.attention.self.pos_query_proj",
         .classify = {{.module = "pooler.dense",
                       .bias = true,
                       .activation = LA_ACT_GELU,
@@ -155,22 +152,15 @@ static const la_arch archs[] = {
                  .max_positions = "max_position_embeddings",
                  .activation = "activation"},
         .default_eps = 1e-12,
-        .default_activation = "gelu",
-        .norm_kind = LA_NORM_LAYER,
-        .bias = true,
-        .embed_tokens = "embeddings.word_embeddings",
-        .embed_positions = "embeddings.position_embeddings",
-        .embed_norm = "embeddings.LayerNorm",
-        .norm_attention = "transformer.layer.%lld.sa_layer_norm",
-        .norm_ffn = "transformer.layer.%lld.output_layer_norm",
+        ENCODER,
+        .norm = {"transformer.layer.%lld.sa_layer_norm",
+                 "transformer.layer.%lld.output_layer_norm"},
         .linear = {[LA_SLOT_Q] = "transformer.layer.%lld.attention.q_lin",
                    [LA_SLOT_K] = "transformer.layer.%lld.attention.k_lin",
                    [LA_SLOT_V] = "transformer.layer.%lld.attention.v_lin",
                    [LA_SLOT_O] = "transformer.layer.%lld.attention.out_lin",
                    [LA_SLOT_UP] = "transformer.layer.%lld.ffn.lin1",
                    [LA_SLOT_DOWN] = "transformer.layer.%lld.ffn.lin2"},
-        .classify_token = LA_POOL_FIRST,
-        TAGS,
         .classify = {{.module = "pre_classifier", .bias = true, .activation = LA_ACT_RELU},
                      {.module = "classifier", .bias = true}},
     },
@@ -208,8 +198,7 @@ static const la_arch archs[] = {
         .embed_tokens = "embeddings.tok_embeddings",
         .embed_norm = "embeddings.norm",
         .final_norm = "final_norm",
-        .norm_attention = "layers.%lld.attn_norm",
-        .norm_ffn = "layers.%lld.mlp_norm",
+        .norm = {"layers.%lld.attn_norm", "layers.%lld.mlp_norm"},
         .first_norm_absent = true,
         .linear = {[LA_SLOT_QKV] = "layers.%lld.attn.Wqkv",
                    [LA_SLOT_O] = "layers.%lld.attn.Wo",
@@ -246,8 +235,7 @@ static const la_arch archs[] = {
         .embed_tokens = "wte",
         .embed_positions = "wpe",
         .final_norm = "ln_f",
-        .norm_attention = "h.%lld.ln_1",
-        .norm_ffn = "h.%lld.ln_2",
+        .norm = {"h.%lld.ln_1", "h.%lld.ln_2"},
         .linear = {[LA_SLOT_QKV] = "h.%lld.attn.c_attn",
                    [LA_SLOT_O] = "h.%lld.attn.c_proj",
                    [LA_SLOT_UP] = "h.%lld.mlp.c_fc",
@@ -259,28 +247,19 @@ static const la_arch archs[] = {
         .model_type = "llama",
         .keys = {LLAMA_KEYS, .activation = "hidden_act", .attention_bias = "attention_bias",
                  .ffn_bias = "mlp_bias"},
-        LLAMA_BODY,
-        SILU_AND_10000,
-        LLAMA_NORM_FFN,
-        .linear = {LLAMA_LINEAR},
+        LLAMA,
     },
     {
         .model_type = "mistral",
         .keys = {LLAMA_KEYS, .activation = "hidden_act", .window = "sliding_window"},
-        LLAMA_BODY,
-        SILU_AND_10000,
-        LLAMA_NORM_FFN,
-        .linear = {LLAMA_LINEAR},
+        LLAMA,
         .slide = LA_SLIDE_ALL,
         .default_window = 4096,
     },
     {
         .model_type = "qwen2",
         .keys = {LLAMA_KEYS, .activation = "hidden_act", QWEN_WINDOW},
-        LLAMA_BODY,
-        SILU_AND_10000,
-        LLAMA_NORM_FFN,
-        .linear = {LLAMA_LINEAR},
+        LLAMA,
         .qkv_bias = true,
         .slide = LA_SLIDE_FROM,
     },
@@ -288,12 +267,8 @@ static const la_arch archs[] = {
         .model_type = "qwen3",
         .keys = {LLAMA_KEYS, .activation = "hidden_act", .attention_bias = "attention_bias",
                  QWEN_WINDOW},
-        LLAMA_BODY,
-        SILU_AND_10000,
-        LLAMA_NORM_FFN,
-        .linear = {LLAMA_LINEAR},
-        .norm_q = "layers.%lld.self_attn.q_norm",
-        .norm_k = "layers.%lld.self_attn.k_norm",
+        LLAMA,
+        LLAMA_NORM_QK,
         .sizes = {.head_dim = 128},
         .slide = LA_SLIDE_FROM,
     },
@@ -304,22 +279,18 @@ static const la_arch archs[] = {
         SILU_AND_10000,
         .default_eps = 1e-5,
         .default_pad = 1,
-        .norm_attention_out = "layers.%lld.post_attention_layernorm",
-        .norm_ffn_out = "layers.%lld.post_feedforward_layernorm",
-        .norm_q = "layers.%lld.self_attn.q_norm",
-        .norm_k = "layers.%lld.self_attn.k_norm",
+        .norm[LA_NORM_ATTENTION_OUT] = "layers.%lld.post_attention_layernorm",
+        .norm[LA_NORM_FFN_OUT] = "layers.%lld.post_feedforward_layernorm",
+        LLAMA_NORM_QK,
         .norm_heads_together = true,
-        .linear = {LLAMA_LINEAR},
+        LLAMA_LINEAR,
     },
     {
         .model_type = "smollm3",
         .keys = {LLAMA_KEYS, .activation = "hidden_act", .attention_bias = "attention_bias",
                  .ffn_bias = "mlp_bias", .rope_layers = "no_rope_layers",
                  .rope_interval = "no_rope_layer_interval"},
-        LLAMA_BODY,
-        SILU_AND_10000,
-        LLAMA_NORM_FFN,
-        .linear = {LLAMA_LINEAR},
+        LLAMA,
         .default_tied = true,
         .default_rope_interval = 4,
         .fixed = {{"use_sliding_window", "false"}},
@@ -343,7 +314,7 @@ static const la_arch archs[] = {
         .sizes = {.head_dim = 256},
         .theta = 1e4,
         LLAMA_NORM_FFN,
-        .linear = {LLAMA_LINEAR},
+        LLAMA_LINEAR,
     },
     {
         .model_type = "gemma2",
@@ -352,7 +323,7 @@ static const la_arch archs[] = {
         .sizes = {.head_dim = 256},
         .theta = 1e4,
         GEMMA_NORMS,
-        .linear = {LLAMA_LINEAR},
+        LLAMA_LINEAR,
         .slide = LA_SLIDE_NOT_LAST,
         .default_full_every = 2,
         .default_window = 4096,
@@ -369,9 +340,8 @@ static const la_arch archs[] = {
         .sizes =
             {.heads = 8, .kv_heads = 4, .head_dim = 256, .vocab = 262208, .max_positions = 131072},
         GEMMA_NORMS,
-        .linear = {LLAMA_LINEAR},
-        .norm_q = "layers.%lld.self_attn.q_norm",
-        .norm_k = "layers.%lld.self_attn.k_norm",
+        LLAMA_LINEAR,
+        LLAMA_NORM_QK,
         .theta = 1e6,
         .local_theta = 1e4,
         .slide = LA_SLIDE_NOT_LAST,

@@ -22,6 +22,17 @@ typedef enum la_slot {
     LA_SLOTS
 } la_slot;
 
+/* The norms of a layer; the first two and the next two by part: attention, FFN. */
+typedef enum la_layer_norm {
+    LA_NORM_ATTENTION,
+    LA_NORM_FFN,
+    LA_NORM_ATTENTION_OUT, /* of what is added to the residual */
+    LA_NORM_FFN_OUT,
+    LA_NORM_Q, /* of each head, unless norm_heads_together */
+    LA_NORM_K,
+    LA_LAYER_NORMS
+} la_layer_norm;
+
 /* The state of a row that the head reads. */
 typedef enum la_pool_token {
     LA_POOL_FIRST,
@@ -112,12 +123,10 @@ typedef struct la_arch {
     bool norm_after_project;                     /* embed_norm stands behind embed_project */
     const char *embed_project;                   /* embedding -> hidden, where the widths differ */
     bool embed_project_bias;
-    const char *norm_attention, *norm_ffn;         /* with one %lld for the layer */
-    const char *norm_attention_out, *norm_ffn_out; /* of what is added to the residual */
-    const char *norm_q, *norm_k;                   /* of each head, unless */
-    bool norm_heads_together;                      /* they are of all heads at once */
-    bool first_norm_absent;                        /* the first layer lacks norm_attention */
-    const char *linear[LA_SLOTS];                  /* likewise; NULL where there is none */
+    const char *norm[LA_LAYER_NORMS]; /* with one %lld for the layer; NULL where there is none */
+    bool norm_heads_together;         /* those of q and k are of all heads at once */
+    bool first_norm_absent;           /* the first layer lacks LA_NORM_ATTENTION */
+    const char *linear[LA_SLOTS];     /* likewise; NULL where there is none */
 
     la_pool_token classify_token;
     const char *pooling_key; /* "cls" or "mean", in config.json */

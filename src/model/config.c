@@ -206,7 +206,7 @@ static la_status read_distances(const source *from, la_config *config, la_error 
 
 static const char full[] = "full_attention", sliding[] = "sliding_attention";
 
-static la_status read_slides(const source *from, la_config *config, bool *slides, la_error *err) {
+static la_status read_slides(const source *from, la_config *config, la_error *err) {
     const la_arch *arch = config->arch;
     const json_t *types = json_object_get(from->root, "layer_types");
     int64_t first = config->layers, every = arch->default_full_every;
@@ -225,11 +225,11 @@ static la_status read_slides(const source *from, la_config *config, bool *slides
         if (listed && (!type || (strcmp(type, full) && strcmp(type, sliding))))
             return la_fail(err, LA_UNSUPPORTED, "%s: layer_types: \"%s\" (%s and %s are supported)",
                            from->path, type ? type : "no text", full, sliding);
-        slides[i] = listed                              ? !strcmp(type, sliding)
-                    : arch->slide == LA_SLIDE_ALL       ? true
-                    : arch->slide == LA_SLIDE_FROM      ? i >= first
-                    : arch->slide == LA_SLIDE_NOT_FIRST ? i % every != 0
-                                                        : (i + 1) % every != 0;
+        config->plan[i].slides = listed                              ? !strcmp(type, sliding)
+                                 : arch->slide == LA_SLIDE_ALL       ? true
+                                 : arch->slide == LA_SLIDE_FROM      ? i >= first
+                                 : arch->slide == LA_SLIDE_NOT_FIRST ? i % every != 0
+                                                                     : (i + 1) % every != 0;
     }
     return LA_OK;
 }
@@ -269,30 +269,25 @@ static la_status read_rotating(const source *from, la_config *config, la_error *
 static la_status read_plan(const source *from, la_config *config, la_error *err) {
     const la_arch *arch = config->arch;
     int64_t window;
-    config->plan = la_alloc((size_t)config->layers, sizeof *config->plan, err);
-    bool *slides = la_alloc((size_t)config->layers, sizeof *slides, err);
-    la_status status = err->status;
-    if (!config->plan || !slides)
-        goto done;
-    LA_TRY_DONE(read_window(from, config, &window, err));
-    LA_TRY_DONE(read_slides(from, config, slides, err));
     bool layer_scaled = false;
-    LA_TRY_DONE(read_flag(from, arch->keys.layer_scaled, &layer_scaled, err));
+    config->plan = la_alloc((size_t)config->layers, sizeof *config->plan, err);
+    if (!config->plan)
+        return err->status;
+    LA_TRY(read_window(from, config, &window, err));
+    LA_TRY(read_slides(from, config, err));
+    LA_TRY(read_flag(from, arch->keys.layer_scaled, &layer_scaled, err));
     for (int64_t i = 0; i < config->layers; i++) {
         la_layer_plan *plan = &config->plan[i];
         plan->score_scale = config->score_scale / (layer_scaled ? (double)i + 1 : 1);
         plan->before = LA_ATTENTION_ALL;
         plan->after = arch->causal ? 0 : LA_ATTENTION_ALL;
-        plan->rope = slides[i] && config->n_ropes > 1 ? 1 : 0;
-        if (slides[i] && window) {
+        plan->rope = plan->slides && config->n_ropes > 1 ? 1 : 0;
+        if (plan->slides && window) {
             plan->before = arch->window_both ? window / 2 : window - 1;
             plan->after = arch->window_both ? window / 2 : 0;
         }
     }
-    LA_TRY_DONE(read_rotating(from, config, err));
-done:
-    free(slides);
-    return status;
+    return read_rotating(from, config, err);
 }
 
 /* v5 keeps everything in rope_parameters, for each kind of layer where they differ; v4 has
@@ -439,6 +434,43 @@ static la_status refuse_packed(const char *dir, const json_t *root, la_error *er
     return LA_OK;
 }
 
+static la_status read_all(const char *dir, const char *path, const json_t *root, la_config *config,
+                          la_error *err) {
+    source whole = {root, path}, from = whole;
+    const char *type = NULL;
+    char known[512];
+    LA_TRY(la_json_text(root, path, "model_type", true, &type, err));
+    config->arch = la_arch_find(type);
+    /* a model of text and images, say: its text part is a model of ours */
+    const json_t *text = json_object_get(root, "text_config");
+    if (!config->arch && json_is_object(text)) {
+        LA_TRY(la_json_text(text, path, "model_type", true, &type, err));
+        config->arch = la_arch_find(type);
+        config->wrapped = true;
+        from.root = text;
+    }
+    if (!config->arch)
+        return la_fail(err, LA_UNSUPPORTED, "%s: model_type \"%s\" is not supported (%s are)", path,
+                       type, la_arch_names(known, sizeof known));
+    LA_TRY(refuse_unknown(&whole, config, err));
+    LA_TRY(refuse_packed(dir, root, err));
+    if (config->wrapped)
+        LA_TRY(refuse_unknown(&from, config, err));
+    LA_TRY(read_sizes(&from, config, err));
+    LA_TRY(read_numerics(&from, &whole, config, err));
+    LA_TRY(read_heads(&from, config, err));
+    LA_TRY(read_distances(&from, config, err));
+    if (config->arch->rotary)
+        LA_TRY(read_ropes(&from, config, err));
+    LA_TRY(read_plan(&from, config, err));
+    config->pad_id = config->arch->default_pad;
+    LA_TRY(la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
+    LA_TRY(
+        la_json_int(from.root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
+    LA_TRY(la_config_labels(root, path, &config->labels, err));
+    return read_tokenizer_limit(dir, config, err);
+}
+
 la_status la_config_read(const char *dir, la_config *config, la_error *err) {
     *config = (la_config){0};
     char path[4096];
@@ -446,44 +478,7 @@ la_status la_config_read(const char *dir, la_config *config, la_error *err) {
         return la_fail(err, LA_USAGE, "the path of the base is too long");
     json_t *root;
     LA_TRY(la_json_load(path, CONFIG_BYTES_MAX, &root, err));
-    source whole = {root, path}, from = whole;
-    la_status status = LA_OK;
-    const char *type = NULL;
-    char known[512];
-    LA_TRY_DONE(la_json_text(root, path, "model_type", true, &type, err));
-    config->arch = la_arch_find(type);
-    /* a model of text and images, say: its text part is a model of ours */
-    const json_t *text = json_object_get(root, "text_config");
-    if (!config->arch && json_is_object(text)) {
-        LA_TRY_DONE(la_json_text(text, path, "model_type", true, &type, err));
-        config->arch = la_arch_find(type);
-        config->wrapped = true;
-        from.root = text;
-    }
-    if (!config->arch) {
-        status = la_fail(err, LA_UNSUPPORTED, "%s: model_type \"%s\" is not supported (%s are)",
-                         path, type, la_arch_names(known, sizeof known));
-        goto done;
-    }
-    LA_TRY_DONE(refuse_unknown(&whole, config, err));
-    LA_TRY_DONE(refuse_packed(dir, root, err));
-    if (config->wrapped)
-        LA_TRY_DONE(refuse_unknown(&from, config, err));
-    LA_TRY_DONE(read_sizes(&from, config, err));
-    LA_TRY_DONE(read_numerics(&from, &whole, config, err));
-    LA_TRY_DONE(read_heads(&from, config, err));
-    LA_TRY_DONE(read_distances(&from, config, err));
-    if (config->arch->rotary)
-        LA_TRY_DONE(read_ropes(&from, config, err));
-    LA_TRY_DONE(read_plan(&from, config, err));
-    config->pad_id = config->arch->default_pad;
-    LA_TRY_DONE(
-        la_json_int(root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
-    LA_TRY_DONE(
-        la_json_int(from.root, path, "pad_token_id", false, -1, INT32_MAX, &config->pad_id, err));
-    LA_TRY_DONE(la_config_labels(root, path, &config->labels, err));
-    LA_TRY_DONE(read_tokenizer_limit(dir, config, err));
-done:
+    la_status status = read_all(dir, path, root, config, err);
     json_decref(root);
     if (status != LA_OK)
         la_config_free(config);

@@ -17,6 +17,7 @@ enum { LA_ROPES = 2 }; /* of layers that see all, and of those that slide */
 typedef struct la_layer_plan {
     int rope;              /* which one; -1: the layer does not rotate */
     int64_t before, after; /* window of its attention (la_attention) */
+    bool slides;           /* it sees a window, where there is one */
     double score_scale;
 } la_layer_plan;
 

@@ -80,24 +80,16 @@ static la_status bind_layer(binder *b, int64_t number, la_error *err) {
                                 false, reads_lines ? lines : inputs + shapes[slot].input,
                                 &layer->linear[slot], err));
     }
-    const struct {
-        const char *pattern;
-        int64_t width;
-        la_norm *norm;
-    } norms[] = {
-        {b->arch->norm_attention, config->hidden, &layer->norm_attention},
-        {b->arch->norm_ffn, config->hidden, &layer->norm_ffn},
-        {b->arch->norm_attention_out, config->hidden, &layer->norm_attention_out},
-        {b->arch->norm_ffn_out, config->hidden, &layer->norm_ffn_out},
-        {b->arch->norm_q, together ? q : config->head_dim, &layer->norm_q},
-        {b->arch->norm_k, together ? kv : config->head_dim, &layer->norm_k},
-    };
-    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
-        bool absent = !i && !number && b->arch->first_norm_absent;
-        if (!norms[i].pattern || absent)
+    for (int i = 0; i < LA_LAYER_NORMS; i++) {
+        int64_t width = i < LA_NORM_Q    ? config->hidden
+                        : !together      ? config->head_dim
+                        : i == LA_NORM_Q ? q
+                                         : kv;
+        bool absent = i == LA_NORM_ATTENTION && !number && b->arch->first_norm_absent;
+        if (!b->arch->norm[i] || absent)
             continue;
-        snprintf(name, sizeof name, norms[i].pattern, (long long)number);
-        LA_TRY(la_binder_norm(b, name, true, norms[i].width, norms[i].norm, err));
+        snprintf(name, sizeof name, b->arch->norm[i], (long long)number);
+        LA_TRY(la_binder_norm(b, name, true, width, &layer->norm[i], err));
     }
     for (la_adapter *adapter = &model->adapter; adapter; adapter = adapter->next)
         if (adapter->kind->bind_layer)

@@ -33,7 +33,7 @@ typedef struct la_bottleneck {
 /* Norms that an architecture lacks have no weight. */
 typedef struct la_layer {
     la_linear linear[LA_SLOTS];
-    la_norm norm_attention, norm_ffn, norm_attention_out, norm_ffn_out, norm_q, norm_k;
+    la_norm norm[LA_LAYER_NORMS];
     la_bottleneck *bottleneck[2]; /* behind attention and FFN; NULL: none */
 } la_layer;
 

@@ -99,15 +99,51 @@ typedef struct state {
     double offset;
 } state;
 
-static la_status read_state(const la_tensor *tensor, const char *type, bool nested, state *s,
-                            la_error *err) {
+static la_status read_fields(const json_t *root, const char *where, const char *type, bool nested,
+                             state *s, la_error *err) {
     static const struct {
         const char *name;
         la_dtype type;
     } types[] = {{"float32", LA_F32}, {"float16", LA_F16}, {"bfloat16", LA_BF16}};
+    const char *as = NULL, *kind = NULL;
+    if (!json_is_object(root))
+        return la_fail(err, LA_BAD_INPUT, "%s: is %s, expected an object", where,
+                       la_json_kind(root));
+    LA_TRY(la_json_int(root, where, "blocksize", true, 1, 1 << 24, &s->block, err));
+    LA_TRY(la_json_text(root, where, "quant_type", true, &kind, err));
+    LA_TRY(la_json_text(root, where, "dtype", true, &as, err));
+    if (strcmp(kind, type))
+        return la_fail(err, LA_BAD_INPUT, "%s: quant_type is \"%s\", expected \"%s\"", where, kind,
+                       type);
+    if (s->block < 2 || s->block & (s->block - 1))
+        return la_fail(err, LA_BAD_INPUT, "%s: blocksize is %lld, expected a power of two", where,
+                       (long long)s->block);
+    size_t row = 0;
+    while (row < 3 && strcmp(types[row].name, as))
+        row++;
+    if (row == 3)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "%s: dtype \"%s\" is not supported (float32, float16, bfloat16 are)", where,
+                       as);
+    s->as = types[row].type;
+    const json_t *shape = json_object_get(root, "shape");
+    bool pair = json_array_size(shape) == 2;
+    for (size_t i = 0; i < 2; i++) {
+        s->shape[i] = json_integer_value(json_array_get(shape, i));
+        pair &= s->shape[i] >= 1 && s->shape[i] <= INT32_MAX;
+    }
+    if (!pair)
+        return la_fail(err, LA_BAD_INPUT, "%s: shape is no pair of positive integers", where);
+    if (!nested)
+        return LA_OK;
+    LA_TRY(la_json_int(root, where, "nested_blocksize", true, 1, 1 << 24, &s->nested_block, err));
+    return la_json_number(root, where, "nested_offset", true, &s->offset, err);
+}
+
+static la_status read_state(const la_tensor *tensor, const char *type, bool nested, state *s,
+                            la_error *err) {
     json_error_t at;
     char where[1024];
-    const char *as = NULL, *kind = NULL;
     snprintf(where, sizeof where, "%s: tensor \"%s\"", tensor->file, tensor->name);
     if (strcmp(tensor->dtype_name, "U8") || tensor->count > STATE_BYTES_MAX)
         return la_fail(err, LA_BAD_INPUT, "%s is %lld elements of %s, expected JSON as bytes (U8)",
@@ -116,51 +152,7 @@ static la_status read_state(const la_tensor *tensor, const char *type, bool nest
     if (!root)
         return la_fail(err, LA_BAD_INPUT, "%s: is not valid JSON: %s, at byte %d", where, at.text,
                        at.position);
-    la_status status = LA_OK;
-    if (!json_is_object(root)) {
-        status =
-            la_fail(err, LA_BAD_INPUT, "%s: is %s, expected an object", where, la_json_kind(root));
-        goto done;
-    }
-    LA_TRY_DONE(la_json_int(root, where, "blocksize", true, 1, 1 << 24, &s->block, err));
-    LA_TRY_DONE(la_json_text(root, where, "quant_type", true, &kind, err));
-    LA_TRY_DONE(la_json_text(root, where, "dtype", true, &as, err));
-    if (strcmp(kind, type)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: quant_type is \"%s\", expected \"%s\"", where,
-                         kind, type);
-        goto done;
-    }
-    if (s->block < 2 || s->block & (s->block - 1)) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: blocksize is %lld, expected a power of two", where,
-                         (long long)s->block);
-        goto done;
-    }
-    size_t row = 0;
-    while (row < 3 && strcmp(types[row].name, as))
-        row++;
-    if (row == 3) {
-        status = la_fail(err, LA_UNSUPPORTED,
-                         "%s: dtype \"%s\" is not supported (float32, float16, bfloat16 are)",
-                         where, as);
-        goto done;
-    }
-    s->as = types[row].type;
-    const json_t *shape = json_object_get(root, "shape");
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *size = json_array_get(shape, i);
-        s->shape[i] = json_is_integer(size) ? json_integer_value(size) : 0;
-    }
-    if (json_array_size(shape) != 2 || s->shape[0] < 1 || s->shape[1] < 1 ||
-        s->shape[0] > INT32_MAX || s->shape[1] > INT32_MAX) {
-        status = la_fail(err, LA_BAD_INPUT, "%s: shape is no pair of positive integers", where);
-        goto done;
-    }
-    if (!nested)
-        goto done;
-    LA_TRY_DONE(
-        la_json_int(root, where, "nested_blocksize", true, 1, 1 << 24, &s->nested_block, err));
-    LA_TRY_DONE(la_json_number(root, where, "nested_offset", true, &s->offset, err));
-done:
+    la_status status = read_fields(root, where, type, nested, s, err);
     json_decref(root);
     return status;
 }

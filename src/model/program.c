@@ -47,26 +47,26 @@ static la_op *emit(la_program *p, la_op_kind kind, int in, int in2, int out) {
     return op;
 }
 
-static int norm(la_program *p, const la_norm *norm, const char *module, int64_t width, int in,
-                const char *name) {
+static int norm(const compiler *c, la_layer_norm which, int64_t width, int in, const char *name) {
+    la_program *p = c->p;
     const la_buffer *from = &p->buffers[in];
     int64_t cols = from->cols;
     int out = new_buffer(p, name, from->extent, cols);
     la_op *op = emit(p, LA_OP_NORM, in, -1, out);
-    op->norm = norm;
-    op->module = module;
+    op->norm = &c->layer->norm[which];
+    op->module = c->arch->norm[which];
     op->width = width;
     op->keep[0] = new_stats(p, in, 2 * (cols / width));
     return out;
 }
 
 /* Input of a part of the layer, from the residual stream: its norm where one precedes. */
-static int read_residual(const compiler *c, bool normed, const la_norm *before, const char *module,
-                         int in, const char *name) {
+static int read_residual(const compiler *c, la_layer_norm before, int in, const char *name) {
     la_program *p = c->p;
-    if (normed && before->weight)
-        return norm(p, before, module, p->buffers[in].cols, in, name);
-    int out = new_buffer(p, name, p->buffers[in].extent, p->buffers[in].cols);
+    int64_t d = p->buffers[in].cols;
+    if (c->arch->pre_norm && c->layer->norm[before].weight)
+        return norm(c, before, d, in, name);
+    int out = new_buffer(p, name, p->buffers[in].extent, d);
     p->buffers[out].of = in;
     emit(p, LA_OP_BRANCH, in, -1, out);
     return out;
@@ -93,14 +93,12 @@ static int columns(la_program *p, int of, int64_t from, int64_t cols, const char
 /* Norm and rotation of the heads of q or k; of q, those that go on. */
 static int finish_heads(const compiler *c, bool of_keys, int in) {
     la_program *p = c->p;
-    const la_layer *layer = c->layer;
     const char *name = of_keys ? "k" : "q";
     la_extent extent = of_keys ? LA_TOKENS : LA_QUERIES;
-    const la_norm *of = of_keys ? &layer->norm_k : &layer->norm_q;
-    if (of->weight) {
+    la_layer_norm which = of_keys ? LA_NORM_K : LA_NORM_Q;
+    if (c->layer->norm[which].weight) {
         int64_t all = p->buffers[in].cols;
-        in = norm(p, of, of_keys ? c->arch->norm_k : c->arch->norm_q,
-                  c->arch->norm_heads_together ? all : c->config->head_dim, in, name);
+        in = norm(c, which, c->arch->norm_heads_together ? all : c->config->head_dim, in, name);
         p->buffers[in].extent = extent;
     }
     if (c->config->plan[p->layer].rope < 0)
@@ -218,19 +216,15 @@ static int bottleneck(la_program *p, const la_bottleneck *e, int z, int base) {
     return out;
 }
 
-/* name = residual + what attention (place 0) or FFN (1) gives by its last projection of x, behind
+/* name = residual + what attention (part 0) or FFN (1) gives by its last projection of x, behind
  * its norm and its adapter */
-static int residual(const compiler *c, int place, int x, int to, const char *name) {
+static int residual(const compiler *c, int part, int x, int to, const char *name) {
     la_program *p = c->p;
-    const la_layer *layer = c->layer;
-    const la_bottleneck *e = layer->bottleneck[place];
-    const la_norm *after = place ? &layer->norm_ffn_out : &layer->norm_attention_out;
-    const la_norm *base_norm = place ? &layer->norm_ffn : &layer->norm_attention;
+    const la_bottleneck *e = c->layer->bottleneck[part];
     int64_t d = c->config->hidden;
-    int y = linear(c, place ? LA_SLOT_DOWN : LA_SLOT_O, x, LA_QUERIES, "added");
-    if (after->weight)
-        y = norm(p, after, place ? c->arch->norm_ffn_out : c->arch->norm_attention_out, d, y,
-                 "normed");
+    int y = linear(c, part ? LA_SLOT_DOWN : LA_SLOT_O, x, LA_QUERIES, "added");
+    if (c->layer->norm[LA_NORM_ATTENTION_OUT + part].weight)
+        y = norm(c, LA_NORM_ATTENTION_OUT + part, d, y, "normed");
     if (!e)
         return add(p, y, to, name);
     if (e->input == LA_BOTTLENECK_ADDED)
@@ -240,7 +234,7 @@ static int residual(const compiler *c, int place, int x, int to, const char *nam
         return bottleneck(p, e, sum, sum);
     if (e->input == LA_BOTTLENECK_RESIDUAL)
         return bottleneck(p, e, to, sum);
-    int z = norm(p, base_norm, place ? c->arch->norm_ffn : c->arch->norm_attention, d, sum, "z");
+    int z = norm(c, LA_NORM_ATTENTION + part, d, sum, "z");
     return add(p, bottleneck(p, e, z, -1), sum, name);
 }
 
@@ -308,21 +302,19 @@ static void prune(la_program *p) {
 
 void la_program_compile(const la_model *model, int64_t number, bool pruned, la_program *p) {
     const la_config *config = &model->config;
-    const la_layer *layer = &model->layers[number];
-    const la_arch *arch = config->arch;
-    compiler c = {config, arch, layer, p};
-    bool pre = arch->pre_norm;
+    compiler c = {config, config->arch, &model->layers[number], p};
+    bool pre = config->arch->pre_norm;
     int64_t d = config->hidden;
     *p = (la_program){.layer = number, .pruned = pruned};
     p->in = new_buffer(p, "in", LA_TOKENS, d);
-    int a = read_residual(&c, pre, &layer->norm_attention, arch->norm_attention, p->in, "a");
+    int a = read_residual(&c, LA_NORM_ATTENTION, p->in, "a");
     int sum = residual(&c, 0, attention(&c, model, a), p->in, "sum");
     if (!pre)
-        sum = norm(p, &layer->norm_attention, arch->norm_attention, d, sum, "r");
-    int f = read_residual(&c, pre, &layer->norm_ffn, arch->norm_ffn, sum, "f");
+        sum = norm(&c, LA_NORM_ATTENTION, d, sum, "r");
+    int f = read_residual(&c, LA_NORM_FFN, sum, "f");
     p->out = residual(&c, 1, ffn(&c, f), sum, pre ? "out" : "sum2");
     if (!pre)
-        p->out = norm(p, &layer->norm_ffn, arch->norm_ffn, d, p->out, "out");
+        p->out = norm(&c, LA_NORM_FFN, d, p->out, "out");
     fuse(p);
     if (pruned)
         prune(p);
