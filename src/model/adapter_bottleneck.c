@@ -1,5 +1,6 @@
-/* Bottleneck adapters of the `adapters` library: configuration, tensors, and where it hangs them: in
- * the module that holds the norm behind attention or FFN, or in modules of the layer (all others). */
+/* Bottleneck adapters of the `adapters` library: configuration, tensors, and where it hangs them:
+ * in the module that holds the norm behind attention or FFN, or in modules of the layer (all
+ * others). */
 #include "model/binder.h"
 #include "input/json.h"
 #include "model/adapter_shared.h"

@@ -6,7 +6,8 @@
 
 /* ---- what rows share ---- */
 
-/* Encoders with norms behind the sums. The head of token classification is one layer on every state. */
+/* Encoders with norms behind the sums; the head of token classification is one layer on every
+ * state. */
 #define ENCODER                                                                                    \
     .default_activation = "gelu", .norm_kind = LA_NORM_LAYER, .bias = true,                        \
     .embed_tokens = "embeddings.word_embeddings",                                                  \

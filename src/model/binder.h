@@ -78,8 +78,8 @@ la_status la_binder_upload_matrix(la_binder *b, la_mat *m, bool exact, la_error 
  * long as the model. adapter: whose it is, or NULL. */
 la_status la_binder_add_parameter(la_binder *b, const la_adapter *adapter, la_parameter *p,
                                   la_error *err);
-/* Adds and uploads two parameters with inputs of their own; blocks: their numbers. state_cols: floats
- * a token that the first of them leaves for backward. */
+/* Adds and uploads two parameters with inputs of their own; blocks: their numbers. state_cols:
+ * floats a token that the first of them leaves for backward. */
 la_status la_binder_add_pair(la_binder *b, const la_adapter *adapter, la_parameter p[2],
                              int64_t blocks[2], int64_t state_cols, la_error *err);
 /* Another matrix of the same block. */
