@@ -11,9 +11,9 @@ enum { DELTA_WARPS = 8, HEAD_DIM_MAX = 256 };
 /* Queries of a row, from one of its tiles' first on, and the keys [from, end) that they see. Places
  * of queries rise, and so do both ends. */
 struct attention_queries {
-    int64_t at;              /* of the first in q */
-    int64_t keys_at;         /* of the row's first key in k */
-    int n;                   /* of the block; none: the row is shorter */
+    int64_t at;              /* first query in q */
+    int64_t keys_at;         /* first key of the row in k */
+    int n;                   /* queries of the block; none: the row is shorter */
     int length;              /* keys of the row */
     int from, end;           /* keys that any query of the block sees */
     int warp_from, warp_end; /* ... of this warp */
@@ -232,7 +232,7 @@ __global__ static void __launch_bounds__(la_shape<T, HD>::THREADS)
             continue;
         la_strip_product<T, HD>(strip, rows, shared.span_a, x);
         int own = key + la_strip_column();
-        int from = of.own_from - own, end = of.own_end - own; /* of x */
+        int from = of.own_from - own, end = of.own_end - own; /* range of x */
         if (end <= 0 || from >= HALF)
             continue;
         attention_scores<GENERAL, T, HD>(a, of, place.head, own, x, slope);
@@ -328,7 +328,7 @@ __global__ static void __launch_bounds__(la_shape<T, HD>::THREADS)
     int warp = static_cast<int>(threadIdx.x) / LA_WARP, kv_head = place.head / a.group;
     int part = place.part * la_shape<T, HD>::COLUMNS;
     float *strip = shared.strip[warp];
-    int64_t g_first = place.rhs * a.queries; /* of the right-hand side in g and dq */
+    int64_t g_first = place.rhs * a.queries; /* first row of the right-hand side in g and dq */
     const T *keys_from = attention_at(a.k, of.keys_at, kv_head, a.head_dim);
     const T *values_from = attention_at(a.v, of.keys_at, kv_head, a.head_dim);
     la_load_tile<T, ROWS, HD>(shared.rows_a, attention_at(a.q, of.at, place.head, a.head_dim),

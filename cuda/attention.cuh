@@ -6,7 +6,7 @@
 
 enum {
     WINDOW_MOST = 1 << 29,   /* a window without an edge, so that places and windows add up */
-    NO_PLACE = -(1 << 30),   /* of a query that is not there: it sees nothing */
+    NO_PLACE = -(1 << 30),   /* place of a missing query: it sees nothing */
     RELATIVE_HEAD_MAX = 128, /* columns of heads whose scores may know distances */
     RELATIVE_TABLES = 3      /* [tokens, heads, stride] each, in LA_CUDA_RELATIVE */
 };
@@ -19,7 +19,7 @@ template <typename T> struct attention_view {
 /* la_relative on its way to kernels. A row of length L reaches the rows at[-(L - 1)] to at[L - 1]
  * of the position tables, and counts them from the lowest on. */
 template <typename T> struct relative_args {
-    const int32_t *at; /* of distance 0; NULL: scores know no distances */
+    const int32_t *at; /* row of distance 0; NULL: scores know no distances */
     int stride;        /* no row reaches more */
     float *by_query;   /* [Q, heads, stride]: q pos_k^T, or NULL */
     float *by_key;     /* [T, heads, stride]: k pos_q^T, or NULL */
@@ -35,7 +35,7 @@ template <typename T> struct attention_args {
     float *lse; /* [Q, heads] */
     const int32_t *cu, *cu_q, *q_at;
     int heads, group, head_dim; /* group: heads that share one of k and v */
-    int tiles;                  /* blocks that a row has room for */
+    int tiles;                  /* blocks for a row */
     int before, after;          /* at most WINDOW_MOST */
     float scale, softcap;
     bool packed; /* elements of all matrices can be loaded and stored 16 bytes at a time */
@@ -51,7 +51,7 @@ template <typename T> struct attention_args {
  * the right-hand sides of a row are neighbours, and find its q, k and v in the cache. */
 struct attention_place {
     int row, rhs, first, head; /* first: row of the tile within the row */
-    int part;                  /* of the head's columns */
+    int part;                  /* which part of the head's columns */
 };
 
 template <typename T, int HD>

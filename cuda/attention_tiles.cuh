@@ -148,11 +148,11 @@ template <typename T, int HD> struct la_shape {
     static constexpr bool WIDE = HD > COLUMNS_MOST, ONE_SPAN = WIDE && sizeof(T) == 4;
     static constexpr int WARPS = la_tiles<T>::WARPS / (WIDE ? 2 : 1), THREADS = WARPS * LA_WARP;
     static constexpr int ROWS = WARPS * SIDE;
-    static constexpr int LD = HD + la_tiles<T>::PAD;           /* of tiles */
-    static constexpr int WEIGHTS_LD = SPAN + la_tiles<T>::PAD; /* of strips of weights */
-    static constexpr int COLUMNS = WIDE ? COLUMNS_MOST : HD;   /* of sums */
+    static constexpr int LD = HD + la_tiles<T>::PAD;           /* stride of tiles */
+    static constexpr int WEIGHTS_LD = SPAN + la_tiles<T>::PAD; /* stride of weights */
+    static constexpr int COLUMNS = WIDE ? COLUMNS_MOST : HD;   /* columns of sums */
     static constexpr int PARTS = HD / COLUMNS;
-    static constexpr int FRAGMENTS = COLUMNS / SIDE; /* of [16, COLUMNS] */
+    static constexpr int FRAGMENTS = COLUMNS / SIDE; /* pieces of [16, COLUMNS] */
 };
 
 /* Shared memory of a block. Every part starts at a multiple of 32 bytes, as wmma asks of its
@@ -160,7 +160,7 @@ template <typename T, int HD> struct la_shape {
 template <typename T, int HD> struct la_shared {
     typedef la_shape<T, HD> shape;
     T rows_a[shape::ROWS * shape::LD]; /* the block's rows: of q, or of k */
-    T span_a[SPAN * shape::LD];        /* what they meet: of k and v, or of q and g */
+    T span_a[SPAN * shape::LD];        /* rows that they meet, from k and v or q and g */
     T span_other[shape::ONE_SPAN ? 32 / sizeof(T) : SPAN * shape::LD];
     float strip[shape::WARPS][SIDE * STRIP_LD];
     T weights[shape::WARPS][SIDE * shape::WEIGHTS_LD];
@@ -170,8 +170,8 @@ template <typename T, int HD> struct la_shared {
     }
 };
 template <typename T, int HD> struct la_shared_backward : la_shared<T, HD> {
-    T rows_b[la_shape<T, HD>::ROWS * la_shape<T, HD>::LD]; /* of g, or of v */
-    float lse[SPAN], delta[SPAN];                          /* of the queries in the span */
+    T rows_b[la_shape<T, HD>::ROWS * la_shape<T, HD>::LD]; /* rows of g, or of v */
+    float lse[SPAN], delta[SPAN];                          /* for the queries in the span */
     int place[SPAN];                                       /* theirs */
 };
 

@@ -31,7 +31,7 @@ typedef __nv_bfloat16 bf16;
 enum {
     LA_WARP = 32,
     LA_STAGES = 4,            /* pinned buffers that copies from the host go through, in turn */
-    LA_STAGE_BYTES = 8 << 20, /* of each */
+    LA_STAGE_BYTES = 8 << 20, /* bytes of each */
     LA_LT_WORKSPACE = 32 << 20
 };
 
@@ -58,7 +58,7 @@ typedef struct la_cuda {
     la_gemm_cache *gemms;
     void *scratch[LA_CUDA_SCRATCHES];
     size_t scratch_bytes[LA_CUDA_SCRATCHES];
-    int64_t max_relative; /* as reserved; 0: a row may reach all of the position tables */
+    int64_t max_relative; /* reserved rows; 0: all of the position tables */
     /* copies from the host */
     unsigned char *stage[LA_STAGES];
     cudaEvent_t stage_free[LA_STAGES];

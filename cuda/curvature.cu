@@ -92,7 +92,7 @@ struct outer_argument {
     const float *s;
     const void *b;
     float *out;
-    const int32_t *cu; /* of the first row wanted */
+    const int32_t *cu; /* limits of rows, from the first row wanted on */
     int64_t ld_s, ld_b, ld_out, s_tokens,
         b_tokens; /* rows from one right-hand side to the next; 0 */
     int64_t n_rhs, height, cols, tiles;

@@ -56,7 +56,7 @@ __global__ void draw_rows(draws_argument a) {
     int c_count = a.classes, m = c_count - 1, count = 2 * c_count + 1;
     double *sums = reinterpret_cast<double *>(memory); /* [DRAW_WARPS, 2C + 1] */
     double *map = sums + DRAW_WARPS * count;           /* [C]: softmax(centre) */
-    /* of this warp: its row of sums, whose start holds z [C - 1] while it draws */
+    /* this warp's row of sums, whose start holds z [C - 1] while it draws */
     double *own = sums + warp * count, *z = own, *squares = own + c_count + 1;
     int64_t row = blockIdx.x;
     const double *centre = a.centre + row * c_count, *spread = a.spread + row * c_count * m;
@@ -151,7 +151,7 @@ bool la_cuda_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const dou
     double *memory = static_cast<double *>(
         la_cuda_scratch_get(cu, LA_CUDA_DRAWS, la_cuda_draws_bytes(n, n_classes)));
     if (!memory) {
-        cu->fault = before; /* no room here is no fault: the host draws */
+        cu->fault = before; /* too little memory is no fault: the host draws */
         return false;
     }
     draws_argument a = {};

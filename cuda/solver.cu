@@ -54,21 +54,20 @@ la_status la_solver_launched(const la_solver *s, const char *kernel, la_error *e
     return la_solver_cuda(s, cudaGetLastError(), kernel, err);
 }
 
-la_status la_solver_blas(const la_solver *s, cublasStatus_t code, const char *what, la_error *err) {
-    if (code == CUBLAS_STATUS_SUCCESS)
-        return LA_OK;
+static la_status failed_call(const la_solver *s, const char *what, const char *library, int code,
+                             la_error *err) {
     char text[48];
-    snprintf(text, sizeof text, "cuBLAS status %d", static_cast<int>(code));
+    snprintf(text, sizeof text, "%s status %d", library, code);
     return failed_step(s, what, text, err);
+}
+
+la_status la_solver_blas(const la_solver *s, cublasStatus_t code, const char *what, la_error *err) {
+    return code == CUBLAS_STATUS_SUCCESS ? LA_OK : failed_call(s, what, "cuBLAS", code, err);
 }
 
 la_status la_solver_dense(const la_solver *s, cusolverStatus_t code, const char *what,
                           la_error *err) {
-    if (code == CUSOLVER_STATUS_SUCCESS)
-        return LA_OK;
-    char text[48];
-    snprintf(text, sizeof text, "cuSOLVER status %d", static_cast<int>(code));
-    return failed_step(s, what, text, err);
+    return code == CUSOLVER_STATUS_SUCCESS ? LA_OK : failed_call(s, what, "cuSOLVER", code, err);
 }
 
 la_status la_solver_failed(const la_eigen *problem, const char *why, la_error *err) {
@@ -674,7 +673,7 @@ la_status la_cuda_eigh(la_backend *be, int64_t count, la_eigen *problems, la_err
         return la_fail(err, LA_RESOURCE, "%s: %s", be->device, cudaGetErrorString(code));
     if (cu->fault.status != LA_OK)
         return la_fail(err, cu->fault.status, "%s", cu->fault.message);
-    la_cuda_scratch_free(cu); /* the batches are over, and the matrices need room */
+    la_cuda_scratch_free(cu); /* the batches are over, and the matrices need memory */
     try {
         return decompose(cu, count, problems, err);
     } catch (const std::exception &) {

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utility>
 
 enum {
     CYCLES = 40, /* beyond them a direct solver is as fast */
@@ -98,9 +99,13 @@ typedef struct subspace {
     double *host; /* [k] values, then [2, k] checks */
 } subspace;
 
-static la_status lay_out(subspace *u, la_solver_arena *arena, la_error *err) {
-    const la_solver *s = u->s;
-    int64_t n = u->n, k = u->k;
+static la_status lay_out(const la_solver *s, const la_eigen *problem, subspace *u,
+                         la_solver_arena *arena, la_error *err) {
+    int64_t n = problem->n, k = columns_of(problem);
+    u->s = s;
+    u->problem = problem;
+    u->n = n;
+    u->k = k;
     for (int i = 0; i < 4; i++)
         u->basis[i] = la_solver_take<double>(arena, n * k);
     u->small = la_solver_take<double>(arena, k * k);
@@ -120,34 +125,32 @@ static la_status lay_out(subspace *u, la_solver_arena *arena, la_error *err) {
     return LA_OK;
 }
 
+/* c = alpha op(a) b + beta c in columns: a has n rows, c [rows, k], and b inner rows. */
+static la_status product(const subspace *u, const char *what, cublasOperation_t op, int64_t rows,
+                         int64_t inner, double alpha, const double *a, const double *b, double beta,
+                         double *c, la_error *err) {
+    int m = static_cast<int>(rows), sum = static_cast<int>(inner);
+    return la_solver_blas(u->s,
+                          cublasDgemm(u->s->blas, op, CUBLAS_OP_N, m, static_cast<int>(u->k), sum,
+                                      &alpha, a, static_cast<int>(u->n), b, sum, &beta, c, m),
+                          what, err);
+}
+
 /* y[k, n] = alpha x A + beta y */
 static la_status multiply(const subspace *u, double alpha, const double *x, double beta, double *y,
                           la_error *err) {
-    int n = static_cast<int>(u->n), k = static_cast<int>(u->k);
-    return la_solver_blas(u->s,
-                          cublasDgemm(u->s->blas, CUBLAS_OP_N, CUBLAS_OP_N, n, k, n, &alpha,
-                                      u->problem->a, n, x, n, &beta, y, n),
-                          "a product with the matrix", err);
+    return product(u, "a product with the matrix", CUBLAS_OP_N, u->n, u->n, alpha, u->problem->a, x,
+                   beta, y, err);
 }
 
 /* small[k, k] = x y^T */
 static la_status project(const subspace *u, const double *x, const double *y, la_error *err) {
-    int n = static_cast<int>(u->n), k = static_cast<int>(u->k);
-    double one = 1, zero = 0;
-    return la_solver_blas(u->s,
-                          cublasDgemm(u->s->blas, CUBLAS_OP_T, CUBLAS_OP_N, k, k, n, &one, x, n, y,
-                                      n, &zero, u->small, k),
-                          "a projection", err);
+    return product(u, "a projection", CUBLAS_OP_T, u->k, u->n, 1, x, y, 0, u->small, err);
 }
 
 /* y[k, n] = the columns of small combine the rows of x */
 static la_status turn(const subspace *u, const double *x, double *y, la_error *err) {
-    int n = static_cast<int>(u->n), k = static_cast<int>(u->k);
-    double one = 1, zero = 0;
-    return la_solver_blas(u->s,
-                          cublasDgemm(u->s->blas, CUBLAS_OP_N, CUBLAS_OP_N, n, k, k, &one, x, n,
-                                      u->small, k, &zero, y, n),
-                          "a rotation", err);
+    return product(u, "a rotation", CUBLAS_OP_N, u->n, u->k, 1, x, u->small, 0, y, err);
 }
 
 /* One pass of Cholesky QR over q[k, n]; *good is false, and q as it was, when the columns are too
@@ -210,11 +213,8 @@ static la_status rayleigh_ritz(subspace *u, bool *good, la_error *err) {
         return LA_OK;
     LA_TRY(turn(u, u->basis[0], u->basis[2], err));
     LA_TRY(turn(u, u->basis[1], u->basis[3], err));
-    for (int i = 0; i < 2; i++) {
-        double *swap = u->basis[i];
-        u->basis[i] = u->basis[i + 2];
-        u->basis[i + 2] = swap;
-    }
+    std::swap(u->basis[0], u->basis[2]);
+    std::swap(u->basis[1], u->basis[3]);
     LA_TRY(la_solver_check(s, u->n, u->k, u->basis[1], u->basis[0], u->values, u->checks, err));
     LA_TRY(la_solver_download(s, u->host, u->values, row, err));
     return la_solver_download(s, u->host + u->k, u->checks, 2 * row, err);
@@ -253,13 +253,9 @@ static la_status filter(subspace *u, double growth, la_error *err) {
         LA_LAUNCH(combine, la_cuda_blocks(count, THREADS), THREADS, 0, s->stream, count,
                   -2 * center / radius, u->basis[1], 1.0, u->basis[0]);
         LA_TRY(la_solver_launched(s, "combine", err));
-        double *swap = u->basis[0];
-        u->basis[0] = u->basis[1];
-        u->basis[1] = swap;
+        std::swap(u->basis[0], u->basis[1]);
     }
-    double *swap = u->basis[0];
-    u->basis[0] = u->basis[1];
-    u->basis[1] = swap;
+    std::swap(u->basis[0], u->basis[1]);
     return LA_OK;
 }
 
@@ -292,11 +288,7 @@ la_status la_subspace_measure(const la_solver *s, const la_eigen *problem, size_
                               size_t *host_bytes, la_error *err) {
     subspace u = {};
     la_solver_arena arena = {};
-    u.s = s;
-    u.problem = problem;
-    u.n = problem->n;
-    u.k = columns_of(problem);
-    LA_TRY(lay_out(&u, &arena, err));
+    LA_TRY(lay_out(s, problem, &u, &arena, err));
     *bytes = arena.used;
     *host_bytes = u.space.host_bytes;
     return LA_OK;
@@ -306,11 +298,7 @@ la_status la_subspace(const la_solver *s, la_eigen *problem, bool *done, la_erro
     subspace u = {};
     la_solver_arena arena = {s->memory, 0};
     *done = false;
-    u.s = s;
-    u.problem = problem;
-    u.n = problem->n;
-    u.k = columns_of(problem);
-    LA_TRY(lay_out(&u, &arena, err));
+    LA_TRY(lay_out(s, problem, &u, &arena, err));
     u.host = static_cast<double *>(malloc(static_cast<size_t>(3 * u.k) * sizeof(double)));
     if (!u.host)
         return la_fail(err, LA_RESOURCE, "%s: out of memory for its eigendecomposition",
