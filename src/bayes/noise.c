@@ -32,7 +32,8 @@ static void set_noise(la_posterior *p, double noise) {
 }
 
 la_status la_noise_set(la_posterior *posterior, double noise, double prior_scale, la_error *err) {
-    set_noise(posterior, noise);
+    if (noise > 0)
+        set_noise(posterior, noise);
     return la_prior_scale(posterior, prior_scale, err);
 }
 
@@ -80,9 +81,21 @@ static la_status find_root(la_posterior *p, la_prior_kind kind, double value, la
     return LA_OK;
 }
 
+la_status la_noise_check(const la_likelihood *likelihood, int64_t n_outputs, double noise,
+                         la_error *err) {
+    if (!(noise >= 0) || isinf(noise))
+        return la_fail(err, LA_USAGE, "--noise %g: expected a positive variance", noise);
+    if (noise > 0 && !likelihood->has_noise)
+        return la_fail(err, LA_USAGE, "--noise is of regressions; this model has %lld outputs",
+                       (long long)n_outputs);
+    return LA_OK;
+}
+
 la_status la_noise_choose(la_posterior *posterior, la_prior_kind kind, double value, double noise,
                           la_error *err) {
     double slope;
+    if (!posterior->likelihood->has_noise)
+        return la_prior_choose(posterior, kind, value, err);
     if (!isfinite(posterior->square_error))
         return la_fail(err, LA_NUMERICAL, "the sum of squared errors is not finite");
     if (noise > 0)

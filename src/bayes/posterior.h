@@ -96,13 +96,17 @@ la_status la_prior_scale(la_posterior *posterior, double scale, la_error *err);
 /* *sum: parameters that the rows determine, the trace of H (H + lambda I)^-1. */
 la_status la_posterior_effective(const la_posterior *posterior, double *sum, la_error *err);
 
-/* la_prior_choose for a regression, together with the noise variance: `noise`, or where that is 0
+/* LA_USAGE for a noise variance that is none, or of a likelihood without noise. 0: not given. */
+la_status la_noise_check(const la_likelihood *likelihood, int64_t n_outputs, double noise,
+                         la_error *err);
+/* la_prior_choose, for a regression together with the noise variance: `noise`, or where that is 0
  * the one that maximises the log marginal likelihood with the prior's precisions. From square_error
  * and the eigenvalues alone; sets the log likelihood too. LA_NUMERICAL when the model is exact on
  * all rows. */
 la_status la_noise_choose(la_posterior *posterior, la_prior_kind kind, double value, double noise,
                           la_error *err);
-/* Another noise variance, and every precision times prior_scale; the likelihoods follow. */
+/* Another noise variance (0: the likelihood has none), and every precision times prior_scale; the
+ * likelihoods follow. */
 la_status la_noise_set(la_posterior *posterior, double noise, double prior_scale, la_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 #include "input/label.h"
 #include "base/memory.h"
+#include "input/json.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,6 +25,72 @@ bool la_label_is_none(la_label label) {
     if (label.kind == LA_LABEL_SET)
         return !label.set;
     return label.kind == LA_LABEL_NUMBER ? isnan(label.number) : label.class < 0;
+}
+
+/* The fewest digits of 15 to 17 that read as the number. */
+static void write_number(FILE *stream, double number) {
+    char text[32];
+    for (int digits = 15; digits <= 17; digits++) {
+        /* adding zero makes -0 a plain 0 */
+        snprintf(text, sizeof text, "%.*g", digits, number + 0.0);
+        if (strtod(text, NULL) == number)
+            break;
+    }
+    fputs(text, stream);
+}
+
+void la_label_write(FILE *stream, la_label label, int64_t n_classes) {
+    const char *before = "[";
+    if (label.kind == LA_LABEL_NUMBER)
+        write_number(stream, label.number);
+    else if (label.kind == LA_LABEL_CLASS)
+        fprintf(stream, "%lld", (long long)label.class);
+    else {
+        for (int64_t c = 0; c < n_classes; c++)
+            if (label.set[c]) {
+                fprintf(stream, "%s%lld", before, (long long)c);
+                before = ",";
+            }
+        fputs(*before == '[' ? "[]" : "]", stream);
+    }
+}
+
+static la_status read_index(const json_t *value, const char *place, int64_t n_classes,
+                            int64_t *class, la_error *err) {
+    if (!json_is_integer(value))
+        return la_fail(err, LA_BAD_INPUT, "%s: \"label\" is %s, expected a class index", place,
+                       la_json_kind(value));
+    *class = json_integer_value(value);
+    return *class >= 0 && *class < n_classes
+               ? LA_OK
+               : la_fail(err, LA_BAD_INPUT,
+                         "%s: \"label\" is %lld, expected 0 to %lld (no \"label\" where there is "
+                         "none)",
+                         place, (long long)*class, (long long)n_classes - 1);
+}
+
+la_status la_label_of_json(const json_t *row, const char *place, int64_t n_classes, la_label *label,
+                           la_error *err) {
+    const json_t *value = json_object_get(row, "label");
+    if (label->kind == LA_LABEL_NUMBER)
+        return la_json_number(row, place, "label", false, &label->number, err);
+    if (!value || json_is_null(value))
+        return LA_OK;
+    if (label->kind == LA_LABEL_CLASS)
+        return read_index(value, place, n_classes, &label->class, err);
+    if (!json_is_array(value))
+        return la_fail(err, LA_BAD_INPUT, "%s: \"label\" is %s, expected a list of class indices",
+                       place, la_json_kind(value));
+    unsigned char *set = la_alloc((size_t)n_classes, 1, err);
+    label->set = set;
+    for (size_t i = 0; i < json_array_size(value) && err->status == LA_OK; i++) {
+        int64_t class = 0;
+        if (read_index(json_array_get(value, i), place, n_classes, &class, err) == LA_OK)
+            set[class] = 1;
+    }
+    if (err->status != LA_OK)
+        la_label_free(label);
+    return err->status;
 }
 
 void la_label_digest(la_digest *digest, la_label label, int64_t width) {
@@ -63,6 +130,17 @@ la_label la_label_list_at(const la_label_list *list, int64_t i) {
     else
         label.class = list->classes[i];
     return label;
+}
+
+int64_t la_label_list_absent(const la_label_list *list, int64_t n, int64_t n_classes) {
+    int64_t absent = 0;
+    for (int64_t c = 0; c < n_classes && list->kind == LA_LABEL_CLASS; c++) {
+        bool seen = false;
+        for (int64_t i = 0; i < n && !seen; i++)
+            seen = list->classes[i] == c;
+        absent += !seen;
+    }
+    return absent;
 }
 
 void la_label_list_free(la_label_list *list) {

@@ -5,7 +5,9 @@
 #include "base/digest.h"
 #include "base/error.h"
 
+#include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 typedef enum la_label_kind {
     LA_LABEL_CLASS,  /* index of a class; -1: none */
@@ -26,6 +28,14 @@ la_label la_label_none(la_label_kind kind);
 bool la_label_is_none(la_label label);
 /* Frees the set of a label that owns it. */
 void la_label_free(la_label *label);
+/* JSON of a label that is not missing: an index, a list of them, or a number in full, so that what
+ * was read is what is written. n_classes: of a set. */
+void la_label_write(FILE *stream, la_label label, int64_t n_classes);
+/* Reads the field "label" of a row that was written so into a label of the kind that it has; left
+ * as it is where the field is missing or null. place: "FILE:LINE", for messages. Free a set with
+ * la_label_free. */
+la_status la_label_of_json(const json_t *row, const char *place, int64_t n_classes, la_label *label,
+                           la_error *err);
 /* width: C, of a set. */
 void la_label_digest(la_digest *digest, la_label label, int64_t width);
 
@@ -44,6 +54,8 @@ typedef struct la_label_list {
 la_status la_label_list_grow(la_label_list *list, size_t *capacity, size_t n, la_error *err);
 void la_label_list_set(la_label_list *list, int64_t i, la_label label);
 la_label la_label_list_at(const la_label_list *list, int64_t i);
+/* Number of classes that none of n labels is; of other kinds 0. */
+int64_t la_label_list_absent(const la_label_list *list, int64_t n, int64_t n_classes);
 void la_label_list_free(la_label_list *list);
 
 #endif

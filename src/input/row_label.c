@@ -352,6 +352,10 @@ static la_status read_set(const la_row_reader *reader, const la_row *row, const 
     return status;
 }
 
+bool la_row_may_have_label(const la_row *row, const la_label_rule *rule) {
+    return row->label || rule->kind == LA_LABEL_SET;
+}
+
 la_status la_row_label(const la_row_reader *reader, const la_row *row, const la_label_rule *rule,
                        la_label *label, la_error *err) {
     static la_status (*const readers[])(const la_row_reader *, const la_row *, const spelled *,

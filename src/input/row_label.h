@@ -28,6 +28,8 @@ typedef struct la_label_rule {
  * names. */
 la_status la_label_reading_find(const char *path, const la_row_fields *fields, la_label_rule *rule,
                                 la_error *err);
+/* False where la_row_label would find none. */
+bool la_row_may_have_label(const la_row *row, const la_label_rule *rule);
 /* Reads row->label. None of a class: absent, null, -1, an empty cell, or what tables write for a
  * missing value (nan, NA, None, ...) and no class is called. A number is finite, or a string that
  * is such a number; none: absent, null, or an empty or missing cell. A set is a list of classes, in

@@ -100,6 +100,9 @@ la_status la_tags_read(const la_row_reader *reader, const la_row *row, const la_
     const json_t *list = NULL;
     const char *key = NULL;
     clear(tags);
+    if (rule->kind == LA_LABEL_SET)
+        return la_fail(err, LA_UNSUPPORTED, "%s: several labels a token are not supported",
+                       la_row_reader_name(reader));
     tags->n = row->n_ids;
     if (!row->ids)
         LA_TRY(find_words(reader, row, fields, tags, err));

@@ -1,5 +1,6 @@
 /* A number whose mean is the model's one output, y ~ N(f, noise). */
 #include "likelihood/selection.h"
+#include "likelihood/signs.h"
 
 #include <stddef.h>
 
@@ -21,6 +22,10 @@ static double log_likelihood(int64_t n_outputs, const float *outputs, la_label l
     (void)n_outputs;
     double miss = (double)*outputs - label.number;
     return -0.5 * miss * miss;
+}
+
+static const char *lacks(const la_candidate *candidate) {
+    return candidate->noise_variance > 0 ? NULL : "noise_variance";
 }
 
 /* ---- predictions ---- */
@@ -86,6 +91,8 @@ const la_likelihood la_gaussian_likelihood = {
     .problem = "regression",
     .outputs = "one output",
     .title = "has one output (a regression)",
+    .nameless = "the model has one output (a regression), whose labels are numbers without names",
+    .tuned = "noise variance",
     .n_least = 1,
     .n_most = 1,
     .label_kind = LA_LABEL_NUMBER,
@@ -95,6 +102,8 @@ const la_likelihood la_gaussian_likelihood = {
     .fisher_factor = fisher_factor,
     .log_likelihood = log_likelihood,
     .select = la_select_number,
+    .lacks = lacks,
+    .report = la_signs_of_numbers,
     .predictives = predictives,
     .refusal =
         "is of a regression, whose --predictive is mc (a Gaussian in closed form), weights or "

@@ -24,14 +24,20 @@ typedef struct la_answer_row {
 } la_answer_row;
 
 struct la_held_out;
+struct la_candidate;
+struct la_output_rows;
 typedef struct la_choice la_choice;
+typedef struct la_likelihood la_likelihood;
 
-typedef struct la_likelihood {
+struct la_likelihood {
     const char *name;        /* what is modelled, for messages: "classes", "a regression" */
     const char *task;        /* of posterior files and reports; NULL: none is written, of classes */
     const char *problem;     /* problem_type of config.json */
     const char *outputs;     /* outputs that a head may have, for messages: "one output" */
-    const char *title;       /* of a model that is no classifier of one class a row, for messages */
+    const char *title;       /* of a model that is no classifier of one class a row, for messages;
+                                NULL: it is one */
+    const char *nameless;    /* why outputs have no names, for messages; NULL: they may have */
+    const char *tuned;       /* by held-out rows beside the prior, for messages: "temperature" */
     int64_t n_least, n_most; /* the same as numbers */
     bool is_named;           /* a head is of it only where config.json says so */
     la_label_kind label_kind; /* of a row */
@@ -50,6 +56,12 @@ typedef struct la_likelihood {
     /* Chooses by held-out rows: selection.h. */
     la_status (*select)(la_team team, const struct la_held_out *rows, la_choice *choice,
                         la_error *err);
+    /* Name of the number that a candidate of such a choice has to have and has not; NULL: none. */
+    const char *(*lacks)(const struct la_candidate *candidate);
+    /* Logs what is predicted for rows that the posterior was fitted to: signs.h. */
+    la_status (*report)(const la_likelihood *likelihood, la_team team,
+                        const struct la_output_rows *rows, const la_label_list *labels,
+                        double leverage, double ratio, const la_log *log, la_error *err);
 
     /* ---- predictions ---- */
     const la_predictive_kind *const *predictives; /* that it has; NULL ends them */
@@ -76,7 +88,7 @@ typedef struct la_likelihood {
      * means of la_answer_row. workspace: 2 C. */
     void (*add_network)(int64_t n_outputs, const float *outputs, const float *map_outputs,
                         double temperature, double *workspace, double *sums);
-} la_likelihood;
+};
 
 #define LA_LIKELIHOOD(name) extern const la_likelihood la_##name##_likelihood;
 #include "likelihood/likelihoods.def"

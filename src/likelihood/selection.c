@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "likelihood/scaling.h"
 #include "likelihood/average.h"
+#include "likelihood/signs.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -491,12 +492,17 @@ la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choi
     if (status == LA_OK) {
         choose(&t, choice);
         choice->guarded = 1;
+        la_warn_biased(rows, choice);
     }
     free(t.nll);
     free(t.right);
     free(t.map_right);
     free(t.base);
     return status;
+}
+
+const char *la_candidate_lacks(const la_candidate *candidate) {
+    return isnan(candidate->accuracy) ? "accuracy" : NULL;
 }
 
 la_method la_choice_single(const la_choice *choice) {

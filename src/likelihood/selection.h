@@ -64,6 +64,7 @@ typedef struct la_held_out {
     const double *cov;       /* [n_scales, n, m, m] of the m contrasts */
     double noise_variance;   /* that cov is of, where there is noise */
     bool noise_given;        /* it is meant exactly: the scale alone is chosen */
+    la_log log;              /* of signs that no choice mends; may be zeroed */
 } la_held_out;
 
 /* The scales that are tried: fills scales[LA_SELECTION_SCALES]. */
@@ -97,6 +98,8 @@ la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choi
  * than the numbers that Laplace chooses beyond it. */
 la_status la_select_number(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
 
+/* la_likelihood's lacks, of classes: the accuracy. */
+const char *la_candidate_lacks(const la_candidate *candidate);
 /* The method of a single setting that is best so, whatever MAP's rule and the average say. */
 la_method la_choice_single(const la_choice *choice);
 

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "likelihood/answer.h"
 #include "likelihood/selection.h"
+#include "likelihood/signs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -184,6 +185,7 @@ const la_likelihood la_sigmoid_likelihood = {.name = "sets of classes",
                                              .outputs = "one output or more",
                                              .title = "gives sets of classes "
                                                       "(multi_label_classification)",
+                                             .tuned = "temperature",
                                              .n_least = 1,
                                              .n_most = INT64_MAX,
                                              .is_named = true,
@@ -193,6 +195,8 @@ const la_likelihood la_sigmoid_likelihood = {.name = "sets of classes",
                                              .fisher_factor = fisher_factor,
                                              .log_likelihood = log_likelihood,
                                              .select = select_sets,
+                                             .lacks = la_candidate_lacks,
+                                             .report = la_signs_of_classes,
                                              .predictives = la_class_predictives,
                                              .averages = true,
                                              .workspace = workspace_of,

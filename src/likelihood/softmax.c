@@ -1,5 +1,6 @@
 /* One of C classes, p = softmax(f). */
 #include "likelihood/selection.h"
+#include "likelihood/signs.h"
 
 #include <math.h>
 #include <string.h>
@@ -158,6 +159,7 @@ static void add_network(int64_t n_classes, const float *logits, const float *map
 const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .problem = "single_label_classification",
                                              .outputs = "2 classes or more",
+                                             .tuned = "temperature",
                                              .n_least = 2,
                                              .n_most = INT64_MAX,
                                              .label_kind = LA_LABEL_CLASS,
@@ -166,6 +168,8 @@ const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .fisher_factor = fisher_factor,
                                              .log_likelihood = log_likelihood,
                                              .select = la_select_class,
+                                             .lacks = la_candidate_lacks,
+                                             .report = la_signs_of_classes,
                                              .predictives = la_class_predictives,
                                              .averages = true,
                                              .is_softmax = true,

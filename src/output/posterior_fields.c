@@ -147,10 +147,8 @@ static la_blame before_candidate(la_posterior *p, void *item) {
 }
 
 static la_blame after_candidate(la_posterior *p, void *item) {
-    const la_candidate *c = item;
-    if (p->likelihood->has_noise)
-        return c->noise_variance > 0 ? (la_blame){0} : (la_blame){"noise_variance", missing};
-    return isnan(c->accuracy) ? (la_blame){"accuracy", missing} : (la_blame){0};
+    const char *lacks = p->likelihood->lacks(item);
+    return lacks ? (la_blame){lacks, missing} : (la_blame){0};
 }
 
 static const la_field_list candidate_fields = {
@@ -191,7 +189,7 @@ static bool has_settings(const void *item) {
 
 static la_blame before_settings(la_posterior *p, void *item) {
     (void)item;
-    return p->likelihood->has_noise ? (la_blame){"settings", of_classes} : (la_blame){0};
+    return p->likelihood->averages ? (la_blame){0} : (la_blame){"settings", of_classes};
 }
 
 static la_blame after_settings(la_posterior *p, void *item) {
@@ -331,9 +329,8 @@ static la_blame after_posterior(la_posterior *p, void *item) {
                           noisy ? missing : "is of a regression, and the task is none"};
     if (p->n_classes < p->likelihood->n_least || p->n_classes > p->likelihood->n_most)
         return (la_blame){"n_classes", no_range};
-    /* a regression's MAP model has a noise variance of its own there */
-    if (c->guarded && (!isfinite(c->candidates[c->method].nll) ||
-                       (noisy && !isfinite(c->candidates[LA_METHOD_MAP].nll))))
+    if (c->guarded &&
+        (!isfinite(c->candidates[c->method].nll) || !isfinite(c->candidates[LA_METHOD_MAP].nll)))
         return (la_blame){"method", "names a candidate that is missing"};
     return c->guarded && c->method == LA_METHOD_AVERAGE && !c->n_settings
                ? (la_blame){"settings", missing}

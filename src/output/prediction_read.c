@@ -17,8 +17,6 @@ typedef struct row_reader {
     char place[512]; /* FILE:LINE, for messages */
     la_predictions *out;
     size_t values_capacity, map_capacity, labels_capacity;
-    unsigned char *set; /* label of a row */
-    size_t set_capacity;
     int64_t n_kinds; /* rows that say their kind of confidence */
     int64_t n_lists; /* lines that are lists of them */
 } row_reader;
@@ -95,53 +93,6 @@ static la_status take_values(const row_reader *reader, const json_t *row, double
     return LA_OK;
 }
 
-static la_status take_class(const row_reader *reader, const json_t *value, la_label *label,
-                            la_error *err) {
-    if (!value || json_is_null(value))
-        return LA_OK;
-    if (!json_is_integer(value))
-        return bad_value(reader, "label", "", value, "a class index", err);
-    label->class = json_integer_value(value);
-    if (label->class < 0 || label->class >= reader->out->n_classes)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s:%lld: \"label\" is %lld, expected 0 to %lld (no \"label\" where there "
-                       "is none)",
-                       reader->name, (long long)reader->line, (long long)label->class,
-                       (long long)reader->out->n_classes - 1);
-    return LA_OK;
-}
-
-/* A list of class indices. */
-static la_status take_set(row_reader *reader, const json_t *value, la_label *label, la_error *err) {
-    int64_t n = reader->out->n_classes;
-    size_t i;
-    const json_t *entry;
-    if (!value || json_is_null(value))
-        return LA_OK;
-    if (!json_is_array(value))
-        return bad_value(reader, "label", "", value, "a list of class indices", err);
-    LA_TRY(la_grow(&reader->set, &reader->set_capacity, (size_t)n, 1, err));
-    memset(reader->set, 0, (size_t)n);
-    json_array_foreach(value, i, entry) {
-        la_label one = la_label_none(LA_LABEL_CLASS);
-        LA_TRY(take_class(reader, entry, &one, err));
-        if (la_label_is_none(one))
-            return bad_value(reader, "label", "", entry, "a class index", err);
-        reader->set[one.class] = 1;
-    }
-    label->set = reader->set;
-    return LA_OK;
-}
-
-static la_status take_label(row_reader *reader, const json_t *row, la_label *label, la_error *err) {
-    *label = la_label_none(reader->out->labels.kind);
-    if (label->kind == LA_LABEL_SET)
-        return take_set(reader, json_object_get(row, "label"), label, err);
-    if (label->kind == LA_LABEL_NUMBER)
-        return la_json_number(row, reader->place, "label", false, &label->number, err);
-    return take_class(reader, json_object_get(row, "label"), label, err);
-}
-
 static const char kind_characters[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
 
@@ -214,8 +165,9 @@ static la_status take_prediction(row_reader *reader, const json_t *row, la_error
     LA_TRY(la_label_list_grow(&out->labels, &reader->labels_capacity, n + 1, err));
     LA_TRY(take_values(reader, row, out->values + n * width, out->map_values + n * width, &has_map,
                        err));
-    LA_TRY(take_label(reader, row, &label, err));
     LA_TRY(take_confidence_kind(reader, row, err));
+    label = la_label_none(out->labels.kind);
+    LA_TRY(la_label_of_json(row, reader->place, out->n_classes, &label, err));
     out->n_without_map += !has_map;
     /* a row without a label is checked like any other, then overwritten by the next one */
     la_label_list_set(&out->labels, out->n, label);
@@ -223,6 +175,7 @@ static la_status take_prediction(row_reader *reader, const json_t *row, la_error
         out->n_unlabelled++;
     else
         out->n++;
+    la_label_free(&label);
     return LA_OK;
 }
 
@@ -343,7 +296,6 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
         status = read_rows(&reader, err);
     }
     la_row_reader_close(reader.rows);
-    free(reader.set);
     la_digest_finish(digest, predictions->digest);
     if (status != LA_OK)
         la_predictions_free(predictions);

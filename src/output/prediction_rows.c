@@ -74,32 +74,6 @@ static void write_json(FILE *stream, const char *json) {
     }
 }
 
-/* A number in full: what was read is what is written. */
-void la_label_write(FILE *stream, const la_row_shape *shape, la_label label) {
-    char text[32];
-    if (label.kind == LA_LABEL_CLASS) {
-        fprintf(stream, "%lld", (long long)label.class);
-        return;
-    }
-    if (label.kind == LA_LABEL_SET) {
-        const char *before = "[";
-        for (int64_t c = 0; c < shape->n_classes; c++)
-            if (label.set[c]) {
-                fprintf(stream, "%s%lld", before, (long long)c);
-                before = ",";
-            }
-        fputs(*before == '[' ? "[]" : "]", stream);
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        /* adding zero makes -0 a plain 0 */
-        snprintf(text, sizeof text, "%.*g", digits, label.number + 0.0);
-        if (strtod(text, NULL) == label.number)
-            break;
-    }
-    fputs(text, stream);
-}
-
 static la_status write_set(FILE *stream, const la_row_values *values, const la_row_field *field,
                            la_error *err) {
     const la_row_shape *shape = values->row.shape;
@@ -147,7 +121,7 @@ la_status la_json_value_write(FILE *stream, const la_row_values *values, const l
         write_json(stream, la_field_pointer(values, field));
         break;
     case LA_ROW_FIELD_LABEL:
-        la_label_write(stream, values->row.shape, la_field_label(values, field));
+        la_label_write(stream, la_field_label(values, field), values->row.shape->n_classes);
         break;
     case LA_ROW_FIELD_SET:
     case LA_ROW_FIELD_SET_NAMES:

@@ -121,8 +121,6 @@ la_label la_field_label(const la_row_values *values, const la_row_field *field);
 int64_t la_field_length(const la_row_shape *shape, const la_row_field *field);
 bool la_field_missing(const la_row_values *values, const la_row_field *field);
 void la_number_write(FILE *stream, double number);
-/* A number in full: what was read is what is written. */
-void la_label_write(FILE *stream, const la_row_shape *shape, la_label label);
 /* A value of any type as JSON. */
 la_status la_json_value_write(FILE *stream, const la_row_values *values, const la_row_field *field,
                               la_error *err);

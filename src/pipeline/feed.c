@@ -166,12 +166,9 @@ static void next_item(la_feed *feed) {
 static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     const la_feed_options *options = &feed->options;
     if (feed->rule.reading == LA_READING_UNDECIDED && !options->ignore_labels &&
-        (row->label || feed->rule.kind == LA_LABEL_SET || tags(feed)))
+        (tags(feed) || la_row_may_have_label(row, &feed->rule)))
         LA_TRY(la_label_reading_find(la_row_reader_path(feed->reader), feed->fields, &feed->rule,
                                      err));
-    if (tags(feed) && feed->rule.kind == LA_LABEL_SET)
-        return la_fail(err, LA_UNSUPPORTED, "%s: several labels a token are not supported",
-                       la_row_reader_name(feed->reader));
     if (tags(feed)) {
         LA_TRY(la_tags_read(feed->reader, row, feed->fields, &feed->rule, !options->ignore_labels,
                             &feed->tags, err));

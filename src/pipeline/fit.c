@@ -125,11 +125,7 @@ static la_status fit_adue(fitting *f, la_error *err) {
 static la_status check_likelihood(const fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
     const la_model *model = &f->session.workers[0].model;
-    if (!(options->noise >= 0) || isinf(options->noise))
-        return la_fail(err, LA_USAGE, "--noise %g: expected a positive variance", options->noise);
-    if (options->noise > 0 && !model->likelihood->has_noise)
-        return la_fail(err, LA_USAGE, "--noise is of regressions; this model has %lld outputs",
-                       (long long)model->n_classes);
+    LA_TRY(la_noise_check(model->likelihood, model->n_classes, options->noise, err));
     if (options->adue && !model->likelihood->is_softmax)
         return la_fail(err, LA_UNSUPPORTED, "--adue: %s %s, whose answers are not right or wrong",
                        options->adapter, model->likelihood->title);
@@ -223,7 +219,8 @@ static la_status open_fitting(fitting *f, la_error *err) {
 static void warn_about_rows(const fitting *f) {
     const la_log *log = &f->options->run.log;
     const la_row_set *rows = &f->rows;
-    int64_t missing = 0, classes = f->session.workers[0].model.n_classes;
+    int64_t classes = f->session.workers[0].model.n_classes;
+    int64_t missing = la_label_list_absent(&rows->labels, rows->n, classes);
     if (rows->n < FEW_ROWS)
         la_warn(log, "only %lld calibration rows: the curvature is a rough guess",
                 (long long)rows->n);
@@ -231,12 +228,6 @@ static void warn_about_rows(const fitting *f) {
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
                 (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
     la_feed_log_lost(rows->n_lost, f->session.max_length, log);
-    for (int64_t c = 0; c < classes && rows->labels.kind == LA_LABEL_CLASS; c++) {
-        bool seen = false;
-        for (int64_t i = 0; i < rows->n && !seen; i++)
-            seen = rows->labels.classes[i] == c;
-        missing += !seen;
-    }
     if (missing)
         la_warn(log, "%lld of %lld classes have no calibration row", (long long)missing,
                 (long long)classes);
@@ -409,11 +400,8 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     LAP(1);
     seconds[2] = f->structure.seconds_decompose;
     seconds[1] -= seconds[2];
-    LA_TRY(
-        f->structure.posterior.likelihood->has_noise
-            ? la_noise_choose(&f->structure.posterior, options->prior, options->prior_value,
-                              options->noise, err)
-            : la_prior_choose(&f->structure.posterior, options->prior, options->prior_value, err));
+    LA_TRY(la_noise_choose(&f->structure.posterior, options->prior, options->prior_value,
+                           options->noise, err));
     LA_TRY(warn_about_blocks(f, err));
     note_cut(f);
     LAP(3);

@@ -351,7 +351,7 @@ int64_t la_predictor_classes(const la_predictor *predictor) {
 }
 
 int la_predictor_regresses(const la_predictor *predictor) {
-    return predictor && predictor->posterior.likelihood->label_kind == LA_LABEL_NUMBER;
+    return predictor && predictor->posterior.noise_variance > 0;
 }
 
 int64_t la_predictor_recipes(const la_predictor *predictor) {

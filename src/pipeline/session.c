@@ -56,12 +56,9 @@ static la_status take_labels(la_session *session, const la_session_options *opti
                              la_error *err) {
     const la_config *config = &session->workers[0].model.config;
     int64_t n = session->workers[0].model.n_classes;
-    if (session->workers[0].model.likelihood->label_kind == LA_LABEL_NUMBER)
-        return session->labels.names
-                   ? la_fail(err, LA_USAGE,
-                             "--labels: the model has one output (a regression), whose labels are "
-                             "numbers without names")
-                   : LA_OK;
+    const char *nameless = session->workers[0].model.likelihood->nameless;
+    if (nameless)
+        return session->labels.names ? la_fail(err, LA_USAGE, "--labels: %s", nameless) : LA_OK;
     if (session->labels.names && session->labels.count != n)
         return la_fail(err, LA_BAD_INPUT,
                        "--labels or --choices gives %lld names, the model has %lld classes",
