@@ -30,25 +30,15 @@ typedef struct la_posterior_block {
 
 typedef struct la_posterior {
     la_pool pool; /* owns all of it but the labels */
-    la_curvature curvature;
-    la_kron kron;
-    la_params params;
-    int64_t rank_asked; /* 0: full */
-    int64_t n_blocks, n_inputs;
+#define LA_MEMBER(type, name, ...) type name;
+#define LA_FILE_ROW(...)
+#include "bayes/posterior.def"
+#undef LA_MEMBER
+#undef LA_FILE_ROW
     la_posterior_block *blocks;
     void *structure; /* of its kind alone (structure.h) */
-    int64_t n_rows, n_tokens, n_classes;
     const la_likelihood *likelihood;
-    /* Noise variance of a regression; 0: classes. The structure is that of noise 1: H is it over
-     * the noise variance (la_curvature_scale). */
-    double noise_variance;
     double square_error; /* sum over the calibration rows; only while fitting */
-    double log_likelihood, log_marginal_likelihood;
-    la_prior_kind prior;
-    double prior_precision; /* global or fixed */
-    la_choice choice;   /* what a guard chose; its Laplace candidate's scale is in the precisions */
-    double temperature; /* of Laplace predictives: divides logits; 1 without a guard */
-    la_adue adue;       /* the error head; weight NULL: none. Not la_adue_free's: the pool's */
     la_provenance provenance;
 } la_posterior;
 

@@ -11,8 +11,6 @@
 _Static_assert(sizeof(la_curvature) == sizeof(int) && sizeof(la_method) == sizeof(int),
                "names are read into an int");
 
-const int la_schema_minor = 4;
-
 /* No fit finds larger ones; sums of these are finite still, and so is what they are rounded to when
  * they are printed. */
 #define NUMBER_MOST 1e300
@@ -278,46 +276,11 @@ static const la_field_list adue_group = {LA_FIELDS(adue), .since = 1, .is_set = 
 /* ---- the root group ---- */
 
 static const la_field posterior[] = {
-    NAME(la_posterior, curvature, "curvature", la_curvature_names, LA_CURVATURES, "structure of H"),
-    NAME(la_posterior, kron, "kron", la_kron_names, LA_KRONS, "how tokens enter a factor"),
-    NAME(la_posterior, params, "params", la_params_names, LA_PARAM_SETS,
-         "parameters with a posterior"),
-    NAME(la_posterior, prior, "prior", la_prior_names, LA_PRIORS, "which blocks share a precision"),
-    NUMBER(la_posterior, prior_precision, "prior_precision", "of a prior of one precision"),
-    POSITIVE(la_posterior, temperature, "temperature", "divides the logits of Laplace predictives",
-             .since = 1, .detail = true),
-    INT(la_posterior, rank_asked, "rank", 0, LA_SIDE_MOST, "most eigenpairs kept; 0: all"),
-    INT(la_posterior, n_rows, "n_rows", 1, INT64_MAX, "calibration rows"),
-    INT(la_posterior, n_tokens, "n_tokens", 1, INT64_MAX, "their tokens"),
-    INT(la_posterior, n_classes, "n_classes", 1, LA_CLASSES_MOST, "1 of a regression"),
-    POSITIVE(la_posterior, noise_variance, "noise_variance",
-             "of a regression: H is what is kept over it", .since = 3, .optional = true),
-    INT(la_posterior, n_blocks, "n_blocks", 1, LA_BLOCKS_MOST, "groups in blocks"),
-    INT(la_posterior, n_inputs, "n_inputs", 0, LA_BLOCKS_MOST, "groups in inputs", .detail = true),
-    NUMBER(la_posterior, log_likelihood, "log_likelihood", "of the calibration rows"),
-    NUMBER(la_posterior, log_marginal_likelihood, "log_marginal_likelihood", "of the prior chosen"),
-    ORIGIN(base_path, "base_path", LA_FIELD_PATH, "folder of the base"),
-    NAME(la_posterior, provenance.base_quant, "base_quant", la_base_quant_names, LA_BASE_QUANTS,
-         "how the base was packed when opened", .since = 2, .optional = true),
-    ORIGIN(adapter_path, "adapter_path", LA_FIELD_PATH, "folder of the adapter"),
-    ORIGIN(adapter_name, "adapter_name", LA_FIELD_PATH, "which of several adapters there",
-           .since = 2, .optional = true),
-    ORIGIN(base_digest, "base_digest", LA_FIELD_DIGEST, "of the base's tensors"),
-    ORIGIN(adapter_digest, "adapter_digest", LA_FIELD_DIGEST, "of the adapter's"),
-    ORIGIN(tokenizer_digest, "tokenizer_digest", LA_FIELD_DIGEST, "empty: rows of token ids"),
-    ORIGIN(data_digest, "data_digest", LA_FIELD_DIGEST, "of the calibration rows"),
-    INT(la_posterior, provenance.max_length, "max_length", 0, INT32_MAX, "tokens a row is cut to"),
-    ORIGIN(template_text, "template", LA_FIELD_TEXT, "prompt with fields in braces",
-           .optional = true, .detail = true),
-    LA_FIELD(la_posterior, provenance.choice_ids, "choice_ids", LA_FIELD_I32, .optional = true,
-             .detail = true, .rows = LA_EXTENT(la_posterior, n_classes, "classes"),
-             .negative = "a negative token id", .meaning = "answer tokens of a causal LM"),
-    GROUP(la_posterior, provenance.labels, "labels", labels_group, NULL, .detail = true),
-    INNER("inputs", inputs_group, NULL, .detail = true),
-    INNER("blocks", blocks_group, NULL, .detail = true),
-    LA_FIELD(la_posterior, structure, NULL, LA_FIELD_PART, .part = structure_of_all),
-    GROUP(la_posterior, choice, "choice", choice_group, NULL),
-    GROUP(la_posterior, adue, "adue", adue_group, NULL),
+#define LA_MEMBER(type, name, row, ...) row(la_posterior, name, __VA_ARGS__),
+#define LA_FILE_ROW(...) __VA_ARGS__,
+#include "bayes/posterior.def"
+#undef LA_MEMBER
+#undef LA_FILE_ROW
 };
 
 static la_blame after_posterior(la_posterior *p, void *item) {
@@ -340,6 +303,23 @@ static la_blame after_posterior(la_posterior *p, void *item) {
 const la_field_list la_posterior_fields = {LA_FIELDS(posterior), .after = after_posterior};
 
 /* ---- the file ---- */
+
+static int latest(const la_field_list *list) {
+    int most = list->since;
+    for (int i = 0; i < list->n; i++) {
+        const la_field *f = &list->fields[i];
+        most = f->since > most ? f->since : most;
+        for (int c = 0; c < (f->part ? LA_CURVATURES : f->list ? 1 : 0); c++) {
+            int since = latest(f->list ? f->list : f->part(&(la_posterior){.curvature = c}));
+            most = since > most ? since : most;
+        }
+    }
+    return most;
+}
+
+int la_schema_minor(void) {
+    return latest(&la_posterior_fields);
+}
 
 static const la_field head[] = {
     TEXT(la_posterior_head, format, "format", LA_FIELD_TEXT, "\"" LA_POSTERIOR_FORMAT "\""),

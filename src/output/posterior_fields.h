@@ -14,7 +14,7 @@ typedef struct la_posterior_head {
 } la_posterior_head;
 
 /* Minor version of the schema: the latest one that a field came with. */
-extern const int la_schema_minor;
+int la_schema_minor(void);
 
 /* The root group in the order in which it is written: attributes at the front of every file (of
  * la_posterior_head), the posterior (of la_posterior), the mark that is written last (of

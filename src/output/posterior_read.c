@@ -307,7 +307,7 @@ static la_status get_head(reader *r) {
                        "%s: schema %lld.%lld is newer than the %d.%d that this laplora reads; "
                        "update it",
                        r->path, (long long)head->schema_major, (long long)head->schema_minor,
-                       LA_SCHEMA_MAJOR, la_schema_minor);
+                       LA_SCHEMA_MAJOR, la_schema_minor());
     r->minor = (int)head->schema_minor;
     if (!la_h5_attribute_of(&r->object, "complete"))
         return la_fail(r->err, LA_BAD_INPUT,

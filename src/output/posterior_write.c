@@ -162,7 +162,7 @@ static void close_group(void *state) {
 static la_status put_all(writer *w, const la_posterior *p) {
     const la_posterior_head head = {.format = LA_POSTERIOR_FORMAT,
                                     .schema_major = LA_SCHEMA_MAJOR,
-                                    .schema_minor = la_schema_minor,
+                                    .schema_minor = la_schema_minor(),
                                     .tool_version = LAPLORA_VERSION,
                                     .task = p->likelihood->task,
                                     .complete = 1};
