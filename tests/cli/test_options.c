@@ -1,5 +1,5 @@
-/* Every option that a command's help lists changes something: an option without an entry here
- * fails. And how options are read, whatever they are. */
+/* Every option that the help of a command (commands.def) lists changes something: a command or an
+ * option without an entry here fails. And how options are read, whatever they are. */
 #include "support/faults.h"
 
 #include <stdbool.h>
@@ -306,7 +306,7 @@ static int n_failed;
 
 /* Result of a first line: many options are compared with the same one. */
 typedef struct memory {
-    const effect *of;
+    const effect *effect;
     char *seen;
     size_t length;
     bool checked; /* run twice: what differs by itself shows nothing */
@@ -320,11 +320,11 @@ static bool is_same_text(const char *a, const char *b) {
 
 static memory *recall(const effect *e) {
     memory *m = kept;
-    while (m->of && (m->of->at != e->at || !is_same_text(m->of->without, e->without) ||
-                     !is_same_text(m->of->input, e->input)))
+    while (m->effect && (m->effect->at != e->at || !is_same_text(m->effect->without, e->without) ||
+                         !is_same_text(m->effect->input, e->input)))
         m++;
-    if (!m->of) {
-        m->of = e;
+    if (!m->effect) {
+        m->effect = e;
         m->seen = observe(e, e->without, &m->length);
     }
     return m;
@@ -360,28 +360,38 @@ static void forget(void) {
         free(kept[i].seen);
 }
 
-static void check_option(const char *of, const char *option) {
+static void check_option(const char *name, const char *option) {
     int found = 0;
     for (int i = 0; i < EFFECTS; i++) {
-        if (strcmp(effects[i].command, of) || strcmp(effects[i].option, option))
+        if (strcmp(effects[i].command, name) || strcmp(effects[i].option, option))
             continue;
         check_effect(&effects[i]);
         found++;
     }
     for (size_t i = 0; i < sizeof unseen / sizeof *unseen; i++)
-        found += !strcmp(unseen[i][0], of) && !strcmp(unseen[i][1], option);
+        found += !strcmp(unseen[i][0], name) && !strcmp(unseen[i][1], option);
     if (!found && strcmp(option, "help"))
-        n_failed +=
-            printf("ERROR: %s --%s has no entry here that shows what it changes\n", of, option) > 0;
+        n_failed += printf("ERROR: %s --%s has no entry here that shows what it changes\n", name,
+                           option) > 0;
+}
+
+static void check_command(const char *name) {
+    for (int i = 0; i < EFFECTS; i++)
+        if (!strcmp(effects[i].command, name))
+            return;
+    n_failed += printf("ERROR: %s has no entry here for any option\n", name) > 0;
 }
 
 static void listed_options(void **state) {
-    static const char *const commands[] = {"fit",  "predict",  "report",
-                                           "info", "tokenize", "compare"};
+#define LA_COMMAND(name) #name,
+    static const char *const commands[] = {
+#include "cli/commands.def"
+    };
     int n = 0;
     (void)state;
     prepare();
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        check_command(commands[i]);
         command done = run_command((const char *const[]){NULL, commands[i], "--help", NULL}, NULL);
         assert_int_equal(done.code, 0);
         assert_string_equal(done.err, "");
