@@ -30,14 +30,14 @@ typedef struct pool {
     int64_t n, c, m;
     float *logits;   /* [n, C] */
     int64_t *labels; /* [n] */
-    int64_t *drawn;  /* [n] of the world where a temperature is right */
+    int64_t *drawn;  /* [n], drawn where a temperature is right */
     uint64_t *streams;
     double *cov; /* [n, SCALES, m, m] */
     double scales[SCALES];
-    double temperature; /* of all rows */
+    double temperature; /* held-out optimum over all rows */
 } pool;
 
-/* The list with room for n; as it was where there is none. */
+/* The list, grown to n elements; unchanged where memory is missing. */
 static void *grow(void *list, int64_t n, size_t each, la_error *err) {
     void *more = realloc(list, (size_t)n * each);
     if (!more)
@@ -260,7 +260,7 @@ static la_status report(splitting *s, const char *method, int64_t *labels, la_er
     return LA_OK;
 }
 
-/* What the guard would take without averaging. */
+/* Method that the guard would take without averaging. */
 static la_method best_single(const la_choice *choice) {
     return choice->method == LA_METHOD_MAP ? LA_METHOD_MAP : la_choice_single(choice);
 }

@@ -89,7 +89,7 @@ for weight in weights:
     weight.requires_grad_(True)  # so that autograd reaches the adapters
 choices = torch.tensor([int(choice) for choice in args.choice_ids.split(",")], device=device)
 classes = len(choices)
-seen = {}  # of each site: input [n, t, in] and output's cotangent [n, t, out] of the last pass
+seen = {}  # by site: input [n, t, in] and output's cotangent [n, t, out] of the last pass
 
 
 def hook_of(name):

@@ -45,11 +45,11 @@ static void *call(void *unused) {
 
 static void test_callers(void **state) {
     static pthread_t threads[CALLERS];
-    const char *told = strstr(openblas_get_config(), "MAX_THREADS=");
+    const char *limit = strstr(openblas_get_config(), "MAX_THREADS=");
     int built_for = MOST;
     (void)state;
-    if (told)
-        assert_int_equal(sscanf(told, "MAX_THREADS=%d", &built_for), 1);
+    if (limit)
+        assert_int_equal(sscanf(limit, "MAX_THREADS=%d", &built_for), 1);
     for (int i = 0; i < CALLERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, call, NULL), 0);
     for (int i = 0; i < CALLERS; i++)

@@ -245,7 +245,7 @@ static const char *beside_this_program(const char *name) {
 }
 
 /* Output of the second start under --restart. */
-static int tell(int argc, char **argv) {
+static int print_start(int argc, char **argv) {
     char line[64] = "";
     if (!fgets(line, sizeof line, stdin))
         return 9;
@@ -258,7 +258,7 @@ static int restart(int argc, char **argv) {
     la_kernels_restart("Nehalem", argv);
     /* the second time it returns, and leaves no trace */
     la_kernels_choose();
-    return tell(argc, argv);
+    return print_start(argc, argv);
 }
 
 static void second_start(void **state) {
@@ -332,8 +332,8 @@ static int others(void) {
     static const char *const names[] = {"Prescott", "Haswell", "Nehalem", "SkylakeX"};
     char in_use[32];
     snprintf(in_use, sizeof in_use, "%s", la_kernels_name());
-    int told = 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names && told < 2; i++) {
+    int printed = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && printed < 2; i++) {
         if (la_kernels_level(names[i]) == la_kernels_level(in_use))
             continue;
         if (la_kernels_level(names[i]) > level_here() || !la_kernels_switch(names[i])) {
@@ -341,7 +341,7 @@ static int others(void) {
             continue;
         }
         printf("%s\n", names[i]);
-        told++;
+        printed++;
     }
     return 0;
 }

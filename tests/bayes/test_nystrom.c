@@ -7,8 +7,8 @@
  *   rank K            7.0e-13            3.6e-8 (vectors are f32)
  *   rank 1            9.2e-14            4.2e-8
  *
- * Of a spectrum that falls, the trace that is lost beyond what the best approximation of rank K
- * leaves, as a share of that: 6.9e-5 where eigenvalues halve from one to the next, 0.30 for 1/i^2,
+ * Trace of a falling spectrum that is lost beyond the loss of the best approximation of rank K, as
+ * a share of that: 6.9e-5 where eigenvalues halve from one to the next, 0.30 for 1/i^2,
  * 0.24 for 1/i. */
 #include "backend/ops.h"
 #include "bayes/nystrom.h"

@@ -12,7 +12,7 @@ enum { BLOCKS = 9, OUT = 3, IN = 5, EIGENVALUES = OUT * IN };
 
 #define LOG_LIKELIHOOD (-31.5)
 #define LIMIT                                                                                      \
-    1e-9 /* of dL/drho, whose terms are about 10: differences of four values round to 1e-11 */
+    1e-9 /* gap of dL/drho: its terms are about 10, differences of four values round to 1e-11 */
 
 /* Layers 1 and 10, another stem, and names without a layer. */
 static const char *const names[BLOCKS] = {

@@ -15,7 +15,7 @@ static const struct {
     int64_t out, in, input;
 } shapes[BLOCKS] = {{4, 40, 0}, {3, 40, 0}, {12, 5, 1}};
 
-/* What all rows show of the blocks. */
+/* Backend, blocks and the rows that they are summed over. */
 static struct {
     la_backend be;
     la_blocks blocks;

@@ -30,8 +30,8 @@ static command well(const char *folder, const char *line) {
     return done;
 }
 
-/* Runs it; said: what stderr must have, NULL: nothing may be there. */
-static void told(const char *folder, const char *line, const char *said) {
+/* Runs a line; said: part that stderr must have, NULL: it must be empty. */
+static void check_note(const char *folder, const char *line, const char *said) {
     command done = well(folder, line);
     if (said ? !strstr(done.err, said) : *done.err != 0)
         fail_msg("%s: \"%s\", expected \"%s\"", line, done.err, said ? said : "");
@@ -72,11 +72,11 @@ static double difference(const char *folder, const char *line) {
 static void adapter_tokenizer_is_used(void **state) {
     (void)state;
     const char *folder = case_folder();
-    told(folder, FIT_TEXT, "is the one that is used");
+    check_note(folder, FIT_TEXT, "is the one that is used");
     check_within("probabilities", difference(folder, ANSWER), 1e-5);
     /* the base's is not needed, and nothing is said when it is the same */
     remove_tokenizer(folder, "base");
-    told(folder, FIT_TEXT " --quiet", NULL);
+    check_note(folder, FIT_TEXT " --quiet", NULL);
     check_within("without the base's", difference(folder, ANSWER), 1e-5);
     copy_folder(in_case(folder, "adapter"), in_case(folder, "kept"));
     rename(in_case(folder, "kept/tokenizer.json"), in_case(folder, "base/tokenizer.json"));
@@ -89,7 +89,7 @@ static void adapter_tokenizer_is_used(void **state) {
 static void posteriors_know_it(void **state) {
     (void)state;
     const char *folder = case_folder();
-    told(folder, FIT_TEXT " --quiet", NULL);
+    check_note(folder, FIT_TEXT " --quiet", NULL);
     copy_folder(in_case(folder, "adapter"), in_case(folder, "moved"));
     check_within("moved", difference(folder, ANSWER " --adapter @/moved"), 1e-5);
     replace_text(&(fault){.file = "moved/tokenizer.json", .a = "\"refund\"", .b = "\"refunds\""},
@@ -109,7 +109,7 @@ static void earlier_posteriors(void **state) {
     const char *folder = case_folder();
     copy_folder(in_case(folder, "adapter"), in_case(folder, "kept"));
     remove_tokenizer(folder, "adapter");
-    told(folder, FIT_TEXT " --quiet", NULL);
+    check_note(folder, FIT_TEXT " --quiet", NULL);
     command before = well(folder, ANSWER);
     rename(in_case(folder, "kept/tokenizer.json"), in_case(folder, "adapter/tokenizer.json"));
     command after = well(folder, ANSWER);
@@ -129,7 +129,7 @@ static void earlier_side_files(void **state) {
     const char *folder = case_folder();
     remove_tokenizer(folder, "adapter");
     remove(in_case(folder, "base/tokenizer_config.json"));
-    told(folder, FIT_TEXT " --quiet", NULL);
+    check_note(folder, FIT_TEXT " --quiet", NULL);
     command before = well(folder, ANSWER);
     put(folder, "base/tokenizer_config.json", "{\"mask_token\":\"the\"}");
     command after = well(folder, ANSWER);
@@ -176,7 +176,7 @@ static void hosts_are_cut_alike(void **state) {
     put(folder, "test.jsonl", "{\"text\":\"one two three four\"}\n");
     put(folder, "adapter/tokenizer_config.json",
         "{\"model_max_length\":3,\"truncation_side\":\"left\"}");
-    told(folder, FIT_TEXT " --quiet", NULL);
+    check_note(folder, FIT_TEXT " --quiet", NULL);
     command done = well(folder, ANSWER);
     json_t *row = json_loads(done.out, 0, NULL);
     la_error err;
@@ -222,7 +222,7 @@ static void refused(void **state) {
     /* files that only add to a tokenizer that is missing */
     remove(in_case(folder, "adapter/vocab.txt"));
     put(folder, "calib.jsonl", "{\"text\":\"one\",\"label\":0}\n{\"text\":\"two\",\"label\":1}\n");
-    told(folder, FIT_TEXT, "adapter/tokenizer_config.json: is passed over");
+    check_note(folder, FIT_TEXT, "adapter/tokenizer_config.json: is passed over");
 }
 
 /* config.json beside the adapter: names of classes, and what it says otherwise. */
@@ -242,7 +242,7 @@ static void adapter_configuration(void **state) {
     command_free(&done);
     put(folder, "adapter/config.json", "{\"rms_norm_eps\":1e-5}");
     put(folder, "calib.jsonl", "{\"text\":\"one\",\"label\":0}\n{\"text\":\"two\",\"label\":1}\n");
-    told(folder, FIT_TEXT, "adapter/config.json: rms_norm_eps differs from");
+    check_note(folder, FIT_TEXT, "adapter/config.json: rms_norm_eps differs from");
     put(folder, "adapter/config.json", "{\"problem_type\":\"token_ranking\"}");
     done = run_line(folder, FIT_TEXT " --quiet", NULL);
     static const char *const pieces[] = {"adapter/config.json", "token_ranking"};
@@ -288,10 +288,10 @@ static void chat_templates(void **state) {
     assert_null(strstr(done.err, "chat template"));
     command_free(&done);
     put(folder, "adapter/chat_template.jinja", "{{ messages }}");
-    told(folder, FIT_TEXT, "adapter: its chat template is not applied");
+    check_note(folder, FIT_TEXT, "adapter: its chat template is not applied");
     remove(in_case(folder, "adapter/chat_template.jinja"));
     put(folder, "adapter/tokenizer_config.json", "{\"chat_template\":\"{{ messages }}\"}");
-    told(folder, FIT_TEXT, "adapter: its chat template is not applied");
+    check_note(folder, FIT_TEXT, "adapter: its chat template is not applied");
 }
 
 /* An adapter inside of the base's folder, which transformers would load with it. */
@@ -299,7 +299,7 @@ static void adapter_in_base(void **state) {
     (void)state;
     const char *folder = case_folder();
     put(folder, "base/adapter_config.json", "{\"peft_type\":\"LORA\"}");
-    told(folder, FIT_TEXT, "holds an adapter as well");
+    check_note(folder, FIT_TEXT, "holds an adapter as well");
 }
 
 int main(void) {

@@ -41,9 +41,9 @@ static void rename_all(const fault *f, const char *folder) {
         char *at = strstr(t->name, f->a), *name;
         if (!at)
             continue;
-        size_t room = strlen(t->name) + strlen(f->b) + 1;
-        name = malloc(room);
-        snprintf(name, room, "%.*s%s%s", (int)(at - t->name), t->name, f->b, at + strlen(f->a));
+        size_t size = strlen(t->name) + strlen(f->b) + 1;
+        name = malloc(size);
+        snprintf(name, size, "%.*s%s%s", (int)(at - t->name), t->name, f->b, at + strlen(f->a));
         free(t->name);
         t->name = name;
         n++;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 12, BLOCKS = 8 }; /* of the fixture */
+enum { ROWS = 12, BLOCKS = 8 }; /* the fixture's */
 
 /* Text of include/README.md behind a mark, up to the next line of three backticks. */
 static char *documented(const char *mark) {

@@ -17,7 +17,7 @@ enum { SANITIZED = 0 };
 
 enum { SECONDS = 20, COMMANDS = 8, OLDER_BYTES = 24 };
 
-/* Where fit writes; a failed run leaves it as it was. */
+/* File that fit writes; a failed run leaves it unchanged. */
 static const char older[OLDER_BYTES + 1] = "what was here before fit";
 
 static const char *const lines[COMMANDS] = {

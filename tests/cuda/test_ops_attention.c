@@ -28,7 +28,7 @@ static const lengths packs[] = {
     {4, {7, 1, 70, 33}},
 };
 
-/* Which tokens of a row are queries. */
+/* Tokens of a row that are queries. */
 typedef enum queries { EVERY, ONE, SOME } queries;
 
 /* Terms of scores that know distances. */

@@ -14,7 +14,7 @@
  *        bf16 to f32          0        0
  *        bf16 to bf16                           3.7e-3
  *
- * What is rounded to bf16 once is off by at most 1/256 of the largest number. */
+ * A number rounded to bf16 once is off by at most 1/256 of the largest number. */
 #include "cuda/compare.h"
 #include "model/quantised.h"
 

@@ -1,16 +1,17 @@
 /* Moving and summing rows.
  *
  * Largest gaps observed, emulated: 0 in f32 (the same sums in the same order), and in bf16 2.7e-3
- * to 3.8e-3 (segment_spread from bf16: 4e-4): what is rounded to bf16 once is off by at most 1/256
- * of the largest number. */
+ * to 3.8e-3 (segment_spread from bf16: 4e-4): one rounding to bf16 is off by at most 1/256 of the
+ * largest number. */
 #include "cuda/compare.h"
 
 #include <stdlib.h>
 
 enum { RHS = 3 };
 
-/* Multiples of nothing, and of what vector loads like; rows between which there is a gap, also one
- * that makes their beginnings, but not their lengths, multiples of 8; columns of a wider matrix. */
+/* Sizes that are multiples of a vector load, and others; rows between which there is a gap, also
+ * one that makes their beginnings, but not their lengths, multiples of 8; columns of a wider
+ * matrix. */
 static const struct {
     int64_t rows, cols, pad, offset;
 } shapes[] = {

@@ -604,11 +604,11 @@ static void line_by_line(void **state) {
 
 /* ---- messages ---- */
 
-/* That few digits are left where a covariance is a difference of rounded products. */
+/* Note that few digits are left where a covariance is a difference of rounded products. */
 static void few_digits(void **state) {
     static const struct {
         const char *options;
-        bool told;
+        bool noted;
     } cases[] = {{"--curvature exact --precision f32", false},
                  {"--curvature exact --precision tf32", true},
                  {"--curvature exact --precision bf16", true},
@@ -620,7 +620,7 @@ static void few_digits(void **state) {
         snprintf(line, sizeof line, "fit " PARTS " --out @/posterior --device cuda %s",
                  cases[i].options);
         command done = works("", p.folder, line);
-        assert_int_equal(!!strstr(done.err, "leave about three digits"), cases[i].told);
+        assert_int_equal(!!strstr(done.err, "leave about three digits"), cases[i].noted);
         command_free(&done);
     }
 }
@@ -642,9 +642,9 @@ static void verbose(void **state) {
         "fit " PARTS " --out @/posterior --verbose --device cuda",
         "predict --posterior @/posterior --data @/test.jsonl --verbose --device cuda"};
     for (int i = 0; i < 2; i++) {
-        command told = works("", p.folder, lines[i]);
-        check_verbose(told.err);
-        command_free(&told);
+        command run = works("", p.folder, lines[i]);
+        check_verbose(run.err);
+        command_free(&run);
     }
     /* and nothing without it */
     command done =

@@ -36,7 +36,7 @@ extern unsigned la_emulated_rank; /* threadIdx as one number */
 
 static constexpr int warpSize = 32;
 
-/* Where a collective is called. Threads that meet have to come from the same place. */
+/* Call site of a collective. Threads that meet have to come from the same place. */
 struct la_emulated_site {
     const char *what, *file;
     int line;

@@ -42,7 +42,7 @@ size_t la_emulated_static_shared_bytes(const void *kernel);
 
 enum la_emulated_place { LA_EMULATED_PAGEABLE, LA_EMULATED_PINNED, LA_EMULATED_DEVICE };
 
-/* Where [at, at + bytes) lies. False when it is partly in an allocation only. */
+/* Memory that holds [at, at + bytes). False when it is partly in an allocation only. */
 bool la_emulated_locate(const void *at, size_t bytes, la_emulated_place *place, int *device);
 /* Device memory may be touched while one of these lives. */
 struct la_emulated_opened {

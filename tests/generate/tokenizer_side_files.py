@@ -268,7 +268,7 @@ def answers(tokenizer, files):
                 json.dump(content, f)
         try:
             loaded = AutoTokenizer.from_pretrained(folder)
-        except Exception:  # what it cannot read is refused
+        except Exception:  # a file that it cannot read is refused
             return None
         return "".join(answer(loaded, row) for row in [(text,) for text in TEXTS] + PAIRS)
 

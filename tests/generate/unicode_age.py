@@ -194,7 +194,7 @@ int32_t la_age_lower(int32_t code, int32_t here) {
 
 
 def regex_table():
-    """What PCRE2 with Unicode 14 does not have; a class may name it twice."""
+    """Characters that PCRE2 with Unicode 14 lacks, by property; one named twice does no harm."""
     print("\n/* For patterns: since Unicode 14. */")
     print("static const struct { const char *property, *more; } properties[] = {")
     names = ("L N M P S Z Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Han "

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Write src/text/unicode_scripts.c: the scripts of characters as the `tokenizers` package's
-UnicodeScripts tells them apart.
+UnicodeScripts has them.
 
 Usage:
 

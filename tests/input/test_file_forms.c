@@ -111,14 +111,14 @@ static void utf16(void **state) {
     }
 }
 
-static size_t pack(const char *text, char *out, size_t room) {
+static size_t pack(const char *text, char *out, size_t capacity) {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)text, .avail_in = (uInt)strlen(text)};
     z.next_out = (Bytef *)out;
-    z.avail_out = (uInt)room;
+    z.avail_out = (uInt)capacity;
     assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
     deflateEnd(&z);
-    return room - z.avail_out;
+    return capacity - z.avail_out;
 }
 
 static void packed(void **state) {

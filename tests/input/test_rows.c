@@ -213,17 +213,17 @@ static void templates(void **state) {
     }
 }
 
-static char told[2000];
+static char warnings[2000];
 
-static void tell(void *user, const char *message) {
+static void keep_warning(void *user, const char *message) {
     (void)user;
-    snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", message);
+    snprintf(warnings + strlen(warnings), sizeof warnings - strlen(warnings), "%s\n", message);
 }
 
 /* The pair of a known data set is used; other columns with text are named in a note, once. */
 static void no_column_is_dropped_unsaid(void **state) {
     (void)state;
-    static const la_log log = {.warn = tell};
+    static const la_log log = {.warn = keep_warning};
     static const struct {
         const char *row, *text, *pair, *note;
     } list[] = {
@@ -242,24 +242,24 @@ static void no_column_is_dropped_unsaid(void **state) {
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         char text[500];
         la_row_fields fields = {.log = &log};
-        *told = 0;
+        *warnings = 0;
         snprintf(text, sizeof text, "%s\n%s\n", list[i].row, list[i].row);
         la_row_reader *r = open_text("k.jsonl", text, &fields);
         expect(r, 1, list[i].text, list[i].pair);
-        size_t once = strlen(told);
+        size_t once = strlen(warnings);
         expect(r, 2, list[i].text, list[i].pair);
-        assert_int_equal(strlen(told), once);
+        assert_int_equal(strlen(warnings), once);
         expect_end(r);
-        if (list[i].note ? !strstr(told, list[i].note) : *told)
-            fail_msg("%s: \"%s\"", list[i].row, told);
+        if (list[i].note ? !strstr(warnings, list[i].note) : *warnings)
+            fail_msg("%s: \"%s\"", list[i].row, warnings);
     }
-    *told = 0;
+    *warnings = 0;
     la_row_fields chosen = {.text = "question", .log = &log};
     la_row_reader *r =
         open_text("k.jsonl", "{\"question\":\"a b\",\"sentence\":\"c d\"}\n", &chosen);
     expect(r, 1, "a b", NULL);
     expect_end(r);
-    assert_string_equal(told, "");
+    assert_string_equal(warnings, "");
 }
 
 int main(void) {

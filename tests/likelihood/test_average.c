@@ -158,7 +158,7 @@ static void lists_are_short(void **state) {
         assert_true(counted > 40);
         drop(&t);
     }
-    check_within("the difference that is told", worst, 6e-16);
+    check_within("the difference that is reported", worst, 6e-16);
     assert_true(longest <= 12);
 }
 

@@ -146,7 +146,7 @@ static void draw_labels(held *h, uint64_t seed, double scale, double temperature
 
 /* ---- the rule ---- */
 
-static const int numbers[LA_METHODS] = {0, 1, 1, 1, 2, 2, 0}; /* that a method chooses */
+static const int numbers[LA_METHODS] = {0, 1, 1, 1, 2, 2, 0}; /* chosen by a method */
 
 static double charged(const la_choice *c, int method) {
     return c->candidates[method].nll + (double)numbers[method] / (double)c->n;

@@ -88,7 +88,8 @@ static void unlimit_memory(void) {
     assert_int_equal(setrlimit(RLIMIT_AS, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}), 0);
 }
 
-/* Where bytes matter: not in the free parts of nodes and heaps, which are most of a small file. */
+/* Bytes that matter: not those in the free parts of nodes and heaps, which are most of a small
+ * file. */
 static bool is_empty(const image *all, size_t at) {
     for (size_t i = at < SEAL + 32 ? SEAL : at - 32; i < at + 32 && i < all->size; i++)
         if (all->bytes[i])
@@ -302,7 +303,7 @@ static void checksum(void **state) {
 typedef struct lie {
     const char *piece; /* part that the message must have */
     int kind;
-    void (*tell)(la_posterior *);
+    void (*write)(la_posterior *);
 } lie;
 
 #define LIE(name, what)                                                                            \
@@ -433,7 +434,7 @@ static void numbers(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         la_posterior p = tiny_posterior(lies[i].kind);
-        lies[i].tell(&p);
+        lies[i].write(&p);
         image all = image_of(&p);
         expect(&all, lies[i].piece);
         free(all.bytes);

@@ -363,7 +363,7 @@ static void odd_rows(void **state) {
     check_usable();
 }
 
-/* Where tokens are classified, a place must be one of the row's. */
+/* Places of classified tokens must be among the row's tokens. */
 static void places(void **state) {
     (void)state;
     static const int32_t ids[] = {9, 8, 7};

@@ -712,7 +712,7 @@ static double planned(const bench *b, const char *methods) {
     return mib;
 }
 
-/* All structures are open at once: the plan leaves room for their sum. */
+/* All structures are open at once: the plan leaves memory for their sum. */
 static void memory_of_all(void **state) {
     bench b = open_bench();
     (void)state;

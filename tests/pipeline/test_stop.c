@@ -105,7 +105,7 @@ typedef struct caller {
     la_error err;
 } caller;
 
-/* Calls until one fails, or it is told that it is done. */
+/* Calls until one fails, or `done` is set. */
 static void *keeps_running(void *given) {
     caller *c = given;
     while (c->status == LA_OK && !atomic_load(&c->done)) {

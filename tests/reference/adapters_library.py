@@ -33,7 +33,7 @@ ACTIVATIONS = {
     "gelu": torch.nn.functional.gelu,
     "gelu_new": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
 }
-OLD_NAMES = {"gelu": "gelu_new", "gelu_orig": "gelu"}  # what folders without a version mean
+OLD_NAMES = {"gelu": "gelu_new", "gelu_orig": "gelu"}  # meaning in folders without a version
 LINEAR = {  # where LoRA can be: q, k, v, then what selfattn_lora does not govern
     "bert": dict(q="attention.self.query", k="attention.self.key", v="attention.self.value",
                  intermediate="intermediate.dense", output="output.dense"),
@@ -105,7 +105,7 @@ class Bottleneck(torch.nn.Module):
         return linear
 
     def forward(self, added, residual, norm=None):
-        """What is added to the residual, with the adapter."""
+        """Branch that is added to the residual, with the adapter."""
         if self.config["is_parallel"]:
             z = residual
         elif self.config["original_ln_before"]:

@@ -70,7 +70,7 @@ PARITY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)
                                        "parity"))
 WITH_HEAD = ("bert", "bert-f16-head", "llama-seq")
 TEST_ROWS = 6
-ZERO = 1e-24  # of the largest: what rounding leaves of a square that is exactly zero
+ZERO = 1e-24  # share of the largest that rounding leaves of a square that is zero
 
 
 # ----------------------------------------------------------------------------------------- Jacobian
@@ -199,7 +199,7 @@ def dual_figures(scores, jac, log_likelihood, theta_sq, lam):
 
 
 class Problem:
-    """What every structure of one parameter set shares: the rows, their Jacobians, theta."""
+    """Parts that every structure of one parameter set shares: the rows, their Jacobians, theta."""
 
     def __init__(self, log_likelihood, theta_sq, calib, roots, test):
         self.log_likelihood, self.theta_sq = log_likelihood, theta_sq  # theta_sq per block

@@ -1,5 +1,5 @@
-"""What the fixtures of make_fixtures.py are written with: seeded random tensors, checkpoints, rows,
-and the reference's answer."""
+"""Tools that the fixtures of make_fixtures.py are written with: seeded random tensors, checkpoints,
+rows, and the reference's answer."""
 
 import json
 import os
@@ -75,8 +75,8 @@ def write_adapter(model, config, folder, rnd, dtype=torch.float32, head_std=0.5,
                 p.copy_(rnd.normal(p.shape, 0.1))
     for c in peft.peft_config.values():
         c.base_model_name_or_path = None
-        # what stands behind a network while it is trained is saved as what that gives, but not by a
-        # model that infers
+        # a table behind a network (while it is trained) is saved as the network's output, but not
+        # by a model that infers
         c.inference_mode = not getattr(c, "prefix_projection", False) and c.peft_type != "P_TUNING"
         if kept:  # the singular directions that AdaLoRA has left, by module
             c.rank_pattern = {f"{module}.lora_E.default": directions
@@ -168,7 +168,7 @@ def expected(folder, params, choice_ids=None):
 
 
 def expected_regression(folder, params):
-    """As expected, for one output."""
+    """Same as `expected`, for one output."""
     out = None
     for name in params:
         r = ref.reference(*inputs(folder), params=name)

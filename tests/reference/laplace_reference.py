@@ -871,7 +871,7 @@ def main():
         o.choice_ids = o.choice_ids or expected["choice_ids"]
         others = {k: expected.pop(k) for k in ("lora+head", "head", "lora+magnitude",
                                                "lora+magnitude+head") if k in expected}
-        if o.params != "lora":  # what belongs to the other parameter sets lies below their own name
+        if o.params != "lora":  # numbers of other parameter sets lie below their name
             expected.update(others[o.params])
     torch.manual_seed(0)
     result = reference(o.base, o.adapter, o.calib, o.test, o.choice_ids, o.params,

@@ -40,7 +40,7 @@ typedef struct row_answers {
 /* free it */
 row_answers *rows_answer(const row_file *rows, la_predict_options options);
 
-/* Token ids of a JSONL file's rows, as la_predictor_run takes them, and room for the
+/* Token ids of a JSONL file's rows, as la_predictor_run takes them, and space for the
  * predictions. */
 typedef struct given_rows {
     int64_t n, classes; /* classes: of those who answered */

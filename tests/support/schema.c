@@ -7,8 +7,8 @@
 typedef struct entry {
     const la_field *field;
     const la_field_list *list;
-    const char *path;       /* of its group, with a slash behind it */
-    const char *structures; /* that have it, "kron, ekfac"; "": all of them */
+    const char *path;       /* group, with a slash behind it */
+    const char *structures; /* those with the field, "kron, ekfac"; "": all */
     bool optional;          /* it, or a group that it is in */
 } entry;
 

@@ -10,7 +10,7 @@
 const char *const tiny_names[TINY_KINDS] = {"kron",       "low-rank",   "ekfac",   "diag", "exact",
                                             "last-layer", "regression", "guarded", "many"};
 
-static void *room(la_posterior *p, size_t count, size_t size) {
+static void *take(la_posterior *p, size_t count, size_t size) {
     la_error err = {0};
     void *memory = la_pool_take(&p->pool, count, size, &err);
     if (!memory)
@@ -24,14 +24,14 @@ static double made_up(int64_t i) {
 }
 
 static double *values(la_posterior *p, int64_t n) {
-    double *v = room(p, (size_t)n, sizeof *v);
+    double *v = take(p, (size_t)n, sizeof *v);
     for (int64_t i = 0; i < n; i++)
         v[i] = 8.0 / (double)(i + 1);
     return v;
 }
 
 static float *floats(la_posterior *p, int64_t n) {
-    float *v = room(p, (size_t)n, sizeof *v);
+    float *v = take(p, (size_t)n, sizeof *v);
     for (int64_t i = 0; i < n; i++)
         v[i] = (float)made_up(i);
     return v;
@@ -81,7 +81,7 @@ static void add_extras(la_posterior *p) {
     p->provenance.template_text = "Is {text} good?\nAnswer:";
     p->provenance.adapter_name = "second";
     p->provenance.base_quant = (la_base_quant)1;
-    p->provenance.choice_ids = room(p, 3, sizeof *p->provenance.choice_ids);
+    p->provenance.choice_ids = take(p, 3, sizeof *p->provenance.choice_ids);
     for (int i = 0; i < 3; i++)
         p->provenance.choice_ids[i] = 37 + 2 * i;
     p->adue = (la_adue){.n_classes = 3,
@@ -132,9 +132,9 @@ la_posterior tiny_posterior(int kind) {
     bool joint = la_structure_of(p.curvature)->joint;
     p.rank_asked = rank;
     p.n_inputs = factors ? 1 : 0;
-    p.blocks = room(&p, (size_t)p.n_blocks, sizeof *p.blocks);
-    la_factor *inputs = room(&p, 1, sizeof *inputs);
-    la_directions *directions = room(&p, 1, sizeof *directions);
+    p.blocks = take(&p, (size_t)p.n_blocks, sizeof *p.blocks);
+    la_factor *inputs = take(&p, 1, sizeof *inputs);
+    la_directions *directions = take(&p, 1, sizeof *directions);
     p.structure = joint ? (void *)directions : inputs;
     if (factors)
         inputs[0] = factor(&p, 6, rank ? rank : 6);
@@ -142,7 +142,7 @@ la_posterior tiny_posterior(int kind) {
         la_posterior_block *block = &p.blocks[b];
         char name[64];
         snprintf(name, sizeof name, "layer.%lld.query.lora_A", (long long)b);
-        *block = (la_posterior_block){.name = strcpy(room(&p, sizeof name, 1), name),
+        *block = (la_posterior_block){.name = strcpy(take(&p, sizeof name, 1), name),
                                       .out = 3,
                                       .in = 6,
                                       .denominator = 260,
@@ -150,7 +150,7 @@ la_posterior tiny_posterior(int kind) {
                                       .theta_square = made_up(b),
                                       .trace_in = 10,
                                       .trace_out = 5};
-        la_factored_block *own = block->structure = room(&p, 1, sizeof *own);
+        la_factored_block *own = block->structure = take(&p, 1, sizeof *own);
         if (factors)
             own->output = factor(&p, 3, rank ? rank : 3);
         if (p.curvature == LA_CURVATURE_EKFAC || p.curvature == LA_CURVATURE_DIAG)
