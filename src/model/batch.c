@@ -4,35 +4,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-la_status la_batch_open(int64_t max_rows, int64_t max_tokens, la_batch *batch, la_error *err) {
-    *batch = (la_batch){.row_capacity = max_rows, .token_capacity = max_tokens};
-    size_t rows = (size_t)max_rows + 1, tokens = (size_t)max_tokens;
-    batch->ids = la_alloc(tokens, sizeof *batch->ids, err);
-    batch->types = la_alloc(tokens, sizeof *batch->types, err);
-    batch->positions = la_alloc(tokens, sizeof *batch->positions, err);
-    batch->embed_at = la_alloc(tokens, sizeof *batch->embed_at, err);
-    batch->cu = la_alloc(rows, sizeof *batch->cu, err);
-    batch->pooled = la_alloc(rows, sizeof *batch->pooled, err);
-    batch->pooled_at = la_alloc(rows, sizeof *batch->pooled_at, err);
-    batch->ones = la_alloc(rows, sizeof *batch->ones, err);
-    if (err->status != LA_OK) {
-        la_batch_free(batch);
-        return err->status;
+void la_batch_layout(int64_t max_rows, int64_t max_tokens, la_arena *arena, la_batch *batch) {
+    int32_t **of_tokens[] = {&batch->ids, &batch->types, &batch->positions, &batch->embed_at};
+    int32_t **of_rows[] = {&batch->cu, &batch->pooled, &batch->pooled_at, &batch->ones};
+    batch->row_capacity = max_rows;
+    batch->token_capacity = max_tokens;
+    for (int i = 0; i < 4; i++) {
+        *of_tokens[i] = la_arena_take(arena, (size_t)max_tokens, sizeof(int32_t));
+        *of_rows[i] = la_arena_take(arena, (size_t)max_rows + 1, sizeof(int32_t));
     }
-    for (size_t i = 0; i < rows; i++)
+}
+
+void la_batch_start(la_batch *batch) {
+    for (int64_t i = 0; i <= batch->row_capacity; i++)
         batch->ones[i] = (int32_t)i;
+}
+
+la_status la_batch_open(int64_t max_rows, int64_t max_tokens, la_batch *batch, la_error *err) {
+    la_arena arena = {0};
+    *batch = (la_batch){0};
+    la_batch_layout(max_rows, max_tokens, &arena, batch);
+    arena = (la_arena){.base = la_alloc(arena.used, 1, err), .capacity = arena.used};
+    if (!arena.base)
+        return err->status;
+    la_batch_layout(max_rows, max_tokens, &arena, batch);
+    la_batch_start(batch);
     return LA_OK;
 }
 
 void la_batch_free(la_batch *batch) {
-    free(batch->ids);
-    free(batch->types);
-    free(batch->positions);
-    free(batch->embed_at);
-    free(batch->cu);
-    free(batch->pooled);
-    free(batch->pooled_at);
-    free(batch->ones);
+    free(batch->ids); /* the first of all arrays */
     *batch = (la_batch){0};
 }
 

@@ -18,7 +18,10 @@ typedef struct la_batch {
     int32_t *ones; /* [n_rows + 1] 0, 1, 2, ...: cu of matrices with one row a row */
 } la_batch;
 
-/* Room for that many rows and tokens. Free with la_batch_free. */
+/* Arrays for that many rows and tokens, in an arena; those on the host are to be started. */
+void la_batch_layout(int64_t max_rows, int64_t max_tokens, la_arena *arena, la_batch *batch);
+void la_batch_start(la_batch *batch);
+/* The same in memory of its own. Free with la_batch_free. */
 la_status la_batch_open(int64_t max_rows, int64_t max_tokens, la_batch *batch, la_error *err);
 void la_batch_free(la_batch *batch);
 void la_batch_clear(la_batch *batch);

@@ -35,7 +35,7 @@ static int32_t *take_ints(la_arena *arena, int64_t n) {
 }
 
 void la_distances_layout(const la_model *model, int64_t max_rows, int64_t max_tokens,
-                         int64_t backward, la_arena *arena, la_run_distances *r) {
+                         int64_t backward, la_arena *arena, la_arena *host, la_run_distances *r) {
     const la_config *config = &model->config;
     int64_t d = config->hidden, wide = config->heads * config->head_dim;
     int64_t n = la_distances_lines(config, max_tokens);
@@ -50,6 +50,7 @@ void la_distances_layout(const la_model *model, int64_t max_rows, int64_t max_to
     r->index = take_ints(arena, lines);
     r->token_at = take_ints(arena, max_tokens);
     r->line_at = take_ints(arena, lines);
+    r->host = take_ints(host, 2 * max_tokens + 1 + lines + max_rows + 1);
     r->raw = la_model_take(model, arena, n, d);
     r->table = model->lines.norm.weight ? la_model_take(model, arena, n, d) : r->raw;
     r->stats = la_arena_take(arena, (size_t)(2 * n), sizeof(float));
@@ -61,21 +62,6 @@ void la_distances_layout(const la_model *model, int64_t max_rows, int64_t max_to
     r->state_all = la_model_take(model, arena, all, model->max_state_cols);
     r->x_all = la_model_take(model, arena, config->distances.shared ? all : 0, d);
     r->g_all = la_model_take(model, arena, backward * all, wide);
-}
-
-la_status la_distances_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
-                            la_run_distances *r, la_error *err) {
-    if (!model->config.distances.span)
-        return LA_OK;
-    size_t tokens = (size_t)max_tokens;
-    size_t lines = (size_t)most_lines(&model->config, max_rows, max_tokens);
-    r->host = la_alloc(2 * tokens + 1 + lines + (size_t)max_rows + 1, sizeof *r->host, err);
-    return err->status;
-}
-
-void la_distances_close(la_run_distances *r) {
-    free(r->host);
-    r->host = NULL;
 }
 
 static void upload_ints(la_backend *be, const la_run_distances *r, int32_t *to, int64_t n) {

@@ -24,7 +24,7 @@ typedef struct la_run_distances {
     la_mat state_all;      /* [T + E, state] */
     la_mat dpos_k, dpos_q; /* [n_rhs E, heads * head_dim] */
     la_mat g_all;          /* [n_rhs (T + E), heads * head_dim] */
-    int32_t *host;         /* owned: where the integers above are made */
+    int32_t *host;         /* where the integers above are made */
 } la_run_distances;
 
 /* Lines that a row of so many tokens reads, at most. */
@@ -35,11 +35,7 @@ int64_t la_distances_line(const la_config *config, int64_t distance);
 /* A run's part; each does nothing where scores do not know distances. backward: n_rhs, or 0 where
  * no layer has one. */
 void la_distances_layout(const la_model *model, int64_t max_rows, int64_t max_tokens,
-                         int64_t backward, la_arena *arena, la_run_distances *r);
-/* Opens the parts on the host. Free with la_distances_close. */
-la_status la_distances_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
-                            la_run_distances *r, la_error *err);
-void la_distances_close(la_run_distances *r);
+                         int64_t backward, la_arena *arena, la_arena *host, la_run_distances *r);
 /* The integers of a batch, and the lines of the table that it reads. */
 void la_distances_upload(const la_model *model, const la_batch *batch, la_run_distances *r);
 

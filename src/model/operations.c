@@ -77,11 +77,12 @@ static void pass_backward(const la_step *s) {
 }
 
 static void gather_forward(const la_step *s) {
-    s->be->ops->gather(s->be, in(s, 0), s->run->pooled, out(s));
+    s->be->ops->gather(s->be, in(s, 0), s->run->batch.pooled, out(s));
 }
 
 static void gather_backward(const la_step *s) {
-    s->be->ops->scatter(s->be, out_g(s), s->run->n_rhs, s->run->pooled, s->op->adds[0], in_g(s, 0));
+    s->be->ops->scatter(s->be, out_g(s), s->run->n_rhs, s->run->batch.pooled, s->op->adds[0],
+                        in_g(s, 0));
 }
 
 /* ---- projections, with what adapters make of them ---- */
@@ -106,14 +107,14 @@ static void input_backward(const la_step *s, la_mat *g) {
     const la_run *run = s->run;
     bool few = s->program->pruned && s->program->buffers[s->op->out].extent == LA_QUERIES;
     const la_mat *x = in(s, 0);
-    la_site_pass pass = {.io = la_run_io(run, x, g, few ? run->ones : run->cu),
+    la_site_pass pass = {.io = la_run_io(run, x, g, few ? run->batch.ones : run->batch.cu),
                          .state = keep(s, 0),
                          .beta = s->op->adds[0],
                          .dx = in_g(s, 0),
                          .visitor = s->visitor};
     if (s->op->all >= 0) {
         pass.io.x = &s->values[s->op->all];
-        pass.io.cu = run->cu;
+        pass.io.cu = run->batch.cu;
     }
     la_linear_backward(s->run, s->op->linear, &pass);
 }
@@ -157,7 +158,8 @@ static void bottleneck_forward(const la_step *s) {
 
 static void visit_bottleneck(const la_step *s, int which, const la_mat *x, const la_mat *g,
                              float scale) {
-    la_block_io io = la_run_io(s->run, x, g, s->program->pruned ? s->run->ones : s->run->cu);
+    la_block_io io =
+        la_run_io(s->run, x, g, s->program->pruned ? s->run->batch.ones : s->run->batch.cu);
     io.g_scale = scale;
     if (s->visitor)
         s->visitor->visit(s->visitor->user, s->op->bottleneck->blocks[which], &io);
@@ -238,7 +240,7 @@ static void visit_shared(const la_step *s, const la_mat *lines) {
     const la_run_distances *r = &run->distances;
     const la_ops *ops = s->be->ops;
     const la_mat *x = in(s, 0), *g = &s->cotangents[s->op->in[1]];
-    int64_t all = run->n_tokens + r->n_lines;
+    int64_t all = run->batch.n_tokens + r->n_lines;
     la_mat x_all = la_mat_of(r->x_all.type, r->x_all.data, all, x->cols);
     la_mat g_all = la_mat_of(r->g_all.type, r->g_all.data, run->n_rhs * all, g->cols);
     ops->scatter(s->be, x, 1, r->token_at, false, &x_all);
@@ -268,9 +270,9 @@ static void rotate(const la_step *s, int64_t n_rhs, int sign, la_mat *x) {
     int which = config->plan[s->program->layer].rope;
     const la_rope *rope = &config->rope[which];
     bool pooled = s->program->pruned && !s->op->of_keys, by_length = la_rope_by_length(rope);
-    const int32_t *at = pooled      ? (by_length ? run->pooled : run->pooled_at)
+    const int32_t *at = pooled      ? (by_length ? run->batch.pooled : run->batch.pooled_at)
                         : by_length ? run->rotary.iota
-                                    : run->positions;
+                                    : run->batch.positions;
     s->be->ops->rotate(s->be, s->op->of_keys ? config->kv_heads : config->heads, config->head_dim,
                        rope->dim, run->rotary.angles[which], at, n_rhs, sign, x);
 }
@@ -295,8 +297,8 @@ static la_attention attention_of(const la_step *s, bool backward, la_relative *l
     a.after = plan->after;
     a.scale = (float)plan->score_scale;
     if (s->program->pruned) {
-        a.cu_q = run->ones;
-        a.q_at = run->pooled_at;
+        a.cu_q = run->batch.ones;
+        a.q_at = run->batch.pooled_at;
         a.max_queries = 1;
     }
     if (!pos_q && !pos_k)

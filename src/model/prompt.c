@@ -15,11 +15,14 @@ static int64_t part_width(const la_model *model) {
 }
 
 void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
-                      la_arena *arena, la_prompt_run *run) {
+                      la_arena *arena, la_arena *host, la_prompt_run *run) {
     const la_prompt *prompt = &model->prompt;
     if (!prompt->n)
         return;
     int64_t virtual = max_rows * prompt->n, width = part_width(model);
+    int64_t all = la_prompt_tokens(model, max_rows, max_tokens);
+    la_batch_layout(max_rows, all, host, &run->packed);
+    run->host = la_arena_take(host, (size_t)all + 1, sizeof *run->host);
     run->cu = la_arena_take(arena, (size_t)max_rows + 1, sizeof(int32_t));
     run->number = la_arena_take(arena, (size_t) virtual, sizeof(int32_t));
     run->at = la_arena_take(arena, (size_t) virtual, sizeof(int32_t));
@@ -37,27 +40,19 @@ void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_token
     run->g = la_model_take(model, arena, n_rhs * virtual, width);
 }
 
-la_status la_prompt_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
-                         la_prompt_run *run, la_error *err) {
-    int64_t n = model->prompt.n, all = la_prompt_tokens(model, max_rows, max_tokens);
+la_status la_prompt_open(const la_model *model, la_prompt_run *run, la_error *err) {
+    int64_t n = model->prompt.n;
     if (!n)
         return LA_OK;
-    LA_TRY(la_batch_open(max_rows, all, &run->packed, err));
-    run->host = la_alloc((size_t)all + 1, sizeof *run->host, err);
+    la_batch_start(&run->packed);
     float *identity = la_alloc((size_t)(n * n), sizeof *identity, err);
     for (int64_t i = 0; identity && i < n; i++)
         identity[i * n + i] = 1;
-    if (err->status == LA_OK)
+    if (identity)
         model->be->ops->upload(model->be, run->identity, identity,
                                (size_t)(n * n) * sizeof *identity);
     free(identity);
     return err->status;
-}
-
-void la_prompt_close(la_prompt_run *run) {
-    la_batch_free(&run->packed);
-    free(run->host);
-    run->host = NULL;
 }
 
 static void upload(const la_model *model, const la_prompt_run *run, int32_t *to, int64_t count) {

@@ -5,9 +5,9 @@
 
 #include "model/batch.h"
 
-/* Indices are into the pack. All memory on the device but packed's. */
+/* Indices are into the pack. All memory on the device but that of packed and host. */
 typedef struct la_prompt_run {
-    la_batch packed;                   /* the batch as the layers see it; owned */
+    la_batch packed;                   /* the batch as the layers see it */
     int64_t n_rows, n_keys, n_virtual; /* of the batch: n_virtual = n_rows n */
     int32_t *cu;                       /* [n_rows + 1] of the virtual tokens */
     int32_t *number;                   /* [n_virtual] 0 .. n - 1 again and again */
@@ -19,7 +19,7 @@ typedef struct la_prompt_run {
     la_mat rows;                       /* [n_virtual, width] a part, once for every row */
     la_mat x;                          /* [n_virtual, n] */
     la_mat g;                          /* [n_rhs n_virtual, width] */
-    int32_t *host;                     /* owned */
+    int32_t *host;
 } la_prompt_run;
 
 /* Tokens that a pack of rows can have, counting virtual ones. */
@@ -38,11 +38,9 @@ int64_t la_prompt_most_tokens(const la_model *model);
 
 /* Memory for rows and tokens at most; n_rhs 0: forward only. */
 void la_prompt_layout(const la_model *model, int64_t max_rows, int64_t max_tokens, int64_t n_rhs,
-                      la_arena *arena, la_prompt_run *run);
-/* Opens the parts on the host. Free with la_prompt_close. */
-la_status la_prompt_open(const la_model *model, int64_t max_rows, int64_t max_tokens,
-                         la_prompt_run *run, la_error *err);
-void la_prompt_close(la_prompt_run *run);
+                      la_arena *arena, la_arena *host, la_prompt_run *run);
+/* Uploads what is the same for every batch. */
+la_status la_prompt_open(const la_model *model, la_prompt_run *run, la_error *err);
 
 /* Packs and uploads a batch; returns what the layers see of it. */
 const la_batch *la_prompt_pack(const la_model *model, const la_batch *batch, la_prompt_run *run);

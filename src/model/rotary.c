@@ -11,13 +11,18 @@ static bool any_by_length(const la_config *config) {
     return any;
 }
 
-void la_rotary_layout(const la_model *model, int64_t max_tokens, la_arena *arena, la_rotary *r) {
+void la_rotary_layout(const la_model *model, int64_t max_tokens, la_arena *arena, la_arena *host,
+                      la_rotary *r) {
     const la_config *config = &model->config;
+    int64_t most = 0;
     if (any_by_length(config))
         r->iota = la_arena_take(arena, (size_t)max_tokens, sizeof *r->iota);
-    for (int i = 0; i < config->n_ropes; i++)
-        r->angles[i] =
-            la_arena_take(arena, (size_t)(max_tokens * config->rope[i].dim), sizeof(float));
+    for (int i = 0; i < config->n_ropes; i++) {
+        int64_t dim = config->rope[i].dim;
+        r->angles[i] = la_arena_take(arena, (size_t)(max_tokens * dim), sizeof(float));
+        most = dim > most ? dim : most;
+    }
+    r->host = la_arena_take(host, (size_t)(max_tokens * most), sizeof *r->host);
 }
 
 /* cosines and sines [n][dim / 2][2] for positions first, first + 1, ... of a row of that length */
@@ -47,14 +52,6 @@ static la_status upload_iota(la_backend *be, int64_t n, int32_t *to, la_error *e
 la_status la_rotary_open(const la_model *model, int64_t max_tokens, la_rotary *r, la_error *err) {
     const la_config *config = &model->config;
     la_backend *be = model->be;
-    int64_t most = 0;
-    for (int i = 0; i < config->n_ropes; i++)
-        most = config->rope[i].dim > most ? config->rope[i].dim : most;
-    if (!most)
-        return LA_OK;
-    r->host = la_alloc((size_t)(max_tokens * most), sizeof *r->host, err);
-    if (!r->host)
-        return err->status;
     for (int i = 0; i < config->n_ropes; i++) {
         const la_rope *rope = &config->rope[i];
         if (la_rope_by_length(rope))
@@ -64,11 +61,6 @@ la_status la_rotary_open(const la_model *model, int64_t max_tokens, la_rotary *r
                         (size_t)(max_tokens * rope->dim) * sizeof(float));
     }
     return r->iota ? upload_iota(be, max_tokens, r->iota, err) : LA_OK;
-}
-
-void la_rotary_close(la_rotary *r) {
-    free(r->host);
-    r->host = NULL;
 }
 
 void la_rotary_upload(const la_model *model, const la_batch *batch, la_rotary *r) {

@@ -9,14 +9,14 @@
 typedef struct la_rotary {
     float *angles[LA_ROPES]; /* [max_tokens][rope dim / 2][2] cosines and sines */
     int32_t *iota;           /* [max_tokens] 0, 1, 2, ...; only where angles are by token */
-    float *host;             /* owned: where they are made */
+    float *host;             /* where they are made */
 } la_rotary;
 
 /* Each does nothing where no layer rotates. */
-void la_rotary_layout(const la_model *model, int64_t max_tokens, la_arena *arena, la_rotary *r);
-/* Free with la_rotary_close. */
+void la_rotary_layout(const la_model *model, int64_t max_tokens, la_arena *arena, la_arena *host,
+                      la_rotary *r);
+/* Uploads what is the same for every batch. */
 la_status la_rotary_open(const la_model *model, int64_t max_tokens, la_rotary *r, la_error *err);
-void la_rotary_close(la_rotary *r);
 void la_rotary_upload(const la_model *model, const la_batch *batch, la_rotary *r);
 
 #endif

@@ -106,24 +106,18 @@ static void layout_sites(la_run *run, la_arena *arena) {
         la_mat_f32(la_arena_take(arena, (size_t)(all * state), sizeof(float)), 0, state);
 }
 
-static void layout(la_run *run, la_arena *arena) {
-    size_t tokens = (size_t)run->max_packed, rows = (size_t)run->max_rows + 1;
+/* Everything on the device and on the host. */
+static void layout(la_run *run, la_arena *arena, la_arena *host) {
     const la_model *model = run->model;
-    run->ids = la_arena_take(arena, tokens, sizeof(int32_t));
-    run->types = la_arena_take(arena, tokens, sizeof(int32_t));
-    run->positions = la_arena_take(arena, tokens, sizeof(int32_t));
-    run->embed_at = la_arena_take(arena, tokens, sizeof(int32_t));
-    run->cu = la_arena_take(arena, rows, sizeof(int32_t));
-    run->pooled = la_arena_take(arena, rows, sizeof(int32_t));
-    run->pooled_at = la_arena_take(arena, rows, sizeof(int32_t));
-    run->ones = la_arena_take(arena, rows, sizeof(int32_t));
-    la_rotary_layout(model, run->max_packed, arena, &run->rotary);
-    la_distances_layout(model, run->max_rows, run->max_packed, run->n_kept ? run->n_rhs : 0, arena,
+    int64_t rows = run->max_rows, tokens = run->max_packed;
+    la_batch_layout(rows, tokens, arena, &run->batch);
+    la_rotary_layout(model, tokens, arena, host, &run->rotary);
+    la_distances_layout(model, rows, tokens, run->n_kept ? run->n_rhs : 0, arena, host,
                         &run->distances);
-    la_prompt_layout(model, run->max_rows, run->max_tokens, run->n_rhs, arena, &run->prompt);
-    la_run_embedding_layout(run, arena);
+    la_prompt_layout(model, rows, run->max_tokens, run->n_rhs, arena, host, &run->prompt);
+    la_run_embedding_layout(run, arena, host);
     layout_layers(run, arena);
-    la_run_head_layout(run, arena);
+    la_run_head_layout(run, arena, host);
     if (run->n_rhs)
         layout_sites(run, arena);
 }
@@ -166,9 +160,9 @@ static la_sizes sizes_of(const la_model *model, const la_run_shape *shape) {
 la_status la_run_plan(la_model *model, const la_run_shape *shape, size_t *bytes, la_sizes *sizes,
                       la_error *err) {
     la_run run;
-    la_arena arena = {0};
+    la_arena arena = {0}, host = {0};
     LA_TRY(shape_run(model, shape, &run, err));
-    layout(&run, &arena);
+    layout(&run, &arena, &host);
     *bytes = arena.used;
     *sizes = sizes_of(model, shape);
     free(run.layers);
@@ -184,23 +178,23 @@ la_status la_run_print(la_model *model, const la_run_shape *shape, la_line_sink 
     return LA_OK;
 }
 
-/* Opens the parts on the host, and those that are the same for every batch. */
-static la_status open_parts(la_run *run, la_error *err) {
-    const la_model *model = run->model;
+/* Uploads what is the same for every batch, and reserves workspaces. */
+static la_status start(la_run *run, const la_sizes *sizes, la_error *err) {
+    la_model *model = run->model;
     LA_TRY(la_rotary_open(model, run->max_packed, &run->rotary, err));
-    LA_TRY(la_distances_open(model, run->max_rows, run->max_packed, &run->distances, err));
     LA_TRY(la_run_embedding_open(run, err));
-    LA_TRY(la_prompt_open(model, run->max_rows, run->max_tokens, &run->prompt, err));
-    return la_run_head_open(run, err);
+    LA_TRY(la_prompt_open(model, &run->prompt, err));
+    return model->be->ops->reserve(model->be, sizes, err);
 }
 
 la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, la_error *err) {
     la_backend *be = model->be;
     LA_TRY(shape_run(model, shape, run, err));
-    la_arena arena = {0};
-    layout(run, &arena);
+    la_arena arena = {0}, host = {0};
+    layout(run, &arena, &host);
     size_t bytes = arena.used;
     run->memory = be->ops->alloc(be, bytes);
+    run->host = la_alloc(host.used, 1, err);
     if (!run->memory) {
         (void)la_fail(err, LA_RESOURCE,
                       "out of memory on %s: %.1f MiB for activations of %lld tokens with %lld "
@@ -210,26 +204,23 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
         la_run_close(run);
         return err->status;
     }
-    arena = (la_arena){run->memory, 0, bytes};
-    layout(run, &arena);
-    la_sizes sizes = sizes_of(model, shape);
-    la_status status = open_parts(run, err);
-    if (status == LA_OK)
-        status = be->ops->reserve(be, &sizes, err);
-    if (status != LA_OK)
+    if (run->host) {
+        arena = (la_arena){run->memory, 0, bytes};
+        host = (la_arena){run->host, 0, host.used};
+        layout(run, &arena, &host);
+        la_sizes sizes = sizes_of(model, shape);
+        (void)start(run, &sizes, err);
+    }
+    if (err->status != LA_OK)
         la_run_close(run);
-    return status;
+    return err->status;
 }
 
 void la_run_close(la_run *run) {
     if (run->memory)
         run->model->be->ops->release(run->model->be, run->memory);
     free(run->layers);
-    la_rotary_close(&run->rotary);
-    la_distances_close(&run->distances);
-    la_run_embedding_close(run);
-    la_prompt_close(&run->prompt);
-    la_run_head_close(run);
+    free(run->host);
     *run = (la_run){0};
 }
 
@@ -256,7 +247,7 @@ la_status la_run_forward(la_run *run, const la_batch *batch, float *logits, la_e
         la_layer_forward(run, i);
     la_run_head_forward(run, layer_output(run, false), logits);
     LA_TRY(be->ops->sync(be, err));
-    size_t count = (size_t)(run->n_rows * model->n_classes);
+    size_t count = (size_t)(run->batch.n_rows * model->n_classes);
     la_run_head_cap(run, count, logits);
     for (size_t i = 0; i < count; i++) {
         if (isfinite(logits[i]))

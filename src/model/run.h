@@ -27,7 +27,7 @@ typedef struct la_run_embedding {
     la_mat one_hot;       /* [T, rows] input of its A, of one table after the other */
     int32_t *one_at[3];   /* [T] where its ones are, of each table */
     float *column;        /* [T] ones */
-    int32_t *host_one_at; /* [max_tokens]; owned; NULL where nothing is one-hot */
+    int32_t *host_one_at; /* [max_tokens] on the host; NULL where nothing is one-hot */
     la_mat dprojected;    /* [n_rhs T, embedding] */
 } la_run_embedding;
 
@@ -42,7 +42,7 @@ typedef struct la_run_head {
     la_mat site[LA_HEAD_LAYERS];
     la_mat one[LA_HEAD_LAYERS]; /* input with a 1 behind it, of trained layers with a bias */
     la_mat g[2];                /* cotangents */
-    /* of the logits' softcap, on the host; owned */
+    /* for the logits' softcap, on the host; NULL where there is none */
     float *slopes; /* [max_rows, n_classes] */
     float *sloped; /* [n_rhs max_rows, n_classes] cotangents times slopes */
 } la_run_head;
@@ -50,17 +50,15 @@ typedef struct la_run_head {
 typedef struct la_run {
     la_model *model;
     int64_t max_tokens, max_rows, n_rhs;
-    int64_t max_packed; /* with virtual tokens among them */
-    bool pruned;        /* the last layer works on the pooled tokens only */
-    bool recompute;     /* layers keep their input alone; backward computes the rest again */
-    int64_t n_kept;     /* layers that have a backward: the last n_kept */
-    int64_t in_frame;   /* recompute: the layer whose values the frame holds */
-    void *memory;       /* the arena's, on the device */
+    int64_t max_packed;  /* with virtual tokens among them */
+    bool pruned;         /* the last layer works on the pooled tokens only */
+    bool recompute;      /* layers keep their input alone; backward computes the rest again */
+    int64_t n_kept;      /* layers that have a backward: the last n_kept */
+    int64_t in_frame;    /* recompute: the layer whose values the frame holds */
+    void *memory, *host; /* of all arrays, on the device and on the host; owned */
     size_t frame_bytes, cotangent_bytes, dprojected_at;
-    /* the batch at hand, on the device */
-    int64_t n_rows, n_tokens;
+    la_batch batch;  /* at hand, its arrays on the device */
     int64_t bad_row; /* row of the batch whose logits are not finite, or -1 */
-    int32_t *ids, *types, *positions, *embed_at, *cu, *pooled, *pooled_at, *ones;
     la_attention attention;
     la_prompt_run prompt;
     la_rotary rotary;
@@ -115,9 +113,10 @@ int la_table_ids(const la_config *config, const int32_t *tokens, const int32_t *
 
 /* ---- run_embedding.c ---- */
 
-void la_run_embedding_layout(la_run *run, la_arena *arena);
+/* Arrays on the device and on the host. */
+void la_run_embedding_layout(la_run *run, la_arena *arena, la_arena *host);
+/* Uploads what is the same for every batch. */
 la_status la_run_embedding_open(la_run *run, la_error *err);
-void la_run_embedding_close(la_run *run);
 /* ids -> out[T, d] */
 void la_run_embedding_forward(la_run *run, la_mat *out);
 /* g[n_rhs T, d] of that -> the blocks of the embeddings; g is overwritten */
@@ -125,9 +124,7 @@ void la_run_embedding_backward(la_run *run, la_mat *g, const la_block_visitor *v
 
 /* ---- run_head.c ---- */
 
-void la_run_head_layout(la_run *run, la_arena *arena);
-la_status la_run_head_open(la_run *run, la_error *err);
-void la_run_head_close(la_run *run);
+void la_run_head_layout(la_run *run, la_arena *arena, la_arena *host);
 /* out of the last layer -> logits on the host, not waited for */
 void la_run_head_forward(la_run *run, const la_mat *out, float *logits);
 /* logits -> softcap(logits) */
@@ -154,7 +151,7 @@ static inline la_block_io la_run_io(const la_run *run, const la_mat *x, const la
                          .g = g,
                          .cu_g = cu,
                          .g_scale = 1,
-                         .n_rows = run->n_rows,
+                         .n_rows = run->batch.n_rows,
                          .n_rhs = run->n_rhs};
 }
 

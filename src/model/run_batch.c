@@ -3,8 +3,8 @@
 
 static void set_layer_rows(la_run *run, la_layer_run *layer) {
     const la_program *p = &layer->program;
-    const int64_t rows[LA_EXTENTS] = {[LA_TOKENS] = run->n_tokens,
-                                      [LA_QUERIES] = run->n_rows,
+    const int64_t rows[LA_EXTENTS] = {[LA_TOKENS] = run->batch.n_tokens,
+                                      [LA_QUERIES] = run->batch.n_rows,
                                       [LA_KEYS] = run->prompt.n_keys,
                                       [LA_LINES] = run->distances.n};
     for (int b = 0; b < p->n_buffers; b++) {
@@ -17,16 +17,16 @@ static void set_rows(la_run *run) {
     const la_model *model = run->model;
     la_run_embedding *e = &run->embedding;
     la_run_head *h = &run->head;
-    e->embedded.rows = e->projected.rows = e->site.rows = h->all.rows = run->n_tokens;
-    e->dprojected.rows = run->n_rhs * run->n_tokens;
+    e->embedded.rows = e->projected.rows = e->site.rows = h->all.rows = run->batch.n_tokens;
+    e->dprojected.rows = run->n_rhs * run->batch.n_tokens;
     for (int i = 0; i < 3; i++)
-        e->state[i].rows = run->n_tokens;
+        e->state[i].rows = run->batch.n_tokens;
     for (int64_t i = 0; i < model->config.layers; i++)
         set_layer_rows(run, &run->layers[i]);
-    h->pooled.rows = h->state.rows = run->n_rows;
+    h->pooled.rows = h->state.rows = run->batch.n_rows;
     for (int i = 0; i < model->n_head; i++)
         h->pre[i].rows = h->act[i].rows = h->in[i + 1].rows = h->one[i].rows = h->site[i].rows =
-            run->n_rows;
+            run->batch.n_rows;
 }
 
 int la_table_ids(const la_config *config, const int32_t *tokens, const int32_t *positions,
@@ -61,21 +61,22 @@ void la_run_upload(la_run *run, const la_batch *batch) {
     const la_config *config = &run->model->config;
     size_t tokens = (size_t)batch->n_tokens * sizeof(int32_t);
     size_t rows = (size_t)batch->n_rows * sizeof(int32_t), ends = rows + sizeof(int32_t);
-    run->n_rows = batch->n_rows;
-    run->n_tokens = batch->n_tokens;
-    be->ops->upload(be, run->ids, batch->ids, tokens);
-    be->ops->upload(be, run->types, batch->types, tokens);
-    be->ops->upload(be, run->positions, batch->positions, tokens);
-    be->ops->upload(be, run->embed_at, batch->embed_at, tokens);
-    be->ops->upload(be, run->cu, batch->cu, ends);
-    be->ops->upload(be, run->pooled, batch->pooled, rows);
-    be->ops->upload(be, run->pooled_at, batch->pooled_at, rows);
-    be->ops->upload(be, run->ones, batch->ones, ends);
+    la_batch *to = &run->batch;
+    to->n_rows = batch->n_rows;
+    to->n_tokens = batch->n_tokens;
+    be->ops->upload(be, to->ids, batch->ids, tokens);
+    be->ops->upload(be, to->types, batch->types, tokens);
+    be->ops->upload(be, to->positions, batch->positions, tokens);
+    be->ops->upload(be, to->embed_at, batch->embed_at, tokens);
+    be->ops->upload(be, to->cu, batch->cu, ends);
+    be->ops->upload(be, to->pooled, batch->pooled, rows);
+    be->ops->upload(be, to->pooled_at, batch->pooled_at, rows);
+    be->ops->upload(be, to->ones, batch->ones, ends);
     run->attention = (la_attention){
         .n_rows = batch->n_rows,
-        .cu = run->cu,
-        .cu_q = run->cu,
-        .q_at = run->positions,
+        .cu = run->batch.cu,
+        .cu_q = run->batch.cu,
+        .q_at = run->batch.positions,
         .n_heads = config->heads,
         .n_kv_heads = config->kv_heads,
         .head_dim = config->head_dim,

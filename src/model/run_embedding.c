@@ -14,7 +14,7 @@ static int64_t one_hot_columns(const la_run *run) {
     return widest;
 }
 
-void la_run_embedding_layout(la_run *run, la_arena *arena) {
+void la_run_embedding_layout(la_run *run, la_arena *arena, la_arena *host) {
     const la_model *model = run->model;
     const la_config *config = &model->config;
     la_run_embedding *e = &run->embedding;
@@ -40,6 +40,7 @@ void la_run_embedding_layout(la_run *run, la_arena *arena) {
         if (model->embed.adapted[i])
             e->one_at[i] = la_arena_take(arena, (size_t)tokens, sizeof(int32_t));
     e->column = la_arena_take(arena, (size_t)tokens, sizeof(float));
+    e->host_one_at = la_arena_take(host, (size_t)tokens, sizeof(int32_t));
 }
 
 la_status la_run_embedding_open(la_run *run, la_error *err) {
@@ -49,18 +50,12 @@ la_status la_run_embedding_open(la_run *run, la_error *err) {
     la_backend *be = run->model->be;
     size_t tokens = (size_t)run->max_packed;
     float *ones = la_alloc(tokens, sizeof *ones, err);
-    e->host_one_at = la_alloc(tokens, sizeof *e->host_one_at, err);
     for (size_t t = 0; ones && t < tokens; t++)
         ones[t] = 1;
-    if (err->status == LA_OK)
+    if (ones)
         be->ops->upload(be, e->column, ones, tokens * sizeof *ones);
     free(ones);
     return err->status;
-}
-
-void la_run_embedding_close(la_run *run) {
-    free(run->embedding.host_one_at);
-    run->embedding.host_one_at = NULL;
 }
 
 /* The norm stands behind the projection. */
@@ -81,7 +76,8 @@ void la_run_embedding_forward(la_run *run, la_mat *out) {
     la_backend *be = model->be;
     la_run_embedding *e = &run->embedding;
     const int32_t *ids[3];
-    int n = la_table_ids(&model->config, run->ids, run->embed_at, run->types, ids);
+    int n =
+        la_table_ids(&model->config, run->batch.ids, run->batch.embed_at, run->batch.types, ids);
     bool norm = model->embed.norm.weight != NULL, project = model->embed.project.w.data != NULL;
     la_mat *normed = project ? &e->projected : out;
     bool late = norm_is_late(model);
@@ -108,7 +104,7 @@ void la_run_embedding_forward(la_run *run, la_mat *out) {
 static void norm_backward(la_run *run, la_mat *g) {
     const la_run_embedding *e = &run->embedding;
     la_backend *be = run->model->be;
-    la_mat x = la_mat_of(g->type, e->embedded.data, run->n_tokens, g->cols);
+    la_mat x = la_mat_of(g->type, e->embedded.data, run->batch.n_tokens, g->cols);
     be->ops->norm_backward(be, &run->model->embed.norm, &x, e->stats, run->n_rhs, g, NULL, g);
 }
 
@@ -118,15 +114,16 @@ static void table_backward(la_run *run, int table, const la_mat *g,
     const la_embedding *adapted = model->embed.adapted[table];
     la_backend *be = model->be;
     la_run_embedding *e = &run->embedding;
-    la_block_io io = la_run_io(run, &e->state[table], g, run->cu);
+    la_block_io io = la_run_io(run, &e->state[table], g, run->batch.cu);
     io.g_scale = adapted->scale;
     if (adapted->blocks[0] >= 0) {
         la_mat ga = la_mat_of(g->type, run->site_work.data, g->rows, adapted->b.cols);
-        la_mat x = la_mat_f32(e->one_hot.data, run->n_tokens, model->embed.tables[table].rows);
+        la_mat x =
+            la_mat_f32(e->one_hot.data, run->batch.n_tokens, model->embed.tables[table].rows);
         /* every row of the one-hot matrix lies behind the other, as a column of single numbers */
         la_mat cells = la_mat_f32(x.data, x.rows * x.cols, 1);
-        la_mat ones = la_mat_f32(e->column, run->n_tokens, 1);
-        la_block_io of_a = la_run_io(run, &x, &ga, run->cu);
+        la_mat ones = la_mat_f32(e->column, run->batch.n_tokens, 1);
+        la_block_io of_a = la_run_io(run, &x, &ga, run->batch.cu);
         be->ops->zero(be, x.data, (size_t)(x.rows * x.cols) * sizeof(float));
         be->ops->scatter(be, &ones, 1, e->one_at[table], true, &cells);
         be->ops->gemm(be, false, false, adapted->scale, g, &adapted->b, 0, &ga);
@@ -142,7 +139,7 @@ void la_run_embedding_backward(la_run *run, la_mat *g, const la_block_visitor *v
     if (late)
         norm_backward(run, g);
     if (model->embed.project.w.data) {
-        la_site_pass pass = {.io = la_run_io(run, &e->projected, g, run->cu),
+        la_site_pass pass = {.io = la_run_io(run, &e->projected, g, run->batch.cu),
                              .state = &e->site,
                              .dx = more ? &e->dprojected : NULL,
                              .visitor = visitor};

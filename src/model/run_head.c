@@ -2,7 +2,6 @@
 #include "model/run.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 static la_mat take_f32(la_arena *arena, int64_t rows, int64_t cols) {
     return la_mat_f32(la_arena_take(arena, (size_t)(rows * cols), sizeof(float)), rows, cols);
@@ -18,7 +17,7 @@ static bool needs_all(const la_run *run) {
            (!run->pruned && la_head_reads_all(run->model));
 }
 
-void la_run_head_layout(la_run *run, la_arena *arena) {
+void la_run_head_layout(la_run *run, la_arena *arena, la_arena *host) {
     const la_model *model = run->model;
     la_run_head *h = &run->head;
     int64_t n = run->max_rows, d = model->config.hidden, widest = d;
@@ -45,23 +44,11 @@ void la_run_head_layout(la_run *run, la_arena *arena) {
     }
     for (int i = 0; i < 2 && run->n_rhs; i++)
         h->g[i] = take_f32(arena, run->n_rhs * n, widest);
-}
-
-la_status la_run_head_open(la_run *run, la_error *err) {
-    const la_model *model = run->model;
-    la_run_head *h = &run->head;
     if (model->task != LA_TASK_CHOICE || model->config.logit_cap <= 0)
-        return LA_OK;
-    int64_t n = run->max_rows * model->n_classes, sides = run->n_rhs > 1 ? run->n_rhs : 1;
-    h->slopes = la_alloc((size_t)n, sizeof *h->slopes, err);
-    h->sloped = la_alloc((size_t)(n * sides), sizeof *h->sloped, err);
-    return err->status;
-}
-
-void la_run_head_close(la_run *run) {
-    free(run->head.slopes);
-    free(run->head.sloped);
-    run->head.slopes = run->head.sloped = NULL;
+        return;
+    int64_t logits = n * model->n_classes;
+    h->slopes = la_arena_take(host, (size_t)logits, sizeof *h->slopes);
+    h->sloped = la_arena_take(host, (size_t)(logits * run->n_rhs), sizeof *h->sloped);
 }
 
 static void forward_pooling(la_run *run, const la_mat *out) {
@@ -72,12 +59,13 @@ static void forward_pooling(la_run *run, const la_mat *out) {
     if (needs_all(run) && normed)
         be->ops->norm(be, &model->final_norm, out, h->stats_all, &h->all);
     if (model->pool_token == LA_POOL_MEAN) {
-        be->ops->segment_sum(be, normed ? &h->all : out, 1, run->n_rows, run->cu, true, &h->state);
+        be->ops->segment_sum(be, normed ? &h->all : out, 1, run->batch.n_rows, run->batch.cu, true,
+                             &h->state);
         h->in[0] = h->state;
         return;
     }
     /* a pruned last layer holds the pooled rows alone, one behind the other */
-    be->ops->gather(be, out, run->pruned ? run->ones : run->pooled, &h->pooled);
+    be->ops->gather(be, out, run->pruned ? run->batch.ones : run->batch.pooled, &h->pooled);
     if (normed)
         be->ops->norm(be, &model->final_norm, &h->pooled, h->stats, &h->state);
     h->in[0] = normed ? h->state : h->pooled;
@@ -123,7 +111,7 @@ la_status la_run_states(la_run *run, float *states, la_error *err) {
     la_backend *be = run->model->be;
     const la_mat *state = &run->head.in[run->model->n_head - 1];
     be->ops->download(be, states, state->data,
-                      (size_t)(run->n_rows * state->cols) * sizeof *states);
+                      (size_t)(run->batch.n_rows * state->cols) * sizeof *states);
     return be->ops->sync(be, err);
 }
 
@@ -138,14 +126,14 @@ static void visit(la_run *run, int i, const la_mat *g, const la_block_visitor *v
         model->be->ops->append_one(model->be, x, &h->one[i]);
         x = &h->one[i];
     }
-    la_block_io io = la_run_io(run, x, g, run->ones);
+    la_block_io io = la_run_io(run, x, g, run->batch.ones);
     visitor->visit(visitor->user, layer->block, &io);
 }
 
 static void upload_cotangents(la_run *run, const float *cotangents) {
     la_backend *be = run->model->be;
     la_run_head *h = &run->head;
-    int64_t each = run->n_rows * run->model->n_classes, n = run->n_rhs * each;
+    int64_t each = run->batch.n_rows * run->model->n_classes, n = run->n_rhs * each;
     for (int64_t i = 0; h->slopes && i < n; i++)
         h->sloped[i] = cotangents[i] * h->slopes[i % each];
     be->ops->upload(be, h->g[0].data, h->slopes ? h->sloped : cotangents,
@@ -156,7 +144,7 @@ la_mat la_run_head_backward(la_run *run, const float *cotangents, const la_block
     la_model *model = run->model;
     la_backend *be = model->be;
     la_run_head *h = &run->head;
-    int64_t rows = run->n_rhs * run->n_rows;
+    int64_t rows = run->n_rhs * run->batch.n_rows;
     int at = 0;
     upload_cotangents(run, cotangents);
     la_mat g = la_mat_f32(h->g[0].data, rows, model->n_classes);
@@ -170,13 +158,13 @@ la_mat la_run_head_backward(la_run *run, const float *cotangents, const la_block
                                          &g, NULL);
         visit(run, i, &g, visitor);
         la_mat dx = la_mat_f32(h->g[1 - at].data, rows, layer->linear.w.cols);
-        la_site_pass pass = {.io = la_run_io(run, &h->in[i], &g, run->ones),
+        la_site_pass pass = {.io = la_run_io(run, &h->in[i], &g, run->batch.ones),
                              .state = &h->site[i],
                              .dx = &dx,
                              .visitor = visitor};
         if (!i && !run->pruned && la_head_reads_all(model)) {
             pass.io.x = &h->all;
-            pass.io.cu = run->cu;
+            pass.io.cu = run->batch.cu;
         }
         la_linear_backward(run, &layer->linear, &pass);
         g = dx;
@@ -191,7 +179,7 @@ void la_run_pooling_backward(la_run *run, la_mat *from, const la_mat *out, la_ma
     la_run_head *h = &run->head;
     bool normed = model->final_norm.weight != NULL;
     if (model->pool_token == LA_POOL_MEAN) {
-        be->ops->segment_spread(be, from, run->n_rhs, run->n_rows, run->cu, g);
+        be->ops->segment_spread(be, from, run->n_rhs, run->batch.n_rows, run->batch.cu, g);
         if (normed)
             be->ops->norm_backward(be, &model->final_norm, out, h->stats_all, run->n_rhs, g, NULL,
                                    g);
@@ -200,5 +188,6 @@ void la_run_pooling_backward(la_run *run, la_mat *from, const la_mat *out, la_ma
     if (normed)
         be->ops->norm_backward(be, &model->final_norm, &h->pooled, h->stats, run->n_rhs, from, NULL,
                                from);
-    be->ops->scatter(be, from, run->n_rhs, run->pruned ? run->ones : run->pooled, false, g);
+    be->ops->scatter(be, from, run->n_rhs, run->pruned ? run->batch.ones : run->batch.pooled, false,
+                     g);
 }
