@@ -43,7 +43,7 @@ typedef struct la_virtual_tokens {
     int64_t n;
     bool of_layers;
     bool shifts;         /* positions of a row's own tokens begin behind them */
-    const char *name;    /* of the block, or the beginning of the blocks' names */
+    const char *name;    /* name of the block, or prefix of the blocks' names */
     const float *values; /* [n, width]; of layers: key, value of layer 0, of layer 1, ... */
 } la_virtual_tokens;
 
@@ -55,7 +55,7 @@ typedef struct la_virtual_widths {
 struct la_adapter {
     la_pool pool;
     la_checkpoint *file;
-    la_checkpoint *head; /* of the `adapters` library, which keeps it apart; NULL: none */
+    la_checkpoint *head; /* the head's, which the `adapters` library keeps apart; NULL: none */
     json_t *config;
     const char *config_path;
     const json_t *own; /* the part of config that is this adapter's */
@@ -74,7 +74,7 @@ struct la_adapter {
 /* A library that writes adapters. */
 typedef struct la_adapter_library {
     const char *weights;    /* file of the tensors, without its ending */
-    const char *config_key; /* of adapter_config.json: the object that describes the adapter; NULL:
+    const char *config_key; /* key of adapter_config.json whose object describes the adapter; NULL:
                                the file does */
     bool strips;            /* keys of tensors hold more than the names of the base's modules */
     /* Finds the adapter's kind and reads what all kinds have; config is that object. */

@@ -1,5 +1,5 @@
 /* AdaLoRA (arXiv 2303.10512): y = W x + scale B (E o (A x)), scale = alpha / (rank + 1e-5) with the
- * rank it began with, also when directions have gone since. E is held: the blocks are LoRA's,
+ * rank it began with, also when directions have gone since. E is fixed: the blocks are LoRA's,
  *   A: input x,         cotangent scale E o (B^T g)
  *   B: input E o (A x), cotangent scale g */
 #include "input/json.h"

@@ -255,7 +255,7 @@ static la_status bind_magnitude(la_adapter *adapter, la_pool *pool, const char *
     if (!used)
         return LA_OK;
     const la_tensor *m = la_adapter_tensor(adapter, module, "lora_magnitude_vector", NULL);
-    if (!m) /* as it is called in memory, and in files of PEFT before 0.11 */
+    if (!m) /* its name in memory, and in files of PEFT before 0.11 */
         m = la_adapter_tensor(adapter, module, "lora_magnitude_vector.weight", NULL);
     if (!m)
         return la_fail(err, LA_BAD_INPUT,

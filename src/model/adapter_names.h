@@ -1,4 +1,4 @@
-/* Several adapters in one place: subdirectories as save_pretrained writes them for adapters that
+/* Several adapters in one directory: subdirectories that save_pretrained writes for adapters that
  * are not called "default", or names inside the keys of a raw state dict (X.lora_A.NAME.weight). */
 #ifndef LA_MODEL_ADAPTER_NAMES_H
 #define LA_MODEL_ADAPTER_NAMES_H

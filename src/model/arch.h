@@ -12,7 +12,7 @@ typedef enum la_slot {
     LA_SLOT_Q,
     LA_SLOT_K,
     LA_SLOT_V,
-    LA_SLOT_POS_K, /* of the table of distances, where those of q and k do not serve for it */
+    LA_SLOT_POS_K, /* reads the table of distances, where K and Q do not serve for it */
     LA_SLOT_POS_Q,
     LA_SLOT_O,
     LA_SLOT_GATE_UP,
@@ -26,9 +26,9 @@ typedef enum la_slot {
 typedef enum la_layer_norm {
     LA_NORM_ATTENTION,
     LA_NORM_FFN,
-    LA_NORM_ATTENTION_OUT, /* of what is added to the residual */
+    LA_NORM_ATTENTION_OUT, /* norms what is added to the residual */
     LA_NORM_FFN_OUT,
-    LA_NORM_Q, /* of each head, unless norm_heads_together */
+    LA_NORM_Q, /* head by head, unless norm_heads_together */
     LA_NORM_K,
     LA_LAYER_NORMS
 } la_layer_norm;
@@ -39,14 +39,14 @@ typedef enum la_pool_token {
     LA_POOL_LAST,
     LA_POOL_LAST_CONTENT, /* the last one that is not pad_token_id */
     LA_POOL_MEAN,         /* over all tokens, behind the final norm */
-    LA_POOL_PLACE         /* the one that the row names */
+    LA_POOL_PLACE         /* the token that the row names */
 } la_pool_token;
 
 typedef struct la_head_row {
     const char *module; /* NULL ends the list */
     bool in_body;       /* the name stands behind the body's prefix */
     bool bias;
-    const char *bias_key; /* of config.json, which then decides; NULL: bias does */
+    const char *bias_key; /* key of config.json, which then decides; NULL: bias does */
     la_activation activation;
     const char *activation_key; /* likewise */
     const char *norm;           /* a norm behind the activation; NULL: none */
@@ -78,8 +78,8 @@ typedef enum la_slide {
     LA_SLIDE_NONE,
     LA_SLIDE_ALL,       /* every layer, if there is a window */
     LA_SLIDE_FROM,      /* from layer window_from on, if window_used */
-    LA_SLIDE_NOT_FIRST, /* of every full_every layers, all but the first */
-    LA_SLIDE_NOT_LAST   /* of every full_every layers, all but the last */
+    LA_SLIDE_NOT_FIRST, /* all but the first of every full_every layers */
+    LA_SLIDE_NOT_LAST   /* all but the last of every full_every layers */
 } la_slide;
 
 /* Sizes that a class takes where config.json lacks the key; 0: the key must be there. */
@@ -89,7 +89,7 @@ typedef struct la_size_defaults {
 
 typedef struct la_arch {
     const char *model_type;
-    const char *prefix; /* of the body's tensors; checkpoints of the bare body lack it */
+    const char *prefix; /* prefix of the body's tensors; checkpoints of the bare body lack it */
     la_config_keys keys;
     double default_eps;
     const char *default_activation;
@@ -131,7 +131,7 @@ typedef struct la_arch {
     la_pool_token classify_token;
     const char *pooling_key; /* "cls" or "mean", in config.json */
     la_head_row classify[LA_HEAD_LAYERS + 1];
-    la_head_row tags[LA_HEAD_LAYERS + 1]; /* of every token; empty: no such task */
+    la_head_row tags[LA_HEAD_LAYERS + 1]; /* the head on every token; empty: no such task */
     const char *lm_head;                  /* NULL: no answer-token task */
 
     /* keys that change the computation in ways we do not have: {key, value it may hold as text} */

@@ -65,12 +65,12 @@ la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_
 }
 
 void la_batch_add(la_batch *batch, const la_model *model, const int32_t *ids, const int32_t *types,
-                  int64_t n, int64_t place) {
+                  int64_t n, int64_t token) {
     const la_config *config = &model->config;
     int64_t from = batch->n_tokens;
     int64_t pooled = model->pool_token == LA_POOL_FIRST ? 0 : n - 1;
     if (model->pool_token == LA_POOL_PLACE)
-        pooled = place;
+        pooled = token;
     if (model->pool_token == LA_POOL_LAST_CONTENT)
         while (pooled > 0 && ids[pooled] == config->pad_id)
             pooled--;

@@ -30,9 +30,9 @@ bool la_batch_fits(const la_batch *batch, int64_t n);
 /* LA_BAD_INPUT for an empty row, an id outside the vocabulary, or a row longer than the model's
  * positions. */
 la_status la_row_check(const la_model *model, const int32_t *ids, int64_t n, la_error *err);
-/* Appends a row that fits and that la_row_check accepts. types may be NULL (all 0). place: of the
- * token that the head reads, 0 <= place < n, where the model leaves it to the row. */
+/* Appends a row that fits and that la_row_check accepts. types may be NULL (all 0). token: the
+ * one that the head reads, 0 <= token < n, where the model leaves it to the row. */
 void la_batch_add(la_batch *batch, const la_model *model, const int32_t *ids, const int32_t *types,
-                  int64_t n, int64_t place);
+                  int64_t n, int64_t token);
 
 #endif

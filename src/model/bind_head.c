@@ -225,7 +225,7 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
     }
     la_head_layer *layer = &model->head[model->n_head++];
     layer->block = -1;
-    layer->linear.w = la_mat_f32(NULL, vocabulary, d); /* as the adapter knows it */
+    layer->linear.w = la_mat_f32(NULL, vocabulary, d); /* its size before it is cut */
     la_mat stored = la_mat_f32(rows, n, d);
     la_site_spec at = {.of_head = true,
                        .input = model->n_inputs++,

@@ -8,8 +8,8 @@
 
 enum { NAME_MAX_BYTES = 512 };
 
-/* Rows of an embedding that were trained alone (PEFT's trainable_token_indices): they stand in the
- * place of the base's. */
+/* Rows of an embedding that were trained alone (PEFT's trainable_token_indices): they
+ * replace the base's. */
 typedef struct la_token_rows {
     const la_tensor *values; /* [n, width]; NULL: no row is replaced */
     const int64_t *index;    /* [n] the adapter's memory */
@@ -19,17 +19,17 @@ typedef struct la_token_rows {
 struct la_binder {
     la_model *model;
     const la_arch *arch;
-    const la_head_row *head; /* that of the task; of a causal LM the one it does without */
+    const la_head_row *head; /* the task's; for a causal LM the one it does without */
     const la_head_settings *head_settings;
     const la_model *twin;
-    la_packed *twin_packed; /* of the twin's packed weights, the next */
+    la_packed *twin_packed; /* next of the twin's packed weights */
     la_base_quant quant;
     const char *base_dir;
     const la_log *log;
     int64_t blocks_capacity;
     bool *base_used;          /* by tensor number */
-    la_dtype table_type;      /* of the last embedding table, as it is stored */
-    la_token_rows token_rows; /* of the table of tokens */
+    la_dtype table_type;      /* stored type of the last embedding table */
+    la_token_rows token_rows; /* replaced rows of the table of tokens */
     int64_t n_token_rows;     /* modules that have such rows */
     la_params params;
     la_parameter **next_parameter;

@@ -7,7 +7,7 @@
 /* Sets of blocks that --params takes or leaves out. */
 typedef enum la_block_group {
     LA_GROUP_ADAPTER,
-    LA_GROUP_MAGNITUDES, /* of directions that are blocks of their own */
+    LA_GROUP_MAGNITUDES, /* norms of directions, which are blocks of their own */
     LA_GROUP_HEAD        /* a trained head */
 } la_block_group;
 

@@ -12,7 +12,7 @@
 
 #include <jansson.h>
 
-enum { LA_ROPES = 2 }; /* of layers that see all, and of those that slide */
+enum { LA_ROPES = 2 }; /* one for layers that see all, one for those that slide */
 
 typedef struct la_layer_plan {
     int rope;              /* which one; -1: the layer does not rotate */
@@ -44,7 +44,7 @@ typedef struct la_config {
     la_activation activation;
     double norm_eps;
     bool attention_bias, ffn_bias, norm_bias, tied;
-    double score_scale;          /* of attention, but for what layers have of their own */
+    double score_scale;          /* scale of attention scores, unless a layer's plan differs */
     double score_cap, logit_cap; /* softcaps, 0: none */
     la_rope rope[LA_ROPES];
     int n_ropes;         /* 0: not rotary */
@@ -55,9 +55,9 @@ typedef struct la_config {
     bool pool_mean;                  /* the pooling key says so */
     la_head_settings classify, tags; /* the architecture's heads, as config.json has them */
     int64_t pad_id;                  /* -1: none */
-    la_labels labels;                /* of id2label when they are real names; owned */
+    la_labels labels;                /* names in id2label when they are real ones; owned */
     const la_likelihood *likelihood; /* problem_type; NULL: the number of outputs decides */
-    int64_t model_max_length;        /* of tokenizer_config.json; 0: none */
+    int64_t model_max_length;        /* limit of tokenizer_config.json; 0: none */
     const char *quantised; /* how the weights of linear layers are stored; NULL: plainly */
 } la_config;
 

@@ -9,7 +9,7 @@
 #include "model/model.h"
 
 typedef struct la_run_distances {
-    /* of the batch at hand: lines [lowest, lowest + n) of the table are read */
+    /* lines [lowest, lowest + n) of the table are read by the batch at hand */
     int64_t lowest, n, n_lines;  /* n_lines: over all rows of the batch, E below */
     int64_t reach;               /* longest row minus one */
     int32_t *ids;                /* [n] the lines */

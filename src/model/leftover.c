@@ -1,4 +1,4 @@
-/* Tensors that found no place in the model. */
+/* Tensors that the model does not use. */
 #include "base/names.h"
 #include "model/binder.h"
 

@@ -90,7 +90,7 @@ typedef struct la_model {
     la_checkpoint *base;
     la_adapter adapter;
     la_upload *uploads, **next_upload;    /* host arrays for the device, in order */
-    size_t weight_bytes;                  /* of all of them, where they will be read */
+    size_t weight_bytes;                  /* bytes of all uploads on the device */
     la_packed *packed, **next_packed;     /* packed weights, in order */
     int64_t max_weight, max_weight_width; /* elements and columns of the largest weight that is not
                                              of the activation type; 0: none */
@@ -107,13 +107,13 @@ typedef struct la_model {
     la_norm final_norm; /* weight NULL: none */
     la_head_layer head[LA_HEAD_LAYERS];
     int n_head;
-    const la_likelihood *likelihood; /* of a row's label given the head's outputs */
+    const la_likelihood *likelihood; /* likelihood of a row's label given the head's outputs */
     int64_t n_classes;               /* outputs */
 
-    la_parameter *parameters; /* of blocks, in their order */
+    la_parameter *parameters; /* trained matrices, in the order of blocks */
     la_block *blocks;         /* in the order data passes them */
     int64_t n_blocks, n_inputs;
-    int64_t max_state_cols, max_work_cols; /* of all sites (la_site), embeddings and bottlenecks */
+    int64_t max_state_cols, max_work_cols; /* most of any site, embedding and bottleneck */
 
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
 } la_model;

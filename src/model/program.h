@@ -64,7 +64,7 @@ typedef struct la_op {
     int in[LA_OP_INPUTS]; /* buffers; -1: none */
     int out;
     int all;               /* LINEAR: the buffer over all tokens that in[0] is gathered from */
-    int keep[LA_OP_KEEPS]; /* what it leaves for its backward, or workspace; -1: none */
+    int keep[LA_OP_KEEPS]; /* buffers left for its backward, or workspace; -1: none */
     const char *module;    /* name of its parameters, with %lld for the layer; NULL: none */
     const la_linear *linear;
     const la_norm *norm;
@@ -152,7 +152,7 @@ size_t la_region_take(la_region *region, size_t bytes);
 /* Memory that buffers are placed in. All NULL while memory is planned. */
 typedef struct la_bases {
     void *in, *out, *own, *frame, *cotangents;
-    la_dtype type; /* of activations */
+    la_dtype type; /* type of activations */
 } la_bases;
 /* The buffers' values and cotangents as matrices, whose rows the batch sets. */
 void la_program_bind(const la_program *program, const la_bases *bases, la_mat *values,

@@ -124,8 +124,8 @@ size_t la_buffer_bytes(const la_program *p, int buffer, const la_capacity *capac
     return numbers * (b->f32 ? sizeof(float) : capacity->number);
 }
 
-static void place(la_program *p, int buffer, const la_capacity *capacity, bool apart, bool shared,
-                  bool placed[LA_BUFFERS_MAX], la_region *frame) {
+static void place_buffer(la_program *p, int buffer, const la_capacity *capacity, bool apart,
+                         bool shared, bool placed[LA_BUFFERS_MAX], la_region *frame) {
     if (buffer < 0)
         return;
     int root = root_of(p, buffer);
@@ -150,9 +150,9 @@ void la_program_place(const la_capacity *capacity, bool apart, bool shared, la_r
     placed[root_of(p, p->in)] = placed[root_of(p, p->out)] = true;
     for (int i = 0; i < p->n_ops; i++) {
         const la_op *op = &p->ops[i];
-        place(p, op->out, capacity, apart, shared, placed, frame);
+        place_buffer(p, op->out, capacity, apart, shared, placed, frame);
         for (int j = 0; j < LA_OP_KEEPS; j++)
-            place(p, op->keep[j], capacity, apart, shared, placed, frame);
+            place_buffer(p, op->keep[j], capacity, apart, shared, placed, frame);
         for (int b = 0; b < p->n_buffers; b++)
             if (placed[b] && p->buffers[b].residence == LA_FRAME && p->buffers[b].last == i &&
                 !p->buffers[b].kept)

@@ -1,4 +1,4 @@
-/* Virtual tokens in a run: packs of rows with room for them, their embeddings, their keys and
+/* Virtual tokens in a run: packs of rows with space for them, their embeddings, their keys and
  * values, and the cotangents of these. */
 #ifndef LA_MODEL_PROMPT_H
 #define LA_MODEL_PROMPT_H
@@ -8,7 +8,7 @@
 /* Indices are into the pack. All memory on the device but that of packed and host. */
 typedef struct la_prompt_run {
     la_batch packed;                   /* the batch as the layers see it */
-    int64_t n_rows, n_keys, n_virtual; /* of the batch: n_virtual = n_rows n */
+    int64_t n_rows, n_keys, n_virtual; /* sizes of the batch: n_virtual = n_rows n */
     int32_t *cu;                       /* [n_rows + 1] of the virtual tokens */
     int32_t *number;                   /* [n_virtual] 0 .. n - 1 again and again */
     int32_t *at;                       /* [n_virtual] their places among embeddings, or keys */

@@ -15,8 +15,8 @@ static bool can_prune(const la_model *model, bool all_inputs, bool forward_only)
         return true;
     if (la_head_reads_all(model) && la_linear_wanted(model, &model->head[0].linear))
         return false;
-    for (int place = 0; place < 2; place++)
-        if (last->bottleneck[place] && model->blocks[last->bottleneck[place]->blocks[0]].wanted)
+    for (int part = 0; part < 2; part++)
+        if (last->bottleneck[part] && model->blocks[last->bottleneck[part]->blocks[0]].wanted)
             return false;
     for (int slot = LA_SLOT_O; slot < LA_SLOTS; slot++)
         if (la_linear_wanted(model, &last->linear[slot]))

@@ -34,7 +34,7 @@ typedef struct la_run_embedding {
 typedef struct la_run_head {
     la_mat pooled, state;          /* [n, d] before and after the final norm */
     la_mat all;                    /* [T, d] where the head reads all tokens, or their mean */
-    float *stats, *stats_all;      /* of the final norm */
+    float *stats, *stats_all;      /* statistics of the final norm */
     la_mat in[LA_HEAD_LAYERS + 1]; /* in[n_head]: the logits */
     la_mat pre[LA_HEAD_LAYERS];    /* before the activation */
     la_mat act[LA_HEAD_LAYERS];    /* before the norm */
@@ -55,7 +55,7 @@ typedef struct la_run {
     bool recompute;      /* layers keep their input alone; backward computes the rest again */
     int64_t n_kept;      /* layers that have a backward: the last n_kept */
     int64_t in_frame;    /* recompute: the layer whose values the frame holds */
-    void *memory, *host; /* of all arrays, on the device and on the host; owned */
+    void *memory, *host; /* arrays on the device and on the host; owned */
     size_t frame_bytes, cotangent_bytes, dprojected_at;
     la_batch batch;  /* at hand, its arrays on the device */
     int64_t bad_row; /* row of the batch whose logits are not finite, or -1 */
@@ -73,7 +73,7 @@ typedef struct la_run {
 
 /* Purpose of a run. */
 typedef struct la_run_shape {
-    int64_t max_rows, max_tokens; /* of a batch; max_tokens must hold the longest row */
+    int64_t max_rows, max_tokens; /* limits of a batch; max_tokens must hold the longest row */
     int64_t n_rhs;                /* 0: forward only */
     bool all_inputs;    /* the visitor needs the inputs of all tokens (curvature), not only of those
                         with cotangents (predictive) */

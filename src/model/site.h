@@ -38,19 +38,19 @@ typedef struct la_site {
     const char *module;
     int64_t out, in;
     void *own;             /* the kind's; NULL while binding: it has nothing here */
-    struct la_site *inner; /* of another adapter: what it makes of the projection is changed here */
+    struct la_site *inner; /* another adapter's: its output is changed here */
     la_parameter parameters[LA_SITE_PARAMETERS];
     int n_parameters;
     bool per_row;       /* sees one token a row */
-    bool of_head;       /* of a head: parameters are f32 and may be cut down */
+    bool of_head;       /* belongs to a head: parameters are f32 and may be cut down */
     int64_t state_cols; /* floats a token that forward leaves for backward, the inner ones' too */
     int state_products; /* matrices as wide as the outputs to be counted to them */
     int64_t own_cols;   /* its own of them, which come first */
     int64_t work_cols;  /* floats a cotangent that backward works with, the inner ones' too; the
                            kind may leave it 0 for state_cols */
     const float *bias;  /* on the host: what it adds to the projection's bias; NULL: nothing */
-    const char *alone;  /* what of the adapter admits no other on the projection; NULL: it does */
-    bool scales_input, scales_output; /* of the inner sites, biases included */
+    const char *alone;  /* feature that admits no other adapter on the projection; NULL: none */
+    bool scales_input, scales_output; /* those of the inner sites, biases included */
 } la_site;
 
 /* A projection: y = x w^T + bias, and what an adapter makes of it. */

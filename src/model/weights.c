@@ -6,7 +6,7 @@
 /* A matrix of a marked block. */
 typedef struct part {
     const la_parameter *parameter;
-    la_mat map, own; /* of the MAP network, and memory of our own */
+    la_mat map, own; /* the MAP network's, and memory of our own */
     int64_t first;   /* number of the block's first element in a network */
 } part;
 
