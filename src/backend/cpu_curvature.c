@@ -22,7 +22,7 @@ void la_cpu_factor_add(la_backend *be, double alpha, const la_mat *x, double *su
 /* sum[d,l] += alpha x[T,d]^T (x omega) */
 void la_cpu_sketch_add(la_backend *be, double alpha, const la_mat *x, int64_t l,
                        const double *omega, double *sum) {
-    enum { ROWS = 256 }; /* that are widened at a time */
+    enum { ROWS = 256 }; /* rows that are widened at a time */
     int64_t d = x->cols;
     double *wide =
         la_cpu_scratch_get(be, LA_SCRATCH_FACTOR, (size_t)(ROWS * (d + l)) * sizeof(double));

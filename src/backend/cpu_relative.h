@@ -9,7 +9,7 @@ typedef struct la_cpu_relative {
     const la_attention *a;
     const la_mat *k;
     int64_t row, head;
-    int64_t length;         /* of the row */
+    int64_t length;         /* keys of the row */
     int64_t lowest, n;      /* rows of the position tables that it reaches: lowest to lowest + n */
     float *by_key;          /* [length, n] scale k pos_q^T */
     float *by_query;        /* [queries, n] scale q pos_k^T of a block, and then cotangents */

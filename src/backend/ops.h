@@ -78,7 +78,7 @@ typedef struct la_attention {
     const int32_t *q_at; /* [queries] place of a query within its row, rising within a row */
     int64_t n_heads, n_kv_heads, head_dim;
     int64_t max_length;    /* longest row */
-    int64_t max_queries;   /* of a row */
+    int64_t max_queries;   /* most queries of a row */
     int64_t before, after; /* at most LA_ATTENTION_ALL; after 0: causal */
     float scale;
     float softcap;               /* scores become softcap tanh(score / softcap); 0: they stay */
@@ -124,7 +124,7 @@ struct la_backend {
     const la_ops *ops;
     void *context;
     la_profile *profile; /* NULL: operations are not timed (profile.h) */
-    la_team team;        /* of what is done on the host, whatever the backend */
+    la_team team;        /* threads for work on the host, whatever the backend */
     la_precision precision;
     la_dtype activation; /* type of activations and cotangents outside the head */
     size_t peak_bytes;   /* most memory handed out at once; 0: not counted */

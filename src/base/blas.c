@@ -14,7 +14,7 @@
 /* OpenBLAS has twice as many buffers as threads it was built for, of which its own threads hold up
  * to a half. Past them it prints a warning, then ends a call with no memory at all. So at most as
  * many callers are within it as the other half has, over all teams and handles of the process. */
-enum { SEATS_MOST = 256, SEATS_UNTOLD = 16 };
+enum { SEATS_MOST = 256, SEATS_DEFAULT = 16 };
 
 static sem_t seats;
 static int n_seats;
@@ -22,13 +22,13 @@ static int n_seats;
 static void count_seats(void) {
     char *(*config)(void);
     void *address = dlsym(RTLD_DEFAULT, "openblas_get_config");
-    n_seats = SEATS_UNTOLD;
+    n_seats = SEATS_DEFAULT;
     if (address) {
         memcpy(&config, &address, sizeof config);
         const char *text = config(), *most = text ? strstr(text, "MAX_THREADS=") : NULL;
-        int told = most ? atoi(most + strlen("MAX_THREADS=")) : 0;
-        if (told > n_seats)
-            n_seats = told < SEATS_MOST ? told : SEATS_MOST;
+        int built = most ? atoi(most + strlen("MAX_THREADS=")) : 0;
+        if (built > n_seats)
+            n_seats = built < SEATS_MOST ? built : SEATS_MOST;
     }
     sem_init(&seats, 0, (unsigned)n_seats);
 }
@@ -275,7 +275,7 @@ static void take_buffers(int n) {
     }
 }
 
-static bool has_room(int buffers) {
+static bool fits(int buffers) {
     size_t bytes = (size_t)buffers * LA_BLAS_BUFFER;
     void *tried = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return tried != MAP_FAILED && !munmap(tried, bytes);
@@ -290,7 +290,7 @@ int la_blas_reserve(int n) {
     sem_post(&seats); /* they are counted now */
     pthread_mutex_lock(&reserve_lock);
     /* one at a time: a system that overcommits refuses only what is absurd in one piece */
-    while (reserved < n_seats && reserved - in_use < n && has_room(1))
+    while (reserved < n_seats && reserved - in_use < n && fits(1))
         take_buffers(++reserved);
     int there = n;
     if (reserved < n_seats && reserved - in_use < n)

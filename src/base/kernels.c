@@ -14,40 +14,22 @@
 /* Set beside it for the program that is started again. */
 #define RESTARTED "LAPLORA_KERNELS_RESTARTED"
 
-/* Every name that the library gives to kernels of x86 processors. */
+/* Every name that the library gives to kernels of x86 processors, best first. */
 static const struct {
-    const char *name;
     la_kernel_level level;
-    bool asked_for; /* suits any processor of its level */
+    int n_asked; /* first names, which suit any processor of the level: those to ask for */
+    const char *names[18];
 } kernels[] = {
-    {"SkylakeX", LA_KERNELS_AVX512, true},
-    {"Cooperlake", LA_KERNELS_AVX512, false},
-    {"SapphireRapids", LA_KERNELS_AVX512, false},
-    {"Haswell", LA_KERNELS_FMA, true},
-    {"Zen", LA_KERNELS_FMA, true},
-    {"Excavator", LA_KERNELS_FMA, false},
-    {"Sandybridge", LA_KERNELS_AVX, true},
-    {"Steamroller", LA_KERNELS_AVX, false},
-    {"Piledriver", LA_KERNELS_AVX, false},
-    {"Bulldozer", LA_KERNELS_AVX, false},
-    {"Nehalem", LA_KERNELS_SSE42, true},
-    {"Dunnington", LA_KERNELS_SSE2, false},
-    {"Penryn", LA_KERNELS_SSE2, false},
-    {"Core2", LA_KERNELS_SSE2, false},
-    {"Prescott", LA_KERNELS_SSE2, false},
-    {"Northwood", LA_KERNELS_SSE2, false},
-    {"Banias", LA_KERNELS_SSE2, false},
-    {"Atom", LA_KERNELS_SSE2, false},
-    {"Nano", LA_KERNELS_SSE2, false},
-    {"Barcelona", LA_KERNELS_SSE2, false},
-    {"Bobcat", LA_KERNELS_SSE2, false},
-    {"Opteron_SSE3", LA_KERNELS_SSE2, false},
-    {"Opteron", LA_KERNELS_SSE2, false},
-    {"Athlon", LA_KERNELS_SSE2, false},
-    {"Coppermine", LA_KERNELS_SSE2, false},
-    {"Katmai", LA_KERNELS_SSE2, false},
+    {LA_KERNELS_AVX512, 1, {"SkylakeX", "Cooperlake", "SapphireRapids"}},
+    {LA_KERNELS_FMA, 2, {"Haswell", "Zen", "Excavator"}},
+    {LA_KERNELS_AVX, 1, {"Sandybridge", "Steamroller", "Piledriver", "Bulldozer"}},
+    {LA_KERNELS_SSE42, 1, {"Nehalem"}},
+    {LA_KERNELS_SSE2,
+     0,
+     {"Dunnington", "Penryn", "Core2", "Prescott", "Northwood", "Banias", "Atom", "Nano",
+      "Barcelona", "Bobcat", "Opteron_SSE3", "Opteron", "Athlon", "Coppermine", "Katmai"}},
 };
-enum { N_KERNELS = sizeof kernels / sizeof *kernels };
+enum { N_LEVELS = sizeof kernels / sizeof *kernels };
 
 la_processor la_processor_here(void) {
     la_processor here = {0};
@@ -83,9 +65,10 @@ la_kernel_level la_processor_level(const la_processor *p) {
 }
 
 la_kernel_level la_kernels_level(const char *name) {
-    for (int i = 0; i < N_KERNELS; i++)
-        if (!strcasecmp(kernels[i].name, name))
-            return kernels[i].level;
+    for (int i = 0; i < N_LEVELS; i++)
+        for (const char *const *one = kernels[i].names; *one; one++)
+            if (!strcasecmp(*one, name))
+                return kernels[i].level;
     return LA_KERNELS_UNKNOWN;
 }
 
@@ -93,10 +76,10 @@ void la_kernels_better(const la_processor *processor, const char *in_use,
                        const char *names[LA_KERNELS_NAMES]) {
     la_kernel_level most = la_processor_level(processor), least = la_kernels_level(in_use);
     int n = 0;
-    for (int i = 0; i < N_KERNELS && n < LA_KERNELS_NAMES - 1; i++)
-        if (kernels[i].asked_for && least != LA_KERNELS_UNKNOWN && kernels[i].level > least &&
-            kernels[i].level <= most)
-            names[n++] = kernels[i].name;
+    for (int i = 0; i < N_LEVELS; i++)
+        if (least != LA_KERNELS_UNKNOWN && kernels[i].level > least && kernels[i].level <= most)
+            for (int j = 0; j < kernels[i].n_asked && n < LA_KERNELS_NAMES - 1; j++)
+                names[n++] = kernels[i].names[j];
     names[n] = NULL;
 }
 

@@ -397,7 +397,7 @@ void la_output_discard(la_output_file *file) {
         fclose(file->stream);
     strike(file);
     if (file->target.kind > LA_TARGET_FILE && file->folder >= 0)
-        close(file->folder); /* of scratch */
+        close(file->folder); /* scratch directory */
     la_target_close(&file->target);
     free(file->temporary);
     free(file->path);

@@ -18,7 +18,7 @@ typedef struct la_output_file {
     char *temporary; /* seekable: a path to the same file, for libraries that open one themselves */
     char *path;      /* NULL: standard output */
     la_target target;
-    int folder;              /* of the temporary file: the target's, or one for scratch */
+    int folder;              /* directory of the temporary file: the target's, or one for scratch */
     char name[NAME_MAX + 1]; /* there; empty while the file has no name */
     int slot;                /* among the names to be removed by a stop; -1: none */
 } la_output_file;

@@ -15,7 +15,7 @@
 enum { GRACE_MS = 400 };
 
 static _Atomic int stop_signal;
-static atomic_flag ending = ATOMIC_FLAG_INIT, told = ATOMIC_FLAG_INIT;
+static atomic_flag ending = ATOMIC_FLAG_INIT, reported = ATOMIC_FLAG_INIT;
 static bool on_terminal;
 static _Thread_local la_stop host;
 
@@ -41,7 +41,7 @@ static void end(int number) {
     if (atomic_flag_test_and_set(&ending))
         return;
     la_output_abandon();
-    if (atomic_flag_test_and_set(&told))
+    if (atomic_flag_test_and_set(&reported))
         _exit(128 + number);
     digits[0] = (char)('0' + number / 10 % 10);
     digits[1] = (char)('0' + number % 10);
@@ -80,7 +80,7 @@ void *la_malloc_or_end(size_t size) {
         return p;
     if (!atomic_flag_test_and_set(&ending)) {
         la_output_abandon();
-        if (!atomic_flag_test_and_set(&told))
+        if (!atomic_flag_test_and_set(&reported))
             say(on_terminal ? "\n" NO_MEMORY : NO_MEMORY);
         _exit(atomic_load(&stop_signal) ? 128 + atomic_load(&stop_signal) : LA_RESOURCE);
     }
@@ -111,8 +111,8 @@ void la_stop_install(void) {
     sigaction(SIGXFSZ, &action, NULL);
 }
 
-bool la_stop_tell(void) {
-    return !atomic_flag_test_and_set(&told);
+bool la_stop_first_report(void) {
+    return !atomic_flag_test_and_set(&reported);
 }
 
 int la_interrupted(void) {

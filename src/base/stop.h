@@ -22,7 +22,7 @@ la_stop la_stop_current(void);
 /* LA_INTERRUPTED once a signal came, or the host's stop says so. */
 la_status la_check_interrupt(la_error *err);
 /* True once: its caller reports the stop. */
-bool la_stop_tell(void);
+bool la_stop_first_report(void);
 
 /* malloc for a library that is not to be gone on with once it lacks memory: jansson then loses keys
  * or bytes, or ends the process with a message of its own. Ends the program like a second signal,

@@ -172,7 +172,7 @@ la_status la_target_find(const char *path, la_target *target, la_error *err) {
     return status;
 }
 
-/* The address of a socket has room for some hundred bytes: its directory is named by number. */
+/* The address of a socket holds some hundred bytes: its directory is named by number. */
 static int connect_to(const char *path, const la_target *target, la_error *err) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int length = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s",

@@ -23,7 +23,7 @@ typedef struct la_target {
                    la_target_close */
     char name[NAME_MAX + 1];
     bool exists;
-    struct stat info; /* of what is there */
+    struct stat info; /* state of the existing file */
     int own;          /* number of an own descriptor */
 } la_target;
 

@@ -306,8 +306,7 @@ la_status la_adue_train(const la_adue_options *options, int64_t n_classes, int64
                         const float *weight, const float *bias, const la_adue_rows *training,
                         const la_adue_rows *validation, la_adue *out, la_error *err) {
     la_status status = LA_OK;
-    bool *wrong = NULL, *validation_wrong = NULL;
-    double *base = NULL, *scores = NULL, *memory = NULL;
+    la_pool pool = {0};
     int64_t n = training->n, size, validation_errors, next_wrong = 0, next_right;
     trainer t = {.options = options, .head = out, .has_bias = bias != NULL};
     *out = (la_adue){0};
@@ -315,20 +314,17 @@ la_status la_adue_train(const la_adue_options *options, int64_t n_classes, int64
     LA_TRY(open_head(n_classes, width, weight, bias, options->smooth, out, err));
     t.size = size = n_classes * width + n_classes;
     int64_t batch = options->batch < n ? options->batch : n;
-    wrong = la_alloc((size_t)n, sizeof *wrong, err);
-    validation_wrong = la_alloc((size_t)validation->n, sizeof *validation_wrong, err);
-    base = la_alloc((size_t)n, sizeof *base, err);
-    scores = la_alloc((size_t)validation->n, sizeof *scores, err);
-    memory = la_alloc(5, (size_t)size * sizeof *memory, err);
-    t.workspace = la_alloc((size_t)batch, (size_t)(n_classes + 1) * sizeof *t.workspace, err);
-    t.order = la_alloc((size_t)n, sizeof *t.order, err);
-    t.drawn = la_alloc((size_t)n, sizeof *t.drawn, err);
+    bool *wrong = la_pool_take(&pool, (size_t)n, sizeof *wrong, err);
+    bool *validation_wrong = la_pool_take(&pool, (size_t)validation->n, sizeof *wrong, err);
+    double *base = la_pool_take(&pool, (size_t)n, sizeof *base, err);
+    double *scores = la_pool_take(&pool, (size_t)validation->n, sizeof *scores, err);
+    double **of_head[] = {&t.start, &t.best, &t.first, &t.second, &t.gradient};
+    for (size_t i = 0; i < sizeof of_head / sizeof *of_head; i++)
+        *of_head[i] = la_pool_take(&pool, (size_t)size, sizeof(double), err);
+    t.workspace = la_pool_take(&pool, (size_t)batch, (size_t)(n_classes + 1) * sizeof(double), err);
+    t.order = la_pool_take(&pool, (size_t)n, sizeof *t.order, err);
+    t.drawn = la_pool_take(&pool, (size_t)n, sizeof *t.drawn, err);
     LA_TRY_DONE(err->status);
-    t.start = memory;
-    t.best = memory + size;
-    t.first = memory + 2 * size;
-    t.second = memory + 3 * size;
-    t.gradient = memory + 4 * size;
     memcpy(t.start, out->weight, (size_t)size * sizeof *t.start);
     memcpy(t.best, out->weight, (size_t)size * sizeof *t.best);
     t.n_wrong = judge(out, training, wrong, base, t.workspace);
@@ -346,14 +342,7 @@ la_status la_adue_train(const la_adue_options *options, int64_t n_classes, int64
         LA_TRY_DONE(train(&t, &all, validation, validation_wrong, scores, err));
     }
 done:
-    free(wrong);
-    free(validation_wrong);
-    free(base);
-    free(scores);
-    free(memory);
-    free(t.workspace);
-    free(t.order);
-    free(t.drawn);
+    la_pool_free(&pool);
     if (status != LA_OK)
         la_adue_free(out);
     return status;

@@ -45,13 +45,14 @@ typedef enum la_adue_outcome {
 extern const char *const la_adue_outcome_names[LA_ADUE_OUTCOMES];
 
 typedef struct la_adue {
-    int64_t n_classes, width;         /* C, d */
-    double *weight;                   /* [C, d] */
-    double *bias;                     /* [C], after training in the memory behind weight */
-    double smooth;                    /* lambda */
-    int64_t epochs;                   /* that were run */
-    int64_t best_epoch;               /* the one kept; 0: the untrained head */
-    double auroc_before, auroc_after; /* of errors by u, over the validation rows; NaN: undefined */
+    int64_t n_classes, width; /* C, d */
+    double *weight;           /* [C, d] */
+    double *bias;             /* [C], after training in the memory behind weight */
+    double smooth;            /* lambda */
+    int64_t epochs;           /* epochs that were run */
+    int64_t best_epoch;       /* the one kept; 0: the untrained head */
+    double auroc_before,
+        auroc_after; /* errors ranked by u, over the validation rows; NaN: undefined */
     la_adue_outcome outcome;
 } la_adue;
 

@@ -4,7 +4,6 @@
 #include "likelihood/softmax_sum.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,11 +122,7 @@ la_status la_mahalanobis_fit(la_team team, int64_t n, int64_t width, int64_t n_c
     out->factor = la_alloc(d, d * sizeof *out->factor, err);
     out->global_factor = la_alloc(d, d * sizeof *out->global_factor, err);
     strip = la_alloc(STRIP, d * sizeof *strip, err);
-    if (!out->count || !out->centre || !out->means || !out->factor || !out->global_factor ||
-        !strip) {
-        status = err->status;
-        goto done;
-    }
+    LA_TRY_DONE(err->status);
     size = mean_square(n * width, states);
     find_means(n, width, states, labels, n_classes, out->count, out->means, out->centre);
     find_within(team, n, width, states, labels, out->means, strip, out->factor);
@@ -193,8 +188,8 @@ static void score_rows(const la_mahalanobis *m, bool relative, int64_t rows, con
         scores[i] -= square_distance(d, x + i * d, NULL);
 }
 
-static la_status score_all(la_team team, const la_mahalanobis *m, bool relative, int64_t n,
-                           const float *states, double *scores, la_error *err) {
+la_status la_mahalanobis_score(la_team team, const la_mahalanobis *m, bool relative, int64_t n,
+                               const float *states, double *scores, la_error *err) {
     LA_TRY(la_rows_check("states", n, m->width, states, 0, NULL, err));
     la_slices x;
     LA_TRY(la_slices_open(team, (size_t)(BLOCK * m->width) * sizeof(double), &x, err));
@@ -204,14 +199,4 @@ static la_status score_all(la_team team, const la_mahalanobis *m, bool relative,
                    scores + from);
     free(x.memory);
     return LA_OK;
-}
-
-la_status la_mahalanobis_score(la_team team, const la_mahalanobis *m, int64_t n,
-                               const float *states, double *scores, la_error *err) {
-    return score_all(team, m, false, n, states, scores, err);
-}
-
-la_status la_mahalanobis_relative(la_team team, const la_mahalanobis *m, int64_t n,
-                                  const float *states, double *scores, la_error *err) {
-    return score_all(team, m, true, n, states, scores, err);
 }

@@ -16,6 +16,8 @@
 
 #include "base/team.h"
 
+#include <stdbool.h>
+
 typedef struct la_mahalanobis {
     int64_t n_classes, width;           /* C, d */
     int64_t *count;                     /* [C] rows of a class; a class without rows is left out */
@@ -33,11 +35,9 @@ la_status la_mahalanobis_fit(la_team team, int64_t n, int64_t width, int64_t n_c
                              la_error *err);
 void la_mahalanobis_free(la_mahalanobis *m);
 
-/* states[n, d] to scores[n]: the least squared distance to a class. */
-la_status la_mahalanobis_score(la_team team, const la_mahalanobis *m, int64_t n,
+/* states[n, d] to scores[n]: the least squared distance to a class; relative: less the squared
+ * distance to the Gaussian over all rows, which may be negative. */
+la_status la_mahalanobis_score(la_team team, const la_mahalanobis *m, bool relative, int64_t n,
                                const float *states, double *scores, la_error *err);
-/* The same less the squared distance to the Gaussian over all rows; may be negative. */
-la_status la_mahalanobis_relative(la_team team, const la_mahalanobis *m, int64_t n,
-                                  const float *states, double *scores, la_error *err);
 
 #endif

@@ -81,10 +81,11 @@ static la_status decompose(int64_t out, int64_t rank, const float *b, double *co
 la_status la_tfb_factor(int64_t out, int64_t rank, int64_t in, float *b, float *a, double *d,
                         la_error *err) {
     int64_t k = out < rank ? out : rank, most = out > rank ? out : rank;
-    double *copy = la_alloc((size_t)(out * rank), sizeof *copy, err);
-    double *u = la_alloc((size_t)(out * k), sizeof *u, err);
-    double *vt = la_alloc((size_t)(k * rank), sizeof *vt, err);
-    double *rows = la_alloc((size_t)(k * in), sizeof *rows, err);
+    la_pool pool = {0};
+    double *copy = la_pool_take(&pool, (size_t)(out * rank), sizeof *copy, err);
+    double *u = la_pool_take(&pool, (size_t)(out * k), sizeof *u, err);
+    double *vt = la_pool_take(&pool, (size_t)(k * rank), sizeof *vt, err);
+    double *rows = la_pool_take(&pool, (size_t)(k * in), sizeof *rows, err);
     la_status status = err->status;
     memset(d, 0, (size_t)rank * sizeof *d);
     if (status == LA_OK)
@@ -103,10 +104,7 @@ la_status la_tfb_factor(int64_t out, int64_t rank, int64_t in, float *b, float *
         for (int64_t i = 0; i < rank; i++)
             d[i] = d[i] > least ? d[i] : 0;
     }
-    free(copy);
-    free(u);
-    free(vt);
-    free(rows);
+    la_pool_free(&pool);
     return status;
 }
 

@@ -20,12 +20,12 @@
 #include <stdint.h>
 
 typedef struct la_tfb_options {
-    double least, most; /* of sigma */
+    double least, most; /* range of sigma */
     double share;       /* by which the NLL may rise */
     int64_t steps;      /* bisections of [least, most] */
     int64_t networks;
     uint64_t seed;
-    bool own_answers; /* of the network without noise, in the place of the rows' labels */
+    bool own_answers; /* answers of the network without noise stand for the rows' labels */
 } la_tfb_options;
 
 /* 1e-3, 0.2; 0.003; 10; 10; 0, false */

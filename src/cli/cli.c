@@ -71,7 +71,7 @@ int la_cli_exit(const la_error *err) {
     /* whatever failed after a signal failed because of it: a read or a write that it broke off */
     la_error stop = {0};
     bool stopped = la_check_interrupt(&stop) != LA_OK;
-    if (!stopped || la_stop_tell())
+    if (!stopped || la_stop_first_report())
         fprintf(stderr, "laplora: error: %s\n", stopped ? stop.message : err->message);
     if (stopped)
         return 128 + la_interrupted();

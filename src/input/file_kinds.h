@@ -15,7 +15,7 @@ typedef struct la_file_kind {
         LA_MAGIC_LETTERS, /* some may: control bytes must follow */
         LA_MAGIC_MARKUP   /* text, but no data file; a message may begin with it */
     } magic_kind;
-    const char *step; /* what to do; %s stands for the path */
+    const char *step; /* next step; %s stands for the path */
 } la_file_kind;
 
 /* The kind whose bytes these begin with, or NULL. messages: any text may stand here. *undecided:

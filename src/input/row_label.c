@@ -24,7 +24,7 @@ typedef enum spelling {
 
 typedef struct spelled {
     spelling spelling;
-    double number; /* of a truth: 1 or 0 */
+    double number; /* a truth is 1 or 0 */
     bool quoted;   /* a string, which names a class before it counts one */
     char text[64]; /* the number, for messages; of a string the string itself is shown */
 } spelled;

@@ -18,7 +18,7 @@ typedef enum la_label_reading {
 /* Labels that a model takes. */
 typedef struct la_label_rule {
     la_label_kind kind;
-    const la_labels *names; /* of classes */
+    const la_labels *names; /* class names */
     int64_t n_classes;
     la_label_reading reading;
 } la_label_rule;

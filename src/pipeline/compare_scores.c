@@ -31,17 +31,15 @@ LA_COMPARE_RUN(energy) {
     return add_output_score(c, kind->name, la_score_energy, err);
 }
 
-typedef la_status (*distance)(la_team team, const la_mahalanobis *m, int64_t n, const float *states,
-                              double *scores, la_error *err);
-
-static la_status add_distance(la_comparing *c, const char *name, distance score,
+static la_status add_distance(la_comparing *c, const char *name, bool relative,
                               const la_mahalanobis *m, double seconds, la_error *err) {
     la_comparison_row *row = la_compare_row(c, name);
     row->seconds_fit = seconds;
     row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward;
     for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
         if (side->rows.n)
-            LA_TRY(score(c->session.team, m, side->rows.n, side->e.states, side->scores, err));
+            LA_TRY(la_mahalanobis_score(c->session.team, m, relative, side->rows.n, side->e.states,
+                                        side->scores, err));
     return la_compare_rate_scores(c, row, err);
 }
 
@@ -53,10 +51,9 @@ LA_COMPARE_RUN(mahalanobis) {
                            c->on_calib.states, c->calib.labels.classes, &m, err);
     double seconds = la_seconds() - start + c->on_calib.seconds_forward;
     if (status == LA_OK)
-        status = add_distance(c, kind->name, la_mahalanobis_score, &m, seconds, err);
+        status = add_distance(c, kind->name, false, &m, seconds, err);
     if (status == LA_OK)
-        status =
-            add_distance(c, "mahalanobis, relative", la_mahalanobis_relative, &m, seconds, err);
+        status = add_distance(c, "mahalanobis, relative", true, &m, seconds, err);
     la_mahalanobis_free(&m);
     return status;
 }

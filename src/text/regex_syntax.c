@@ -45,11 +45,19 @@ static la_status refuse(translation *t, const char *why) {
     return LA_OK;
 }
 
+/* Characters of a property that PCRE2 does not know yet. */
+static la_status put_later(translation *t, const char *name) {
+    size_t at = 0;
+    for (const char *items; (items = la_age_property(name, &at));)
+        LA_TRY(put(t, items));
+    return LA_OK;
+}
+
 static la_status put_property(translation *t, const char *name) {
     LA_TRY(put(t, "\\p{"));
     LA_TRY(put(t, name));
     LA_TRY(put(t, "}"));
-    return put(t, la_age_property(name, strlen(name)));
+    return put_later(t, name);
 }
 
 static la_status put_word_items(translation *t) {
@@ -118,7 +126,6 @@ static la_status put_named_property(translation *t, bool negated) {
             strcpy(name, long_names[i][1]);
     snprintf(spaced, sizeof spaced, " %s ", name);
     bool category = strstr(categories, spaced);
-    const char *more = la_age_property(name, strlen(name));
     if (!t->in_class)
         LA_TRY(put(t, negated ? "[^" : "["));
     LA_TRY(put(t, t->in_class && negated ? "\\P{" : "\\p{"));
@@ -127,7 +134,7 @@ static la_status put_named_property(translation *t, bool negated) {
     LA_TRY(put(t, name));
     LA_TRY(put(t, "}"));
     if (!t->in_class || !negated)
-        LA_TRY(put(t, more));
+        LA_TRY(put_later(t, name));
     return t->in_class ? LA_OK : put(t, "]");
 }
 

@@ -115,39 +115,29 @@ static const la_range more_extends[] = {
     {0x1e6e3, 0x1e6e3}, {0x1e6e6, 0x1e6e6}, {0x1e6ee, 0x1e6ef}, {0x1e6f5, 0x1e6f5}};
 static const la_range less_extends[] = {{0, -1}};
 static const struct {
-    int32_t upper, lower;
-} lowers[] = {{0x1c89, 0x1c8a},   {0xa7cb, 0x264},    {0xa7cc, 0xa7cd},   {0xa7ce, 0xa7cf},
-              {0xa7d2, 0xa7d3},   {0xa7d4, 0xa7d5},   {0xa7da, 0xa7db},   {0xa7dc, 0x19b},
-              {0x10d50, 0x10d70}, {0x10d51, 0x10d71}, {0x10d52, 0x10d72}, {0x10d53, 0x10d73},
-              {0x10d54, 0x10d74}, {0x10d55, 0x10d75}, {0x10d56, 0x10d76}, {0x10d57, 0x10d77},
-              {0x10d58, 0x10d78}, {0x10d59, 0x10d79}, {0x10d5a, 0x10d7a}, {0x10d5b, 0x10d7b},
-              {0x10d5c, 0x10d7c}, {0x10d5d, 0x10d7d}, {0x10d5e, 0x10d7e}, {0x10d5f, 0x10d7f},
-              {0x10d60, 0x10d80}, {0x10d61, 0x10d81}, {0x10d62, 0x10d82}, {0x10d63, 0x10d83},
-              {0x10d64, 0x10d84}, {0x10d65, 0x10d85}, {0x16ea0, 0x16ebb}, {0x16ea1, 0x16ebc},
-              {0x16ea2, 0x16ebd}, {0x16ea3, 0x16ebe}, {0x16ea4, 0x16ebf}, {0x16ea5, 0x16ec0},
-              {0x16ea6, 0x16ec1}, {0x16ea7, 0x16ec2}, {0x16ea8, 0x16ec3}, {0x16ea9, 0x16ec4},
-              {0x16eaa, 0x16ec5}, {0x16eab, 0x16ec6}, {0x16eac, 0x16ec7}, {0x16ead, 0x16ec8},
-              {0x16eae, 0x16ec9}, {0x16eaf, 0x16eca}, {0x16eb0, 0x16ecb}, {0x16eb1, 0x16ecc},
-              {0x16eb2, 0x16ecd}, {0x16eb3, 0x16ece}, {0x16eb4, 0x16ecf}, {0x16eb5, 0x16ed0},
-              {0x16eb6, 0x16ed1}, {0x16eb7, 0x16ed2}, {0x16eb8, 0x16ed3}};
+    int32_t first, last, by;
+} lowers[] = {{0x1c89, 0x1c89, 1},   {0xa7cb, 0xa7cb, -42343}, {0xa7cc, 0xa7cc, 1},
+              {0xa7ce, 0xa7ce, 1},   {0xa7d2, 0xa7d2, 1},      {0xa7d4, 0xa7d4, 1},
+              {0xa7da, 0xa7da, 1},   {0xa7dc, 0xa7dc, -42561}, {0x10d50, 0x10d65, 32},
+              {0x16ea0, 0x16eb8, 27}};
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
+#define CLASS(name)                                                                                \
+    { more_##name, less_##name, COUNT(more_##name), COUNT(less_##name) }
 static const struct {
     const la_range *more, *less;
     size_t n_more, n_less;
 } classes[] = {
-    [LA_AGE_WORD] = {more_word, less_word, COUNT(more_word), COUNT(less_word)},
-    [LA_AGE_NUMERIC] = {more_numeric, less_numeric, COUNT(more_numeric), COUNT(less_numeric)},
-    [LA_AGE_PUNCTUATION] = {more_punctuation, less_punctuation, COUNT(more_punctuation),
-                            COUNT(less_punctuation)},
-    [LA_AGE_CONTROL] = {more_control, less_control, COUNT(more_control), COUNT(less_control)},
-    [LA_AGE_NONSPACING] = {more_nonspacing, less_nonspacing, COUNT(more_nonspacing),
-                           COUNT(less_nonspacing)},
-    [LA_AGE_MARK] = {more_mark, less_mark, COUNT(more_mark), COUNT(less_mark)},
-    [LA_AGE_LETTER] = {more_letter, less_letter, COUNT(more_letter), COUNT(less_letter)},
-    [LA_AGE_NUMBER] = {more_number, less_number, COUNT(more_number), COUNT(less_number)},
-    [LA_AGE_BARRIER] = {more_barrier, less_barrier, COUNT(more_barrier), COUNT(less_barrier)},
-    [LA_AGE_EXTENDS] = {more_extends, less_extends, COUNT(more_extends), COUNT(less_extends)},
+    [LA_AGE_WORD] = CLASS(word),
+    [LA_AGE_NUMERIC] = CLASS(numeric),
+    [LA_AGE_PUNCTUATION] = CLASS(punctuation),
+    [LA_AGE_CONTROL] = CLASS(control),
+    [LA_AGE_NONSPACING] = CLASS(nonspacing),
+    [LA_AGE_MARK] = CLASS(mark),
+    [LA_AGE_LETTER] = CLASS(letter),
+    [LA_AGE_NUMBER] = CLASS(number),
+    [LA_AGE_BARRIER] = CLASS(barrier),
+    [LA_AGE_EXTENDS] = CLASS(extends),
 };
 
 static bool within(const la_range *ranges, size_t n, int32_t code) {
@@ -170,40 +160,16 @@ bool la_age_correct(la_age_class class, int32_t code, bool here) {
 }
 
 int32_t la_age_lower(int32_t code, int32_t here) {
-    for (size_t i = 0; code >= lowers[0].upper && i < COUNT(lowers); i++)
-        if (lowers[i].upper == code)
-            return lowers[i].lower;
+    for (size_t i = 0; i < COUNT(lowers) && code >= lowers[i].first; i++)
+        if (code <= lowers[i].last)
+            return code + lowers[i].by;
     return here;
 }
 
-/* For patterns: since Unicode 14. */
+/* For patterns: since Unicode 14. Categories of one letter: those of two. */
 static const struct {
     const char *property, *more;
 } properties[] = {
-    {"L",
-     "\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{"
-     "10d65}\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}\\x{11380}-\\x{11389}"
-     "\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}\\x{11bc0}-\\x{11be0}"
-     "\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}-\\x{13446}\\x{13460}"
-     "-\\x{143fa}\\x{16100}-\\x{1611d}\\x{16d40}-\\x{16d6c}\\x{18cff}\\x{1b132}\\x{1b155}\\x{1df25}"
-     "-\\x{1df2a}\\x{1e030}-\\x{1e06d}\\x{1e4d0}-\\x{1e4eb}\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}\\x{"
-     "2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"},
-    {"N", "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}\\x{"
-          "16130}-\\x{16139}\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1d2c0}-\\x{1d2d3}\\x{"
-          "1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}"},
-    {"M", "\\x{897}\\x{cf3}\\x{ece}\\x{10d69}-\\x{10d6d}\\x{10efc}-\\x{10eff}\\x{11241}\\x{113b8}-"
-          "\\x{113c0}\\x{113c2}\\x{113c5}\\x{113c7}-\\x{113ca}\\x{113cc}-\\x{113d0}\\x{113d2}\\x{"
-          "113e1}-\\x{113e2}\\x{11f00}-\\x{11f01}\\x{11f03}\\x{11f34}-\\x{11f3a}\\x{11f3e}-\\x{"
-          "11f42}\\x{11f5a}\\x{13440}\\x{13447}-\\x{13455}\\x{1611e}-\\x{1612f}\\x{1e08f}\\x{1e4ec}"
-          "-\\x{1e4ef}\\x{1e5ee}-\\x{1e5ef}"},
-    {"P", "\\x{1b4e}-\\x{1b4f}\\x{1b7f}\\x{10d6e}\\x{113d4}-\\x{113d5}\\x{113d7}-\\x{113d8}\\x{"
-          "11b00}-\\x{11b09}\\x{11be1}\\x{11f43}-\\x{11f4f}\\x{16d6d}-\\x{16d6f}\\x{1e5ff}"},
-    {"S",
-     "\\x{2427}-\\x{2429}\\x{2ffc}-\\x{2fff}\\x{31e4}-\\x{31e5}\\x{31ef}\\x{10d8e}-\\x{10d8f}\\x{"
-     "1cc00}-\\x{1ccef}\\x{1cd00}-\\x{1ceb3}\\x{1f6dc}\\x{1f774}-\\x{1f776}\\x{1f77b}-\\x{1f77f}"
-     "\\x{1f7d9}\\x{1f8b2}-\\x{1f8bb}\\x{1f8c0}-\\x{1f8c1}\\x{1fa75}-\\x{1fa77}\\x{1fa87}-\\x{"
-     "1fa89}\\x{1fa8f}\\x{1faad}-\\x{1faaf}\\x{1fabb}-\\x{1fabf}\\x{1fac6}\\x{1face}-\\x{1facf}\\x{"
-     "1fada}-\\x{1fadc}\\x{1fadf}\\x{1fae8}-\\x{1fae9}\\x{1faf7}-\\x{1faf8}\\x{1fbcb}-\\x{1fbef}"},
     {"Lu", "\\x{1c89}\\x{a7cb}-\\x{a7cc}\\x{a7da}\\x{a7dc}\\x{10d50}-\\x{10d65}"},
     {"Ll", "\\x{1c8a}\\x{a7cd}\\x{a7db}\\x{10d70}-\\x{10d85}\\x{1df25}-\\x{1df2a}"},
     {"Lm", "\\x{10d4e}\\x{10d6f}\\x{16d40}-\\x{16d42}\\x{16d6b}-\\x{16d6c}\\x{1e030}-\\x{1e06d}\\x{"
@@ -246,10 +212,12 @@ static const struct {
     {"Devanagari", "\\x{11b00}-\\x{11b09}"},
 };
 
-const char *la_age_property(const char *name, size_t length) {
-    for (size_t i = 0; i < COUNT(properties); i++)
-        if (strlen(properties[i].property) == length &&
-            !memcmp(properties[i].property, name, length))
-            return properties[i].more;
-    return "";
+const char *la_age_property(const char *name, size_t *at) {
+    while (*at < COUNT(properties)) {
+        const char *property = properties[(*at)++].property;
+        bool within_name = !name[1] && *property == *name && strlen(property) == 2;
+        if (within_name || !strcmp(property, name))
+            return properties[*at - 1].more;
+    }
+    return NULL;
 }

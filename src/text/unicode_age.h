@@ -23,7 +23,8 @@ typedef enum la_age_class {
 /* Membership of code in class by the package; here: membership by utf8proc. */
 bool la_age_correct(la_age_class class, int32_t code, bool here);
 int32_t la_age_lower(int32_t code, int32_t here);
-/* Members of \p{NAME} later than Unicode 14, as items of a character class. */
-const char *la_age_property(const char *name, size_t length);
+/* Members of \p{NAME} later than Unicode 14, as items of a character class, part by part; NULL ends
+ * them. *at is 0 at first. */
+const char *la_age_property(const char *name, size_t *at);
 
 #endif

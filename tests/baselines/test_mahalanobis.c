@@ -21,8 +21,9 @@ static la_mahalanobis fit(int64_t n, int64_t d, int64_t n_classes, const float *
 static void score(const la_mahalanobis *m, int64_t n, const float *states, double *scores,
                   double *relatives) {
     la_error err = {0};
-    assert_int_equal(la_mahalanobis_score(la_team_of(threads), m, n, states, scores, &err), LA_OK);
-    assert_int_equal(la_mahalanobis_relative(la_team_of(threads), m, n, states, relatives, &err),
+    assert_int_equal(la_mahalanobis_score(la_team_of(threads), m, false, n, states, scores, &err),
+                     LA_OK);
+    assert_int_equal(la_mahalanobis_score(la_team_of(threads), m, true, n, states, relatives, &err),
                      LA_OK);
 }
 
@@ -266,7 +267,7 @@ static void bad_input(void **state) {
     double scores[2];
     la_error err = {0};
     states[2] = NAN;
-    assert_int_equal(la_mahalanobis_score(la_team_of(threads), &m, 2, states, scores, &err),
+    assert_int_equal(la_mahalanobis_score(la_team_of(threads), &m, false, 2, states, scores, &err),
                      LA_BAD_INPUT);
     assert_non_null(strstr(err.message, "row 1, column 0"));
     la_mahalanobis_free(&m);

@@ -154,15 +154,21 @@ def main():
         if theirs != ours:
             assert len(theirs) == 1
             lower.append((c, ord(theirs)))
-    print("static const struct { int32_t upper, lower; } lowers[] = {%s};" % ",".join(
-        "{0x%x,0x%x}" % p for p in lower))
+    runs = []
+    for upper, to in lower:
+        if runs and runs[-1][1] == upper - 1 and runs[-1][2] == to - upper:
+            runs[-1][1] = upper
+        else:
+            runs.append([upper, upper, to - upper])
+    print("static const struct { int32_t first, last, by; } lowers[] = {%s};" % ",".join(
+        "{0x%x,0x%x,%d}" % tuple(r) for r in runs))
     print("""
 #define COUNT(table) (sizeof(table) / sizeof *(table))
+#define CLASS(name) {more_##name, less_##name, COUNT(more_##name), COUNT(less_##name)}
 static const struct { const la_range *more, *less; size_t n_more, n_less; } classes[] = {""")
     for name, _, _ in classes:
         low = name.lower()
-        print("[LA_AGE_%s] = {more_%s, less_%s, COUNT(more_%s), COUNT(less_%s)}," % (name, low, low,
-                                                                                     low, low))
+        print("[LA_AGE_%s] = CLASS(%s)," % (name, low))
     print("""};
 
 static bool within(const la_range *ranges, size_t n, int32_t code) {
@@ -185,9 +191,9 @@ bool la_age_correct(la_age_class class, int32_t code, bool here) {
 }
 
 int32_t la_age_lower(int32_t code, int32_t here) {
-    for (size_t i = 0; code >= lowers[0].upper && i < COUNT(lowers); i++)
-        if (lowers[i].upper == code)
-            return lowers[i].lower;
+    for (size_t i = 0; i < COUNT(lowers) && code >= lowers[i].first; i++)
+        if (code <= lowers[i].last)
+            return code + lowers[i].by;
     return here;
 }""")
     regex_table()
@@ -195,10 +201,10 @@ int32_t la_age_lower(int32_t code, int32_t here) {
 
 def regex_table():
     """Characters that PCRE2 with Unicode 14 lacks, by property; one named twice does no harm."""
-    print("\n/* For patterns: since Unicode 14. */")
+    print("\n/* For patterns: since Unicode 14. Categories of one letter: those of two. */")
     print("static const struct { const char *property, *more; } properties[] = {")
-    names = ("L N M P S Z Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Han "
-             "Hiragana Katakana "
+    names = ("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Zs Zl Zp "
+             "Han Hiragana Katakana "
              "Cyrillic Arabic Latin Greek Hangul Devanagari Bengali Hebrew Thai Common Inherited")
     for name in names.split():
         known = {c for c in CODES if unicodedata.category(chr(c)).startswith(name)}
@@ -212,12 +218,14 @@ def regex_table():
         print('{"%s", "%s"},' % (name, text))
     print("""};
 
-const char *la_age_property(const char *name, size_t length) {
-    for (size_t i = 0; i < COUNT(properties); i++)
-        if (strlen(properties[i].property) == length &&
-            !memcmp(properties[i].property, name, length))
-            return properties[i].more;
-    return "";
+const char *la_age_property(const char *name, size_t *at) {
+    while (*at < COUNT(properties)) {
+        const char *property = properties[(*at)++].property;
+        bool within_name = !name[1] && *property == *name && strlen(property) == 2;
+        if (within_name || !strcmp(property, name))
+            return properties[*at - 1].more;
+    }
+    return NULL;
 }""")
 
 
