@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 enum { TEXT_BYTES_MAX = 256 << 20 };
@@ -143,14 +142,6 @@ static la_status check_rows(const char *path, const char *row, size_t length, la
     return LA_OK;
 }
 
-static bool is_table_name(const char *path) {
-    size_t length = strlen(path);
-    if (length > 3 && !strcasecmp(path + length - 3, ".gz"))
-        length -= 3;
-    return length >= 4 && (!strncasecmp(path + length - 4, ".csv", 4) ||
-                           !strncasecmp(path + length - 4, ".tsv", 4));
-}
-
 static la_status add_by_text(const char *path, const char *text, size_t length, json_t *out,
                              la_error *err) {
     size_t at = 0;
@@ -179,8 +170,8 @@ static la_status add_by_text(const char *path, const char *text, size_t length, 
         LA_TRY(check_rows(path, text + at, row, err));
         return add_data(path, out, err);
     }
-    return text[at] == '[' || is_table_name(path) ? add_data(path, out, err)
-                                                  : add_text(path, out, err);
+    return text[at] == '[' || la_table_delimiter(path) ? add_data(path, out, err)
+                                                       : add_text(path, out, err);
 }
 
 la_status la_file_facts(const char *path, json_t *out, la_error *err) {

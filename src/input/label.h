@@ -50,7 +50,7 @@ typedef struct la_label_list {
     };
 } la_label_list;
 
-/* Makes room for n labels, as la_grow does: *capacity is that of the list, in labels. */
+/* Memory for n labels, as la_grow does: *capacity is that of the list, in labels. */
 la_status la_label_list_grow(la_label_list *list, size_t *capacity, size_t n, la_error *err);
 void la_label_list_set(la_label_list *list, int64_t i, la_label label);
 la_label la_label_list_at(const la_label_list *list, int64_t i);

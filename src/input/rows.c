@@ -567,8 +567,7 @@ static la_status take_fields(la_row_reader *reader, la_row *row, la_error *err) 
     return LA_OK;
 }
 
-/* Delimiter by the extension, which that of gzip may follow. 0: JSON. */
-static char delimiter_by_name(const char *path) {
+char la_table_delimiter(const char *path) {
     size_t length = strlen(path);
     if (length > 3 && !strcasecmp(path + length - 3, ".gz"))
         length -= 3;
@@ -625,7 +624,7 @@ la_status la_row_reader_open(const char *path, const la_row_fields *fields, la_r
     reader->name = standard ? "standard input" : reader->path;
     LA_TRY_DONE(la_text_source_open(path, fields->expected ? fields->expected : "a data file",
                                     fields->plain_lines, fields->digest, &reader->source, err));
-    reader->delimiter = standard ? 0 : delimiter_by_name(path);
+    reader->delimiter = standard ? 0 : la_table_delimiter(path);
     if (reader->delimiter)
         LA_TRY_DONE(look_at_table(reader, err));
     if (reader->delimiter)

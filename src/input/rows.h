@@ -74,6 +74,8 @@ const char *la_row_reader_path(const la_row_reader *reader);
 /* True where cells are text without types. */
 bool la_row_reader_is_table(const la_row_reader *reader);
 
+/* Delimiter of a table by the path's extension, which that of gzip may follow; 0: JSON. */
+char la_table_delimiter(const char *path);
 /* "text, label", the fields of a row, for messages. */
 void la_row_columns(const la_row *row, char *out, size_t size);
 

@@ -68,7 +68,7 @@ typedef struct la_bpe {
     bool fuse, byte_fallback, ignore_merges;
     int32_t unknown_id;
     int32_t bytes[256];
-    int32_t *short_ids; /* of characters below 800, when there is neither prefix nor suffix */
+    int32_t *short_ids; /* ids of characters below 0x800, when there is neither prefix nor suffix */
     /* workspaces */
     la_text spare;
     la_bpe_symbol *symbols;
@@ -98,7 +98,7 @@ typedef struct la_unigram {
 
 struct la_text_model {
     la_vocab vocab;
-    size_t size; /* of the vocabulary: the first id that added tokens may take */
+    size_t size; /* the first id that added tokens may take */
     la_word_encoder encode;
     bool cached;
     la_word_cache cache;
@@ -108,7 +108,7 @@ struct la_text_model {
         la_bpe bpe;
         la_unigram unigram;
     };
-    void (*free)(la_text_model *model); /* of the union */
+    void (*free)(la_text_model *model); /* frees the member of the union */
 };
 
 /* Each loads its member of the union and sets encode. */

@@ -1,4 +1,5 @@
 #include "text/tokenizer.h"
+#include "input/folders.h"
 #include "text/added_tokens.h"
 #include "text/model.h"
 #include "text/postprocess.h"
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct la_tokenizer {
     la_pool pool;
@@ -60,39 +60,32 @@ static la_status digest_file(const char *path, const json_t *changes, char out[L
     return err->status;
 }
 
-/* Finds a vocabulary of another format; *name: its file's, at path. */
-static bool find_other(const char *dir, char path[4096], const char **name) {
+/* File of a vocabulary in another format; NULL: none. */
+static const char *other_vocabulary(const char *dir) {
     static const char *const names[] = {
         "tokenizer.model", "spiece.model",   "sentencepiece.bpe.model",
         "tekken.json",     "tiktoken.model", "vocab.json",
         "vocab.txt",       "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        int n = snprintf(path, 4096, "%s/%s", dir, names[i]);
-        *name = names[i];
-        if (n > 0 && n < 4096 && !access(path, F_OK))
-            return true;
-    }
-    return false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (la_folder_has(dir, names[i]))
+            return names[i];
+    return NULL;
 }
 
 bool la_tokenizer_is_in(const char *dir) {
-    char path[4096];
-    const char *name;
-    int n = snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    return (n > 0 && n < 4096 && !access(path, F_OK)) || find_other(dir, path, &name);
+    return la_folder_has(dir, "tokenizer.json") || other_vocabulary(dir);
 }
 
 /* Names the vocabulary that the directory has instead of tokenizer.json, and how to convert it. */
 static la_status refuse_folder(const char *dir, const char *path, la_error *err) {
-    char other[4096];
-    const char *name;
-    if (find_other(dir, other, &name))
+    const char *other = other_vocabulary(dir);
+    if (other)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: no such file, and %s alone is not supported; convert it with python "
                        "-c 'from transformers import AutoTokenizer as T; "
                        "T.from_pretrained(\"%s\").save_pretrained(\"%s\")', or give rows with "
                        "\"input_ids\"",
-                       path, name, dir, dir);
+                       path, other, dir, dir);
     return la_fail(err, LA_UNSUPPORTED,
                    "%s: no such file; make it with `AutoTokenizer.from_pretrained(DIR)."
                    "save_pretrained(DIR)` (a fast tokenizer), or give rows with \"input_ids\"",
@@ -135,7 +128,7 @@ static la_status open_folder(const char *dir, bool alone, const la_log *log, la_
     *out = NULL;
     if ((size_t)snprintf(path, sizeof path, "%s/tokenizer.json", dir) >= sizeof path)
         return la_fail(err, LA_USAGE, "the path of the base is too long");
-    if (access(path, F_OK))
+    if (!la_folder_has(dir, "tokenizer.json"))
         return refuse_folder(dir, path, err);
     la_tokenizer *tokenizer = la_alloc(1, sizeof *tokenizer, err);
     if (!tokenizer)
@@ -198,7 +191,7 @@ void la_encoding_free(la_encoding *encoding) {
 typedef struct pass {
     la_tokenizer *tokenizer;
     la_ids *ids;
-    size_t lead; /* of the normalised piece */
+    size_t lead; /* lead of the normalised piece */
     la_error *err;
 } pass;
 

@@ -14,7 +14,7 @@ typedef struct la_trie_key {
 } la_trie_key;
 
 typedef struct la_trie_node {
-    uint32_t first; /* of its children, which lie side by side */
+    uint32_t first; /* first of its children, which lie side by side */
     int32_t value;  /* -1: no key ends here */
     uint16_t n;     /* children */
 } la_trie_node;
@@ -22,7 +22,7 @@ typedef struct la_trie_node {
 /* Zero it first; free with la_trie_free. */
 typedef struct la_trie {
     la_trie_node *nodes; /* 0 is the root */
-    uint8_t *labels;     /* of the edge into each node; rising among siblings */
+    uint8_t *labels;     /* label of the edge into each node; rising among siblings */
     size_t n, nodes_capacity, labels_capacity;
     uint32_t roots[256]; /* child of the root by byte, 0: none */
 } la_trie;

@@ -15,14 +15,14 @@ la_status la_truncation_load(const la_text_source *source, const json_t *json, l
                        source->err);
 }
 
-/* Lengths that two texts keep when room tokens are left: the longer one gives first. */
-static void share_room(int64_t room, int64_t *a, int64_t *b) {
+/* Lengths that two texts keep within a limit: the longer one gives first. */
+static void share_limit(int64_t limit, int64_t *a, int64_t *b) {
     bool swapped = *a > *b;
     int64_t less = swapped ? *b : *a, more;
-    more = less > room ? less : less > room - less ? less : room - less;
-    if (less + more > room) {
-        less = room / 2;
-        more = less + room % 2;
+    more = less > limit ? less : less > limit - less ? less : limit - less;
+    if (less + more > limit) {
+        less = limit / 2;
+        more = less + limit % 2;
     }
     *a = swapped ? more : less;
     *b = swapped ? less : more;
@@ -49,19 +49,19 @@ static la_status cut_one(const la_truncation *truncation, int64_t excess, la_ids
     return LA_OK;
 }
 
-la_status la_truncation_apply(const la_truncation *truncation, int64_t room, la_ids *text,
+la_status la_truncation_apply(const la_truncation *truncation, int64_t limit, la_ids *text,
                               la_ids *pair, bool *cut, la_error *err) {
-    int64_t a = (int64_t)text->n, b = pair ? (int64_t)pair->n : 0, excess = a + b - room;
+    int64_t a = (int64_t)text->n, b = pair ? (int64_t)pair->n : 0, excess = a + b - limit;
     *cut = excess > 0;
     if (!*cut)
         return LA_OK;
-    if (truncation->strategy != LA_LONGEST_FIRST && room)
+    if (truncation->strategy != LA_LONGEST_FIRST && limit)
         return cut_one(truncation, excess, truncation->strategy == LA_ONLY_FIRST ? text : pair,
                        err);
     if (pair)
-        share_room(room, &a, &b);
+        share_limit(limit, &a, &b);
     else
-        a = room;
+        a = limit;
     keep(text, a, truncation->left);
     if (pair)
         keep(pair, b, truncation->left);

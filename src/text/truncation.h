@@ -19,8 +19,8 @@ typedef struct la_truncation {
 
 /* Truncation that the file presets. */
 la_status la_truncation_load(const la_text_source *source, const json_t *json, la_truncation *out);
-/* Cuts one text (pair NULL) or two to room tokens together; *cut: tokens were removed. */
-la_status la_truncation_apply(const la_truncation *truncation, int64_t room, la_ids *text,
+/* Cuts one text (pair NULL) or two to limit tokens together; *cut: tokens were removed. */
+la_status la_truncation_apply(const la_truncation *truncation, int64_t limit, la_ids *text,
                               la_ids *pair, bool *cut, la_error *err);
 
 #endif

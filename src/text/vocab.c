@@ -36,7 +36,7 @@ static size_t find_slot(const la_vocab *vocab, const char *token, size_t length,
 }
 
 /* Grows the table so that at most half of the slots are taken. */
-static la_status make_room(la_vocab *vocab, la_error *err) {
+static la_status grow(la_vocab *vocab, la_error *err) {
     if (vocab->slots && 2 * (vocab->n + 1) <= vocab->mask + 1)
         return LA_OK;
     size_t size = vocab->slots ? 2 * (vocab->mask + 1) : 64;
@@ -59,7 +59,7 @@ la_status la_vocab_add(la_vocab *vocab, const char *token, size_t length, int32_
                        la_error *err) {
     if (length > UINT32_MAX || vocab->n >= LA_TOKEN_IDS_MAX)
         return la_fail(err, LA_BAD_INPUT, "the vocabulary is too large");
-    LA_TRY(make_room(vocab, err));
+    LA_TRY(grow(vocab, err));
     uint32_t hash = (uint32_t)XXH3_64bits(token, length);
     size_t slot = find_slot(vocab, token, length, hash);
     if (vocab->slots[slot]) {
