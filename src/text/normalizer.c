@@ -103,8 +103,8 @@ void la_normalizer_free(la_normalizer *normalizer) {
 /* Appends the result of one character, or nothing. */
 typedef la_status (*rewrite)(la_text *out, int32_t code, la_error *err);
 
-static la_status map(rewrite append, const la_text *text, la_text *out, size_t *lead,
-                     la_error *err) {
+static inline la_status map(rewrite append, const la_text *text, la_text *out, size_t *lead,
+                            la_error *err) {
     size_t new_lead = SIZE_MAX;
     LA_TRY(la_grow(&out->data, &out->capacity, text->n, 1, err));
     for (size_t at = 0; at < text->n;) {
