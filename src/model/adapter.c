@@ -200,21 +200,6 @@ float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square,
     return values;
 }
 
-const char la_other_base[] = "; is this the base it was trained on?";
-
-la_status la_tensor_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
-                                const char *hint, la_error *err) {
-    char shape[128], expected[64];
-    int dims = cols < 0 ? 1 : 2;
-    if (tensor->n_dims == dims && tensor->shape[0] == rows &&
-        (dims == 1 || tensor->shape[1] == cols))
-        return LA_OK;
-    snprintf(expected, sizeof expected, dims == 1 ? "[%lld]" : "[%lld, %lld]", (long long)rows,
-             (long long)cols);
-    return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected %s%s", tensor->file,
-                   tensor->name, la_tensor_shape_text(tensor, shape, sizeof shape), expected, hint);
-}
-
 /* ---- digest ---- */
 
 /* Key and value of the configuration, and only where it sets the key unless always. */

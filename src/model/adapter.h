@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "input/safetensors.h"
 #include "model/site.h"
+#include "model/tensor.h"
 
 #include <jansson.h>
 
@@ -149,12 +150,6 @@ const la_tensor *la_adapter_tensor(la_adapter *adapter, const char *module, cons
                                    const char **key);
 /* f32 copy of a tensor in the pool, and the sum of its squares; NULL: no memory. */
 float *la_adapter_values(la_pool *pool, const la_tensor *tensor, double *square, la_error *err);
-/* LA_BAD_INPUT unless the tensor is a matrix [rows, cols], or with cols < 0 a vector [rows]. hint:
- * behind the message. */
-la_status la_tensor_check_shape(const la_tensor *tensor, int64_t rows, int64_t cols,
-                                const char *hint, la_error *err);
-extern const char la_other_base[]; /* such a hint: the adapter may be of another base */
-
 /* Digest of all adapters: their tensors and what the forward pass depends on. */
 la_status la_adapter_digest(const la_adapter *adapter, char out[LA_DIGEST_TEXT], la_error *err);
 

@@ -74,7 +74,7 @@ static la_status bind_dense(la_adapter *adapter, la_pool *pool, const char *modu
         return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
                        (weight ? weight : bias)->file, (weight ? weight : bias)->name,
                        weight ? "bias" : "weight");
-    LA_TRY(la_adapter_check_matrix(weight, err));
+    LA_TRY(la_tensor_check_matrix(weight, err));
     out = out ? out : weight->shape[0];
     LA_TRY(la_tensor_check_shape(weight, out, in, "", err));
     LA_TRY(la_tensor_check_shape(bias, out, -1, "", err));
@@ -143,10 +143,7 @@ static la_status read_at(la_binder *b, la_adapter *adapter, const char *module, 
 
 /* "encoder.layer.0.attention.output" of "encoder.layer.%lld.attention.output.LayerNorm" */
 static void parent_of(const char *pattern, int64_t layer, char *out, size_t size) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(out, size, pattern, (long long)layer);
-#pragma GCC diagnostic pop
     char *last = strrchr(out, '.');
     if (last)
         *last = 0;

@@ -29,7 +29,6 @@ la_status la_ia3_attach(la_pool *pool, const la_tensor *l, bool of_inputs, const
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                       la_error *err) {
     const char *key = NULL;
-    char shape[128];
     const la_tensor *l = la_adapter_tensor(adapter, module, "ia3_l", &key);
     if (!l)
         return LA_OK;
@@ -37,10 +36,8 @@ static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la
     bool column = l->n_dims == 2 && l->shape[0] == site->out && l->shape[1] == 1;
     bool row = l->n_dims == 2 && l->shape[0] == 1 && l->shape[1] == site->in;
     if (!column && !row)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected [%lld, 1] or [1, %lld]%s", l->file,
-                       l->name, la_tensor_shape_text(l, shape, sizeof shape), (long long)site->out,
-                       (long long)site->in, la_other_base);
+        return la_tensor_misfit(err, LA_BAD_INPUT, l, "expected [%lld, 1] or [1, %lld]%s",
+                                (long long)site->out, (long long)site->in, la_other_base);
     return la_ia3_attach(pool, l, !column, key, site, err);
 }
 

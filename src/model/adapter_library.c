@@ -194,11 +194,10 @@ static la_status check_whole(la_adapter *adapter, const char *key, int64_t r, la
     const la_tensor *a = la_adapter_tensor(adapter, key, "lora_A", NULL);
     if (!a || a->n_dims != 2 || a->shape[0] == r || a->shape[0] % r)
         return LA_OK;
-    return la_fail(
-        err, LA_UNSUPPORTED,
-        "%s: tensor \"%s\" has %lld rows, %lld times r: LoRA of the `adapters` library on "
-        "a projection of queries, keys and values at once is not supported",
-        a->file, a->name, (long long)a->shape[0], (long long)(a->shape[0] / r));
+    return la_tensor_fail(err, LA_UNSUPPORTED, a,
+                          " has %lld rows, %lld times r: LoRA of the `adapters` library on a "
+                          "projection of queries, keys and values at once is not supported",
+                          (long long)a->shape[0], (long long)(a->shape[0] / r));
 }
 
 static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
@@ -255,9 +254,9 @@ static la_status find_part(la_adapter *adapter, const char *name, const char *le
             continue;
         entry->used = true;
         if (*out && !la_tensor_equal(*out, entry->tensor))
-            return la_fail(err, LA_BAD_INPUT,
-                           "%s: tensor \"%s\" is another than \"%s\", of which it has to be a copy",
-                           entry->tensor->file, entry->tensor->name, (*out)->name);
+            return la_tensor_fail(err, LA_BAD_INPUT, entry->tensor,
+                                  " is another than \"%s\", of which it has to be a copy",
+                                  (*out)->name);
         *out = entry->tensor;
     }
     return LA_OK;

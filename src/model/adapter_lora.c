@@ -18,31 +18,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const la_lora_keys[] = {
-    "alpha_pattern",
-    "bias",
-    "corda_config",
-    "ensure_weight_tying",
-    "eva_config",
-    "exclude_modules",
-    "init_lora_weights",
-    "layers_pattern",
-    "layers_to_transform",
-    "loftq_config",
-    "lora_alpha",
-    "lora_bias",
-    "lora_dropout",
-    "lora_ga_config",
-    "megatron_core",
-    "qalora_group_size",
-    "r",
-    "rank_pattern",
-    "runtime_config",
-    "trainable_token_indices",
-    "use_rslora",
-    "velora_config",
-    NULL,
-};
+const char *const la_lora_keys[] = {"alpha_pattern",
+                                    "bias",
+                                    "corda_config",
+                                    "ensure_weight_tying",
+                                    "eva_config",
+                                    "exclude_modules",
+                                    "init_lora_weights",
+                                    "layers_pattern",
+                                    "layers_to_transform",
+                                    "loftq_config",
+                                    "lora_alpha",
+                                    "lora_bias",
+                                    "lora_dropout",
+                                    "lora_ga_config",
+                                    "megatron_core",
+                                    "qalora_group_size",
+                                    "r",
+                                    "rank_pattern",
+                                    "runtime_config",
+                                    "trainable_token_indices",
+                                    "use_rslora",
+                                    "velora_config",
+                                    NULL};
 
 /* Inits that subtract the first adapter from the base: the adapter only fits that other base. */
 static const char *const altering_inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
@@ -141,16 +139,6 @@ static la_status pattern_value(const la_adapter *adapter, const char *key, const
     return LA_OK;
 }
 
-la_status la_adapter_check_matrix(const la_tensor *tensor, la_error *err) {
-    char shape[128];
-    if (tensor->n_dims == 2 && tensor->count > 0)
-        return LA_OK;
-    return la_fail(err, LA_BAD_INPUT,
-                   "%s: tensor \"%s\" has shape %s, expected a matrix; adapters saved under ZeRO-3 "
-                   "or FSDP must be gathered first",
-                   tensor->file, tensor->name, la_tensor_shape_text(tensor, shape, sizeof shape));
-}
-
 la_status la_lora_scale(const la_adapter *adapter, const char *module, int64_t rank, float *scale,
                         la_error *err) {
     double r = 0, alpha = 0;
@@ -186,8 +174,8 @@ la_status la_lora_read(la_adapter *adapter, la_pool *pool, const char *module,
     if (!a || !b)
         return la_fail(err, LA_BAD_INPUT, "%s: \"%s\" is there, but no %s for it",
                        (a ? a : b)->file, (a ? a : b)->name, suffixes[a ? 1 : 0]);
-    LA_TRY(la_adapter_check_matrix(a, err));
-    LA_TRY(la_adapter_check_matrix(b, err));
+    LA_TRY(la_tensor_check_matrix(a, err));
+    LA_TRY(la_tensor_check_matrix(b, err));
     char left[128], right[128];
     int64_t r = a->shape[0];
     if (b->shape[1] != r || a->shape[1] != in || b->shape[0] != out)
@@ -234,8 +222,8 @@ la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
 la_status la_site_add_vector(la_pool *pool, la_site *site, const la_tensor *t, int64_t n,
                              const char *name, la_mat *vector, la_error *err) {
     if (t->count != n)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld%s",
-                       t->file, t->name, (long long)t->count, (long long)n, la_other_base);
+        return la_tensor_fail(err, LA_BAD_INPUT, t, " has %lld values, expected %lld%s",
+                              (long long)t->count, (long long)n, la_other_base);
     la_parameter *to = la_site_add(site, vector);
     to->exact = true;
     to->trained = (la_block){.out = n, .in = 1};
@@ -278,12 +266,11 @@ static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *modul
     if (!bias)
         return LA_OK;
     if (lora->magnitude.data)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: tensor \"%s\" is a bias behind DoRA, which PEFT does not have either",
-                       bias->file, bias->name);
+        return la_tensor_fail(err, LA_UNSUPPORTED, bias,
+                              " is a bias behind DoRA, which PEFT does not have either");
     if (bias->count != site->out)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" has %lld values, expected %lld",
-                       bias->file, bias->name, (long long)bias->count, (long long)site->out);
+        return la_tensor_fail(err, LA_BAD_INPUT, bias, " has %lld values, expected %lld",
+                              (long long)bias->count, (long long)site->out);
     float *values = la_adapter_values(pool, bias, &square, err);
     if (!values)
         return err->status;

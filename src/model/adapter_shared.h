@@ -37,8 +37,6 @@ la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
 /* alpha / r of a module, by the configuration's patterns; LA_BAD_INPUT when its r is not rank. */
 la_status la_lora_scale(const la_adapter *adapter, const char *module, int64_t rank, float *scale,
                         la_error *err);
-/* LA_BAD_INPUT unless the tensor is a matrix that is not empty. */
-la_status la_adapter_check_matrix(const la_tensor *tensor, la_error *err);
 /* Makes the tensor, of n values, the parameter vector [n, 1] of a site. name: of its block, copied;
  * NULL: it is none. */
 la_status la_site_add_vector(la_pool *pool, la_site *site, const la_tensor *tensor, int64_t n,

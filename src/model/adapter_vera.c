@@ -45,7 +45,6 @@ static la_mat slice(la_pool *pool, const la_tensor *t, int64_t rows, int64_t col
 static la_status read_pair(la_adapter *adapter, la_pool *pool, const char *key, int64_t rows,
                            int64_t cols, bool of_outputs, la_site *site, la_mat *alone,
                            const la_mat **out, la_error *err) {
-    char shape[128];
     la_adapter_entry *entry = la_adapter_find(adapter, key);
     if (!entry)
         return la_fail(err, LA_UNSUPPORTED,
@@ -54,10 +53,8 @@ static la_status read_pair(la_adapter *adapter, la_pool *pool, const char *key, 
                        adapter->config_path, key);
     const la_tensor *t = entry->tensor;
     if (t->n_dims != 2 || t->shape[0] < rows || t->shape[1] < cols)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" has shape %s, expected at least [%lld, %lld]%s", t->file,
-                       t->name, la_tensor_shape_text(t, shape, sizeof shape), (long long)rows,
-                       (long long)cols, la_other_base);
+        return la_tensor_misfit(err, LA_BAD_INPUT, t, "expected at least [%lld, %lld]%s",
+                                (long long)rows, (long long)cols, la_other_base);
     *out = alone;
     if (site->of_head) {
         *alone = slice(pool, t, rows, cols, err);

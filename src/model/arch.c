@@ -14,11 +14,15 @@
     .embed_positions = "embeddings.position_embeddings", .embed_norm = "embeddings.LayerNorm",     \
     .classify_token = LA_POOL_FIRST, .tags = {{.module = "classifier", .bias = true}}
 
+/* Keys of sizes that most families have. */
+#define SIZE_KEYS                                                                                  \
+    .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads",        \
+    .ffn = "intermediate_size", .vocab = "vocab_size", .max_positions = "max_position_embeddings"
+
 /* BERT's body, under the names that its descendants kept */
 #define BERT_KEYS                                                                                  \
-    .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads",        \
-    .ffn = "intermediate_size", .vocab = "vocab_size", .max_positions = "max_position_embeddings", \
-    .type_vocab = "type_vocab_size", .activation = "hidden_act", .norm_eps = "layer_norm_eps"
+    SIZE_KEYS, .type_vocab = "type_vocab_size", .activation = "hidden_act",                        \
+               .norm_eps = "layer_norm_eps"
 #define BERT_NAMES                                                                                 \
     .embed_types = "embeddings.token_type_embeddings",                                             \
     .norm = {"encoder.layer.%lld.attention.output.LayerNorm",                                      \
@@ -42,9 +46,7 @@
 
 /* Llama's body, likewise */
 #define LLAMA_KEYS                                                                                 \
-    .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads",        \
-    .kv_heads = "num_key_value_heads", .head_dim = "head_dim", .ffn = "intermediate_size",         \
-    .vocab = "vocab_size", .max_positions = "max_position_embeddings", .norm_eps = "rms_norm_eps"
+    SIZE_KEYS, .kv_heads = "num_key_value_heads", .head_dim = "head_dim", .norm_eps = "rms_norm_eps"
 #define LLAMA_STREAM                                                                               \
     .norm_kind = LA_NORM_RMS, .pre_norm = true, .causal = true, .rotary = true, .gated = true,     \
     .prefix = "model.", .embed_tokens = "embed_tokens", .final_norm = "norm", SCORE_HEAD
@@ -168,20 +170,10 @@ static const la_arch archs[] = {
     {
         .model_type = "modernbert",
         .prefix = "model.",
-        .keys = {.hidden = "hidden_size",
-                 .layers = "num_hidden_layers",
-                 .heads = "num_attention_heads",
-                 .ffn = "intermediate_size",
-                 .vocab = "vocab_size",
-                 .max_positions = "max_position_embeddings",
-                 .activation = "hidden_activation",
-                 .norm_eps = "norm_eps",
-                 .attention_bias = "attention_bias",
-                 .ffn_bias = "mlp_bias",
-                 .norm_bias = "norm_bias",
-                 .window = "local_attention",
-                 .full_every = "global_attn_every_n_layers",
-                 .local_theta = "local_rope_theta",
+        .keys = {SIZE_KEYS, .activation = "hidden_activation", .norm_eps = "norm_eps",
+                 .attention_bias = "attention_bias", .ffn_bias = "mlp_bias",
+                 .norm_bias = "norm_bias", .window = "local_attention",
+                 .full_every = "global_attn_every_n_layers", .local_theta = "local_rope_theta",
                  .global_theta = "global_rope_theta"},
         .default_eps = 1e-5,
         .default_activation = "gelu",

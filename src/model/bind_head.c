@@ -60,33 +60,26 @@ static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la
 
 /* A head on every token knows no problem_type: its outputs are classes. */
 static la_status finish_tags(la_model *model, const la_tensor *weight, la_error *err) {
-    char shape[128];
     model->pool_token = LA_POOL_PLACE;
     model->likelihood = &la_softmax_likelihood;
     if (model->n_classes < model->likelihood->n_least)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: tensor \"%s\" has shape %s, which is not supported for task_type "
-                       "TOKEN_CLS, expected 2 classes or more",
-                       weight->file, weight->name,
-                       la_tensor_shape_text(weight, shape, sizeof shape));
+        return la_tensor_misfit(
+            err, LA_UNSUPPORTED, weight,
+            "which is not supported for task_type TOKEN_CLS, expected 2 classes or more");
     return LA_OK;
 }
 
 /* The one that config.json names, else that of a head with so many outputs. */
 static la_status bind_likelihood(la_model *model, const la_tensor *weight, la_error *err) {
-    char shape[128];
     const la_likelihood *likelihood = model->config.likelihood;
     if (!likelihood)
         likelihood = la_likelihood_of_outputs(model->n_classes);
     if (!likelihood)
         likelihood = &la_gaussian_likelihood;
     if (model->n_classes < likelihood->n_least || model->n_classes > likelihood->n_most)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: tensor \"%s\" has shape %s, which is not supported for problem_type "
-                       "%s, expected %s",
-                       weight->file, weight->name,
-                       la_tensor_shape_text(weight, shape, sizeof shape), likelihood->problem,
-                       likelihood->outputs);
+        return la_tensor_misfit(err, LA_UNSUPPORTED, weight,
+                                "which is not supported for problem_type %s, expected %s",
+                                likelihood->problem, likelihood->outputs);
     model->likelihood = likelihood;
     return LA_OK;
 }
@@ -186,11 +179,9 @@ la_status la_binder_choices(binder *b, const la_model_options *options, la_error
         LA_TRY(la_packed_read(model->base, weight, &model->pool, &packed, err));
         vocabulary = packed->rows;
         if (packed->cols != d)
-            return la_fail(err, LA_BAD_INPUT,
-                           "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected %lld "
-                           "columns",
-                           weight->file, weight->name, (long long)packed->rows,
-                           (long long)packed->cols, (long long)d);
+            return la_tensor_fail(err, LA_BAD_INPUT, weight,
+                                  " is packed from shape [%lld, %lld], expected %lld columns",
+                                  (long long)packed->rows, (long long)packed->cols, (long long)d);
         if (packed->dense.data) {
             weight = &packed->dense;
             packed = NULL;

@@ -179,11 +179,10 @@ static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, i
         if (!stored)
             LA_TRY(pack(b, tensor, &packed, err));
         if (packed->rows != rows || packed->cols != cols)
-            return la_fail(err, LA_BAD_INPUT,
-                           "%s: tensor \"%s\" is packed from shape [%lld, %lld], expected [%lld, "
-                           "%lld]",
-                           tensor->file, tensor->name, (long long)packed->rows,
-                           (long long)packed->cols, (long long)rows, (long long)cols);
+            return la_tensor_fail(err, LA_BAD_INPUT, tensor,
+                                  " is packed from shape [%lld, %lld], expected [%lld, %lld]",
+                                  (long long)packed->rows, (long long)packed->cols, (long long)rows,
+                                  (long long)cols);
         LA_TRY(bind_packed(b, packed, out, err));
         *stored_as = *out;
         return LA_OK;
@@ -443,9 +442,8 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
     if (bias && !shift)
         return fail_missing(b, module, in_body, "bias", err);
     if (!bias && shift)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is a bias that config.json says is not there",
-                       shift->file, shift->name);
+        return la_tensor_fail(err, LA_BAD_INPUT, shift,
+                              " is a bias that config.json says is not there");
     const float *extra = linear->site ? linear->site->bias : NULL;
     if (!shift && !extra)
         return LA_OK;

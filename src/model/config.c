@@ -559,28 +559,26 @@ static void digest_more(const la_config *config, la_digest *digest) {
 
 void la_config_digest(const la_config *config, la_digest *digest) {
     const la_rope *rope = &config->rope[0];
-    const double numbers[] = {
-        (double)config->hidden,
-        (double)config->layers,
-        (double)config->heads,
-        (double)config->kv_heads,
-        (double)config->head_dim,
-        (double)config->ffn,
-        (double)config->vocab,
-        (double)config->type_vocab,
-        (double)config->activation,
-        config->norm_eps,
-        config->attention_bias,
-        config->ffn_bias,
-        config->tied,
-        (double)rope->kind,
-        rope->theta,
-        rope->factor,
-        rope->low_factor,
-        rope->high_factor,
-        rope->original_positions,
-        (double)config->pad_id,
-    };
+    const double numbers[] = {(double)config->hidden,
+                              (double)config->layers,
+                              (double)config->heads,
+                              (double)config->kv_heads,
+                              (double)config->head_dim,
+                              (double)config->ffn,
+                              (double)config->vocab,
+                              (double)config->type_vocab,
+                              (double)config->activation,
+                              config->norm_eps,
+                              config->attention_bias,
+                              config->ffn_bias,
+                              config->tied,
+                              (double)rope->kind,
+                              rope->theta,
+                              rope->factor,
+                              rope->low_factor,
+                              rope->high_factor,
+                              rope->original_positions,
+                              (double)config->pad_id};
     la_digest_add_text(digest, config->arch->model_type);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         la_digest_add_number(digest, numbers[i]);

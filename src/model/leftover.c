@@ -16,10 +16,7 @@ static void nearest_module(const la_model *model, const char *key, char *out, si
             if (!arch->linear[slot])
                 continue;
             snprintf(pattern, sizeof pattern, "%s%s", arch->prefix, arch->linear[slot]);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
             snprintf(name, sizeof name, pattern, (long long)i);
-#pragma GCC diagnostic pop
             size_t distance = la_edit_distance(key, name);
             if (distance < best) {
                 best = distance;
@@ -59,18 +56,15 @@ static la_status check_used(const la_model *model, const la_adapter *adapter, la
             continue;
         const char *ending = known_ending(adapter, entry->key);
         if (is_announced(entry->key))
-            return la_fail(
-                err, LA_UNSUPPORTED,
-                "%s: tensor \"%s\" is of a kind of adapter that is not supported, or that "
-                "adapter_config.json does not say",
-                entry->tensor->file, entry->tensor->name);
+            return la_tensor_fail(err, LA_UNSUPPORTED, entry->tensor,
+                                  " is of a kind of adapter that is not supported, or that "
+                                  "adapter_config.json does not say");
         char module[NAME_MAX_BYTES], nearest[NAME_MAX_BYTES];
         size_t length = strlen(entry->key) - (ending ? strlen(ending) + 1 : 0);
         snprintf(module, sizeof module, "%.*s", (int)(length < 400 ? length : 400), entry->key);
         nearest_module(model, module, nearest, sizeof nearest);
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" belongs to no module of this base; the nearest is \"%s\"",
-                       entry->tensor->file, entry->tensor->name, nearest);
+        return la_tensor_fail(err, LA_BAD_INPUT, entry->tensor,
+                              " belongs to no module of this base; the nearest is \"%s\"", nearest);
     }
     return LA_OK;
 }
@@ -82,11 +76,10 @@ static la_status check_replaced(const la_adapter *adapter, const la_adapter *oth
             if (other->entries[j].replaces &&
                 !strcmp(adapter->entries[i].key, other->entries[j].key) &&
                 !la_tensor_equal(adapter->entries[i].tensor, other->entries[j].tensor))
-                return la_fail(err, LA_UNSUPPORTED,
-                               "%s: tensor \"%s\" is brought by %s as well; of adapters that are "
-                               "used together one at most can have trained it",
-                               other->entries[j].tensor->file, other->entries[j].tensor->name,
-                               adapter->entries[i].tensor->file);
+                return la_tensor_fail(err, LA_UNSUPPORTED, other->entries[j].tensor,
+                                      " is brought by %s as well; of adapters that are used "
+                                      "together one at most can have trained it",
+                                      adapter->entries[i].tensor->file);
     return LA_OK;
 }
 

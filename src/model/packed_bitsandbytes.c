@@ -76,7 +76,6 @@ static const la_tensor *find_part(const source *from, const char *ending) {
 static const la_tensor *need_part(const source *from, const char *ending, const char *dtype,
                                   int64_t count) {
     const la_tensor *part = find_part(from, ending);
-    char shape[128];
     if (!part) {
         (void)la_fail(from->err, LA_BAD_INPUT,
                       "%s: tensor \"%s%s\" is missing: the weight is packed (%s)",
@@ -84,9 +83,8 @@ static const la_tensor *need_part(const source *from, const char *ending, const 
         return NULL;
     }
     if (strcmp(part->dtype_name, dtype) || part->n_dims != 1 || part->count != count) {
-        (void)la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected %s [%lld]",
-                      part->file, part->name, part->dtype_name,
-                      la_tensor_shape_text(part, shape, sizeof shape), dtype, (long long)count);
+        (void)la_tensor_misfit(from->err, LA_BAD_INPUT, part, "expected %s [%lld]", dtype,
+                               (long long)count);
         return NULL;
     }
     return part;
@@ -162,9 +160,8 @@ static la_status read_state(const la_tensor *tensor, const char *type, bool nest
 static la_status check_scales(const la_tensor *part, const la_packed *packed, la_error *err) {
     for (int64_t i = 0; i < packed->n_scales; i++)
         if (!isfinite(packed->quant.scale[i]))
-            return la_fail(err, LA_NUMERICAL,
-                           "%s: tensor \"%s\": the scale of block %lld is not finite", part->file,
-                           part->name, (long long)i);
+            return la_tensor_fail(err, LA_NUMERICAL, part,
+                                  ": the scale of block %lld is not finite", (long long)i);
     return LA_OK;
 }
 
@@ -259,10 +256,10 @@ static la_status check_map(const source *from, la_quant_kind kind) {
     memcpy(levels, map->data, sizeof levels);
     for (int i = 0; i < LA_QUANT_LEVELS; i++)
         if (!(fabsf(levels[i] - la_quant_levels[kind][i]) < 1e-6f))
-            return la_fail(from->err, LA_BAD_INPUT,
-                           "%s: tensor \"%s\": element %d is %g, expected %g (%s)", map->file,
-                           map->name, i, (double)levels[i], (double)la_quant_levels[kind][i],
-                           kind == LA_QUANT_NF4 ? "nf4" : "fp4");
+            return la_tensor_fail(from->err, LA_BAD_INPUT, map,
+                                  ": element %d is %g, expected %g (%s)", i, (double)levels[i],
+                                  (double)la_quant_levels[kind][i],
+                                  kind == LA_QUANT_NF4 ? "nf4" : "fp4");
     return LA_OK;
 }
 
@@ -271,11 +268,9 @@ static la_status read_four_bit(const source *from, la_pool *pool, la_packed *pac
     int number = four_bit_kind(from);
     la_quant_kind kind = (la_quant_kind)number;
     if (number < 0)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is packed (%s), and \"%s%s\" that would describe it is "
-                       "missing",
-                       weight->file, weight->name, weight->dtype_name, weight->name,
-                       state_names[0]);
+        return la_tensor_fail(from->err, LA_BAD_INPUT, weight,
+                              " is packed (%s), and \"%s%s\" that would describe it is missing",
+                              weight->dtype_name, weight->name, state_names[0]);
     const la_tensor *text = find_part(from, state_names[kind]);
     bool nested = find_part(from, ".nested_absmax") != NULL;
     state s = {0};
@@ -283,11 +278,11 @@ static la_status read_four_bit(const source *from, la_pool *pool, la_packed *pac
     LA_TRY(check_map(from, kind));
     int64_t count = s.shape[0] * s.shape[1];
     if ((int64_t)weight->bytes != (count + 1) / 2)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is %zu bytes, expected %lld: its quant_state says shape "
-                       "[%lld, %lld], two a byte",
-                       weight->file, weight->name, weight->bytes, (long long)(count + 1) / 2,
-                       (long long)s.shape[0], (long long)s.shape[1]);
+        return la_tensor_fail(
+            from->err, LA_BAD_INPUT, weight,
+            " is %zu bytes, expected %lld: its quant_state says shape [%lld, %lld], two a byte",
+            weight->bytes, (long long)(count + 1) / 2, (long long)s.shape[0],
+            (long long)s.shape[1]);
     *packed =
         (la_packed){.quant = {.kind = kind, .as = s.as, .block = s.block, .codes = weight->data},
                     .rows = s.shape[0],
@@ -299,30 +294,25 @@ static la_status read_four_bit(const source *from, la_pool *pool, la_packed *pac
 
 static la_status read_eight_bit(const source *from, la_pool *pool, la_packed *packed) {
     const la_tensor *weight = from->weight;
-    char key[KEY_BYTES], shape[128];
+    char key[KEY_BYTES];
     size_t stem = strlen(weight->name);
     stem -= stem > 6 && !strcmp(weight->name + stem - 6, "weight") ? 6 : 0;
     if (weight->n_dims != 2 || !weight->count)
-        return la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" has shape %s, expected a matrix",
-                       weight->file, weight->name,
-                       la_tensor_shape_text(weight, shape, sizeof shape));
+        return la_tensor_misfit(from->err, LA_BAD_INPUT, weight, "expected a matrix");
     snprintf(key, sizeof key, "%.*sweight_format", (int)stem, weight->name);
     const la_tensor *format = la_checkpoint_find(from->base, key);
     if (format && (format->bytes != 1 || *(const uint8_t *)format->data))
-        return la_fail(from->err, LA_UNSUPPORTED,
-                       "%s: tensor \"%s\": the layout of 8-bit weights is not row by row (0); save "
-                       "the base again with a recent bitsandbytes",
-                       format->file, key);
+        return la_tensor_fail(from->err, LA_UNSUPPORTED, format,
+                              ": the layout of 8-bit weights is not row by row (0); save the base "
+                              "again with a recent bitsandbytes");
     snprintf(key, sizeof key, "%.*sSCB", (int)stem, weight->name);
     const la_tensor *scb = la_checkpoint_find(from->base, key);
     if (!scb)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is missing: the scales of 8-bit \"%s\"", weight->file,
-                       key, weight->name);
+        return la_tensor_fail(from->err, LA_BAD_INPUT, weight, ": its scales \"%s\" are missing",
+                              key);
     if (strcmp(scb->dtype_name, "F32") || scb->count != weight->shape[0])
-        return la_fail(from->err, LA_BAD_INPUT, "%s: tensor \"%s\" is %s %s, expected F32 [%lld]",
-                       scb->file, key, scb->dtype_name,
-                       la_tensor_shape_text(scb, shape, sizeof shape), (long long)weight->shape[0]);
+        return la_tensor_misfit(from->err, LA_BAD_INPUT, scb, "expected F32 [%lld]",
+                                (long long)weight->shape[0]);
     *packed = (la_packed){.quant = {.kind = LA_QUANT_INT8,
                                     .as = LA_F32,
                                     .block = weight->shape[1],

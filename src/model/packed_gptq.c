@@ -73,21 +73,18 @@ static const la_tensor *find_part(const source *from, const char *part) {
 /* The part [rows, cols] (cols 0: [rows]), I32 or, where dtype is NULL, of a floating type. */
 static la_status need_part(const source *from, const char *part, const char *dtype, int64_t rows,
                            int64_t cols, const la_tensor **out) {
-    char shape[128];
     const la_tensor *t = *out = find_part(from, part);
     if (!t)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is packed, and its %s is missing", from->weight->file,
-                       from->weight->name, part + 1);
+        return la_tensor_fail(from->err, LA_BAD_INPUT, from->weight,
+                              " is packed, and its %s is missing", part + 1);
     if (!dtype)
         LA_TRY(la_tensor_check_float(t, from->err));
     bool fits =
         t->n_dims == (cols ? 2 : 1) && t->shape[0] == rows && (!cols || t->shape[1] == cols);
     if (!fits || (dtype && strcmp(t->dtype_name, dtype)))
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is %s %s, expected %s [%lld, %lld]", t->file, t->name,
-                       t->dtype_name, la_tensor_shape_text(t, shape, sizeof shape),
-                       dtype ? dtype : "floats", (long long)rows, (long long)(cols ? cols : 1));
+        return la_tensor_misfit(from->err, LA_BAD_INPUT, t, "expected %s [%lld, %lld]",
+                                dtype ? dtype : "floats", (long long)rows,
+                                (long long)(cols ? cols : 1));
     return LA_OK;
 }
 
@@ -108,9 +105,9 @@ static la_status read_groups(const source *from, int64_t groups, int64_t in, int
     for (int64_t i = 0; i < in; i++) {
         group[i] = index ? (int32_t)word_at(index, i) : (int32_t)(i / size);
         if (group[i] < 0 || group[i] >= groups)
-            return la_fail(from->err, LA_BAD_INPUT,
-                           "%s: tensor \"%s\": element %lld is %d, expected 0 to %lld", index->file,
-                           index->name, (long long)i, group[i], (long long)groups - 1);
+            return la_tensor_fail(from->err, LA_BAD_INPUT, index,
+                                  ": element %lld is %d, expected 0 to %lld", (long long)i,
+                                  group[i], (long long)groups - 1);
     }
     return LA_OK;
 }
@@ -152,14 +149,10 @@ static la_status unpack(const source *from, const la_tensor *zeros, const float 
 
 static la_status read(const source *from, la_pool *pool, la_packed *packed) {
     const la_tensor *weight = from->weight, *scales = find_part(from, ".scales"), *zeros;
-    char shape[128];
     if (strcmp(weight->dtype_name, "I32") || weight->n_dims != 2 || !weight->count ||
         weight->shape[1] % PER_WORD)
-        return la_fail(from->err, LA_BAD_INPUT,
-                       "%s: tensor \"%s\" is %s %s, expected a matrix of I32 with a multiple of %d "
-                       "columns",
-                       weight->file, weight->name, weight->dtype_name,
-                       la_tensor_shape_text(weight, shape, sizeof shape), PER_WORD);
+        return la_tensor_misfit(from->err, LA_BAD_INPUT, weight,
+                                "expected a matrix of I32 with a multiple of %d columns", PER_WORD);
     int64_t in = weight->shape[0] * PER_WORD, out = weight->shape[1];
     int64_t groups = scales && scales->n_dims == 2 && scales->shape[0] ? scales->shape[0] : 1;
     LA_TRY(need_part(from, ".scales", NULL, groups, out, &scales));

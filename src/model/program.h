@@ -90,6 +90,13 @@ typedef struct la_program {
     size_t own_bytes;
 } la_program;
 
+/* The buffer whose memory another one is in. */
+static inline int la_buffer_root(const la_program *p, int buffer) {
+    while (p->buffers[buffer].of >= 0)
+        buffer = p->buffers[buffer].of;
+    return buffer;
+}
+
 /* ---- operations.c ---- */
 
 /* Way from the output's cotangent to that of an input. */

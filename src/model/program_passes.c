@@ -3,13 +3,6 @@
 
 #include <string.h>
 
-/* The buffer whose memory another one is in. */
-static int root_of(const la_program *p, int buffer) {
-    while (p->buffers[buffer].of >= 0)
-        buffer = p->buffers[buffer].of;
-    return buffer;
-}
-
 /* The buffer whose cotangent holds that of another one. */
 static int home_of(const la_program *p, int buffer) {
     while (p->buffers[buffer].joint)
@@ -27,7 +20,7 @@ static bool is_wanted(const la_model *model, const la_op *op) {
 
 static void keep(la_program *p, int buffer) {
     if (buffer >= 0)
-        p->buffers[root_of(p, buffer)].kept = true;
+        p->buffers[la_buffer_root(p, buffer)].kept = true;
 }
 
 static void keep_for_backward(la_program *p, const la_op *op) {
@@ -76,11 +69,11 @@ static void find_last_uses(la_program *p) {
         la_op *op = &p->ops[i];
         for (int j = 0; j < LA_OP_INPUTS; j++)
             if (op->in[j] >= 0)
-                p->buffers[root_of(p, op->in[j])].last = i;
+                p->buffers[la_buffer_root(p, op->in[j])].last = i;
         for (int j = 0; j < LA_OP_KEEPS; j++)
             if (op->keep[j] >= 0)
                 p->buffers[op->keep[j]].last = i;
-        p->buffers[root_of(p, op->out)].last = i;
+        p->buffers[la_buffer_root(p, op->out)].last = i;
     }
 }
 
@@ -128,7 +121,7 @@ static void place_buffer(la_program *p, int buffer, const la_capacity *capacity,
                          bool shared, bool placed[LA_BUFFERS_MAX], la_region *frame) {
     if (buffer < 0)
         return;
-    int root = root_of(p, buffer);
+    int root = la_buffer_root(p, buffer);
     la_buffer *b = &p->buffers[root];
     if (placed[root])
         return;
@@ -147,7 +140,7 @@ void la_program_place(const la_capacity *capacity, bool apart, bool shared, la_r
                       la_program *p) {
     bool placed[LA_BUFFERS_MAX] = {false};
     find_last_uses(p);
-    placed[root_of(p, p->in)] = placed[root_of(p, p->out)] = true;
+    placed[la_buffer_root(p, p->in)] = placed[la_buffer_root(p, p->out)] = true;
     for (int i = 0; i < p->n_ops; i++) {
         const la_op *op = &p->ops[i];
         place_buffer(p, op->out, capacity, apart, shared, placed, frame);
@@ -220,30 +213,28 @@ void la_program_place_cotangents(const la_capacity *capacity, la_region *region,
     *at = (size_t)p->buffers[p->in].cot_at;
 }
 
+/* The columns of m that the buffer is. */
+static la_mat part_of(la_mat m, const la_buffer *b) {
+    m.data = la_offset(m.data, (size_t)b->from * la_dtype_size(m.type));
+    m.cols = b->cols;
+    return m;
+}
+
 static la_mat value_of(const la_program *p, int buffer, const la_bases *bases) {
     const la_buffer *b = &p->buffers[buffer];
-    la_dtype type = b->f32 ? LA_F32 : bases->type;
-    if (b->of >= 0) {
-        la_mat m = value_of(p, b->of, bases);
-        m.data = la_offset(m.data, (size_t)b->from * la_dtype_size(type));
-        m.cols = b->cols;
-        return m;
-    }
+    if (b->of >= 0)
+        return part_of(value_of(p, b->of, bases), b);
     void *given = buffer == p->in ? bases->in : buffer == p->out ? bases->out : NULL;
     void *data = b->residence == LA_OWN     ? la_offset(bases->own, b->at)
                  : b->residence == LA_FRAME ? la_offset(bases->frame, b->at)
                                             : given;
-    return la_mat_of(type, data, 0, b->cols);
+    return la_mat_of(b->f32 ? LA_F32 : bases->type, data, 0, b->cols);
 }
 
 static la_mat cotangent_of(const la_program *p, int buffer, const la_bases *bases) {
     const la_buffer *b = &p->buffers[buffer];
-    if (b->joint) {
-        la_mat m = cotangent_of(p, b->of, bases);
-        m.data = la_offset(m.data, (size_t)b->from * la_dtype_size(bases->type));
-        m.cols = b->cols;
-        return m;
-    }
+    if (b->joint)
+        return part_of(cotangent_of(p, b->of, bases), b);
     void *data = b->cot_at < 0 ? NULL : la_offset(bases->cotangents, (size_t)b->cot_at);
     return la_mat_of(bases->type, data, 0, b->cols);
 }

@@ -29,10 +29,8 @@ __attribute__((format(printf, 2, 3))) static void put(text *t, const char *forma
 }
 
 static void put_name(text *t, const la_program *p, int buffer) {
-    int root = buffer;
-    while (p->buffers[root].of >= 0)
-        root = p->buffers[root].of;
-    bool kept = p->buffers[root].kept && p->buffers[root].residence != LA_GIVEN;
+    const la_buffer *root = &p->buffers[la_buffer_root(p, buffer)];
+    bool kept = root->kept && root->residence != LA_GIVEN;
     put(t, "%s%s", p->buffers[buffer].name, kept ? "*" : "");
 }
 

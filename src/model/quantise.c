@@ -184,10 +184,9 @@ la_status la_packed_make(la_team team, const la_tensor *weight, la_base_quant qu
         pack_four_bit(team, weight, kind, codes, scale);
     for (int64_t i = 0; eight && i < n_scales; i++)
         if (!isfinite(scale[i]))
-            return la_fail(err, LA_NUMERICAL,
-                           "%s: tensor \"%s\": row %lld has a value beyond the range of F16, which "
-                           "int8 needs",
-                           weight->file, weight->name, (long long)i);
+            return la_tensor_fail(
+                err, LA_NUMERICAL, weight,
+                ": row %lld has a value beyond the range of F16, which int8 needs", (long long)i);
     if (la_base_quant_all[quant].twice)
         quantise_scales(scale, n_scales);
     *made = (la_packed){.quant = {.kind = kind,

@@ -6,6 +6,7 @@
 
 #include "backend/quant.h"
 #include "base/memory.h"
+#include "model/tensor.h"
 
 #include <jansson.h>
 

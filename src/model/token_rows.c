@@ -66,8 +66,8 @@ static la_status find_in(la_adapter *adapter, const char *key, bool main, int64_
     if (!values)
         return LA_OK;
     if (!list)
-        return la_fail(err, LA_BAD_INPUT, "%s: tensor \"%s\" is there, but %s of %s lists no rows",
-                       values->file, values->name, key_name, adapter->config_path);
+        return la_tensor_fail(err, LA_BAD_INPUT, values, " is there, but %s of %s lists no rows",
+                              key_name, adapter->config_path);
     LA_TRY(read_list(adapter, list, rows, out, err));
     LA_TRY(la_tensor_check_shape(values, out->n, width, " (trainable_token_indices)", err));
     out->values = values;
