@@ -268,9 +268,7 @@ static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *modul
     if (lora->magnitude.data)
         return la_tensor_fail(err, LA_UNSUPPORTED, bias,
                               " is a bias behind DoRA, which PEFT does not have either");
-    if (bias->count != site->out)
-        return la_tensor_fail(err, LA_BAD_INPUT, bias, " has %lld values, expected %lld",
-                              (long long)bias->count, (long long)site->out);
+    LA_TRY(la_tensor_check_shape(bias, site->out, -1, "", err));
     float *values = la_adapter_values(pool, bias, &square, err);
     if (!values)
         return err->status;

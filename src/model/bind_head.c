@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef la_binder binder;
-
 static double square_of(const la_tensor *tensor, la_error *err) {
     float *values = la_alloc((size_t)tensor->count, sizeof *values, err);
     if (!values)
@@ -21,8 +19,8 @@ static double square_of(const la_tensor *tensor, la_error *err) {
 
 /* A head layer whose weights the adapter brings is a block of its own, its bias an extra input
  * of 1. */
-static la_status add_head_block(binder *b, const la_head_row *row, bool bias, la_head_layer *layer,
-                                la_error *err) {
+static la_status add_head_block(la_binder *b, const la_head_row *row, bool bias,
+                                la_head_layer *layer, la_error *err) {
     la_model *model = b->model;
     bool trained;
     const la_tensor *weight = la_binder_find(b, row->module, row->in_body, "weight", &trained);
@@ -84,7 +82,7 @@ static la_status bind_likelihood(la_model *model, const la_tensor *weight, la_er
     return LA_OK;
 }
 
-la_status la_binder_classifier(binder *b, la_error *err) {
+la_status la_binder_classifier(la_binder *b, la_error *err) {
     la_model *model = b->model;
     const la_tensor *last_weight = NULL;
     int64_t in = model->config.hidden;
@@ -120,7 +118,7 @@ la_status la_binder_classifier(binder *b, la_error *err) {
 }
 
 /* True when modules_to_save names the embedding: PEFT trains a copy of it then. */
-static bool copies_embedding(const binder *b, const la_adapter *adapter) {
+static bool copies_embedding(const la_binder *b, const la_adapter *adapter) {
     const json_t *list = json_object_get(adapter->config, "modules_to_save");
     size_t tail = strlen(b->arch->embed_tokens);
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -135,7 +133,7 @@ static bool copies_embedding(const binder *b, const la_adapter *adapter) {
     return false;
 }
 
-static bool embedding_is_copied(const binder *b) {
+static bool embedding_is_copied(const la_binder *b) {
     bool copied = false;
     for (const la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
         copied |= copies_embedding(b, adapter);
@@ -144,7 +142,7 @@ static bool embedding_is_copied(const binder *b) {
 
 /* The embedding as a head that is tied to it reads it: the one that the base holds where the
  * adapter trained a copy, else the adapter's, of a vocabulary that was resized. */
-static const la_tensor *find_tied(binder *b) {
+static const la_tensor *find_tied(la_binder *b) {
     bool trained;
     const la_tensor *weight = la_binder_find(b, b->arch->embed_tokens, true, "weight", &trained);
     char key[NAME_MAX_BYTES];
@@ -156,7 +154,7 @@ static const la_tensor *find_tied(binder *b) {
 }
 
 /* The head of a causal LM, cut down to the rows of the answer tokens. */
-la_status la_binder_choices(binder *b, const la_model_options *options, la_error *err) {
+la_status la_binder_choices(la_binder *b, const la_model_options *options, la_error *err) {
     la_model *model = b->model;
     int64_t d = model->config.hidden, n = options->n_choices;
     if (!b->arch->lm_head)

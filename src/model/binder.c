@@ -4,11 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef la_binder binder;
-
 /* ---- tensors by name ---- */
 
-bool la_binder_spell(const binder *b, int i, bool in_body, const char *module, char *key,
+bool la_binder_spell(const la_binder *b, int i, bool in_body, const char *module, char *key,
                      size_t size) {
     const char *const prefixes[] = {in_body ? b->arch->prefix : "", "",
                                     in_body ? "model.language_model." : "language_model.",
@@ -21,7 +19,7 @@ bool la_binder_spell(const binder *b, int i, bool in_body, const char *module, c
     return true;
 }
 
-const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, const char *leaf,
+const la_tensor *la_binder_find(la_binder *b, const char *module, bool in_body, const char *leaf,
                                 bool *from_adapter) {
     la_model *model = b->model;
     const la_tensor *trained = NULL, *frozen = NULL;
@@ -45,8 +43,8 @@ const la_tensor *la_binder_find(binder *b, const char *module, bool in_body, con
     return trained ? trained : frozen;
 }
 
-static la_status fail_missing(const binder *b, const char *module, bool in_body, const char *leaf,
-                              la_error *err) {
+static la_status fail_missing(const la_binder *b, const char *module, bool in_body,
+                              const char *leaf, la_error *err) {
     const la_adapter *adapter = &b->model->adapter;
     const char *prefix = in_body ? b->arch->prefix : "";
     for (const la_head_row *row = b->head; row->module; row++)
@@ -61,7 +59,7 @@ static la_status fail_missing(const binder *b, const char *module, bool in_body,
                    b->base_dir, prefix, module, leaf, adapter->config_path);
 }
 
-la_status la_binder_need(binder *b, const char *module, bool in_body, const char *leaf,
+la_status la_binder_need(la_binder *b, const char *module, bool in_body, const char *leaf,
                          const la_tensor **out, bool *from_adapter, la_error *err) {
     *out = la_binder_find(b, module, in_body, leaf, from_adapter);
     return *out ? LA_OK : fail_missing(b, module, in_body, leaf, err);
@@ -88,13 +86,13 @@ la_status la_binder_upload_matrix(la_binder *b, la_mat *m, bool exact, la_error 
     return la_binder_upload(b, m->data, LA_F32, m->rows * m->cols, m->type, &m->data, err);
 }
 
-la_status la_binder_check_values(const binder *b, const la_tensor *tensor, la_error *err) {
+la_status la_binder_check_values(const la_binder *b, const la_tensor *tensor, la_error *err) {
     LA_TRY(la_tensor_check_float(tensor, err));
     return b->twin ? LA_OK : la_tensor_check_finite(tensor, err);
 }
 
 /* A weight that is packed, or is to be: by the twin, in the checkpoint, or made here. */
-static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_error *err) {
+static la_status pack(la_binder *b, const la_tensor *tensor, la_packed **out, la_error *err) {
     la_model *model = b->model;
     if (b->twin) {
         *out = b->twin_packed;
@@ -117,7 +115,7 @@ static la_status pack(binder *b, const la_tensor *tensor, la_packed **out, la_er
 
 /* The matrix that a packed weight is. The la_quant is copied: its addresses become those of the
  * device. */
-static la_status bind_packed(binder *b, const la_packed *packed, la_mat *out, la_error *err) {
+static la_status bind_packed(la_binder *b, const la_packed *packed, la_mat *out, la_error *err) {
     la_model *model = b->model;
     la_quant *quant = la_pool_take(&model->pool, 1, sizeof *quant, err);
     if (!quant)
@@ -134,7 +132,7 @@ static la_status bind_packed(binder *b, const la_packed *packed, la_mat *out, la
 }
 
 /* The tensor with its matrix the other way round; memory from the pool. */
-static la_status transpose(binder *b, const la_tensor *tensor, la_tensor *out, la_error *err) {
+static la_status transpose(la_binder *b, const la_tensor *tensor, la_tensor *out, la_error *err) {
     int64_t rows = tensor->shape[0], cols = tensor->shape[1];
     size_t size = la_dtype_size(tensor->dtype);
     char *to = la_pool_take(&b->model->pool, (size_t)tensor->count, size, err);
@@ -154,7 +152,7 @@ static la_status transpose(binder *b, const la_tensor *tensor, la_tensor *out, l
 /* A matrix [rows, cols] as the backend multiplies it. of_head: the head works in f32.
  * transposed: it is stored [cols, rows], unless it is packed. quantise: it is one of those that
  * --base-quant packs. stored_as: out as it lies on the host. */
-static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
+static la_status bind_matrix(la_binder *b, const la_tensor *tensor, int64_t rows, int64_t cols,
                              bool of_head, bool transposed, bool quantise, la_mat *out,
                              la_mat *stored_as, la_error *err) {
     la_model *model = b->model;
@@ -204,7 +202,7 @@ static la_status bind_matrix(binder *b, const la_tensor *tensor, int64_t rows, i
 
 /* A vector on the host as f32; add (may be NULL) is added to it. NULL: no memory, or a bad tensor.
  */
-static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const float *add,
+static float *read_vector(la_binder *b, const la_tensor *tensor, int64_t n, const float *add,
                           la_error *err) {
     float *values = la_pool_take(&b->model->pool, (size_t)n, sizeof *values, err);
     if (!values)
@@ -223,7 +221,8 @@ static float *read_vector(binder *b, const la_tensor *tensor, int64_t n, const f
 /* ---- blocks ---- */
 
 /* Names of blocks of several adapters on one module differ in what stands behind. */
-static la_status mark_name(binder *b, const la_adapter *adapter, la_block *block, la_error *err) {
+static la_status mark_name(la_binder *b, const la_adapter *adapter, la_block *block,
+                           la_error *err) {
     char text[2 * NAME_MAX_BYTES];
     if (!adapter || !adapter->mark)
         return LA_OK;
@@ -287,7 +286,7 @@ void la_binder_add_part(la_binder *b, const la_parameter *of, la_parameter *part
 }
 
 /* m[rows, cols] cut down to some of its rows; its memory is the pool's. */
-static la_status keep_rows(binder *b, const la_site_spec *at, la_mat *m, la_error *err) {
+static la_status keep_rows(la_binder *b, const la_site_spec *at, la_mat *m, la_error *err) {
     float *kept = la_pool_take(&b->model->pool, (size_t)(at->n_rows * m->cols), sizeof *kept, err);
     if (!kept)
         return err->status;
@@ -299,7 +298,7 @@ static la_status keep_rows(binder *b, const la_site_spec *at, la_mat *m, la_erro
 }
 
 /* Cuts the site down to the outputs that are computed. */
-static la_status keep_outputs(binder *b, const la_site_spec *at, la_site *site, la_error *err) {
+static la_status keep_outputs(la_binder *b, const la_site_spec *at, la_site *site, la_error *err) {
     la_mat bias = la_mat_f32((void *)(uintptr_t)site->bias, site->out, 1);
     site->out = at->n_rows;
     for (int i = 0; i < site->n_parameters; i++) {
@@ -316,7 +315,7 @@ static la_status keep_outputs(binder *b, const la_site_spec *at, la_site *site, 
 }
 
 /* Checks the site against the ones that it holds inside, and puts their biases together. */
-static la_status enclose(binder *b, const la_adapter *adapter, const la_site_spec *at,
+static la_status enclose(la_binder *b, const la_adapter *adapter, const la_site_spec *at,
                          la_site *site, la_error *err) {
     la_model *model = b->model;
     const la_site *inner = site->inner;
@@ -366,7 +365,7 @@ static void set_columns(la_model *model, la_site *site) {
 }
 
 /* Attaches one adapter at module, if it has something there. */
-static la_status add_site(binder *b, la_adapter *adapter, const char *module,
+static la_status add_site(la_binder *b, la_adapter *adapter, const char *module,
                           const la_site_spec *at, la_linear *linear, la_error *err) {
     la_model *model = b->model;
     la_site site = {.out = linear->w.rows,
@@ -407,8 +406,8 @@ static la_status add_site(binder *b, la_adapter *adapter, const char *module,
     return LA_OK;
 }
 
-la_status la_binder_site(binder *b, const char *module, const la_site_spec *at, la_linear *linear,
-                         la_error *err) {
+la_status la_binder_site(la_binder *b, const char *module, const la_site_spec *at,
+                         la_linear *linear, la_error *err) {
     for (la_adapter *adapter = &b->model->adapter; adapter; adapter = adapter->next)
         LA_TRY(add_site(b, adapter, module, at, linear, err));
     return LA_OK;
@@ -417,14 +416,14 @@ la_status la_binder_site(binder *b, const char *module, const la_site_spec *at, 
 /* ---- parts of the model ---- */
 
 /* bitsandbytes packs every linear layer but the output's, and those the adapter brings anew. */
-static bool is_output(const binder *b, const char *module) {
+static bool is_output(const la_binder *b, const char *module) {
     const la_head_row *last = b->head;
     while (last->module && last[1].module)
         last++;
     return last->module && !strcmp(last->module, module);
 }
 
-la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t out, int64_t in,
+la_status la_binder_linear(la_binder *b, const char *module, bool in_body, int64_t out, int64_t in,
                            bool bias, bool of_head, int64_t input, la_linear *linear,
                            la_error *err) {
     bool trained;
@@ -456,8 +455,8 @@ la_status la_binder_linear(binder *b, const char *module, bool in_body, int64_t 
 }
 
 /* Layer norms of old checkpoints call weight and bias gamma and beta. */
-la_status la_binder_norm(binder *b, const char *module, bool in_body, int64_t width, la_norm *norm,
-                         la_error *err) {
+la_status la_binder_norm(la_binder *b, const char *module, bool in_body, int64_t width,
+                         la_norm *norm, la_error *err) {
     const la_config *config = &b->model->config;
     static const char *const leaves[2][2] = {{"weight", "gamma"}, {"bias", "beta"}};
     const float **leaf[2] = {&norm->weight, &norm->bias};

@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef la_binder binder;
-
-static la_status bind_table(binder *b, const char *module, int64_t rows, la_error *err) {
+static la_status bind_table(la_binder *b, const char *module, int64_t rows, la_error *err) {
     la_model *model = b->model;
     bool trained;
     if (!module)
@@ -37,7 +35,7 @@ static la_status bind_table(binder *b, const char *module, int64_t rows, la_erro
     return la_binder_embedding(b, module, err);
 }
 
-static la_status bind_layer(binder *b, int64_t number, la_error *err) {
+static la_status bind_layer(la_binder *b, int64_t number, la_error *err) {
     la_model *model = b->model;
     const la_config *config = &model->config;
     la_layer *layer = &model->layers[number];
@@ -102,7 +100,7 @@ static float embed_scale_of(const la_config *config, la_dtype type) {
     return config->arch->scale_embedding ? la_quant_round(type, sqrtf((float)config->hidden)) : 1;
 }
 
-static la_status bind_distances(binder *b, la_error *err) {
+static la_status bind_distances(la_binder *b, la_error *err) {
     la_model *model = b->model;
     const la_config *config = &model->config;
     int64_t lines = 2 * config->distances.span, d = config->hidden;
@@ -120,7 +118,7 @@ static la_status bind_distances(binder *b, la_error *err) {
     return la_binder_norm(b, b->arch->norm_distances, true, d, &model->lines.norm, err);
 }
 
-static la_status bind_body(binder *b, la_error *err) {
+static la_status bind_body(la_binder *b, la_error *err) {
     la_model *model = b->model;
     const la_config *config = &model->config;
     const la_arch *arch = b->arch;
@@ -201,7 +199,7 @@ static la_params params_of(const la_model *model, const la_model_options *option
     return magnitude ? LA_PARAMS_LORA_MAGNITUDE : LA_PARAMS_LORA;
 }
 
-static la_status select_blocks(binder *b, la_params params, la_error *err) {
+static la_status select_blocks(la_binder *b, la_params params, la_error *err) {
     la_model *model = b->model;
     int64_t found[LA_GROUP_HEAD + 1] = {0}, wanted = 0;
     for (int64_t i = 0; i < model->n_blocks; i++) {
@@ -278,7 +276,7 @@ static la_status stored_task(const la_adapter *adapter, const char **task, la_er
     return LA_OK;
 }
 
-static la_status find_task(binder *b, bool choices, la_error *err) {
+static la_status find_task(la_binder *b, bool choices, la_error *err) {
     static const char *const names[] = {"SEQ_CLS", "CAUSAL_LM", "TOKEN_CLS"};
     la_model *model = b->model;
     const char *task = NULL;
@@ -305,7 +303,7 @@ static la_status find_task(binder *b, bool choices, la_error *err) {
     return LA_OK;
 }
 
-static la_status open_parts(binder *b, const la_model_options *options, la_error *err) {
+static la_status open_parts(la_binder *b, const la_model_options *options, la_error *err) {
     la_model *model = b->model;
     LA_TRY(la_config_read(options->base, &model->config, err));
     LA_TRY(la_config_problem_beside(options->adapter, &model->config.likelihood, err));
@@ -348,13 +346,13 @@ static la_status open_parts(binder *b, const la_model_options *options, la_error
 la_status la_model_open(la_backend *be, const la_model_options *options, la_model *model,
                         la_error *err) {
     *model = (la_model){.be = be};
-    binder b = {.model = model,
-                .base_dir = options->base,
-                .log = &options->log,
-                .twin = options->twin,
-                .twin_packed = options->twin ? options->twin->packed : NULL,
-                .quant = options->quant,
-                .params = options->params};
+    la_binder b = {.model = model,
+                   .base_dir = options->base,
+                   .log = &options->log,
+                   .twin = options->twin,
+                   .twin_packed = options->twin ? options->twin->packed : NULL,
+                   .quant = options->quant,
+                   .params = options->params};
     la_status status = open_parts(&b, options, err);
     if (status != LA_OK)
         la_model_close(model);

@@ -5,23 +5,23 @@
 
 const char la_other_base[] = "; is this the base it was trained on?";
 
-#define FORMAT(text)                                                                               \
-    char text[1024];                                                                               \
-    va_list args;                                                                                  \
-    va_start(args, format);                                                                        \
-    vsnprintf(text, sizeof text, format, args);                                                    \
-    va_end(args)
-
 la_status la_tensor_fail(la_error *err, la_status status, const la_tensor *tensor,
                          const char *format, ...) {
-    FORMAT(text);
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
     return la_fail(err, status, "%s: tensor \"%s\"%s", tensor->file, tensor->name, text);
 }
 
 la_status la_tensor_misfit(la_error *err, la_status status, const la_tensor *tensor,
                            const char *format, ...) {
-    char shape[128];
-    FORMAT(text);
+    char text[1024], shape[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
     return la_tensor_fail(err, status, tensor, " is %s %s, %s", tensor->dtype_name,
                           la_tensor_shape_text(tensor, shape, sizeof shape), text);
 }
