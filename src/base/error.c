@@ -34,7 +34,7 @@ la_status la_fail(la_error *err, la_status status, const char *format, ...) {
 
 la_status la_error_prefix(la_error *err, const char *format, ...) {
     la_error kept = *err;
-    char prefix[256];
+    char prefix[sizeof kept.message];
     va_list args;
     va_start(args, format);
     format_line(prefix, sizeof prefix, format, args);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HDF5_ROOM = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
+enum { HDF5_MOST = 16 << 20, CHUNK_BYTES = 1 << 20, CHUNKS_AT_ONCE = 16 };
 
 /* No clean-up at exit, which after a full disk tries to write once more and crashes. Every file is
  * closed by who opened it. */
@@ -222,10 +222,10 @@ la_status la_posterior_save(const la_posterior *posterior, const char *path, la_
     H5E_auto2_t print = NULL; /* a host's handler of HDF5's errors, put back */
     void *data = NULL;
     /* the library crashes where it finds no memory: what it takes at most is tried before */
-    void *room = la_alloc(HDF5_ROOM, 1, err);
-    if (!room)
+    void *all = la_alloc(HDF5_MOST, 1, err);
+    if (!all)
         return err->status;
-    free(room);
+    free(all);
     pthread_mutex_lock(&hdf5_lock);
     hdf5_start();
     H5Eget_auto2(H5E_DEFAULT, &print, &data);

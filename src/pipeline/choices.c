@@ -75,7 +75,8 @@ static la_status refuse(la_tokenizer *tokenizer, const char *text, la_error *err
 }
 
 /* Which tokens were taken, where the tokenizer has both for any of them. */
-static void tell(const la_list *list, const forms *found, const int32_t *ids, const la_log *log) {
+static void log_forms(const la_list *list, const forms *found, const int32_t *ids,
+                      const la_log *log) {
     size_t at = 0, n_spaced = 0, n_glued = 0;
     bool both = false;
     for (size_t i = 0; i < list->n; i++) {
@@ -155,7 +156,7 @@ la_status la_choices_parse(la_tokenizer *tokenizer, const char *text, const la_l
         LA_TRY_DONE(find_forms(tokenizer, list.items[i], &found[i], err));
     LA_TRY_DONE(choose(tokenizer, &list, found, *ids, err));
     LA_TRY_DONE(name_choices(&list, names, err));
-    tell(&list, found, *ids, log);
+    log_forms(&list, found, *ids, log);
 done:
     if (status != LA_OK) {
         free(*ids);

@@ -32,9 +32,8 @@ static la_status answer(const la_comparing *c, int at, const la_recipe *recipes,
 
 static la_status add_recipes(la_comparing *c, const char *name, int at, const la_recipe *recipes,
                              int64_t n, bool information, la_error *err) {
-    la_comparison_row *row = la_compare_row(c, name);
     const la_structure *of = &c->structures[at];
-    row->seconds_fit = of->seconds_passes + of->seconds_decompose;
+    la_comparison_row *row = la_compare_row(c, name, of->seconds_passes + of->seconds_decompose);
     row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds[at];
     if (n == 1 && (recipes->prior_scale != 1 || recipes->temperature != 1))
         snprintf(row->note, sizeof row->note, "prior x %.3g, T %.3g%s", recipes->prior_scale,
@@ -59,15 +58,15 @@ static la_recipe held_out_recipe(const la_comparing *c, int at) {
 
 LA_COMPARE_RUN(structure) {
     int at = la_compare_find(c, kind->structure);
-    char held[40];
+    char name[40];
     if (at < 0)
         return LA_OK;
     LA_TRY(add_recipes(c, kind->name, at, &plain, 1, false, err));
     if (!c->options->val)
         return LA_OK;
     la_recipe chosen = held_out_recipe(c, at);
-    snprintf(held, sizeof held, "%s, held-out", kind->name);
-    return add_recipes(c, held, at, &chosen, 1, false, err);
+    snprintf(name, sizeof name, "%s, held-out", kind->name);
+    return add_recipes(c, name, at, &chosen, 1, false, err);
 }
 
 LA_COMPARE_RUN(guard) {

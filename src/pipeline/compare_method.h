@@ -43,8 +43,8 @@ int la_compare_find(const la_comparing *c, const struct la_structure_kind *struc
 
 /* ---- compare_rate.c ---- */
 
-/* A row more, of which nothing is known. */
-la_comparison_row *la_compare_row(la_comparing *c, const char *name);
+/* A row more, whose predictions take a forward pass. seconds_fit NaN: not known. */
+la_comparison_row *la_compare_row(la_comparing *c, const char *name, double seconds_fit);
 /* Metrics of the sides' probabilities. */
 la_status la_compare_rate_probs(la_comparing *c, la_comparison_row *row, la_error *err);
 /* Metrics of their scores alone. */

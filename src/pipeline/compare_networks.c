@@ -4,10 +4,12 @@
 #include "pipeline/ensemble.h"
 #include "pipeline/tfb_job.h"
 
+#include <math.h>
+
 LA_COMPARE_RUN(tfb) {
     const la_log *log = &c->options->run.log;
     const la_row_set *anchor = c->options->val ? &c->val : &c->calib;
-    la_comparison_row *row = la_compare_row(c, kind->name);
+    la_comparison_row *row = la_compare_row(c, kind->name, NAN);
     la_tfb_options options = la_tfb_defaults;
     la_tfb_choice choice;
     double start = la_seconds();
@@ -38,8 +40,7 @@ LA_COMPARE_RUN(ensemble) {
                             .n_adapters = o->n_adapters,
                             .choice_ids = c->session.choice_ids,
                             .n_choices = c->session.choice_ids ? c->model->n_classes : 0};
-    la_comparison_row *row = la_compare_row(c, kind->name);
-    row->seconds_fit = 0;
+    la_comparison_row *row = la_compare_row(c, kind->name, 0);
     LA_TRY(la_ensemble_predict(&ensemble, &test->rows, test->probs, &ood->rows, ood->probs,
                                &row->seconds_predict, err));
     snprintf(row->note, sizeof row->note, "%d adapters", o->n_adapters);

@@ -9,13 +9,15 @@
 
 enum { NOISE_DRAWS = 500 };
 
-la_comparison_row *la_compare_row(la_comparing *c, const char *name) {
+la_comparison_row *la_compare_row(la_comparing *c, const char *name, double seconds_fit) {
     la_comparison_row *row = &c->to->rows[c->to->n++];
-    *row = (la_comparison_row){.ece_noise = NAN, .ood_auroc = NAN};
+    *row = (la_comparison_row){.ece_noise = NAN,
+                               .ood_auroc = NAN,
+                               .seconds_fit = seconds_fit,
+                               .seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward};
     snprintf(row->name, sizeof row->name, "%s", name);
     for (int m = 0; m < LA_METRIC_COUNT; m++)
         row->value[m] = NAN;
-    row->seconds_fit = row->seconds_predict = NAN;
     return row;
 }
 

@@ -4,15 +4,14 @@
 #include "likelihood/scaling.h"
 #include "pipeline/compare_method.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* Softmax at a temperature; seconds: the time that finding it took. */
 static la_status add_tempered(la_comparing *c, const char *name, double temperature, double seconds,
                               la_error *err) {
     int64_t classes = c->model->n_classes;
-    la_comparison_row *row = la_compare_row(c, name);
-    row->seconds_fit = seconds;
-    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward;
+    la_comparison_row *row = la_compare_row(c, name, seconds);
     for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
         for (int64_t i = 0; i < side->rows.n; i++)
             la_temperature_scaling_apply(classes, temperature, side->e.logits + i * classes,
@@ -41,11 +40,10 @@ LA_COMPARE_RUN(vector) {
     double *scale = la_alloc((size_t)(2 * classes), sizeof *scale, err), *bias = scale + classes;
     if (!scale)
         return err->status;
-    la_comparison_row *row = la_compare_row(c, kind->name);
+    la_comparison_row *row = la_compare_row(c, kind->name, NAN);
     la_status status = la_vector_scaling_fit(c->val.n, classes, c->on_val.logits,
                                              c->val.labels.classes, scale, bias, err);
     row->seconds_fit = la_seconds() - start + c->on_val.seconds_forward;
-    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward;
     for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
         for (int64_t i = 0; i < side->rows.n && status == LA_OK; i++)
             la_vector_scaling_apply(classes, scale, bias, side->e.logits + i * classes,

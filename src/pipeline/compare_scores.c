@@ -14,9 +14,7 @@ static la_status add_output_score(la_comparing *c, const char *name,
                                   double (*score)(int64_t n_classes, const float *logits),
                                   la_error *err) {
     int64_t classes = c->model->n_classes;
-    la_comparison_row *row = la_compare_row(c, name);
-    row->seconds_fit = 0;
-    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward;
+    la_comparison_row *row = la_compare_row(c, name, 0);
     for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
         for (int64_t i = 0; i < side->rows.n; i++)
             side->scores[i] = score(classes, side->e.logits + i * classes);
@@ -33,9 +31,7 @@ LA_COMPARE_RUN(energy) {
 
 static la_status add_distance(la_comparing *c, const char *name, bool relative,
                               const la_mahalanobis *m, double seconds, la_error *err) {
-    la_comparison_row *row = la_compare_row(c, name);
-    row->seconds_fit = seconds;
-    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward;
+    la_comparison_row *row = la_compare_row(c, name, seconds);
     for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
         if (side->rows.n)
             LA_TRY(la_mahalanobis_score(c->session.team, m, relative, side->rows.n, side->e.states,
@@ -64,9 +60,8 @@ LA_COMPARE_RUN(adue) {
     LA_TRY(la_adue_head_fit(&c->session, &c->on_calib, c->calib.labels.classes, &c->on_val,
                             c->val.labels.classes, c->options->seed, &head, err));
     double *workspace = la_alloc((size_t)head.n_classes, sizeof *workspace, err);
-    la_comparison_row *row = la_compare_row(c, kind->name);
-    row->seconds_fit = la_seconds() - start + c->on_calib.seconds_forward;
-    row->seconds_predict = c->sides[LA_SIDE_TEST].e.seconds_forward;
+    la_comparison_row *row =
+        la_compare_row(c, kind->name, la_seconds() - start + c->on_calib.seconds_forward);
     if (head.outcome != LA_ADUE_TRAINED)
         snprintf(row->note, sizeof row->note, "not trained: all rows are %s",
                  head.outcome == LA_ADUE_TRAINING_ALL_WRONG ||

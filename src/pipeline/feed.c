@@ -56,10 +56,7 @@ void la_feed_close(la_feed *feed) {
 
 /* "FILE:LINE: " in front of what went wrong with a row. */
 static la_status at_line(const la_feed *feed, int64_t line, la_error *err) {
-    la_error inner = *err;
-    *err = (la_error){0};
-    return la_fail(err, inner.status, "%s:%lld: %s", la_row_reader_name(feed->reader),
-                   (long long)line, inner.message);
+    return la_error_prefix(err, "%s:%lld: ", la_row_reader_name(feed->reader), (long long)line);
 }
 
 la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_t slot,

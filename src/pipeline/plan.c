@@ -154,7 +154,7 @@ la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan 
     return status;
 }
 
-void la_plan_tell(const la_model *model, const la_plan *plan, const la_log *log) {
+void la_plan_log(const la_model *model, const la_plan *plan, const la_log *log) {
     la_warn(log,
             "plan for %s: batches of %lld tokens; weights %.1f MiB, curvature %.1f MiB, "
             "activations %.1f MiB (%.1f KiB a token%s), workspaces %.1f MiB; %.0f of %.0f MiB free",

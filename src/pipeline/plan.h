@@ -38,6 +38,6 @@ typedef struct la_plan {
 la_status la_plan_make(la_model *model, const la_plan_request *request, la_plan *plan,
                        la_error *err);
 /* The plan in a line or two to the log. */
-void la_plan_tell(const la_model *model, const la_plan *plan, const la_log *log);
+void la_plan_log(const la_model *model, const la_plan *plan, const la_log *log);
 
 #endif

@@ -301,8 +301,8 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
 
 la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor,
                             la_error *err) {
-    la_error unheard;
-    err = err ? err : &unheard;
+    la_error ignored;
+    err = err ? err : &ignored;
     *err = (la_error){0};
     if (!predictor)
         return la_fail(err, LA_USAGE, "la_predictor_open: predictor is NULL, and is needed");
@@ -369,8 +369,8 @@ la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i) 
 /* One piece of memory: the predictions, then their arrays. */
 la_status la_prediction_list_new(const la_predictor *predictor, int64_t n,
                                  la_prediction **predictions, la_error *err) {
-    la_error unheard;
-    err = err ? err : &unheard;
+    la_error ignored;
+    err = err ? err : &ignored;
     *err = (la_error){0};
     if (predictions)
         *predictions = NULL;
@@ -407,7 +407,7 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
     la_worker *worker = &p->session.workers[w];
     la_predictor_part *part = &p->parts[w];
     if (part->covariance && tokens > worker->run.max_tokens) {
-        p->kind->covariance->close(part->covariance); /* its room is needed for the larger run */
+        p->kind->covariance->close(part->covariance); /* its memory is needed for the larger run */
         part->covariance = NULL;
     }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));

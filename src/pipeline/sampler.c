@@ -118,11 +118,9 @@ static void put(la_sampler *s, int w, int64_t number) {
 
 /* The model is not to blame when a network far from it overflows. */
 static la_status blame_network(int64_t number, la_error *err) {
-    la_error inner = *err;
-    if (inner.status != LA_NUMERICAL)
-        return inner.status;
-    *err = (la_error){0};
-    return la_fail(err, inner.status, "sampled network %lld: %s", (long long)number, inner.message);
+    return err->status == LA_NUMERICAL
+               ? la_error_prefix(err, "sampled network %lld: ", (long long)number)
+               : err->status;
 }
 
 static la_status run_networks(la_sampler *s, int w, const la_batch *batch, const float *map_logits,

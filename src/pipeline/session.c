@@ -78,9 +78,9 @@ static la_status take_labels(la_session *session, const la_session_options *opti
 static void take_sizes(la_session *session, const la_session_options *options) {
     la_config config = session->workers[0].model.config;
     /* the adapter's directory counts as well, where it states one */
-    int64_t told = session->tokenizer_of_adapter ? la_tokenizer_max_length(session->tokenizer) : 0;
-    if (told)
-        config.model_max_length = told;
+    int64_t own = session->tokenizer_of_adapter ? la_tokenizer_max_length(session->tokenizer) : 0;
+    if (own)
+        config.model_max_length = own;
     int64_t limit = la_config_default_length(&config);
     int64_t most = la_prompt_most_tokens(&session->workers[0].model);
     limit = most && most < limit ? most : limit;
@@ -132,7 +132,7 @@ static la_status make_plan(la_session *session, const la_session_options *option
             least = plan;
         session->recompute |= plan.recompute;
         if (options->run.profile)
-            la_plan_tell(&session->workers[w].model, &plan, &options->run.log);
+            la_plan_log(&session->workers[w].model, &plan, &options->run.log);
     }
     session->batch_tokens = least.batch_tokens;
     session->batch_rows = least.batch_rows;

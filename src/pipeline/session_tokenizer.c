@@ -12,7 +12,7 @@ static bool has_json(const char *dir) {
 }
 
 /* Files that only say more of a tokenizer. */
-static void tell_passed_over(const la_tokenizer_request *request) {
+static void log_passed_over(const la_tokenizer_request *request) {
     static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json",
                                         "added_tokens.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -29,13 +29,13 @@ static void tell_passed_over(const la_tokenizer_request *request) {
 }
 
 /* The folder of the adapter that has a tokenizer: that of its name, else the one above. */
-static const char *adapter_folder(const la_tokenizer_request *request, char room[4096]) {
+static const char *adapter_folder(const la_tokenizer_request *request, char path[4096]) {
     if (!request->adapter)
         return NULL;
     const char *name = request->adapter_name;
-    int n = name ? snprintf(room, 4096, "%s/%s", request->adapter, name) : 0;
-    if (n > 0 && n < 4096 && !strpbrk(name, ",/") && la_tokenizer_is_in(room))
-        return room;
+    int n = name ? snprintf(path, 4096, "%s/%s", request->adapter, name) : 0;
+    if (n > 0 && n < 4096 && !strpbrk(name, ",/") && la_tokenizer_is_in(path))
+        return path;
     return la_tokenizer_is_in(request->adapter) ? request->adapter : NULL;
 }
 
@@ -68,14 +68,14 @@ static la_status open_earlier(const la_tokenizer_request *request, const char *u
 
 la_status la_session_tokenizer(const la_tokenizer_request *request, la_tokenizer **tokenizer,
                                bool *of_adapter, la_error *err) {
-    char room[4096];
+    char path[4096];
     bool agree = true;
-    const char *folder = adapter_folder(request, room);
+    const char *folder = adapter_folder(request, path);
     const char *used = folder ? folder : request->base;
     *tokenizer = NULL;
     *of_adapter = folder != NULL;
     if (!folder && request->adapter)
-        tell_passed_over(request);
+        log_passed_over(request);
     if (!folder && !has_json(request->base))
         return LA_OK;
     LA_TRY(la_tokenizer_open(used, request->log, tokenizer, err));

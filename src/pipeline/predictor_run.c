@@ -12,15 +12,15 @@ typedef struct waiting {
     int64_t from;
 } waiting;
 
-typedef struct host_rows {
+typedef struct packed_rows {
     la_predictor *predictor;
     la_prediction *out;
     waiting parts[LA_DEVICES_MAX];
     int filling; /* the worker whose batch is being filled */
     la_encoding encoding;
-} host_rows;
+} packed_rows;
 
-static la_status open_part(host_rows *h, int w, la_error *err) {
+static la_status open_part(packed_rows *h, int w, la_error *err) {
     const la_session *session = &h->predictor->session;
     waiting *part = &h->parts[w];
     part->hashes = la_alloc((size_t)session->batch_rows, sizeof *part->hashes, err);
@@ -29,7 +29,7 @@ static la_status open_part(host_rows *h, int w, la_error *err) {
     return la_batch_open(session->batch_rows, session->batch_tokens, &part->batch, err);
 }
 
-static void close_rows(host_rows *h) {
+static void close_rows(packed_rows *h) {
     for (int w = 0; w < LA_DEVICES_MAX; w++) {
         la_batch_free(&h->parts[w].batch);
         free(h->parts[w].hashes);
@@ -38,7 +38,7 @@ static void close_rows(host_rows *h) {
 }
 
 static la_status run_part(void *user, int w, la_error *err) {
-    host_rows *h = user;
+    packed_rows *h = user;
     waiting *part = &h->parts[w];
     la_run *run = &h->predictor->session.workers[w].run;
     run->bad_row = -1;
@@ -51,7 +51,7 @@ static la_status run_part(void *user, int w, la_error *err) {
 }
 
 /* Answers what waits. */
-static la_status flush(host_rows *h, la_error *err) {
+static la_status flush(packed_rows *h, la_error *err) {
     LA_TRY(la_check_interrupt(err));
     LA_TRY(la_workers_run(h->filling + 1, run_part, h, err));
     for (int w = 0; w <= h->filling; w++) {
@@ -65,8 +65,9 @@ static la_status flush(host_rows *h, la_error *err) {
     return LA_OK;
 }
 
-/* Makes room for a row of n tokens: in the batch at hand, in the next worker's, or by answering. */
-static la_status make_room(host_rows *h, int64_t n, la_error *err) {
+/* Finds a place for a row of n tokens: in the batch at hand or in the next worker's, or else in an
+ * empty one, when all that wait are answered. */
+static la_status reserve(packed_rows *h, int64_t n, la_error *err) {
     const la_session *session = &h->predictor->session;
     if (la_batch_fits(&h->parts[h->filling].batch, n))
         return LA_OK;
@@ -85,7 +86,7 @@ static la_status make_room(host_rows *h, int64_t n, la_error *err) {
     return la_batch_open(session->batch_rows, n, &part->batch, err);
 }
 
-static la_status tokenise(host_rows *h, const la_input *in, la_error *err) {
+static la_status tokenise(packed_rows *h, const la_input *in, la_error *err) {
     la_session *session = &h->predictor->session;
     la_encode_options options = {.max_length = session->max_length,
                                  .truncate_left = la_session_cuts_left(session)};
@@ -96,7 +97,7 @@ static la_status tokenise(host_rows *h, const la_input *in, la_error *err) {
                                in->pair_length, &options, &h->encoding, err);
 }
 
-static la_status add_input(host_rows *h, const la_input *in, int64_t at, la_error *err) {
+static la_status add_input(packed_rows *h, const la_input *in, int64_t at, la_error *err) {
     const la_model *model = &h->predictor->session.workers[0].model;
     const int32_t *ids = in->ids, *types = NULL;
     int64_t n = in->n_ids;
@@ -111,7 +112,7 @@ static la_status add_input(host_rows *h, const la_input *in, int64_t at, la_erro
         n = h->encoding.n;
     }
     LA_TRY(la_row_check(model, ids, n, err));
-    LA_TRY(make_room(h, n, err));
+    LA_TRY(reserve(h, n, err));
     waiting *part = &h->parts[h->filling];
     if (!part->batch.n_rows)
         part->from = at;
@@ -122,9 +123,9 @@ static la_status add_input(host_rows *h, const la_input *in, int64_t at, la_erro
 
 la_status la_predictor_run(la_predictor *p, const la_input *in, int64_t n, la_prediction *out,
                            la_error *err) {
-    la_error unheard;
-    host_rows h = {.predictor = p, .out = out};
-    err = err ? err : &unheard;
+    la_error ignored;
+    packed_rows h = {.predictor = p, .out = out};
+    err = err ? err : &ignored;
     *err = (la_error){0};
     if (!p)
         return la_fail(err, LA_USAGE, "la_predictor_run: predictor is NULL, and is needed");
