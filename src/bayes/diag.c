@@ -38,12 +38,6 @@ static la_status fit_next(la_structure_fit *fit, la_posterior *posterior, la_fit
     return pass->more ? LA_OK : la_squares_read(fit->squares, posterior, err);
 }
 
-static void fit_batch(la_structure_fit *fit, int64_t first, int64_t n_rows) {
-    (void)fit;
-    (void)first;
-    (void)n_rows;
-}
-
 static la_block_visitor fit_visitor(la_structure_fit *fit) {
     return la_squares_visitor(fit->squares);
 }
@@ -55,16 +49,10 @@ static la_sums *fit_sums(la_structure_fit *fit) {
 static const la_fit_kind fit_kind = {.bytes = fit_bytes,
                                      .open = fit_open,
                                      .next = fit_next,
-                                     .batch = fit_batch,
                                      .visitor = fit_visitor,
                                      .sums = fit_sums,
                                      .close = fit_close};
 
-const la_structure_kind la_structure_diag = {.curvature = LA_CURVATURE_DIAG,
-                                             .fit = &fit_kind,
-                                             .covariance = &la_factored_covariance,
-                                             .fields = &la_no_fields,
-                                             .block_fields = &la_diag_fields,
-                                             .sums = la_factored_sums,
-                                             .draw_bytes = la_factored_draw_bytes,
-                                             .draw = la_factored_draw};
+const la_structure_kind la_structure_diag =
+    LA_FACTORED_KIND(.curvature = LA_CURVATURE_DIAG, .fit = &fit_kind,
+                     .block_fields = &la_diag_fields);

@@ -87,13 +87,6 @@ static const la_fit_kind fit_kind = {.bytes = fit_bytes,
                                      .sums = fit_sums,
                                      .close = fit_close};
 
-const la_structure_kind la_structure_ekfac = {.curvature = LA_CURVATURE_EKFAC,
-                                              .has_inputs = true,
-                                              .cuts = true,
-                                              .fit = &fit_kind,
-                                              .covariance = &la_factored_covariance,
-                                              .fields = &la_no_fields,
-                                              .block_fields = &la_ekfac_fields,
-                                              .sums = la_factored_sums,
-                                              .draw_bytes = la_factored_draw_bytes,
-                                              .draw = la_factored_draw};
+const la_structure_kind la_structure_ekfac =
+    LA_FACTORED_KIND(.curvature = LA_CURVATURE_EKFAC, .has_inputs = true, .cuts = true,
+                     .fit = &fit_kind, .block_fields = &la_ekfac_fields);

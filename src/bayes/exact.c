@@ -65,21 +65,16 @@ static size_t fit_bytes(const la_blocks *blocks, const la_fit_shape *shape, int6
            (size_t)(*max_factor * *max_factor) * sizeof(double);
 }
 
-static void release(la_backend *be, void *memory) {
-    if (memory)
-        be->ops->release(be, memory);
-}
-
 static void fit_close(la_structure_fit *fit) {
     if (!fit)
         return;
     la_backend *be = fit->blocks->be;
-    release(be, fit->held);
-    release(be, fit->tile);
-    release(be, fit->sum);
-    release(be, fit->weights);
+    be->ops->release(be, fit->held);
+    be->ops->release(be, fit->tile);
+    be->ops->release(be, fit->sum);
+    be->ops->release(be, fit->weights);
     if (!be->ops->in_place)
-        release(be, fit->directions);
+        be->ops->release(be, fit->directions);
     la_jacobian_close(fit->jacobian);
     la_exact_sketch_close(fit->sketch);
     free(fit->offset);
@@ -140,12 +135,8 @@ static la_status plan_held(la_structure_fit *fit, la_error *err) {
                        fit->blocks->be->device, (long long)fit->shape.n_rows,
                        (long long)fit->shape.batch.n_rhs, mib(b.solve), mib(b.directions),
                        mib(b.row * (double)fit->shape.batch.max_rows), mib(b.available));
-    double fits = rows_that_fit(&b);
-    fit->capacity = fits >= (double)fit->shape.n_rows ? fit->shape.n_rows : (int64_t)fits;
-    if (fit->capacity < fit->shape.batch.max_rows)
-        fit->capacity = fit->shape.batch.max_rows;
-    if (fit->capacity > fit->shape.n_rows)
-        fit->capacity = fit->shape.n_rows;
+    fit->capacity = (int64_t)fmin(fmax(rows_that_fit(&b), (double)fit->shape.batch.max_rows),
+                                  (double)fit->shape.n_rows);
     return LA_OK;
 }
 
@@ -428,10 +419,10 @@ static la_status begin_projection(la_structure_fit *fit, la_fit_pass *pass, la_e
     float *vectors = NULL;
     bool all_held = fit->capacity == fit->shape.n_rows;
     la_status status = be->ops->sync(be, err);
-    release(be, fit->tile);
+    be->ops->release(be, fit->tile);
     fit->tile = NULL;
     if (!all_held) { /* room for the decomposition */
-        release(be, fit->held);
+        be->ops->release(be, fit->held);
         fit->held = NULL;
     }
     if (status == LA_OK)

@@ -83,8 +83,7 @@ static void cov_close(la_covariance *c) {
     la_backend *be = c->blocks->be;
     void *buffers[] = {c->ones, c->z, c->squares, c->vectors_owned ? c->vectors : NULL};
     for (int i = 0; i < 4; i++)
-        if (buffers[i])
-            be->ops->release(be, buffers[i]);
+        be->ops->release(be, buffers[i]);
     la_jacobian_close(c->jacobian);
     free(c->scales);
     free(c->offset);

@@ -62,8 +62,7 @@ size_t la_exact_sketch_bytes(const la_fit_shape *shape, int64_t width) {
 }
 
 static void release(la_backend *be, float **memory) {
-    if (*memory)
-        be->ops->release(be, *memory);
+    be->ops->release(be, *memory);
     *memory = NULL;
 }
 
@@ -76,10 +75,8 @@ void la_exact_sketch_close(la_exact_sketch *s) {
     release(be, &s->held);
     release(be, &s->weights);
     release(be, &s->turned);
-    if (s->core)
-        be->ops->release(be, s->core);
-    if (s->trace)
-        be->ops->release(be, s->trace);
+    be->ops->release(be, s->core);
+    be->ops->release(be, s->trace);
     free(s->weights_host);
     free(s);
 }

@@ -41,6 +41,12 @@ la_status la_factored_sums(const la_posterior *posterior, int64_t block, double 
 size_t la_factored_draw_bytes(const la_draw *draw);
 void la_factored_draw(const la_draw *draw, int64_t number, const float *map, float *theta);
 extern const la_covariance_kind la_factored_covariance;
+#define LA_FACTORED_KIND(...)                                                                      \
+    {                                                                                              \
+        __VA_ARGS__, .covariance = &la_factored_covariance, .fields = &la_no_fields,               \
+                     .sums = la_factored_sums, .draw_bytes = la_factored_draw_bytes,               \
+                     .draw = la_factored_draw                                                      \
+    }
 /* Fields of a block. */
 extern const la_field_list la_kron_fields, la_ekfac_fields, la_diag_fields;
 /* kron.c: fits factors. */

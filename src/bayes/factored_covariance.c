@@ -77,13 +77,10 @@ static void cov_close(la_covariance *c) {
         return;
     la_backend *be = c->blocks->be;
     for (int64_t i = 0; c->weights && i < c->blocks->n * c->n_scales; i++) {
-        if (c->weights[i].kept.data)
-            be->ops->release(be, c->weights[i].kept.data);
-        if (c->weights[i].flat.data)
-            be->ops->release(be, c->weights[i].flat.data);
+        be->ops->release(be, c->weights[i].kept.data);
+        be->ops->release(be, c->weights[i].flat.data);
     }
-    if (c->cov)
-        be->ops->release(be, c->cov);
+    be->ops->release(be, c->cov);
     la_jacobian_close(c->jacobian);
     free(c->weights);
     free(c);

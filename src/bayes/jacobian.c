@@ -162,15 +162,12 @@ void la_jacobian_close(la_jacobian *j) {
         return;
     la_backend *be = j->blocks->be;
     for (int64_t b = 0; j->rotations && b < j->blocks->n; b++)
-        if (j->rotations[b].own)
-            be->ops->release(be, j->rotations[b].own);
+        be->ops->release(be, j->rotations[b].own);
     for (int64_t i = 0; j->shared && i < j->blocks->n_inputs; i++)
-        if (j->shared[i])
-            be->ops->release(be, j->shared[i]);
+        be->ops->release(be, j->shared[i]);
     float *buffers[] = {j->identity, j->s, j->outer, j->rotated};
     for (int i = 0; i < 4; i++)
-        if (buffers[i])
-            be->ops->release(be, buffers[i]);
+        be->ops->release(be, buffers[i]);
     free(j->rotations);
     free(j->shared);
     free(j);

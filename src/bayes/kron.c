@@ -48,10 +48,8 @@ static void fit_close(la_structure_fit *fit) {
         return;
     la_backend *be = fit->blocks->be;
     la_sums_close(&fit->sums);
-    if (fit->omega)
-        be->ops->release(be, fit->omega);
-    if (fit->segments)
-        be->ops->release(be, fit->segments);
+    be->ops->release(be, fit->omega);
+    be->ops->release(be, fit->segments);
     free(fit->inputs);
     free(fit->input_done);
     free(fit->outputs);
@@ -365,13 +363,6 @@ const la_fit_kind la_kron_fit = {.bytes = fit_bytes,
                                  .sums = fit_sums,
                                  .close = fit_close};
 
-const la_structure_kind la_structure_kron = {.curvature = LA_CURVATURE_KRON,
-                                             .has_inputs = true,
-                                             .cuts = true,
-                                             .fit = &la_kron_fit,
-                                             .covariance = &la_factored_covariance,
-                                             .fields = &la_no_fields,
-                                             .block_fields = &la_kron_fields,
-                                             .sums = la_factored_sums,
-                                             .draw_bytes = la_factored_draw_bytes,
-                                             .draw = la_factored_draw};
+const la_structure_kind la_structure_kron =
+    LA_FACTORED_KIND(.curvature = LA_CURVATURE_KRON, .has_inputs = true, .cuts = true,
+                     .fit = &la_kron_fit, .block_fields = &la_kron_fields);

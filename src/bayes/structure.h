@@ -72,7 +72,8 @@ typedef struct la_fit_kind {
     /* Begins the pass that next began with the fit of another device; NULL: nothing is to be
      * done. */
     la_status (*follow)(la_structure_fit *fit, const la_posterior *posterior, la_error *err);
-    /* Before each batch; first: the number of its first row in the calibration set. */
+    /* Before each batch; first: the number of its first row in the calibration set. NULL: nothing
+     * is to be done. */
     void (*batch)(la_structure_fit *fit, int64_t first, int64_t n_rows);
     la_block_visitor (*visitor)(la_structure_fit *fit);
     /* Sums over the rows seen so far in this pass; NULL: the pass keeps more of them than sums. */

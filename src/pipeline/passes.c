@@ -87,7 +87,8 @@ static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t fir
         fit_part *part = &f->parts[w * f->n + i];
         if (!f->active[i])
             continue;
-        f->structures[i].kind->fit->batch(part->fit, first, batch->n_rows);
+        if (f->structures[i].kind->fit->batch)
+            f->structures[i].kind->fit->batch(part->fit, first, batch->n_rows);
         all.seconds[all.n] = &part->seconds;
         visitors[all.n++] = f->structures[i].kind->fit->visitor(part->fit);
     }

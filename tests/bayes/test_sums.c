@@ -120,7 +120,8 @@ static void see(fitting *f, int64_t from, int64_t to) {
     for (int i = 0; i <= BATCH; i++)
         cu[i] = i * TOKENS;
     for (int64_t at = from; at < to; at += BATCH) {
-        f->kind->fit->batch(f->fit, at, BATCH);
+        if (f->kind->fit->batch)
+            f->kind->fit->batch(f->fit, at, BATCH);
         la_block_visitor visitor = f->kind->fit->visitor(f->fit);
         for (int64_t b = 0; b < BLOCKS; b++) {
             int64_t in = shapes[b].in, out = shapes[b].out;
