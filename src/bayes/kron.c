@@ -79,24 +79,23 @@ static la_status open_sum(la_structure_fit *fit, const char *group, int64_t numb
     return LA_OK;
 }
 
-static size_t segments_count(const la_blocks *blocks, const la_batch_shape *shape) {
+static int64_t widest_side(const la_blocks *blocks) {
     int64_t widest = 0;
     for (int64_t b = 0; b < blocks->n; b++) {
         int64_t side = la_big_side(blocks->list[b].out, blocks->list[b].in);
         widest = side > widest ? side : widest;
     }
-    return (size_t)(shape->max_rows * (shape->n_rhs > 1 ? shape->n_rhs : 1) * widest);
+    return widest;
+}
+
+static size_t segments_count(const la_blocks *blocks, const la_batch_shape *shape) {
+    return (size_t)(shape->max_rows * (shape->n_rhs > 1 ? shape->n_rhs : 1) * widest_side(blocks));
 }
 
 /* Side of the largest factor that is sketched; 0: none. */
 static int64_t widest_sketch(const la_blocks *blocks, int64_t rank) {
-    int64_t widest = 0;
-    for (int64_t b = 0; b < blocks->n; b++) {
-        int64_t side = la_big_side(blocks->list[b].out, blocks->list[b].in);
-        if (la_nystrom_is_for(side, rank) && side > widest)
-            widest = side;
-    }
-    return widest;
+    int64_t widest = widest_side(blocks);
+    return la_nystrom_is_for(widest, rank) ? widest : 0;
 }
 
 /* Blocks that read the same input share its sum. */

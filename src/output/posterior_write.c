@@ -42,14 +42,6 @@ static la_status put_attribute(const writer *w, const char *name, hid_t type, hi
     return rc < 0 ? write_failed(w, name) : LA_OK;
 }
 
-static la_status put_int(const writer *w, const char *name, int64_t value) {
-    return put_attribute(w, name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
-}
-
-static la_status put_number(const writer *w, const char *name, double value) {
-    return put_attribute(w, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
-}
-
 /* A fixed-length UTF-8 string. */
 static la_status put_text(const writer *w, const char *name, const char *text) {
     hid_t type = H5Tcopy(H5T_C_S1);
@@ -61,9 +53,9 @@ static la_status put_text(const writer *w, const char *name, const char *text) {
 }
 
 /* Chunks, a few at a time, so that a stop is obeyed while gigabytes are written. */
-static la_status put_rows(const writer *w, const char *name, hid_t set, hid_t memory, int rank,
+static la_status put_rows(const writer *w, const char *name, hid_t set, hid_t type, int rank,
                           const hsize_t *shape, hsize_t rows, const void *data) {
-    size_t bytes = H5Tget_size(memory) * (rank == 2 ? (size_t)shape[1] : 1);
+    size_t bytes = H5Tget_size(type) * (rank == 2 ? (size_t)shape[1] : 1);
     hid_t space = H5Dget_space(set);
     herr_t rc = space < 0 ? -1 : 0;
     for (hsize_t at = 0; at < shape[0] && rc >= 0 && la_check_interrupt(w->err) == LA_OK;
@@ -73,7 +65,7 @@ static la_status put_rows(const writer *w, const char *name, hid_t set, hid_t me
         hid_t part = H5Screate_simple(rank, count, NULL);
         rc = part < 0 ? -1 : H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
         if (rc >= 0)
-            rc = H5Dwrite(set, memory, part, space, H5P_DEFAULT, (const char *)data + at * bytes);
+            rc = H5Dwrite(set, type, part, space, H5P_DEFAULT, (const char *)data + at * bytes);
         if (part >= 0)
             H5Sclose(part);
     }
@@ -82,8 +74,9 @@ static la_status put_rows(const writer *w, const char *name, hid_t set, hid_t me
     return rc < 0 ? write_failed(w, name) : w->err->status;
 }
 
-/* A checksummed array; chunks of about a MiB. */
-static la_status put_array(const writer *w, const char *name, hid_t type, hid_t memory, int rank,
+/* A checksummed array, stored as it is in memory, little-endian (hdf5_subset.c); chunks of about a
+ * MiB. */
+static la_status put_array(const writer *w, const char *name, hid_t type, int rank,
                            const hsize_t *shape, const void *data) {
     hid_t space = H5Screate_simple(rank, shape, NULL);
     hid_t plan = H5Pcreate(H5P_DATASET_CREATE);
@@ -100,7 +93,7 @@ static la_status put_array(const writer *w, const char *name, hid_t type, hid_t 
                : H5Dcreate2(w->groups[w->depth], name, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
     la_status status =
         set < 0 ? write_failed(w, name)
-                : put_rows(w, name, set, memory, rank, shape, chunk[0] * CHUNKS_AT_ONCE, data);
+                : put_rows(w, name, set, type, rank, shape, chunk[0] * CHUNKS_AT_ONCE, data);
     if (set >= 0 && H5Dclose(set) < 0 && status == LA_OK)
         status = write_failed(w, name);
     H5Pclose(plan);
@@ -112,12 +105,12 @@ static la_status put_value(void *state, const la_field *f, const char *name, con
     const writer *w = state;
     switch (f->kind) {
     case LA_FIELD_INT:
-        return put_int(w, name, *(const int64_t *)at);
+        return put_attribute(w, name, H5T_STD_I64LE, H5T_NATIVE_INT64, at);
     case LA_FIELD_FLAG:
-        return put_int(w, name, *(const int *)at);
+        return put_attribute(w, name, H5T_STD_I64LE, H5T_NATIVE_INT, at);
     case LA_FIELD_NUMBER:
     case LA_FIELD_POSITIVE:
-        return put_number(w, name, *(const double *)at);
+        return put_attribute(w, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, at);
     case LA_FIELD_NAME:
         return put_text(w, name, f->names[*(const int *)at]);
     case LA_FIELD_DIGEST:
@@ -130,15 +123,10 @@ static la_status put_value(void *state, const la_field *f, const char *name, con
 static la_status put_elements(void *state, const la_field *f, const void *data,
                               const int64_t *shape) {
     const hsize_t extents[2] = {(hsize_t)shape[0], (hsize_t)shape[1]};
-    int rank = f->cols.name ? 2 : 1;
-    switch (f->kind) {
-    case LA_FIELD_I32:
-        return put_array(state, f->name, H5T_STD_I32LE, H5T_NATIVE_INT32, rank, extents, data);
-    case LA_FIELD_F32:
-        return put_array(state, f->name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, rank, extents, data);
-    default:
-        return put_array(state, f->name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, rank, extents, data);
-    }
+    hid_t type = f->kind == LA_FIELD_I32   ? H5T_STD_I32LE
+                 : f->kind == LA_FIELD_F32 ? H5T_IEEE_F32LE
+                                           : H5T_IEEE_F64LE;
+    return put_array(state, f->name, type, f->cols.name ? 2 : 1, extents, data);
 }
 
 static la_status open_group(void *state, const la_field *f, const char *name) {
