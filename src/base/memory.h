@@ -38,4 +38,9 @@ typedef struct la_arena {
 /* 64-byte aligned; NULL while planning. */
 void *la_arena_take(la_arena *arena, size_t count, size_t size);
 
+/* Bytes in MiB, for messages. */
+static inline double la_mib(double bytes) {
+    return bytes / 1048576;
+}
+
 #endif

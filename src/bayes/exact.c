@@ -83,10 +83,6 @@ static void fit_close(la_structure_fit *fit) {
     free(fit);
 }
 
-static double mib(double bytes) {
-    return bytes / 1048576;
-}
-
 /* Bytes of the dual form. */
 typedef struct dual_bytes {
     double available, row, tile, directions;
@@ -133,8 +129,8 @@ static la_status plan_held(la_structure_fit *fit, la_error *err) {
                        "rows %.0f MiB, but %.0f MiB are free; give a --rank, fewer rows, or "
                        "--curvature kron",
                        fit->blocks->be->device, (long long)fit->shape.n_rows,
-                       (long long)fit->shape.batch.n_rhs, mib(b.solve), mib(b.directions),
-                       mib(b.row * (double)fit->shape.batch.max_rows), mib(b.available));
+                       (long long)fit->shape.batch.n_rhs, la_mib(b.solve), la_mib(b.directions),
+                       la_mib(b.row * (double)fit->shape.batch.max_rows), la_mib(b.available));
     fit->capacity = (int64_t)fmin(fmax(rows_that_fit(&b), (double)fit->shape.batch.max_rows),
                                   (double)fit->shape.n_rows);
     return LA_OK;
@@ -167,7 +163,7 @@ static la_status open_memory(la_structure_fit *fit, la_error *err) {
     fit->held = be->ops->alloc(be, (size_t)(held_rows * fit->width) * sizeof *fit->held);
     if (!fit->held || (primal ? !fit->sum : !fit->tile))
         return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature: %.0f MiB",
-                       be->device, mib((double)(held_rows * fit->width) * sizeof *fit->held));
+                       be->device, la_mib((double)(held_rows * fit->width) * sizeof *fit->held));
     return LA_OK;
 }
 
@@ -317,19 +313,6 @@ static void begin_hold(la_structure_fit *fit, int64_t from, la_fit_pass *pass) {
     *pass = (la_fit_pass){fit->from, fit->to, true};
 }
 
-static la_status read_trace(la_backend *be, const double *matrix, int64_t n, double *trace,
-                            la_error *err) {
-    double *diagonal = la_alloc((size_t)n, sizeof *diagonal, err);
-    if (!diagonal)
-        return err->status;
-    be->ops->diagonal(be, n, matrix, diagonal);
-    *trace = 0;
-    for (int64_t i = 0; i < n; i++)
-        *trace += diagonal[i];
-    free(diagonal);
-    return LA_OK;
-}
-
 /* Decomposes `matrix` [n, n] (where sums live); keeps the eigenvalues that are more than rounding.
  * vectors[rank, n] from malloc. */
 static la_status decompose(la_structure_fit *fit, double *matrix, int64_t n, float **vectors,
@@ -337,19 +320,11 @@ static la_status decompose(la_structure_fit *fit, double *matrix, int64_t n, flo
     la_backend *be = fit->blocks->be;
     la_directions *d = la_exact_directions(fit->posterior);
     int64_t rank = fit->shape.rank && fit->shape.rank < n ? fit->shape.rank : n;
-    LA_TRY(read_trace(be, matrix, n, &d->trace, err));
+    LA_TRY(la_device_trace(be, matrix, n, &d->trace, err));
     *vectors = la_alloc((size_t)(rank * n), sizeof **vectors, err);
     d->values = la_pool_take(&fit->posterior->pool, (size_t)rank, sizeof *d->values, err);
     LA_TRY(err->status);
-    la_eigen problem = {.name = "the exact curvature",
-                        .n = n,
-                        .rank = rank,
-                        .a = matrix,
-                        .values = d->values,
-                        .vectors = *vectors};
-    LA_TRY(be->ops->eigh(be, 1, &problem, err));
-    if (!(d->values[0] > 0))
-        return la_fail(err, LA_NUMERICAL, "the exact curvature is zero; is the adapter trained?");
+    LA_TRY(la_exact_solve(be, matrix, n, rank, d->values, *vectors, err));
     while (rank > 1 && d->values[rank - 1] <= LEAST_SHARE * d->values[0])
         rank--;
     d->rank = fit->rank = rank;

@@ -81,10 +81,6 @@ void la_exact_sketch_close(la_exact_sketch *s) {
     free(s);
 }
 
-static double mib(double bytes) {
-    return bytes / 1048576;
-}
-
 static la_status out_of_memory(const la_exact_sketch *s, la_error *err) {
     const la_fit_shape *shape = &s->shape;
     size_t available, total;
@@ -94,8 +90,9 @@ static la_status out_of_memory(const la_exact_sketch *s, la_error *err) {
                    "%lld x %lld parameters and a batch of rows %.0f MiB, eigenvectors %.0f MiB, "
                    "but %.0f MiB are free; give a smaller --rank, or --curvature kron",
                    s->blocks->be->device, (long long)shape->rank, (long long)s->most,
-                   (long long)s->width, mib((double)la_exact_sketch_bytes(shape, s->width)),
-                   mib((double)(shape->rank * s->width) * sizeof(float)), mib((double)available));
+                   (long long)s->width, la_mib((double)la_exact_sketch_bytes(shape, s->width)),
+                   la_mib((double)(shape->rank * s->width) * sizeof(float)),
+                   la_mib((double)available));
 }
 
 static float *take_zeros(la_backend *be, int64_t rows, int64_t cols) {
@@ -215,23 +212,27 @@ void la_exact_sketch_take(la_exact_sketch *s, int64_t block, int64_t first, int6
 
 /* ---- between passes ---- */
 
+la_status la_exact_solve(la_backend *be, double *matrix, int64_t n, int64_t rank, double *values,
+                         float *vectors, la_error *err) {
+    la_eigen problem = {.name = "the exact curvature",
+                        .n = n,
+                        .rank = rank,
+                        .a = matrix,
+                        .values = values,
+                        .vectors = vectors};
+    LA_TRY(be->ops->eigh(be, 1, &problem, err));
+    return values[0] > 0
+               ? LA_OK
+               : la_fail(err, LA_NUMERICAL, "the exact curvature is zero; is the adapter trained?");
+}
+
 /* The largest n eigenpairs of the core, cols wide; values and vectors [n, cols] from malloc. */
 static la_status decompose(la_exact_sketch *s, int64_t n, double **values, float **vectors,
                            la_error *err) {
-    la_backend *be = s->blocks->be;
     *values = la_alloc((size_t)n, sizeof **values, err);
     *vectors = la_alloc((size_t)(n * s->cols), sizeof **vectors, err);
     LA_TRY(err->status);
-    la_eigen problem = {.name = "the exact curvature",
-                        .n = s->cols,
-                        .rank = n,
-                        .a = s->core,
-                        .values = *values,
-                        .vectors = *vectors};
-    LA_TRY(be->ops->eigh(be, 1, &problem, err));
-    if (!((*values)[0] > 0))
-        return la_fail(err, LA_NUMERICAL, "the exact curvature is zero; is the adapter trained?");
-    return LA_OK;
+    return la_exact_solve(s->blocks->be, s->core, s->cols, n, *values, *vectors, err);
 }
 
 /* basis = basis turn^T + image image_turn^T, both turns [cols, s->cols] on the host; image_turn

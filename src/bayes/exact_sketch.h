@@ -41,5 +41,8 @@ void la_exact_sketch_batch(la_exact_sketch *sketch, int64_t first, int64_t n_row
 void la_exact_sketch_take(la_exact_sketch *sketch, int64_t block, int64_t first, int64_t n_rows,
                           float *rows);
 void la_exact_sketch_close(la_exact_sketch *sketch);
+/* The rank largest eigenpairs of a matrix [n, n] where sums live, which is overwritten. */
+la_status la_exact_solve(la_backend *be, double *matrix, int64_t n, int64_t rank, double *values,
+                         float *vectors, la_error *err);
 
 #endif

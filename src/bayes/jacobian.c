@@ -34,6 +34,19 @@ float *la_device_copy(la_backend *be, const float *host, size_t count, la_error 
     return memory;
 }
 
+la_status la_device_trace(la_backend *be, const double *matrix, int64_t n, double *trace,
+                          la_error *err) {
+    double *diagonal = la_alloc((size_t)n, sizeof *diagonal, err);
+    if (!diagonal)
+        return err->status;
+    be->ops->diagonal(be, n, matrix, diagonal);
+    *trace = 0;
+    for (int64_t i = 0; i < n; i++)
+        *trace += diagonal[i];
+    free(diagonal);
+    return LA_OK;
+}
+
 typedef struct workspaces {
     int64_t small;   /* largest smaller side */
     size_t s, outer; /* floats: tokens in the smaller side's basis; outer products, twice */

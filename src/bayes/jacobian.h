@@ -28,6 +28,9 @@ la_block_visitor la_jacobian_visitor(la_jacobian *jacobian, la_jacobian_sink sin
 
 /* A host array on the device; NULL and LA_RESOURCE when there is no memory. */
 float *la_device_copy(la_backend *be, const float *host, size_t count, la_error *err);
+/* Trace of a matrix [n, n] where sums live. */
+la_status la_device_trace(la_backend *be, const double *matrix, int64_t n, double *trace,
+                          la_error *err);
 
 static inline int64_t la_small_side(int64_t out, int64_t in) {
     return out <= in ? out : in;

@@ -72,10 +72,10 @@ static la_status open_sum(la_structure_fit *fit, const char *group, int64_t numb
     if (f->sum && is_sketch(f))
         f->trace = la_sums_add(&fit->sums, group, number, "trace", 1, 1);
     if (!f->sum || (is_sketch(f) && !f->trace))
-        return la_fail(
-            err, LA_RESOURCE, "out of memory on %s: %.1f MiB for a %lld x %lld factor of %s",
-            fit->blocks->be->device, (double)((size_t)(n * cols) * sizeof(double)) / 1048576.0,
-            (long long)n, (long long)cols, name);
+        return la_fail(err, LA_RESOURCE,
+                       "out of memory on %s: %.1f MiB for a %lld x %lld factor of %s",
+                       fit->blocks->be->device, la_mib((double)(n * cols) * sizeof(double)),
+                       (long long)n, (long long)cols, name);
     return LA_OK;
 }
 
@@ -240,15 +240,7 @@ static la_status read_trace(la_backend *be, const factor_sum *f, double *trace, 
         be->ops->download(be, trace, f->trace, sizeof *trace);
         return be->ops->sync(be, err);
     }
-    double *diagonal = la_alloc((size_t)f->n, sizeof *diagonal, err);
-    if (!diagonal)
-        return err->status;
-    be->ops->diagonal(be, f->n, f->sum, diagonal);
-    *trace = 0;
-    for (int64_t i = 0; i < f->n; i++)
-        *trace += diagonal[i];
-    free(diagonal);
-    return LA_OK;
+    return la_device_trace(be, f->sum, f->n, trace, err);
 }
 
 /* Matrices to decompose together. */

@@ -41,7 +41,7 @@ double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err)
     double *omega = host ? be->ops->alloc(be, count * sizeof *omega) : NULL;
     if (host && !omega)
         (void)la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for the sketch of factors",
-                      be->device, (double)count * sizeof *omega / 1048576.0);
+                      be->device, la_mib((double)count * sizeof *omega));
     if (omega) {
 #pragma omp parallel for schedule(static) num_threads(be->team.threads)
         for (int64_t i = 0; i < n; i++)
