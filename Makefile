@@ -43,7 +43,7 @@ LDFLAGS  = -fopenmp $(SAN) $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(com
 LDLIBS   = -llapacke -lopenblas -lhdf5 -ljansson -lz -lutf8proc -lpcre2-8 -lxxhash -lm -ldl
 comma    = ,
 
-MODULES  = base input text likelihood backend model baselines bayes output pipeline
+MODULES  = base input text likelihood backend model baselines bayes output monitor pipeline
 LIB_SRC  = $(foreach module,$(MODULES),$(wildcard src/$(module)/*.c))
 CLI_SRC  = $(wildcard src/cli/*.c)
 LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)

@@ -327,6 +327,9 @@ static la_status next_json(la_row_reader *reader, la_row *row, bool *more, la_er
     reader->started = true;
     if (reader->fields.plain_lines && reader->record[strspn(reader->record, " \t")] != '{')
         return take_plain_line(reader, row, err);
+    if (reader->fields.scan &&
+        reader->fields.scan(reader->fields.user, reader->record, reader->record_length))
+        return LA_OK;
     return parse_object(reader, reader->record, reader->record_length, row, err);
 }
 

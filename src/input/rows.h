@@ -27,8 +27,11 @@ typedef struct la_row_fields {
     bool tagged;          /* the row is words and tags (input/tags.h): no text is looked for */
     bool objects;         /* rows are objects whose fields the caller reads, with no key twice */
     const char *expected; /* "a prediction file", for messages; NULL: "a data file" */
-    la_digest *digest;    /* gets the file's bytes; NULL: none */
-    const la_log *log;    /* how the file was understood; NULL: no one to log to */
+    /* of objects: takes a row from its line, and is true, or has it parsed; NULL: all are parsed */
+    bool (*scan)(void *user, const char *text, size_t length);
+    void *user;
+    la_digest *digest; /* gets the file's bytes; NULL: none */
+    const la_log *log; /* how the file was understood; NULL: no one to log to */
 } la_row_fields;
 
 /* A row as read. Everything is owned by the reader and valid until the next call. */

@@ -16,6 +16,8 @@
 #define RUN_STILL                                                                                  \
     "compare --base @/base --adapter @/still --calib @/calib.jsonl --test @/test.jsonl --json "
 #define RUN_REPORT "report @/p.jsonl --out @/o "
+#define RUN_THRESHOLD "threshold @/scored.jsonl --out @/o --target-error 0.2 "
+#define RUN_COST "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 1 "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define QUIET "--quiet "
 #define MAP "--methods map --quiet "
@@ -138,6 +140,22 @@ static const effect effects[] = {
     SAYS("report", "min-samples", BERT, RUN_REPORT, RUN_REPORT "--min-samples 1000", "gate failed"),
     SAYS("report", "quiet", BERT, RUN_REPORT "--max nll=0 --quiet", RUN_REPORT "--max nll=0",
          "gate failed"),
+    ALTERS("threshold", "target-error", BERT, RUN_THRESHOLD,
+           "threshold @/scored.jsonl --out @/o --target-error 0.3"),
+    ALTERS("threshold", "delta", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--delta 0.5"),
+    ALTERS("threshold", "cost-error", BERT, RUN_COST,
+           "threshold @/scored.jsonl --out @/o --cost-error 9 --cost-review 1"),
+    ALTERS("threshold", "cost-review", BERT, RUN_COST,
+           "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 2"),
+    ALTERS("threshold", "score", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--score ood"),
+    ALTERS("threshold", "ood-limit", BERT, RUN_THRESHOLD "--score confidence+ood",
+           RUN_THRESHOLD "--score confidence+ood --ood-limit 0.5"),
+    ALTERS("threshold", "by-class", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--by-class"),
+    SAYS("threshold", "min-coverage", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--min-coverage 1",
+         "is below --min-coverage"),
+    ALTERS("threshold", "out", BERT, RUN_THRESHOLD, "threshold @/scored.jsonl --target-error 0.2"),
+    ALTERS("threshold", "json", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--json"),
+    ALTERS("threshold", "quiet", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--quiet"),
     SAYS("info", "json", BERT, "info @/adapter", "info @/adapter --json", "{\"path\""),
     SAYS("info", "all", BERT, "info @/posterior", "info @/posterior --all", "output_eigenvalues"),
     SAYS("info", "quiet", BERT, "info @/still --quiet", "info @/still", "lora_alpha is 0"),
@@ -260,6 +278,11 @@ static void prepare(void) {
     free(rows);
     static const char bad[] = "{\"input_ids\":[5,6]}\n{\"input_ids\":[-5,6]}\n";
     write_file(in_case(bert, "bad.jsonl"), bad, strlen(bad));
+    FILE *scored = fopen(in_case(bert, "scored.jsonl"), "w");
+    for (int i = 0; i < 600; i++) /* errors are more frequent the lower the confidence is */
+        fprintf(scored, "{\"label\":%d,\"prediction\":%d,\"confidence\":%.4f,\"ood\":%.4f}\n",
+                (i % 2 + (i % 10 < i / 100)) % 2, i % 2, 1 - i / 1500.0, i % 7 / 7.0);
+    fclose(scored);
     copy_folder(in_case(bert, "adapter"), in_case(bert, "still"));
     set_key(&(fault){.file = "still/adapter_config.json", .a = "lora_alpha", .b = "0"}, bert);
     static const char *const lines[] = {

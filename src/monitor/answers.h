@@ -1,0 +1,57 @@
+/* Answers of a prediction file as monitoring sees them: right or wrong, and scores; not the
+ * probabilities. A million rows are read in about a second. */
+#ifndef LA_MONITOR_ANSWERS_H
+#define LA_MONITOR_ANSWERS_H
+
+#include "base/digest.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+
+/* Fields of a row that say how far an answer is to be trusted. */
+typedef enum la_score {
+    LA_SCORE_CONFIDENCE,
+    LA_SCORE_ENTROPY,
+    LA_SCORE_MUTUAL_INFORMATION,
+    LA_SCORE_ADUE,
+    LA_SCORE_OOD,
+    LA_SCORES,
+    LA_SCORE_NONE = LA_SCORES
+} la_score;
+
+typedef struct la_score_info {
+    const char *name;   /* of the field */
+    bool low;           /* low values are accepted */
+    const char *source; /* where the field comes from, for messages */
+} la_score_info;
+extern const la_score_info la_scores[LA_SCORES];
+
+typedef struct la_answer {
+    double score, second; /* NaN: not asked for */
+    int32_t class;        /* the prediction; -1: a set of classes */
+    bool right;
+} la_answer;
+
+enum { LA_MODEL_TEXT = 17, LA_KIND_TEXT = 32 };
+
+typedef struct la_answers {
+    la_answer *list; /* [n] labelled rows */
+    int64_t n, n_unlabelled, n_errors;
+    int64_t n_held_out; /* labelled rows by which the guard chose its settings */
+    int64_t n_tokens;   /* labelled rows that are tokens of a text */
+    int64_t n_classes;
+    char **names; /* [n_names] of the classes, as far as rows have them; some NULL */
+    int64_t n_names;
+    char kind[LA_KIND_TEXT];   /* confidence_kind; "mixed" when rows differ; "": none says */
+    char model[LA_MODEL_TEXT]; /* of the rows; "": none says */
+    char digest[LA_DIGEST_TEXT];
+} la_answers;
+
+/* path "-": standard input. score: of every row; second may be LA_SCORE_NONE. LA_BAD_INPUT, with
+ * the line, for a row that is no prediction, lacks a score, or has the id of one before it; for a
+ * file of two models, or without labelled rows. Free with la_answers_free. */
+la_status la_answers_read(const char *path, la_score score, la_score second, la_answers *answers,
+                          la_error *err);
+void la_answers_free(la_answers *answers);
+
+#endif
