@@ -106,17 +106,19 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
         status = la_row_set_read(&session, &options.run, argv[2], NULL, "calibration", &calib, err);
     if (status == LA_OK && calib.labels.kind == LA_LABEL_NUMBER)
         status = la_fail(err, LA_UNSUPPORTED, "%s: is of a regression", argv[1]);
+    la_row_job job = la_row_job_all(&calib, &log);
     if (status == LA_OK)
-        status = la_structures_fit(&session, &structure, 1, &calib, NULL, calib.n, &log, NULL, err);
+        status = la_structures_fit(&session, &structure, 1, &job, NULL, err);
     if (status == LA_OK)
         status = la_prior_choose(&structure.posterior, prior_kind(), 0, err);
     for (int i = 0; i < n_files && status == LA_OK; i++) {
         la_row_set rows = {0};
         la_evaluation e = {0};
         status = la_row_set_read(&session, &options.run, argv[3 + i], NULL, "held-out", &rows, err);
+        job = la_row_job_all(&rows, &log);
         if (status == LA_OK)
-            status = la_structures_evaluate(&session, &structure, 1, &rows, NULL, rows.n, SCALES,
-                                            p->scales, false, &log, &e, err);
+            status = la_structures_evaluate(&session, &structure, 1, &job, SCALES, p->scales, false,
+                                            &e, err);
         if (status == LA_OK)
             status = add_rows(p, &rows, &e, err);
         la_evaluation_free(&e);

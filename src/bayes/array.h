@@ -12,7 +12,8 @@ typedef struct la_array {
     double *data; /* [rows, cols] */
 } la_array;
 
-/* Keeps the array's data, or sets them to those of the array of that name and shape. */
+/* Reads the array's data, or changes them: sets them to those of the array of that name and shape,
+ * adds those of other parts, ... */
 typedef struct la_array_visitor {
     la_status (*visit)(void *user, const la_array *array, la_error *err);
     void *user;

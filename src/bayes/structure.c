@@ -66,16 +66,10 @@ la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *co
     return la_sums_merge(sums, n, err);
 }
 
-la_status la_structure_save(const la_structure_kind *kind, la_structure_fit *fit,
-                            const la_array_visitor *to, la_error *err) {
-    const la_sums *sums = sums_of(kind, fit, err);
-    return sums ? la_sums_save(sums, to, err) : err->status;
-}
-
-la_status la_structure_restore(const la_structure_kind *kind, la_structure_fit *fit,
-                               const la_array_visitor *from, la_error *err) {
+la_status la_structure_visit(const la_structure_kind *kind, la_structure_fit *fit, bool takes_back,
+                             const la_array_visitor *visitor, la_error *err) {
     la_sums *sums = sums_of(kind, fit, err);
-    return sums ? la_sums_restore(sums, from, err) : err->status;
+    return sums ? la_sums_visit(sums, takes_back, visitor, err) : err->status;
 }
 
 la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
@@ -84,8 +78,6 @@ la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *con
     bool begins = !posterior->blocks;
     if (begins)
         LA_TRY(list_blocks(kind, blocks, posterior, err));
-    else if (n > 1)
-        LA_TRY(la_structure_merge(kind, fits, n, err));
     LA_TRY(kind->fit->next(fits[0], posterior, pass, err));
     for (int i = 1; i < n && pass->more && !begins && kind->fit->follow; i++)
         LA_TRY(kind->fit->follow(fits[i], posterior, err));

@@ -122,8 +122,8 @@ static inline const char *la_structure_name(const la_structure_kind *kind) {
 }
 
 /* Begins the next pass of n fits of one posterior, each on a device of its own; ends the one
- * before, whose sums are merged. The posterior's n_rows and n_tokens must be set; the first call
- * lists its blocks, and when *pass has no more its structure is complete. */
+ * before, whose sums the first has (la_structure_merge). The posterior's n_rows and n_tokens must
+ * be set; the first call lists its blocks, and when *pass has no more its structure is complete. */
 la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                             const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
                             la_error *err);
@@ -134,13 +134,11 @@ la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *con
  * rows, and each on a device of its own, or all on the host. */
 la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                              la_error *err);
-/* Hands the sums to the visitor; LA_UNSUPPORTED where the pass keeps more than sums. */
-la_status la_structure_save(const la_structure_kind *kind, la_structure_fit *fit,
-                            const la_array_visitor *to, la_error *err);
-/* Adds sums that the visitor reads to those of a fit in the same pass of the same blocks and shape.
- * A second pass is begun by follow, with the posterior as the first left it. */
-la_status la_structure_restore(const la_structure_kind *kind, la_structure_fit *fit,
-                               const la_array_visitor *from, la_error *err);
+/* Hands copies of the sums to the visitor; takes_back: what it leaves in them is kept. Those of
+ * another fit in the same pass of the same blocks and shape can so be added, or stand in their
+ * place. LA_UNSUPPORTED where the pass keeps more than sums. */
+la_status la_structure_visit(const la_structure_kind *kind, la_structure_fit *fit, bool takes_back,
+                             const la_array_visitor *visitor, la_error *err);
 
 #define LA_STRUCTURE(enumerator, name, text) extern const la_structure_kind la_structure_##name;
 #include "bayes/structures.def"

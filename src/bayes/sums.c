@@ -41,25 +41,22 @@ la_status la_sums_merge(la_sums *const *all, int n, la_error *err) {
     return LA_OK;
 }
 
-/* A copy of a sum on the host goes to the visitor, or what it reads is added to the sum. */
-static la_status visit(const la_sums *sums, bool adds, const la_array_visitor *visitor,
-                       la_error *err) {
+la_status la_sums_visit(la_sums *sums, bool takes_back, const la_array_visitor *visitor,
+                        la_error *err) {
     la_backend *be = sums->be;
     for (size_t k = 0; k < sums->n; k++) {
         la_sum *sum = &sums->list[k];
         size_t count = (size_t)(sum->rows * sum->cols), bytes = count * sizeof(double);
-        double *host = la_alloc(2 * count, sizeof *host, err), *own = host + count;
+        double *host = la_alloc(count, sizeof *host, err);
         la_array array = {sum->name, sum->rows, sum->cols, host};
         la_status status = err->status;
         if (status == LA_OK)
-            be->ops->download(be, adds ? own : host, sum->data, bytes);
+            be->ops->download(be, host, sum->data, bytes);
         if (status == LA_OK)
             status = be->ops->sync(be, err);
         if (status == LA_OK)
             status = visitor->visit(visitor->user, &array, err);
-        for (size_t i = 0; i < count && status == LA_OK && adds; i++)
-            host[i] += own[i];
-        if (status == LA_OK && adds) {
+        if (status == LA_OK && takes_back) {
             be->ops->upload(be, sum->data, host, bytes);
             status = be->ops->sync(be, err);
         }
@@ -67,12 +64,4 @@ static la_status visit(const la_sums *sums, bool adds, const la_array_visitor *v
         LA_TRY(status);
     }
     return LA_OK;
-}
-
-la_status la_sums_save(const la_sums *sums, const la_array_visitor *to, la_error *err) {
-    return visit(sums, false, to, err);
-}
-
-la_status la_sums_restore(la_sums *sums, const la_array_visitor *from, la_error *err) {
-    return visit(sums, true, from, err);
 }

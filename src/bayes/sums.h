@@ -26,9 +26,9 @@ void la_sums_close(la_sums *sums);
 /* Adds the sums of all others to the first; they are of the same blocks, each on a device of its
  * own. */
 la_status la_sums_merge(la_sums *const *all, int n, la_error *err);
-/* Hands copies of the sums to the visitor. */
-la_status la_sums_save(const la_sums *sums, const la_array_visitor *to, la_error *err);
-/* Adds what the visitor reads: after the sums of one part those of another can be added. */
-la_status la_sums_restore(la_sums *sums, const la_array_visitor *from, la_error *err);
+/* Hands copies of the sums to the visitor, one at a time; takes_back: what it leaves in them is the
+ * sum from then on. */
+la_status la_sums_visit(la_sums *sums, bool takes_back, const la_array_visitor *visitor,
+                        la_error *err);
 
 #endif

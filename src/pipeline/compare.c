@@ -226,9 +226,8 @@ int la_compare_find(const la_comparing *c, const la_structure_kind *structure) {
 /* ---- the passes ---- */
 
 static la_status fit_structures(la_comparing *c, la_error *err) {
-    const la_log *log = &c->options->run.log;
-    LA_TRY(la_structures_fit(&c->session, c->structures, c->n_structures, &c->calib, NULL,
-                             c->calib.n, log, NULL, err));
+    la_row_job rows = la_row_job_all(&c->calib, &c->options->run.log);
+    LA_TRY(la_structures_fit(&c->session, c->structures, c->n_structures, &rows, NULL, err));
     for (int i = 0; i < c->n_structures; i++) {
         la_posterior *p = &c->structures[i].posterior;
         p->provenance.adapter_path = c->options->adapters[0];
@@ -236,8 +235,8 @@ static la_status fit_structures(la_comparing *c, la_error *err) {
                                0, err));
     }
     if (needs_of_wanted(c) & LA_NEEDS_STATES)
-        LA_TRY(la_structures_evaluate(&c->session, NULL, 0, &c->calib, NULL, c->calib.n, 0, NULL,
-                                      true, log, &c->on_calib, err));
+        LA_TRY(
+            la_structures_evaluate(&c->session, NULL, 0, &rows, 0, NULL, true, &c->on_calib, err));
     return LA_OK;
 }
 
@@ -256,9 +255,9 @@ static la_status choose(la_comparing *c, la_error *err) {
     add_scale(c, 1);
     if (!c->options->val)
         return LA_OK;
-    LA_TRY(la_structures_evaluate(&c->session, c->structures, c->n_structures, &c->val, NULL,
-                                  c->val.n, LA_SELECTION_SCALES, scales, true, &c->options->run.log,
-                                  &c->on_val, err));
+    la_row_job val = la_row_job_all(&c->val, &c->options->run.log);
+    LA_TRY(la_structures_evaluate(&c->session, c->structures, c->n_structures, &val,
+                                  LA_SELECTION_SCALES, scales, true, &c->on_val, err));
     for (int i = 0; i < c->n_structures; i++) {
         la_held_out rows = {.n = e->n,
                             .n_classes = e->n_classes,
@@ -279,11 +278,12 @@ static la_status choose(la_comparing *c, la_error *err) {
 }
 
 static la_status evaluate(la_comparing *c, la_error *err) {
-    for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++)
-        if (side->rows.n)
-            LA_TRY(la_structures_evaluate(&c->session, c->structures, c->n_structures, &side->rows,
-                                          NULL, side->rows.n, c->n_scales, c->scales, true,
-                                          &c->options->run.log, &side->e, err));
+    for (la_compare_side *side = c->sides; side < c->sides + LA_SIDES; side++) {
+        la_row_job rows = la_row_job_all(&side->rows, &c->options->run.log);
+        if (rows.n)
+            LA_TRY(la_structures_evaluate(&c->session, c->structures, c->n_structures, &rows,
+                                          c->n_scales, c->scales, true, &side->e, err));
+    }
     return LA_OK;
 }
 

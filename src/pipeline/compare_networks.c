@@ -8,22 +8,23 @@
 
 LA_COMPARE_RUN(tfb) {
     const la_log *log = &c->options->run.log;
-    const la_row_set *anchor = c->options->val ? &c->val : &c->calib;
+    la_row_job anchor = la_row_job_all(c->options->val ? &c->val : &c->calib, log);
     la_comparison_row *row = la_compare_row(c, kind->name, NAN);
     la_tfb_options options = la_tfb_defaults;
     la_tfb_choice choice;
     double start = la_seconds();
     options.seed = c->options->seed;
-    LA_TRY(la_tfb_fit(&c->session, anchor, NULL, anchor->n, &options, log, &choice, err));
+    LA_TRY(la_tfb_fit(&c->session, &anchor, &options, &choice, err));
     row->seconds_fit = la_seconds() - start;
     snprintf(row->note, sizeof row->note, "sigma %.3g, %lld networks", choice.sigma,
              (long long)options.networks);
     for (int s = 0; s < LA_SIDES; s++) {
         la_compare_side *side = &c->sides[s];
+        la_row_job rows = la_row_job_all(&side->rows, log);
         start = la_seconds();
-        if (side->rows.n)
-            LA_TRY(la_tfb_predict(&c->session, &side->rows, NULL, side->rows.n, choice.sigma,
-                                  options.networks, options.seed, log, side->probs, err));
+        if (rows.n)
+            LA_TRY(la_tfb_predict(&c->session, &rows, choice.sigma, options.networks, options.seed,
+                                  side->probs, err));
         if (s == LA_SIDE_TEST)
             row->seconds_predict = la_seconds() - start;
     }

@@ -10,8 +10,8 @@
 static la_status add_model(la_session *session, const la_row_set *rows, int n_models,
                            const la_log *log, double *probs, la_error *err) {
     la_evaluation e;
-    LA_TRY(la_structures_evaluate(session, NULL, 0, rows, NULL, rows->n, 0, NULL, false, log, &e,
-                                  err));
+    la_row_job job = la_row_job_all(rows, log);
+    LA_TRY(la_structures_evaluate(session, NULL, 0, &job, 0, NULL, false, &e, err));
     int64_t classes = e.n_classes;
     double *own = la_alloc((size_t)classes, sizeof *own, err);
     for (int64_t i = 0; i < rows->n && own; i++) {

@@ -7,6 +7,7 @@
 #include "output/posterior_file.h"
 #include "pipeline/arguments.h"
 #include "pipeline/error_head.h"
+#include "pipeline/fit.h"
 #include "pipeline/guard.h"
 
 #include <limits.h>
@@ -103,11 +104,12 @@ static la_status fit_adue(fitting *f, la_error *err) {
     la_evaluation training = {0}, validation = {0};
     la_adue head = {0};
     const la_log *log = &f->options->run.log;
-    la_status status = la_structures_evaluate(&f->session, NULL, 0, &f->rows, NULL, f->rows.n, 0,
-                                              NULL, true, log, &training, err);
-    if (status == LA_OK && f->held.n)
-        status = la_structures_evaluate(&f->session, NULL, 0, &f->held, NULL, f->held.n, 0, NULL,
-                                        true, log, &validation, err);
+    la_row_job rows = la_row_job_all(&f->rows, log), held = la_row_job_all(&f->held, log);
+    la_status status =
+        la_structures_evaluate(&f->session, NULL, 0, &rows, 0, NULL, true, &training, err);
+    if (status == LA_OK && held.n)
+        status =
+            la_structures_evaluate(&f->session, NULL, 0, &held, 0, NULL, true, &validation, err);
     if (status == LA_OK)
         status = la_adue_head_fit(&f->session, &training, f->rows.labels.classes, &validation,
                                   f->held.labels.classes, 0, &head, err);
@@ -290,6 +292,7 @@ static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], l
     return LA_OK;
 }
 
+/* Provenance of the posterior, before the passes: carriers of sums tell fits apart by it. */
 static la_status describe(fitting *f, la_error *err) {
     la_posterior *p = &f->structure.posterior;
     la_provenance *from = &p->provenance;
@@ -308,11 +311,10 @@ static la_status describe(fitting *f, la_error *err) {
         strcpy(from->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
     LA_TRY(digest_rows(&f->rows, from->data_digest, err));
     if (session->choice_ids) {
-        from->choice_ids =
-            la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *from->choice_ids, err);
+        size_t n = (size_t)model->n_classes;
+        from->choice_ids = la_pool_take(&p->pool, n, sizeof *from->choice_ids, err);
         if (from->choice_ids)
-            memcpy(from->choice_ids, session->choice_ids,
-                   (size_t)p->n_classes * sizeof *from->choice_ids);
+            memcpy(from->choice_ids, session->choice_ids, n * sizeof *from->choice_ids);
     }
     if (f->prompt) {
         const char *text = la_template_text(f->prompt);
@@ -387,19 +389,12 @@ void la_fit_summary_free(la_fit_summary *summary) {
     free(summary);
 }
 
-static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
+/* From complete curvature to the file. seconds: those of loading and of the passes. */
+static la_status finish(fitting *f, double seconds[7], la_fit_summary **summary, la_error *err) {
     const la_fit_options *options = f->options;
-    double seconds[7], at = la_seconds(), now;
+    double at = la_seconds(), now;
 #define LAP(i) (now = la_seconds(), seconds[i] = now - at, at = now)
-    LA_TRY(open_fitting(f, err));
-    LAP(0);
-    LA_TRY(la_structures_fit(&f->session, &f->structure, 1, &f->rows, NULL, f->rows.n,
-                             &options->run.log, NULL, err));
     warn_about_rows(f);
-    LA_TRY(describe(f, err));
-    LAP(1);
-    seconds[2] = f->structure.seconds_decompose;
-    seconds[1] -= seconds[2];
     LA_TRY(la_noise_choose(&f->structure.posterior, options->prior, options->prior_value,
                            options->noise, err));
     LA_TRY(warn_about_blocks(f, err));
@@ -419,7 +414,25 @@ static la_status run(fitting *f, la_fit_summary **summary, la_error *err) {
     return summarise(f, seconds, summary, err);
 }
 
+static la_status run(fitting *f, la_carriers *carriers, la_fit_summary **summary, la_error *err) {
+    double seconds[7], start = la_seconds(), loaded;
+    LA_TRY(open_fitting(f, err));
+    LA_TRY(describe(f, err));
+    la_row_job rows = la_row_job_all(&f->rows, &f->options->run.log);
+    loaded = la_seconds();
+    seconds[0] = loaded - start;
+    LA_TRY(la_structures_fit(&f->session, &f->structure, 1, &rows, carriers, err));
+    seconds[2] = f->structure.seconds_decompose;
+    seconds[1] = la_seconds() - loaded - seconds[2];
+    return carriers && carriers->ended ? LA_OK : finish(f, seconds, summary, err);
+}
+
 la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_error *err) {
+    return la_fit_carried(options, NULL, summary, err);
+}
+
+la_status la_fit_carried(const la_fit_options *options, la_carriers *carriers,
+                         la_fit_summary **summary, la_error *err) {
     la_error unheard;
     err = err ? err : &unheard;
     *err = (la_error){0};
@@ -436,7 +449,7 @@ la_status la_fit(const la_fit_options *options, la_fit_summary **summary, la_err
     if (f.structure.kind->only_params)
         f.structure.params = f.structure.kind->params;
     la_stop before = la_stop_set(options->run.stop);
-    la_status status = run(&f, summary, err);
+    la_status status = run(&f, carriers, summary, err);
     la_stop_set(before);
     close_fitting(&f);
     return status;

@@ -22,26 +22,27 @@ static la_status apply(la_posterior *p, const la_choice *choice, bool cross, la_
     return la_noise_set(p, c->noise_variance, c->prior_scale, err);
 }
 
-/* Labels and streams of the rows in the list. Free labels with la_label_list_free, and the streams,
- * also after a failure. */
-static la_status gather(const la_row_set *set, const int64_t *list, int64_t n,
-                        la_label_list *labels, uint64_t **streams, la_error *err) {
+/* Labels and streams of the rows. Free labels with la_label_list_free, and the streams, also after
+ * a failure. */
+static la_status gather(const la_row_job *job, la_label_list *labels, uint64_t **streams,
+                        la_error *err) {
+    const la_row_set *set = job->set;
     size_t capacity = 0;
     *labels = (la_label_list){.kind = set->labels.kind, .width = set->labels.width};
-    *streams = la_alloc((size_t)n, sizeof **streams, err);
+    *streams = la_alloc((size_t)job->n, sizeof **streams, err);
     LA_TRY(err->status);
-    LA_TRY(la_label_list_grow(labels, &capacity, (size_t)n, err));
-    for (int64_t i = 0; i < n; i++) {
-        int64_t row = la_row_at(list, i);
+    LA_TRY(la_label_list_grow(labels, &capacity, (size_t)job->n, err));
+    for (int64_t i = 0; i < job->n; i++) {
+        int64_t row = la_row_at(job, i);
         la_label_list_set(labels, i, la_label_list_at(&set->labels, row));
         (*streams)[i] = set->streams[row];
     }
     return LA_OK;
 }
 
-static la_status choose(la_team team, la_structure *structure, const la_row_set *set,
-                        const int64_t *list, const la_evaluation *e, const double *scales,
-                        const double *cov, bool cross, const la_guard *how, la_error *err) {
+static la_status choose(la_team team, la_structure *structure, const la_row_job *job,
+                        const la_evaluation *e, const double *scales, const double *cov, bool cross,
+                        const la_guard *how, la_error *err) {
     const la_likelihood *likelihood = structure->posterior.likelihood;
     la_held_out rows = {.n = e->n,
                         .n_classes = e->n_classes,
@@ -54,7 +55,7 @@ static la_status choose(la_team team, la_structure *structure, const la_row_set 
                         .log = *how->log};
     uint64_t *streams;
     la_choice choice;
-    la_status status = gather(set, list, e->n, &rows.labels, &streams, err);
+    la_status status = gather(job, &rows.labels, &streams, err);
     rows.streams = streams;
     if (e->n < FEW_ROWS)
         la_warn(how->log, "only %lld held-out rows: the choice of prior and %s is mostly noise",
@@ -72,11 +73,12 @@ la_status la_guard_val(la_session *session, la_structure *structure, const la_ro
                        const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];
     la_evaluation e;
+    la_row_job rows = la_row_job_all(held, how->log);
     la_selection_scales(scales);
-    LA_TRY(la_structures_evaluate(session, structure, 1, held, NULL, held->n, LA_SELECTION_SCALES,
-                                  scales, false, how->log, &e, err));
+    LA_TRY(la_structures_evaluate(session, structure, 1, &rows, LA_SELECTION_SCALES, scales, false,
+                                  &e, err));
     la_status status =
-        choose(session->team, structure, held, NULL, &e, scales, e.cov[0], false, how, err);
+        choose(session->team, structure, &rows, &e, scales, e.cov[0], false, how, err);
     la_evaluation_free(&e);
     return status;
 }
@@ -143,13 +145,15 @@ static la_status run_fold(la_session *session, const la_structure *structure,
     memcpy(others + from, list + to, (size_t)(n - to) * sizeof *others);
     for (int g = 0; g < LA_SELECTION_SCALES; g++)
         fold_scales[g] = share * scales[g];
-    la_status status = la_structures_fit(session, &part, 1, rows, others, count, log, NULL, err);
+    la_row_job fitted = la_row_job_list(rows, others, count, log);
+    la_row_job held = la_row_job_list(rows, list + from, to - from, log);
+    la_status status = la_structures_fit(session, &part, 1, &fitted, NULL, err);
     for (int64_t b = 0; b < part.posterior.n_blocks; b++)
         part.posterior.blocks[b].prior_precision = structure->posterior.blocks[b].prior_precision;
     part.posterior.noise_variance = structure->posterior.noise_variance;
     if (status == LA_OK)
-        status = la_structures_evaluate(session, &part, 1, rows, list + from, to - from,
-                                        LA_SELECTION_SCALES, fold_scales, false, log, &e, err);
+        status = la_structures_evaluate(session, &part, 1, &held, LA_SELECTION_SCALES, fold_scales,
+                                        false, &e, err);
     if (status == LA_OK) {
         int64_t classes = e.n_classes;
         memcpy(logits + from * classes, e.logits, (size_t)((to - from) * classes) * sizeof *logits);
@@ -180,7 +184,8 @@ la_status la_guard_cross(la_session *session, la_structure *structure, const la_
                           how->log, others, logits, cov, err);
     if (status == LA_OK) {
         la_evaluation all = {.n = rows->n, .n_classes = (int64_t)classes, .logits = logits};
-        status = choose(session->team, structure, rows, list, &all, scales, cov, true, how, err);
+        la_row_job folded = la_row_job_list(rows, list, rows->n, how->log);
+        status = choose(session->team, structure, &folded, &all, scales, cov, true, how, err);
     }
     free(list);
     free(others);
@@ -191,9 +196,8 @@ la_status la_guard_cross(la_session *session, la_structure *structure, const la_
 
 /* ---- signs of trouble ---- */
 
-static la_status report_signs(la_team team, const la_posterior *p, const la_row_set *set,
-                              const int64_t *list, const la_evaluation *e, const la_log *log,
-                              la_error *err) {
+static la_status report_signs(la_team team, const la_posterior *p, const la_row_job *job,
+                              const la_evaluation *e, const la_log *log, la_error *err) {
     static const double one = 1;
     double effective;
     la_label_list labels;
@@ -201,7 +205,7 @@ static la_status report_signs(la_team team, const la_posterior *p, const la_row_
     LA_TRY(la_posterior_effective(p, &effective, err));
     /* mean over all parameters of posterior over prior variance, 1 / (1 + h / lambda) */
     double ratio = 1 - effective / (double)la_posterior_width(p);
-    la_status status = gather(set, list, e->n, &labels, &streams, err);
+    la_status status = gather(job, &labels, &streams, err);
     la_output_rows rows = {.n = e->n,
                            .n_outputs = e->n_classes,
                            .n_scales = 1,
@@ -232,10 +236,11 @@ la_status la_guard_signs(la_session *session, const la_structure *structure, con
         list[i] = i * rows->n / n;
     la_warn(log, "unguarded: no held-out rows (--val FILE, or --heldout) have checked this "
                  "confidence");
+    la_row_job some = la_row_job_list(rows, list, n, log);
     la_status status =
-        la_structures_evaluate(session, structure, 1, rows, list, n, 1, &one, false, log, &e, err);
+        la_structures_evaluate(session, structure, 1, &some, 1, &one, false, &e, err);
     if (status == LA_OK) {
-        status = report_signs(session->team, &structure->posterior, rows, list, &e, log, err);
+        status = report_signs(session->team, &structure->posterior, &some, &e, log, err);
         la_evaluation_free(&e);
     }
     free(list);

@@ -2,6 +2,7 @@
 #include "base/stop.h"
 #include "base/machine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,45 +45,54 @@ typedef struct fit_part {
     double seconds; /* in its visitor */
 } fit_part;
 
+/* Batch of a worker. */
+typedef struct fit_batch {
+    int64_t first, n;  /* rows of the job; n 0: none since they were counted */
+    float *logits;     /* [rows, C] */
+    float *cotangents; /* [rhs rows, C] */
+    double *factor;    /* [C, C-1] */
+} fit_batch;
+
 typedef struct fitting {
     la_session *session;
     la_structure *structures;
     int n;
-    int64_t count;
-    fit_part *parts; /* [n workers, n structures] */
+    la_row_job rows;
+    la_carriers *carriers; /* or NULL */
+    fit_part *parts;       /* [n workers, n structures] */
     la_fit_pass *passes;
     bool *active; /* [n] takes part in the pass that runs */
-    float *logits;
-    float *cotangents[LA_DEVICES_MAX]; /* [rhs rows, C] */
-    double *factors[LA_DEVICES_MAX];   /* [C, C-1] */
+    fit_batch batches[LA_DEVICES_MAX];
+    int workers;     /* that have sums: the first alone once they are merged */
+    int64_t counted; /* rows before this one are in the totals */
+    la_fit_state state;
 } fitting;
 
 /* cotangents[(k n + i), c] = S_i[c, k] */
-static void fisher_cotangents(const fitting *f, int worker, int64_t n, const float *logits) {
-    const la_model *model = &f->session->workers[0].model;
+static void fisher_cotangents(const la_model *model, const fit_batch *b) {
     int64_t classes = model->n_classes, m = model->likelihood->contrasts(classes);
-    double *factor = f->factors[worker];
-    float *cotangents = f->cotangents[worker];
-    for (int64_t i = 0; i < n; i++) {
-        model->likelihood->fisher_factor(classes, logits + i * classes, factor);
+    for (int64_t i = 0; i < b->n; i++) {
+        model->likelihood->fisher_factor(classes, b->logits + i * classes, b->factor);
         for (int64_t k = 0; k < m; k++)
             for (int64_t c = 0; c < classes; c++)
-                cotangents[(k * n + i) * classes + c] = (float)factor[c * m + k];
+                b->cotangents[(k * b->n + i) * classes + c] = (float)b->factor[c * m + k];
     }
 }
 
 /* Forward, the Fisher's cotangents, backward into the sums of every active structure. */
-static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t first, la_error *err) {
+static la_status run_batch(void *user, int w, const la_batch *batch, int64_t first, la_error *err) {
     fitting *f = user;
     la_worker *worker = &f->session->workers[w];
+    fit_batch *b = &f->batches[w];
     la_block_visitor visitors[STRUCTURES_MOST];
     fan all = {.visitors = visitors};
-    float *logits = f->logits + first * worker->model.n_classes;
     double start = la_seconds();
-    LA_TRY(la_run_forward(&worker->run, batch, logits, err));
+    LA_TRY(la_run_forward(&worker->run, batch, b->logits, err));
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
-    fisher_cotangents(f, w, batch->n_rows, logits);
+    b->first = first;
+    b->n = batch->n_rows;
+    fisher_cotangents(&worker->model, b);
     for (int i = 0; i < f->n; i++) {
         fit_part *part = &f->parts[w * f->n + i];
         if (!f->active[i])
@@ -93,12 +103,12 @@ static la_status fit_batch(void *user, int w, const la_batch *batch, int64_t fir
         visitors[all.n++] = f->structures[i].kind->fit->visitor(part->fit);
     }
     la_block_visitor visitor = {visit_all, &all};
-    LA_TRY(la_run_backward(&worker->run, f->cotangents[w], &visitor, err));
+    LA_TRY(la_run_backward(&worker->run, b->cotangents, &visitor, err));
     worker->seconds_backward += la_seconds() - start;
     return LA_OK;
 }
 
-static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) {
+static la_status open_fitting(fitting *f, la_error *err) {
     la_session *session = f->session;
     size_t rows = (size_t)session->batch_rows;
     size_t classes = (size_t)session->workers[0].model.n_classes;
@@ -108,8 +118,10 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
     f->active = la_alloc((size_t)f->n, sizeof *f->active, err);
     LA_TRY(err->status);
     for (int w = 0; w < session->n_workers; w++) {
-        f->cotangents[w] = la_alloc(rows * classes * columns, sizeof(float), err);
-        f->factors[w] = la_alloc(classes * columns, sizeof(double), err);
+        fit_batch *b = &f->batches[w];
+        b->logits = la_alloc(rows * classes, sizeof *b->logits, err);
+        b->cotangents = la_alloc(rows * classes * columns, sizeof *b->cotangents, err);
+        b->factor = la_alloc(classes * columns, sizeof *b->factor, err);
         LA_TRY(err->status);
     }
     for (int i = 0; i < f->n; i++) {
@@ -118,10 +130,10 @@ static la_status open_fitting(fitting *f, const la_row_set *set, la_error *err) 
             return la_fail(err, LA_UNSUPPORTED,
                            "--curvature %s runs on one device; give --device cuda:0",
                            la_structure_name(structure->kind));
-        la_fit_shape shape = {.batch = largest_batch(session, set->longest),
+        la_fit_shape shape = {.batch = largest_batch(session, f->rows.set->longest),
                               .kron = structure->kron,
                               .rank = structure->rank,
-                              .n_rows = f->count};
+                              .n_rows = f->rows.n};
         for (int w = 0; w < session->n_workers; w++) {
             fit_part *part = &f->parts[w * f->n + i];
             LA_TRY(
@@ -139,13 +151,86 @@ static void close_fitting(fitting *f) {
         la_blocks_close(&f->parts[i].blocks);
     }
     for (int w = 0; w < LA_DEVICES_MAX; w++) {
-        free(f->cotangents[w]);
-        free(f->factors[w]);
+        free(f->batches[w].logits);
+        free(f->batches[w].cotangents);
+        free(f->batches[w].factor);
     }
     free(f->parts);
     free(f->passes);
     free(f->active);
 }
+
+/* ---- sums that are carried ---- */
+
+/* Names of arrays: of the device and structure whose sums they are. */
+typedef struct named {
+    const la_array_visitor *inner;
+    int worker;
+    const char *structure;
+} named;
+
+static la_status visit_named(void *user, const la_array *array, la_error *err) {
+    const named *to = user;
+    la_array copy = *array;
+    char name[96];
+    snprintf(name, sizeof name, "%d/%s/%s", to->worker, to->structure, array->name);
+    copy.name = name;
+    return to->inner->visit(to->inner->user, &copy, err);
+}
+
+la_status la_fit_state_visit(la_fit_state *state, bool takes_back, const la_array_visitor *visitor,
+                             la_error *err) {
+    fitting *f = state->fit;
+    double totals[3];
+    la_array array = {"totals", 1, 3, totals};
+    memcpy(totals, state->totals, sizeof totals);
+    if (!state->pass)
+        LA_TRY(visitor->visit(visitor->user, &array, err));
+    if (takes_back)
+        memcpy(state->totals, totals, sizeof totals);
+    for (int w = 0; w < f->workers; w++)
+        for (int i = 0; i < f->n; i++) {
+            const la_structure_kind *kind = f->structures[i].kind;
+            named to = {visitor, w, la_structure_name(kind)};
+            la_array_visitor each = {visit_named, &to};
+            if (f->active[i])
+                LA_TRY(
+                    la_structure_visit(kind, f->parts[w * f->n + i].fit, takes_back, &each, err));
+        }
+    return LA_OK;
+}
+
+static la_status carry(fitting *f, la_moment moment, la_error *err) {
+    for (int i = 0; f->carriers && i < f->carriers->n; i++)
+        LA_TRY(f->carriers->list[i].carry(f->carriers->list[i].user, moment, &f->state, err));
+    return LA_OK;
+}
+
+/* Rows, tokens and log likelihood of the rows that were not counted before. */
+static la_status count_rows(void *user, int64_t at, la_error *err) {
+    fitting *f = user;
+    const la_row_set *set = f->rows.set;
+    const la_model *model = &f->session->workers[0].model;
+    for (int w = 0; w < f->session->n_workers; w++) {
+        fit_batch *b = &f->batches[w];
+        for (int64_t i = 0; i < b->n; i++) {
+            int64_t row = la_row_at(&f->rows, b->first + i);
+            if (b->first + i < f->counted)
+                continue;
+            f->state.totals[0]++;
+            f->state.totals[1] += (double)set->length[row];
+            f->state.totals[2] += model->likelihood->log_likelihood(
+                model->n_classes, b->logits + i * model->n_classes,
+                la_label_list_at(&set->labels, row));
+        }
+        b->n = 0;
+    }
+    f->counted = at > f->counted ? at : f->counted;
+    f->state.at = at;
+    return carry(f, LA_PASS_PAUSES, err);
+}
+
+/* ---- passes ---- */
 
 /* The next pass of a structure. */
 static la_status next_pass(fitting *f, int i, la_error *err) {
@@ -155,6 +240,8 @@ static la_status next_pass(fitting *f, int i, la_error *err) {
         all[w] = f->parts[w * f->n + i].fit;
     LA_TRY(la_structure_next(f->structures[i].kind, all, f->session->n_workers, &f->parts[i].blocks,
                              &f->structures[i].posterior, &f->passes[i], err));
+    /* rows that were summed elsewhere are not seen here */
+    f->passes[i].to = f->passes[i].to < f->rows.n ? f->passes[i].to : f->rows.n;
     f->structures[i].seconds_decompose += la_seconds() - start;
     return LA_OK;
 }
@@ -168,10 +255,35 @@ static double own_seconds(const fitting *f, int structure, double seconds) {
     return seconds - others > 0 ? seconds - others : 0;
 }
 
+/* Sums of the rows of a pass, those of other devices and processes too. */
+static la_status sum_rows(fitting *f, const la_fit_pass *pass, la_error *err) {
+    la_fit_state *state = &f->state;
+    la_structure_fit *all[LA_DEVICES_MAX];
+    state->at = pass->from;
+    state->to = pass->to;
+    f->workers = f->session->n_workers;
+    LA_TRY(carry(f, LA_PASS_BEGINS, err));
+    f->counted = state->at > f->counted ? state->at : f->counted;
+    la_row_pass run = {.from = state->at,
+                       .to = pass->to,
+                       .stage = "curvature",
+                       .batch = run_batch,
+                       .between = count_rows,
+                       .user = f};
+    LA_TRY(la_row_set_run(f->session, &f->rows, &run, err));
+    for (int i = 0; i < f->n && f->workers > 1; i++) {
+        for (int w = 0; w < f->workers; w++)
+            all[w] = f->parts[w * f->n + i].fit;
+        if (f->active[i])
+            LA_TRY(la_structure_merge(f->structures[i].kind, all, f->workers, err));
+    }
+    f->workers = 1;
+    return carry(f, LA_PASS_ENDS, err);
+}
+
 /* A pass for the first structure that wants one, and all that want the same; *more is false when
  * none does. */
-static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list, const la_log *log,
-                          bool *more, la_error *err) {
+static la_status run_pass(fitting *f, bool *more, la_error *err) {
     int first = 0;
     while (first < f->n && !f->passes[first].more)
         first++;
@@ -182,75 +294,73 @@ static la_status run_pass(fitting *f, const la_row_set *set, const int64_t *list
     for (int i = 0; i < f->n; i++) {
         const la_fit_pass *p = &f->passes[i];
         f->active[i] = p->more && p->from == pass.from && p->to == pass.to;
-    }
-    for (int i = 0; i < f->n; i++)
         f->parts[i].seconds = 0;
+    }
     double start = la_seconds();
-    LA_TRY(la_row_set_run(f->session, set, list, pass.from, pass.to, "curvature", log, fit_batch, f,
-                          err));
+    LA_TRY(sum_rows(f, &pass, err));
     double seconds = la_seconds() - start;
     /* the decompositions need their own memory */
     la_session_release_runs(f->session);
-    for (int i = 0; i < f->n; i++) {
+    for (int i = 0; i < f->n && !f->state.ended; i++) {
+        la_posterior *p = &f->structures[i].posterior;
+        if (f->counted == f->rows.n) {
+            p->n_rows = (int64_t)f->state.totals[0];
+            p->n_tokens = (int64_t)f->state.totals[1];
+        }
         if (!f->active[i])
             continue;
         f->structures[i].seconds_passes += own_seconds(f, i, seconds);
         LA_TRY(la_check_interrupt(err));
         LA_TRY(next_pass(f, i, err));
     }
+    f->state.pass++;
     return LA_OK;
 }
 
-static la_status run_fitting(fitting *f, const la_row_set *set, const int64_t *list,
-                             const la_log *log, la_error *err) {
-    const la_likelihood *likelihood = f->session->workers[0].model.likelihood;
-    int64_t classes = f->session->workers[0].model.n_classes, tokens = 0;
+static la_status run_fitting(fitting *f, la_error *err) {
+    const la_model *model = &f->session->workers[0].model;
+    int64_t tokens = 0;
     bool more = true;
-    LA_TRY(open_fitting(f, set, err));
-    for (int64_t i = 0; i < f->count; i++)
-        tokens += set->length[la_row_at(list, i)];
+    LA_TRY(open_fitting(f, err));
+    for (int64_t i = 0; i < f->rows.n; i++)
+        tokens += f->rows.set->length[la_row_at(&f->rows, i)];
     for (int i = 0; i < f->n; i++) {
         la_posterior *p = &f->structures[i].posterior;
         p->curvature = f->structures[i].kind->curvature;
         p->kron = f->structures[i].kron;
         p->params = f->structures[i].params;
         p->rank_asked = f->structures[i].rank;
-        p->n_rows = f->count;
+        p->n_rows = f->rows.n;
         p->n_tokens = tokens;
-        p->n_classes = classes;
-        p->likelihood = likelihood;
+        p->n_classes = model->n_classes;
+        p->likelihood = model->likelihood;
         LA_TRY(next_pass(f, i, err));
     }
-    while (more)
-        LA_TRY(run_pass(f, set, list, log, &more, err));
-    double sum = 0;
-    for (int64_t i = 0; i < f->count; i++)
-        sum += likelihood->log_likelihood(classes, f->logits + i * classes,
-                                          la_label_list_at(&set->labels, la_row_at(list, i)));
+    while (more && !f->state.ended)
+        LA_TRY(run_pass(f, &more, err));
     for (int i = 0; i < f->n; i++) {
-        f->structures[i].posterior.log_likelihood = sum;
-        f->structures[i].posterior.square_error = -2 * sum; /* read where there is noise */
+        f->structures[i].posterior.log_likelihood = f->state.totals[2];
+        f->structures[i].posterior.square_error = -2 * f->state.totals[2]; /* read where there is
+                                                                             noise */
     }
-    return LA_OK;
+    return f->state.ended ? LA_OK : carry(f, LA_FIT_ENDS, err);
 }
 
 la_status la_structures_fit(la_session *session, la_structure *structures, int n,
-                            const la_row_set *set, const int64_t *list, int64_t count,
-                            const la_log *log, float *logits, la_error *err) {
+                            const la_row_job *rows, la_carriers *carriers, la_error *err) {
     if (n > STRUCTURES_MOST)
         return la_fail(err, LA_USAGE, "%d structures at once, at most %d", n, STRUCTURES_MOST);
     fitting f = {
-        .session = session, .structures = structures, .n = n, .count = count, .logits = logits};
-    float *own = NULL;
-    if (!logits) {
-        size_t classes = (size_t)session->workers[0].model.n_classes;
-        f.logits = own = la_alloc((size_t)count * classes, sizeof *own, err);
-        if (!own)
-            return err->status;
-    }
-    la_status status = run_fitting(&f, set, list, log, err);
+        .session = session, .structures = structures, .n = n, .rows = *rows, .carriers = carriers};
+    f.state = (la_fit_state){
+        .session = session, .structures = structures, .n = n, .rows = &f.rows, .fit = &f};
+    for (int i = 0; carriers && i < carriers->n; i++)
+        if (carriers->list[i].n_parts)
+            f.rows = la_row_job_part(f.rows, carriers->list[i].part, carriers->list[i].n_parts);
+    la_status status = run_fitting(&f, err);
+    if (carriers)
+        carriers->ended = f.state.ended;
     close_fitting(&f);
-    free(own);
     return status;
 }
 
@@ -381,28 +491,27 @@ static void tell_seconds(evaluating *e, double all, double forward) {
 }
 
 la_status la_structures_evaluate(la_session *session, const la_structure *structures, int n,
-                                 const la_row_set *set, const int64_t *list, int64_t count,
-                                 int64_t n_scales, const double *scales, bool states,
-                                 const la_log *log, la_evaluation *evaluation, la_error *err) {
+                                 const la_row_job *rows, int64_t n_scales, const double *scales,
+                                 bool states, la_evaluation *evaluation, la_error *err) {
     evaluating e = {.session = session,
                     .structures = structures,
                     .n = n,
                     .n_scales = n_scales,
                     .scales = scales,
-                    .longest = set->longest,
+                    .longest = rows->set->longest,
                     .to = evaluation};
+    la_row_pass pass = {.to = rows->n, .stage = "evaluate", .batch = evaluate_batch, .user = &e};
     *evaluation = (la_evaluation){0};
     if (n > STRUCTURES_MOST)
         return la_fail(err, LA_USAGE, "%d structures at once, at most %d", n, STRUCTURES_MOST);
-    *evaluation = (la_evaluation){.n = count,
+    *evaluation = (la_evaluation){.n = rows->n,
                                   .n_classes = session->workers[0].model.n_classes,
                                   .n_scales = n_scales,
                                   .n_structures = n};
     la_status status = open_evaluation(&e, states, err);
     double start = la_seconds(), forward = session->workers[0].seconds_forward;
     if (status == LA_OK)
-        status =
-            la_row_set_run(session, set, list, 0, count, "evaluate", log, evaluate_batch, &e, err);
+        status = la_row_set_run(session, rows, &pass, err);
     if (status == LA_OK)
         tell_seconds(&e, la_seconds() - start, session->workers[0].seconds_forward - forward);
     for (int i = 0; e.parts && i < n * session->n_workers; i++) {

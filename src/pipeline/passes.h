@@ -17,12 +17,54 @@ typedef struct la_structure {
 
 void la_structures_free(la_structure *structures, int n);
 
-/* Curvature of n structures over the rows list[0..count) (list NULL: all), without the prior.
- * logits [count, C] are of those rows, or NULL. Every posterior gets its rows, tokens and log
- * likelihood. */
+/* ---- sums that come from elsewhere, and go there ---- */
+
+/* Fit in the midst of a pass. */
+typedef struct la_fit_state {
+    const la_session *session;
+    const la_structure *structures;
+    int n;
+    const la_row_job *rows;
+    int pass;       /* number of passes before this one */
+    int64_t to, at; /* the pass ends before row `to` of the job; rows before `at` are in its sums */
+    double totals[3]; /* rows, tokens and log likelihood of what the first pass has seen */
+    bool ended;       /* set by a carrier when a pass or the fit ends: it does not go on */
+    void *fit;        /* of la_fit_state_visit */
+} la_fit_state;
+
+/* Moments of a fit at which its sums can be carried. */
+typedef enum la_moment {
+    LA_PASS_BEGINS, /* sums of rows may be added; `at` is then the first row still to be seen */
+    LA_PASS_PAUSES, /* after batches: what the sums hold is that of the rows before `at` */
+    LA_PASS_ENDS,   /* before decompositions: sums of other rows may be added */
+    LA_FIT_ENDS     /* the structures are complete, but for their prior */
+} la_moment;
+
+/* Carrier of sums to files, to other processes or from them. */
+typedef struct la_carrier {
+    la_status (*carry)(void *user, la_moment moment, la_fit_state *fit, la_error *err);
+    void *user;
+    int64_t part, n_parts; /* rows that are seen here: those with index mod n_parts = part; n_parts
+                              0: all */
+} la_carrier;
+
+typedef struct la_carriers {
+    const la_carrier *list;
+    int n;
+    bool ended; /* set by the fit where a carrier ended it: the structures are not complete */
+} la_carriers;
+
+/* Hands all that the pass has summed to the visitor, array by array; takes_back: what it leaves in
+ * them is kept. Every device has its own until the pass ends. The first pass has the totals too. */
+la_status la_fit_state_visit(la_fit_state *fit, bool takes_back, const la_array_visitor *visitor,
+                             la_error *err);
+
+/* Curvature of n structures over rows, without the prior. Every posterior gets its rows, tokens and
+ * log likelihood. carriers may be NULL; they are called in order. */
 la_status la_structures_fit(la_session *session, la_structure *structures, int n,
-                            const la_row_set *set, const int64_t *list, int64_t count,
-                            const la_log *log, float *logits, la_error *err);
+                            const la_row_job *rows, la_carriers *carriers, la_error *err);
+
+/* ---- evaluating ---- */
 
 /* Results of a pass over rows under n structures. */
 typedef struct la_evaluation {
@@ -39,9 +81,8 @@ typedef struct la_evaluation {
 /* scales[n_scales]: factors of every prior precision. n_structures 0: logits alone. Free with
  * la_evaluation_free. */
 la_status la_structures_evaluate(la_session *session, const la_structure *structures, int n,
-                                 const la_row_set *set, const int64_t *list, int64_t count,
-                                 int64_t n_scales, const double *scales, bool states,
-                                 const la_log *log, la_evaluation *evaluation, la_error *err);
+                                 const la_row_job *rows, int64_t n_scales, const double *scales,
+                                 bool states, la_evaluation *evaluation, la_error *err);
 void la_evaluation_free(la_evaluation *evaluation);
 
 /* cotangents[m n, C]: every row's right-hand sides are the columns of basis [C, m]. */

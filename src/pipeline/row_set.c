@@ -138,24 +138,22 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
 
 typedef struct passing {
     la_session *session;
-    const la_row_set *set;
-    const int64_t *list;
+    const la_row_job *job;
+    const la_row_pass *pass;
     la_batch batches[LA_DEVICES_MAX];
     int64_t first[LA_DEVICES_MAX];
-    la_row_job job;
-    void *user;
 } passing;
 
 /* "FILE:LINE: " in front of what went wrong with a row of the batch. */
 static la_status locate(const passing *p, int worker, la_error *err) {
+    const la_row_set *set = p->job->set;
     int64_t bad = p->session->workers[worker].run.bad_row;
     if (err->status != LA_NUMERICAL || bad < 0 || bad >= p->batches[worker].n_rows)
         return err->status;
     la_error inner = *err;
     *err = (la_error){0};
-    return la_fail(err, inner.status, "%s:%lld: %s", p->set->name,
-                   (long long)p->set->lines[la_row_at(p->list, p->first[worker] + bad)],
-                   inner.message);
+    return la_fail(err, inner.status, "%s:%lld: %s", set->name,
+                   (long long)set->lines[la_row_at(p->job, p->first[worker] + bad)], inner.message);
 }
 
 static la_status run_batch(void *user, int worker, la_error *err) {
@@ -165,18 +163,18 @@ static la_status run_batch(void *user, int worker, la_error *err) {
     bool changed;
     LA_TRY(la_session_reserve(p->session, at, batch->n_tokens, &changed, err));
     at->run.bad_row = -1;
-    if (p->job(p->user, worker, batch, p->first[worker], err) != LA_OK)
+    if (p->pass->batch(p->pass->user, worker, batch, p->first[worker], err) != LA_OK)
         return locate(p, worker, err);
     return LA_OK;
 }
 
-/* Fills a batch from index `at` of the list; returns the index behind it. */
-static int64_t fill(const passing *p, la_batch *batch, int64_t at, int64_t to) {
-    const la_row_set *set = p->set;
+/* Fills a batch from row `at` of the job; returns the index behind it. */
+static int64_t fill(const passing *p, la_batch *batch, int64_t at) {
+    const la_row_set *set = p->job->set;
     const la_model *model = &p->session->workers[0].model;
     la_batch_clear(batch);
-    for (; at < to; at++) {
-        int64_t row = la_row_at(p->list, at), from = set->start[row];
+    for (; at < p->pass->to; at++) {
+        int64_t row = la_row_at(p->job, at), from = set->start[row];
         int64_t length = set->length[row];
         bool within = !batch->n_rows || batch->n_tokens + length <= p->session->batch_tokens;
         if (!within || !la_batch_fits(batch, length))
@@ -186,33 +184,37 @@ static int64_t fill(const passing *p, la_batch *batch, int64_t at, int64_t to) {
     return at;
 }
 
-static la_status run_all(passing *p, int64_t from, int64_t to, const char *stage, const la_log *log,
-                         la_error *err) {
-    int64_t at = from;
-    while (at < to) {
+static la_status run_all(passing *p, la_error *err) {
+    const la_row_pass *pass = p->pass;
+    const la_log *log = p->job->log;
+    int64_t at = pass->from;
+    while (at < pass->to) {
         int filled = 0;
         LA_TRY(la_check_interrupt(err));
-        for (; filled < p->session->n_workers && at < to; filled++) {
+        for (; filled < p->session->n_workers && at < pass->to; filled++) {
             p->first[filled] = at;
-            at = fill(p, &p->batches[filled], at, to);
+            at = fill(p, &p->batches[filled], at);
         }
         LA_TRY(la_workers_run(filled, run_batch, p, err));
+        if (pass->between)
+            LA_TRY(pass->between(pass->user, at, err));
         if (log->progress)
-            log->progress(log->user, stage, at - from, (double)(at - from) / (double)(to - from));
+            log->progress(log->user, pass->stage, at - pass->from,
+                          (double)(at - pass->from) / (double)(pass->to - pass->from));
     }
     return LA_OK;
 }
 
-la_status la_row_set_run(la_session *session, const la_row_set *set, const int64_t *list,
-                         int64_t from, int64_t to, const char *stage, const la_log *log,
-                         la_row_job job, void *user, la_error *err) {
-    passing p = {.session = session, .set = set, .list = list, .job = job, .user = user};
-    int64_t tokens = set->longest > session->batch_tokens ? set->longest : session->batch_tokens;
+la_status la_row_set_run(la_session *session, const la_row_job *job, const la_row_pass *pass,
+                         la_error *err) {
+    passing p = {.session = session, .job = job, .pass = pass};
+    int64_t longest = job->set->longest;
+    int64_t tokens = longest > session->batch_tokens ? longest : session->batch_tokens;
     la_status status = LA_OK;
     for (int w = 0; w < session->n_workers && status == LA_OK; w++)
         status = la_batch_open(session->batch_rows, tokens, &p.batches[w], err);
     if (status == LA_OK)
-        status = run_all(&p, from, to, stage, log, err);
+        status = run_all(&p, err);
     for (int w = 0; w < session->n_workers; w++)
         la_batch_free(&p.batches[w]);
     return status;

@@ -28,19 +28,51 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
                           la_row_set *set, la_error *err);
 void la_row_set_free(la_row_set *set);
 
-/* Runs a batch on a worker. first: index of its first row in the list of rows. */
-typedef la_status (*la_row_job)(void *user, int worker, const la_batch *batch, int64_t first,
-                                la_error *err);
+/* Rows that are passed over, in their order: of a set, or of a list of rows of it, number first,
+ * first + step, ... */
+typedef struct la_row_job {
+    const la_row_set *set;
+    const int64_t *list; /* NULL: the rows of the set themselves */
+    int64_t n, first, step;
+    const la_log *log; /* of progress */
+} la_row_job;
 
-/* The rows list[from..to) of a set (list NULL: the rows themselves), in order and in batches, each
- * given to a worker whose run has room for it. An error of a row names its file and line. stage: of
- * the progress. */
-la_status la_row_set_run(la_session *session, const la_row_set *set, const int64_t *list,
-                         int64_t from, int64_t to, const char *stage, const la_log *log,
-                         la_row_job job, void *user, la_error *err);
-
-static inline int64_t la_row_at(const int64_t *list, int64_t i) {
-    return list ? list[i] : i;
+/* All rows of a set. */
+static inline la_row_job la_row_job_all(const la_row_set *set, const la_log *log) {
+    return (la_row_job){.set = set, .n = set->n, .step = 1, .log = log};
 }
+/* The n rows of a set that a list names. */
+static inline la_row_job la_row_job_list(const la_row_set *set, const int64_t *list, int64_t n,
+                                         const la_log *log) {
+    return (la_row_job){.set = set, .list = list, .n = n, .step = 1, .log = log};
+}
+/* Of a job's rows, those whose index mod n_parts is part. */
+static inline la_row_job la_row_job_part(la_row_job job, int64_t part, int64_t n_parts) {
+    job.first += part * job.step;
+    job.step *= n_parts;
+    job.n = part < job.n ? (job.n - part - 1) / n_parts + 1 : 0;
+    return job;
+}
+/* Index in the set of row i of a job. */
+static inline int64_t la_row_at(const la_row_job *job, int64_t i) {
+    int64_t at = job->first + i * job->step;
+    return job->list ? job->list[at] : at;
+}
+
+/* Pass over rows [from, to) of a job, in order and in batches. */
+typedef struct la_row_pass {
+    int64_t from, to;
+    const char *stage; /* of the progress */
+    /* Runs a batch on a worker. first: index of its first row in the job. */
+    la_status (*batch)(void *user, int worker, const la_batch *batch, int64_t first, la_error *err);
+    /* Called after the batches that run at once: rows before `at` are done. NULL: nothing. */
+    la_status (*between)(void *user, int64_t at, la_error *err);
+    void *user;
+} la_row_pass;
+
+/* Each batch is given to a worker whose run has room for it. An error of a row names its file and
+ * line. */
+la_status la_row_set_run(la_session *session, const la_row_job *job, const la_row_pass *pass,
+                         la_error *err);
 
 #endif

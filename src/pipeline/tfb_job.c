@@ -17,20 +17,18 @@ typedef struct factors {
 
 typedef struct tfb {
     la_session *session;
-    const la_row_set *rows;
-    const int64_t *list;
-    int64_t count, n_classes;
-    const la_log *log;
+    const la_row_job *rows;
+    int64_t n_classes;
     la_weights *weights[LA_DEVICES_MAX];
     int64_t n_sites, width;
     factors *sites;
     double *d;      /* singular values, site by site */
     float *centre;  /* [width] B' and A' without noise */
     float *network; /* [width] the one at hand */
-    float *logits;  /* [count, C] of it */
-    double *probs;  /* [count, C] sums over networks, then means */
+    float *logits;  /* [n, C] of it */
+    double *probs;  /* [n, C] sums over networks, then means */
     const la_tfb_options *options;
-    int64_t *labels; /* [count] of the search */
+    int64_t *labels; /* [n] of the search */
 } tfb;
 
 /* ---- opening ---- */
@@ -117,7 +115,7 @@ static la_status factor_sites(tfb *t, la_error *err) {
 }
 
 static la_status open_tfb(tfb *t, la_error *err) {
-    size_t count = (size_t)(t->count * t->n_classes);
+    size_t count = (size_t)(t->rows->n * t->n_classes);
     LA_TRY(open_weights(t, err));
     t->centre = la_alloc((size_t)t->width, sizeof *t->centre, err);
     t->network = la_alloc((size_t)t->width, sizeof *t->network, err);
@@ -159,9 +157,9 @@ static la_status run_network(tfb *t, double sigma, int64_t number, uint64_t seed
     }
     for (int w = 0; w < t->session->n_workers; w++)
         la_weights_put(t->weights[w], t->network);
-    LA_TRY(
-        la_row_set_run(t->session, t->rows, t->list, 0, t->count, "tfb", t->log, forward, t, err));
-    for (int64_t i = 0; i < t->count; i++) {
+    la_row_pass pass = {.to = t->rows->n, .stage = "tfb", .batch = forward, .user = t};
+    LA_TRY(la_row_set_run(t->session, t->rows, &pass, err));
+    for (int64_t i = 0; i < t->rows->n; i++) {
         for (int64_t j = 0; j < c; j++)
             row[j] = (double)t->logits[i * c + j];
         la_softmax(c, row);
@@ -174,7 +172,7 @@ static la_status run_network(tfb *t, double sigma, int64_t number, uint64_t seed
 /* probs = mean of softmax over networks */
 static la_status run_networks(tfb *t, double sigma, int64_t networks, uint64_t seed,
                               la_error *err) {
-    int64_t count = t->count * t->n_classes, n = sigma > 0 ? networks : 1;
+    int64_t count = t->rows->n * t->n_classes, n = sigma > 0 ? networks : 1;
     double *row = la_alloc((size_t)t->n_classes, sizeof *row, err);
     la_status status = err->status;
     memset(t->probs, 0, (size_t)count * sizeof *t->probs);
@@ -188,7 +186,7 @@ static la_status run_networks(tfb *t, double sigma, int64_t networks, uint64_t s
 
 /* The answers of the network at hand are the labels from here on. */
 static void take_answers(tfb *t) {
-    for (int64_t i = 0; i < t->count; i++) {
+    for (int64_t i = 0; i < t->rows->n; i++) {
         const double *p = t->probs + i * t->n_classes;
         t->labels[i] = 0;
         for (int64_t c = 1; c < t->n_classes; c++)
@@ -202,29 +200,25 @@ static la_status measure(void *user, double sigma, double *nll, la_error *err) {
     if (t->options->own_answers && sigma == 0)
         take_answers(t);
     *nll = 0;
-    for (int64_t i = 0; i < t->count; i++)
-        *nll -= log(t->probs[i * t->n_classes + t->labels[i]]) / (double)t->count;
+    for (int64_t i = 0; i < t->rows->n; i++)
+        *nll -= log(t->probs[i * t->n_classes + t->labels[i]]) / (double)t->rows->n;
     return LA_OK;
 }
 
 static la_status search(tfb *t, la_tfb_choice *choice, la_error *err) {
-    t->probs = la_alloc((size_t)(t->count * t->n_classes), sizeof *t->probs, err);
-    t->labels = la_alloc((size_t)t->count, sizeof *t->labels, err);
+    t->probs = la_alloc((size_t)(t->rows->n * t->n_classes), sizeof *t->probs, err);
+    t->labels = la_alloc((size_t)t->rows->n, sizeof *t->labels, err);
     LA_TRY(err->status);
-    for (int64_t i = 0; i < t->count; i++)
-        t->labels[i] = t->rows->labels.classes[la_row_at(t->list, i)];
+    for (int64_t i = 0; i < t->rows->n; i++)
+        t->labels[i] = t->rows->set->labels.classes[la_row_at(t->rows, i)];
     return la_tfb_search(t->options, measure, t, choice, err);
 }
 
-la_status la_tfb_fit(la_session *session, const la_row_set *anchor, const int64_t *list,
-                     int64_t count, const la_tfb_options *options, const la_log *log,
+la_status la_tfb_fit(la_session *session, const la_row_job *anchor, const la_tfb_options *options,
                      la_tfb_choice *choice, la_error *err) {
     tfb t = {.session = session,
              .rows = anchor,
-             .list = list,
-             .count = count,
              .n_classes = session->workers[0].model.n_classes,
-             .log = log,
              .options = options};
     la_status status = open_tfb(&t, err);
     if (status == LA_OK)
@@ -235,15 +229,11 @@ la_status la_tfb_fit(la_session *session, const la_row_set *anchor, const int64_
     return status;
 }
 
-la_status la_tfb_predict(la_session *session, const la_row_set *rows, const int64_t *list,
-                         int64_t count, double sigma, int64_t networks, uint64_t seed,
-                         const la_log *log, double *probs, la_error *err) {
+la_status la_tfb_predict(la_session *session, const la_row_job *rows, double sigma,
+                         int64_t networks, uint64_t seed, double *probs, la_error *err) {
     tfb t = {.session = session,
              .rows = rows,
-             .list = list,
-             .count = count,
              .n_classes = session->workers[0].model.n_classes,
-             .log = log,
              .probs = probs};
     la_status status = open_tfb(&t, err);
     if (status == LA_OK)

@@ -199,8 +199,8 @@ static void close_table(table *t) {
 
 static void fit_all(table *t, la_structure *fits, int n) {
     la_error err = {0};
-    if (la_structures_fit(&t->session, fits, n, &t->calib, NULL, t->calib.n, &quiet, NULL, &err) !=
-        LA_OK)
+    la_row_job job = la_row_job_all(&t->calib, &quiet);
+    if (la_structures_fit(&t->session, fits, n, &job, NULL, &err) != LA_OK)
         fail_msg("%s", err.message);
 }
 
@@ -214,8 +214,9 @@ static la_evaluation evaluate(table *t, const la_structure *fits, int n, const l
                               int64_t n_scales, const double *scales) {
     la_evaluation e;
     la_error err = {0};
-    if (la_structures_evaluate(&t->session, fits, n, set, NULL, set->n, n_scales, scales, false,
-                               &quiet, &e, &err) != LA_OK)
+    la_row_job job = la_row_job_all(set, &quiet);
+    if (la_structures_evaluate(&t->session, fits, n, &job, n_scales, scales, false, &e, &err) !=
+        LA_OK)
         fail_msg("%s", err.message);
     return e;
 }
@@ -383,8 +384,8 @@ static la_status fit_held(table *t, const la_structure_kind *counted, la_structu
     fits[1] = (la_structure){.kind = &la_structure_ekfac};
     fits[2] = (la_structure){.kind = &la_structure_exact, .rank = 5};
     machine.passes = 0;
-    LA_TRY(la_structures_fit(&t->session, fits, HELD_FITS, &t->calib, NULL, t->calib.n, &quiet,
-                             NULL, err));
+    la_row_job job = la_row_job_all(&t->calib, &quiet);
+    LA_TRY(la_structures_fit(&t->session, fits, HELD_FITS, &job, NULL, err));
     for (int i = 0; i < HELD_FITS; i++)
         choose(&fits[i], LA_PRIOR_GLOBAL, 0);
     return LA_OK;
@@ -474,9 +475,8 @@ static void primal_is_dual(void **state) {
     be->ops = &ops;
     fit_all(t, &dual, 1);
     assert_int_equal(machine.asked, 1);
-    assert_int_equal(
-        la_structures_fit(&t->session, &primal, 1, &t->calib, list, 3 * n, &quiet, NULL, &err),
-        LA_OK);
+    la_row_job job = la_row_job_list(&t->calib, list, 3 * n, &quiet);
+    assert_int_equal(la_structures_fit(&t->session, &primal, 1, &job, NULL, &err), LA_OK);
     /* it holds no rows */
     assert_int_equal(machine.asked, 1);
     choose(&dual, LA_PRIOR_FIXED, 0.5);
@@ -765,8 +765,8 @@ static void fit_few(sketching *s, int64_t rank, bool little, la_structure *fit) 
     *fit = (la_structure){.kind = &s->counted, .rank = rank};
     machine.passes = 0;
     machine.available = little ? 7 << 20 : 0;
-    if (la_structures_fit(&s->t->session, fit, 1, &s->t->calib, s->list, COPIES * s->t->calib.n,
-                          &quiet, NULL, &err) != LA_OK)
+    la_row_job job = la_row_job_list(&s->t->calib, s->list, COPIES * s->t->calib.n, &quiet);
+    if (la_structures_fit(&s->t->session, fit, 1, &job, NULL, &err) != LA_OK)
         fail_msg("%s", err.message);
     assert_int_equal(machine.passes, little ? 3 : 1);
     machine.available = 0;

@@ -88,9 +88,8 @@ static void read_set(table *t, const char *path, la_row_set *set) {
 static la_evaluation evaluate(table *t, const la_row_set *set) {
     la_evaluation e;
     la_error err = {0};
-    succeed(la_structures_evaluate(&t->session, NULL, 0, set, NULL, set->n, 0, NULL, true, &quiet,
-                                   &e, &err),
-            &err);
+    la_row_job job = la_row_job_all(set, &quiet);
+    succeed(la_structures_evaluate(&t->session, NULL, 0, &job, 0, NULL, true, &e, &err), &err);
     return e;
 }
 

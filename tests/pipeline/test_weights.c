@@ -666,12 +666,13 @@ static void check_tfb(const char *folder, bool own_answers, double limit) {
     open_all(&p, a, &o);
     la_run_options run = {0};
     succeed(la_row_set_read(&o.session, &run, p.calib, NULL, "anchor", &set, &err), &err);
+    la_row_job job = la_row_job_all(&set, &silent);
     size_t c = (size_t)o.session.workers[0].model.n_classes, n = (size_t)set.n * c;
     float *before = calloc(n, sizeof *before), *after = calloc(n, sizeof *after);
     double *probs = calloc(n, sizeof *probs), gap = 0;
     forward(&o, before);
     /* without noise it is the adapter's network */
-    succeed(la_tfb_predict(&o.session, &set, NULL, set.n, 0, 10, 6, &silent, probs, &err), &err);
+    succeed(la_tfb_predict(&o.session, &job, 0, 10, 6, probs, &err), &err);
     for (int64_t i = 0; i < set.n; i++) {
         double sum = 0;
         for (size_t j = 0; j < c; j++)
@@ -686,22 +687,18 @@ static void check_tfb(const char *folder, bool own_answers, double limit) {
     }
     check_within("logits with sigma 0 against the adapter's, relative", gap, limit);
     double map_nll = nll_of(&set, probs, (int64_t)c);
-    succeed(la_tfb_fit(&o.session, &set, NULL, set.n, &options, &silent, &choice, &err), &err);
+    succeed(la_tfb_fit(&o.session, &job, &options, &choice, &err), &err);
     printf("    %s%s: sigma %.5f, next %.5f; NLL %.5f to %.5f\n", folder,
            own_answers ? ", own answers" : "", choice.sigma, choice.refused, choice.map_nll,
            choice.nll);
     assert_true(choice.sigma > 0);
     check_within("NLL without noise", fabs(choice.map_nll - map_nll), 1e-12);
-    succeed(
-        la_tfb_predict(&o.session, &set, NULL, set.n, choice.sigma, 10, 6, &silent, probs, &err),
-        &err);
+    succeed(la_tfb_predict(&o.session, &job, choice.sigma, 10, 6, probs, &err), &err);
     double nll = nll_of(&set, probs, (int64_t)c);
     check_within("NLL with sigma", fabs(choice.nll - nll), 1e-12);
     assert_true(nll <= map_nll * (1 + options.share));
     if (choice.refused > 0) {
-        succeed(la_tfb_predict(&o.session, &set, NULL, set.n, choice.refused, 10, 6, &silent, probs,
-                               &err),
-                &err);
+        succeed(la_tfb_predict(&o.session, &job, choice.refused, 10, 6, probs, &err), &err);
         assert_true(nll_of(&set, probs, (int64_t)c) > map_nll * (1 + options.share));
         assert_true(choice.refused - choice.sigma <= (options.most - options.least) / 1023);
     } else {
