@@ -7,7 +7,7 @@
 
 typedef struct report_given {
     la_common common;
-    const char *out, *baseline;
+    const char *out, *baseline, *labels;
     la_texts max, min, max_worse;
     int64_t min_samples;
     int format;
@@ -29,11 +29,16 @@ static const la_option options[] = {
      .offset = offsetof(report_given, out),
      .argument = "FILE",
      .help = "where the report goes; - is stdout (default)"},
+    {.name = "labels",
+     .kind = LA_OPTION_TEXT,
+     .offset = offsetof(report_given, labels),
+     .argument = "NAME,..",
+     .help = "names of the labels of sets, in class order, for tables and gates"},
     {.name = "max",
      .kind = LA_OPTION_REPEATED,
      .offset = offsetof(report_given, max),
      .argument = "METRIC=X",
-     .help = "gate: fail (exit 1) when the metric is above X"},
+     .help = "gate: fail (exit 1) when the metric is above X; of one label: METRIC@LABEL"},
     {.name = "min",
      .kind = LA_OPTION_REPEATED,
      .offset = offsetof(report_given, min),
@@ -76,6 +81,7 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
         .predictions = given->common.operands[0],
         .format = format,
         .out = given->out,
+        .labels = given->labels,
         .gates = {.max = given->max.values,
                   .n_max = given->max.n,
                   .min = given->min.values,

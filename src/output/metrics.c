@@ -6,11 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-int la_metric_find(const la_metric_set *set, const char *name) {
-    for (int m = 0; m < set->n; m++)
-        if (!strcmp(set->list[m].name, name))
+int la_metric_index(const la_metric_info *list, int n, const char *name) {
+    for (int m = 0; m < n; m++)
+        if (!strcmp(list[m].name, name))
             return m;
     return -1;
+}
+
+int la_metric_find(const la_metric_set *set, const char *name) {
+    return la_metric_index(set->list, set->n, name);
 }
 
 static la_status prepare(const la_metric_set *set, const la_metric_rows *rows, void **prepared,
@@ -29,7 +33,7 @@ la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *row
     LA_TRY(prepare(set, rows, &prepared, err));
     void *work = la_alloc(1, set->workspace ? set->workspace(rows->n) : 0, err);
     if (work)
-        set->measure(prepared, work, NULL, metrics->value, set->has_bins ? metrics->bins : NULL);
+        set->measure(prepared, work, NULL, metrics->value, set->bin_rows ? metrics->bins : NULL);
     free(work);
     free(prepared);
     return err->status;

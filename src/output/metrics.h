@@ -63,7 +63,8 @@ typedef struct la_metric_set {
     const char *rows; /* what its predictions are of, for messages */
     const la_metric_info *list;
     int n;
-    bool has_bins;
+    /* Words for a bin's n, accuracy and confidence; bin_rows NULL: there are no bins. */
+    const char *bin_rows, *bin_share, *bin_mean;
     /* Rows (1 or more) in the form that measure takes, one block of memory; the caller frees it. */
     la_status (*prepare)(const la_metric_rows *rows, void **prepared, la_error *err);
     /* value[n] of rows with these counts, which add up to that of the rows; count NULL: each once.
@@ -80,7 +81,8 @@ typedef struct la_metric_set {
     void (*measure_class)(const void *prepared, int64_t class, double *value, int64_t *n);
 } la_metric_set;
 
-/* The number of that name, or -1. */
+/* Number of that name in a list[n], or in a set's; -1: there is none. */
+int la_metric_index(const la_metric_info *list, int n, const char *name);
 int la_metric_find(const la_metric_set *set, const char *name);
 
 /* LA_BAD_INPUT when there is no row, or more than 2^32 - 2. */

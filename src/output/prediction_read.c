@@ -93,6 +93,23 @@ static la_status take_values(const row_reader *reader, const json_t *row, double
     return LA_OK;
 }
 
+/* Names of classes, from the lists "prediction" and "prediction_label", where they go together. */
+static la_status take_names(const row_reader *reader, const json_t *row, la_error *err) {
+    const la_predictions *out = reader->out;
+    const json_t *classes = json_object_get(row, "prediction"), *class;
+    const json_t *names = json_object_get(row, "prediction_label");
+    size_t i;
+    if (!out->names || json_array_size(classes) != json_array_size(names))
+        return LA_OK;
+    json_array_foreach(classes, i, class) {
+        const char *name = json_string_value(json_array_get(names, i));
+        int64_t c = json_is_integer(class) ? json_integer_value(class) : -1;
+        if (name && c >= 0 && c < out->n_classes && !out->names[c])
+            out->names[c] = la_visible_copy(name, err);
+    }
+    return err->status;
+}
+
 static const char kind_characters[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
 
@@ -123,13 +140,15 @@ static la_status take_kind(row_reader *reader, const json_t *row, const la_row_k
     out->labels.kind = kind->likelihood->label_kind;
     out->n_classes = kind->width ? least : (int64_t)json_array_size(values);
     out->labels.width = out->n_classes;
+    if (kind->metrics->n_class)
+        out->names = la_alloc((size_t)out->n_classes, sizeof *out->names, err);
     if (!kind->width && json_is_array(values) && out->n_classes < least)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: \"%s\" has %lld entries, expected one for each of at least %lld "
                        "classes",
                        reader->name, (long long)reader->line, kind->values_field,
                        (long long)out->n_classes, (long long)least);
-    return LA_OK;
+    return err->status;
 }
 
 static const la_row_kind *recognise(const json_t *row) {
@@ -165,6 +184,7 @@ static la_status take_prediction(row_reader *reader, const json_t *row, la_error
     LA_TRY(la_label_list_grow(&out->labels, &reader->labels_capacity, n + 1, err));
     LA_TRY(take_values(reader, row, out->values + n * width, out->map_values + n * width, &has_map,
                        err));
+    LA_TRY(take_names(reader, row, err));
     LA_TRY(take_confidence_kind(reader, row, err));
     label = la_label_none(out->labels.kind);
     LA_TRY(la_label_of_json(row, reader->place, out->n_classes, &label, err));
@@ -305,6 +325,9 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
 void la_predictions_free(la_predictions *predictions) {
     free(predictions->values);
     free(predictions->map_values);
+    for (int64_t c = 0; predictions->names && c < predictions->n_classes; c++)
+        free(predictions->names[c]);
+    free(predictions->names);
     la_label_list_free(&predictions->labels);
     *predictions = (la_predictions){0};
 }

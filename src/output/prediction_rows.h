@@ -85,6 +85,9 @@ typedef struct la_predictions {
     double *values;       /* [n, width of the kind] */
     double *map_values;   /* likewise; NULL unless every predicted row has them */
     la_label_list labels; /* [n] */
+    /* [C] names of classes that rows predict, as shown, NULL: of one that none does; NULL: metrics
+     * are not of each class. */
+    char **names;
     int64_t n_errors, n_unlabelled, n_without_map;
     /* "" when no row says, "mixed" when rows differ; letters, digits, "._+-?" */
     char confidence_kind[LA_CONFIDENCE_KIND_MAX];

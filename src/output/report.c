@@ -29,10 +29,10 @@ static la_status compute(la_team team, const la_predictions *p, la_report *repor
     LA_TRY(la_metrics_compute(report->set, &rows, &report->metrics, err));
     if (report->has_map)
         LA_TRY(la_metrics_compute(report->set, &map, &report->map, err));
+    memcpy(report->values, report->metrics.value, (size_t)report->set->n * sizeof(double));
     if (report->set->n_class) {
-        size_t n = (size_t)p->n_classes;
-        report->class_values = la_alloc(n * (size_t)report->set->n_class, sizeof(double), err);
-        report->class_rows = la_alloc(n, sizeof *report->class_rows, err);
+        report->class_values = report->values + report->set->n;
+        report->class_rows = la_alloc((size_t)p->n_classes, sizeof *report->class_rows, err);
         LA_TRY(err->status);
         LA_TRY(la_class_metrics(report->set, &rows, report->class_values, report->class_rows, err));
     }
@@ -40,11 +40,11 @@ static la_status compute(la_team team, const la_predictions *p, la_report *repor
                                 report->intervals, err);
 }
 
-la_status la_report_build(la_team team, const char *file, const la_predictions *predictions,
+la_status la_report_build(la_team team, const char *file, la_predictions *predictions,
                           const char *baseline, la_gate *gates, int n_gates, la_report *report,
                           la_error *err) {
-    const la_predictions *p = predictions;
-    double value[LA_METRICS_MAX];
+    la_predictions *p = predictions;
+    double *before = NULL;
     la_status status = LA_OK;
     *report = (la_report){.kind = p->kind,
                           .set = p->kind->metrics,
@@ -54,8 +54,10 @@ la_status la_report_build(la_team team, const char *file, const la_predictions *
                           .n_unlabelled = p->n_unlabelled,
                           .n_without_map = p->n_without_map,
                           .has_map = p->map_values != NULL,
+                          .class_names = p->names,
                           .gates = gates,
                           .n_gates = n_gates};
+    p->names = NULL;
     memcpy(report->digest, p->digest, sizeof report->digest);
     memcpy(report->confidence_kind, p->confidence_kind, sizeof report->confidence_kind);
     make_title(p->confidence_kind, report->title);
@@ -68,17 +70,20 @@ la_status la_report_build(la_team team, const char *file, const la_predictions *
                          p->kind->values_field);
         goto done;
     }
-    LA_TRY_DONE(la_gates_bind(gates, n_gates, report->set, err));
+    LA_TRY_DONE(la_gates_bind(gates, n_gates, report->set, p->n_classes, report->class_names, err));
     report->file = la_visible_copy(file, err);
     if (baseline)
         report->baseline = la_visible_copy(baseline, err);
+    size_t n_values = (size_t)la_gate_values(report->set, p->n_classes);
+    report->values = la_alloc(n_values, sizeof *report->values, err);
+    before = baseline ? la_alloc(n_values, sizeof *before, err) : NULL;
     LA_TRY_DONE(err->status);
     if (baseline)
-        LA_TRY_DONE(la_baseline_read(baseline, report->set, p->n_classes, value, err));
+        LA_TRY_DONE(la_baseline_read(baseline, report->set, p->n_classes, before, err));
     LA_TRY_DONE(compute(team, predictions, report, err));
-    report->n_failed =
-        la_gates_judge(gates, n_gates, p->n, report->metrics.value, baseline ? value : NULL);
+    report->n_failed = la_gates_judge(gates, n_gates, p->n, report->values, before);
 done:
+    free(before);
     if (status != LA_OK)
         la_report_free(report);
     return status;
@@ -88,8 +93,11 @@ void la_report_free(la_report *report) {
     free(report->file);
     free(report->baseline);
     free(report->gates);
-    free(report->class_values);
+    free(report->values);
     free(report->class_rows);
+    for (int64_t c = 0; report->class_names && c < report->n_classes; c++)
+        free(report->class_names[c]);
+    free(report->class_names);
     *report = (la_report){0};
 }
 
@@ -110,6 +118,11 @@ void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]) {
         strcpy(out, "-");
     else
         snprintf(out, LA_INTERVAL_TEXT, "[%s, %s]", lo, hi);
+}
+
+const char *la_report_class_name(const la_report *report, int64_t class, char out[LA_CLASS_TEXT]) {
+    snprintf(out, LA_CLASS_TEXT, "%lld", (long long)class);
+    return report->class_names && report->class_names[class] ? report->class_names[class] : out;
 }
 
 void la_report_class_show(const la_report *report, int64_t class, int metric,

@@ -21,15 +21,18 @@ typedef struct la_report {
     bool has_map;
     bool show_map; /* has_map, and the model is not the MAP model itself */
     la_interval intervals[LA_METRICS_MAX];
-    double *class_values; /* [n_classes, set->n_class]; NULL where the set has none */
+    double *values;       /* [la_gate_values] */
+    double *class_values; /* into it: [n_classes, set->n_class]; NULL where the set has none */
     int64_t *class_rows;  /* [n_classes] rows that have the class */
+    char **class_names;   /* [n_classes], as shown; an entry NULL: not known */
     la_gate *gates;
     int n_gates, n_failed;
 } la_report;
 
-/* Takes the gates over (also on failure) and judges them. file is only shown; baseline may be NULL.
- * LA_BAD_INPUT when no row has a label. Free with la_report_free. */
-la_status la_report_build(la_team team, const char *file, const la_predictions *predictions,
+/* Takes the gates over (also on failure) and judges them, and the names of the predictions. file is
+ * only shown; baseline may be NULL. LA_BAD_INPUT when no row has a label. Free with la_report_free.
+ */
+la_status la_report_build(la_team team, const char *file, la_predictions *predictions,
                           const char *baseline, la_gate *gates, int n_gates, la_report *report,
                           la_error *err);
 void la_report_free(la_report *report);
@@ -52,7 +55,7 @@ extern const la_report_format la_report_formats[LA_REPORT_FORMATS];
 
 /* ---- for the formats ---- */
 
-enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56 };
+enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56, LA_CLASS_TEXT = 24 };
 
 /* Four decimals; "-" when undefined. */
 void la_metric_show(double value, char out[LA_METRIC_TEXT]);
@@ -60,6 +63,8 @@ void la_metric_show(double value, char out[LA_METRIC_TEXT]);
 void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]);
 /* The better model in a metric: 1 the file's, -1 MAP, 0 they look the same, 2 not comparable. */
 int la_report_compare(const la_report *report, int metric);
+/* Name of a class, or its number, for which out is. */
+const char *la_report_class_name(const la_report *report, int64_t class, char out[LA_CLASS_TEXT]);
 /* Value of a class, "%.4f" as la_metric_show has it. */
 void la_report_class_show(const la_report *report, int64_t class, int metric,
                           char out[LA_METRIC_TEXT]);

@@ -28,23 +28,23 @@ static double plot_y(double value) {
     return TOP + SIDE * (1 - value);
 }
 
-static void write_bar(const la_metric_bin *bin, FILE *stream) {
+static void write_bar(const la_metric_set *set, const la_metric_bin *bin, FILE *stream) {
     double x = plot_x(bin->lo) + 1, width = plot_x(bin->hi) - 1 - x;
     double upper = fmax(bin->accuracy, bin->confidence);
     if (!bin->n)
         return;
     fprintf(stream,
-            "<g><title>%.3f to %.3f: %lld rows, accuracy %.4f, confidence %.4f</title>"
+            "<g><title>%.3f to %.3f: %lld %s, %s %.4f, %s %.4f</title>"
             "<rect class=\"bar\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>",
-            bin->lo, bin->hi, (long long)bin->n, bin->accuracy, bin->confidence, x,
-            plot_y(bin->accuracy), width, SIDE * bin->accuracy);
+            bin->lo, bin->hi, (long long)bin->n, set->bin_rows, set->bin_share, bin->accuracy,
+            set->bin_mean, bin->confidence, x, plot_y(bin->accuracy), width, SIDE * bin->accuracy);
     fprintf(stream, "<rect class=\"gap\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>", x,
             plot_y(upper), width, SIDE * fabs(bin->accuracy - bin->confidence));
     fprintf(stream, "<line class=\"mark\" x1=\"%.2f\" y1=\"%.2f\" x2=\"%.2f\" y2=\"%.2f\"/></g>\n",
             x, plot_y(bin->confidence), x + width, plot_y(bin->confidence));
 }
 
-static void write_axes(FILE *stream) {
+static void write_axes(const la_metric_set *set, FILE *stream) {
     fprintf(stream,
             "<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n"
             "<line class=\"diagonal\" x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\"/>\n",
@@ -57,10 +57,11 @@ static void write_axes(FILE *stream) {
                 plot_x(value), TOP + SIDE + 16, value, LEFT - 6, plot_y(value) + 4, value);
     }
     fprintf(stream,
-            "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">confidence</text>"
+            "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>"
             "<text x=\"12\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 12 %d)\">"
-            "accuracy</text>\n",
-            LEFT + SIDE / 2, TOP + SIDE + 34, TOP + SIDE / 2, TOP + SIDE / 2);
+            "%s</text>\n",
+            LEFT + SIDE / 2, TOP + SIDE + 34, set->bin_mean, TOP + SIDE / 2, TOP + SIDE / 2,
+            set->bin_share);
 }
 
 static void write_plot(const char *title, const la_metric_set *set, const la_metrics *metrics,
@@ -74,8 +75,8 @@ static void write_plot(const char *title, const la_metric_set *set, const la_met
     la_xml_write(stream, title);
     fprintf(stream, ", ece %s</text>\n", ece);
     for (int b = 0; b < LA_METRIC_BINS; b++)
-        write_bar(&metrics->bins[b], stream);
-    write_axes(stream);
+        write_bar(set, &metrics->bins[b], stream);
+    write_axes(set, stream);
     fputs("</svg>\n", stream);
 }
 
@@ -114,15 +115,16 @@ static void write_table(const la_report *report, FILE *stream) {
 
 static void write_classes(const la_report *report, FILE *stream) {
     const la_metric_set *set = report->set;
-    char text[LA_METRIC_TEXT];
+    char text[LA_METRIC_TEXT], number[LA_CLASS_TEXT];
     fputs("<h2>Labels</h2>\n<table>\n<thead><tr><th>label</th><th class=\"number\">rows</th>",
           stream);
     for (int m = 0; m < set->n_class; m++)
         fprintf(stream, "<th class=\"number\">%s</th>", set->class_list[m].name);
     fputs("</tr></thead>\n<tbody>\n", stream);
     for (int64_t c = 0; c < report->n_classes; c++) {
-        fprintf(stream, "<tr><td>%lld</td><td class=\"number\">%lld</td>", (long long)c,
-                (long long)report->class_rows[c]);
+        fputs("<tr><td>", stream);
+        la_xml_write(stream, la_report_class_name(report, c, number));
+        fprintf(stream, "</td><td class=\"number\">%lld</td>", (long long)report->class_rows[c]);
         for (int m = 0; m < set->n_class; m++) {
             la_report_class_show(report, c, m, text);
             write_cell("number", text, stream);
@@ -151,10 +153,11 @@ static void write_gates(const la_report *report, FILE *stream) {
 }
 
 static void write_reliability(const la_report *report, FILE *stream) {
-    fputs("<h2>Reliability</h2>\n<p>Bars: accuracy of the rows in a bin; lines: their mean "
-          "confidence; between them, the gap. A calibrated model follows the diagonal.</p>\n"
-          "<div class=\"plots\">\n",
-          stream);
+    fprintf(stream,
+            "<h2>Reliability</h2>\n<p>Bars: %s of the %s in a bin; lines: their mean %s; between "
+            "them, the gap. A calibrated model follows the diagonal.</p>\n"
+            "<div class=\"plots\">\n",
+            report->set->bin_share, report->set->bin_rows, report->set->bin_mean);
     write_plot(report->title, report->set, &report->metrics, stream);
     if (report->show_map)
         write_plot("MAP", report->set, &report->map, stream);
@@ -188,7 +191,7 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     write_table(report, stream);
     if (report->class_values)
         write_classes(report, stream);
-    if (report->set->has_bins)
+    if (report->set->bin_rows)
         write_reliability(report, stream);
     fprintf(stream,
             "<p>laplora " LAPLORA_VERSION

@@ -57,10 +57,9 @@ static json_t *gate_number(const la_gate *gate, double value) {
 }
 
 static json_t *gate_object(const la_gate *gate) {
-    json_t *object =
-        json_pack("{s:s, s:s, s:o, s:o, s:b}", "metric", la_gate_metric_name(gate), "kind",
-                  la_gate_kind_name(gate), "bound", gate_number(gate, gate->bound), "value",
-                  gate_number(gate, gate->value), "pass", (int)gate->pass);
+    json_t *object = json_pack("{s:s, s:s, s:o, s:o, s:b}", "metric", gate->name, "kind",
+                               la_gate_kind_name(gate), "bound", gate_number(gate, gate->bound),
+                               "value", gate_number(gate, gate->value), "pass", (int)gate->pass);
     if (!object || gate->kind != LA_GATE_MAX_WORSE)
         return object;
     int bad = json_object_set_new(object, "baseline", number_or_null(gate->baseline));
@@ -77,8 +76,8 @@ static json_t *classes_array(const la_report *report) {
     json_t *array = json_array();
     int bad = 0;
     for (int64_t c = 0; c < report->n_classes; c++) {
-        json_t *object =
-            json_pack("{s:I, s:I}", "label", (json_int_t)c, "n", (json_int_t)report->class_rows[c]);
+        json_t *object = json_pack("{s:I, s:s*, s:I}", "label", (json_int_t)c, "name",
+                                   report->class_names[c], "n", (json_int_t)report->class_rows[c]);
         for (int m = 0; m < set->n_class; m++)
             bad |= json_object_set_new(object, set->class_list[m].name,
                                        number_or_null(report->class_values[c * set->n_class + m]));
@@ -127,7 +126,7 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     bad |= json_object_set_new(root, "map_metrics",
                                report->has_map ? metrics_object(set, &report->map) : json_object());
     bad |= json_object_set_new(root, "ci", intervals_object(set, report->intervals));
-    if (set->has_bins)
+    if (set->bin_rows)
         bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     if (report->class_values)
         bad |= json_object_set_new(root, "labels", classes_array(report));

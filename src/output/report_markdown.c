@@ -1,12 +1,23 @@
 /* The report as GitHub Markdown, fit for $GITHUB_STEP_SUMMARY. */
 #include "output/report.h"
 
-/* A path in a code span, which nothing in it may end. */
-static void write_code(FILE *stream, const char *text) {
+#include <string.h>
+
+/* Text in a code span, which nothing in it may end, nor the cell of a table. */
+static void write_code(FILE *stream, const char *text, bool in_table) {
     fputc('`', stream);
     for (; *text; text++)
-        fputc(*text == '`' ? '\'' : *text, stream);
+        fprintf(stream, "%s%c", *text == '|' && in_table ? "\\" : "", *text == '`' ? '\'' : *text);
     fputc('`', stream);
+}
+
+/* A cell, in which Markdown reads nothing and no bar ends it. */
+static void write_cell(FILE *stream, const char *text) {
+    for (; *text; text++) {
+        if (strchr("\\`*_{}[]<>()#+-.!|~&$@:", *text))
+            fputc('\\', stream);
+        fputc(*text, stream);
+    }
 }
 
 static void write_metric(FILE *stream, const la_report *report, int metric) {
@@ -26,7 +37,7 @@ static void write_metric(FILE *stream, const la_report *report, int metric) {
 
 static void write_classes(FILE *stream, const la_report *report) {
     const la_metric_set *set = report->set;
-    char text[LA_METRIC_TEXT];
+    char text[LA_METRIC_TEXT], number[LA_CLASS_TEXT];
     fputs("\n| label | rows |", stream);
     for (int m = 0; m < set->n_class; m++)
         fprintf(stream, " %s |", set->class_list[m].name);
@@ -34,7 +45,9 @@ static void write_classes(FILE *stream, const la_report *report) {
     for (int m = 0; m < set->n_class; m++)
         fputs("---:|", stream);
     for (int64_t c = 0; c < report->n_classes; c++) {
-        fprintf(stream, "\n| %lld | %lld |", (long long)c, (long long)report->class_rows[c]);
+        fputs("\n| ", stream);
+        write_cell(stream, la_report_class_name(report, c, number));
+        fprintf(stream, " | %lld |", (long long)report->class_rows[c]);
         for (int m = 0; m < set->n_class; m++) {
             la_report_class_show(report, c, m, text);
             fprintf(stream, " %s |", text);
@@ -51,7 +64,7 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
     la_report_summary(report, summary);
     la_report_left_out(report, left_out);
     fputs("### laplora report\n\n", stream);
-    write_code(stream, report->file);
+    write_code(stream, report->file, false);
     fprintf(stream, ": %s%s%s\n\n", summary, *left_out ? "; left out: " : "", left_out);
     if (report->show_map)
         fprintf(stream,
@@ -73,8 +86,11 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
         char condition[LA_GATE_TEXT], outcome[LA_GATE_TEXT];
         la_gate_condition(&report->gates[i], condition);
         la_gate_outcome(&report->gates[i], outcome);
-        fprintf(stream, "| `%s` | `%s` | %s |\n", condition, outcome,
-                report->gates[i].pass ? "PASS" : "**FAIL**");
+        fputs("| ", stream);
+        write_code(stream, condition, true);
+        fputs(" | ", stream);
+        write_code(stream, outcome, true);
+        fprintf(stream, " | %s |\n", report->gates[i].pass ? "PASS" : "**FAIL**");
     }
     return LA_OK;
 }

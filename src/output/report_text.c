@@ -4,7 +4,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { FILE_WIDTH = 60, BAR_ONE = 50, BAR_TWO = 19, BAR_BYTES = 4 * BAR_ONE + 1 };
+enum {
+    FILE_WIDTH = 60,
+    NAME_WIDTH = 30,
+    COUNT_WIDTH = 7,
+    BAR_ONE = 50,
+    BAR_TWO = 19,
+    BAR_BYTES = 4 * BAR_ONE + 1
+};
 
 #define GREEN "\033[32m"
 #define RED "\033[31m"
@@ -19,11 +26,16 @@ static void paint(const la_report_style *style, FILE *stream, const char *colour
         fputs(text, stream);
 }
 
+static size_t characters_of(const char *text) {
+    size_t characters = 0;
+    for (; *text; text++)
+        characters += (*text & 0xc0) != 0x80;
+    return characters;
+}
+
 /* The end of a long path says more than its beginning. */
 static void write_path(FILE *stream, const char *path) {
-    size_t characters = 0;
-    for (const char *c = path; *c; c++)
-        characters += (*c & 0xc0) != 0x80;
+    size_t characters = characters_of(path);
     if (characters <= FILE_WIDTH) {
         fputs(path, stream);
         return;
@@ -83,17 +95,33 @@ static void write_metrics(const la_report *report, const la_report_style *style,
     fprintf(stream, "intervals: bootstrap, %s\n", line);
 }
 
+/* A name that is left aligned in its column; the beginning of a long one. */
+static void write_name(const char *name, int width, FILE *stream) {
+    int characters = (int)characters_of(name), keep = characters > width ? width - 3 : characters;
+    size_t bytes = 0;
+    for (int i = 0; name[bytes] && (i < keep || (name[bytes] & 0xc0) == 0x80); bytes++)
+        i += (name[bytes + 1] & 0xc0) != 0x80;
+    fprintf(stream, "%.*s%*s", (int)bytes, name, characters > width ? 3 : width - characters,
+            characters > width ? "..." : "");
+}
+
 static void write_classes(const la_report *report, const la_report_style *style, FILE *stream) {
     const la_metric_set *set = report->set;
-    char line[128], text[LA_METRIC_TEXT];
-    int used = snprintf(line, sizeof line, "%-12s %7s", "label", "rows");
+    char line[128], text[LA_METRIC_TEXT], number[LA_CLASS_TEXT];
+    int width = 12;
+    for (int64_t c = 0; c < report->n_classes; c++) {
+        int own = (int)characters_of(la_report_class_name(report, c, number));
+        width = own <= width ? width : own < NAME_WIDTH ? own : NAME_WIDTH;
+    }
+    int used = snprintf(line, sizeof line, "%-*s %7s", width, "label", "rows");
     for (int m = 0; m < set->n_class; m++)
         used += snprintf(line + used, sizeof line - (size_t)used, " %9s", set->class_list[m].name);
     fputc('\n', stream);
     paint(style, stream, BOLD, line);
     fputc('\n', stream);
     for (int64_t c = 0; c < report->n_classes; c++) {
-        fprintf(stream, "%-12lld %7lld", (long long)c, (long long)report->class_rows[c]);
+        write_name(la_report_class_name(report, c, number), width, stream);
+        fprintf(stream, " %7lld", (long long)report->class_rows[c]);
         for (int m = 0; m < set->n_class; m++) {
             la_report_class_show(report, c, m, text);
             fprintf(stream, " %9s", text);
@@ -120,40 +148,51 @@ static void draw_bar(const la_metric_bin *bin, int width, bool utf8, char out[BA
     }
 }
 
-static void write_bin(const la_metric_bin *bin, int width, const la_report_style *style,
+/* Widths of a bin's count and bar. */
+typedef struct bin_widths {
+    int count, bar;
+} bin_widths;
+
+static void write_bin(const la_metric_bin *bin, bin_widths width, const la_report_style *style,
                       FILE *stream) {
     char bar[BAR_BYTES];
     double gap = bin->accuracy - bin->confidence;
     if (!bin->n) {
-        fprintf(stream, " %7d", 0);
+        fprintf(stream, " %*d", width.count, 0);
         return;
     }
-    draw_bar(bin, width, style->utf8, bar);
+    draw_bar(bin, width.bar, style->utf8, bar);
     /* no "-0.00" */
-    fprintf(stream, " %7lld %s %+5.2f", (long long)bin->n, bar, fabs(gap) < 0.005 ? 0 : gap);
+    fprintf(stream, " %*lld %s %+5.2f", width.count, (long long)bin->n, bar,
+            fabs(gap) < 0.005 ? 0 : gap);
 }
 
-static void write_bin_heading(const char *title, int width, FILE *stream) {
-    int blank = width - 4 - (int)strlen(title);
-    fprintf(stream, " %7s 0%*s%s%*s1.0 %5s", "rows", blank / 2, "", title, blank - blank / 2, "",
-            "gap");
+static void write_bin_heading(const char *title, const char *counted, bin_widths width,
+                              FILE *stream) {
+    int blank = width.bar - 4 - (int)strlen(title);
+    fprintf(stream, " %*s 0%*s%s%*s1.0 %5s", width.count, counted, blank / 2, "", title,
+            blank - blank / 2, "", "gap");
 }
 
 static void write_reliability(const la_report *report, const la_report_style *style, FILE *stream) {
-    int width = report->show_map ? BAR_TWO : BAR_ONE;
+    const la_metric_set *set = report->set;
+    int wider = (int)strlen(set->bin_rows) - COUNT_WIDTH;
+    bin_widths width = {COUNT_WIDTH, report->show_map ? BAR_TWO : BAR_ONE};
+    if (wider > 0)
+        width = (bin_widths){COUNT_WIDTH + wider, width.bar - wider};
     fputc('\n', stream);
     paint(style, stream, BOLD, "reliability");
-    fprintf(stream, "  bar: accuracy, %s: mean confidence, gap: accuracy - confidence\n%-11s",
-            style->utf8 ? "│" : "|", "confidence");
-    write_bin_heading(report->title, width, stream);
+    fprintf(stream, "  bar: %s, %s: mean %s, gap: %s - %s\n%-11s", set->bin_share,
+            style->utf8 ? "│" : "|", set->bin_mean, set->bin_share, set->bin_mean, set->bin_mean);
+    write_bin_heading(report->title, set->bin_rows, width, stream);
     if (report->show_map)
-        write_bin_heading("MAP", width, stream);
+        write_bin_heading("MAP", set->bin_rows, width, stream);
     fputc('\n', stream);
     for (int b = 0; b < LA_METRIC_BINS; b++) {
         fprintf(stream, "%.3f-%.3f", report->metrics.bins[b].lo, report->metrics.bins[b].hi);
         write_bin(&report->metrics.bins[b], width, style, stream);
         if (report->show_map && !report->metrics.bins[b].n)
-            fprintf(stream, "%*s", width + 7, "");
+            fprintf(stream, "%*s", width.bar + 7, "");
         if (report->show_map)
             write_bin(&report->map.bins[b], width, style, stream);
         fputc('\n', stream);
@@ -183,7 +222,7 @@ la_status la_report_text(const la_report *report, const la_report_style *style, 
     write_metrics(report, style, stream);
     if (report->class_values)
         write_classes(report, style, stream);
-    if (report->set->has_bins)
+    if (report->set->bin_rows)
         write_reliability(report, style, stream);
     write_gates(report, style, stream);
     return LA_OK;

@@ -253,7 +253,9 @@ static const la_metric_info list[LA_METRIC_COUNT] = {
 const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .list = list,
                                           .n = LA_METRIC_COUNT,
-                                          .has_bins = true,
+                                          .bin_rows = "rows",
+                                          .bin_share = "accuracy",
+                                          .bin_mean = "confidence",
                                           .prepare = prepare,
                                           .measure = measure,
                                           .redraw = redraw};

@@ -129,8 +129,10 @@ static la_status check_likelihood(const fitting *f, la_error *err) {
     const la_model *model = &f->session.workers[0].model;
     LA_TRY(la_noise_check(model->likelihood, model->n_classes, options->noise, err));
     if (options->adue && !model->likelihood->is_softmax)
-        return la_fail(err, LA_UNSUPPORTED, "--adue: %s %s, whose answers are not right or wrong",
-                       options->adapter, model->likelihood->title);
+        return la_fail(
+            err, LA_UNSUPPORTED,
+            "--adue: %s %s; the error head is of classifiers of one class a row, leave it out",
+            options->adapter, model->likelihood->title);
     return LA_OK;
 }
 

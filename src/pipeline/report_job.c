@@ -1,6 +1,8 @@
 #include "pipeline/report_job.h"
 #include "base/output_file.h"
 #include "base/team_open.h"
+#include "base/visible.h"
+#include "input/rows.h"
 #include "output/report.h"
 
 #include <stdlib.h>
@@ -18,24 +20,51 @@ static bool locale_is_utf8(void) {
     return false;
 }
 
+/* Names of --labels in place of those that the rows give. */
+static la_status set_names(const la_labels *given, la_predictions *p, la_error *err) {
+    if (!given->names)
+        return LA_OK;
+    if (!p->names)
+        return la_fail(err, LA_USAGE,
+                       "--labels: the predictions are of %s, whose report has no label of its own; "
+                       "leave --labels out",
+                       p->kind->metrics->rows);
+    if (given->count != p->n_classes)
+        return la_fail(err, LA_USAGE, "--labels: has %lld names, expected %lld, one for each label",
+                       (long long)given->count, (long long)p->n_classes);
+    for (int64_t c = 0; c < p->n_classes; c++) {
+        free(p->names[c]);
+        p->names[c] = la_visible_copy(given->names[c], err);
+    }
+    return err->status;
+}
+
 /* The report of predictions, with the gates taken over. */
 static la_status measure(const la_report_options *options, la_gate *gates, int n_gates,
                          la_report *report, la_error *err) {
     la_predictions predictions;
     const char *path = options->predictions;
-    la_status status = la_predictions_read(path, &predictions, err);
+    la_labels labels = {0};
+    la_team team;
+    la_status status =
+        options->labels ? la_labels_parse("--labels", options->labels, &labels, err) : LA_OK;
+    if (status == LA_OK)
+        status = la_predictions_read(path, &predictions, err);
     if (status != LA_OK) {
+        la_labels_free(&labels);
         free(gates);
         return status;
     }
-    la_team team;
-    status = la_team_open(0, false, NULL, &team, err);
+    status = set_names(&labels, &predictions, err);
+    if (status == LA_OK)
+        status = la_team_open(0, false, NULL, &team, err);
     if (status == LA_OK)
         status = la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
                                  options->gates.baseline, gates, n_gates, report, err);
     else
         free(gates);
     la_predictions_free(&predictions);
+    la_labels_free(&labels);
     return status;
 }
 

@@ -8,6 +8,7 @@ typedef struct la_report_options {
     const char *predictions;        /* "-": standard input */
     const la_report_format *format; /* NULL: text */
     const char *out;                /* NULL or "-": standard output */
+    const char *labels;             /* "NAME,NAME,.." of the classes of sets; NULL: by the rows */
     la_gate_options gates;
     bool colour; /* of text: standard output is a terminal and NO_COLOR is not set */
 } la_report_options;

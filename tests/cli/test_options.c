@@ -131,6 +131,8 @@ static const effect effects[] = {
     ALTERS("report", "format", BERT, RUN_REPORT, RUN_REPORT "--format html"),
     ALTERS("report", "json", BERT, RUN_REPORT, RUN_REPORT "--json"),
     ALTERS("report", "out", BERT, RUN_REPORT, "report @/p.jsonl"),
+    ALTERS("report", "labels", BERT, "report @/sets.jsonl --json --out @/o",
+           "report @/sets.jsonl --json --out @/o --labels a,b"),
     SAYS("report", "max", BERT, RUN_REPORT, RUN_REPORT "--max nll=0", "gate failed"),
     SAYS("report", "min", BERT, RUN_REPORT, RUN_REPORT "--min accuracy=2", "gate failed"),
     ALTERS("report", "baseline", BERT, RUN_REPORT "--max-regression nll=1",
@@ -283,6 +285,8 @@ static void prepare(void) {
         fprintf(scored, "{\"label\":%d,\"prediction\":%d,\"confidence\":%.4f,\"ood\":%.4f}\n",
                 (i % 2 + (i % 10 < i / 100)) % 2, i % 2, 1 - i / 1500.0, i % 7 / 7.0);
     fclose(scored);
+    static const char sets[] = "{\"label\":[1],\"prediction\":[0],\"probs\":[0.75,0.25]}\n";
+    write_file(in_case(bert, "sets.jsonl"), sets, strlen(sets));
     copy_folder(in_case(bert, "adapter"), in_case(bert, "still"));
     set_key(&(fault){.file = "still/adapter_config.json", .a = "lora_alpha", .b = "0"}, bert);
     static const char *const lines[] = {

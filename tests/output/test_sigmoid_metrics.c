@@ -148,8 +148,10 @@ static void report_formats(void **state) {
         const char *format, *pieces[4];
     } formats[] = {
         {"text", {"2 rows, 3 labels", "f1_micro", "FAIL  hamming", "label           rows"}},
+        {"text", {"mean probability, gap: frequency - probability", " decisions 0"}},
         {"markdown", {"| `exact_match` | ", "| label | rows | f1 |", "| 0 | 1 | 1.0000 |"}},
-        {"html", {"<td>hamming</td>", "<h2>Labels</h2>", "f1_macro &gt;= 0.5"}},
+        {"html",
+         {"<td>hamming</td>", "<h2>Labels</h2>", "f1_macro &gt;= 0.5", "of the decisions in"}},
         {"junit", {"<property name=\"f1_micro\" value=\"", "name=\"nll &lt;= 9\" time=\"0\"/>"}},
         {"json", {"\"task\": \"multi_label\"", "\"labels\": [", "\"n_unlabelled\": 1", "\"bins\""}},
     };
@@ -166,6 +168,130 @@ static void report_formats(void **state) {
             if (!strstr(text, formats[f].pieces[i]))
                 fail_msg("%s: no \"%s\" in %s", formats[f].format, formats[f].pieces[i], text);
         free(text);
+    }
+}
+
+/* ---- labels by name ---- */
+
+/* c: neither named by the rows nor predicted */
+#define NAMED_ROWS                                                                                 \
+    "{\"label\":[0,2],\"prediction\":[0],\"prediction_label\":[\"a|b=@\"],"                        \
+    "\"probs\":[0.75,0.25,0.5]}\n"                                                                 \
+    "{\"label\":[1],\"prediction\":[0,1],\"prediction_label\":[\"a|b=@\",\"\\u001b[1m<b>\"],"      \
+    "\"probs\":[0.75,0.75,0.5]}\n"
+
+static const char *report_with(const char *format, const char *labels, la_gate_options gates,
+                               int failed) {
+    static char *text;
+    int found;
+    la_error err;
+    free(text);
+    if (write_named_report(NAMED_ROWS, format, labels, gates, &text, &found, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(found, failed);
+    return text;
+}
+
+static void check_piece(const char *text, const char *piece) {
+    if (!strstr(text, piece))
+        fail_msg("no \"%s\" in %s", piece, text);
+}
+
+/* f1 of the three classes: 2/3, 1, 0 */
+static void labels_have_names(void **state) {
+    static const char *const min[] = {"f1@a|b=@=0.7", "f1@\\x1b[1m<b>=1", "f1@2=0", "brier@2=0.26"};
+    static const char *const max[] = {"ece@third=0.5", "nll@2=0.6"};
+    static const char long_name[] = "a name, of more than the thirty characters of a column";
+    la_gate_options gates = {.min = min, .n_min = 4};
+    (void)state;
+    const char *text = report_with("text", NULL, gates, 2);
+    check_piece(text, "\na|b=@              1    0.6667 ");
+    check_piece(text, "\n\\x1b[1m<b>         1    1.0000 ");
+    check_piece(text, "\n2                  1    0.0000 ");
+    check_piece(text, "FAIL  f1@a|b=@ 0.666667 < 0.7\n");
+    check_piece(text, "PASS  f1@\\x1b[1m<b> 1 >= 1\nPASS  f1@2 0 >= 0\nFAIL  brier@2 0.25 < 0.26");
+    text = report_with("markdown", NULL, gates, 2);
+    check_piece(text, "\n| a\\|b=\\@ | 1 | 0.6667 |");
+    check_piece(text, "| `f1@a\\|b=@ >= 0.7` | `f1@a\\|b=@ 0.666667 < 0.7` | **FAIL** |");
+    check_piece(report_with("html", NULL, gates, 2), "<tr><td>\\x1b[1m&lt;b&gt;</td><td");
+    check_piece(report_with("junit", NULL, gates, 2), "message=\"f1@a|b=@ 0.666667 &lt; 0.7\"");
+    text = report_with("json", NULL, gates, 2);
+    json_t *root = json_loads(text, 0, NULL);
+    assert_non_null(root);
+    assert_string_equal(json_string_value(at(root, "labels/0/name")), "a|b=@");
+    assert_null(json_object_get(at(root, "labels/2"), "name"));
+    assert_string_equal(json_string_value(at(root, "gates/0/metric")), "f1@a|b=@");
+    assert_true(number_at(root, "gates/0/value") == number_at(root, "labels/0/f1"));
+    json_decref(root);
+    gates = (la_gate_options){.max = max, .n_max = 2};
+    text = report_with("text", "a name\\, of more than the thirty characters of a column,x,third",
+                       gates, 1);
+    check_piece(text, "\na name, of more than the th...       1 ");
+    check_piece(text, "\nx                                    1 ");
+    check_piece(text, "PASS  ece@third ");
+    assert_null(strstr(text, long_name));
+}
+
+static void baseline_of_a_label(void **state) {
+    static const char *const worse[] = {"f1@2=0.1", "f1@1=0.1", "nll@0=0"};
+    const char *before = scratch("before.json");
+    la_gate_options gates = {.max_worse = worse, .n_max_worse = 3, .baseline = before};
+    (void)state;
+    json_t *root = json_loads(report_with("json", NULL, (la_gate_options){0}, 0), 0, NULL);
+    assert_int_equal(
+        json_object_set_new((json_t *)(uintptr_t)at(root, "labels/2"), "f1", json_real(0.5)), 0);
+    assert_int_equal(json_object_del((json_t *)(uintptr_t)at(root, "labels/1"), "f1"), 0);
+    assert_int_equal(json_dump_file(root, before, 0), 0);
+    json_decref(root);
+    const char *text = report_with("text", NULL, gates, 2);
+    check_piece(text, "FAIL  f1@2 0, baseline 0.5: 0.5 worse, allowed 0.1");
+    check_piece(text, "FAIL  the baseline has no f1@1");
+    check_piece(text, "PASS  nll@0 ");
+}
+
+static void bad_labels(void **state) {
+    char long_gate[200];
+    const char *const bad[][3] = {
+        {"f1@x=1", NULL, "no label \"x\"; expected a number from 0 to 2 or one of the names a|b"},
+        {"f1@3=1", NULL, "no label \"3\""},
+        {"f1@=1", NULL, "no label \"\""},
+        {"f1@ 1=1", NULL, "no label \" 1\""},
+        {"f1@1e0=1", NULL, "no label \"1e0\""},
+        {"f1@0=x", NULL, "\"x\" is no finite number"},
+        {"hamming@0=1", NULL, "no metric \"hamming\" of one label; expected one of f1, nll"},
+        {"@0=1", NULL, "no metric \"\""},
+        {"f1=1", NULL, "no metric \"f1\"; expected"},
+        {long_gate, NULL, "more than 124 bytes; give its number"},
+        {"f1@0=1", "a,b", "--labels: has 2 names, expected 3"},
+        {"f1@0=1", "a,b,a", "--labels"},
+        {"f1@a|b=@=1", "a,b,c",
+         "no label \"a|b=@\"; expected a number from 0 to 2 or one of the na"},
+    };
+    (void)state;
+    memset(long_gate, 'x', sizeof long_gate);
+    memcpy(long_gate, "f1@", 3);
+    memcpy(long_gate + sizeof long_gate - 3, "=1", 3);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *out;
+        int failed;
+        la_error err;
+        la_gate_options gates = {.max = bad[i], .n_max = 1};
+        assert_int_equal(
+            write_named_report(NAMED_ROWS, "json", bad[i][1], gates, &out, &failed, &err),
+            LA_USAGE);
+        check_piece(err.message, bad[i][2]);
+        /* names and numbers of rows that are not sets */
+        if (!i) {
+            static const char classes[] = "{\"label\":1,\"prediction\":1,\"probs\":[0.25,0.75]}\n";
+            static const char *const on_label[] = {"nll@0=1"};
+            gates.max = on_label;
+            assert_int_equal(write_report(classes, "json", gates, &out, &failed, &err), LA_USAGE);
+            check_piece(err.message, "predictions are of classes, which have no such metric");
+            assert_int_equal(write_named_report(classes, "json", "a,b", (la_gate_options){0}, &out,
+                                                &failed, &err),
+                             LA_USAGE);
+            check_piece(err.message, "--labels: the predictions are of classes");
+        }
     }
 }
 
@@ -198,6 +324,9 @@ int main(void) {
         cmocka_unit_test(reference_cases),
         cmocka_unit_test(order_does_not_matter),
         cmocka_unit_test(report_formats),
+        cmocka_unit_test(labels_have_names),
+        cmocka_unit_test(baseline_of_a_label),
+        cmocka_unit_test(bad_labels),
         cmocka_unit_test(bad_rows),
     };
     return cmocka_run_group_tests_name("metrics of sets", tests, NULL, NULL);
