@@ -196,6 +196,7 @@ typedef struct la_fit_summary {
     int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
     double log_likelihood, log_marginal_likelihood;
     double noise_variance; /* of a regression; 0: of classes */
+    const char *task;      /* "regression", "multi_label"; NULL: one of several classes a row */
     const char *curvature; /* its name */
     la_prior_kind prior;
     double prior_precision; /* global or fixed */

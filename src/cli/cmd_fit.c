@@ -182,7 +182,7 @@ static void print_settings(const la_choice *choice) {
     fprintf(stderr, " (in place of all, at most %.1g off)\n", choice->shortening);
 }
 
-static void print_choice(const la_choice *choice) {
+static void print_choice(const la_choice *choice, const la_likelihood *likelihood) {
     if (!choice->guarded)
         return;
     fprintf(stderr, "%lld %s rows, mean NLL:", (long long)choice->n,
@@ -202,8 +202,8 @@ static void print_choice(const la_choice *choice) {
         fprintf(stderr, ", T %.3g", c->temperature);
     if (!one)
         fprintf(stderr, " of %lld settings", (long long)choice->n_settings);
-    if (!(c->noise_variance > 0))
-        fprintf(stderr, " (accuracy %.4f, MAP %.4f)", c->accuracy,
+    if (likelihood->accuracy)
+        fprintf(stderr, " (%s %.4f, MAP %.4f)", likelihood->accuracy, c->accuracy,
                 choice->candidates[LA_METHOD_MAP].accuracy);
     fputc('\n', stderr);
     if (!one)
@@ -222,9 +222,11 @@ static void print_adue(const la_fit_summary *s) {
 }
 
 static void print_text(const la_fit_summary *s, const char *out) {
-    char task[64] = "a regression";
-    if (!(s->noise_variance > 0))
-        snprintf(task, sizeof task, "%lld classes", (long long)s->n_classes);
+    const la_likelihood *likelihood = la_likelihood_of_task(s->task);
+    char task[64];
+    snprintf(task, sizeof task, "%s", likelihood->name);
+    if (likelihood->counted)
+        snprintf(task, sizeof task, "%lld %s", (long long)s->n_classes, likelihood->counted);
     la_visible_write(out, stderr);
     fprintf(stderr,
             ": %lld blocks, %lld parameters, from %lld rows (%lld tokens, %s)\n"
@@ -245,7 +247,7 @@ static void print_text(const la_fit_summary *s, const char *out) {
     else
         fprintf(stderr, "prior precision %.4g (%s)\n", s->prior_precision,
                 la_prior_names[s->prior]);
-    print_choice(s->choice.record);
+    print_choice(s->choice.record, likelihood);
     print_adue(s);
     fprintf(stderr,
             "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, select "

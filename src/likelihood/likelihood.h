@@ -30,16 +30,19 @@ typedef struct la_choice la_choice;
 typedef struct la_likelihood la_likelihood;
 
 struct la_likelihood {
-    const char *name;        /* what is modelled, for messages: "classes", "a regression" */
-    const char *task;        /* of posterior files and reports; NULL: none is written, of classes */
-    const char *problem;     /* problem_type of config.json */
-    const char *outputs;     /* outputs that a head may have, for messages: "one output" */
-    const char *title;       /* of a model that is no classifier of one class a row, for messages;
+    const char *name;    /* what is modelled, for messages: "classes", "a regression" */
+    const char *task;    /* of posterior files and reports; NULL: none is written, of classes */
+    const char *problem; /* problem_type of config.json */
+    const char *outputs; /* outputs that a head may have, for messages: "one output" */
+    const char *counted; /* the outputs, for summaries: "classes"; NULL: there is one alone */
+    /* Words for the accuracy of a choice's candidates, and for the share of rows that is_right. */
+    const char *accuracy, *right;
+    const char *title;        /* of a model that is no classifier of one class a row, for messages;
                                 NULL: it is one */
-    const char *nameless;    /* why outputs have no names, for messages; NULL: they may have */
-    const char *tuned;       /* by held-out rows beside the prior, for messages: "temperature" */
-    int64_t n_least, n_most; /* the same as numbers */
-    bool is_named;           /* a head is of it only where config.json says so */
+    const char *nameless;     /* why outputs have no names, for messages; NULL: they may have */
+    const char *tuned;        /* by held-out rows beside the prior, for messages: "temperature" */
+    int64_t n_least, n_most;  /* the same as numbers */
+    bool is_named;            /* a head is of it only where config.json says so */
     la_label_kind label_kind; /* of a row */
     bool has_noise;           /* a noise variance is fitted with the prior */
 

@@ -176,16 +176,16 @@ la_status la_signs_of_classes(const la_likelihood *likelihood, la_team team,
     signs s = {0};
     LA_TRY(measure(likelihood, team, rows, labels, &s, err));
     la_warn(log,
-            "on %lld calibration rows: accuracy %.3f, mean confidence %.3f (MAP %.3f), largest "
+            "on %lld calibration rows: %s %.3f, mean confidence %.3f (MAP %.3f), largest "
             "leverage %.3g, posterior over prior variance %.3f",
-            (long long)rows->n, s.accuracy, s.confidence, s.map_confidence, leverage, ratio);
+            (long long)rows->n, likelihood->right, s.accuracy, s.confidence, s.map_confidence,
+            leverage, ratio);
     if (s.accuracy - s.confidence > USUAL_GAP)
-        la_warn(
-            log,
-            "under-confident: the posterior's mean confidence is %.3f below the accuracy on the "
-            "calibration rows; a larger --prior, or held-out rows to choose it by, would cure "
-            "this",
-            s.accuracy - s.confidence);
+        la_warn(log,
+                "under-confident: the posterior's mean confidence is %.3f below the %s on the "
+                "calibration rows; a larger --prior, or held-out rows to choose it by, would cure "
+                "this",
+                s.accuracy - s.confidence, likelihood->right);
     return LA_OK;
 }
 

@@ -158,10 +158,11 @@ const char *la_report_better(const la_report *report, int metric) {
 
 void la_report_summary(const la_report *report, char out[128]) {
     char task[64];
-    if (report->kind->counted)
-        snprintf(task, sizeof task, "%lld %s", (long long)report->n_classes, report->kind->counted);
+    const la_likelihood *likelihood = report->kind->likelihood;
+    if (likelihood->counted)
+        snprintf(task, sizeof task, "%lld %s", (long long)report->n_classes, likelihood->counted);
     else
-        snprintf(task, sizeof task, "%s", report->kind->likelihood->name);
+        snprintf(task, sizeof task, "%s", likelihood->name);
     snprintf(out, 128, "%lld row%s, %s, confidence: %s", (long long)report->n,
              report->n == 1 ? "" : "s", task,
              *report->confidence_kind ? report->confidence_kind : "kind not given");

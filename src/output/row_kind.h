@@ -74,7 +74,6 @@ typedef struct la_row_field {
 struct la_row_kind {
     const la_likelihood *likelihood;
     const la_metric_set *metrics;
-    const char *counted; /* outputs, for summaries: "classes"; NULL: there is one alone */
     const la_row_field *fields;
     int n_fields;
     /* Names of the fields without which a row cannot be measured, for messages. */

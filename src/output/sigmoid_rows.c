@@ -26,7 +26,6 @@ static const la_row_field fields[] = {
 const la_row_kind la_sigmoid_rows = {
     .likelihood = &la_sigmoid_likelihood,
     .metrics = &la_sigmoid_metrics,
-    .counted = "labels",
     .fields = fields,
     .n_fields = sizeof fields / sizeof *fields,
     .values_field = "probs",

@@ -32,7 +32,6 @@ static const la_row_field fields[] = {
 
 const la_row_kind la_softmax_rows = {.likelihood = &la_softmax_likelihood,
                                      .metrics = &la_softmax_metrics,
-                                     .counted = "classes",
                                      .fields = fields,
                                      .n_fields = sizeof fields / sizeof *fields,
                                      .values_field = "probs",

@@ -340,6 +340,7 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                           .log_likelihood = p->log_likelihood,
                           .log_marginal_likelihood = p->log_marginal_likelihood,
                           .noise_variance = p->noise_variance,
+                          .task = p->likelihood->task,
                           .curvature = la_curvature_names[p->curvature],
                           .prior = p->prior,
                           .prior_precision = p->prior_precision,

@@ -250,6 +250,46 @@ static void adapter_configuration(void **state) {
     command_free(&done);
 }
 
+/* problem_type and id2label count beside the adapter as in the base, and before them. */
+static void adapter_problem_type(void **state) {
+    static const char names[] = "\"id2label\":{\"0\":\"sport\",\"1\":\"money\",\"2\":\"health\","
+                                "\"3\":\"travel\"}";
+    static const char fit[] =
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --prior 1 --out @/posterior";
+    const char *folder = open_case("bert-multilabel");
+    const fault none = {.file = "base/config.json", .a = "problem_type"};
+    const fault one = {
+        .file = "base/config.json", .a = "problem_type", .b = "\"single_label_classification\""};
+    char text[256];
+    (void)state;
+    check_note(folder, fit, "4 labels)");
+    command in_base = well(folder, ANSWER);
+    assert_non_null(strstr(in_base.out, "\"prediction\":[1,2],\"prediction_label\":["));
+    snprintf(text, sizeof text, "{\"problem_type\":\"multi_label_classification\",%s}", names);
+    put(folder, "adapter/config.json", text);
+    set_key(&(fault){.file = "base/config.json", .a = "id2label"}, folder);
+    for (int i = 0; i < 2; i++) {
+        set_key(i ? &one : &none, folder);
+        check_note(folder, fit, "4 labels)");
+        command beside = well(folder, ANSWER);
+        assert_string_equal(beside.out, in_base.out);
+        command_free(&beside);
+    }
+    command_free(&in_base);
+    put(folder, "adapter/config.json", "{\"problem_type\":\"regression\"}");
+    command done = run_line(folder, FIT, NULL);
+    static const char *const numbers[] = {"problem_type regression", "[4, ", "one output"};
+    check_message(&done, 4, numbers, 3);
+    command_free(&done);
+    /* four outputs of which nothing says more are classes, and a list is no class */
+    remove(in_case(folder, "adapter/config.json"));
+    set_key(&none, folder);
+    done = run_line(folder, FIT, NULL);
+    static const char *const classes[] = {"calib.jsonl:1:", "label is an array"};
+    check_message(&done, 3, classes, 2);
+    command_free(&done);
+}
+
 /* Keys and files of a base or an adapter that would change what the model computes. */
 static void refused_keys(void **state) {
     (void)state;
@@ -304,17 +344,12 @@ static void adapter_in_base(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adapter_tokenizer_is_used),
-        cmocka_unit_test(posteriors_know_it),
-        cmocka_unit_test(earlier_posteriors),
-        cmocka_unit_test(earlier_side_files),
-        cmocka_unit_test(lengths_and_sides),
-        cmocka_unit_test(refused),
-        cmocka_unit_test(hosts_are_cut_alike),
-        cmocka_unit_test(adapter_configuration),
-        cmocka_unit_test(refused_keys),
-        cmocka_unit_test(adapter_in_base),
-        cmocka_unit_test(chat_templates),
+        cmocka_unit_test(adapter_tokenizer_is_used), cmocka_unit_test(posteriors_know_it),
+        cmocka_unit_test(earlier_posteriors),        cmocka_unit_test(earlier_side_files),
+        cmocka_unit_test(lengths_and_sides),         cmocka_unit_test(refused),
+        cmocka_unit_test(hosts_are_cut_alike),       cmocka_unit_test(adapter_configuration),
+        cmocka_unit_test(adapter_problem_type),      cmocka_unit_test(refused_keys),
+        cmocka_unit_test(adapter_in_base),           cmocka_unit_test(chat_templates),
     };
     return cmocka_run_group_tests_name("files beside the model", tests, NULL, NULL);
 }
