@@ -10,7 +10,7 @@ struct la_answering {
     int64_t n, n_outputs, m, max_rows; /* n recipes, m contrasts */
     la_draw_options draws;
     la_team team;
-    la_slices doubles, floats; /* of scratch */
+    la_slices doubles, floats; /* memory of scratch */
     int64_t *scale;            /* [n] which of the rows' scales a recipe's is */
     double *basis;             /* [C, m] */
     /* where a device draws; NULL: nowhere */
@@ -24,7 +24,7 @@ struct la_answering {
 typedef struct scratch {
     float *outputs;    /* [C] over the temperature */
     double *cov;       /* [m, m] over its square */
-    double *workspace; /* of the likelihood */
+    double *workspace; /* the likelihood's */
     la_prediction part, own;
 } scratch;
 

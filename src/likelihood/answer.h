@@ -23,7 +23,7 @@ typedef struct la_output_rows {
     const double *cov;                   /* [n_scales, n, m, m] of the m contrasts */
     const uint64_t *streams;             /* [n] of random draws */
     const double *networks;              /* [n, 2C+1] means over sampled networks; NULL: none */
-    double noise_variance, map_variance; /* as of la_answer_row */
+    double noise_variance, map_variance; /* see la_answer_row */
 } la_output_rows;
 
 /* Draws of rows' Gaussians. */

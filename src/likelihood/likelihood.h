@@ -30,20 +30,20 @@ typedef struct la_choice la_choice;
 typedef struct la_likelihood la_likelihood;
 
 struct la_likelihood {
-    const char *name;    /* what is modelled, for messages: "classes", "a regression" */
-    const char *task;    /* of posterior files and reports; NULL: none is written, of classes */
+    const char *name; /* labels that are modelled, for messages: "classes", "a regression" */
+    const char *task; /* name in posterior files and reports; NULL: none is written, of classes */
     const char *problem; /* problem_type of config.json */
     const char *outputs; /* outputs that a head may have, for messages: "one output" */
     const char *counted; /* the outputs, for summaries: "classes"; NULL: there is one alone */
     /* Words for the accuracy of a choice's candidates, and for the share of rows that is_right. */
     const char *accuracy, *right;
-    const char *title;        /* of a model that is no classifier of one class a row, for messages;
-                                NULL: it is one */
-    const char *nameless;     /* why outputs have no names, for messages; NULL: they may have */
-    const char *tuned;        /* by held-out rows beside the prior, for messages: "temperature" */
+    const char *title; /* words for a model that is no classifier of one class a row; NULL: it is */
+    const char *nameless; /* reason that outputs have no names, for messages; NULL: they may have */
+    const char
+        *tuned; /* number chosen beside the prior by held-out rows, for messages: "temperature" */
     int64_t n_least, n_most;  /* the same as numbers */
     bool is_named;            /* a head is of it only where config.json says so */
-    la_label_kind label_kind; /* of a row */
+    la_label_kind label_kind; /* a row's */
     bool has_noise;           /* a noise variance is fitted with the prior */
 
     /* Number of contrasts: directions of the outputs that a prediction reads. */
@@ -67,9 +67,9 @@ struct la_likelihood {
                         double leverage, double ratio, const la_log *log, la_error *err);
 
     /* ---- predictions ---- */
-    const la_predictive_kind *const *predictives; /* that it has; NULL ends them */
-    const char *refusal;                          /* of the others, behind the posterior's path */
-    bool averages;   /* the mean of several recipes is one of probabilities */
+    const la_predictive_kind *const *predictives; /* its own; NULL ends them */
+    const char *refusal; /* message about the others, behind the posterior's path */
+    bool averages;       /* the mean of several recipes is one of probabilities */
     bool is_softmax; /* probabilities are one softmax of a row's outputs: read by a device's draws,
                         vector scaling, the error head and compare */
     /* Number of doubles that predict needs. */

@@ -17,8 +17,8 @@ typedef enum la_draws {
 
 /* Temperature that goes with a predictive where a posterior is asked for it by name. */
 typedef enum la_tempering {
-    LA_TEMPERED_LAPLACE, /* that of the posterior */
-    LA_TEMPERED_SCALING, /* that of temperature scaling */
+    LA_TEMPERED_LAPLACE, /* the posterior's */
+    LA_TEMPERED_SCALING, /* temperature scaling's */
     LA_TEMPERED_NOT
 } la_tempering;
 
@@ -31,7 +31,7 @@ typedef struct la_class_row {
 } la_class_row;
 
 typedef struct la_predictive_kind {
-    const char *name;  /* of options and recipes */
+    const char *name;  /* name in options and recipes */
     const char *label; /* confidence_kind of prediction rows */
     bool reads_covariance;
     bool networks; /* needs sampled networks */

@@ -40,10 +40,10 @@ typedef struct table {
     bool *right;     /* [n_grid, n] of Monte Carlo */
     bool *map_right; /* [n] of the MAP model */
     double *base;    /* [3, n] nll of the MAP model, of temperature scaling and of the average */
-    int64_t n_right; /* of the MAP model */
+    int64_t n_right; /* rows that the MAP model has right */
     la_average_list list;
     bool *list_right;   /* [n] of its mean */
-    double temperature; /* of temperature scaling */
+    double temperature; /* temperature scaling's own */
     double temperatures[TEMPERATURES];
 } table;
 

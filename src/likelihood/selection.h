@@ -28,7 +28,7 @@ typedef struct la_candidate {
     double prior_scale, temperature;
     double nll, accuracy;
     double gap, gap_error; /* nll less the best candidate's, and the standard error of that */
-    double noise_variance; /* of a regression, whose accuracy is NaN; 0: of classes */
+    double noise_variance; /* a regression's, whose accuracy is NaN; 0: of classes */
 } la_candidate;
 
 /* A part of an average. */
@@ -44,7 +44,7 @@ struct la_choice {
     la_method method;
     int64_t n; /* held-out rows */
     la_candidate candidates[LA_METHODS];
-    int64_t n_settings; /* of the average; 0: there is none */
+    int64_t n_settings; /* number in the average; 0: there is none */
     la_setting settings[LA_SETTINGS_MOST];
     /* largest distance of a held-out label's probability under these from that under all
      * settings */
@@ -62,7 +62,7 @@ typedef struct la_held_out {
     const uint64_t *streams; /* [n] of the rows' draws */
     const double *scales;    /* [n_scales] */
     const double *cov;       /* [n_scales, n, m, m] of the m contrasts */
-    double noise_variance;   /* that cov is of, where there is noise */
+    double noise_variance;   /* noise under which cov was taken, where there is any */
     bool noise_given;        /* it is meant exactly: the scale alone is chosen */
     la_log log;              /* of signs that no choice mends; may be zeroed */
 } la_held_out;

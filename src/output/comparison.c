@@ -10,7 +10,7 @@
 
 typedef struct column {
     const char *title;
-    size_t offset; /* of a double in la_comparison_row */
+    size_t offset; /* place of a double in la_comparison_row */
     int digits;
 } column;
 

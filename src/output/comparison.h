@@ -12,8 +12,7 @@ typedef struct la_comparison_row {
     bool has_probs; /* false: a score, which only ranks; its metrics are auroc and aurc */
     double value[LA_METRIC_COUNT];
     double ece_noise; /* la_ece_noise of its probabilities */
-    double
-        ood_auroc; /* of separating the rows of --ood from those of --test; NaN: there are none */
+    double ood_auroc; /* AUROC by which --ood rows rank above --test's; NaN: there are none */
     double seconds_fit, seconds_predict;
 } la_comparison_row;
 

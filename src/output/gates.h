@@ -32,7 +32,7 @@ typedef struct la_gate {
     int64_t metric;             /* its place in the values that gates read, or LA_GATE_ROWS */
     la_gate_kind kind;
     double bound;
-    double value; /* of the metric; NaN: undefined */
+    double value; /* the metric's; NaN: undefined */
     /* LA_GATE_MAX_WORSE: the baseline's value (NaN: it has none), and by how much value is
      * worse (negative: better; where neither direction is better, the distance) */
     double baseline, worse;
@@ -48,8 +48,8 @@ la_status la_gates_parse(const la_gate_options *options, la_gate **gates, int *n
 la_status la_gates_bind(la_gate *gates, int n, const la_metric_set *set, int64_t n_classes,
                         char *const *names, la_error *err);
 
-/* Reads value[la_gate_values] of a report in JSON; NaN where it has none. LA_BAD_INPUT when the file is no
- * such report or one of another number of classes. */
+/* Reads value[la_gate_values] of a report in JSON; NaN where it has none. LA_BAD_INPUT when the
+ * file is no such report or one of another number of classes. */
 la_status la_baseline_read(const char *path, const la_metric_set *set, int64_t n_classes,
                            double *value, la_error *err);
 

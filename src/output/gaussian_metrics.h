@@ -10,7 +10,7 @@ typedef enum la_gaussian_metric {
     LA_GAUSSIAN_RMSE,
     LA_GAUSSIAN_MAE,
     LA_GAUSSIAN_NLL,         /* mean -log of the Gaussian's density at the label */
-    LA_GAUSSIAN_PEARSON,     /* of labels and means; NaN where either does not vary */
+    LA_GAUSSIAN_PEARSON,     /* correlation of labels and means; NaN where either does not vary */
     LA_GAUSSIAN_SPEARMAN,    /* likewise of their ranks, ties averaged */
     LA_GAUSSIAN_COVERAGE_90, /* share of labels inside the central 90 % interval */
     LA_GAUSSIAN_SHARPNESS,   /* mean standard deviation */

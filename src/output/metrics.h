@@ -60,7 +60,7 @@ typedef struct la_metric_rows {
 } la_metric_rows;
 
 typedef struct la_metric_set {
-    const char *rows; /* what its predictions are of, for messages */
+    const char *rows; /* name of the predicted values, for messages */
     const la_metric_info *list;
     int n;
     /* Words for a bin's n, accuracy and confidence; bin_rows NULL: there are no bins. */

@@ -18,7 +18,7 @@ const la_row_kind *la_row_kind_of(const la_likelihood *likelihood);
 /* Token of an input row that a prediction is of. */
 typedef struct la_row_token {
     bool nested;      /* the row's predictions are one line, else each is one of its own */
-    bool first, last; /* of the row's predictions */
+    bool first, last; /* among the row's predictions */
     int64_t row;
     int64_t token; /* its index; -1: the row has no predictions */
     int64_t word;  /* -1: none */
@@ -49,7 +49,7 @@ typedef struct la_prediction_row {
 typedef struct la_row_values la_row_values; /* output/row_kind.h */
 
 typedef struct la_row_format {
-    const char *name; /* of the option, and as an extension */
+    const char *name; /* value of the option, and extension */
     bool one_a_line;  /* predictions of tokens are not nested in the line of their row */
     la_status (*header)(FILE *stream, const la_row_shape *shape, la_error *err); /* NULL: none */
     la_status (*write)(FILE *stream, const la_row_values *values, la_error *err);
@@ -91,7 +91,7 @@ typedef struct la_predictions {
     int64_t n_errors, n_unlabelled, n_without_map;
     /* "" when no row says, "mixed" when rows differ; letters, digits, "._+-?" */
     char confidence_kind[LA_CONFIDENCE_KIND_MAX];
-    char digest[LA_DIGEST_TEXT]; /* of the file's bytes */
+    char digest[LA_DIGEST_TEXT]; /* digest of the file's bytes */
 } la_predictions;
 
 /* path "-": standard input. LA_BAD_INPUT, with the line, for a row that is no prediction, or a file

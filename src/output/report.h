@@ -12,9 +12,8 @@ typedef struct la_report {
     char *file, *baseline; /* paths, fit to be shown; baseline NULL: none */
     char digest[LA_DIGEST_TEXT];
     char confidence_kind[LA_CONFIDENCE_KIND_MAX]; /* "" when the rows do not say */
-    char title[LA_REPORT_TITLE]; /* of the model in tables, from its kind: "laplace-mc" is "Laplace"
-                                  */
-    const la_row_kind *kind;     /* of the rows */
+    char title[LA_REPORT_TITLE]; /* the model's in tables: kind "laplace-mc" is "Laplace" */
+    const la_row_kind *kind;     /* the rows' */
     const la_metric_set *set;    /* its metrics */
     int64_t n, n_classes, n_errors, n_unlabelled, n_without_map;
     la_metrics metrics, map;

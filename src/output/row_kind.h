@@ -66,7 +66,7 @@ typedef struct la_row_field {
     const char *column;  /* stem of the columns of a vector or matrix in a table; NULL: name */
     const char *same_as; /* left out where it equals that field, and then read from there */
     bool derived;        /* checked after the fields that it is computed from */
-    bool of_line;        /* of the line, not of one of its predictions, where they are nested */
+    bool of_line;        /* the line's, not one of its predictions', where they are nested */
     la_field_into into;
     int64_t at; /* index of a number in the array */
 } la_row_field;
@@ -124,6 +124,6 @@ void la_number_write(FILE *stream, double number);
 la_status la_json_value_write(FILE *stream, const la_row_values *values, const la_row_field *field,
                               la_error *err);
 
-static const double LA_SUM_TOLERANCE = 1e-6; /* of a distribution */
+static const double LA_SUM_TOLERANCE = 1e-6; /* largest distance of a distribution's sum from 1 */
 
 #endif

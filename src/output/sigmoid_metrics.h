@@ -8,7 +8,7 @@
 #include "output/metrics.h"
 
 typedef enum la_sigmoid_metric {
-    LA_SIGMOID_F1_MICRO,    /* of all decisions; NaN where no class is labelled or predicted */
+    LA_SIGMOID_F1_MICRO,    /* over all decisions; NaN where no class is labelled or predicted */
     LA_SIGMOID_F1_MACRO,    /* mean over the classes that are labelled or predicted */
     LA_SIGMOID_EXACT_MATCH, /* share of rows whose set is predicted */
     LA_SIGMOID_HAMMING,     /* share of decisions that are wrong */
