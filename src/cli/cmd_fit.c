@@ -1,8 +1,8 @@
 #include "base/visible.h"
 #include "bayes/structure.h"
 #include "cli/cli.h"
-#include "cli/figures.h"
 #include "output/escape.h"
+#include "output/figures.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -1,5 +1,5 @@
-#include "cli/figures.h"
 #include "cli/file_facts.h"
+#include "output/figures.h"
 #include "output/posterior_fields.h"
 #include "output/posterior_file.h"
 

@@ -18,5 +18,7 @@ enum { LA_POSTERIOR_TEXT_MOST = 65000 };
 la_status la_posterior_check_text(const char *what, const char *text, la_error *err);
 /* 1 where the file begins like a posterior. */
 int la_posterior_looks_like(const char *path);
+/* The digest in front of a posterior, which la_posterior_load compares with what follows it. */
+la_status la_posterior_digest(const char *path, char digest[LA_DIGEST_TEXT], la_error *err);
 
 #endif

@@ -99,3 +99,11 @@ int la_posterior_looks_like(const char *path) {
     fclose(file);
     return got == sizeof start - 1 && !strcmp(start, SEAL_MAGIC);
 }
+
+la_status la_posterior_digest(const char *path, char digest[LA_DIGEST_TEXT], la_error *err) {
+    FILE *file = fopen(path, "rb");
+    int found = file ? fscanf(file, SEAL_MAGIC " %*d xxh3-128 %32[0-9a-f]", digest) : 0;
+    if (file)
+        fclose(file);
+    return found == 1 ? LA_OK : la_fail(err, LA_BAD_INPUT, "%s: is no posterior", path);
+}

@@ -19,6 +19,7 @@
 #define RUN_THRESHOLD "threshold @/scored.jsonl --out @/o --target-error 0.2 "
 #define RUN_COST "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 1 "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
+#define RUN_EXPORT "export --posterior @/guarded --out @/o "
 #define QUIET "--quiet "
 #define MAP "--methods map --quiet "
 
@@ -229,6 +230,15 @@ static const effect effects[] = {
          RUN_COMPARE "--methods map --verbose --batch-tokens 77", "batches of 77 tokens"),
     SAYS("compare", "verbose", BERT, RUN_COMPARE "--methods map",
          RUN_COMPARE "--methods map --verbose", "note: plan for"),
+    ALTERS("export", "posterior", BERT, RUN_EXPORT "--to json",
+           "export --to json --posterior @/posterior --out @/o"),
+    SAYS("export", "to", BERT, RUN_EXPORT "--to json", RUN_EXPORT "--to vllm", "logit_sigma"),
+    SAYS("export", "threshold", BERT, RUN_EXPORT "--to json",
+         RUN_EXPORT "--to json --threshold @/threshold.json", "laplora.threshold/1"),
+    SAYS("export", "out", BERT, "export --posterior @/guarded --to json", RUN_EXPORT "--to json",
+         "in the file:"),
+    SAYS("export", "quiet", BERT, RUN_EXPORT "--to vllm --quiet", RUN_EXPORT "--to vllm",
+         "not expressed"),
     SAYS("compare", "quiet", BERT, RUN_STILL MAP, RUN_STILL "--methods map", "lora_alpha is 0"),
 };
 enum { EFFECTS = sizeof effects / sizeof *effects };
@@ -294,9 +304,11 @@ static void prepare(void) {
         "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/guarded --quiet "
         "--val @/val.jsonl",
         "predict --posterior @/posterior --data @/test.jsonl --out @/p.jsonl --quiet",
-        "report @/p.jsonl --json --out @/report.json"};
-    for (int i = 0; i < 5; i++) {
-        command done = run_line(i < 4 ? bert : folders[WORDS], lines[i % 4], NULL);
+        "report @/p.jsonl --json --out @/report.json",
+        "threshold @/scored.jsonl --target-error 0.2 --out @/threshold.json --quiet"};
+    enum { LINES = sizeof lines / sizeof *lines };
+    for (int i = 0; i <= LINES; i++) {
+        command done = run_line(i < LINES ? bert : folders[WORDS], lines[i % LINES], NULL);
         if (done.code)
             fail_msg("%s: %s", lines[i % 4], done.err);
         command_free(&done);

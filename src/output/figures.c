@@ -1,4 +1,4 @@
-#include "cli/figures.h"
+#include "output/figures.h"
 #include "bayes/posterior.h"
 
 #include <math.h>

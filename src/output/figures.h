@@ -1,6 +1,6 @@
-/* JSON about a posterior for both fit and info. Every number is finite or null. */
-#ifndef LA_CLI_FIGURES_H
-#define LA_CLI_FIGURES_H
+/* JSON about a posterior for fit, info and export. Every number is finite or null. */
+#ifndef LA_OUTPUT_FIGURES_H
+#define LA_OUTPUT_FIGURES_H
 
 #include "likelihood/selection.h"
 

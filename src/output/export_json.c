@@ -1,0 +1,105 @@
+/* All that a posterior says of confidence but its curvature: laplora.export/1. */
+#include "output/escape.h"
+#include "output/export.h"
+#include "output/figures.h"
+
+/* NULL (no memory) is passed on: setting it fails, and that is noticed. */
+static json_t *finish(json_t *value, int bad) {
+    if (!bad)
+        return value;
+    json_decref(value);
+    return NULL;
+}
+
+/* Names, or numbers where a class has none; of a regression none. */
+static json_t *classes_array(const la_posterior *p) {
+    const la_labels *labels = &p->provenance.labels;
+    json_t *array = json_array();
+    int bad = 0;
+    for (int64_t c = 0; c < (p->noise_variance > 0 ? 0 : p->n_classes); c++)
+        bad |= json_array_append_new(array, c < labels->count ? json_string(labels->names[c])
+                                                              : json_sprintf("%lld", (long long)c));
+    return finish(array, bad);
+}
+
+static json_t *choices_array(const la_posterior *p) {
+    json_t *array = json_array();
+    int bad = 0;
+    for (int64_t c = 0; c < p->n_classes; c++)
+        bad |= json_array_append_new(array, json_integer(p->provenance.choice_ids[c]));
+    return finish(array, bad);
+}
+
+static json_t *settings_array(const la_recipe *recipes, int64_t n) {
+    json_t *array = json_array();
+    int bad = 0;
+    for (int64_t r = 0; r < n; r++)
+        bad |= json_array_append_new(
+            array, json_pack("{s:s, s:f, s:f, s:f}", "predictive", recipes[r].kind->name,
+                             "prior_scale", recipes[r].prior_scale, "temperature",
+                             recipes[r].temperature, "weight", recipes[r].weight));
+    return finish(array, bad);
+}
+
+static json_t *prior_object(const la_posterior *p) {
+    json_t *blocks = json_object();
+    int bad = 0;
+    for (int64_t b = 0; b < p->n_blocks; b++)
+        bad |=
+            json_object_set_new(blocks, p->blocks[b].name, json_real(p->blocks[b].prior_precision));
+    return json_pack("{s:s, s:o, s:o}", "kind", la_prior_names[p->prior], "value",
+                     la_prior_is_one(p->prior) ? json_real(p->prior_precision) : json_null(),
+                     "blocks", finish(blocks, bad));
+}
+
+static json_t *digests_object(const la_export *e) {
+    const la_provenance *from = &e->posterior->provenance;
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "posterior", e->digest, "base", from->base_digest,
+                     "adapter", from->adapter_digest, "tokenizer", from->tokenizer_digest, "data",
+                     from->data_digest);
+}
+
+/* What the rows of predict say in confidence_kind. */
+static const char *kind_of(const la_posterior *p, const la_recipe *recipes) {
+    return p->choice.guarded && p->choice.method == LA_METHOD_AVERAGE ? LA_AVERAGE_NAME
+                                                                      : recipes[0].kind->label;
+}
+
+la_status la_export_json(const la_export *e, FILE *stream, la_error *err) {
+    const la_posterior *p = e->posterior;
+    const char *task = p->likelihood->task;
+    la_recipe recipes[LA_SETTINGS_MOST];
+    int64_t n = la_export_recipes(p, recipes);
+    double temperature;
+    bool has_one = la_export_temperature(p, &temperature);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:n, s:o}", "schema",
+                             "laplora.export/1", "version", LAPLORA_VERSION, "task",
+                             task ? task : "classes", "n_classes", (json_int_t)p->n_classes,
+                             "classes", classes_array(p), "confidence_kind", kind_of(p, recipes),
+                             "temperature", has_one ? json_real(temperature) : json_null(),
+                             "class_terms", "settings", settings_array(recipes, n));
+    int bad = !root;
+    bad |= json_object_set_new(root, "guard", la_choice_json(&p->choice));
+    bad |= json_object_set_new(root, "prior", prior_object(p));
+    if (p->noise_variance > 0)
+        bad |= json_object_set_new(root, "noise_variance", json_real(p->noise_variance));
+    bad |= json_object_set_new(
+        root, "curvature",
+        json_pack("{s:s, s:s, s:s}", "structure", la_curvature_names[p->curvature], "kron",
+                  la_kron_names[p->kron], "params", la_params_names[p->params]));
+    if (p->provenance.choice_ids)
+        bad |= json_object_set_new(root, "choice_ids", choices_array(p));
+    if (p->provenance.template_text)
+        bad |= json_object_set_new(root, "template", json_string(p->provenance.template_text));
+    bad |= json_object_set_new(root, "max_length", json_integer(p->provenance.max_length));
+    bad |= json_object_set_new(root, "thresholds",
+                               e->threshold ? json_pack("[O]", e->threshold) : json_array());
+    bad |= json_object_set_new(root, "digests", digests_object(e));
+    /* json_dumps would lose keys when memory runs out just then */
+    bad |= !bad && la_json_write(root, JSON_INDENT(1), stream) && !ferror(stream);
+    json_decref(root);
+    if (bad)
+        return la_fail(err, LA_RESOURCE, "out of memory for the export");
+    fputc('\n', stream);
+    return LA_OK;
+}
