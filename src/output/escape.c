@@ -58,3 +58,18 @@ void la_xml_write(FILE *stream, const char *text) {
         }
     }
 }
+
+void la_cell_write(FILE *stream, const char *text) {
+    size_t length = strlen(text);
+    bool quoted =
+        text[strcspn(text, ",\"\r\n")] || *text == ' ' || (length && text[length - 1] == ' ');
+    if (quoted)
+        fputc('"', stream);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', stream);
+        fputc(*text, stream);
+    }
+    if (quoted)
+        fputc('"', stream);
+}

@@ -19,4 +19,7 @@ int la_json_write(const json_t *value, size_t flags, FILE *stream);
 /* text, which is clean, with the five characters of XML and HTML escaped. */
 void la_xml_write(FILE *stream, const char *text);
 
+/* A cell of a table, quoted where RFC 4180 wants it. */
+void la_cell_write(FILE *stream, const char *text);
+
 #endif

@@ -4,30 +4,16 @@
 #include "base/memory.h"
 #include "base/visible.h"
 #include "input/json.h"
+#include "output/escape.h"
 #include "output/row_kind.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static void write_cell(FILE *stream, const char *text) {
-    size_t length = strlen(text);
-    bool quoted =
-        text[strcspn(text, ",\"\r\n")] || *text == ' ' || (length && text[length - 1] == ' ');
-    if (quoted)
-        fputc('"', stream);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', stream);
-        fputc(*text, stream);
-    }
-    if (quoted)
-        fputc('"', stream);
-}
-
 static la_status write_text(FILE *stream, const char *text, la_error *err) {
     char *shown = la_visible_copy(text, err);
     if (shown)
-        write_cell(stream, shown);
+        la_cell_write(stream, shown);
     free(shown);
     return err->status;
 }
@@ -36,7 +22,7 @@ static la_status write_text(FILE *stream, const char *text, la_error *err) {
 static void write_json(FILE *stream, const char *json) {
     json_error_t where;
     json_t *value = la_json_loadb(json, strlen(json), JSON_DECODE_ANY, &where);
-    write_cell(stream, json_is_string(value) ? json_string_value(value) : json);
+    la_cell_write(stream, json_is_string(value) ? json_string_value(value) : json);
     json_decref(value);
 }
 
@@ -53,7 +39,7 @@ static la_status write_list(FILE *stream, const la_row_values *values, const la_
     if (status == LA_OK && failed)
         status = la_fail(err, LA_RESOURCE, "out of memory for a cell");
     if (status == LA_OK)
-        write_cell(stream, text);
+        la_cell_write(stream, text);
     free(text);
     return status;
 }

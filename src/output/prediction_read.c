@@ -16,6 +16,7 @@ typedef struct row_reader {
     int64_t line;
     char place[512]; /* FILE:LINE, for messages */
     la_predictions *out;
+    const la_prediction_watch *watch; /* NULL: none */
     size_t values_capacity, map_capacity, labels_capacity;
     int64_t n_kinds; /* rows that say their kind of confidence */
     int64_t n_lists; /* lines that are lists of them */
@@ -159,7 +160,8 @@ static const la_row_kind *recognise(const json_t *row) {
 }
 
 /* A prediction: a line, or an entry of a line's tokens. */
-static la_status take_prediction(row_reader *reader, const json_t *row, la_error *err) {
+static la_status take_prediction(row_reader *reader, const json_t *line, const json_t *row,
+                                 la_error *err) {
     la_predictions *out = reader->out;
     const la_row_kind *kind = recognise(row);
     size_t n = (size_t)out->n;
@@ -191,11 +193,13 @@ static la_status take_prediction(row_reader *reader, const json_t *row, la_error
     out->n_without_map += !has_map;
     /* a row without a label is checked like any other, then overwritten by the next one */
     la_label_list_set(&out->labels, out->n, label);
-    if (la_label_is_none(label))
-        out->n_unlabelled++;
-    else
-        out->n++;
+    bool labelled = !la_label_is_none(label);
     la_label_free(&label);
+    if (reader->watch)
+        LA_TRY(reader->watch->see(reader->watch->user, line, row, labelled ? out->n : -1,
+                                  reader->place, err));
+    out->n += labelled;
+    out->n_unlabelled += !labelled;
     return LA_OK;
 }
 
@@ -208,7 +212,7 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
         return LA_OK;
     }
     if (!tokens || recognise(row))
-        return take_prediction(reader, row, err);
+        return take_prediction(reader, row, row, err);
     if (!json_is_array(tokens))
         return bad_value(reader, "tokens", "", tokens, "a list of predictions", err);
     reader->n_lists++;
@@ -217,7 +221,7 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
         snprintf(index, sizeof index, "[%zu]", i);
         if (!json_is_object(entry))
             return bad_value(reader, "tokens", index, entry, "a prediction", err);
-        LA_TRY(take_prediction(reader, entry, err));
+        LA_TRY(take_prediction(reader, row, entry, err));
     }
     return LA_OK;
 }
@@ -304,7 +308,12 @@ static la_status read_rows(row_reader *reader, la_error *err) {
 }
 
 la_status la_predictions_read(const char *path, la_predictions *predictions, la_error *err) {
-    row_reader reader = {.out = predictions};
+    return la_predictions_watch(path, NULL, predictions, err);
+}
+
+la_status la_predictions_watch(const char *path, const la_prediction_watch *watch,
+                               la_predictions *predictions, la_error *err) {
+    row_reader reader = {.out = predictions, .watch = watch};
     *predictions = (la_predictions){0};
     la_digest *digest = la_digest_new(err);
     if (!digest)

@@ -98,6 +98,18 @@ typedef struct la_predictions {
  * without rows; a file none of whose rows has a label is fine here. Free with la_predictions_free.
  */
 la_status la_predictions_read(const char *path, la_predictions *predictions, la_error *err);
+
+/* Gets every prediction as it is read: line is the row of the file, row the prediction in it
+ * (itself, or one of its tokens), number that among the rows with a label, -1 without one. place is
+ * for messages. */
+typedef struct la_prediction_watch {
+    la_status (*see)(void *user, const json_t *line, const json_t *row, int64_t number,
+                     const char *place, la_error *err);
+    void *user;
+} la_prediction_watch;
+/* Likewise; watch may be NULL. */
+la_status la_predictions_watch(const char *path, const la_prediction_watch *watch,
+                               la_predictions *predictions, la_error *err);
 void la_predictions_free(la_predictions *predictions);
 
 #endif

@@ -7,8 +7,16 @@
 #include <string.h>
 
 const la_report_format la_report_formats[LA_REPORT_FORMATS] = {
-    {"text", la_report_text}, {"json", la_report_json},   {"markdown", la_report_markdown},
-    {"html", la_report_html}, {"junit", la_report_junit},
+    {.name = "text", .write = la_report_text},
+    {.name = "json", .write = la_report_json},
+    {.name = "markdown", .write = la_report_markdown},
+    {.name = "html", .write = la_report_html},
+    {.name = "junit", .write = la_report_junit},
+    {.name = "prometheus", .write = la_report_prometheus},
+    {.name = "gitlab", .write = la_report_gitlab},
+    {.name = "mlflow", .write = la_report_mlflow},
+    {.name = "label-studio", .write = la_report_label_studio, .tasks = true},
+    {.name = "csv", .write = la_report_csv},
 };
 
 /* The kind up to its first '-', with a capital: "laplace-mc" is "Laplace". */

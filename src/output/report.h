@@ -8,6 +8,25 @@
 
 enum { LA_REPORT_RESAMPLES = 1000, LA_REPORT_SEED = 1, LA_REPORT_TITLE = 12 };
 
+/* A prediction for a person to look at, as a task of Label Studio. */
+typedef struct la_task {
+    double certainty; /* tasks are written in its order, the least first */
+    int64_t number;   /* in the file */
+    char *text;       /* JSON */
+} la_task;
+
+/* Tasks of all predictions, with a label or without. */
+typedef struct la_tasks {
+    la_task *list; /* [n] */
+    size_t n, capacity;
+} la_tasks;
+
+/* Gathers a prediction (output/prediction_rows.h: see); user is the tasks. */
+la_status la_tasks_see(void *user, const json_t *line, const json_t *row, int64_t number,
+                       const char *place, la_error *err);
+void la_tasks_sort(la_tasks *tasks);
+void la_tasks_free(la_tasks *tasks);
+
 typedef struct la_report {
     char *file, *baseline; /* paths, fit to be shown; baseline NULL: none */
     char digest[LA_DIGEST_TEXT];
@@ -26,6 +45,7 @@ typedef struct la_report {
     char **class_names;   /* [n_classes], as shown; an entry NULL: not known */
     la_gate *gates;
     int n_gates, n_failed;
+    const la_tasks *tasks; /* of formats that ask for them, else NULL; borrowed */
 } la_report;
 
 /* Takes the gates over (also on failure) and judges them, and the names of the predictions. file is
@@ -46,9 +66,10 @@ typedef struct la_report_format {
     /* Write errors are left to the stream's error flag. */
     la_status (*write)(const la_report *report, const la_report_style *style, FILE *stream,
                        la_error *err);
+    bool tasks; /* made of these alone: no row needs a label */
 } la_report_format;
 
-enum { LA_REPORT_FORMATS = 5 };
+enum { LA_REPORT_FORMATS = 10 };
 /* text first, which is the default */
 extern const la_report_format la_report_formats[LA_REPORT_FORMATS];
 
@@ -84,6 +105,16 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
                              la_error *err);
 la_status la_report_html(const la_report *report, const la_report_style *style, FILE *stream,
                          la_error *err);
+la_status la_report_prometheus(const la_report *report, const la_report_style *style, FILE *stream,
+                               la_error *err);
+la_status la_report_gitlab(const la_report *report, const la_report_style *style, FILE *stream,
+                           la_error *err);
+la_status la_report_mlflow(const la_report *report, const la_report_style *style, FILE *stream,
+                           la_error *err);
+la_status la_report_label_studio(const la_report *report, const la_report_style *style,
+                                 FILE *stream, la_error *err);
+la_status la_report_csv(const la_report *report, const la_report_style *style, FILE *stream,
+                        la_error *err);
 la_status la_report_junit(const la_report *report, const la_report_style *style, FILE *stream,
                           la_error *err);
 

@@ -1,4 +1,6 @@
 #include "pipeline/report_job.h"
+#include "base/list.h"
+#include "base/memory.h"
 #include "base/output_file.h"
 #include "base/team_open.h"
 #include "base/visible.h"
@@ -39,64 +41,147 @@ static la_status set_names(const la_labels *given, la_predictions *p, la_error *
     return err->status;
 }
 
-/* The report of predictions, with the gates taken over. */
-static la_status measure(const la_report_options *options, la_gate *gates, int n_gates,
-                         la_report *report, la_error *err) {
-    la_predictions predictions;
+/* A file to be written; path NULL or "-": standard output. */
+typedef struct output {
+    const la_report_format *format;
+    const char *path;
+    la_output_file file;
+} output;
+
+static bool is_stdout(const char *path) {
+    return !path || !strcmp(path, "-");
+}
+
+/* True where both lead to the same file, be it there or not. */
+static bool same_place(const char *a, const char *b) {
+    la_target one = {0}, two = {0};
+    struct stat first, second;
+    la_error none = {0};
+    if (is_stdout(a) || is_stdout(b))
+        return is_stdout(a) && is_stdout(b);
+    bool same = la_target_find(a, &one, &none) == LA_OK && one.kind == LA_TARGET_FILE &&
+                la_target_find(b, &two, &none) == LA_OK && two.kind == LA_TARGET_FILE &&
+                !fstat(one.folder, &first) && !fstat(two.folder, &second) &&
+                first.st_dev == second.st_dev && first.st_ino == second.st_ino &&
+                !strcmp(one.name, two.name);
+    la_target_close(&one);
+    la_target_close(&two);
+    return same;
+}
+
+static la_status parse_write(const char *text, output *out, la_error *err) {
+    char known[128];
+    const char *equals = strchr(text, '=');
+    if (!equals || !equals[1])
+        return la_fail(err, LA_USAGE, "--write %s: expected FORMAT=FILE", text);
+    for (int i = 0; i < LA_REPORT_FORMATS; i++)
+        if (strlen(la_report_formats[i].name) == (size_t)(equals - text) &&
+            !strncmp(la_report_formats[i].name, text, (size_t)(equals - text)))
+            *out = (output){.format = &la_report_formats[i], .path = equals + 1};
+    if (out->format)
+        return LA_OK;
+    return la_fail(err, LA_USAGE, "--write %s: there is no format \"%.*s\"; expected one of %s",
+                   text, (int)(equals - text), text,
+                   la_list_names(known, sizeof known, ", ", &la_report_formats->name,
+                                 sizeof *la_report_formats, LA_REPORT_FORMATS));
+}
+
+/* outputs: [n_write + 1]. Without other wishes than --write, nothing else is written. */
+static la_status list_outputs(const la_report_options *options, output *outputs, int *n,
+                              la_error *err) {
+    *n = 0;
+    if (!options->n_write || options->format || options->out)
+        outputs[(*n)++] = (output){.format = options->format ? options->format : la_report_formats,
+                                   .path = options->out};
+    for (int i = 0; i < options->n_write; i++)
+        LA_TRY(parse_write(options->write[i], &outputs[(*n)++], err));
+    for (int i = 0; i < *n; i++) {
+        const char *path = outputs[i].path;
+        LA_TRY(la_output_apart(path, "the predictions", options->predictions, err));
+        LA_TRY(la_output_apart(path, "--baseline", options->gates.baseline, err));
+        LA_TRY(la_output_check(path, err));
+        for (int j = 0; j < i; j++)
+            if (same_place(path, outputs[j].path))
+                return la_fail(err, LA_USAGE,
+                               "%s: is named for %s and for %s; name a file for each",
+                               is_stdout(path) ? "standard output" : path, outputs[j].format->name,
+                               outputs[i].format->name);
+    }
+    return LA_OK;
+}
+
+/* The report of predictions, with the gates taken over. only_tasks: it has nothing else. */
+static la_status measure(const la_report_options *options, la_tasks *tasks, bool only_tasks,
+                         la_gate *gates, int n_gates, la_report *report, la_error *err) {
+    la_predictions predictions = {0};
+    la_prediction_watch watch = {la_tasks_see, tasks};
     const char *path = options->predictions;
     la_labels labels = {0};
     la_team team;
+    bool built = false;
     la_status status =
         options->labels ? la_labels_parse("--labels", options->labels, &labels, err) : LA_OK;
     if (status == LA_OK)
-        status = la_predictions_read(path, &predictions, err);
-    if (status != LA_OK) {
-        la_labels_free(&labels);
-        free(gates);
-        return status;
-    }
-    status = set_names(&labels, &predictions, err);
-    if (status == LA_OK)
-        status = la_team_open(0, false, NULL, &team, err);
-    if (status == LA_OK)
-        status = la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
-                                 options->gates.baseline, gates, n_gates, report, err);
-    else
+        status = la_predictions_watch(path, tasks ? &watch : NULL, &predictions, err);
+    if (status != LA_OK || only_tasks)
+        goto done;
+    LA_TRY_DONE(set_names(&labels, &predictions, err));
+    LA_TRY_DONE(la_team_open(0, false, NULL, &team, err));
+    built = true;
+    status = la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
+                             options->gates.baseline, gates, n_gates, report, err);
+done:
+    if (!built)
         free(gates);
     la_predictions_free(&predictions);
     la_labels_free(&labels);
     return status;
 }
 
-static la_status write_report(const la_report_options *options, const la_report_format *format,
-                              const la_report *report, la_error *err) {
-    la_output_file out;
-    bool to_file = options->out && strcmp(options->out, "-");
-    la_report_style style = {.colour = options->colour && !to_file, .utf8 = locale_is_utf8()};
-    LA_TRY(la_output_open(&out, options->out, LA_OUTPUT_STREAM, err));
-    la_status status = format->write(report, &style, out.stream, err);
-    if (status == LA_OK)
-        return la_output_commit(&out, err);
-    la_output_discard(&out);
+/* All are written before the first one takes its place. */
+static la_status write_outputs(const la_report_options *options, output *outputs, int n,
+                               const la_report *report, la_error *err) {
+    la_status status = LA_OK;
+    for (int i = 0; i < n && status == LA_OK; i++) {
+        output *out = &outputs[i];
+        la_report_style style = {.colour = options->colour && is_stdout(out->path),
+                                 .utf8 = locale_is_utf8()};
+        status = la_output_open(&out->file, out->path, LA_OUTPUT_STREAM, err);
+        if (status == LA_OK)
+            status = out->format->write(report, &style, out->file.stream, err);
+    }
+    for (int i = 0; i < n && status == LA_OK; i++)
+        status = la_output_commit(&outputs[i].file, err);
+    for (int i = 0; i < n; i++)
+        la_output_discard(&outputs[i].file);
     return status;
 }
 
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
-    const la_report_format *format = options->format ? options->format : la_report_formats;
-    la_report report;
-    la_gate *gates;
-    int n_gates;
+    la_report report = {0};
+    la_tasks tasks = {0};
+    la_gate *gates = NULL;
+    int n_gates, n = 0, n_tasks = 0;
     *gates_failed = 0;
     if (!options->predictions)
         return la_fail(err, LA_USAGE, "report: which file? give PREDICTIONS.jsonl");
-    LA_TRY(la_output_apart(options->out, "the predictions", options->predictions, err));
-    LA_TRY(la_output_apart(options->out, "--baseline", options->gates.baseline, err));
-    LA_TRY(la_output_check(options->out, err));
-    LA_TRY(la_gates_parse(&options->gates, &gates, &n_gates, err));
-    LA_TRY(measure(options, gates, n_gates, &report, err));
-    la_status status = write_report(options, format, &report, err);
-    if (status == LA_OK)
-        *gates_failed = report.n_failed;
+    output *outputs = la_alloc((size_t)options->n_write + 1, sizeof *outputs, err);
+    if (!outputs)
+        return err->status;
+    la_status status = LA_OK;
+    LA_TRY_DONE(list_outputs(options, outputs, &n, err));
+    LA_TRY_DONE(la_gates_parse(&options->gates, &gates, &n_gates, err));
+    for (int i = 0; i < n; i++)
+        n_tasks += outputs[i].format->tasks;
+    LA_TRY_DONE(measure(options, n_tasks ? &tasks : NULL, n_tasks == n && !n_gates, gates, n_gates,
+                        &report, err));
+    la_tasks_sort(&tasks);
+    report.tasks = &tasks;
+    LA_TRY_DONE(write_outputs(options, outputs, n, &report, err));
+    *gates_failed = report.n_failed;
+done:
     la_report_free(&report);
+    la_tasks_free(&tasks);
+    free(outputs);
     return status;
 }

@@ -1,4 +1,4 @@
-/* From a prediction file to a written report. */
+/* From a prediction file to written reports. */
 #ifndef LA_PIPELINE_REPORT_JOB_H
 #define LA_PIPELINE_REPORT_JOB_H
 
@@ -9,12 +9,14 @@ typedef struct la_report_options {
     const la_report_format *format; /* NULL: text */
     const char *out;                /* NULL or "-": standard output */
     const char *labels;             /* "NAME,NAME,.." of the classes of sets; NULL: by the rows */
+    const char *const *write;       /* "FORMAT=FILE" each, beside format and out or instead */
+    int n_write;
     la_gate_options gates;
     bool colour; /* of text: standard output is a terminal and NO_COLOR is not set */
 } la_report_options;
 
-/* Writes the report. *gates_failed is how many gates fail; the caller's exit code is then LA_GATE.
- * Options are checked before anything is read. */
+/* Writes the reports of one reading. *gates_failed is how many gates fail; the caller's exit code
+ * is then LA_GATE. Options are checked before anything is read. */
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err);
 
 #endif
