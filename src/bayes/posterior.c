@@ -1,5 +1,7 @@
 #include "bayes/posterior.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *const la_curvature_names[LA_CURVATURES] = {
@@ -16,6 +18,77 @@ void la_posterior_free(la_posterior *posterior) {
     la_labels_free(&posterior->provenance.labels);
     la_pool_free(&posterior->pool);
     *posterior = (la_posterior){0};
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_TEXT],
+                             la_error *err) {
+    const la_provenance *from = &posterior->provenance;
+    const la_choice *choice = &posterior->choice;
+    const la_adue *head = &posterior->adue;
+    char text[LA_DIGEST_TEXT];
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    la_digest_add_text(digest, from->base_digest);
+    la_digest_add_text(digest, from->adapter_digest);
+    la_digest_add_text(digest, from->tokenizer_digest);
+    la_digest_add_text(digest, from->data_digest);
+    la_digest_add_number(digest, from->base_quant);
+    la_digest_add_number(digest, posterior->curvature);
+    la_digest_add_number(digest, posterior->kron);
+    la_digest_add_number(digest, posterior->params);
+    la_digest_add_number(digest, (double)posterior->rank_asked);
+    la_digest_add_number(digest, posterior->temperature);
+    la_digest_add_number(digest, posterior->noise_variance);
+    for (int64_t b = 0; b < posterior->n_blocks; b++)
+        la_digest_add_number(digest, posterior->blocks[b].prior_precision);
+    la_digest_add_number(digest, choice->guarded ? (double)choice->method : -1);
+    bool averages = choice->guarded && choice->method == LA_METHOD_AVERAGE;
+    for (int64_t i = 0; averages && i < choice->n_settings; i++) {
+        la_digest_add_number(digest, choice->settings[i].method);
+        la_digest_add_number(digest, choice->settings[i].prior_scale);
+        la_digest_add_number(digest, choice->settings[i].temperature);
+        la_digest_add_number(digest, choice->settings[i].weight);
+    }
+    for (int64_t i = 0; head->weight && i < head->n_classes * head->width; i++)
+        la_digest_add_number(digest, head->weight[i]);
+    la_digest_finish(digest, text);
+    snprintf(model, LA_MODEL_TEXT, "%.16s", text);
+    return LA_OK;
+}
+
+/* Key of a row: as many bits of its hash as a double has. */
+static double key_of(uint64_t hash) {
+    return (double)(hash >> 11);
+}
+
+la_status la_posterior_keep_rows(la_posterior *posterior, const uint64_t *hashes, int64_t n,
+                                 la_error *err) {
+    double *keys = la_pool_take(&posterior->pool, (size_t)n, sizeof *keys, err);
+    int64_t distinct = 0;
+    if (!keys)
+        return err->status;
+    for (int64_t i = 0; i < n; i++)
+        keys[i] = key_of(hashes[i]);
+    qsort(keys, (size_t)n, sizeof *keys, by_value);
+    for (int64_t i = 0; i < n; i++)
+        if (!i || keys[i] != keys[distinct - 1])
+            keys[distinct++] = keys[i];
+    posterior->provenance.held_out = keys;
+    posterior->provenance.n_held_out = distinct;
+    return LA_OK;
+}
+
+bool la_posterior_chose(const la_posterior *posterior, uint64_t hash) {
+    const la_provenance *from = &posterior->provenance;
+    double key = key_of(hash);
+    return from->n_held_out &&
+           bsearch(&key, from->held_out, (size_t)from->n_held_out, sizeof key, by_value);
 }
 
 la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err) {

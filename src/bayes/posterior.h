@@ -53,6 +53,17 @@ static inline bool la_prior_is_one(la_prior_kind kind) {
 }
 
 void la_posterior_free(la_posterior *posterior);
+/* Name of the model that a posterior makes of its adapter, for prediction rows: hexadecimal, of
+ * what its predictions follow from. Paths are not among that. */
+enum { LA_MODEL_TEXT = 17 };
+la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_TEXT],
+                             la_error *err);
+/* Remembers rows that chose the guard's settings, by the hashes of their token ids, so that who
+ * measures on them is warned. */
+la_status la_posterior_keep_rows(la_posterior *posterior, const uint64_t *hashes, int64_t n,
+                                 la_error *err);
+/* True of one of them. */
+bool la_posterior_chose(const la_posterior *posterior, uint64_t hash);
 /* The posterior gets a copy of the error head. */
 la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err);
 

@@ -14,6 +14,8 @@ typedef struct la_provenance {
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
     char tokenizer_digest[LA_DIGEST_TEXT]; /* "" when the rows carried token ids */
     char data_digest[LA_DIGEST_TEXT];
+    double *held_out; /* [n_held_out] keys of the rows that chose the guard's settings, ascending */
+    int64_t n_held_out;
     int64_t max_length;        /* tokens a row is cut to */
     int32_t *choice_ids;       /* [n_classes] answer tokens, or NULL */
     const char *template_text; /* NULL: none */

@@ -14,7 +14,7 @@ static const char *const emit_names[] = {"logits", "cov"};
 typedef struct predict_given {
     la_common common;
     la_run_given run;
-    const char *posterior, *data, *out, *base, *adapter, *id_field;
+    const char *posterior, *data, *out, *base, *adapter, *id_field, *threshold, *keep;
     int predictive, format;
     uint64_t emit;
     int64_t samples, seed;
@@ -88,6 +88,10 @@ static const la_option options[] = {
      .offset = offsetof(predict_given, emit),
      LA_NAMES(emit_names),
      .help = "also write the MAP logits, the logit covariance"},
+    LA_ROW(TEXT, predict_given, threshold, "threshold", .argument = "FILE",
+           .help = "of laplora threshold: each row says whether its answer may be accepted"),
+    LA_ROW(TEXT, predict_given, keep, "keep", .argument = "NAME,..",
+           .help = "fields of the input that the rows carry; \"\\,\" is a comma within a name"),
     {.name = "flat",
      .kind = LA_OPTION_FLAG,
      .offset = offsetof(predict_given, flat),
@@ -115,6 +119,8 @@ static la_status predict(const predict_given *given, la_error *err) {
                           .format = given->format < 0 ? NULL : la_row_formats[given->format],
                           .emit_logits = given->emit & EMIT_LOGITS,
                           .emit_cov = given->emit & EMIT_COV,
+                          .threshold = given->threshold,
+                          .keep = given->keep,
                           .skip_bad = given->skip_bad,
                           .flat = given->flat,
                           .lines = given->lines,

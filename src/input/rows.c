@@ -671,6 +671,8 @@ la_status la_row_reader_next(la_row_reader *reader, la_row *row, bool *more, la_
     if (status != LA_OK || !*more)
         return status;
     row->object = reader->row;
+    row->object_text = reader->object_text;
+    row->object_length = reader->object_length;
     return reader->fields.objects ? LA_OK : take_fields(reader, row, err);
 }
 

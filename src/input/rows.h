@@ -46,8 +46,10 @@ typedef struct la_row {
     const json_t *id;    /* NULL: none */
     const char *id_text; /* the id as it stands in a JSON file, not terminated; NULL: take id */
     size_t id_length;
-    const json_t *object; /* all fields of the row */
-    bool blank;           /* an empty line */
+    const json_t *object;    /* all fields of the row */
+    const char *object_text; /* the row as it stands in a JSON file; NULL: a table, or plain text */
+    size_t object_length;
+    bool blank; /* an empty line */
 } la_row;
 
 typedef struct la_row_reader la_row_reader;

@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "bayes/posterior.h"
 
 #include <stdbool.h>
 
@@ -32,7 +33,7 @@ typedef struct la_answer {
     bool right;
 } la_answer;
 
-enum { LA_MODEL_TEXT = 17, LA_KIND_TEXT = 32 };
+enum { LA_KIND_TEXT = 32 };
 
 typedef struct la_answers {
     la_answer *list; /* [n] labelled rows */

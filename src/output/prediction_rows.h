@@ -30,14 +30,20 @@ typedef struct la_row_shape {
     int64_t n_classes;
     const char *const *labels; /* class names, or NULL: a class is named by its number */
     const char *confidence_kind;
+    const char *model; /* digest of the posterior; NULL: rows do not say */
     bool emit_logits, emit_cov;
+    bool has_model, has_held_out;
+    bool has_fields, has_action; /* rows carry fields of the input, and what is to be done */
     bool has_tokens, has_errors; /* rows may be of tokens, or errors */
 } la_row_shape;
 
 typedef struct la_prediction_row {
     const la_row_shape *shape;
     int64_t index;
-    const char *id_json; /* JSON text, or NULL */
+    const char *id_json;         /* JSON text, or NULL */
+    const char *fields_json;     /* likewise */
+    const char *held_out;        /* "true": the row chose the guard's settings; NULL: it did not */
+    const char *action, *reason; /* NULL: none */
     la_label label;
     const la_prediction *prediction;
     const char

@@ -15,9 +15,18 @@ static const la_row_field before[] = {
     {"token", LA_ROW_FIELD_INDEX, AT(token), OF(has_tokens), .missing = LA_MISSING_OMITTED},
     {"id", LA_ROW_FIELD_JSON, AT(row.id_json), .missing = LA_MISSING_OMITTED, .of_line = true},
     {"label", LA_ROW_FIELD_LABEL, AT(row.label), .missing = LA_MISSING_OMITTED},
+    {"held_out", LA_ROW_FIELD_JSON, AT(row.held_out), OF(has_held_out),
+     .missing = LA_MISSING_OMITTED, .of_line = true},
+    {"fields", LA_ROW_FIELD_JSON, AT(row.fields_json), OF(has_fields),
+     .missing = LA_MISSING_OMITTED, .of_line = true},
+    {"action", LA_ROW_FIELD_TEXT, AT(row.action), OF(has_action), .missing = LA_MISSING_OMITTED,
+     .of_error = true},
+    {"reason", LA_ROW_FIELD_TEXT, AT(row.reason), OF(has_action), .missing = LA_MISSING_OMITTED,
+     .of_error = true},
 };
 static const la_row_field behind[] = {
     {"confidence_kind", LA_ROW_FIELD_TEXT, AT(confidence_kind)},
+    {"model", LA_ROW_FIELD_TEXT, AT(model), OF(has_model), .missing = LA_MISSING_OMITTED},
     {"logits", LA_ROW_FIELD_VECTOR, AT(p.logits), OF(emit_logits), .column = "logit",
      .missing = LA_MISSING_OMITTED},
     {"logit_cov", LA_ROW_FIELD_MATRIX, AT(p.logit_cov), OF(emit_cov), .column = "logit_cov",
@@ -86,7 +95,7 @@ static bool is_nan_throughout(const la_row_values *values, const la_row_field *f
 bool la_field_missing(const la_row_values *values, const la_row_field *field) {
     if (field->flag && !*((const bool *)values->row.shape + field->flag))
         return true;
-    if (values->row.error && !field->of_line)
+    if (values->row.error && !field->of_line && !field->of_error)
         return true;
     switch (field->type) {
     case LA_ROW_FIELD_INDEX:
@@ -111,11 +120,12 @@ void la_row_values_fill(const la_prediction_row *row, la_row_values *values) {
         values->token = token->token;
     }
     if (row->error)
-        values->row.id_json = NULL;
+        values->row.id_json = values->row.held_out = NULL;
     if (row->error || (token && token->token < 0))
         return;
     values->p = *row->prediction;
     values->confidence_kind = row->shape->confidence_kind;
+    values->model = row->shape->model;
     if (row->shape->kind->derive)
         row->shape->kind->derive(values);
 }

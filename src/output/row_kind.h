@@ -16,7 +16,7 @@ struct la_row_values {
     la_prediction_row row;
     la_prediction p;
     int64_t line_row, word, token;
-    const char *confidence_kind;
+    const char *confidence_kind, *model;
     int64_t predicted; /* class */
     const char *predicted_label;
     char class_text[24];
@@ -67,6 +67,7 @@ typedef struct la_row_field {
     const char *same_as; /* left out where it equals that field, and then read from there */
     bool derived;        /* checked after the fields that it is computed from */
     bool of_line;        /* the line's, not one of its predictions', where they are nested */
+    bool of_error;       /* a prediction's, and that of a row with an error too */
     la_field_into into;
     int64_t at; /* index of a number in the array */
 } la_row_field;

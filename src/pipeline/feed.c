@@ -1,6 +1,7 @@
 #include "pipeline/feed.h"
 #include "base/digest.h"
 #include "input/json.h"
+#include "input/json_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error
 
 static void clear_item(la_feed_item *item) {
     free(item->id);
+    free(item->fields);
     free(item->error);
     la_label_free(&item->label);
     *item = (la_feed_item){0};
@@ -190,19 +192,43 @@ static la_status read_labels(la_feed *feed, const la_row *row, la_error *err) {
     return LA_OK;
 }
 
-/* Text of the id in the file, so that no digit of it is lost; written anew where that is no JSON
- * (NaN). */
-static char *id_text(const la_row *row) {
+/* Text of a value in the file, so that no digit of it is lost; written anew where that is no JSON
+ * (NaN), or where there is no text. value may be NULL. */
+static char *value_text(const char *text, size_t length, const json_t *value) {
     json_error_t where;
-    json_t *value =
-        row->id_text
-            ? la_json_loadb(row->id_text, row->id_length,
-                            JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &where)
-            : NULL;
-    bool plain = value || (row->id_text && json_error_code(&where) == json_error_numeric_overflow);
-    json_decref(value);
-    return plain ? strndup(row->id_text, row->id_length)
-                 : json_dumps(row->id, JSON_ENCODE_ANY | JSON_COMPACT);
+    json_t *parsed =
+        text ? la_json_loadb(text, length,
+                             JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &where)
+             : NULL;
+    bool plain = parsed || (text && json_error_code(&where) == json_error_numeric_overflow);
+    json_decref(parsed);
+    return plain   ? strndup(text, length)
+           : value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)
+                   : strdup("null");
+}
+
+/* {"NAME":VALUE,...} of the fields to be kept; the caller frees it. */
+static la_status kept_fields(const la_row *row, const la_list *keep, char **fields, la_error *err) {
+    size_t length;
+    FILE *stream = open_memstream(fields, &length);
+    bool bad = !stream;
+    for (size_t i = 0; i < keep->n && !bad; i++) {
+        const char *text = NULL, *name = keep->items[i];
+        size_t text_length = 0;
+        const json_t *value = json_object_get(row->object, name);
+        if (value && row->object_text)
+            la_json_member(row->object_text, row->object_length, name, &text, &text_length);
+        json_t *string = json_string(name);
+        char *key = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+        char *shown = value_text(text, text_length, value);
+        bad = !key || !shown || fprintf(stream, "%s%s:%s", i ? "," : "{", key, shown) < 0;
+        json_decref(string);
+        free(key);
+        free(shown);
+    }
+    if (stream && (fputs("}", stream) < 0 || fclose(stream)))
+        bad = true;
+    return bad ? la_fail(err, LA_RESOURCE, "out of memory for a row's fields") : LA_OK;
 }
 
 static la_status read_row(la_feed *feed, bool *more, la_error *err) {
@@ -219,10 +245,12 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     if (status == LA_OK && !*more)
         return LA_OK;
     if (status == LA_OK && row.id && !json_is_null(row.id)) {
-        item->id = id_text(&row);
+        item->id = value_text(row.id_text, row.id_length, row.id);
         if (!item->id)
             status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
     }
+    if (status == LA_OK && feed->options.keep)
+        status = kept_fields(&row, feed->options.keep, &item->fields, err);
     if (status == LA_OK)
         status = read_labels(feed, &row, err);
     if (status == LA_OK)
@@ -256,22 +284,31 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
     return LA_OK;
 }
 
-/* After an item of the pending row went into a batch: the next one, which has a copy of the id. */
+static la_status copy_text(char **text, la_error *err) {
+    const char *from = *text;
+    if (!from)
+        return LA_OK;
+    *text = la_alloc(strlen(from) + 1, 1, err);
+    if (*text)
+        strcpy(*text, from);
+    return err->status;
+}
+
+/* After an item of the pending row went into a batch: the next one, which has copies of its texts.
+ */
 static la_status hold_next(la_feed *feed, la_error *err) {
     la_feed_item *item = &feed->pending_item;
-    const char *id = item->id;
     feed->pending = !item->last;
     if (item->last) {
         *item = (la_feed_item){0};
         return LA_OK;
     }
-    item->id = NULL;
-    if (id) {
-        item->id = la_alloc(strlen(id) + 1, 1, err);
-        if (!item->id)
-            return err->status;
-        strcpy(item->id, id);
-    }
+    la_status status = copy_text(&item->id, err);
+    if (status != LA_OK)
+        item->fields = NULL;
+    else
+        status = copy_text(&item->fields, err);
+    LA_TRY(status);
     next_item(feed);
     return LA_OK;
 }

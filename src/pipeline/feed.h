@@ -3,6 +3,7 @@
 #ifndef LA_PIPELINE_FEED_H
 #define LA_PIPELINE_FEED_H
 
+#include "base/list.h"
 #include "input/tags.h"
 #include "model/batch.h"
 #include "text/tokenizer.h"
@@ -15,6 +16,7 @@ typedef struct la_feed_options {
     bool need_label;         /* a row without one is an error */
     bool ignore_labels;      /* labels of rows are not read */
     const char *label_field; /* for messages; NULL: "label" */
+    const la_list *keep;     /* names of fields that items carry; NULL: none */
     bool skip_bad;           /* rows that cannot be used become items with an error */
     bool row_at_a_time;      /* a batch ends with its row */
     bool answer_all; /* so do empty lines, and rows the tokenizer makes nothing of, in any case */
@@ -30,6 +32,7 @@ typedef struct la_feed_item {
     int64_t word;     /* whose token it is; -1: of none */
     bool first, last; /* of its row's items */
     char *id;         /* JSON text, or NULL; owned by the feed */
+    char *fields;     /* JSON text of those kept, or NULL; owned by the feed */
     char *error;      /* with slot -1; owned by the feed */
     uint64_t hash;    /* of the row's token ids */
     uint64_t stream;  /* of its random draws: of hash, and token where tokens are classified */

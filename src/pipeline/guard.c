@@ -40,6 +40,15 @@ static la_status gather(const la_row_job *job, la_label_list *labels, uint64_t *
     return LA_OK;
 }
 
+static la_status remember(la_posterior *p, const la_row_job *job, la_error *err) {
+    uint64_t *hashes = la_alloc((size_t)job->n, sizeof *hashes, err);
+    for (int64_t i = 0; hashes && i < job->n; i++)
+        hashes[i] = job->set->hashes[la_row_at(job, i)];
+    la_status status = hashes ? la_posterior_keep_rows(p, hashes, job->n, err) : err->status;
+    free(hashes);
+    return status;
+}
+
 static la_status choose(la_team team, la_structure *structure, const la_row_job *job,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
@@ -64,6 +73,8 @@ static la_status choose(la_team team, la_structure *structure, const la_row_job 
         status = likelihood->select(team, &rows, &choice, err);
     if (status == LA_OK)
         status = apply(&structure->posterior, &choice, cross, err);
+    if (status == LA_OK)
+        status = remember(&structure->posterior, job, err);
     la_label_list_free(&rows.labels);
     free(streams);
     return status;

@@ -2,11 +2,14 @@
 #include "pipeline/predict.h"
 #include "base/output_file.h"
 #include "base/stop.h"
+#include "base/list.h"
 #include "base/machine.h"
+#include "monitor/threshold.h"
 #include "output/prediction_rows.h"
 #include "pipeline/predictor.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +27,9 @@ typedef struct file_run {
     int64_t n_written;
     uint64_t *hashes;
     la_prediction *answers; /* of a batch */
+    la_threshold_rule rule;
+    la_list keep;
+    char model[LA_MODEL_TEXT];
 } file_run;
 
 /* The writer of rows does not know where they go. */
@@ -31,6 +37,15 @@ static la_status write_failed(const la_predict_job *job, la_error *err) {
     const char *path = job->out && strcmp(job->out, "-") ? job->out : "standard output";
     *err = (la_error){0};
     return la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path, la_errno_text(errno));
+}
+
+static const char *reason_of(const file_run *run, const la_prediction *p) {
+    double scores[LA_SCORES] = {[LA_SCORE_CONFIDENCE] = p->confidence,
+                                [LA_SCORE_ENTROPY] = p->entropy,
+                                [LA_SCORE_MUTUAL_INFORMATION] = p->mutual_information,
+                                [LA_SCORE_ADUE] = p->adue,
+                                [LA_SCORE_OOD] = NAN};
+    return la_threshold_reason(&run->rule, scores, p->prediction);
 }
 
 static la_status write_items(file_run *run, const la_feed_batch *batch, la_error *err) {
@@ -52,6 +67,13 @@ static la_status write_items(file_run *run, const la_feed_batch *batch, la_error
                                  .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
                                  .error = item->error,
                                  .token = tags ? &token : NULL};
+        row.fields_json = item->fields;
+        if (la_posterior_chose(&run->predictor->posterior, item->hash))
+            row.held_out = "true";
+        if (job->threshold && (row.prediction || row.error)) {
+            row.reason = row.error ? "error" : reason_of(run, row.prediction);
+            row.action = row.reason ? "review" : "accept";
+        }
         la_status status = la_prediction_write(run->format, stream, &row, err);
         if (status == LA_RESOURCE && ferror(stream))
             return write_failed(job, err);
@@ -120,12 +142,47 @@ static void note_no_covariance(const file_run *run) {
                 p->label);
 }
 
+/* A threshold says something about the confidences that it was made from, and no others. */
+static la_status open_threshold(file_run *run, la_error *err) {
+    const char *path = run->job->threshold;
+    const la_predictor *p = run->predictor;
+    la_threshold_rule *rule = &run->rule;
+    const la_score scores[2] = {rule->score, rule->limited};
+    if (*rule->model && strcmp(rule->model, run->model))
+        return la_fail(err, LA_MISMATCH,
+                       "%s: was made from predictions of model %s, and the posterior %s is model "
+                       "%s; make a threshold from its own predictions",
+                       path, rule->model, run->job->options.posterior, run->model);
+    bool regresses = la_predictor_regresses(p);
+    if (regresses || rule->n_classes > p->n_classes)
+        return la_fail(err, LA_MISMATCH, "%s: is of %lld classes, and the posterior %s of %lld%s",
+                       path, (long long)rule->n_classes, run->job->options.posterior,
+                       (long long)p->n_classes, regresses ? ", a regression" : "");
+    if (*rule->kind && strcmp(rule->kind, "mixed") && strcmp(rule->kind, p->label))
+        return la_fail(err, LA_MISMATCH,
+                       "%s: was made from confidences of kind \"%s\", and these are \"%s\"; "
+                       "predict as for the threshold, or make one from such predictions",
+                       path, rule->kind, p->label);
+    for (int s = 0; s < 2; s++)
+        if (scores[s] == LA_SCORE_OOD || (scores[s] == LA_SCORE_ADUE && !p->posterior.adue.weight))
+            return la_fail(err, LA_MISMATCH,
+                           "%s: needs \"%s\", which predictions of %s do not have; %s", path,
+                           la_scores[scores[s]].name, run->job->options.posterior,
+                           la_scores[scores[s]].source);
+    return LA_OK;
+}
+
 static la_status open_run(file_run *run, la_error *err) {
     const la_predict_job *job = run->job;
     const la_run_options *options = &job->options.run;
     LA_TRY(la_output_check(job->out, err));
     LA_TRY(la_output_apart(job->out, "--data", job->data, err));
     LA_TRY(la_output_apart(job->out, "--posterior", job->options.posterior, err));
+    LA_TRY(la_output_apart(job->out, "--threshold", job->threshold, err));
+    if (job->threshold)
+        LA_TRY(la_threshold_load(job->threshold, &run->rule, err));
+    if (job->keep)
+        LA_TRY(la_list_parse("--keep", job->keep, &run->keep, err));
     LA_TRY(la_predictor_open(&job->options, &run->predictor, err));
     LA_TRY(la_output_apart(job->out, "a file of --base",
                            run->predictor->posterior.provenance.base_path, err));
@@ -138,11 +195,19 @@ static la_status open_run(file_run *run, la_error *err) {
     if (job->flat && model->task != LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--flat is for adapters that classify tokens; this one classifies rows");
+    LA_TRY(la_posterior_model(&run->predictor->posterior, run->model, err));
+    if (job->threshold)
+        LA_TRY(open_threshold(run, err));
     run->format = job->format ? job->format : la_row_format_of(job->out);
     run->shape = (la_row_shape){.kind = la_row_kind_of(model->likelihood),
                                 .n_classes = model->n_classes,
                                 .labels = (const char *const *)session->labels.names,
                                 .confidence_kind = run->predictor->label,
+                                .model = run->model,
+                                .has_model = true,
+                                .has_held_out = run->predictor->posterior.provenance.n_held_out > 0,
+                                .has_fields = job->keep != NULL,
+                                .has_action = job->threshold != NULL,
                                 .emit_logits = job->emit_logits,
                                 .emit_cov = job->emit_cov,
                                 .has_tokens = model->task == LA_TASK_TAG,
@@ -165,6 +230,7 @@ static la_status open_run(file_run *run, la_error *err) {
                                   .log = &options->log};
     LA_TRY(la_row_reader_open(job->data, &run->fields, &run->reader, err));
     la_feed_options feed = la_session_feed(session, false, job->skip_bad);
+    feed.keep = job->keep ? &run->keep : NULL;
     if (job->lines && model->task != LA_TASK_TAG)
         feed.batch_rows = 1;
     feed.row_at_a_time = feed.answer_all = job->lines;
@@ -186,6 +252,8 @@ static void close_run(file_run *run) {
     la_feed_close(&run->feed);
     la_row_reader_close(run->reader);
     free(run->hashes);
+    la_list_free(&run->keep);
+    la_threshold_rule_free(&run->rule);
     la_prediction_list_free(run->answers);
     la_predictor_close(run->predictor);
 }

@@ -13,6 +13,8 @@ typedef struct la_predict_job {
     const char *out;             /* NULL or "-": standard output */
     const la_row_format *format; /* NULL: by the extension of out */
     bool emit_logits, emit_cov;
+    const char *threshold; /* file that says what may be accepted; NULL: none */
+    const char *keep;      /* "NAME,NAME", fields of the input that rows carry; NULL: none */
     bool samples_given, seed_given; /* asked for: a line says so where nothing is drawn */
     bool skip_bad;
     bool flat;  /* tokens that are classified have a line each, not one a row */

@@ -416,6 +416,15 @@ static void move_to(const char *folder, const char *name) {
     }
 }
 
+/* The adapter's digest, and with it the model's, is of its keys as well. */
+static void drop_model(char *rows) {
+    static const char key[] = ",\"model\":\"";
+    for (char *at = rows; (at = strstr(at, key));) {
+        const char *end = strchr(at + strlen(key), '"') + 1;
+        memmove(at, end, strlen(end) + 1);
+    }
+}
+
 static char *output_of(const char *folder, const char *line) {
     command done = run_line(folder, line, NULL);
     if (done.code)
@@ -507,11 +516,14 @@ static void names_in_keys(void **state) {
     refuse(folder, FIT_NAMED, 2, listed);
     run_good(folder, FIT_NAMED " --adapter-name more");
     char *got = output_of(folder, PREDICT);
+    drop_model(got);
+    drop_model(want);
     assert_string_equal(got, want);
     free(got);
     refuse(folder, PREDICT " --adapter-name worse", 7, mismatch);
     run_good(folder, FIT_NAMED " --adapter-name worse");
     got = output_of(folder, PREDICT);
+    drop_model(got);
     assert_string_not_equal(got, want);
     free(got), free(want);
 }

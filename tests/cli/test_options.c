@@ -104,6 +104,10 @@ static const effect effects[] = {
     ALTERS("predict", "seed", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--seed 7"),
     ALTERS("predict", "id-field", WORDS, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--id-field second"),
     ALTERS("predict", "emit", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--emit cov"),
+    SAYS("predict", "threshold", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--threshold @/limit",
+         "\"action\":"),
+    SAYS("predict", "keep", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--keep label,none",
+         "\"none\":null"),
     SAYS("predict", "flat", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--flat", "--flat"),
     ALTERS("predict", "skip-bad", BERT,
            "predict --posterior @/posterior --data @/bad.jsonl --out @/o --quiet",
@@ -305,13 +309,14 @@ static void prepare(void) {
         "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/guarded --quiet "
         "--val @/val.jsonl",
         "predict --posterior @/posterior --data @/test.jsonl --out @/p.jsonl --quiet",
+        "threshold @/p.jsonl --target-error 0.9 --out @/limit --quiet",
         "report @/p.jsonl --json --out @/report.json",
         "threshold @/scored.jsonl --target-error 0.2 --out @/threshold.json --quiet"};
     enum { LINES = sizeof lines / sizeof *lines };
     for (int i = 0; i <= LINES; i++) {
         command done = run_line(i < LINES ? bert : folders[WORDS], lines[i % LINES], NULL);
         if (done.code)
-            fail_msg("%s: %s", lines[i % 4], done.err);
+            fail_msg("%s: %s", lines[i % 5], done.err);
         command_free(&done);
     }
 }

@@ -80,6 +80,10 @@ static void add_extras(la_posterior *p) {
     add_choice(p);
     p->provenance.template_text = "Is {text} good?\nAnswer:";
     p->provenance.adapter_name = "second";
+    p->provenance.n_held_out = 3;
+    p->provenance.held_out = take(p, 3, sizeof *p->provenance.held_out);
+    for (int i = 0; i < 3; i++)
+        p->provenance.held_out[i] = 0x1p50 + i;
     p->provenance.base_quant = (la_base_quant)1;
     p->provenance.choice_ids = take(p, 3, sizeof *p->provenance.choice_ids);
     for (int i = 0; i < 3; i++)
@@ -190,6 +194,8 @@ double posterior_touch(const la_posterior *p) {
         sum += (double)d->vectors[k];
     for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * p->adue.width; k++)
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
+    for (int64_t k = 0; k < p->provenance.n_held_out; k++)
+        sum += p->provenance.held_out[k];
     for (int64_t k = 0; p->provenance.choice_ids && k < p->n_classes; k++)
         sum += p->provenance.choice_ids[k];
     for (int64_t k = 0; p->provenance.labels.names && k < p->n_classes; k++)
