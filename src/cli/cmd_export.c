@@ -5,6 +5,8 @@
 #include "output/export.h"
 #include "output/posterior_file.h"
 
+#include <string.h>
+
 enum { THRESHOLD_MOST = 64 << 20 };
 
 typedef struct export_given {
@@ -25,11 +27,20 @@ static const la_option options[] = {
 };
 
 /* The file as it is, once it is known to be one that predict reads. */
-static la_status load_threshold(const char *path, json_t **root, la_error *err) {
+static la_status load_threshold(const char *path, const la_export *export, json_t **root,
+                                la_error *err) {
     la_threshold_rule rule;
     LA_TRY(la_threshold_load(path, &rule, err));
+    if (*rule.kind && strcmp(rule.kind, export->kind))
+        la_warn(export->log, "%s: is of answers by %s, the posterior's are by %s", path, rule.kind,
+                export->kind);
+    if (rule.by_class && rule.n_classes != export->posterior->n_classes)
+        (void)la_fail(err, LA_BAD_INPUT,
+                      "%s: \"classes\": %lld, expected the posterior's %lld; make it by laplora "
+                      "threshold from its predictions",
+                      path, (long long)rule.n_classes, (long long)export->posterior->n_classes);
     la_threshold_rule_free(&rule);
-    return la_json_load(path, THRESHOLD_MOST, root, err);
+    return err->status == LA_OK ? la_json_load(path, THRESHOLD_MOST, root, err) : err->status;
 }
 
 static la_status write_export(const la_export *export, const export_given *given, la_error *err) {
@@ -55,8 +66,10 @@ static la_status export_to(const export_given *given, la_error *err) {
     LA_TRY(la_posterior_load(given->posterior, &posterior, err));
     la_export export = {.path = given->posterior, .posterior = &posterior, .log = &log};
     la_status status = la_posterior_digest(given->posterior, export.digest, err);
+    if (status == LA_OK)
+        status = la_export_resolve(&export, err);
     if (status == LA_OK && given->threshold)
-        status = load_threshold(given->threshold, &threshold, err);
+        status = load_threshold(given->threshold, &export, &threshold, err);
     export.threshold = threshold;
     if (status == LA_OK)
         status = write_export(&export, given, err);

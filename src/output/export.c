@@ -15,18 +15,26 @@ bool la_export_temperature(const la_posterior *p, double *temperature) {
     return choice->guarded && p->likelihood->averages && (plain || isfinite(scaling->nll));
 }
 
-int64_t la_export_recipes(const la_posterior *p, la_recipe *recipes) {
+la_status la_export_resolve(la_export *e, la_error *err) {
+    const la_posterior *p = e->posterior;
     const la_choice *choice = &p->choice;
-    if (!choice->guarded) {
-        recipes[0] =
-            (la_recipe){la_predictive_find(p->likelihood->predictives, "mc"), 1, p->temperature, 1};
-        return 1;
-    }
+    la_recipe *recipes = e->recipes;
     /* the best Laplace candidate's scale is in the precisions */
     double stored = choice->candidates[la_choice_laplace(choice)].prior_scale;
-    int64_t n = la_choice_recipes(p->likelihood, choice, choice->method, recipes);
-    for (int64_t r = 0; r < n; r++)
-        recipes[r].prior_scale =
-            recipes[r].kind->reads_covariance ? recipes[r].prior_scale / stored : 1;
-    return n;
+    recipes[0] =
+        (la_recipe){la_predictive_find(p->likelihood->predictives, "mc"), 1, p->temperature, 1};
+    e->n_recipes = 1;
+    if (choice->guarded)
+        e->n_recipes = la_choice_recipes(p->likelihood, choice, choice->method, recipes);
+    for (int64_t r = 0; r < e->n_recipes; r++) {
+        if (!recipes[r].kind)
+            return la_fail(err, LA_BAD_INPUT, "%s: its choice is none of %s", e->path,
+                           p->likelihood->name);
+        if (choice->guarded)
+            recipes[r].prior_scale =
+                recipes[r].kind->reads_covariance ? recipes[r].prior_scale / stored : 1;
+    }
+    bool several = choice->guarded && choice->method == LA_METHOD_AVERAGE;
+    e->kind = several ? LA_AVERAGE_NAME : recipes[0].kind->label;
+    return LA_OK;
 }

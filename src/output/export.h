@@ -15,7 +15,15 @@ typedef struct la_export {
     char digest[LA_DIGEST_TEXT]; /* of its file */
     const json_t *threshold;     /* a threshold file's object; NULL: none was given */
     const la_log *log;
+    /* filled by la_export_resolve: what predict executes by default, with scales that are factors
+     * of the precisions stored, and the confidence_kind of its rows */
+    la_recipe recipes[LA_SETTINGS_MOST];
+    int64_t n_recipes;
+    const char *kind;
 } la_export;
+
+/* LA_BAD_INPUT where the guard chose what the likelihood has not. */
+la_status la_export_resolve(la_export *export, la_error *err);
 
 /* LA_UNSUPPORTED where the format can express nothing of the posterior. Write errors are left to
  * the stream's error flag. */
@@ -30,9 +38,6 @@ extern const la_export_format la_export_formats[LA_EXPORT_FORMATS];
 /* Temperature of softmax(f / T), or of sigmoid, that held-out rows chose: 1 where they chose the
  * MAP model. False: none did. */
 bool la_export_temperature(const la_posterior *posterior, double *temperature);
-/* What predict executes by default: fills recipes[LA_SETTINGS_MOST], whose scales are factors of
- * the precisions stored, and returns how many they are. */
-int64_t la_export_recipes(const la_posterior *posterior, la_recipe *recipes);
 
 la_status la_export_json(const la_export *export, FILE *stream, la_error *err);
 la_status la_export_vllm(const la_export *export, FILE *stream, la_error *err);

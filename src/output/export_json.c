@@ -59,25 +59,17 @@ static json_t *digests_object(const la_export *e) {
                      from->data_digest);
 }
 
-/* What the rows of predict say in confidence_kind. */
-static const char *kind_of(const la_posterior *p, const la_recipe *recipes) {
-    return p->choice.guarded && p->choice.method == LA_METHOD_AVERAGE ? LA_AVERAGE_NAME
-                                                                      : recipes[0].kind->label;
-}
-
 la_status la_export_json(const la_export *e, FILE *stream, la_error *err) {
     const la_posterior *p = e->posterior;
     const char *task = p->likelihood->task;
-    la_recipe recipes[LA_SETTINGS_MOST];
-    int64_t n = la_export_recipes(p, recipes);
     double temperature;
     bool has_one = la_export_temperature(p, &temperature);
-    json_t *root = json_pack("{s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:n, s:o}", "schema",
-                             "laplora.export/1", "version", LAPLORA_VERSION, "task",
-                             task ? task : "classes", "n_classes", (json_int_t)p->n_classes,
-                             "classes", classes_array(p), "confidence_kind", kind_of(p, recipes),
-                             "temperature", has_one ? json_real(temperature) : json_null(),
-                             "class_terms", "settings", settings_array(recipes, n));
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:n, s:o}", "schema", "laplora.export/1",
+                  "version", LAPLORA_VERSION, "task", task ? task : "classes", "n_classes",
+                  (json_int_t)p->n_classes, "classes", classes_array(p), "confidence_kind", e->kind,
+                  "temperature", has_one ? json_real(temperature) : json_null(), "class_terms",
+                  "settings", settings_array(e->recipes, e->n_recipes));
     int bad = !root;
     bad |= json_object_set_new(root, "guard", la_choice_json(&p->choice));
     bad |= json_object_set_new(root, "prior", prior_object(p));

@@ -19,14 +19,15 @@ static void say_accuracy(const la_export *e) {
             of[LA_METHOD_MAP].nll);
 }
 
-static void say_answers(const la_export *e, const la_recipe *recipes, int64_t n) {
+static void say_answers(const la_export *e) {
     bool covariance = false, drawn = false;
-    for (int64_t r = 0; r < n; r++) {
-        covariance |= recipes[r].kind->reads_covariance;
-        drawn |= recipes[r].kind->draws == LA_DRAWS_ANSWER;
+    for (int64_t r = 0; r < e->n_recipes; r++) {
+        covariance |= e->recipes[r].kind->reads_covariance;
+        drawn |= e->recipes[r].kind->draws == LA_DRAWS_ANSWER;
     }
-    if (n > 1)
-        la_warn(e->log, "vllm: not expressed: the mean over %lld settings", (long long)n);
+    if (e->n_recipes > 1)
+        la_warn(e->log, "vllm: not expressed: the mean over %lld settings",
+                (long long)e->n_recipes);
     if (covariance)
         la_warn(e->log,
                 "vllm: not expressed: the covariance of each row%s, and with it variance "
@@ -59,7 +60,6 @@ static void say_rest(const la_export *e) {
 la_status la_export_vllm(const la_export *e, FILE *stream, la_error *err) {
     const la_posterior *p = e->posterior;
     bool regression = p->noise_variance > 0;
-    la_recipe recipes[LA_SETTINGS_MOST];
     double temperature = 1;
     if (!regression && !la_export_temperature(p, &temperature))
         return la_fail(err, LA_UNSUPPORTED,
@@ -68,7 +68,7 @@ la_status la_export_vllm(const la_export *e, FILE *stream, la_error *err) {
                        e->path);
     if (!regression)
         say_accuracy(e);
-    say_answers(e, recipes, la_export_recipes(p, recipes));
+    say_answers(e);
     say_rest(e);
     json_t *root = json_pack("{s:f, s:f}", "logit_mean", 0.0, "logit_sigma", temperature);
     int bad = !root;

@@ -5,10 +5,11 @@
 #include <string.h>
 
 #define EXPORT "export --posterior @/posterior --out @/out --to "
-#define SCHEMA                                                                                     \
+#define OF(rest)                                                                                   \
     "{\"schema\":\"laplora.threshold/"                                                             \
     "1\",\"score\":\"confidence\",\"accept\":\">=\",\"threshold\":0.9,"                            \
-    "\"provenance\":{}}"
+    "\"provenance\":{" rest "}"
+#define SCHEMA OF("") "}"
 
 /* A guard's choice without a fit for it. */
 static void guard(const fault *f, const char *folder) {
@@ -119,6 +120,20 @@ static const fault faults[] = {
      guard,
      .file = "t.json",
      .a = SCHEMA},
+    {"a threshold of other answers",
+     0,
+     {"/t.json: is of answers by average, the posterior's are by temperature"},
+     "export --posterior @/posterior --to json --threshold @/t.json",
+     guard,
+     .file = "t.json",
+     .a = OF("\"confidence_kind\":\"average\"") "}"},
+    {"thresholds of other classes",
+     3,
+     {"/t.json", "\"classes\": 2", "3"},
+     EXPORT "json --threshold @/t.json",
+     put_file,
+     .file = "t.json",
+     .a = OF("") ",\"classes\":[{\"class\":0},{\"class\":1}]}"},
     {"a threshold for vLLM",
      0,
      {"not expressed: the threshold", "\"logit_sigma\":2.5"},

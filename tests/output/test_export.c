@@ -34,6 +34,7 @@ static char *written(const la_posterior *p, const char *format, const json_t *th
     FILE *stream = open_memstream(&text, &length);
     *s = (said){0};
     *err = (la_error){0};
+    assert_int_equal(la_export_resolve(&export, err), LA_OK);
     for (int i = 0; i < LA_EXPORT_FORMATS; i++)
         if (!strcmp(la_export_formats[i].name, format))
             assert_int_equal(la_export_formats[i].write(&export, stream, err), status);
@@ -126,7 +127,6 @@ static void pooler_predicts(void **state) {
     for (int k = 0; k < 2; k++) {
         said s;
         la_error err = {0};
-        la_recipe recipes[LA_SETTINGS_MOST];
         double memory[12 + 9], sum = 0;
         p.choice.method = methods[k];
         json_t *root = exported(&p, "vllm", NULL, &s);
@@ -142,8 +142,9 @@ static void pooler_predicts(void **state) {
                                .scales = &one,
                                .cov = zero,
                                .streams = &stream};
-        assert_int_equal(la_export_recipes(&p, recipes), 1);
-        assert_int_equal(la_answer_rows(p.likelihood, recipes, 1, &rows,
+        la_export export = {.posterior = &p};
+        assert_int_equal(la_export_resolve(&export, &err), LA_OK);
+        assert_int_equal(la_answer_rows(p.likelihood, export.recipes, export.n_recipes, &rows,
                                         &(la_draw_options){.samples = 10}, (la_team){.threads = 1},
                                         &out, &err),
                          LA_OK);
@@ -225,6 +226,18 @@ static void nothing_to_express(void **state) {
     }
 }
 
+/* A file may say so; no fit does. */
+static void choice_of_others(void **state) {
+    la_posterior p = tiny_posterior(TINY_REGRESSION);
+    la_export export = {.path = "p.h5", .posterior = &p};
+    la_error err = {0};
+    (void)state;
+    p.choice.method = LA_METHOD_SCALAR;
+    assert_int_equal(la_export_resolve(&export, &err), LA_BAD_INPUT);
+    assert_string_equal(err.message, "p.h5: its choice is none of a regression");
+    la_posterior_free(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_json),
@@ -235,6 +248,7 @@ int main(void) {
         cmocka_unit_test(closed_form_is_said),
         cmocka_unit_test(regression_is_its_mean),
         cmocka_unit_test(nothing_to_express),
+        cmocka_unit_test(choice_of_others),
     };
     return cmocka_run_group_tests_name("exports", tests, NULL, NULL);
 }
