@@ -157,7 +157,7 @@ static const fault faults[] = {
     {"minus one is a label",
      0,
      {"{\"index\":1,\"label\":-1,\"prediction\":", "\"interval_90\":[",
-      "\"confidence_kind\":\"laplace-gaussian\"}"},
+      "\"confidence_kind\":\"laplace-gaussian\","},
      "predict --posterior @/posterior --data @/test.jsonl",
      put_file,
      TEST,
