@@ -30,15 +30,21 @@ static const la_option options[] = {
 static la_status load_threshold(const char *path, const la_export *export, json_t **root,
                                 la_error *err) {
     la_threshold_rule rule;
+    char model[LA_MODEL_TEXT];
+    int64_t n_classes = export->posterior->n_classes;
+    LA_TRY(la_posterior_model(export->posterior, model, err));
     LA_TRY(la_threshold_load(path, &rule, err));
+    if (*rule.model && strcmp(rule.model, model))
+        (void)la_fail(err, LA_MISMATCH,
+                      "%s: was made from predictions of model %s, and the posterior %s is model "
+                      "%s; make a threshold from its own predictions",
+                      path, rule.model, export->path, model);
+    if (rule.by_class && rule.n_classes != n_classes)
+        (void)la_fail(err, LA_MISMATCH, "%s: is of %lld classes, and the posterior %s of %lld",
+                      path, (long long)rule.n_classes, export->path, (long long)n_classes);
     if (*rule.kind && strcmp(rule.kind, export->kind))
-        la_warn(export->log, "%s: is of answers by %s, the posterior's are by %s", path, rule.kind,
-                export->kind);
-    if (rule.by_class && rule.n_classes != export->posterior->n_classes)
-        (void)la_fail(err, LA_BAD_INPUT,
-                      "%s: \"classes\": %lld, expected the posterior's %lld; make it by laplora "
-                      "threshold from its predictions",
-                      path, (long long)rule.n_classes, (long long)export->posterior->n_classes);
+        la_warn(export->log, "%s: is of confidences of kind %s, the posterior's are %s", path,
+                rule.kind, export->kind);
     la_threshold_rule_free(&rule);
     return err->status == LA_OK ? la_json_load(path, THRESHOLD_MOST, root, err) : err->status;
 }

@@ -64,12 +64,14 @@ la_status la_export_json(const la_export *e, FILE *stream, la_error *err) {
     const char *task = p->likelihood->task;
     double temperature;
     bool has_one = la_export_temperature(p, &temperature);
-    json_t *root =
-        json_pack("{s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:n, s:o}", "schema", "laplora.export/1",
-                  "version", LAPLORA_VERSION, "task", task ? task : "classes", "n_classes",
-                  (json_int_t)p->n_classes, "classes", classes_array(p), "confidence_kind", e->kind,
-                  "temperature", has_one ? json_real(temperature) : json_null(), "class_terms",
-                  "settings", settings_array(e->recipes, e->n_recipes));
+    char model[LA_MODEL_TEXT];
+    LA_TRY(la_posterior_model(p, model, err));
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:n, s:o}", "schema",
+                             "laplora.export/1", "version", LAPLORA_VERSION, "model", model, "task",
+                             task ? task : "classes", "n_classes", (json_int_t)p->n_classes,
+                             "classes", classes_array(p), "confidence_kind", e->kind, "temperature",
+                             has_one ? json_real(temperature) : json_null(), "class_terms",
+                             "settings", settings_array(e->recipes, e->n_recipes));
     int bad = !root;
     bad |= json_object_set_new(root, "guard", la_choice_json(&p->choice));
     bad |= json_object_set_new(root, "prior", prior_object(p));

@@ -15,7 +15,7 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
-enum { SECONDS = 20, COMMANDS = 8, OLDER_BYTES = 24 };
+enum { SECONDS = 20, COMMANDS = 9, OLDER_BYTES = 24 };
 
 /* File that fit writes; a failed run leaves it unchanged. */
 static const char older[OLDER_BYTES + 1] = "what was here before fit";
@@ -30,6 +30,7 @@ static const char *const lines[COMMANDS] = {
     "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl --methods "
     "map,diag --samples 20 --json --quiet --threads 2",
     "info @/adapter --json",
+    "export --posterior @/posterior --to json",
     "tokenize --base @/../case-1/base --data @/../case-1/test.jsonl --quiet",
 };
 
