@@ -8,7 +8,7 @@
 typedef struct report_given {
     la_common common;
     const char *out, *baseline, *labels;
-    la_texts write, max, min, max_worse;
+    la_texts write, by, max, min, max_worse;
     int64_t min_samples;
     int format;
     bool json;
@@ -22,6 +22,9 @@ static const la_option options[] = {
            .help = "where the report goes; - is stdout (default)"),
     LA_ROW(REPEATED, report_given, write, "write", .argument = "FORMAT=FILE",
            .help = "a report in that format besides; alone, in place of the one on stdout"),
+    LA_ROW(REPEATED, report_given, by, "by", .argument = "NAME",
+           .help = "also by the values of a field that predict kept, or of the row; flags slices "
+                   "that are worse than the rest"),
     LA_ROW(TEXT, report_given, labels, "labels", .argument = "NAME,..",
            .help = "names of the labels of sets, in class order, for tables and gates"),
     LA_ROW(REPEATED, report_given, max, "max", .argument = "METRIC=X",
@@ -57,6 +60,8 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
         .labels = given->labels,
         .write = given->write.values,
         .n_write = given->write.n,
+        .by = given->by.values,
+        .n_by = given->by.n,
         .gates = {.max = given->max.values,
                   .n_max = given->max.n,
                   .min = given->min.values,

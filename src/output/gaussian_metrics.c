@@ -182,9 +182,18 @@ static const la_metric_info list[LA_GAUSSIAN_METRICS] = {
     [LA_GAUSSIAN_CRPS] = {"crps", -1},
 };
 
+/* Wrong: a label outside of the interval of 90 %. */
+static void judge(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome) {
+    gaussian row = {rows->labels.numbers[i], rows->values[2 * i], rows->values[2 * i + 1]};
+    scored_row scored = score(&row);
+    *outcome =
+        (la_row_outcome){.loss = scored.distance, .confidence = 0.9, .missed = !scored.inside};
+}
+
 const la_metric_set la_gaussian_metrics = {.rows = "numbers (a regression)",
                                            .list = list,
                                            .n = LA_GAUSSIAN_METRICS,
                                            .prepare = prepare,
                                            .measure = measure,
+                                           .outcome = judge,
                                            .workspace = ranks_bytes};

@@ -59,6 +59,13 @@ typedef struct la_metric_rows {
     la_label_list labels; /* [n], borrowed */
 } la_metric_rows;
 
+/* What became of a prediction: its loss, the probability that it gave itself of being right, and
+ * whether it was wrong. */
+typedef struct la_row_outcome {
+    double loss, confidence;
+    bool missed;
+} la_row_outcome;
+
 typedef struct la_metric_set {
     const char *rows; /* name of the predicted values, for messages */
     const la_metric_info *list;
@@ -74,6 +81,7 @@ typedef struct la_metric_set {
     size_t (*workspace)(int64_t n); /* NULL: none */
     /* Draws labels from the probabilities in place of the rows' own; NULL: no metric is a gap. */
     void (*redraw)(void *prepared, uint64_t seed, uint64_t stream);
+    void (*outcome)(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome);
     /* Metrics of each class alone; NULL: none. measure_class: value[n_class], and the number of
      * rows that have the class. */
     const la_metric_info *class_list;

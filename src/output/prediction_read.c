@@ -242,8 +242,10 @@ static const la_row_field *vector_of(const char *column) {
 
 static json_t *value_of_cell(const char *text) {
     double number;
-    if (*text == '[')
-        return la_json_loadb(text, strlen(text), 0, NULL);
+    json_t *nested =
+        *text == '[' || *text == '{' ? la_json_loadb(text, strlen(text), 0, NULL) : NULL;
+    if (nested)
+        return nested;
     if (!la_number_parse(text, &number))
         return json_string(text);
     bool whole = !text[strspn(text, "+-0123456789")] && fabs(number) < 1e15;

@@ -4,6 +4,7 @@
 #define LA_OUTPUT_REPORT_H
 
 #include "output/gates.h"
+#include "output/report_slices.h"
 #include "output/row_kind.h"
 
 enum { LA_REPORT_RESAMPLES = 1000, LA_REPORT_SEED = 1, LA_REPORT_TITLE = 12 };
@@ -45,7 +46,8 @@ typedef struct la_report {
     char **class_names;   /* [n_classes], as shown; an entry NULL: not known */
     la_gate *gates;
     int n_gates, n_failed;
-    const la_tasks *tasks; /* of formats that ask for them, else NULL; borrowed */
+    const la_tasks *tasks;          /* of formats that ask for them, else NULL; borrowed */
+    const la_report_slices *slices; /* NULL or without fields: none; borrowed */
 } la_report;
 
 /* Takes the gates over (also on failure) and judges them, and the names of the predictions. file is

@@ -21,6 +21,53 @@ static void write_family(const la_report *report, int metric, FILE *stream) {
         fprintf(stream, "laplora_%s{model=\"posterior\"} %.17g\n", name, own);
 }
 
+static void write_label(FILE *stream, const char *text) {
+    for (; *text; text++)
+        if (*text == '\n')
+            fputs("\\n", stream);
+        else
+            fprintf(stream, "%s%c", *text == '"' || *text == '\\' ? "\\" : "", *text);
+}
+
+/* Sample of a slice, without its value. */
+static void write_slice(const la_report *report, const char *name, const char *labels,
+                        const la_slice *slice, FILE *stream) {
+    fprintf(stream, "laplora_slice_%s{%sfield=\"", name, labels);
+    write_label(stream, report->slices->fields[slice->field].shown);
+    fputs("\",value=\"", stream);
+    write_label(stream, slice->value);
+    fputs("\"} ", stream);
+}
+
+static void write_slices(const la_report *report, FILE *stream) {
+    const la_report_slices *slices = report->slices;
+    if (!slices || !slices->n)
+        return;
+    for (int m = 0; m < report->set->n; m++) {
+        const char *name = report->set->list[m].name;
+        bool any = false;
+        for (const la_slice *s = slices->list; s < slices->list + slices->n; s++) {
+            if (isnan(s->metrics.value[m]))
+                continue;
+            if (!any)
+                fprintf(stream,
+                        "# HELP laplora_slice_%s Metric %s by the value of a field.\n"
+                        "# TYPE laplora_slice_%s gauge\n",
+                        name, name, name);
+            any = true;
+            write_slice(report, name, "model=\"posterior\",", s, stream);
+            fprintf(stream, "%.17g\n", s->metrics.value[m]);
+        }
+    }
+    fputs("# HELP laplora_slice_rows Predictions with a label by the value of a field.\n"
+          "# TYPE laplora_slice_rows gauge\n",
+          stream);
+    for (const la_slice *s = slices->list; s < slices->list + slices->n; s++) {
+        write_slice(report, "rows", "", s, stream);
+        fprintf(stream, "%lld\n", (long long)s->n);
+    }
+}
+
 la_status la_report_prometheus(const la_report *report, const la_report_style *style, FILE *stream,
                                la_error *err) {
     (void)style;
@@ -32,6 +79,7 @@ la_status la_report_prometheus(const la_report *report, const la_report_style *s
             "# TYPE laplora_rows gauge\n"
             "laplora_rows %lld\n",
             (long long)report->n);
+    write_slices(report, stream);
     return LA_OK;
 }
 

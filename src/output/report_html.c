@@ -134,6 +134,41 @@ static void write_classes(const la_report *report, FILE *stream) {
     fputs("</tbody>\n</table>\n", stream);
 }
 
+static void write_field(const la_report *report, int number, FILE *stream) {
+    const la_report_slices *slices = report->slices;
+    char text[LA_SLICE_TEXT], metric[LA_METRIC_TEXT], interval[LA_INTERVAL_TEXT];
+    int columns[2];
+    la_slice_columns(report->set, columns);
+    fputs("<h2>By ", stream);
+    la_xml_write(stream, slices->fields[number].shown);
+    fprintf(stream,
+            "</h2>\n<table>\n<thead><tr><th>value</th><th class=\"number\">rows</th>"
+            "<th class=\"number\">%s</th><th>95 %% interval</th><th class=\"number\">%s</th>"
+            "<th>flags</th></tr></thead>\n<tbody>\n",
+            report->set->list[columns[0]].name, report->set->list[columns[1]].name);
+    for (const la_slice *slice = slices->list; slice < slices->list + slices->n; slice++) {
+        if (slice->field != number)
+            continue;
+        la_slice_value_show(slice, text);
+        fputs("<tr>", stream);
+        write_cell("value", text, stream);
+        fprintf(stream, "<td class=\"number\">%lld</td>", (long long)slice->n);
+        la_metric_show(slice->metrics.value[columns[0]], metric);
+        write_cell("number", metric, stream);
+        la_interval_show(&slice->intervals[columns[0]], interval);
+        write_cell("interval", interval, stream);
+        la_metric_show(slice->metrics.value[columns[1]], metric);
+        write_cell("number", metric, stream);
+        la_slice_flags_show(slice, text);
+        write_cell(*text ? "fail" : "other", text, stream);
+        fputs("</tr>\n", stream);
+    }
+    fputs("</tbody>\n</table>\n", stream);
+    la_slice_more_show(&slices->fields[number], text);
+    if (*text)
+        fprintf(stream, "<p>%s</p>\n", text);
+}
+
 static void write_gates(const la_report *report, FILE *stream) {
     if (!report->n_gates)
         return;
@@ -191,6 +226,8 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     write_table(report, stream);
     if (report->class_values)
         write_classes(report, stream);
+    for (int f = 0; report->slices && f < report->slices->n_fields; f++)
+        write_field(report, f, stream);
     if (report->set->bin_rows)
         write_reliability(report, stream);
     fprintf(stream,

@@ -100,6 +100,45 @@ static json_t *gates_array(const la_report *report) {
     return NULL;
 }
 
+static json_t *slice_object(const la_report *report, const la_slice *slice) {
+    const la_metric_set *set = report->set;
+    json_t *flags = json_array(), *p = json_object();
+    int bad = 0;
+    for (int f = 0; f < LA_SLICE_FLAGS; f++) {
+        bad |= json_object_set_new(p, la_slice_flag_names[f], number_or_null(slice->p[f]));
+        if (slice->flagged[f])
+            bad |= json_array_append_new(flags, json_string(la_slice_flag_names[f]));
+    }
+    json_t *object =
+        json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "field",
+                  report->slices->fields[slice->field].shown, "value", slice->value, "n",
+                  (json_int_t)slice->n, "metrics", metrics_object(set, &slice->metrics), "ci",
+                  intervals_object(set, slice->intervals), "flags", flags, "p_values", p);
+    if (!bad)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+/* Slices, and what their list leaves out. */
+static int set_slices(json_t *root, const la_report *report) {
+    const la_report_slices *slices = report->slices;
+    if (!slices || !slices->n_fields)
+        return 0;
+    json_t *list = json_array(), *more = json_array();
+    int bad = 0;
+    for (int i = 0; i < slices->n; i++)
+        bad |= json_array_append_new(list, slice_object(report, &slices->list[i]));
+    for (int f = 0; f < slices->n_fields; f++)
+        if (slices->fields[f].n_more)
+            bad |= json_array_append_new(
+                more, json_pack("{s:s, s:I, s:I}", "field", slices->fields[f].shown, "values",
+                                (json_int_t)slices->fields[f].n_more, "n",
+                                (json_int_t)slices->fields[f].n_more_rows));
+    bad |= json_object_set_new(root, "slices", list);
+    return bad | json_object_set_new(root, "slices_left_out", more);
+}
+
 static json_t *provenance_object(const la_report *report) {
     const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
     char intervals[128];
@@ -130,6 +169,7 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
         bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     if (report->class_values)
         bad |= json_object_set_new(root, "labels", classes_array(report));
+    bad |= set_slices(root, report);
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));
     /* json_dumps would lose keys when memory runs out just then */

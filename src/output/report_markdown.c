@@ -56,6 +56,36 @@ static void write_classes(FILE *stream, const la_report *report) {
     fputc('\n', stream);
 }
 
+static void write_field(FILE *stream, const la_report *report, int number) {
+    const la_report_slices *slices = report->slices;
+    char text[LA_SLICE_TEXT], first[LA_METRIC_TEXT], second[LA_METRIC_TEXT],
+        interval[LA_INTERVAL_TEXT];
+    int columns[2];
+    la_slice_columns(report->set, columns);
+    fputs("\n#### By ", stream);
+    write_code(stream, slices->fields[number].shown, false);
+    fprintf(stream,
+            "\n\n| value | rows | %s | 95 %% interval | %s | flags |\n"
+            "|---|---:|---:|---|---:|---|\n",
+            report->set->list[columns[0]].name, report->set->list[columns[1]].name);
+    for (const la_slice *slice = slices->list; slice < slices->list + slices->n; slice++) {
+        if (slice->field != number)
+            continue;
+        la_slice_value_show(slice, text);
+        fputs("| ", stream);
+        write_code(stream, text, true);
+        la_metric_show(slice->metrics.value[columns[0]], first);
+        la_metric_show(slice->metrics.value[columns[1]], second);
+        la_interval_show(&slice->intervals[columns[0]], interval);
+        la_slice_flags_show(slice, text);
+        fprintf(stream, " | %lld | %s | %s | %s | %s%s%s |\n", (long long)slice->n, first, interval,
+                second, *text ? "**" : "", text, *text ? "**" : "");
+    }
+    la_slice_more_show(&slices->fields[number], text);
+    if (*text)
+        fprintf(stream, "\n%s.\n", text);
+}
+
 la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
                              la_error *err) {
     char summary[128], left_out[192], intervals[128];
@@ -78,6 +108,8 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
         write_classes(stream, report);
     la_report_intervals(report, intervals);
     fprintf(stream, "\nIntervals: bootstrap, %s.\n", intervals);
+    for (int f = 0; report->slices && f < report->slices->n_fields; f++)
+        write_field(stream, report, f);
     if (!report->n_gates)
         return LA_OK;
     fprintf(stream, "\n#### Gates: %s\n\n| gate | found | |\n|---|---|---|\n",

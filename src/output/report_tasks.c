@@ -59,8 +59,9 @@ static json_t *task_of(const json_t *line, const json_t *row, const json_t *conf
     else
         result = json_pack("{s:s, s:s, s:s, s:{s:O}}", "from_name", "label", "to_name", "text",
                            "type", "number", "value", "number", number);
-    json_t *prediction =
-        json_pack("{s:s, s:[o]}", "model_version", "laplora " LAPLORA_VERSION, "result", result);
+    const char *model = json_string_value(field_of(line, row, "model"));
+    json_t *prediction = json_pack("{s:s, s:[o]}", "model_version",
+                                   model ? model : "laplora " LAPLORA_VERSION, "result", result);
     if (prediction && confidence &&
         json_object_set(prediction, "score", (json_t *)(uintptr_t)confidence)) {
         json_decref(prediction);

@@ -130,6 +130,51 @@ static void write_classes(const la_report *report, const la_report_style *style,
     }
 }
 
+/* Text in a column of `width` characters. */
+static void write_padded(FILE *stream, const char *text, int width) {
+    int shown = 0;
+    for (; *text && (shown < width || (*text & 0xc0) == 0x80); text++) {
+        shown += (*text & 0xc0) != 0x80;
+        fputc(*text, stream);
+    }
+    fprintf(stream, "%*s", width - shown, "");
+}
+
+static void write_field(const la_report *report, int number, const la_report_style *style,
+                        FILE *stream) {
+    const la_report_slices *slices = report->slices;
+    char line[128], text[LA_SLICE_TEXT], first[LA_METRIC_TEXT], second[LA_METRIC_TEXT],
+        interval[LA_INTERVAL_TEXT];
+    int columns[2];
+    la_slice_columns(report->set, columns);
+    fputc('\n', stream);
+    paint(style, stream, BOLD, "by ");
+    write_padded(stream, slices->fields[number].shown, 21);
+    snprintf(line, sizeof line, " %7s %11s   %-22s %11s", "rows",
+             report->set->list[columns[0]].name, "95 % interval",
+             report->set->list[columns[1]].name);
+    paint(style, stream, BOLD, line);
+    fputc('\n', stream);
+    for (const la_slice *slice = slices->list; slice < slices->list + slices->n; slice++) {
+        if (slice->field != number)
+            continue;
+        la_slice_value_show(slice, text);
+        la_metric_show(slice->metrics.value[columns[0]], first);
+        la_metric_show(slice->metrics.value[columns[1]], second);
+        la_interval_show(&slice->intervals[columns[0]], interval);
+        write_padded(stream, text, 24);
+        fprintf(stream, " %7lld %11s   %-22s %11s\n", (long long)slice->n, first, interval, second);
+        la_slice_flags_show(slice, text);
+        if (*text) {
+            paint(style, stream, RED, "  FLAG");
+            fprintf(stream, "  %s\n", text);
+        }
+    }
+    la_slice_more_show(&slices->fields[number], text);
+    if (*text)
+        fprintf(stream, "%s\n", text);
+}
+
 /* The accuracy as a bar, the mean confidence as a mark on it. */
 static void draw_bar(const la_metric_bin *bin, int width, bool utf8, char out[BAR_BYTES]) {
     static const char *const parts[] = {"·", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
@@ -222,6 +267,8 @@ la_status la_report_text(const la_report *report, const la_report_style *style, 
     write_metrics(report, style, stream);
     if (report->class_values)
         write_classes(report, style, stream);
+    for (int f = 0; report->slices && f < report->slices->n_fields; f++)
+        write_field(report, f, style, stream);
     if (report->set->bin_rows)
         write_reliability(report, style, stream);
     write_gates(report, style, stream);

@@ -176,6 +176,18 @@ static const la_metric_info list[LA_SIGMOID_METRICS] = {
     [LA_SIGMOID_ECE] = {"ece", -1, true},
 };
 
+/* Wrong: a set that differs in any class. */
+static void judge(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome) {
+    const double *p = rows->values + i * rows->n_classes;
+    const unsigned char *in = rows->labels.sets + i * rows->n_classes;
+    *outcome = (la_row_outcome){.confidence = 1};
+    for (int64_t c = 0; c < rows->n_classes; c++) {
+        outcome->confidence *= fmax(p[c], 1 - p[c]);
+        outcome->missed |= (p[c] > 0.5) != (in[c] == 1);
+    }
+    outcome->loss = outcome->missed;
+}
+
 const la_metric_set la_sigmoid_metrics = {.rows = "sets of classes",
                                           .list = list,
                                           .n = LA_SIGMOID_METRICS,
@@ -185,6 +197,7 @@ const la_metric_set la_sigmoid_metrics = {.rows = "sets of classes",
                                           .prepare = prepare,
                                           .measure = measure,
                                           .redraw = redraw,
+                                          .outcome = judge,
                                           .class_list = class_list,
                                           .n_class = sizeof class_list / sizeof *class_list,
                                           .measure_class = measure_one};

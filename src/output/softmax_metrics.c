@@ -250,6 +250,13 @@ static const la_metric_info list[LA_METRIC_COUNT] = {
     [LA_METRIC_FPR95] = {"fpr95", -1},      [LA_METRIC_CONFIDENCE] = {"confidence", 0},
 };
 
+static void judge(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome) {
+    const double *probs = rows->values + i * rows->n_classes;
+    scored_row row = score_row(rows->n_classes, probs, rows->labels.classes[i]);
+    *outcome =
+        (la_row_outcome){.loss = !row.right, .confidence = row.confidence, .missed = !row.right};
+}
+
 const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .list = list,
                                           .n = LA_METRIC_COUNT,
@@ -258,7 +265,8 @@ const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .bin_mean = "confidence",
                                           .prepare = prepare,
                                           .measure = measure,
-                                          .redraw = redraw};
+                                          .redraw = redraw,
+                                          .outcome = judge};
 
 /* ---- the noise of the ECE ---- */
 

@@ -110,26 +110,43 @@ static la_status list_outputs(const la_report_options *options, output *outputs,
     return LA_OK;
 }
 
+/* What is kept of a reading besides the predictions. */
+typedef struct notes {
+    bool wants_tasks;
+    la_tasks tasks;
+    la_report_slices slices;
+} notes;
+
+static la_status see(void *user, const json_t *line, const json_t *row, int64_t number,
+                     const char *place, la_error *err) {
+    notes *kept = user;
+    if (kept->wants_tasks)
+        LA_TRY(la_tasks_see(&kept->tasks, line, row, number, place, err));
+    return la_report_slices_see(&kept->slices, line, row, number, err);
+}
+
 /* The report of predictions, with the gates taken over. only_tasks: it has nothing else. */
-static la_status measure(const la_report_options *options, la_tasks *tasks, bool only_tasks,
+static la_status measure(const la_report_options *options, notes *kept, bool only_tasks,
                          la_gate *gates, int n_gates, la_report *report, la_error *err) {
     la_predictions predictions = {0};
-    la_prediction_watch watch = {la_tasks_see, tasks};
-    const char *path = options->predictions;
+    la_prediction_watch watch = {see, kept};
+    const char *path = options->predictions, *file = strcmp(path, "-") ? path : "standard input";
     la_labels labels = {0};
     la_team team;
-    bool built = false;
+    bool built = false, watched = kept->wants_tasks || options->n_by;
     la_status status =
         options->labels ? la_labels_parse("--labels", options->labels, &labels, err) : LA_OK;
     if (status == LA_OK)
-        status = la_predictions_watch(path, tasks ? &watch : NULL, &predictions, err);
+        status = la_predictions_watch(path, watched ? &watch : NULL, &predictions, err);
     if (status != LA_OK || only_tasks)
         goto done;
     LA_TRY_DONE(set_names(&labels, &predictions, err));
     LA_TRY_DONE(la_team_open(0, false, NULL, &team, err));
     built = true;
-    status = la_report_build(team, strcmp(path, "-") ? path : "standard input", &predictions,
-                             options->gates.baseline, gates, n_gates, report, err);
+    LA_TRY_DONE(la_report_build(team, file, &predictions, options->gates.baseline, gates, n_gates,
+                                report, err));
+    status = la_report_slices_measure(&kept->slices, team, file, &predictions, LA_REPORT_RESAMPLES,
+                                      LA_REPORT_SEED, err);
 done:
     if (!built)
         free(gates);
@@ -159,7 +176,7 @@ static la_status write_outputs(const la_report_options *options, output *outputs
 
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
     la_report report = {0};
-    la_tasks tasks = {0};
+    notes kept = {0};
     la_gate *gates = NULL;
     int n_gates, n = 0, n_tasks = 0;
     *gates_failed = 0;
@@ -170,18 +187,21 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
         return err->status;
     la_status status = LA_OK;
     LA_TRY_DONE(list_outputs(options, outputs, &n, err));
+    LA_TRY_DONE(la_report_slices_open(options->by, options->n_by, &kept.slices, err));
     LA_TRY_DONE(la_gates_parse(&options->gates, &gates, &n_gates, err));
     for (int i = 0; i < n; i++)
         n_tasks += outputs[i].format->tasks;
-    LA_TRY_DONE(measure(options, n_tasks ? &tasks : NULL, n_tasks == n && !n_gates, gates, n_gates,
-                        &report, err));
-    la_tasks_sort(&tasks);
-    report.tasks = &tasks;
+    kept.wants_tasks = n_tasks > 0;
+    LA_TRY_DONE(measure(options, &kept, n_tasks == n && !n_gates, gates, n_gates, &report, err));
+    la_tasks_sort(&kept.tasks);
+    report.tasks = &kept.tasks;
+    report.slices = &kept.slices;
     LA_TRY_DONE(write_outputs(options, outputs, n, &report, err));
     *gates_failed = report.n_failed;
 done:
     la_report_free(&report);
-    la_tasks_free(&tasks);
+    la_tasks_free(&kept.tasks);
+    la_report_slices_free(&kept.slices);
     free(outputs);
     return status;
 }

@@ -135,6 +135,7 @@ static const effect effects[] = {
     SAYS("predict", "quiet", BERT, RUN_PREDICT QUIET, RUN_PREDICT, "of loading"),
     ALTERS("report", "format", BERT, RUN_REPORT, RUN_REPORT "--format html"),
     ALTERS("report", "json", BERT, RUN_REPORT, RUN_REPORT "--json"),
+    SAYS("report", "by", BERT, "report @/p.jsonl", "report @/p.jsonl --by label", "by label"),
     ALTERS("report", "write", BERT, "report @/p.jsonl", "report @/p.jsonl --write gitlab=@/o"),
     ALTERS("report", "out", BERT, RUN_REPORT, "report @/p.jsonl"),
     ALTERS("report", "labels", BERT, "report @/sets.jsonl --json --out @/o",

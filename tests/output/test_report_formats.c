@@ -180,7 +180,7 @@ static void table(void **state) {
         double value, lo, hi;
         long long rows;
         if (!n) {
-            assert_string_equal(line, "metric,model,value,low,high,n");
+            assert_string_equal(line, "metric,model,value,low,high,n,field,slice");
             continue;
         }
         int found =
