@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "likelihood/scaling.h"
 #include "likelihood/selection.h"
+#include "output/ece_noise.h"
 #include "output/softmax_metrics.h"
 #include "pipeline/passes.h"
 
@@ -258,7 +259,8 @@ static la_status report(splitting *s, const char *method, int64_t *labels, la_er
     }
     printf("%lld\t%s\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\n", (long long)s->split, method,
            m.value[LA_METRIC_NLL], m.value[LA_METRIC_ACCURACY], m.value[LA_METRIC_ECE],
-           la_ece_noise(s->judge, s->confidence, NOISE_DRAWS, 1), m.value[LA_METRIC_AUROC]);
+           la_ece_noise(s->judge, s->confidence, NAN, NOISE_DRAWS, 1).ece_95,
+           m.value[LA_METRIC_AUROC]);
     return LA_OK;
 }
 

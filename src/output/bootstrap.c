@@ -50,7 +50,7 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
     double *values = la_alloc((size_t)resamples, (size_t)set->n * sizeof *values, err);
     double *column = la_alloc((size_t)resamples, sizeof *column, err);
     (void)la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
-    (void)la_slices_open(team, set->workspace ? set->workspace(n) : 0, &owns, err);
+    (void)la_slices_open(team, set->workspace ? set->workspace(prepared) : 0, &owns, err);
     if (!values || !column || !counts.memory || !owns.memory) {
         status = err->status;
         goto done;

@@ -139,8 +139,8 @@ static void measure(const void *prepared, void *work, const uint32_t *count, dou
     value[LA_GAUSSIAN_SPEARMAN] = correlation(m->n, count, ranks, ranks + m->n, 1);
 }
 
-static size_t ranks_bytes(int64_t n) {
-    return 2 * (size_t)n * sizeof(double);
+static size_t ranks_bytes(const void *prepared) {
+    return 2 * (size_t)((const ranked *)prepared)->n * sizeof(double);
 }
 
 static la_status prepare(const la_metric_rows *from, void **prepared, la_error *err) {

@@ -3,6 +3,7 @@
 #include "base/stop.h"
 #include "output/bootstrap.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +32,7 @@ la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *row
     void *prepared;
     *metrics = (la_metrics){0};
     LA_TRY(prepare(set, rows, &prepared, err));
-    void *work = la_alloc(1, set->workspace ? set->workspace(rows->n) : 0, err);
+    void *work = la_alloc(1, set->workspace ? set->workspace(prepared) : 0, err);
     if (work)
         set->measure(prepared, work, NULL, metrics->value, set->bin_rows ? metrics->bins : NULL);
     free(work);
@@ -49,32 +50,58 @@ la_status la_class_metrics(const la_metric_set *set, const la_metric_rows *rows,
     return LA_OK;
 }
 
+la_status la_metrics_noise(const la_metric_set *set, const la_metric_rows *rows, double ece,
+                           uint64_t seed, la_noise_floor *noise, la_error *err) {
+    *noise = (la_noise_floor){NAN, NAN, NAN, NAN};
+    if (!set->chances)
+        return LA_OK;
+    double *chances = la_alloc((size_t)(rows->n * rows->n_classes), sizeof *chances, err);
+    if (!chances)
+        return err->status;
+    int64_t n = set->chances(rows, chances);
+    *noise = la_ece_noise(n, chances, ece, LA_NOISE_DRAWS_MOST, seed);
+    free(chances);
+    return LA_OK;
+}
+
+int64_t la_metrics_resamples(const la_metric_rows *rows, int64_t wanted) {
+    double most = 1.2e9 / (double)rows->n / (double)(rows->n_classes + 3);
+    return (int64_t)fmin(fmax(most, 200), (double)wanted);
+}
+
 /* Lowers to 0 the intervals of those gaps that calibrated predictions of these probabilities would
  * show as well: where at least 2.5 % of models whose labels are drawn from the probabilities show
- * as much. Labels are overwritten. */
-static la_status admit_none(const la_metric_set *set, int64_t n, void *prepared, uint64_t seed,
+ * as much. Draws end early where all is decided: enough showed as much, or those so far lie more
+ * than 6 of their standard deviations below. Labels are overwritten. */
+static la_status admit_none(const la_metric_set *set, int64_t draws, void *prepared, uint64_t seed,
                             la_interval *intervals, la_error *err) {
-    enum { DRAWS = 200, ENOUGH = DRAWS / 40, STREAM = 1 << 30 };
+    enum { STREAM = 1 << 30, LEAST = 20, FAR = 6 };
     double own[LA_METRICS_MAX], drawn[LA_METRICS_MAX];
-    int as_much[LA_METRICS_MAX] = {0};
-    void *work = la_alloc(1, set->workspace ? set->workspace(n) : 0, err);
+    double sum[LA_METRICS_MAX] = {0}, square[LA_METRICS_MAX] = {0};
+    int64_t as_much[LA_METRICS_MAX] = {0}, enough = draws / 40;
+    void *work = la_alloc(1, set->workspace ? set->workspace(prepared) : 0, err);
     if (!work)
         return err->status;
     set->measure(prepared, work, NULL, own, NULL);
     la_status status = LA_OK;
     bool decided = false;
-    for (int d = 0; d < DRAWS && !decided && status == LA_OK; d++) {
+    for (int64_t d = 0; d < draws && !decided && status == LA_OK; d++) {
         status = la_check_interrupt(err);
         set->redraw(prepared, seed, STREAM + (uint64_t)d);
         set->measure(prepared, work, NULL, drawn, NULL);
         decided = true;
         for (int m = 0; m < set->n; m++) {
-            as_much[m] += drawn[m] >= own[m];
-            decided &= !set->list[m].gap || as_much[m] >= ENOUGH;
+            double off = drawn[m] - own[m], n = (double)(d + 1);
+            as_much[m] += off >= 0;
+            sum[m] += off;
+            square[m] += off * off;
+            double variance = square[m] / n - sum[m] / n * (sum[m] / n);
+            bool far = n >= LEAST && sum[m] / n < -FAR * sqrt(variance);
+            decided &= !set->list[m].gap || as_much[m] >= enough || far;
         }
     }
     for (int m = 0; m < set->n; m++)
-        if (set->list[m].gap && as_much[m] >= ENOUGH)
+        if (set->list[m].gap && as_much[m] >= enough)
             intervals[m].lo = 0;
     free(work);
     return status;
@@ -85,9 +112,11 @@ la_status la_metrics_intervals(la_team team, const la_metric_set *set, const la_
                                la_error *err) {
     void *prepared;
     LA_TRY(prepare(set, rows, &prepared, err));
+    resamples = la_metrics_resamples(rows, resamples);
     la_status status = la_bootstrap(team, rows->n, set, prepared, resamples, seed, intervals, err);
     if (status == LA_OK && set->redraw)
-        status = admit_none(set, rows->n, prepared, seed, intervals, err);
+        status =
+            admit_none(set, la_metrics_resamples(rows, 1000) / 5, prepared, seed, intervals, err);
     free(prepared);
     return status;
 }

@@ -9,9 +9,10 @@
 
 #include "base/team.h"
 #include "input/label.h"
+#include "output/ece_noise.h"
 
 /* Equal-width bins of the confidence, and equal-mass bins; the most metrics of a set. */
-enum { LA_METRIC_BINS = 15, LA_METRICS_MAX = 16 };
+enum { LA_METRIC_BINS = 15, LA_METRICS_MAX = 24 };
 
 typedef struct la_metric_info {
     const char *name;
@@ -78,10 +79,13 @@ typedef struct la_metric_set {
      * bins: [LA_METRIC_BINS], or NULL. work: workspace bytes. */
     void (*measure)(const void *prepared, void *work, const uint32_t *count, double *value,
                     la_metric_bin *bins);
-    size_t (*workspace)(int64_t n); /* NULL: none */
+    size_t (*workspace)(const void *prepared); /* NULL: none */
     /* Draws labels from the probabilities in place of the rows' own; NULL: no metric is a gap. */
     void (*redraw)(void *prepared, uint64_t seed, uint64_t stream);
     void (*outcome)(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome);
+    /* Probabilities whose metric "ece" is one of calibration: returns their number, at most
+     * n n_classes. NULL: none. */
+    int64_t (*chances)(const la_metric_rows *rows, double *chances);
     /* Metrics of each class alone; NULL: none. measure_class: value[n_class], and the number of
      * rows that have the class. */
     const la_metric_info *class_list;
@@ -100,6 +104,14 @@ la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *row
 /* Metrics of classes: values[n_classes, n_class], and n[n_classes] rows that have each. */
 la_status la_class_metrics(const la_metric_set *set, const la_metric_rows *rows, double *values,
                            int64_t *n, la_error *err);
+
+/* Noise of the metric "ece", which is ece of the rows; all NaN where the set has no chances. */
+la_status la_metrics_noise(const la_metric_set *set, const la_metric_rows *rows, double ece,
+                           uint64_t seed, la_noise_floor *noise, la_error *err);
+
+/* Resamples in place of those wanted: fewer from 1.2e9 probabilities and rows drawn on, but never
+ * less than 200, which leave a chance of a tenth of an interval's width in its ends. */
+int64_t la_metrics_resamples(const la_metric_rows *rows, int64_t wanted);
 
 /* 95 % bootstrap interval of every metric (output/bootstrap.h); intervals has set->n entries. Each
  * holds the metric itself. The result depends on the rows, not their order, and the seed, not on

@@ -44,7 +44,11 @@ static la_status compute(la_team team, const la_predictions *p, la_report *repor
         LA_TRY(err->status);
         LA_TRY(la_class_metrics(report->set, &rows, report->class_values, report->class_rows, err));
     }
-    return la_metrics_intervals(team, report->set, &rows, LA_REPORT_RESAMPLES, LA_REPORT_SEED,
+    int ece = la_metric_find(report->set, "ece");
+    LA_TRY(la_metrics_noise(report->set, &rows, ece < 0 ? NAN : report->metrics.value[ece],
+                            LA_REPORT_SEED, &report->noise, err));
+    report->resamples = la_metrics_resamples(&rows, LA_REPORT_RESAMPLES);
+    return la_metrics_intervals(team, report->set, &rows, report->resamples, LA_REPORT_SEED,
                                 report->intervals, err);
 }
 
@@ -185,6 +189,17 @@ void la_report_intervals(const la_report *report, char out[128]) {
                                      report->set->list[m].name);
     if (n_gaps)
         snprintf(out + used, 128 - used, ": basic");
+}
+
+void la_report_noise(const la_report *report, char out[128]) {
+    char ece[LA_METRIC_TEXT], mean[LA_METRIC_TEXT];
+    *out = 0;
+    if (isnan(report->noise.ece))
+        return;
+    la_metric_show(report->metrics.value[la_metric_find(report->set, "ece")], ece);
+    la_metric_show(report->noise.ece, mean);
+    snprintf(out, 128, "ece %s: a perfectly calibrated model of %lld row%s has %s on average", ece,
+             (long long)report->n, report->n == 1 ? "" : "s", mean);
 }
 
 void la_report_left_out(const la_report *report, char out[192]) {

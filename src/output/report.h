@@ -40,6 +40,8 @@ typedef struct la_report {
     bool has_map;
     bool show_map; /* has_map, and the model is not the MAP model itself */
     la_interval intervals[LA_METRICS_MAX];
+    la_noise_floor noise;
+    int64_t resamples;    /* behind the intervals */
     double *values;       /* [la_gate_values] */
     double *class_values; /* into it: [n_classes, set->n_class]; NULL where the set has none */
     int64_t *class_rows;  /* [n_classes] rows that have the class */
@@ -96,6 +98,9 @@ const char *la_report_better(const la_report *report, int metric);
 void la_report_summary(const la_report *report, char out[128]);
 /* "percentile; ece, mce, ece_em: basic", how the intervals are made (output/bootstrap.h). */
 void la_report_intervals(const la_report *report, char out[128]);
+/* "ece 0.0398: a perfectly calibrated model of 400 rows has 0.0352 on average"; "" of rows without
+ * one. */
+void la_report_noise(const la_report *report, char out[128]);
 /* Rows that the numbers leave out, "" when none. */
 void la_report_left_out(const la_report *report, char out[192]);
 

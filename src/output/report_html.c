@@ -233,6 +233,6 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     fprintf(stream,
             "<p>laplora " LAPLORA_VERSION
             "; predictions xxh3 %s; intervals: %d bootstrap resamples, %s.</p>\n</body>\n</html>\n",
-            report->digest, LA_REPORT_RESAMPLES, intervals);
+            report->digest, (int)report->resamples, intervals);
     return LA_OK;
 }

@@ -139,16 +139,21 @@ static int set_slices(json_t *root, const la_report *report) {
     return bad | json_object_set_new(root, "slices_left_out", more);
 }
 
+static json_t *noise_object(const la_noise_floor *noise) {
+    return json_pack("{s:f, s:f, s:o, s:f}", "ece", noise->ece, "ece_95", noise->ece_95, "ratio",
+                     number_or_null(noise->ratio), "p_value", noise->p_value);
+}
+
 static json_t *provenance_object(const la_report *report) {
     const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
     char intervals[128];
     la_report_intervals(report, intervals);
-    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:i, s:i, s:i, s:s}}", "version",
+    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:I, s:i, s:i, s:s}}", "version",
                      LAPLORA_VERSION, "predictions", report->file, "xxh3", report->digest,
                      "confidence_kind", kind, "n_errors", (json_int_t)report->n_errors,
                      "n_unlabelled", (json_int_t)report->n_unlabelled, "baseline", report->baseline,
-                     "bootstrap", "resamples", LA_REPORT_RESAMPLES, "seed", LA_REPORT_SEED,
-                     "percent", 95, "intervals", intervals);
+                     "bootstrap", "resamples", (json_int_t)report->resamples, "seed",
+                     LA_REPORT_SEED, "percent", 95, "intervals", intervals);
 }
 
 la_status la_report_json(const la_report *report, const la_report_style *style, FILE *stream,
@@ -165,6 +170,8 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     bad |= json_object_set_new(root, "map_metrics",
                                report->has_map ? metrics_object(set, &report->map) : json_object());
     bad |= json_object_set_new(root, "ci", intervals_object(set, report->intervals));
+    if (!isnan(report->noise.ece))
+        bad |= json_object_set_new(root, "noise_floor", noise_object(&report->noise));
     if (set->bin_rows)
         bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     if (report->class_values)

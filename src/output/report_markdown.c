@@ -88,7 +88,7 @@ static void write_field(FILE *stream, const la_report *report, int number) {
 
 la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
                              la_error *err) {
-    char summary[128], left_out[192], intervals[128];
+    char summary[128], left_out[192], intervals[128], noise[128];
     (void)style;
     (void)err;
     la_report_summary(report, summary);
@@ -107,7 +107,9 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
     if (report->class_values)
         write_classes(stream, report);
     la_report_intervals(report, intervals);
-    fprintf(stream, "\nIntervals: bootstrap, %s.\n", intervals);
+    la_report_noise(report, noise);
+    fprintf(stream, "\nIntervals: bootstrap, %s.%s%s%s\n", intervals, *noise ? "\n\n" : "", noise,
+            *noise ? "." : "");
     for (int f = 0; report->slices && f < report->slices->n_fields; f++)
         write_field(stream, report, f);
     if (!report->n_gates)

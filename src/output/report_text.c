@@ -64,12 +64,17 @@ static void write_header(const la_report *report, const la_report_style *style, 
 
 static void write_metrics(const la_report *report, const la_report_style *style, FILE *stream) {
     static const char *const colours[] = {YELLOW, "", GREEN};
-    char line[128];
+    char line[160];
+    int width = 12;
+    for (int m = 0; m < report->set->n; m++)
+        if ((int)strlen(report->set->list[m].name) > width)
+            width = (int)strlen(report->set->list[m].name);
     if (report->show_map)
-        snprintf(line, sizeof line, "%-12s %10s %11s   %-22s %s", "metric", "MAP", report->title,
-                 "95 % interval", "better");
+        snprintf(line, sizeof line, "%-*s %10s %11s   %-17s %s", width, "metric", "MAP",
+                 report->title, "95 % interval", "better");
     else
-        snprintf(line, sizeof line, "%-12s %11s   %s", "metric", report->title, "95 % interval");
+        snprintf(line, sizeof line, "%-*s %11s   %s", width, "metric", report->title,
+                 "95 % interval");
     fputc('\n', stream);
     paint(style, stream, BOLD, line);
     fputc('\n', stream);
@@ -78,7 +83,7 @@ static void write_metrics(const la_report *report, const la_report_style *style,
         int better = la_report_compare(report, m);
         la_metric_show(report->metrics.value[m], own);
         la_interval_show(&report->intervals[m], interval);
-        fprintf(stream, "%-12s ", report->set->list[m].name);
+        fprintf(stream, "%-*s ", width, report->set->list[m].name);
         if (report->show_map) {
             la_metric_show(report->map.value[m], map);
             fprintf(stream, "%10s ", map);
@@ -87,12 +92,18 @@ static void write_metrics(const la_report *report, const la_report_style *style,
             fprintf(stream, "%11s   %s\n", own, interval);
             continue;
         }
-        fprintf(stream, "%11s   %-22s ", own, interval);
+        fprintf(stream, "%11s   %-17s ", own, interval);
         paint(style, stream, colours[better + 1], la_report_better(report, m));
         fputc('\n', stream);
     }
     la_report_intervals(report, line);
+    /* a long list on a line of its own */
+    char *list = strlen(line) > 58 ? strchr(line, ' ') : NULL;
+    if (list)
+        *list = '\n';
     fprintf(stream, "intervals: bootstrap, %s\n", line);
+    la_report_noise(report, line);
+    fprintf(stream, "%s%s", line, *line ? "\n" : "");
 }
 
 /* A name that is left aligned in its column; the beginning of a long one. */

@@ -149,6 +149,12 @@ static void redraw(void *prepared, uint64_t seed, uint64_t stream) {
         all->in[i] = la_random_uniform(seed, stream, (uint64_t)i) < all->p[i];
 }
 
+static int64_t take_chances(const la_metric_rows *rows, double *chances) {
+    int64_t n = rows->n * rows->n_classes;
+    memcpy(chances, rows->values, (size_t)n * sizeof *chances);
+    return n;
+}
+
 /* ---- of one class ---- */
 
 static const la_metric_info class_list[] = {
@@ -198,6 +204,7 @@ const la_metric_set la_sigmoid_metrics = {.rows = "sets of classes",
                                           .measure = measure,
                                           .redraw = redraw,
                                           .outcome = judge,
+                                          .chances = take_chances,
                                           .class_list = class_list,
                                           .n_class = sizeof class_list / sizeof *class_list,
                                           .measure_class = measure_one};

@@ -1,22 +1,26 @@
 #include "output/softmax_metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "output/smooth_ece.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A row as metrics see it. Small: every resample walks over all of them. */
+/* A row as metrics see it. */
 typedef struct scored_row {
     double confidence, nll, brier;
-    bool right;
-    uint8_t bin;
+    const double *probs; /* [n_classes] */
+    int32_t prediction, label;
 } scored_row;
 
 typedef struct ranked {
-    int64_t n;
-    scored_row rows[]; /* [n] by confidence */
+    int64_t n, n_classes;
+    scored_row *rows; /* [n] by confidence */
+    double *probs;    /* [n, n_classes] in that order */
+    uint8_t *bins;    /* [n, n_classes] bin of each */
+    la_smoother *smoother;
 } ranked;
 
 /* Rows that are averaged together. right: a share of each row where ties are shared out. */
@@ -24,6 +28,24 @@ typedef struct tally {
     int64_t n;
     double right, confidence;
 } tally;
+
+/* Copies of rows of one confidence. */
+typedef struct tie {
+    double confidence;
+    uint32_t right, n;
+} tie;
+
+/* Workspace of a measurement; ties behind it. */
+typedef struct workspace {
+    double *sums;   /* of the smoother */
+    double *excess; /* [n_classes, LA_METRIC_BINS] probabilities less rows of the class */
+    tie *ties;      /* [n_ties] from the least confident up */
+    int64_t n_ties;
+} workspace;
+
+static bool is_right(const scored_row *row) {
+    return row->prediction == row->label;
+}
 
 static scored_row score_row(int64_t n_classes, const double *probs, int64_t label) {
     int64_t best = 0;
@@ -37,8 +59,9 @@ static scored_row score_row(int64_t n_classes, const double *probs, int64_t labe
     return (scored_row){.confidence = probs[best],
                         .nll = -log(fmax(probs[label], DBL_MIN)),
                         .brier = brier,
-                        .right = best == label,
-                        .bin = (uint8_t)la_metric_bin_of(probs[best])};
+                        .probs = probs,
+                        .prediction = (int32_t)best,
+                        .label = (int32_t)label};
 }
 
 static int compare_numbers(double a, double b) {
@@ -48,25 +71,63 @@ static int compare_numbers(double a, double b) {
 /* Order by confidence, ties by all else that is measured of a row: rows that compare equal are
  * alike, so that no number depends on the order in which the file has them, not in its last digit.
  */
-static int compare_rows(const void *a, const void *b) {
+static int compare_rows(const void *a, const void *b, void *n_classes) {
     const scored_row *x = a, *y = b;
     int order = compare_numbers(x->confidence, y->confidence);
-    order = order ? order : (int)x->right - (int)y->right;
+    order = order ? order : (int)is_right(x) - (int)is_right(y);
     order = order ? order : compare_numbers(x->nll, y->nll);
-    return order ? order : compare_numbers(x->brier, y->brier);
+    order = order ? order : compare_numbers(x->brier, y->brier);
+    order = order ? order : x->label - y->label;
+    for (int64_t c = 0; !order && c < *(const int64_t *)n_classes; c++)
+        order = compare_numbers(x->probs[c], y->probs[c]);
+    return order;
 }
 
-static la_status prepare(const la_metric_rows *rows, void **prepared, la_error *err) {
-    ranked *all = la_alloc(1, sizeof *all + (size_t)rows->n * sizeof *all->rows, err);
-    if (!all)
+static void add_rows(const void *rows, const la_smoother *smoother, double *sums) {
+    const ranked *all = rows;
+    for (int64_t i = 0; i < all->n; i++) {
+        double confidence = all->rows[i].confidence;
+        la_smooth_add(smoother, sums, confidence, confidence - is_right(&all->rows[i]), 1);
+    }
+}
+
+static la_status prepare(const la_metric_rows *from, void **prepared, la_error *err) {
+    size_t n = (size_t)from->n, c = (size_t)from->n_classes;
+    double *sums = la_alloc(la_smooth_sums(), sizeof *sums, err);
+    ranked *all = la_alloc(1,
+                           sizeof *all + la_smoother_bytes(from->n) + n * sizeof *all->rows +
+                               n * c * (sizeof *all->probs + 1),
+                           err);
+    if (err->status != LA_OK) {
+        free(sums);
+        free(all);
         return err->status;
-    all->n = rows->n;
-    for (int64_t i = 0; i < rows->n; i++)
-        all->rows[i] =
-            score_row(rows->n_classes, rows->values + i * rows->n_classes, rows->labels.classes[i]);
-    qsort(all->rows, (size_t)rows->n, sizeof *all->rows, compare_rows);
+    }
+    *all = (ranked){.n = from->n, .n_classes = from->n_classes};
+    all->smoother = (la_smoother *)(all + 1);
+    all->rows = (scored_row *)((char *)all->smoother + la_smoother_bytes(from->n));
+    all->probs = (double *)(all->rows + n);
+    all->bins = (uint8_t *)(all->probs + n * c);
+    for (size_t i = 0; i < n; i++)
+        all->rows[i] = score_row(from->n_classes, from->values + i * c, from->labels.classes[i]);
+    qsort_r(all->rows, n, sizeof *all->rows, compare_rows, &all->n_classes);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(all->probs + i * c, all->rows[i].probs, c * sizeof *all->probs);
+        all->rows[i].probs = all->probs + i * c;
+        for (size_t k = 0; k < c; k++)
+            all->bins[i * c + k] = (uint8_t)la_metric_bin_of(all->probs[i * c + k]);
+    }
+    la_smoother_fit(all->smoother, add_rows, all, sums);
+    free(sums);
     *prepared = all;
     return LA_OK;
+}
+
+static size_t workspace_bytes(const void *prepared) {
+    const ranked *all = prepared;
+    size_t excess = (size_t)all->n_classes * LA_METRIC_BINS;
+    return sizeof(workspace) + (la_smooth_sums() + excess) * sizeof(double) +
+           (size_t)all->n * sizeof(tie);
 }
 
 static void add(tally *t, double confidence, double right, int64_t count) {
@@ -79,48 +140,49 @@ static double gap(const tally *t) {
     return fabs(t->confidence / (double)t->n - t->right / (double)t->n);
 }
 
-/* count NULL: every row once. The counts add up to n. */
-static int64_t count_of(const uint32_t *count, int64_t i) {
-    return count ? count[i] : 1;
+/* Adds copies of a row to the last group of ties, or to a new one. */
+static void add_tie(workspace *work, double confidence, bool right, uint32_t copies) {
+    if (!copies)
+        return;
+    if (!work->n_ties || work->ties[work->n_ties - 1].confidence != confidence)
+        work->ties[work->n_ties++] = (tie){.confidence = confidence};
+    tie *last = &work->ties[work->n_ties - 1];
+    last->n += copies;
+    last->right += right ? copies : 0;
 }
 
-/* One past the last row of the tie group that begins at from; counts its right and wrong rows. */
-static int64_t group_up(const scored_row *rows, const uint32_t *count, int64_t n, int64_t from,
-                        int64_t *right, int64_t *wrong) {
-    int64_t i = from;
-    *right = *wrong = 0;
-    for (; i < n && rows[i].confidence == rows[from].confidence; i++)
-        *(rows[i].right ? right : wrong) += count_of(count, i);
-    return i;
-}
-
-/* Means over rows: accuracy, nll, brier, confidence. */
-static void compute_means(const scored_row *rows, const uint32_t *count, int64_t n, double *value,
-                          int64_t *n_right) {
-    double nll = 0, brier = 0, confidence = 0;
+/* The one pass over rows: means (accuracy, nll, brier, confidence), and what the rest is made of.
+ * count NULL: every row once. The counts add up to n. */
+static void visit_rows(const ranked *all, const uint32_t *count, workspace *work, double *value,
+                       tally bins[LA_METRIC_BINS], int64_t *n_right) {
+    double nll = 0, brier = 0, confidence = 0, n = (double)all->n;
     int64_t right = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double weight = (double)count_of(count, i);
-        right += rows[i].right * count_of(count, i);
-        nll += rows[i].nll * weight;
-        brier += rows[i].brier * weight;
-        confidence += rows[i].confidence * weight;
+    for (int64_t i = 0; i < all->n; i++) {
+        const scored_row *row = &all->rows[i];
+        const uint8_t *bin = all->bins + i * all->n_classes;
+        uint32_t copies = count ? count[i] : 1;
+        double weight = copies;
+        bool ok = is_right(row);
+        right += ok ? copies : 0;
+        nll += row->nll * weight;
+        brier += row->brier * weight;
+        confidence += row->confidence * weight;
+        add(&bins[bin[row->prediction]], row->confidence, ok ? weight : 0, copies);
+        add_tie(work, row->confidence, ok, copies);
+        la_smooth_add(all->smoother, work->sums, row->confidence, row->confidence - ok, weight);
+        for (int64_t c = 0; c < all->n_classes; c++)
+            work->excess[c * LA_METRIC_BINS + bin[c]] += weight * row->probs[c];
+        work->excess[row->label * LA_METRIC_BINS + bin[row->label]] -= weight;
     }
     *n_right = right;
-    value[LA_METRIC_ACCURACY] = (double)right / (double)n;
-    value[LA_METRIC_NLL] = nll / (double)n;
-    value[LA_METRIC_BRIER] = brier / (double)n;
-    value[LA_METRIC_CONFIDENCE] = confidence / (double)n;
+    value[LA_METRIC_ACCURACY] = (double)right / n;
+    value[LA_METRIC_NLL] = nll / n;
+    value[LA_METRIC_BRIER] = brier / n;
+    value[LA_METRIC_CONFIDENCE] = confidence / n;
 }
 
-static void compute_equal_width(const scored_row *rows, const uint32_t *count, int64_t n,
-                                double *value, tally bins[LA_METRIC_BINS]) {
+static void compute_equal_width(const tally bins[LA_METRIC_BINS], int64_t n, double *value) {
     double ece = 0, mce = 0;
-    memset(bins, 0, LA_METRIC_BINS * sizeof *bins);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t copies = count_of(count, i);
-        add(&bins[rows[i].bin], rows[i].confidence, (double)(rows[i].right * copies), copies);
-    }
     for (int b = 0; b < LA_METRIC_BINS; b++) {
         if (!bins[b].n)
             continue;
@@ -131,45 +193,75 @@ static void compute_equal_width(const scored_row *rows, const uint32_t *count, i
     value[LA_METRIC_MCE] = mce;
 }
 
-/* Cut like numpy.array_split: the first n % 15 bins hold one row more. The rows of a tie group may
- * fall into several bins: each brings the group's accuracy, its expectation over all orders. */
-static void compute_equal_mass(const scored_row *rows, const uint32_t *count, int64_t n,
-                               double *value) {
+/* Rows in the first `bins` of n rows cut like numpy.array_split: the first n % all of them hold one
+ * row more. */
+static int64_t cut_at(int64_t n, int64_t all, int64_t bins) {
+    return bins * (n / all) + (bins < n % all ? bins : n % all);
+}
+
+/* The rows of a tie group may fall into several bins: each brings the group's accuracy, its
+ * expectation over all orders. */
+static void compute_equal_mass(const workspace *work, int64_t n, double *value) {
     double ece = 0;
-    int64_t size = n / LA_METRIC_BINS, longer = n % LA_METRIC_BINS, bin = 0;
+    int64_t bin = 0, taken = 0;
     tally t = {0};
-    for (int64_t i = 0, taken = 0; taken < n;) {
-        int64_t right, wrong;
-        double confidence = rows[i].confidence;
-        i = group_up(rows, count, n, i, &right, &wrong);
-        int64_t group = right + wrong, left = group;
-        taken += group;
-        while (left) {
-            int64_t space = size + (bin < longer) - t.n, take = left < space ? left : space;
-            add(&t, confidence, (double)take * (double)right / (double)group, take);
+    for (const tie *group = work->ties; group < work->ties + work->n_ties; group++)
+        for (int64_t left = group->n; left;) {
+            int64_t space = cut_at(n, LA_METRIC_BINS, bin + 1) - taken;
+            int64_t take = left < space ? left : space;
+            add(&t, group->confidence, (double)take * (double)group->right / (double)group->n,
+                take);
             left -= take;
+            taken += take;
             if (take == space) {
                 ece += (double)t.n / (double)n * gap(&t);
                 t = (tally){0};
                 bin++;
             }
         }
-    }
     value[LA_METRIC_ECE_EM] = ece;
 }
 
+/* The debiased L2 error of Kumar, Liang and Ma, "Verified Uncertainty Calibration", 2019, section
+ * 4.1, over min(15, n) equal-mass bins, where a tie group lies in the first that it reaches. */
+static void compute_debiased(const workspace *work, int64_t n, double *value) {
+    int64_t bins = n < LA_METRIC_BINS ? n : LA_METRIC_BINS, bin = 0, taken = 0;
+    double square = 0;
+    tally t = {0};
+    for (const tie *group = work->ties; group < work->ties + work->n_ties; group++) {
+        add(&t, group->confidence, group->right, group->n);
+        taken += group->n;
+        if (taken < cut_at(n, bins, bin + 1))
+            continue;
+        while (bin < bins && cut_at(n, bins, bin + 1) <= taken)
+            bin++;
+        double size = (double)t.n, accuracy = t.right / size;
+        if (t.n > 1)
+            square +=
+                size / (double)n * (gap(&t) * gap(&t) - accuracy * (1 - accuracy) / (size - 1));
+        t = (tally){0};
+    }
+    value[LA_METRIC_ECE_DEBIASED] = sqrt(fmax(square, 0));
+}
+
+static void compute_classwise(const ranked *all, const workspace *work, double *value) {
+    double sum = 0;
+    for (int64_t k = 0; k < all->n_classes * LA_METRIC_BINS; k++)
+        sum += fabs(work->excess[k]);
+    value[LA_METRIC_ECE_CLASSWISE] = sum / (double)all->n / (double)all->n_classes;
+}
+
 /* From the least confident up: auroc and aupr_error. */
-static void compute_error_ranking(const scored_row *rows, const uint32_t *count, int64_t n,
-                                  int64_t n_right, double *value) {
+static void compute_error_ranking(const workspace *work, int64_t n, int64_t n_right,
+                                  double *value) {
     int64_t n_wrong = n - n_right, wrong = 0, flagged = 0;
     uint64_t pairs = 0; /* twice the pairs with the right row above the wrong one */
     double precision = 0;
-    for (int64_t i = 0; i < n;) {
-        int64_t new_right, new_wrong;
-        i = group_up(rows, count, n, i, &new_right, &new_wrong);
-        pairs += (uint64_t)new_right * (uint64_t)(2 * wrong + new_wrong);
+    for (const tie *group = work->ties; group < work->ties + work->n_ties; group++) {
+        int64_t new_wrong = group->n - group->right;
+        pairs += (uint64_t)group->right * (uint64_t)(2 * wrong + new_wrong);
         wrong += new_wrong;
-        flagged += new_right + new_wrong;
+        flagged += group->n;
         if (new_wrong)
             precision += (double)new_wrong * ((double)wrong / (double)flagged);
     }
@@ -179,31 +271,44 @@ static void compute_error_ranking(const scored_row *rows, const uint32_t *count,
         value[LA_METRIC_AUROC] = (double)pairs / (2.0 * (double)n_right * (double)n_wrong);
 }
 
-/* From the most confident down: aurc, eaurc and fpr95. */
-static void compute_selective_risk(const scored_row *rows, const uint32_t *count, int64_t n,
-                                   int64_t n_right, double *value) {
-    int64_t n_wrong = n - n_right, taken = 0, right = 0;
-    double risk = 0, oracle = 0;
-    for (int64_t end = n; end;) {
-        int64_t from = end, new_right, new_wrong;
-        while (from && rows[from - 1].confidence == rows[end - 1].confidence)
-            from--;
-        group_up(rows, count, end, from, &new_right, &new_wrong);
-        end = from;
-        int64_t size = new_right + new_wrong, wrong = taken - right;
+/* Coverages in percent at which the risk is shown, and risks at which the coverage is. */
+enum { LEVELS = 3 };
+static const int64_t coverages[LEVELS] = {80, 90, 95};
+static const double risks[LEVELS] = {0.01, 0.02, 0.05};
+
+/* From the most confident down: aurc, eaurc, fpr95, risks at coverages and coverages at risks. */
+static void compute_selective_risk(const workspace *work, int64_t n, int64_t n_right,
+                                   double *value) {
+    int64_t n_wrong = n - n_right, taken = 0, right = 0, covered[LEVELS] = {0};
+    double total = 0, oracle = 0;
+    for (const tie *group = work->ties + work->n_ties; group-- > work->ties;) {
+        int64_t new_wrong = group->n - group->right, wrong = taken - right;
         /* inside a tie group: the expected risk under a random order */
-        for (int64_t j = 1; j <= size; j++)
-            risk += ((double)wrong + (double)(j * new_wrong) / (double)size) / (double)(taken + j);
-        taken += size;
-        right += new_right;
+        for (int64_t j = 1; j <= group->n; j++) {
+            double risk =
+                ((double)wrong + (double)(j * new_wrong) / (double)group->n) / (double)(taken + j);
+            total += risk;
+            for (int l = LEVELS - 1; l >= 0 && risk <= risks[l]; l--)
+                covered[l] = taken + j;
+        }
+        for (int l = 0; l < LEVELS; l++) {
+            int64_t rows = (coverages[l] * n + 99) / 100, j = rows - taken;
+            if (j >= 1 && j <= group->n)
+                value[LA_METRIC_RISK_AT_COVERAGE_80 + l] =
+                    ((double)wrong + (double)(j * new_wrong) / (double)group->n) / (double)rows;
+        }
+        taken += group->n;
+        right += group->right;
         /* integers, because 0.95 is no double; the first group that gets there is the threshold */
         if (n_right && n_wrong && isnan(value[LA_METRIC_FPR95]) && 20 * right >= 19 * n_right)
             value[LA_METRIC_FPR95] = (double)(taken - right) / (double)n_wrong;
     }
     for (int64_t k = n_right + 1; k <= n; k++)
         oracle += (double)(k - n_right) / (double)k;
-    value[LA_METRIC_AURC] = risk / (double)n;
-    value[LA_METRIC_EAURC] = fmax(risk - oracle, 0) / (double)n;
+    value[LA_METRIC_AURC] = total / (double)n;
+    value[LA_METRIC_EAURC] = fmax(total - oracle, 0) / (double)n;
+    for (int l = 0; l < LEVELS; l++)
+        value[LA_METRIC_COVERAGE_AT_RISK_1 + l] = (double)covered[l] / (double)n;
 }
 
 static void show_bins(const tally tallies[LA_METRIC_BINS], la_metric_bin *bins) {
@@ -218,43 +323,88 @@ static void show_bins(const tally tallies[LA_METRIC_BINS], la_metric_bin *bins) 
     }
 }
 
-static void measure(const void *prepared, void *work, const uint32_t *count, double *value,
+static void measure(const void *prepared, void *memory, const uint32_t *count, double *value,
                     la_metric_bin *bins) {
     const ranked *all = prepared;
-    tally tallies[LA_METRIC_BINS];
+    size_t n_excess = (size_t)all->n_classes * LA_METRIC_BINS;
+    workspace *work = memory;
+    tally tallies[LA_METRIC_BINS] = {0};
     int64_t n_right;
-    (void)work;
+    *work = (workspace){.sums = (double *)(work + 1)};
+    work->excess = work->sums + la_smooth_sums();
+    work->ties = (tie *)(work->excess + n_excess);
+    memset(work->excess, 0, n_excess * sizeof *work->excess);
+    la_smooth_clear(all->smoother, work->sums);
     for (int m = 0; m < LA_METRIC_COUNT; m++)
         value[m] = NAN;
-    compute_means(all->rows, count, all->n, value, &n_right);
-    compute_equal_width(all->rows, count, all->n, value, tallies);
-    compute_equal_mass(all->rows, count, all->n, value);
-    compute_error_ranking(all->rows, count, all->n, n_right, value);
-    compute_selective_risk(all->rows, count, all->n, n_right, value);
+    visit_rows(all, count, work, value, tallies, &n_right);
+    compute_equal_width(tallies, all->n, value);
+    compute_equal_mass(work, all->n, value);
+    compute_debiased(work, all->n, value);
+    value[LA_METRIC_ECE_SMOOTH] = la_smooth_ece(all->smoother, work->sums);
+    compute_classwise(all, work, value);
+    compute_error_ranking(work, all->n, n_right, value);
+    compute_selective_risk(work, all->n, n_right, value);
     if (bins)
         show_bins(tallies, bins);
 }
 
+/* The prediction where the number lies below the confidence, else another class, each by its
+ * probability. */
+static int32_t draw_label(const scored_row *row, int64_t n_classes, double number) {
+    int32_t drawn = row->prediction;
+    number -= row->confidence;
+    for (int32_t c = 0; c < n_classes && number >= 0; c++)
+        if (c != row->prediction) {
+            number -= row->probs[c];
+            drawn = c;
+        }
+    return drawn;
+}
+
 static void redraw(void *prepared, uint64_t seed, uint64_t stream) {
     ranked *all = prepared;
-    for (int64_t i = 0; i < all->n; i++)
-        all->rows[i].right = la_random_uniform(seed, stream, (uint64_t)i) < all->rows[i].confidence;
+    for (int64_t i = 0; i < all->n; i++) {
+        double number = la_random_uniform(seed, stream, (uint64_t)i);
+        all->rows[i].label = draw_label(&all->rows[i], all->n_classes, number);
+    }
+}
+
+static int64_t take_chances(const la_metric_rows *rows, double *chances) {
+    for (int64_t i = 0; i < rows->n; i++)
+        chances[i] = score_row(rows->n_classes, rows->values + i * rows->n_classes, 0).confidence;
+    return rows->n;
 }
 
 static const la_metric_info list[LA_METRIC_COUNT] = {
-    [LA_METRIC_ACCURACY] = {"accuracy", 1}, [LA_METRIC_NLL] = {"nll", -1},
-    [LA_METRIC_BRIER] = {"brier", -1},      [LA_METRIC_ECE] = {"ece", -1, true},
-    [LA_METRIC_MCE] = {"mce", -1, true},    [LA_METRIC_ECE_EM] = {"ece_em", -1, true},
-    [LA_METRIC_AUROC] = {"auroc", 1},       [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1},
-    [LA_METRIC_AURC] = {"aurc", -1},        [LA_METRIC_EAURC] = {"eaurc", -1},
-    [LA_METRIC_FPR95] = {"fpr95", -1},      [LA_METRIC_CONFIDENCE] = {"confidence", 0},
+    [LA_METRIC_ACCURACY] = {"accuracy", 1},
+    [LA_METRIC_NLL] = {"nll", -1},
+    [LA_METRIC_BRIER] = {"brier", -1},
+    [LA_METRIC_ECE] = {"ece", -1, true},
+    [LA_METRIC_MCE] = {"mce", -1, true},
+    [LA_METRIC_ECE_EM] = {"ece_em", -1, true},
+    [LA_METRIC_ECE_DEBIASED] = {"ece_debiased", -1, true},
+    [LA_METRIC_ECE_SMOOTH] = {"ece_smooth", -1, true},
+    [LA_METRIC_ECE_CLASSWISE] = {"ece_classwise", -1, true},
+    [LA_METRIC_AUROC] = {"auroc", 1},
+    [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1},
+    [LA_METRIC_AURC] = {"aurc", -1},
+    [LA_METRIC_EAURC] = {"eaurc", -1},
+    [LA_METRIC_FPR95] = {"fpr95", -1},
+    [LA_METRIC_RISK_AT_COVERAGE_80] = {"risk_at_coverage_80", -1},
+    [LA_METRIC_RISK_AT_COVERAGE_90] = {"risk_at_coverage_90", -1},
+    [LA_METRIC_RISK_AT_COVERAGE_95] = {"risk_at_coverage_95", -1},
+    [LA_METRIC_COVERAGE_AT_RISK_1] = {"coverage_at_risk_1", 1},
+    [LA_METRIC_COVERAGE_AT_RISK_2] = {"coverage_at_risk_2", 1},
+    [LA_METRIC_COVERAGE_AT_RISK_5] = {"coverage_at_risk_5", 1},
+    [LA_METRIC_CONFIDENCE] = {"confidence", 0},
 };
 
 static void judge(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome) {
     const double *probs = rows->values + i * rows->n_classes;
     scored_row row = score_row(rows->n_classes, probs, rows->labels.classes[i]);
-    *outcome =
-        (la_row_outcome){.loss = !row.right, .confidence = row.confidence, .missed = !row.right};
+    bool wrong = !is_right(&row);
+    *outcome = (la_row_outcome){.loss = wrong, .confidence = row.confidence, .missed = wrong};
 }
 
 const la_metric_set la_softmax_metrics = {.rows = "classes",
@@ -265,33 +415,7 @@ const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .bin_mean = "confidence",
                                           .prepare = prepare,
                                           .measure = measure,
+                                          .workspace = workspace_bytes,
                                           .redraw = redraw,
-                                          .outcome = judge};
-
-/* ---- the noise of the ECE ---- */
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed) {
-    enum { MOST = 1000 };
-    double found[MOST];
-    draws = draws < 1 ? 1 : draws > MOST ? MOST : draws;
-    qsort(confidence, (size_t)n, sizeof *confidence, by_value);
-    for (int64_t d = 0; d < draws; d++) {
-        double excess[LA_METRIC_BINS] = {0}, sum = 0; /* confidences less hits */
-        for (int64_t i = 0; i < n; i++) {
-            int bin = (int)ceil(confidence[i] * LA_METRIC_BINS) - 1;
-            bin = bin < 0 ? 0 : bin >= LA_METRIC_BINS ? LA_METRIC_BINS - 1 : bin;
-            double number = la_random_uniform(seed, (uint64_t)d, (uint64_t)i);
-            excess[bin] += confidence[i] - (number < confidence[i]);
-        }
-        for (int b = 0; b < LA_METRIC_BINS; b++)
-            sum += fabs(excess[b]);
-        found[d] = sum / (double)n;
-    }
-    qsort(found, (size_t)draws, sizeof *found, by_value);
-    return found[(draws * 95 + 99) / 100 - 1];
-}
+                                          .outcome = judge,
+                                          .chances = take_chances};

@@ -12,20 +12,24 @@ typedef enum la_metric {
     LA_METRIC_ECE,
     LA_METRIC_MCE,
     LA_METRIC_ECE_EM,
+    LA_METRIC_ECE_DEBIASED,
+    LA_METRIC_ECE_SMOOTH,
+    LA_METRIC_ECE_CLASSWISE,
     LA_METRIC_AUROC,
     LA_METRIC_AUPR_ERROR,
     LA_METRIC_AURC,
     LA_METRIC_EAURC,
     LA_METRIC_FPR95,
+    LA_METRIC_RISK_AT_COVERAGE_80,
+    LA_METRIC_RISK_AT_COVERAGE_90,
+    LA_METRIC_RISK_AT_COVERAGE_95,
+    LA_METRIC_COVERAGE_AT_RISK_1,
+    LA_METRIC_COVERAGE_AT_RISK_2,
+    LA_METRIC_COVERAGE_AT_RISK_5,
     LA_METRIC_CONFIDENCE,
     LA_METRIC_COUNT
 } la_metric;
 
 extern const la_metric_set la_softmax_metrics; /* indexed by la_metric */
-
-/* The ECE that 95 % of perfectly calibrated models with these confidences [n] stay below: labels
- * are drawn from the confidences, `draws` times. Depends on its arguments alone, and not on the
- * order of the confidences, which are sorted in place. */
-double la_ece_noise(int64_t n, double *confidence, int64_t draws, uint64_t seed);
 
 #endif

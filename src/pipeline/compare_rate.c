@@ -1,6 +1,7 @@
 /* Rows of the table: metrics of what a method predicts. */
 #include "base/memory.h"
 #include "baselines/scores.h"
+#include "output/ece_noise.h"
 #include "pipeline/compare_method.h"
 
 #include <math.h>
@@ -66,7 +67,7 @@ la_status la_compare_rate_probs(la_comparing *c, la_comparison_row *row, la_erro
         return err->status;
     for (int64_t i = 0; i < n; i++)
         confidence[i] = 1 - test->scores[i];
-    row->ece_noise = la_ece_noise(n, confidence, NOISE_DRAWS, 1);
+    row->ece_noise = la_ece_noise(n, confidence, NAN, NOISE_DRAWS, 1).ece_95;
     free(confidence);
     return rate_ood(c, row, err);
 }

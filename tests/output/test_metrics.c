@@ -9,9 +9,18 @@
 
 #include "base/random.h"
 #include "base/machine.h"
+#include "output/ece_noise.h"
+#include "output/smooth_ece.h"
 #include "output/softmax_metrics.h"
 
 static const double TOLERANCE = 4e-15; /* relative; sums are taken in another order than numpy's */
+
+/* Larger where a metric adds up more terms, or is the root of a difference that may be near 0. */
+static double tolerance_of(int metric) {
+    return metric == LA_METRIC_ECE_SMOOTH     ? 1e-13
+           : metric == LA_METRIC_ECE_DEBIASED ? 1e-8
+                                              : TOLERANCE;
+}
 
 typedef struct data_set {
     int64_t n, n_classes;
@@ -112,7 +121,7 @@ static void test_reference_cases(void **state) {
     double worst = 0;
     size_t i;
     (void)state;
-    assert_int_equal(json_array_size(cases), 14);
+    assert_int_equal(json_array_size(cases), 18);
     json_array_foreach(cases, i, one) {
         const char *name = json_string_value(json_object_get(one, "name"));
         const json_t *expected = json_object_get(one, "metrics");
@@ -124,15 +133,17 @@ static void test_reference_cases(void **state) {
             const json_t *value = json_object_get(expected, la_softmax_metrics.list[m].name);
             assert_non_null(value);
             double off = deviation(metrics.value[m], value);
-            if (off > TOLERANCE)
+            if (off > tolerance_of(m))
                 print_message("%s: %s is off by %g\n", name, la_softmax_metrics.list[m].name, off);
-            worst = fmax(worst, off);
+            worst = fmax(worst, off / tolerance_of(m));
         }
-        check_bins(json_object_get(one, "bins"), metrics.bins, &worst);
+        double bins = 0;
+        check_bins(json_object_get(one, "bins"), metrics.bins, &bins);
+        worst = fmax(worst, bins / TOLERANCE);
         free_set(&set);
     }
     json_decref(cases);
-    check_within("relative deviation from the reference", worst, TOLERANCE);
+    check_within("relative deviation from the reference, tolerances", worst, 1);
 }
 
 static void test_names(void **state) {
@@ -210,7 +221,7 @@ static void sort_set(data_set *set) {
 }
 
 static bool is_gap(int metric) {
-    return metric == LA_METRIC_ECE || metric == LA_METRIC_MCE || metric == LA_METRIC_ECE_EM;
+    return metric >= LA_METRIC_ECE && metric <= LA_METRIC_ECE_CLASSWISE;
 }
 
 static double next_uniform(uint64_t *at);
@@ -272,11 +283,14 @@ static void check_resampling(int64_t n, int64_t levels) {
             assert_true(isnan(found[m].lo) && isnan(found[m].hi));
             continue;
         }
+        if (m == LA_METRIC_ECE_SMOOTH) /* resamples keep the bandwidth: test_smooth_ece */
+            continue;
         la_interval want =
             expected_interval(&set, m, own.value[m], values[m], defined[m], &found[m]);
-        worst = fmax(worst, fmax(fabs(found[m].lo - want.lo), fabs(found[m].hi - want.hi)));
+        double off = fmax(fabs(found[m].lo - want.lo), fabs(found[m].hi - want.hi));
+        worst = fmax(worst, m == LA_METRIC_ECE_DEBIASED ? off / 1e7 : off);
     }
-    check_within("deviation from resampling the long way", worst, 1.5e-15);
+    check_within("deviation from resampling the long way", worst, 2e-15);
     free_set(&set);
     free_set(&drawn);
 }
@@ -288,6 +302,133 @@ static void test_intervals_are_resampling(void **state) {
     check_resampling(9, 0);
     check_resampling(2, 1);
     check_resampling(1, 0);
+}
+
+/* Rows of a smoother. */
+typedef struct smooth_rows {
+    int n;
+    const double *confidence, *hit, *weight;
+} smooth_rows;
+
+static void add_smooth(const void *rows, const la_smoother *smoother, double *sums) {
+    const smooth_rows *all = rows;
+    for (int i = 0; i < all->n; i++)
+        la_smooth_add(smoother, sums, all->confidence[i], all->confidence[i] - all->hit[i],
+                      all->weight[i]);
+}
+
+static double gauss(double x, double sigma) {
+    return exp(-0.5 * x * x / sigma / sigma) / sigma / sqrt(2 * M_PI);
+}
+
+/* The integral of the definition, |sum of residuals times the kernel and its reflections| over that
+ * of the kernels, at a bandwidth below 0.1, where the kernel ends within 1; by a sum over points as
+ * far apart as relplot's. */
+static double integrate(const smooth_rows *rows, double sigma) {
+    int points = (int)fmax(200, rint(10 / sigma));
+    double error = 0, density = 0;
+    for (int k = 0; k < points; k++) {
+        double t = (double)k / (points - 1), sum = 0;
+        for (int i = 0; i < rows->n; i++) {
+            double x = rows->confidence[i];
+            double kernel = gauss(t - x, sigma) + (x > 0 ? gauss(t + x, sigma) : 0) +
+                            (x < 1 ? gauss(t + x - 2, sigma) : 0);
+            sum += rows->weight[i] * (x - rows->hit[i]) * kernel;
+            density += rows->weight[i] * kernel;
+        }
+        error += fabs(sum);
+    }
+    return error / density;
+}
+
+/* The smooth ECE is the integral at its bandwidth, which it is a fixed point of; other hits and
+ * other counts of the same rows are measured at that bandwidth. */
+static void test_smooth_ece(void **state) {
+    enum { N = 60 };
+    double confidence[N], hit[N], weight[N], *sums = calloc(la_smooth_sums(), sizeof *sums);
+    smooth_rows rows = {N, confidence, hit, weight};
+    la_smoother *smoother = calloc(1, la_smoother_bytes(N));
+    (void)state;
+    assert_non_null(sums);
+    assert_non_null(smoother);
+    for (int i = 0; i < N; i++) {
+        confidence[i] = i == 0 ? 1 : i == 1 ? 0 : 0.4 + 0.6 * uniform(11, i);
+        hit[i] = uniform(12, i) < confidence[i];
+        weight[i] = 1;
+    }
+    la_smoother_fit(smoother, add_smooth, &rows, sums);
+    double sigma = la_smoother_bandwidth(smoother);
+    print_message("    bandwidth %.4f\n", sigma);
+    assert_true(sigma < 0.1 && sigma * 1024 == floor(sigma * 1024));
+    for (int turn = 0; turn < 3; turn++) {
+        for (int i = 0; i < N && turn; i++) {
+            hit[i] = turn == 1 ? 1 - hit[i] : hit[i];
+            weight[i] = turn == 2 ? (double)(i % 3) : 1;
+        }
+        la_smooth_clear(smoother, sums);
+        add_smooth(&rows, smoother, sums);
+        double found = la_smooth_ece(smoother, sums), want = integrate(&rows, sigma);
+        check_within("smooth ECE against its integral, relative", fabs(found / want - 1), 1e-3);
+        if (!turn)
+            check_within("distance of the fixed point", fabs(found - sigma), 1.0 / 512);
+    }
+    free(smoother);
+    free(sums);
+}
+
+static void test_risks_and_coverages(void **state) {
+    /* confidences 0.99, 0.98, .. : rows 40 and 90 of 100 are wrong */
+    data_set set = new_set(100, 2);
+    (void)state;
+    for (int64_t i = 0; i < 100; i++) {
+        set.probs[2 * i] = 0.995 - 0.004 * (double)i;
+        set.probs[2 * i + 1] = 1 - set.probs[2 * i];
+        set.labels[i] = i == 39 || i == 89;
+    }
+    la_metrics m = metrics_of(&set);
+    assert_true(m.value[LA_METRIC_RISK_AT_COVERAGE_80] == 1.0 / 80);
+    assert_true(m.value[LA_METRIC_RISK_AT_COVERAGE_90] == 2.0 / 90);
+    assert_true(m.value[LA_METRIC_RISK_AT_COVERAGE_95] == 2.0 / 95);
+    assert_true(m.value[LA_METRIC_COVERAGE_AT_RISK_1] == 0.39);
+    assert_true(m.value[LA_METRIC_COVERAGE_AT_RISK_2] == 1);
+    assert_true(m.value[LA_METRIC_COVERAGE_AT_RISK_5] == 1);
+    /* all tied: two errors in a random order */
+    for (int64_t i = 0; i < 100; i++) {
+        set.probs[2 * i] = 0.75;
+        set.probs[2 * i + 1] = 0.25;
+    }
+    m = metrics_of(&set);
+    assert_true(fabs(m.value[LA_METRIC_RISK_AT_COVERAGE_80] - 0.02) < 1e-15);
+    assert_true(m.value[LA_METRIC_COVERAGE_AT_RISK_1] == 0);
+    assert_true(m.value[LA_METRIC_COVERAGE_AT_RISK_5] == 1);
+    free_set(&set);
+}
+
+/* Of calibrated rows the squared error that is debiased is 0 on average, the plain one is not. */
+static void test_debiased_of_calibrated_rows(void **state) {
+    enum { N = 150, SETS = 400 };
+    double plain = 0, kept = 0;
+    uint64_t random = 2463534242u;
+    int above = 0;
+    (void)state;
+    for (int s = 0; s < SETS; s++) {
+        data_set set = new_set(N, 2);
+        for (int64_t i = 0; i < N; i++) {
+            double p = 0.5 + 0.5 * next_uniform(&random);
+            set.probs[2 * i] = p;
+            set.probs[2 * i + 1] = 1 - p;
+            set.labels[i] = next_uniform(&random) >= p;
+        }
+        la_metrics m = metrics_of(&set);
+        plain += m.value[LA_METRIC_ECE_EM];
+        kept += m.value[LA_METRIC_ECE_DEBIASED];
+        above += m.value[LA_METRIC_ECE_DEBIASED] > 0;
+        free_set(&set);
+    }
+    print_message("    mean of ece_em %.4f, of ece_debiased %.4f, above 0 in %d of %d\n",
+                  plain / SETS, kept / SETS, above, (int)SETS);
+    assert_true(kept < 0.5 * plain);
+    assert_in_range(above, SETS * 35 / 100, SETS * 55 / 100);
 }
 
 /* The rows of a set in another order. */
@@ -318,7 +459,7 @@ static void test_order_does_not_matter(void **state) {
         intervals_of(&set, 50, 1, one);
         for (int64_t i = 0; i < set.n; i++)
             confidence[i] = set.probs[2 * i];
-        double noise = la_ece_noise(set.n, confidence, 50, 1);
+        double noise = la_ece_noise(set.n, confidence, NAN, 50, 1).ece_95;
         for (uint64_t seed = 1; seed <= 5; seed++) {
             data_set turned = shuffled(&set, seed);
             la_metrics again = metrics_of(&turned);
@@ -327,7 +468,7 @@ static void test_order_does_not_matter(void **state) {
             assert_memory_equal(one, other, sizeof one);
             for (int64_t i = 0; i < set.n; i++)
                 confidence[i] = turned.probs[2 * i];
-            assert_true(la_ece_noise(set.n, confidence, 50, 1) == noise);
+            assert_true(la_ece_noise(set.n, confidence, NAN, 50, 1).ece_95 == noise);
             free_set(&turned);
         }
         free(confidence);
@@ -503,13 +644,17 @@ static double next_uniform(uint64_t *at) {
 
 /* Models whose labels are drawn from their confidences: 95 % have an ECE (by la_metrics_compute)
  * below the noise, as many as chance allows. */
+static double noise_of(int64_t n, double *confidence, int64_t draws, uint64_t seed) {
+    return la_ece_noise(n, confidence, NAN, draws, seed).ece_95;
+}
+
 static void test_noise_against_simulation(void **state) {
     static const int64_t sizes[] = {1, 3, 20, 100, 500};
     enum { DRAWS = 1000, SIMULATED = 2000 };
     (void)state;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         int64_t n = sizes[s], below = 0, at = 0;
-        double *confidence = confidences(n), noise = la_ece_noise(n, confidence, DRAWS, 3);
+        double *confidence = confidences(n), noise = noise_of(n, confidence, DRAWS, 3);
         data_set set = new_set(n, 2);
         uint64_t random = 88172645463325252u + (uint64_t)n;
         for (int64_t r = 0; r < SIMULATED; r++) {
@@ -536,6 +681,81 @@ static void test_noise_against_simulation(void **state) {
 }
 
 /* Falls as 1 / sqrt(n): the same confidences four times as often, half the noise. */
+/* The floor of the rows' own ECE: mean, 95 %, ratio and p-value by a simulation of another kind. */
+static void check_floor(int64_t n, double over) {
+    enum { SIMULATED = 2000 };
+    double *confidence = confidences(n), mean = 0;
+    double *found = calloc(SIMULATED, sizeof *found);
+    uint64_t random = 362436069u + (uint64_t)n;
+    data_set set = new_set(n, 2);
+    la_noise_floor floor;
+    la_error err = {0};
+    int64_t as_much = 0;
+    assert_non_null(found);
+    for (int64_t r = 0; r <= SIMULATED; r++) {
+        for (int64_t i = 0; i < n; i++) {
+            set.probs[2 * i] = confidence[i];
+            set.probs[2 * i + 1] = 1 - confidence[i];
+            set.labels[i] = next_uniform(&random) >= confidence[i] - (r == SIMULATED ? over : 0);
+        }
+        double ece = 0;
+        int64_t hits[LA_METRIC_BINS] = {0};
+        double sums[LA_METRIC_BINS] = {0};
+        for (int64_t i = 0; i < n; i++) {
+            int bin = la_metric_bin_of(confidence[i]);
+            sums[bin] += confidence[i];
+            hits[bin] += !set.labels[i];
+        }
+        for (int b = 0; b < LA_METRIC_BINS; b++)
+            ece += fabs(sums[b] - (double)hits[b]) / (double)n;
+        if (r < SIMULATED) {
+            found[r] = ece;
+            mean += ece / SIMULATED;
+            continue;
+        }
+        la_metric_rows rows = rows_of(&set);
+        for (int64_t k = 0; k < SIMULATED; k++)
+            as_much += found[k] >= ece - 1e-12;
+        assert_int_equal(la_metrics_noise(&la_softmax_metrics, &rows, ece, 1, &floor, &err), LA_OK);
+        assert_true(fabs(floor.ratio - ece / floor.ece) < 1e-12);
+    }
+    qsort(found, SIMULATED, sizeof *found, compare_numbers);
+    double p = (double)as_much / SIMULATED;
+    print_message("    n = %lld: mean %.5f (%.5f), 95 %% %.5f (%.5f), p %.4f (%.4f)\n",
+                  (long long)n, floor.ece, mean, floor.ece_95, found[SIMULATED * 95 / 100],
+                  floor.p_value, p);
+    assert_true(fabs(floor.ece / mean - 1) < 0.08);
+    assert_true(fabs(floor.ece_95 / found[SIMULATED * 95 / 100] - 1) < 0.1);
+    /* 5 standard errors of both */
+    assert_true(fabs(floor.p_value - p) <= 5 * sqrt(p * (1 - p) * 1.5 / 1000) + 0.003);
+    assert_true(floor.p_value >= 1.0 / 1001 && floor.p_value <= 1);
+    free(found);
+    free(confidence);
+    free_set(&set);
+}
+
+/* Rows few and many, the latter with bins whose hits are one normal number. */
+static void test_noise_floor(void **state) {
+    la_noise_floor floor;
+    la_error err = {0};
+    (void)state;
+    check_floor(400, 0);
+    check_floor(400, 0.05);
+    check_floor(20000, 0);
+    check_floor(20000, 0.1);
+    /* sure and right: no noise, no ratio, and nothing that shows more */
+    data_set sure = new_set(7, 3);
+    for (int64_t i = 0; i < 7; i++)
+        sure.probs[3 * i] = 1;
+    la_metric_rows rows = rows_of(&sure);
+    assert_int_equal(la_metrics_noise(&la_softmax_metrics, &rows, 0, 1, &floor, &err), LA_OK);
+    assert_true(floor.ece == 0 && floor.ece_95 == 0 && isnan(floor.ratio) && floor.p_value == 1);
+    sure.labels[3] = 1;
+    assert_int_equal(la_metrics_noise(&la_softmax_metrics, &rows, 1.0 / 7, 1, &floor, &err), LA_OK);
+    assert_true(floor.ece == 0 && isnan(floor.ratio) && floor.p_value == 1.0 / 1001);
+    free_set(&sure);
+}
+
 static void test_noise_of_more_rows(void **state) {
     enum { N = 100, STEPS = 4 };
     double *confidence = confidences(N), *many = calloc(N << 2 * STEPS, sizeof *many);
@@ -546,7 +766,7 @@ static void test_noise_of_more_rows(void **state) {
         int64_t n = (int64_t)N << 2 * step;
         for (int64_t i = 0; i < n; i++)
             many[i] = confidence[i % N];
-        double noise = la_ece_noise(n, many, 500, 1), scaled = noise * sqrt((double)n);
+        double noise = noise_of(n, many, 500, 1), scaled = noise * sqrt((double)n);
         print_message("    n = %4lld: noise %.5f, times sqrt(n) %.4f\n", (long long)n, noise,
                       scaled);
         assert_true(noise < before);
@@ -566,15 +786,15 @@ static void test_noise_of_sure_models(void **state) {
         sure[i] = 1;
         unsure[i] = 0;
     }
-    assert_true(la_ece_noise(50, sure, 500, 1) == 0);
-    assert_true(la_ece_noise(50, unsure, 500, 1) == 0);
+    assert_true(noise_of(50, sure, 500, 1) == 0);
+    assert_true(noise_of(50, unsure, 500, 1) == 0);
     /* one unsure row among them: half right or wrong */
     sure[7] = 0.5;
-    assert_true(fabs(la_ece_noise(50, sure, 500, 1) - 0.5 / 50) < 1e-15);
+    assert_true(fabs(noise_of(50, sure, 500, 1) - 0.5 / 50) < 1e-15);
     /* depends on its arguments alone, and on all of them */
-    double *some = confidences(50), first = la_ece_noise(50, some, 100, 1);
-    assert_true(la_ece_noise(50, some, 100, 1) == first);
-    assert_true(la_ece_noise(50, some, 100, 2) != first);
+    double *some = confidences(50), first = noise_of(50, some, 100, 1);
+    assert_true(noise_of(50, some, 100, 1) == first);
+    assert_true(noise_of(50, some, 100, 2) != first);
     free(some);
 }
 
@@ -596,6 +816,9 @@ int main(void) {
         cmocka_unit_test(test_no_rows),
         cmocka_unit_test(test_bin_edges),
         cmocka_unit_test(test_intervals_are_resampling),
+        cmocka_unit_test(test_smooth_ece),
+        cmocka_unit_test(test_risks_and_coverages),
+        cmocka_unit_test(test_debiased_of_calibrated_rows),
         cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_ties_are_shared_out),
         cmocka_unit_test(test_intervals_hold_their_metric),
@@ -604,6 +827,7 @@ int main(void) {
         cmocka_unit_test(test_intervals_have_the_right_width),
         cmocka_unit_test(test_undefined),
         cmocka_unit_test(test_noise_against_simulation),
+        cmocka_unit_test(test_noise_floor),
         cmocka_unit_test(test_noise_of_more_rows),
         cmocka_unit_test(test_noise_of_sure_models),
         cmocka_unit_test(test_time),

@@ -87,8 +87,10 @@ static void check_keys(const json_t *object, const char *keys) {
     assert_string_equal(found, keys);
 }
 
-static const char METRIC_KEYS[] = "accuracy nll brier ece mce ece_em auroc aupr_error aurc eaurc "
-                                  "fpr95 confidence";
+static const char METRIC_KEYS[] =
+    "accuracy nll brier ece mce ece_em ece_debiased ece_smooth ece_classwise auroc aupr_error aurc "
+    "eaurc fpr95 risk_at_coverage_80 risk_at_coverage_90 risk_at_coverage_95 coverage_at_risk_1 "
+    "coverage_at_risk_2 coverage_at_risk_5 confidence";
 
 static void test_json_schema(void **state) {
     static const char *const max[] = {"ece=0.5"};
@@ -96,7 +98,7 @@ static void test_json_schema(void **state) {
                                  .gates = {.max = max, .n_max = 1}};
     json_t *root = json_of(&options, 0);
     (void)state;
-    check_keys(root, "schema n n_classes metrics map_metrics ci bins gates provenance");
+    check_keys(root, "schema n n_classes metrics map_metrics ci noise_floor bins gates provenance");
     assert_string_equal(json_string_value(at(root, "schema")), "laplora.report/1");
     assert_int_equal(json_integer_value(at(root, "n")), 300);
     assert_int_equal(json_integer_value(at(root, "n_classes")), 2);
@@ -113,6 +115,13 @@ static void test_json_schema(void **state) {
             json_is_real(json_object_get(at(root, "metrics"), la_softmax_metrics.list[m].name)));
     }
     assert_int_equal(json_array_size(at(root, "bins")), LA_METRIC_BINS);
+    check_keys(at(root, "noise_floor"), "ece ece_95 ratio p_value");
+    double noise = number_at(root, "noise_floor/ece");
+    assert_true(0 < noise && noise < number_at(root, "noise_floor/ece_95"));
+    double ratio = number_at(root, "metrics/ece") / noise;
+    assert_true(fabs(number_at(root, "noise_floor/ratio") - ratio) < 1e-12);
+    assert_true(number_at(root, "noise_floor/p_value") >= 1.0 / 1001);
+    assert_true(number_at(root, "noise_floor/p_value") <= 1);
     json_int_t rows = 0;
     for (size_t b = 0; b < LA_METRIC_BINS; b++) {
         const json_t *bin = json_array_get(at(root, "bins"), b);
@@ -491,7 +500,7 @@ static void test_text(void **state) {
         char *text = report_of(&options, "text", 2);
         assert_in_range(widest_line(text), 70, 80);
         assert_null(strchr(text, '\x1b')); /* a file is no terminal */
-        assert_non_null(strstr(text, "metric              MAP     Laplace"));
+        assert_non_null(strstr(text, "metric                     MAP     Laplace"));
         assert_non_null(strstr(text, "300 rows, 2 classes, confidence: laplace-mc"));
         assert_non_null(strstr(text, "PASS  ece 0."));
         assert_non_null(strstr(text, "FAIL  nll 0."));

@@ -27,6 +27,16 @@ Choices made where a definition leaves room (all of them are covered by a case):
 * fpr95: t is the largest confidence for which 20 * #(right, confidence >= t) >= 19 * #right
   (integers: no rounding of 0.95); fpr95 = #(wrong, confidence >= t) / #wrong.  null without a right
   row or without a wrong row.
+* ece_debiased: Kumar, Liang and Ma (2019): sqrt(max(0, sum_b n_b/N ((acc - conf)^2 -
+  acc (1 - acc) / (n_b - 1)))) over min(15, N) equal-mass bins whose edges lie between the
+  neighbours of a cut, so that a tie group lies in one bin; bins of one row count nothing.  As
+  uncertainty-calibration's lower_bound_scaling_top_ce.
+* ece_smooth: relplot's smECE of confidence and hit (no logit scaling).
+* ece_classwise: mean over the classes of the 15-bin ECE of the class's probability.
+* risk_at_coverage_80, _90, _95: selective risk of the ceil(share * N) most confident rows, the
+  expected one where ties are cut, as in aurc.
+* coverage_at_risk_1, _2, _5: k / N of the largest k whose risk, likewise, is at most that; 0 where
+  no row may be kept.
 """
 
 import argparse
@@ -92,6 +102,15 @@ def metrics(rows):
             found = new
         out["aupr_error"] = ap
 
+    out["ece_debiased"] = debiased(conf, right)
+    out["ece_smooth"] = smooth(conf, right)[0]
+    per_class = []
+    for c in range(classes):
+        k = np.searchsorted(np.arange(1, BINS) / BINS, probs[:, c], side="left")
+        excess = np.bincount(k, probs[:, c] - (label == c), BINS)
+        per_class.append(np.abs(excess).sum() / n)
+    out["ece_classwise"] = float(np.mean(per_class))
+
     risks, taken, errors = [], 0, 0
     for t in np.unique(conf)[::-1]:
         group = conf == t
@@ -107,8 +126,65 @@ def metrics(rows):
         ok = [t for t in np.unique(conf) if 20 * int((right & (conf >= t)).sum()) >= 19 * n_right]
         out["fpr95"] = float((wrong & (conf >= max(ok))).sum() / n_wrong)
 
+    for share in (80, 90, 95):
+        out[f"risk_at_coverage_{share}"] = float(risks[-(-share * n // 100) - 1])
+    for most in (1, 2, 5):
+        out[f"coverage_at_risk_{most}"] = max(
+            [k + 1 for k, r in enumerate(risks) if r <= most / 100], default=0) / n
+
     out["confidence"] = float(conf.mean())
     return out, bins
+
+
+def debiased(conf, right):
+    n, cuts = len(conf), min(BINS, len(conf))
+    ends = np.cumsum([len(p) for p in np.array_split(np.arange(n), cuts)])
+    ordered = np.sort(conf)
+    edges = np.unique([(ordered[e - 1] + ordered[e]) / 2 for e in ends[:-1]])
+    index, total = np.searchsorted(edges, conf, side="left"), 0.0
+    for k in set(index):
+        size, acc = int((index == k).sum()), right[index == k].mean()
+        if size > 1:
+            square = (acc - conf[index == k].mean()) ** 2 - acc * (1 - acc) / (size - 1)
+            total += size / n * square
+    return math.sqrt(max(total, 0.0))
+
+
+def smooth_at(conf, residual, sigma):
+    """smECE at a bandwidth: by the matrix of the kernel and its two reflections."""
+    grid = max(2000, round(20 / sigma)) // 2 + 1
+    mesh = max(200, round(10 / sigma))
+    cell = np.minimum((conf * (grid - 1)).astype(int), grid - 2)
+    above = conf * (grid - 1) - cell
+    sums = np.zeros((2, grid))
+    for row, value in enumerate((residual, np.ones_like(conf))):
+        np.add.at(sums[row], cell, (1 - above) * value)
+        np.add.at(sums[row], cell + 1, above * value)
+    kernel = np.exp(-((np.linspace(0, 1, grid) - 0.5) ** 2) / (2 * sigma**2))
+    kernel /= np.sqrt(2 * np.pi) * sigma
+    padded = np.concatenate([np.zeros(2 * grid), kernel, np.zeros(2 * grid)])
+    t = np.arange(mesh) / (mesh - 1) * (grid - 1)
+    left = np.minimum(t.astype(int), grid - 2)
+    used = np.flatnonzero(sums[1])
+    smoothed = np.zeros((2, mesh))
+    for to, share in ((left, 1 - (t - left)), (left + 1, t - left)):
+        for j in used:
+            # the cell and its reflections; at an end it is its own
+            for place in {grid - 1 + j, grid - 1 - j, 3 * (grid - 1) - j}:
+                weight = share * padded[place - grid // 2 - to + 2 * grid]
+                smoothed += sums[:, j][:, None] * weight
+    return float(np.abs(smoothed[0]).sum() / (smoothed[1] + 1e-4).sum())
+
+
+def smooth(conf, right):
+    high, low = 1.0, 0.0
+    for _ in range(10):
+        middle = (high + low) / 2
+        if middle < 0.001 or middle < smooth_at(conf, conf - right, middle):
+            low = middle
+        else:
+            high = middle
+    return smooth_at(conf, conf - right, high), high
 
 
 # ------------------------------------------------------------------------------------- cross-checks
@@ -164,6 +240,17 @@ def cross_check(rows, m):
         same(m["ece_em"], sum(abs(conf[p].sum() - right[p].sum()) for p in parts) / n)
     turned = np.random.default_rng(1).permutation(n)
     same(metrics([rows[i] for i in turned])[0]["ece_em"], m["ece_em"])
+    # relplot and uncertainty-calibration, the authors' own; torchmetrics of the ECE where installed
+    import calibration
+    import relplot
+
+    value, width = relplot.smECE(conf, right.astype(float), return_width=True)
+    assert smooth(conf, right)[1] == width
+    same(m["ece_smooth"], value, 1e-11)
+    if n > 1:
+        same(m["ece_debiased"], calibration.lower_bound_scaling_top_ce(probs, label), 1e-9)
+    each = [calibration.get_ece(probs[:, c], (label == c).astype(int)) for c in range(classes)]
+    same(m["ece_classwise"], np.mean(each), 1e-11)
     # aurc over many random tie-breaks (all of them where there are few rows)
     if n <= 7:
         orders = [p for p in itertools.permutations(range(n))
@@ -185,8 +272,9 @@ def cross_check(rows, m):
 
 def make_cases():
     rng = np.random.default_rng(20240607)
+    more = np.random.default_rng(20250607)  # cases that came later leave the first ones as they are
 
-    def softmax_rows(n, c, sharp=1.5, skill=1.2):
+    def softmax_rows(n, c, sharp=1.5, skill=1.2, rng=rng):
         label = rng.integers(0, c, n)
         z = sharp * rng.normal(size=(n, c))
         z[np.arange(n), label] += skill
@@ -256,6 +344,19 @@ def make_cases():
                 [1] * 20 + [0] * 6, c=3),
         ),
     ]
+    p = softmax_rows(600, 4, rng=more)[0]
+    drawn = (p.cumsum(1) < more.random((600, 1))).sum(1).clip(0, 3)
+    cases += [
+        ("calibrated", "labels drawn from the probabilities: ece_debiased near 0", (p, drawn)),
+        ("sure-and-right", "ece_smooth has its least bandwidth, 1/1024",
+         (np.eye(3)[more.integers(0, 3, 5)], None)),
+        ("sure-and-wrong", "ece_smooth has its greatest bandwidth",
+         (np.eye(3)[[0, 1, 2, 0]], np.array([1, 2, 0, 2]))),
+        ("two-tied-rows", "one equal-mass bin of both",
+         (np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 0]))),
+    ]
+    sure = next(i for i, c in enumerate(cases) if c[0] == "sure-and-right")
+    cases[sure] = (*cases[sure][:2], (cases[sure][2][0], cases[sure][2][0].argmax(1)))
     conf = rng.integers(5, 17, 100) / 16
     tied = top(conf, rng.random(100) < conf, c=4)
     cases[2] = (*cases[2][:2], tied)
