@@ -90,8 +90,8 @@ HELP_OBJ = $(HELP_SRC:tests/%.c=$(BUILD)/tests/%.o)
 BENCHES  = $(patsubst bench/%.c,$(BUILD)/%,$(wildcard bench/*.c))
 
 .PHONY: all test test-run test-quick test-quick-run test-kernels deps demo demo-run check-shared \
-        bench bench-build bench-gpu install clean help lint docs format asan tsan fuzz \
-        packages-build packages-test packages-demo
+        check-integrations bench bench-build bench-gpu install clean help lint docs format asan \
+        tsan fuzz packages-build packages-test packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -110,6 +110,7 @@ help:
 	@echo "make bench-build  programs of bench/, which make test compiles too"
 	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
 	@echo "make check-shared the public-data checks, where ../shared is"
+	@echo "make check-integrations   the scripts of data/integrations, by packages of pip"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
 	@echo "make docs         tables of documents: options, fields of a posterior file"
 	@echo "make lint         include order, sizes, formatting, links make install DESTDIR= PREFIX="
@@ -327,6 +328,10 @@ demo-run: $(BUILD)/laplora
 check-shared: packages-demo
 	@$(MAKE) --no-print-directory $(BUILD)/laplora
 	@tests/check_shared $(BUILD)/laplora
+
+check-integrations: packages-demo
+	@$(MAKE) --no-print-directory $(BUILD)/laplora
+	@tests/integrations/check $(BUILD)/laplora
 
 bench: packages-demo
 	@$(MAKE) --no-print-directory all
