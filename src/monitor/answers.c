@@ -52,6 +52,9 @@ typedef struct known_id {
 typedef struct reading {
     la_answers *out;
     la_score scores[2];
+    la_answer_take take; /* NULL: answers are listed */
+    void *user;
+    int64_t n_taken;
     la_row_reader *rows;
     const char *name;
     int64_t line;
@@ -204,7 +207,7 @@ static la_status take_origin(reading *r, la_error *err) {
     take_word(r, MODEL, out->model, sizeof out->model, &r->n_models, &same);
     if (same)
         return LA_OK;
-    return bad_field(r, MODEL, "that of the rows before, as a threshold is of one model", err);
+    return bad_field(r, MODEL, "that of the rows before: a file is of one model", err);
 }
 
 static la_status take_name(reading *r, int64_t class, la_error *err) {
@@ -225,7 +228,7 @@ static la_status take_name(reading *r, int64_t class, la_error *err) {
 
 static la_status take_id(reading *r, la_error *err) {
     const la_json_value *v = r->fields[ID];
-    if (!v || r->fields[TOKEN]) /* tokens of a row share its id */
+    if (!v || r->take || r->fields[TOKEN]) /* tokens of a row share its id */
         return LA_OK;
     LA_TRY(la_grow(&r->ids, &r->ids_capacity, (size_t)r->n_ids + 1, sizeof *r->ids, err));
     uint64_t keys[2] = {la_hash64(v->text, v->length), v->type == '"'};
@@ -234,6 +237,31 @@ static la_status take_id(reading *r, la_error *err) {
 }
 
 /* ---- rows ---- */
+
+static la_status hand_over(reading *r, int64_t class, double largest, bool set, la_error *err) {
+    la_answer_values row = {.class = (int32_t) class, .label = -1, .set = set};
+    la_answer compared;
+    int64_t label = -1;
+    for (int s = 0; s < LA_SCORES; s++) {
+        const la_json_value *v = r->fields[SCORES + s];
+        row.scores[s] = s == LA_SCORE_CONFIDENCE ? largest : NAN;
+        if (v && v->type != 'n')
+            LA_TRY(take_score(r, (la_score)s, &row.scores[s], err));
+    }
+    row.labelled = r->fields[LABEL] != NULL;
+    if (row.labelled && set) {
+        LA_TRY(compare_sets(r, &compared, err));
+        row.right = compared.right;
+    } else if (row.labelled) {
+        LA_TRY(take_class(r, LABEL, &label, err));
+        row.label = (int32_t)label;
+        row.right = label == class;
+    }
+    r->n_taken++;
+    r->out->n += row.labelled;
+    r->out->n_unlabelled += !row.labelled;
+    return r->take(r->user, &row, err);
+}
 
 /* A prediction, its fields found. */
 static la_status take_fields(reading *r, la_error *err) {
@@ -267,6 +295,8 @@ static la_status take_fields(reading *r, la_error *err) {
     if (prediction && !set)
         LA_TRY(take_class(r, PREDICTION, &class, err));
     LA_TRY(take_name(r, set ? -1 : class, err));
+    if (r->take)
+        return hand_over(r, set ? -1 : class, largest, set, err);
     for (int s = 0; s < 2; s++) {
         double *score = s ? &answer.second : &answer.score;
         if (r->scores[s] == LA_SCORE_CONFIDENCE && !r->fields[SCORES + LA_SCORE_CONFIDENCE])
@@ -411,7 +441,10 @@ static la_status read_rows(reading *r, la_error *err) {
         if (row.index % 1024 == 0)
             LA_TRY(la_check_interrupt(err));
     }
-    if (!out->n)
+    if (r->take && !r->n_taken)
+        return la_fail(err, LA_BAD_INPUT, "%s: no predictions, and %lld rows with an error; %s",
+                       r->name, (long long)out->n_errors, "expected prediction rows");
+    if (!r->take && !out->n)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: no row with a label: %lld without one, %lld with an error; expected "
                        "predictions of labelled rows",
@@ -419,18 +452,12 @@ static la_status read_rows(reading *r, la_error *err) {
     return check_ids(r, err);
 }
 
-la_status la_answers_read(const char *path, la_score score, la_score second, la_answers *answers,
-                          la_error *err) {
+static la_status read_file(const char *path, reading *r, la_answers *answers, la_error *err) {
+    la_digest *digest = la_digest_new(err);
     *answers = (la_answers){0};
-    reading *r = la_alloc(1, sizeof *r, err);
-    la_digest *digest = r ? la_digest_new(err) : NULL;
-    if (!digest) {
-        free(r);
+    if (!digest)
         return err->status;
-    }
     r->out = answers;
-    r->scores[0] = score;
-    r->scores[1] = second;
     for (int f = 0; f < FIELDS; f++)
         r->lengths[f] = strlen(field_name(f));
     la_row_fields fields = {.objects = true,
@@ -447,10 +474,21 @@ la_status la_answers_read(const char *path, la_score score, la_score second, la_
     la_row_reader_close(r->rows);
     la_digest_finish(digest, answers->digest);
     free(r->ids);
-    free(r);
     if (status != LA_OK)
         la_answers_free(answers);
     return status;
+}
+
+la_status la_answers_read(const char *path, la_score score, la_score second, la_answers *answers,
+                          la_error *err) {
+    reading r = {.scores = {score, second}};
+    return read_file(path, &r, answers, err);
+}
+
+la_status la_answers_each(const char *path, la_answer_take take, void *user, la_answers *answers,
+                          la_error *err) {
+    reading r = {.take = take, .user = user};
+    return read_file(path, &r, answers, err);
 }
 
 void la_answers_free(la_answers *answers) {

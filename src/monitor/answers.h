@@ -33,6 +33,13 @@ typedef struct la_answer {
     bool right;
 } la_answer;
 
+/* One prediction, with a label or without. */
+typedef struct la_answer_values {
+    double scores[LA_SCORES]; /* NaN: missing */
+    int32_t class, label;     /* -1: none, or a set of classes */
+    bool set, labelled, right;
+} la_answer_values;
+
 enum { LA_KIND_TEXT = 32 };
 
 typedef struct la_answers {
@@ -52,6 +59,13 @@ typedef struct la_answers {
  * the line, for a row that is no prediction, lacks a score, or has the id of one before it; for a
  * file of two models, or without labelled rows. Free with la_answers_free. */
 la_status la_answers_read(const char *path, la_score score, la_score second, la_answers *answers,
+                          la_error *err);
+/* Hands over each prediction as soon as its line was read; what is kept does not grow with the
+ * file. answers: counts of the rows before, and all but the list in the end. LA_BAD_INPUT as above,
+ * but that labels, scores and ids of their own are not asked for; what take returns. Free with
+ * la_answers_free. */
+typedef la_status (*la_answer_take)(void *user, const la_answer_values *row, la_error *err);
+la_status la_answers_each(const char *path, la_answer_take take, void *user, la_answers *answers,
                           la_error *err);
 void la_answers_free(la_answers *answers);
 

@@ -17,6 +17,9 @@
     "compare --base @/base --adapter @/still --calib @/calib.jsonl --test @/test.jsonl --json "
 #define RUN_REPORT "report @/p.jsonl --out @/o "
 #define RUN_THRESHOLD "threshold @/scored.jsonl --out @/o --target-error 0.2 "
+#define RUN_DRIFT "drift --reference @/scored.jsonl --current @/moved.jsonl --out @/o "
+#define RUN_MODELS "drift --reference @/p.jsonl --current @/moved.jsonl --out @/o "
+#define RUN_STREAM "drift --reference @/scored.jsonl --current @/moved.jsonl "
 #define RUN_COST "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 1 "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define RUN_EXPORT "export --posterior @/guarded --out @/o "
@@ -165,6 +168,17 @@ static const effect effects[] = {
     ALTERS("threshold", "out", BERT, RUN_THRESHOLD, "threshold @/scored.jsonl --target-error 0.2"),
     ALTERS("threshold", "json", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--json"),
     ALTERS("threshold", "quiet", BERT, RUN_THRESHOLD, RUN_THRESHOLD "--quiet"),
+    ALTERS("drift", "reference", BERT, RUN_DRIFT,
+           "drift --reference @/moved.jsonl --current @/moved.jsonl --out @/o"),
+    ALTERS("drift", "current", BERT, RUN_DRIFT,
+           "drift --reference @/scored.jsonl --current @/scored.jsonl --out @/o"),
+    ALTERS("drift", "alpha", BERT, RUN_DRIFT, RUN_DRIFT "--alpha 0.5"),
+    ALTERS("drift", "follow", BERT, RUN_STREAM, RUN_STREAM "--follow"),
+    ALTERS("drift", "format", BERT, RUN_DRIFT, RUN_DRIFT "--format markdown"),
+    ALTERS("drift", "json", BERT, RUN_DRIFT, RUN_DRIFT "--json"),
+    ALTERS("drift", "out", BERT, RUN_DRIFT, RUN_STREAM),
+    ALTERS("drift", "seed", BERT, RUN_STREAM "--follow", RUN_STREAM "--follow --seed 3"),
+    SAYS("drift", "quiet", BERT, RUN_MODELS "--quiet", RUN_MODELS, "two models"),
     SAYS("info", "json", BERT, "info @/adapter", "info @/adapter --json", "{\"path\""),
     SAYS("info", "all", BERT, "info @/posterior", "info @/posterior --all", "output_eigenvalues"),
     SAYS("info", "quiet", BERT, "info @/still --quiet", "info @/still", "lora_alpha is 0"),
@@ -296,11 +310,15 @@ static void prepare(void) {
     free(rows);
     static const char bad[] = "{\"input_ids\":[5,6]}\n{\"input_ids\":[-5,6]}\n";
     write_file(in_case(bert, "bad.jsonl"), bad, strlen(bad));
-    FILE *scored = fopen(in_case(bert, "scored.jsonl"), "w");
-    for (int i = 0; i < 600; i++) /* errors are more frequent the lower the confidence is */
-        fprintf(scored, "{\"label\":%d,\"prediction\":%d,\"confidence\":%.4f,\"ood\":%.4f}\n",
-                (i % 2 + (i % 10 < i / 100)) % 2, i % 2, 1 - i / 1500.0, i % 7 / 7.0);
-    fclose(scored);
+    /* errors are more frequent the lower the confidence is; another model, less sure */
+    for (int moved = 0; moved < 2; moved++) {
+        FILE *scored = fopen(in_case(bert, moved ? "moved.jsonl" : "scored.jsonl"), "w");
+        for (int i = 0; i < 600; i++)
+            fprintf(scored, "{\"label\":%d,\"prediction\":%d,\"confidence\":%.4f,\"ood\":%.4f%s}\n",
+                    (i % 2 + (i % 10 < i / 100)) % 2, i % 2, 1 - i / (moved ? 1300.0 : 1500.0),
+                    i % 7 / 7.0, moved ? ",\"model\":\"moved\"" : "");
+        fclose(scored);
+    }
     static const char sets[] = "{\"label\":[1],\"prediction\":[0],\"probs\":[0.75,0.25]}\n";
     write_file(in_case(bert, "sets.jsonl"), sets, strlen(sets));
     copy_folder(in_case(bert, "adapter"), in_case(bert, "still"));
@@ -492,7 +510,10 @@ static const fault faults[] = {
     {"a flag twice", 0, {NULL}, .command = FIT " --quiet --quiet"},
     {"an abbreviation", 2, {"--thr", "did you mean --threads?"}, .command = FIT " --thr 1"},
     {"letters exchanged", 2, {"--josn", "did you mean --json?"}, .command = FIT " --josn"},
-    {"an option of others", 2, {"--seed", "predict and compare"}, .command = FIT " --seed 1"},
+    {"an option of others",
+     2,
+     {"--seed", "predict, drift and compare"},
+     .command = FIT " --seed 1"},
     {"ids in fit", 2, {"--id-field", "predict"}, .command = FIT " --id-field id"},
     {"json of tokenize",
      2,

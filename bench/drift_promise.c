@@ -1,0 +1,211 @@
+/* What drift promises, on simulated rows: false alarms of two files and of streams without drift,
+ * how often and how soon changes are found, and how often the interval of the estimated accuracy
+ * holds the accuracy that labels show.
+ *
+ *     make build/drift_promise && build/drift_promise [PAIRS [STREAMS [ROWS]]]
+ */
+#include "base/random.h"
+#include "monitor/martingale.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLASSES = 6 };
+
+static uint64_t at; /* numbers drawn so far */
+
+static double uniform(void) {
+    return la_random_uniform(17, 0, at++);
+}
+
+/* Rows of a model: confidence is 1 - (1 - 1/C) u^sharp, right with a probability of the confidence
+ * less gap; stated is 1 - (1 - confidence)^sharpened; the class has odds 1, 1/2, .. 1/C raised to
+ * skew; ood is uniform, raised to 1/far. */
+typedef struct world {
+    const char *name;
+    double sharp, gap, skew, far, sharpened;
+    bool ties;
+} world;
+
+static const world before = {"no drift", 3, 0, 1, 1, 1, false};
+static const world before_tied = {"no drift, confidences of ten values", 3, 0, 1, 1, 1, true};
+static const world before_off = {"no drift, over-confident by 0.05", 3, 0.05, 1, 1, 1, false};
+static const world shifts[] = {{"confidence drops", 2.2, 0, 1, 1, 1, false},
+                               {"over-confident by 0.1", 3, 0.1, 1, 1, 1, false},
+                               {"same answers, confidences sharpened", 3, 0, 1, 1, 1.5, false},
+                               {"class shares", 3, 0, 0.3, 1, 1, false},
+                               {"inputs far away, calibrated", 2.5, 0, 1, 3, 1, false}};
+
+static la_drift_row draw(const world *w, bool labelled) {
+    la_drift_row row = {.label = -1, .labelled = labelled};
+    double odds[CLASSES], sum = 0, confidence;
+    confidence = 1 - (1 - 1.0 / CLASSES) * pow(uniform(), w->sharp);
+    if (w->ties)
+        confidence = fmax(0.2, floor(confidence * 10) / 10);
+    double truth = confidence - w->gap;
+    confidence = 1 - pow(1 - confidence, w->sharpened);
+    double rest = fmax(1e-12, 1 - confidence);
+    row.scores[LA_DRIFT_CONFIDENCE] = confidence;
+    row.scores[LA_DRIFT_ENTROPY] = -confidence * log(confidence) - rest * log(rest / (CLASSES - 1));
+    row.scores[LA_DRIFT_MUTUAL_INFORMATION] = 0.2 * rest * uniform();
+    row.scores[LA_DRIFT_OOD] = pow(uniform(), 1 / w->far);
+    for (int c = 0; c < CLASSES; c++)
+        sum += odds[c] = pow(c + 1, -w->skew);
+    double u = uniform() * sum;
+    for (row.class = 0; row.class < CLASSES - 1 && u >= odds[row.class]; row.class ++)
+        u -= odds[row.class];
+    row.right = labelled && uniform() < truth;
+    if (labelled)
+        row.label = row.right ? row.class : (row.class + 1) % CLASSES;
+    return row;
+}
+
+static la_drift_rows draw_rows(const world *w, int64_t n, bool labelled) {
+    la_drift_rows rows = {calloc((size_t)n, sizeof *rows.list), n, CLASSES};
+    for (int64_t i = 0; i < n; i++)
+        rows.list[i] = draw(w, labelled);
+    return rows;
+}
+
+static la_drift compare(const world *reference, const world *current, const int64_t n[2],
+                        const bool labels[2]) {
+    la_drift_rows a = draw_rows(reference, n[0], labels[0]);
+    la_drift_rows b = draw_rows(current, n[1], labels[1]);
+    la_error err = {0};
+    la_drift drift;
+    if (la_drift_of((la_team){1}, &a, &b, 0.01, &drift, &err) != LA_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    free(a.list);
+    free(b.list);
+    return drift;
+}
+
+static double error_of(double share, int64_t n) {
+    return sqrt(share * (1 - share) / (double)n);
+}
+
+/* ---- two files ---- */
+
+static void compare_pairs(const world *from, const world *to, const int64_t n[2],
+                          const bool labels[2], int64_t pairs) {
+    int64_t alarms = 0, held = 0, measured = 0, advice[3] = {0};
+    for (int64_t i = 0; i < pairs; i++) {
+        la_drift drift = compare(from, to, n, labels);
+        alarms += drift.alarm;
+        advice[drift.advice]++;
+        if (!isnan(drift.measured)) {
+            measured++;
+            held += drift.measured >= drift.interval[0] && drift.measured <= drift.interval[1];
+        }
+    }
+    double share = (double)alarms / (double)pairs;
+    printf("| %s | %lld, %lld | %s, %s | %.4f ± %.4f |", to->name, (long long)n[0], (long long)n[1],
+           labels[0] ? "yes" : "no", labels[1] ? "yes" : "no", share, error_of(share, pairs));
+    if (measured)
+        printf(" %.3f |", (double)held / (double)measured);
+    else
+        printf(" |");
+    for (int a = 0; a < 3; a++)
+        printf(" %.2f |", (double)advice[a] / (double)pairs);
+    printf("\n");
+}
+
+static void table_of_pairs(int64_t pairs) {
+    static const int64_t sizes[][2] = {{30, 20}, {300, 200}, {1000, 1000}, {4000, 300}};
+    static const bool labels[][2] = {{true, true}, {true, false}, {false, true}};
+    const world *same[] = {&before, &before_tied, &before_off};
+    printf(
+        "| current rows | rows | labels | alarms | interval holds | none | recalibrate | retrain "
+        "|\n|---|---|---|---|---:|---:|---:|---:|\n");
+    for (size_t w = 0; w < 3; w++)
+        for (size_t s = 0; s < 4; s++)
+            compare_pairs(same[w], same[w], sizes[s], labels[0], pairs);
+    for (size_t l = 1; l < 3; l++)
+        compare_pairs(&before, &before, sizes[2], labels[l], pairs);
+    for (size_t w = 0; w < sizeof shifts / sizeof *shifts; w++)
+        for (size_t l = 0; l < 2; l++)
+            compare_pairs(&before, &shifts[w], sizes[2], labels[l], pairs / 4);
+}
+
+/* ---- streams ---- */
+
+/* Row of the first alarm, counted from 1; 0: none. */
+static int64_t watch_stream(const world *from, const world *to, int64_t change, int64_t n_reference,
+                            bool labelled, int64_t rows, uint64_t seed) {
+    la_drift_rows reference = draw_rows(from, n_reference, labelled);
+    la_error err = {0};
+    la_watch *watch;
+    int64_t alarm = 0;
+    double e_value;
+    if (la_watch_open(&reference, 0.01, seed, &watch, &err) != LA_OK)
+        exit(1);
+    for (int64_t i = 0; i < rows && !alarm; i++) {
+        la_drift_row row = draw(i < change ? from : to, labelled);
+        alarm = la_watch_row(watch, &row, &e_value) ? i + 1 : 0;
+    }
+    la_watch_free(watch);
+    free(reference.list);
+    return alarm;
+}
+
+static int by_size(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void table_of_streams(int64_t streams, int64_t rows) {
+    static const int64_t references[] = {100, 1000};
+    const world *same[] = {&before, &before_tied};
+    printf("\n| stream | reference rows | streams | rows | alarms |\n|---|---:|---:|---:|---|\n");
+    for (size_t w = 0; w < 2; w++)
+        for (size_t r = 0; r < 2; r++) {
+            int64_t alarms = 0;
+            for (int64_t i = 0; i < streams; i++)
+                alarms += watch_stream(same[w], same[w], rows, references[r], true, rows,
+                                       (uint64_t)i) > 0;
+            double share = (double)alarms / (double)streams;
+            printf("| %s | %lld | %lld | %lld | %.4f ± %.4f |\n", same[w]->name,
+                   (long long)references[r], (long long)streams, (long long)rows, share,
+                   error_of(share, streams));
+        }
+}
+
+static void table_of_delays(int64_t streams) {
+    enum { LONGEST = 20000 };
+    static const int64_t changes[] = {0, 1000, 10000};
+    int64_t *delays = calloc((size_t)streams, sizeof *delays);
+    printf("\n| change | at row | found within %d rows | too early | median delay | 90 %% "
+           "|\n|---|---:|---:|---:|---:|---:|\n",
+           LONGEST);
+    for (size_t w = 0; w < sizeof shifts / sizeof *shifts; w++)
+        for (size_t c = 0; c < 3; c++) {
+            int64_t early = 0, found = 0;
+            for (int64_t i = 0; i < streams; i++) {
+                int64_t row = watch_stream(&before, &shifts[w], changes[c], 1000, true,
+                                           changes[c] + LONGEST, (uint64_t)i);
+                early += row && row <= changes[c];
+                found += row > changes[c];
+                delays[i] = row > changes[c] ? row - changes[c] : LONGEST;
+            }
+            qsort(delays, (size_t)streams, sizeof *delays, by_size);
+            printf("| %s | %lld | %.2f | %.2f | %lld | %lld |\n", shifts[w].name,
+                   (long long)changes[c], (double)found / (double)streams,
+                   (double)early / (double)streams, (long long)delays[streams / 2],
+                   (long long)delays[streams * 9 / 10]);
+        }
+    free(delays);
+}
+
+int main(int argc, char **argv) {
+    int64_t pairs = argc > 1 ? atoll(argv[1]) : 4000, streams = argc > 2 ? atoll(argv[2]) : 2000;
+    table_of_pairs(pairs);
+    fflush(stdout);
+    table_of_streams(streams, argc > 3 ? atoll(argv[3]) : 10000);
+    fflush(stdout);
+    table_of_delays(streams / 20);
+    return 0;
+}

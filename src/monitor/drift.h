@@ -1,0 +1,75 @@
+/* Whether current predictions differ from reference ones: tests between two sets of rows, the
+ * accuracy that the confidences of the current rows predict, and what to do. */
+#ifndef LA_MONITOR_DRIFT_H
+#define LA_MONITOR_DRIFT_H
+
+#include "base/error.h"
+#include "base/team.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Tests in the order in which they are written; those of scores first. */
+typedef enum la_drift_kind {
+    LA_DRIFT_CONFIDENCE,
+    LA_DRIFT_ENTROPY,
+    LA_DRIFT_MUTUAL_INFORMATION,
+    LA_DRIFT_OOD,
+    LA_DRIFT_SCORES,
+    LA_DRIFT_PREDICTED_CLASS = LA_DRIFT_SCORES,
+    LA_DRIFT_ERROR_RATE,
+    LA_DRIFT_CALIBRATION,
+    LA_DRIFT_LABEL,
+    LA_DRIFT_KINDS
+} la_drift_kind;
+extern const char *const la_drift_names[LA_DRIFT_KINDS];
+
+typedef struct la_drift_row {
+    double scores[LA_DRIFT_SCORES]; /* NaN: missing */
+    int32_t class, label;           /* -1: none, or a set of classes */
+    bool labelled, right;
+} la_drift_row;
+
+typedef struct la_drift_rows {
+    la_drift_row *list; /* [n] */
+    int64_t n;
+    int64_t n_classes; /* 0: not known */
+} la_drift_rows;
+
+/* Mask of the tests that a set of rows has the values for: a score that every row has, a class
+ * that every row has, labels that any row has. */
+unsigned la_drift_available(const la_drift_rows *rows);
+
+typedef struct la_drift_test {
+    double statistic, p_value, adjusted; /* NaN: not tested */
+    bool tested, alarm;
+} la_drift_test;
+
+typedef enum la_drift_advice {
+    LA_ADVICE_NONE,
+    LA_ADVICE_RECALIBRATE,
+    LA_ADVICE_RETRAIN
+} la_drift_advice;
+
+typedef struct la_drift {
+    double alpha;
+    int64_t n_reference, n_current;
+    la_drift_test tests[LA_DRIFT_KINDS];
+    bool alarm;
+    /* shares of right answers; NaN: no labels. The interval, at 95 %, is of the share that labels
+     * of the current rows would show. */
+    double reference, estimated, interval[2], measured;
+    double auroc[2]; /* of right answers above wrong ones, reference and current; NaN: undefined */
+    la_drift_advice advice;
+    const char *reason; /* of the advice */
+} la_drift;
+
+/* Tests at a level of alpha over all of them together (Holm). Both sets have rows. */
+la_status la_drift_of(la_team team, const la_drift_rows *reference, const la_drift_rows *current,
+                      double alpha, la_drift *drift, la_error *err);
+
+typedef enum la_drift_format { LA_DRIFT_TEXT, LA_DRIFT_JSON, LA_DRIFT_MARKDOWN } la_drift_format;
+void la_drift_write(const la_drift *drift, la_drift_format format, FILE *stream);
+
+#endif

@@ -1,0 +1,311 @@
+#include "monitor/two_sample.h"
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- distributions ---- */
+
+/* Without the sign that lgamma leaves in a variable of all threads. */
+static double log_gamma(double x) {
+    int sign;
+    return lgamma_r(x, &sign);
+}
+
+double la_normal_tail(double z) {
+    return 0.5 * erfc(z * M_SQRT1_2);
+}
+
+/* Regularised upper incomplete gamma function of a = freedom / 2: its series below a + 1, its
+ * continued fraction (Lentz) above. */
+double la_chi_squared_tail(double x, double freedom) {
+    double a = freedom / 2, z = x / 2;
+    if (!(z > 0))
+        return 1;
+    double scale = exp(a * log(z) - z - log_gamma(a));
+    if (z < a + 1) {
+        double term = 1 / a, sum = term;
+        for (double k = a + 1; term > sum * 1e-17; k++)
+            sum += term *= z / k;
+        return fmax(0, 1 - sum * scale);
+    }
+    double b = z + 1 - a, c = 1e300, d = 1 / b, h = d;
+    for (int i = 1; i < 100000; i++) {
+        double an = -i * (i - a);
+        b += 2;
+        d = 1 / (an * d + b);
+        c = b + an / c;
+        h *= d * c;
+        if (fabs(d * c - 1) < 1e-16)
+            break;
+    }
+    return scale * h;
+}
+
+/* P(sqrt(n) D > x) in the limit, by whichever of its two series converges fast. */
+static double kolmogorov_tail(double x) {
+    double sum = 0;
+    if (x < 0.2)
+        return 1;
+    if (x < 1) {
+        for (int k = 1; k < 40; k += 2)
+            sum += exp(-k * k * M_PI * M_PI / (8 * x * x));
+        return 1 - sqrt(2 * M_PI) / x * sum;
+    }
+    for (int k = 1; k < 40; k++)
+        sum += (k % 2 ? 2 : -2) * exp(-2.0 * k * k * x * x);
+    return fmin(1, sum);
+}
+
+/* Share of those paths from (0, 0) to (n_a, n_b) that are, at an end of ties, at least `far` off
+ * the diagonal: |i n_b - j n_a| >= far. ends[k]: the pooled value k is the last of its ties, k from
+ * 1. hit: [n_b + 1], scratch. */
+static double paths_beyond(int64_t n_a, int64_t n_b, double far, const unsigned char *ends,
+                           double *hit) {
+    hit[0] = 0;
+    for (int64_t i = 0; i <= n_a; i++)
+        for (int64_t j = 0; j <= n_b; j++) {
+            if (i + j == 0)
+                continue;
+            double off = fabs((double)i * (double)n_b - (double)j * (double)n_a);
+            if (ends[i + j] && off >= far)
+                hit[j] = 1;
+            else if (i && j)
+                hit[j] = ((double)i * hit[j] + (double)j * hit[j - 1]) / (double)(i + j);
+            else if (j)
+                hit[j] = hit[j - 1];
+        }
+    return hit[n_b];
+}
+
+la_status la_ks_test(const double *a, int64_t n_a, const double *b, int64_t n_b, la_test_value *out,
+                     la_error *err) {
+    double na = (double)n_a, nb = (double)n_b, far = 0;
+    bool exact = na * nb <= LA_KS_EXACT;
+    unsigned char *ends = la_alloc(exact ? (size_t)(n_a + n_b + 1) : 1, 1, err);
+    for (int64_t i = 0, j = 0; ends && (i < n_a || j < n_b);) {
+        double value = i == n_a || (j < n_b && b[j] < a[i]) ? b[j] : a[i];
+        for (; i < n_a && a[i] == value; i++)
+            ;
+        for (; j < n_b && b[j] == value; j++)
+            ;
+        far = fmax(far, fabs((double)i * nb - (double)j * na));
+        if (exact)
+            ends[i + j] = 1;
+    }
+    out->statistic = far / na / nb;
+    if (!exact) {
+        out->p_value = kolmogorov_tail(sqrt(na * nb / (na + nb)) * out->statistic);
+    } else {
+        double *hit = la_alloc((size_t)n_b + 1, sizeof *hit, err);
+        out->p_value = ends && hit ? paths_beyond(n_a, n_b, far, ends, hit) : NAN;
+        free(hit);
+    }
+    free(ends);
+    return err->status;
+}
+
+/* ---- counts ---- */
+
+/* table[2][n], pooled in place; returns how many columns are left. least: of a column's sum. */
+static int64_t pool_columns(int64_t *const table[2], int64_t n, double least) {
+    int64_t kept = 0, pooled[2] = {0, 0}, smallest = 0;
+    for (int64_t c = 0; c < n; c++) {
+        bool keep = (double)(table[0][c] + table[1][c]) >= least;
+        for (int s = 0; s < 2; s++) {
+            if (keep)
+                table[s][kept] = table[s][c];
+            else
+                pooled[s] += table[s][c];
+        }
+        kept += keep;
+    }
+    if (!(pooled[0] + pooled[1]))
+        return kept;
+    for (int64_t c = 1; c < kept; c++)
+        if (table[0][c] + table[1][c] < table[0][smallest] + table[1][smallest])
+            smallest = c;
+    bool own = !kept || (double)(pooled[0] + pooled[1]) >= least;
+    for (int s = 0; s < 2; s++) {
+        if (own)
+            table[s][kept] = pooled[s];
+        else
+            table[s][smallest] += pooled[s];
+    }
+    return kept + own;
+}
+
+static double chi_squared(int64_t *const table[2], int64_t n, const double sums[2]) {
+    double x = 0, all = sums[0] + sums[1];
+    for (int64_t c = 0; c < n; c++)
+        for (int s = 0; s < 2; s++) {
+            double expected = (double)(table[0][c] + table[1][c]) * sums[s] / all;
+            double off = (double)table[s][c] - expected;
+            x += expected > 0 ? off * off / expected : 0;
+        }
+    return x;
+}
+
+la_status la_shares_test(const int64_t *a, const int64_t *b, int64_t n, la_test_value *out,
+                         la_error *err) {
+    double sums[2] = {0, 0};
+    int64_t *copy = la_alloc(2 * (size_t)n, sizeof *copy, err), most = 0;
+    if (!copy)
+        return err->status;
+    int64_t *const table[2] = {copy, copy + n};
+    memcpy(table[0], a, (size_t)n * sizeof *a);
+    memcpy(table[1], b, (size_t)n * sizeof *b);
+    for (int64_t c = 0; c < n; c++) {
+        sums[0] += (double)a[c];
+        sums[1] += (double)b[c];
+        most = a[c] + b[c] > a[most] + b[most] ? c : most;
+    }
+    la_stratum one = {{a[most], b[most]}, {(int64_t)sums[0], (int64_t)sums[1]}};
+    out->statistic = chi_squared(table, n, sums);
+    int64_t left = pool_columns(table, n, 5 * (sums[0] + sums[1]) / fmin(sums[0], sums[1]));
+    la_status status = LA_OK;
+    if (left > 2) {
+        out->statistic = chi_squared(table, left, sums);
+        out->p_value = la_chi_squared_tail(out->statistic, (double)(left - 1));
+    } else {
+        la_test_value exact = {0, NAN};
+        status = la_strata_test(&one, 1, &exact, err);
+        out->p_value = exact.p_value;
+    }
+    free(copy);
+    return status;
+}
+
+/* ---- strata ---- */
+
+static double log_choose(double n, double k) {
+    return log_gamma(n + 1) - log_gamma(k + 1) - log_gamma(n - k + 1);
+}
+
+/* Hits of the second sample given all hits of the stratum: from least to most. */
+static void hit_range(const la_stratum *s, int64_t *least, int64_t *most) {
+    int64_t hits = s->hits[0] + s->hits[1];
+    *least = hits > s->n[0] ? hits - s->n[0] : 0;
+    *most = hits < s->n[1] ? hits : s->n[1];
+}
+
+/* p[0 .. size) times the distribution of one stratum's hits; returns the new size. */
+static int64_t convolve(const la_stratum *s, double *p, int64_t size, double *scratch) {
+    int64_t least, most;
+    hit_range(s, &least, &most);
+    double hits = (double)(s->hits[0] + s->hits[1]), n = (double)s->n[1], m = (double)s->n[0];
+    double all = log_choose(m + n, hits);
+    memcpy(scratch, p, (size_t)size * sizeof *p);
+    memset(p, 0, (size_t)(size + most - least) * sizeof *p);
+    for (int64_t k = least; k <= most; k++) {
+        double w = exp(log_choose(n, (double)k) + log_choose(m, hits - (double)k) - all);
+        for (int64_t i = 0; i < size; i++)
+            p[i + k - least] += w * scratch[i];
+    }
+    return size + most - least;
+}
+
+static double twice_smaller(double below, double above) {
+    return fmin(1, 2 * fmin(below, above));
+}
+
+static la_status exact_strata(const la_stratum *strata, int64_t n, int64_t size, int64_t at,
+                              double *p_value, la_error *err) {
+    double *p = la_alloc(2 * (size_t)size, sizeof *p, err), below = 0, above = 0;
+    if (!p)
+        return err->status;
+    int64_t filled = 1;
+    p[0] = 1;
+    for (int64_t k = 0; k < n; k++)
+        filled = convolve(&strata[k], p, filled, p + size);
+    for (int64_t i = 0; i <= at; i++)
+        below += p[i];
+    for (int64_t i = size - 1; i >= at; i--)
+        above += p[i];
+    *p_value = twice_smaller(below, above);
+    free(p);
+    return LA_OK;
+}
+
+la_status la_strata_test(const la_stratum *strata, int64_t n, la_test_value *out, la_error *err) {
+    double variance = 0, off = 0, weight = 0, difference = 0;
+    int64_t size = 1, at = 0;
+    for (int64_t k = 0; k < n; k++) {
+        const la_stratum *s = &strata[k];
+        double m[2] = {(double)s->n[0], (double)s->n[1]}, all = m[0] + m[1];
+        double hits = (double)(s->hits[0] + s->hits[1]);
+        int64_t least, most;
+        hit_range(s, &least, &most);
+        size += most - least;
+        at += s->hits[1] - least;
+        if (!(m[0] > 0 && m[1] > 0))
+            continue;
+        double w = m[0] * m[1] / all;
+        off += (double)s->hits[1] - hits * m[1] / all;
+        variance += hits * (all - hits) * m[0] * m[1] / (all * all * (all - 1));
+        difference += w * ((double)s->hits[1] / m[1] - (double)s->hits[0] / m[0]);
+        weight += w;
+    }
+    out->statistic = weight > 0 ? difference / weight : 0;
+    if (size <= LA_STRATA_EXACT)
+        return exact_strata(strata, n, size, at, &out->p_value, err);
+    double z = fmax(0, fabs(off) - 0.5) / sqrt(variance);
+    out->p_value = fmin(1, 2 * la_normal_tail(z));
+    return LA_OK;
+}
+
+/* ---- rates ---- */
+
+/* Distribution of the number of wrong rows, up to most; beyond it in the last place. */
+static void count_wrong(const double *probabilities, int64_t n, int64_t most, double *p) {
+    p[0] = 1;
+    for (int64_t i = 0; i < n; i++) {
+        double wrong = 1 - probabilities[i];
+        int64_t k = i + 1 < most ? i + 1 : most;
+        if (k == most)
+            p[most] += wrong * p[most - 1];
+        for (k -= k == most; k > 0; k--)
+            p[k] += wrong * (p[k - 1] - p[k]);
+        p[0] *= 1 - wrong;
+    }
+}
+
+la_status la_rates_test(const double *probabilities, int64_t n, int64_t n_right, la_test_value *out,
+                        la_error *err) {
+    double mean = 0, variance = 0, third = 0, below = 0, above = 0;
+    int64_t n_wrong = n - n_right;
+    for (int64_t i = 0; i < n; i++) {
+        double q = 1 - probabilities[i];
+        mean += q;
+        variance += q * (1 - q);
+        third += q * (1 - q) * (1 - 2 * q);
+    }
+    out->statistic = (mean - (double)n_wrong) / (double)n;
+    double most = fmin((double)n, fmax(mean + 12 * sqrt(variance) + 30, (double)n_wrong)) + 1;
+    if (most * (double)n <= LA_RATES_EXACT) {
+        int64_t top = (int64_t)most;
+        double *p = la_alloc((size_t)top + 1, sizeof *p, err);
+        if (!p)
+            return err->status;
+        count_wrong(probabilities, n, top, p);
+        for (int64_t k = 0; k <= n_wrong; k++)
+            below += p[k];
+        for (int64_t k = top; k >= n_wrong; k--)
+            above += p[k];
+        free(p);
+    } else {
+        double sd = sqrt(variance), skew = third / (6 * variance * sd);
+        for (int side = -1; side <= 1; side += 2) {
+            double z = ((double)n_wrong - side * 0.5 - mean) / sd;
+            double phi = exp(-z * z / 2) / sqrt(2 * M_PI);
+            double upper = la_normal_tail(z) + skew * (z * z - 1) * phi;
+            if (side > 0)
+                above = fmin(1, fmax(0, upper));
+            else
+                below = fmin(1, fmax(0, 1 - upper));
+        }
+    }
+    out->p_value = twice_smaller(below, above);
+    return LA_OK;
+}
