@@ -41,7 +41,7 @@ const la_row_kind *const la_row_kinds[LA_ROW_KINDS] = {
 
 const la_row_kind *la_row_kind_of(const la_likelihood *likelihood) {
     int k = 0;
-    while (la_row_kinds[k]->likelihood != likelihood)
+    while (la_row_kinds[k]->likelihood->label_kind != likelihood->label_kind)
         k++;
     return la_row_kinds[k];
 }
