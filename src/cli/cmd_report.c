@@ -10,9 +10,11 @@ typedef struct report_given {
     const char *out, *baseline, *labels;
     la_texts write, by, max, min, max_worse;
     int64_t min_samples;
-    int format;
+    int format, summary;
     bool json;
 } report_given;
+
+static const char *const summary_names[] = {"github"};
 
 static const la_option options[] = {
     LA_ROW(CHOICE, report_given, format, "format", LA_NAMES(la_report_formats),
@@ -22,6 +24,8 @@ static const la_option options[] = {
            .help = "where the report goes; - is stdout (default)"),
     LA_ROW(REPEATED, report_given, write, "write", .argument = "FORMAT=FILE",
            .help = "a report in that format besides; alone, in place of the one on stdout"),
+    LA_ROW(CHOICE, report_given, summary, "summary", LA_NAMES(summary_names),
+           .help = "also Markdown, appended to the file that GITHUB_STEP_SUMMARY names"),
     LA_ROW(REPEATED, report_given, by, "by", .argument = "NAME",
            .help = "also by the values of a field that predict kept, or of the row; flags slices "
                    "that are worse than the rest"),
@@ -60,6 +64,7 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
         .labels = given->labels,
         .write = given->write.values,
         .n_write = given->write.n,
+        .summary = given->summary >= 0,
         .by = given->by.values,
         .n_by = given->by.n,
         .gates = {.max = given->max.values,

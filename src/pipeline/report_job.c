@@ -6,6 +6,7 @@
 #include "base/visible.h"
 #include "input/rows.h"
 #include "output/report.h"
+#include "pipeline/step_summary.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -155,9 +156,26 @@ done:
     return status;
 }
 
+/* The report as Markdown, behind what the file holds. */
+static la_status append_summary(const char *path, const la_report *report, la_error *err) {
+    la_report_style style = {0};
+    char *text = NULL;
+    size_t length;
+    FILE *stream = open_memstream(&text, &length);
+    if (!stream)
+        return la_fail(err, LA_RESOURCE, "out of memory for the summary");
+    la_status status = la_report_markdown(report, &style, stream, err);
+    if (fclose(stream) && status == LA_OK)
+        status = la_fail(err, LA_RESOURCE, "out of memory for the summary");
+    if (status == LA_OK)
+        status = la_step_summary_append(path, text, length, err);
+    free(text);
+    return status;
+}
+
 /* All are written before the first one takes its place. */
 static la_status write_outputs(const la_report_options *options, output *outputs, int n,
-                               const la_report *report, la_error *err) {
+                               const char *summary, const la_report *report, la_error *err) {
     la_status status = LA_OK;
     for (int i = 0; i < n && status == LA_OK; i++) {
         output *out = &outputs[i];
@@ -167,6 +185,8 @@ static la_status write_outputs(const la_report_options *options, output *outputs
         if (status == LA_OK)
             status = out->format->write(report, &style, out->file.stream, err);
     }
+    if (status == LA_OK && summary)
+        status = append_summary(summary, report, err);
     for (int i = 0; i < n && status == LA_OK; i++)
         status = la_output_commit(&outputs[i].file, err);
     for (int i = 0; i < n; i++)
@@ -177,6 +197,7 @@ static la_status write_outputs(const la_report_options *options, output *outputs
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
     la_report report = {0};
     notes kept = {0};
+    const char *summary = NULL;
     la_gate *gates = NULL;
     int n_gates, n = 0, n_tasks = 0;
     *gates_failed = 0;
@@ -187,16 +208,25 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
         return err->status;
     la_status status = LA_OK;
     LA_TRY_DONE(list_outputs(options, outputs, &n, err));
+    if (options->summary) {
+        LA_TRY_DONE(la_step_summary_path(&summary, err));
+        LA_TRY_DONE(la_output_apart(summary, "the predictions", options->predictions, err));
+        for (int i = 0; i < n; i++)
+            if (same_place(summary, outputs[i].path))
+                LA_TRY_DONE(la_fail(err, LA_USAGE, "%s: is named for %s and for --summary", summary,
+                                    outputs[i].format->name));
+    }
     LA_TRY_DONE(la_report_slices_open(options->by, options->n_by, &kept.slices, err));
     LA_TRY_DONE(la_gates_parse(&options->gates, &gates, &n_gates, err));
     for (int i = 0; i < n; i++)
         n_tasks += outputs[i].format->tasks;
     kept.wants_tasks = n_tasks > 0;
-    LA_TRY_DONE(measure(options, &kept, n_tasks == n && !n_gates, gates, n_gates, &report, err));
+    LA_TRY_DONE(measure(options, &kept, n_tasks == n && !n_gates && !summary, gates, n_gates,
+                        &report, err));
     la_tasks_sort(&kept.tasks);
     report.tasks = &kept.tasks;
     report.slices = &kept.slices;
-    LA_TRY_DONE(write_outputs(options, outputs, n, &report, err));
+    LA_TRY_DONE(write_outputs(options, outputs, n, summary, &report, err));
     *gates_failed = report.n_failed;
 done:
     la_report_free(&report);

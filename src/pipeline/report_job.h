@@ -11,6 +11,7 @@ typedef struct la_report_options {
     const char *labels;             /* "NAME,NAME,.." of the classes of sets; NULL: by the rows */
     const char *const *write;       /* "FORMAT=FILE" each, beside format and out or instead */
     int n_write;
+    bool summary;          /* also Markdown behind the summary of a GitHub step */
     const char *const *by; /* fields that slices are made by */
     int n_by;
     la_gate_options gates;

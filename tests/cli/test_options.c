@@ -139,6 +139,8 @@ static const effect effects[] = {
     ALTERS("report", "format", BERT, RUN_REPORT, RUN_REPORT "--format html"),
     ALTERS("report", "json", BERT, RUN_REPORT, RUN_REPORT "--json"),
     SAYS("report", "by", BERT, "report @/p.jsonl", "report @/p.jsonl --by label", "by label"),
+    SAYS("report", "summary", BERT, "report @/p.jsonl", "report @/p.jsonl --summary github",
+         "GITHUB_STEP_SUMMARY"),
     ALTERS("report", "write", BERT, "report @/p.jsonl", "report @/p.jsonl --write gitlab=@/o"),
     ALTERS("report", "out", BERT, RUN_REPORT, "report @/p.jsonl"),
     ALTERS("report", "labels", BERT, "report @/sets.jsonl --json --out @/o",
@@ -541,6 +543,7 @@ static const fault faults[] = {
 };
 
 int main(void) {
+    unsetenv("GITHUB_STEP_SUMMARY"); /* a step that runs this has its own */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(listed_options),
         cmocka_unit_test(table_is_fresh),

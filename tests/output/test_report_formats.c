@@ -362,12 +362,74 @@ static void together(void **state) {
     unsetenv("SOURCE_DATE_EPOCH");
 }
 
+/* ---- the summary of a step ---- */
+
+static la_status summarise(la_error *err) {
+    la_report_options options = {
+        .predictions = rows_path, .out = scratch("plain"), .summary = true};
+    return run(options, err);
+}
+
+static void summaries(void **state) {
+    char path[300];
+    la_error err;
+    size_t length, before;
+    (void)state;
+    unsetenv("GITHUB_STEP_SUMMARY");
+    assert_int_equal(summarise(&err), LA_USAGE);
+    assert_non_null(strstr(err.message, "GITHUB_STEP_SUMMARY is not set"));
+    setenv("GITHUB_STEP_SUMMARY", "", 1);
+    assert_int_equal(summarise(&err), LA_USAGE);
+    assert_int_not_equal(access(scratch("plain"), F_OK), 0);
+    snprintf(path, sizeof path, "%s", scratch("summary.md"));
+    setenv("GITHUB_STEP_SUMMARY", path, 1);
+    write_file(path, "before\n", 7);
+    char *markdown = report_of(rows_path, "markdown");
+    for (int time = 1; time <= 2; time++) { /* behind what is there */
+        assert_int_equal(summarise(&err), LA_OK);
+        char *found = read_file(path, &length);
+        assert_int_equal(length, 7 + (size_t)time * strlen(markdown));
+        assert_memory_equal(found, "before\n", 7);
+        assert_string_equal(found + length - strlen(markdown), markdown);
+        free(found);
+    }
+    /* near the limit: whole lines and a note; full: nothing */
+    size_t most = 1024 * 1024, room = strlen(markdown) - 1;
+    char *big = malloc(most);
+    memset(big, 'x', most);
+    for (int full = 0; full <= 1; full++) {
+        before = full ? most : most - room;
+        write_file(path, big, before);
+        assert_int_equal(summarise(&err), LA_OK);
+        char *found = read_file(path, &length);
+        assert_true(length <= most && (length > before) == !full);
+        if (!full) {
+            const char *end = strstr(found + before, "\n\n\nThe rest is left out");
+            assert_non_null(end);
+            assert_memory_equal(found + before, markdown, (size_t)(end - found) + 1 - before);
+            assert_true(found[length - 1] == '\n');
+        }
+        free(found);
+    }
+    free(big);
+    free(markdown);
+    /* refused: a folder, the file of another output, the predictions */
+    setenv("GITHUB_STEP_SUMMARY", scratch(""), 1);
+    assert_int_equal(summarise(&err), LA_RESOURCE);
+    setenv("GITHUB_STEP_SUMMARY", scratch("plain"), 1);
+    assert_int_equal(summarise(&err), LA_USAGE);
+    assert_non_null(strstr(err.message, "for text and for --summary"));
+    setenv("GITHUB_STEP_SUMMARY", rows_path, 1);
+    assert_int_equal(summarise(&err), LA_USAGE);
+    unsetenv("GITHUB_STEP_SUMMARY");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(monitoring), cmocka_unit_test(tracking),
         cmocka_unit_test(table),      cmocka_unit_test(tasks),
         cmocka_unit_test(refusals),   cmocka_unit_test(tasks_of_other_rows),
-        cmocka_unit_test(together),
+        cmocka_unit_test(together),   cmocka_unit_test(summaries),
     };
     return cmocka_run_group_tests(tests, write_rows, NULL);
 }
