@@ -68,6 +68,30 @@ static la_status sums(const la_posterior *posterior, int64_t part, double lambda
     return LA_OK;
 }
 
+/* lambda |x|^2 + sum_k d_k <v_k, x>^2, over the block's part of the directions */
+static la_status quadratic(const la_posterior *posterior, int64_t number, const float *x,
+                           double *sum, la_error *err) {
+    const la_directions *d = la_exact_directions(posterior);
+    const la_posterior_block *block = &posterior->blocks[number];
+    int64_t out = block->out, in = block->in, offset = 0;
+    bool turned = out > in;
+    (void)err;
+    *sum = 0;
+    for (int64_t b = 0; b < number; b++)
+        offset += posterior->blocks[b].out * posterior->blocks[b].in;
+    for (int64_t k = 0; k < d->rank; k++) {
+        const float *v = d->vectors + k * d->width + offset;
+        double along = 0;
+        for (int64_t i = 0; i < out; i++)
+            for (int64_t j = 0; j < in; j++)
+                along += (double)v[turned ? j * out + i : i * in + j] * (double)x[i * in + j];
+        *sum += la_curvature_scale(posterior) * d->values[k] * along * along;
+    }
+    for (int64_t i = 0; i < out * in; i++)
+        *sum += block->prior_precision * (double)x[i] * (double)x[i];
+    return LA_OK;
+}
+
 static double kept(const la_posterior *posterior, int64_t *n) {
     const la_directions *d = la_exact_directions(posterior);
     double sum = 0;
@@ -135,7 +159,7 @@ static void draw(const la_draw *d, int64_t number, const float *map, float *thet
         __VA_ARGS__, .one_device = true, .subtracts = true, .joint = true, .cuts = true,           \
                      .fit = &la_exact_fit, .covariance = &la_exact_covariance,                     \
                      .fields = &joint_whole, .block_fields = &joint_block, .sums = sums,           \
-                     .kept = kept, .draw_bytes = draw_bytes, .draw = draw                          \
+                     .quadratic = quadratic, .kept = kept, .draw_bytes = draw_bytes, .draw = draw  \
     }
 
 const la_structure_kind la_structure_exact = EXACT_KIND(.curvature = LA_CURVATURE_EXACT);

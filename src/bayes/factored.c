@@ -3,6 +3,7 @@
 #include "bayes/jacobian.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {
     const la_factored_block *own = block->structure;
@@ -30,16 +31,51 @@ la_status la_factored_sums(const la_posterior *posterior, int64_t block, double 
     return LA_OK;
 }
 
-/* ---- drawing ---- */
-
-size_t la_factored_draw_bytes(const la_draw *draw) {
-    return la_slices_bytes(draw->team, 3 * (size_t)draw->largest * sizeof(float));
-}
-
 /* c[m, n] = op(a) op(b) + beta c, without gaps; k: what is summed over */
 static void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float *a,
                     const float *b, float beta, float *c) {
     la_sgemm(trans_a, trans_b, m, n, k, 1, a, trans_a ? m : k, b, trans_b ? k : n, beta, c, n);
+}
+
+/* ---- quadratic form ---- */
+
+/* lambda |x|^2 + sum_ij h_ij (U_out^T x U_in)_ij^2 */
+la_status la_factored_quadratic(const la_posterior *posterior, int64_t number, const float *x,
+                                double *sum, la_error *err) {
+    const la_posterior_block *block = &posterior->blocks[number];
+    la_spectrum s = la_block_spectrum(posterior, block);
+    bool out_is_small = block->out <= block->in;
+    int64_t rows = out_is_small ? s.rows : s.cols, cols = out_is_small ? s.cols : s.rows;
+    const float *rotated = x;
+    float *half = NULL, *whole = NULL;
+    if (posterior->n_inputs) {
+        half = la_alloc((size_t)(rows * block->in), sizeof *half, err);
+        whole = la_alloc((size_t)(rows * cols), sizeof *whole, err);
+        if (half && whole) {
+            product(false, false, rows, block->in, block->out,
+                    la_factored_of(posterior, number)->output.vectors, x, 0, half);
+            product(false, true, rows, cols, block->in, half,
+                    la_factored_inputs(posterior)[block->input].vectors, 0, whole);
+        }
+        rotated = whole;
+    }
+    *sum = 0;
+    for (int64_t i = 0; i < rows * cols && err->status == LA_OK; i++) {
+        int64_t o = i / cols, j = i % cols;
+        double h = out_is_small ? la_spectrum_at(&s, o, j) : la_spectrum_at(&s, j, o);
+        *sum += h * (double)rotated[i] * (double)rotated[i];
+    }
+    for (int64_t i = 0; i < block->out * block->in; i++)
+        *sum += block->prior_precision * (double)x[i] * (double)x[i];
+    free(half);
+    free(whole);
+    return err->status;
+}
+
+/* ---- drawing ---- */
+
+size_t la_factored_draw_bytes(const la_draw *draw) {
+    return la_slices_bytes(draw->team, 3 * (size_t)draw->largest * sizeof(float));
 }
 
 /* A block's eps [small, big] in work[3, largest]; returns where. *scale multiplies it. */

@@ -38,14 +38,16 @@ la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_
 /* Members of the kinds' rows in the table. */
 la_status la_factored_sums(const la_posterior *posterior, int64_t block, double lambda,
                            la_shares *shares, double *log_det, la_error *err);
+la_status la_factored_quadratic(const la_posterior *posterior, int64_t block, const float *x,
+                                double *sum, la_error *err);
 size_t la_factored_draw_bytes(const la_draw *draw);
 void la_factored_draw(const la_draw *draw, int64_t number, const float *map, float *theta);
 extern const la_covariance_kind la_factored_covariance;
 #define LA_FACTORED_KIND(...)                                                                      \
     {                                                                                              \
         __VA_ARGS__, .covariance = &la_factored_covariance, .fields = &la_no_fields,               \
-                     .sums = la_factored_sums, .draw_bytes = la_factored_draw_bytes,               \
-                     .draw = la_factored_draw                                                      \
+                     .sums = la_factored_sums, .quadratic = la_factored_quadratic,                 \
+                     .draw_bytes = la_factored_draw_bytes, .draw = la_factored_draw                \
     }
 /* Fields of a block. */
 extern const la_field_list la_kron_fields, la_ekfac_fields, la_diag_fields;

@@ -102,6 +102,9 @@ typedef struct la_structure_kind {
                       double *log_det, la_error *err);
     /* Share of the trace of H that is kept, in *directions; NULL: all of it, or it is not known. */
     double (*kept)(const la_posterior *posterior, int64_t *directions);
+    /* *sum = <x, (H + lambda I) x> of x[out, in] in a block, 0 in the others. */
+    la_status (*quadratic)(const la_posterior *posterior, int64_t block, const float *x,
+                           double *sum, la_error *err);
     /* Memory that drawing takes. */
     size_t (*draw_bytes)(const la_draw *draw);
     /* Arguments of la_draw_network. */

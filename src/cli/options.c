@@ -160,6 +160,7 @@ static la_status store(const la_option *option, const char *value, void *to, la_
         *(bool *)to = true;
         return LA_OK;
     case LA_OPTION_TEXT:
+    case LA_OPTION_PAIR: /* the first */
         *(const char **)to = value;
         return LA_OK;
     case LA_OPTION_REPEATED: {
@@ -261,7 +262,9 @@ static la_status take_option(parsing *p, la_error *err) {
                        "--%s is given twice, the second time with \"%s\"; it has one value",
                        option->name, value);
     p->seen[number] = true;
-    return store(option, value, to, err);
+    LA_TRY(store(option, value, to, err));
+    return option->kind == LA_OPTION_PAIR ? take_value(p, option, NULL, (const char **)to + 1, err)
+                                          : LA_OK;
 }
 
 la_status la_options_parse(const la_command *command, int argc, char **argv, void *given,

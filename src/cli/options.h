@@ -16,6 +16,7 @@ enum { LA_REPEATS_MAX = 64, LA_OPERANDS_MAX = 8, LA_OPTIONS_MAX = 64, LA_GROUPS_
 typedef enum la_option_kind {
     LA_OPTION_FLAG,    /* bool; may be repeated */
     LA_OPTION_TEXT,    /* const char *, never empty; NULL: not given */
+    LA_OPTION_PAIR,    /* const char *[2], two arguments; NULL: not given */
     LA_OPTION_INTEGER, /* int64_t from min to max; a name is -1 */
     LA_OPTION_NUMBER,  /* la_number, positive or a name */
     LA_OPTION_CHOICE,  /* int, the place of a name among them; -1: not given */

@@ -53,6 +53,17 @@ typedef struct la_virtual_widths {
     int64_t layers, kv, hidden, embedding; /* kv: of the keys of one layer */
 } la_virtual_widths;
 
+/* What an adapter adds to a weight [out, in], by its tensors alone: scale B diag(e) A, and
+ * bias. */
+typedef struct la_product {
+    const char *module; /* NULL: there is none */
+    int64_t out, in, rank;
+    const float *a, *b, *e; /* [rank, in], [out, rank], [rank]; e NULL: ones */
+    const float *bias;      /* [out] NULL: none */
+    double scale;
+    const char *names[2]; /* of the blocks A and B */
+} la_product;
+
 struct la_adapter {
     la_pool pool;
     la_checkpoint *file;
@@ -120,6 +131,10 @@ struct la_adapter_kind {
     /* weight[out, in] and bias[out] (may be NULL) on the host become those with the site. */
     la_status (*merge)(la_backend *be, const la_site *site, float *weight, float *bias,
                        la_error *err);
+    /* The product that the tensor KEY is a factor of; left as it is where there is none. NULL: the
+     * kind adds no products. */
+    la_status (*read_product)(la_adapter *adapter, la_pool *pool, const char *key,
+                              la_product *product, la_error *err);
     /* Parts at embedding tables [rows, width] (*adapted: whether there are tensors at module),
      * behind attention and FFN of a layer, and before the tokens of a row. */
     la_status (*bind_table)(la_adapter *adapter, la_pool *pool, const char *module, int64_t rows,

@@ -48,31 +48,57 @@ static la_status kept_rank(const la_adapter *adapter, const char *module, int64_
     return LA_OK;
 }
 
+/* E at module, and the scale, which PEFT computes from the rank for an alpha that is not
+ * positive. */
+static la_status read_scales(la_adapter *adapter, const char *module, int64_t rank,
+                             const la_tensor **e, float *scale, la_error *err) {
+    const char *path = adapter->config_path;
+    int64_t init_r = 0, kept;
+    double alpha = 0;
+    LA_TRY(la_json_int(adapter->config, path, "init_r", true, 1, 1 << 20, &init_r, err));
+    LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
+    LA_TRY(kept_rank(adapter, module, init_r, &kept, err));
+    if (rank != kept)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: %s has rank %lld in the weights, expected %lld from init_r or "
+                       "rank_pattern",
+                       path, module, (long long)rank, (long long)kept);
+    *e = la_adapter_tensor(adapter, module, "lora_E", NULL);
+    if (!*e)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: the weights hold lora_A and lora_B, but no %s.lora_E", path, module);
+    *scale = (float)((alpha > 0 ? alpha : (double)init_r) / ((double)init_r + 1e-5));
+    return LA_OK;
+}
+
+static const char *const pair[2] = {"lora_A", "lora_B"};
+
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                       la_error *err) {
-    static const char *const pair[2] = {"lora_A", "lora_B"};
-    const char *path = adapter->config_path;
-    int64_t init_r = 0, rank;
-    double alpha = 0;
+    const la_tensor *e = NULL;
     LA_TRY(la_lora_bind(adapter, pool, module, pair, site, err));
     la_lora *lora = site->own;
     if (!lora)
         return LA_OK;
-    LA_TRY(la_json_int(adapter->config, path, "init_r", true, 1, 1 << 20, &init_r, err));
-    LA_TRY(la_json_number(adapter->config, path, "lora_alpha", true, &alpha, err));
-    LA_TRY(kept_rank(adapter, module, init_r, &rank, err));
-    if (lora->a.rows != rank)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: %s has rank %lld in the weights, expected %lld from init_r or "
-                       "rank_pattern",
-                       path, module, (long long)lora->a.rows, (long long)rank);
-    const la_tensor *e = la_adapter_tensor(adapter, module, "lora_E", NULL);
-    if (!e)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: the weights hold lora_A and lora_B, but no %s.lora_E", path, module);
-    /* PEFT takes the rank itself for an alpha that is not positive */
-    lora->scale = (float)((alpha > 0 ? alpha : (double)init_r) / ((double)init_r + 1e-5));
-    return la_site_add_vector(pool, site, e, rank, NULL, &lora->state_scale, err);
+    LA_TRY(read_scales(adapter, module, lora->a.rows, &e, &lora->scale, err));
+    return la_site_add_vector(pool, site, e, lora->a.rows, NULL, &lora->state_scale, err);
+}
+
+static la_status read_product(la_adapter *adapter, la_pool *pool, const char *key,
+                              la_product *product, la_error *err) {
+    const la_tensor *e = NULL;
+    float scale = 0;
+    double square;
+    LA_TRY(la_lora_product(adapter, pool, key, pair, product, err));
+    if (!product->module)
+        return LA_OK;
+    LA_TRY(read_scales(adapter, product->module, product->rank, &e, &scale, err));
+    product->scale = (double)scale;
+    if (e->count != product->rank)
+        return la_tensor_fail(err, LA_BAD_INPUT, e, " has %lld values, expected %lld",
+                              (long long)e->count, (long long)product->rank);
+    product->e = la_adapter_values(pool, e, &square, err);
+    return err->status;
 }
 
 static const char *const digested[] = {"init_r", NULL};
@@ -88,4 +114,5 @@ const la_adapter_kind la_adapter_adalora = {
     .suffixes = suffixes,
     .check = check,
     .bind = bind,
+    .read_product = read_product,
 };

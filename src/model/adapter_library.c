@@ -200,11 +200,27 @@ static la_status check_whole(la_adapter *adapter, const char *key, int64_t r, la
                           (long long)a->shape[0], (long long)(a->shape[0] / r));
 }
 
+static const char *const pair[2] = {"lora_A", "lora_B"};
+
+static la_status check_rank(const la_adapter *adapter, const char *module, int64_t rank,
+                            const settings *s, la_error *err) {
+    return rank == s->r ? LA_OK
+                        : la_fail(err, LA_BAD_INPUT,
+                                  "%s: %s has rank %lld in the weights, expected %lld from r",
+                                  adapter->config_path, module, (long long)rank, (long long)s->r);
+}
+
+/* Names of the blocks of a module: the file's hold the adapter's name, too. */
+static const char *block_name(la_pool *pool, const char *module, int i, la_error *err) {
+    char text[1024];
+    int length = snprintf(text, sizeof text, "%s.%s", module, pair[i]);
+    return la_pool_text(pool, text, (size_t)length, err);
+}
+
 static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                            la_error *err) {
-    static const char *const pair[2] = {"lora_A", "lora_B"};
     const char *name = NULL;
-    char key[1024], text[1024];
+    char key[1024];
     settings s = {0};
     LA_TRY(la_library_name(adapter, &name, err));
     LA_TRY(read_settings(adapter, &s, err));
@@ -216,17 +232,34 @@ static la_status bind_lora(la_adapter *adapter, la_pool *pool, const char *modul
     la_lora *lora = site->own;
     if (!lora)
         return LA_OK;
-    if (lora->a.rows != s.r)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: %s has rank %lld in the weights, expected %lld from r",
-                       adapter->config_path, module, (long long)lora->a.rows, (long long)s.r);
+    LA_TRY(check_rank(adapter, module, lora->a.rows, &s, err));
     lora->scale = (float)(s.alpha / (double)s.r);
-    /* the file's names hold the adapter's; those of blocks do not */
-    for (int i = 0; i < 2; i++) {
-        int length = snprintf(text, sizeof text, "%s.%s", module, pair[i]);
-        site->parameters[i].trained.name = la_pool_text(pool, text, (size_t)length, err);
-    }
+    for (int i = 0; i < 2; i++)
+        site->parameters[i].trained.name = block_name(pool, module, i, err);
     return err->status;
+}
+
+static la_status read_product(la_adapter *adapter, la_pool *pool, const char *key,
+                              la_product *product, la_error *err) {
+    const char *name = NULL;
+    char ending[1024];
+    settings s = {0};
+    LA_TRY(la_library_name(adapter, &name, err));
+    LA_TRY(read_settings(adapter, &s, err));
+    if (s.scales)
+        return LA_OK;
+    LA_TRY(la_lora_product(adapter, pool, key, pair, product, err));
+    if (!product->module)
+        return LA_OK;
+    int tail = snprintf(ending, sizeof ending, ".loras.%s", name);
+    size_t length = strlen(product->module);
+    if (length > (size_t)tail && !strcmp(product->module + length - (size_t)tail, ending))
+        product->module = la_pool_text(pool, product->module, length - (size_t)tail, err);
+    for (int i = 0; i < 2 && err->status == LA_OK; i++)
+        product->names[i] = block_name(pool, product->module, i, err);
+    LA_TRY(err->status);
+    product->scale = (double)(float)(s.alpha / (double)s.r);
+    return check_rank(adapter, product->module, product->rank, &s, err);
 }
 
 static const char *const not_in_lora[] = {"use_gating", "use_dora", "vera_d", "vera_b", NULL};
@@ -236,7 +269,8 @@ const la_adapter_kind la_adapter_library_lora = {.library = &la_adapters_library
                                                  .name = "lora",
                                                  .refused = not_in_lora,
                                                  .check = check_lora,
-                                                 .bind = bind_lora};
+                                                 .bind = bind_lora,
+                                                 .read_product = read_product};
 
 /* ---- prefix tuning ---- */
 

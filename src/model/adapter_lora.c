@@ -219,6 +219,35 @@ la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
     return LA_OK;
 }
 
+la_status la_lora_product(la_adapter *adapter, la_pool *pool, const char *key,
+                          const char *const suffixes[2], la_product *product, la_error *err) {
+    size_t length = strlen(key), tail = 0;
+    for (int i = 0; i < 2; i++) {
+        size_t n = strlen(suffixes[i]);
+        if (length > n && key[length - n - 1] == '.' && !strcmp(key + length - n, suffixes[i]))
+            tail = n + 1;
+    }
+    if (!tail)
+        return LA_OK;
+    const char *module = la_pool_text(pool, key, length - tail, err);
+    if (!module)
+        return err->status;
+    const la_tensor *a = la_adapter_tensor(adapter, module, suffixes[0], NULL);
+    const la_tensor *b = la_adapter_tensor(adapter, module, suffixes[1], NULL);
+    int64_t in = a && a->n_dims == 2 ? a->shape[1] : 0, out = b && b->n_dims ? b->shape[0] : 0;
+    float *values[2];
+    la_block blocks[2];
+    LA_TRY(la_lora_read(adapter, pool, module, suffixes, out, in, values, blocks, err));
+    *product = (la_product){.module = module,
+                            .out = out,
+                            .in = in,
+                            .rank = blocks[0].out,
+                            .a = values[0],
+                            .b = values[1],
+                            .names = {blocks[0].name, blocks[1].name}};
+    return LA_OK;
+}
+
 la_status la_site_add_vector(la_pool *pool, la_site *site, const la_tensor *t, int64_t n,
                              const char *name, la_mat *vector, la_error *err) {
     if (t->count != n)
@@ -258,24 +287,44 @@ static la_status bind_magnitude(la_adapter *adapter, la_pool *pool, const char *
 }
 
 /* A bias behind B is scaled as B is. */
+static la_status read_bias(const la_tensor *bias, la_pool *pool, int64_t out, float scale,
+                           const float **to, la_error *err) {
+    double square;
+    LA_TRY(la_tensor_check_shape(bias, out, -1, "", err));
+    float *values = la_adapter_values(pool, bias, &square, err);
+    if (!values)
+        return err->status;
+    for (int64_t i = 0; i < out; i++)
+        values[i] *= scale;
+    *to = values;
+    return LA_OK;
+}
+
 static la_status bind_bias(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
                            la_error *err) {
     const la_tensor *bias = la_adapter_tensor(adapter, module, "lora_B.bias", NULL);
     const la_lora *lora = site->own;
-    double square;
     if (!bias)
         return LA_OK;
     if (lora->magnitude.data)
         return la_tensor_fail(err, LA_UNSUPPORTED, bias,
                               " is a bias behind DoRA, which PEFT does not have either");
-    LA_TRY(la_tensor_check_shape(bias, site->out, -1, "", err));
-    float *values = la_adapter_values(pool, bias, &square, err);
-    if (!values)
-        return err->status;
-    for (int64_t i = 0; i < site->out; i++)
-        values[i] *= lora->scale;
-    site->bias = values;
-    return LA_OK;
+    return read_bias(bias, pool, site->out, lora->scale, &site->bias, err);
+}
+
+static la_status read_product(la_adapter *adapter, la_pool *pool, const char *key,
+                              la_product *product, la_error *err) {
+    static const char *const pairs[][2] = {{"lora_A.weight", "lora_B.weight"},
+                                           {"lora_embedding_A", "lora_embedding_B"}};
+    float scale = 0;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs && !product->module; i++)
+        LA_TRY(la_lora_product(adapter, pool, key, pairs[i], product, err));
+    if (!product->module)
+        return LA_OK;
+    LA_TRY(la_lora_scale(adapter, product->module, product->rank, &scale, err));
+    product->scale = (double)scale;
+    const la_tensor *bias = la_adapter_tensor(adapter, product->module, "lora_B.bias", NULL);
+    return bias ? read_bias(bias, pool, product->out, scale, &product->bias, err) : LA_OK;
 }
 
 static la_status bind(la_adapter *adapter, la_pool *pool, const char *module, la_site *site,
@@ -538,5 +587,6 @@ const la_adapter_kind la_adapter_lora = {
     .forward = forward,
     .backward = backward,
     .merge = merge,
+    .read_product = read_product,
     .bind_table = bind_table,
 };

@@ -34,6 +34,10 @@ la_status la_lora_read(la_adapter *adapter, la_pool *pool, const char *module,
 /* Makes the site one of LoRA by them; site->own stays NULL when there are none. */
 la_status la_lora_bind(la_adapter *adapter, la_pool *pool, const char *module,
                        const char *const suffixes[2], la_site *site, la_error *err);
+/* The product of the tensors MODULE.SUFFIX, where KEY is one of them; its scale, and what else
+ * there is to it, are the caller's to set. */
+la_status la_lora_product(la_adapter *adapter, la_pool *pool, const char *key,
+                          const char *const suffixes[2], la_product *product, la_error *err);
 /* alpha / r of a module, by the configuration's patterns; LA_BAD_INPUT when its r is not rank. */
 la_status la_lora_scale(const la_adapter *adapter, const char *module, int64_t rank, float *scale,
                         la_error *err);

@@ -21,6 +21,7 @@
 #define RUN_MODELS "drift --reference @/p.jsonl --current @/moved.jsonl --out @/o "
 #define RUN_STREAM "drift --reference @/scored.jsonl --current @/moved.jsonl "
 #define RUN_COST "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 1 "
+#define RUN_DIFF "diff @/adapter @/still --quiet --out @/o "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define RUN_EXPORT "export --posterior @/guarded --out @/o "
 #define QUIET "--quiet "
@@ -262,6 +263,12 @@ static const effect effects[] = {
     SAYS("export", "quiet", BERT, RUN_EXPORT "--to vllm --quiet", RUN_EXPORT "--to vllm",
          "not expressed"),
     SAYS("compare", "quiet", BERT, RUN_STILL MAP, RUN_STILL "--methods map", "lora_alpha is 0"),
+    ALTERS("diff", "predictions", BERT, RUN_DIFF, RUN_DIFF "--predictions @/p.jsonl @/p.jsonl"),
+    SAYS("diff", "format", BERT, RUN_DIFF, RUN_DIFF "--format markdown", "|---"),
+    SAYS("diff", "json", BERT, RUN_DIFF, RUN_DIFF "--json", "laplora.diff/1"),
+    SAYS("diff", "exit-code", BERT, RUN_DIFF, RUN_DIFF "--exit-code", "exit code 1"),
+    SAYS("diff", "out", BERT, "diff @/adapter @/still --quiet", RUN_DIFF, "in the file:"),
+    SAYS("diff", "quiet", BERT, RUN_DIFF, "diff @/adapter @/still --out @/o", "lora_alpha is 0"),
 };
 enum { EFFECTS = sizeof effects / sizeof *effects };
 
