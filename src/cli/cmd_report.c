@@ -7,7 +7,7 @@
 
 typedef struct report_given {
     la_common common;
-    const char *out, *baseline, *labels;
+    const char *out, *baseline, *labels, *threshold;
     la_texts write, by, max, min, max_worse;
     int64_t min_samples;
     int format, summary;
@@ -31,6 +31,8 @@ static const la_option options[] = {
                    "that are worse than the rest"),
     LA_ROW(TEXT, report_given, labels, "labels", .argument = "NAME,..",
            .help = "names of the labels of sets, in class order, for tables and gates"),
+    LA_ROW(TEXT, report_given, threshold, "threshold", .argument = "FILE",
+           .help = "of laplora threshold: mark it in the page (html)"),
     LA_ROW(REPEATED, report_given, max, "max", .argument = "METRIC=X",
            .help = "gate: fail (exit 1) when the metric is above X; of one label: METRIC@LABEL"),
     LA_ROW(REPEATED, report_given, min, "min", .argument = "METRIC=X",
@@ -62,6 +64,7 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
         .format = format,
         .out = given->out,
         .labels = given->labels,
+        .threshold = given->threshold,
         .write = given->write.values,
         .n_write = given->write.n,
         .summary = given->summary >= 0,

@@ -171,12 +171,13 @@ static la_status prepare(const la_metric_rows *from, void **prepared, la_error *
     return LA_OK;
 }
 
+#define NEEDS_SPREAD .undefined = "needs labels and predictions that vary"
 static const la_metric_info list[LA_GAUSSIAN_METRICS] = {
     [LA_GAUSSIAN_RMSE] = {"rmse", -1},
     [LA_GAUSSIAN_MAE] = {"mae", -1},
     [LA_GAUSSIAN_NLL] = {"nll", -1},
-    [LA_GAUSSIAN_PEARSON] = {"pearson", 1},
-    [LA_GAUSSIAN_SPEARMAN] = {"spearman", 1},
+    [LA_GAUSSIAN_PEARSON] = {"pearson", 1, NEEDS_SPREAD},
+    [LA_GAUSSIAN_SPEARMAN] = {"spearman", 1, NEEDS_SPREAD},
     [LA_GAUSSIAN_COVERAGE_90] = {"coverage_90", 0},
     [LA_GAUSSIAN_SHARPNESS] = {"sharpness", 0},
     [LA_GAUSSIAN_CRPS] = {"crps", -1},

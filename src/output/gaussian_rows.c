@@ -14,6 +14,16 @@ static void derive(la_row_values *v) {
     v->variance = *v->p.variance;
 }
 
+static la_look look(const double *values, int64_t n_classes, la_label label) {
+    double deviation = sqrt(values[1]);
+    (void)n_classes;
+    return (la_look){.certainty = -deviation,
+                     .shown = deviation,
+                     .mistake =
+                         la_label_is_none(label) ? NAN : fabs(label.number - values[0]) / deviation,
+                     .class = -1};
+}
+
 static bool is_row(const json_t *row) {
     return !json_object_get(row, "probs") && json_object_get(row, "variance") &&
            json_object_get(row, "prediction");
@@ -43,6 +53,8 @@ const la_row_kind la_gaussian_rows = {
     .map_field = "noise_variance",
     .width = 2,
     .derive = derive,
+    .look = look,
+    .words = {"standard deviation", "Least certain", "Furthest off, in standard deviations"},
     .is = is_row,
     .mismatch = "is no row of a regression, as those before it are; expected \"prediction\" and "
                 "\"variance\", numbers, and no \"probs\""};

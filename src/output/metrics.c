@@ -35,6 +35,8 @@ la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *row
     void *work = la_alloc(1, set->workspace ? set->workspace(prepared) : 0, err);
     if (work)
         set->measure(prepared, work, NULL, metrics->value, set->bin_rows ? metrics->bins : NULL);
+    if (set->trace)
+        metrics->n_points = set->trace(prepared, metrics->points);
     free(work);
     free(prepared);
     return err->status;

@@ -18,6 +18,7 @@ typedef struct la_metric_info {
     const char *name;
     int direction; /* 1: higher is better, -1: lower is better, 0: neither */
     bool gap; /* a mean or largest distance, 0..1: resamples lie above it (output/bootstrap.h) */
+    const char *undefined; /* reason why rows leave it without a value; NULL: they never do */
 } la_metric_info;
 
 /* Rows with lo < confidence <= hi (the first bin holds 0 too). Means are NaN when there are none.
@@ -42,10 +43,21 @@ static inline int la_metric_bin_of(double p) {
     return bin;
 }
 
-/* value is indexed as the set's list; NaN means undefined. bins: of sets that have them. */
+/* Rows that are at least as confident, and the wrong ones among them. */
+typedef struct la_metric_point {
+    double confidence;
+    int64_t n, wrong;
+} la_metric_point;
+
+/* Most points of a curve: one wherever n or wrong passes another hundredth of its total. */
+enum { LA_METRIC_POINTS = 200 };
+
+/* value is indexed as the set's list; NaN means undefined. bins, points: of sets that have them. */
 typedef struct la_metrics {
     double value[LA_METRICS_MAX];
     la_metric_bin bins[LA_METRIC_BINS];
+    la_metric_point points[LA_METRIC_POINTS]; /* by confidence, the highest first */
+    int n_points;
 } la_metrics;
 
 /* Both NaN when the metric is undefined for the rows or in every resample. */
@@ -80,6 +92,9 @@ typedef struct la_metric_set {
     void (*measure)(const void *prepared, void *work, const uint32_t *count, double *value,
                     la_metric_bin *bins);
     size_t (*workspace)(const void *prepared); /* NULL: none */
+    /* The curve of risk over coverage as points; returns their number. NULL: no answer is right or
+     * wrong as a whole. */
+    int (*trace)(const void *prepared, la_metric_point points[LA_METRIC_POINTS]);
     /* Draws labels from the probabilities in place of the rows' own; NULL: no metric is a gap. */
     void (*redraw)(void *prepared, uint64_t seed, uint64_t stream);
     void (*outcome)(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome);

@@ -104,6 +104,7 @@ done:
 void la_report_free(la_report *report) {
     free(report->file);
     free(report->baseline);
+    free(report->threshold.file);
     free(report->gates);
     free(report->values);
     free(report->class_rows);

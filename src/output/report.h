@@ -5,7 +5,7 @@
 
 #include "output/gates.h"
 #include "output/report_slices.h"
-#include "output/row_kind.h"
+#include "output/review.h"
 
 enum { LA_REPORT_RESAMPLES = 1000, LA_REPORT_SEED = 1, LA_REPORT_TITLE = 12 };
 
@@ -27,6 +27,15 @@ la_status la_tasks_see(void *user, const json_t *line, const json_t *row, int64_
                        const char *place, la_error *err);
 void la_tasks_sort(la_tasks *tasks);
 void la_tasks_free(la_tasks *tasks);
+
+/* Threshold of acceptance, and the rows with a label that it accepts. */
+typedef struct la_report_threshold {
+    char *file; /* as shown; NULL: no threshold is given */
+    const char *score;
+    double value; /* NaN: one for each class, or none */
+    bool by_class, of_confidence;
+    int64_t n_accepted, n_wrong;
+} la_report_threshold;
 
 typedef struct la_report {
     char *file, *baseline; /* paths, fit to be shown; baseline NULL: none */
@@ -50,6 +59,8 @@ typedef struct la_report {
     int n_gates, n_failed;
     const la_tasks *tasks;          /* of formats that ask for them, else NULL; borrowed */
     const la_report_slices *slices; /* NULL or without fields: none; borrowed */
+    const la_review *review;        /* borrowed; NULL: not gathered */
+    la_report_threshold threshold;
 } la_report;
 
 /* Takes the gates over (also on failure) and judges them, and the names of the predictions. file is

@@ -72,6 +72,20 @@ typedef struct la_row_field {
     int64_t at; /* index of a number in the array */
 } la_row_field;
 
+/* An answer as a person who looks for mistakes sees it. */
+typedef struct la_look {
+    double certainty; /* answers of low certainty are looked at first */
+    double shown;     /* the certainty in the kind's own terms */
+    double mistake;   /* weight of the mistake; NaN: right, or without a label */
+    int64_t class;    /* the predicted one; -1: an answer is not one class */
+} la_look;
+
+/* Words for the looks of a kind. */
+typedef struct la_look_words {
+    const char *shown; /* name of that number */
+    const char *uncertain, *wrong;
+} la_look_words;
+
 struct la_row_kind {
     const la_likelihood *likelihood;
     const la_metric_set *metrics;
@@ -82,6 +96,9 @@ struct la_row_kind {
     int64_t width; /* numbers a row that metrics read; 0: one for each class */
     /* Fills what follows from the row and its prediction; NULL: nothing. */
     void (*derive)(la_row_values *values);
+    /* values: of one row; label may be missing. */
+    la_look (*look)(const double *values, int64_t n_classes, la_label label);
+    la_look_words words;
     /* True of a row of a file that is of this kind. */
     bool (*is)(const json_t *row);
     const char *mismatch; /* message about a row that is not, behind one that is; NULL: none */

@@ -158,7 +158,7 @@ static int64_t take_chances(const la_metric_rows *rows, double *chances) {
 /* ---- of one class ---- */
 
 static const la_metric_info class_list[] = {
-    {"f1", 1, false}, {"nll", -1, false}, {"brier", -1, false}, {"ece", -1, true}};
+    [0] = {"f1", 1}, [1] = {"nll", -1}, [2] = {"brier", -1}, [3] = {"ece", -1, .gap = true}};
 
 static void measure_one(const void *prepared, int64_t class, double *value, int64_t *n) {
     const prepared_rows *all = prepared;
@@ -172,14 +172,15 @@ static void measure_one(const void *prepared, int64_t class, double *value, int6
     *n = found.hits + found.missed;
 }
 
+#define NEEDS_CLASS .undefined = "needs a class that is labelled or predicted"
 static const la_metric_info list[LA_SIGMOID_METRICS] = {
-    [LA_SIGMOID_F1_MICRO] = {"f1_micro", 1},
-    [LA_SIGMOID_F1_MACRO] = {"f1_macro", 1},
+    [LA_SIGMOID_F1_MICRO] = {"f1_micro", 1, NEEDS_CLASS},
+    [LA_SIGMOID_F1_MACRO] = {"f1_macro", 1, NEEDS_CLASS},
     [LA_SIGMOID_EXACT_MATCH] = {"exact_match", 1},
     [LA_SIGMOID_HAMMING] = {"hamming", -1},
     [LA_SIGMOID_NLL] = {"nll", -1},
     [LA_SIGMOID_BRIER] = {"brier", -1},
-    [LA_SIGMOID_ECE] = {"ece", -1, true},
+    [LA_SIGMOID_ECE] = {"ece", -1, .gap = true},
 };
 
 /* Wrong: a set that differs in any class. */

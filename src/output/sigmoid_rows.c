@@ -2,6 +2,23 @@
 #include "output/row_kind.h"
 #include "output/sigmoid_metrics.h"
 
+#include <math.h>
+
+/* The confidence is the probability of the predicted set. */
+static la_look look(const double *probs, int64_t n_classes, la_label label) {
+    double confidence = 1;
+    bool wrong = false;
+    for (int64_t c = 0; c < n_classes; c++) {
+        bool in = probs[c] > 0.5;
+        confidence *= in ? probs[c] : 1 - probs[c];
+        wrong |= !la_label_is_none(label) && in != (label.set[c] != 0);
+    }
+    return (la_look){.certainty = confidence,
+                     .shown = confidence,
+                     .mistake = wrong ? confidence : NAN,
+                     .class = -1};
+}
+
 static bool is_row(const json_t *row) {
     return json_object_get(row, "probs") && (json_is_array(json_object_get(row, "prediction")) ||
                                              json_is_array(json_object_get(row, "label")));
@@ -30,6 +47,8 @@ const la_row_kind la_sigmoid_rows = {
     .n_fields = sizeof fields / sizeof *fields,
     .values_field = "probs",
     .map_field = "map_probs",
+    .look = look,
+    .words = {"confidence", "Least certain", "Most confidently wrong"},
     .is = is_row,
     .mismatch = "is no row of sets of classes, as those before it are; expected \"probs\" and a "
                 "list \"prediction\""};

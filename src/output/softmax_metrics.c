@@ -311,6 +311,28 @@ static void compute_selective_risk(const workspace *work, int64_t n, int64_t n_r
         value[LA_METRIC_COVERAGE_AT_RISK_1 + l] = (double)covered[l] / (double)n;
 }
 
+/* Rows of one confidence are accepted together, and are one point. */
+static int trace(const void *prepared, la_metric_point points[LA_METRIC_POINTS]) {
+    const ranked *all = prepared;
+    int64_t n_wrong = 0, taken = 0, wrong = 0, n_step = 0, wrong_step = 0;
+    int n_points = 0;
+    for (int64_t i = 0; i < all->n; i++)
+        n_wrong += !is_right(&all->rows[i]);
+    for (int64_t i = all->n - 1; i >= 0; i--) {
+        taken++;
+        wrong += !is_right(&all->rows[i]);
+        if (i && all->rows[i - 1].confidence == all->rows[i].confidence)
+            continue;
+        int64_t n_now = taken * 100 / all->n, wrong_now = n_wrong ? wrong * 100 / n_wrong : 0;
+        if (n_now == n_step && wrong_now == wrong_step)
+            continue;
+        n_step = n_now;
+        wrong_step = wrong_now;
+        points[n_points++] = (la_metric_point){all->rows[i].confidence, taken, wrong};
+    }
+    return n_points;
+}
+
 static void show_bins(const tally tallies[LA_METRIC_BINS], la_metric_bin *bins) {
     for (int b = 0; b < LA_METRIC_BINS; b++) {
         const tally *t = &tallies[b];
@@ -376,21 +398,22 @@ static int64_t take_chances(const la_metric_rows *rows, double *chances) {
     return rows->n;
 }
 
+#define NEEDS_BOTH .undefined = "needs both right and wrong answers"
 static const la_metric_info list[LA_METRIC_COUNT] = {
     [LA_METRIC_ACCURACY] = {"accuracy", 1},
     [LA_METRIC_NLL] = {"nll", -1},
     [LA_METRIC_BRIER] = {"brier", -1},
-    [LA_METRIC_ECE] = {"ece", -1, true},
-    [LA_METRIC_MCE] = {"mce", -1, true},
-    [LA_METRIC_ECE_EM] = {"ece_em", -1, true},
-    [LA_METRIC_ECE_DEBIASED] = {"ece_debiased", -1, true},
-    [LA_METRIC_ECE_SMOOTH] = {"ece_smooth", -1, true},
-    [LA_METRIC_ECE_CLASSWISE] = {"ece_classwise", -1, true},
-    [LA_METRIC_AUROC] = {"auroc", 1},
-    [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1},
+    [LA_METRIC_ECE] = {"ece", -1, .gap = true},
+    [LA_METRIC_MCE] = {"mce", -1, .gap = true},
+    [LA_METRIC_ECE_EM] = {"ece_em", -1, .gap = true},
+    [LA_METRIC_ECE_DEBIASED] = {"ece_debiased", -1, .gap = true},
+    [LA_METRIC_ECE_SMOOTH] = {"ece_smooth", -1, .gap = true},
+    [LA_METRIC_ECE_CLASSWISE] = {"ece_classwise", -1, .gap = true},
+    [LA_METRIC_AUROC] = {"auroc", 1, NEEDS_BOTH},
+    [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1, .undefined = "needs a wrong answer"},
     [LA_METRIC_AURC] = {"aurc", -1},
     [LA_METRIC_EAURC] = {"eaurc", -1},
-    [LA_METRIC_FPR95] = {"fpr95", -1},
+    [LA_METRIC_FPR95] = {"fpr95", -1, NEEDS_BOTH},
     [LA_METRIC_RISK_AT_COVERAGE_80] = {"risk_at_coverage_80", -1},
     [LA_METRIC_RISK_AT_COVERAGE_90] = {"risk_at_coverage_90", -1},
     [LA_METRIC_RISK_AT_COVERAGE_95] = {"risk_at_coverage_95", -1},
@@ -416,6 +439,7 @@ const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .prepare = prepare,
                                           .measure = measure,
                                           .workspace = workspace_bytes,
+                                          .trace = trace,
                                           .redraw = redraw,
                                           .outcome = judge,
                                           .chances = take_chances};

@@ -4,10 +4,13 @@
 #include "base/output_file.h"
 #include "base/team_open.h"
 #include "base/visible.h"
+#include "input/json.h"
 #include "input/rows.h"
+#include "monitor/threshold.h"
 #include "output/report.h"
 #include "pipeline/step_summary.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -100,6 +103,7 @@ static la_status list_outputs(const la_report_options *options, output *outputs,
         const char *path = outputs[i].path;
         LA_TRY(la_output_apart(path, "the predictions", options->predictions, err));
         LA_TRY(la_output_apart(path, "--baseline", options->gates.baseline, err));
+        LA_TRY(la_output_apart(path, "--threshold", options->threshold, err));
         LA_TRY(la_output_check(path, err));
         for (int j = 0; j < i; j++)
             if (same_place(path, outputs[j].path))
@@ -113,17 +117,61 @@ static la_status list_outputs(const la_report_options *options, output *outputs,
 
 /* What is kept of a reading besides the predictions. */
 typedef struct notes {
-    bool wants_tasks;
+    bool wants_tasks, wants_page;
     la_tasks tasks;
     la_report_slices slices;
+    la_review review;
+    const char *threshold; /* path; NULL: none */
+    la_threshold_rule rule;
+    int64_t n_accepted, n_wrong; /* rows with a label that it accepts */
 } notes;
+
+static la_status judge(notes *kept, const json_t *row, const la_look *look, const char *place,
+                       la_error *err) {
+    double scores[LA_SCORES];
+    la_score needed[] = {kept->rule.score, kept->rule.limited};
+    for (int s = 0; s < LA_SCORES; s++) {
+        scores[s] = NAN;
+        LA_TRY(la_json_number(row, place, la_scores[s].name, false, &scores[s], err));
+    }
+    for (int i = 0; i < 2; i++)
+        if (needed[i] != LA_SCORE_NONE && isnan(scores[needed[i]]))
+            return la_fail(err, LA_BAD_INPUT, "%s: no \"%s\", which the threshold of %s is on; %s",
+                           place, la_scores[needed[i]].name, kept->threshold,
+                           la_scores[needed[i]].source);
+    if (la_threshold_reason(&kept->rule, scores, look->class))
+        return LA_OK;
+    kept->n_accepted++;
+    kept->n_wrong += !isnan(look->mistake);
+    return LA_OK;
+}
 
 static la_status see(void *user, const json_t *line, const json_t *row, int64_t number,
                      const char *place, la_error *err) {
     notes *kept = user;
+    la_look look;
     if (kept->wants_tasks)
         LA_TRY(la_tasks_see(&kept->tasks, line, row, number, place, err));
+    if (kept->wants_page)
+        LA_TRY(la_review_see(&kept->review, line, row, number >= 0, &look, err));
+    if (kept->threshold && number >= 0)
+        LA_TRY(judge(kept, row, &look, place, err));
     return la_report_slices_see(&kept->slices, line, row, number, err);
+}
+
+static la_status show_threshold(const notes *kept, la_report_threshold *out, la_error *err) {
+    if (!kept->threshold)
+        return LA_OK;
+    *out = (la_report_threshold){.file = la_visible_copy(kept->threshold, err),
+                                 .score = la_scores[kept->rule.score].name,
+                                 .value = kept->rule.value,
+                                 .by_class = kept->rule.by_class,
+                                 .of_confidence = kept->rule.score == LA_SCORE_CONFIDENCE &&
+                                                  kept->rule.limited == LA_SCORE_NONE &&
+                                                  !kept->rule.by_class,
+                                 .n_accepted = kept->n_accepted,
+                                 .n_wrong = kept->n_wrong};
+    return err->status;
 }
 
 /* The report of predictions, with the gates taken over. only_tasks: it has nothing else. */
@@ -132,9 +180,10 @@ static la_status measure(const la_report_options *options, notes *kept, bool onl
     la_predictions predictions = {0};
     la_prediction_watch watch = {see, kept};
     const char *path = options->predictions, *file = strcmp(path, "-") ? path : "standard input";
+    kept->review.predictions = &predictions;
     la_labels labels = {0};
     la_team team;
-    bool built = false, watched = kept->wants_tasks || options->n_by;
+    bool built = false, watched = kept->wants_tasks || kept->wants_page || options->n_by;
     la_status status =
         options->labels ? la_labels_parse("--labels", options->labels, &labels, err) : LA_OK;
     if (status == LA_OK)
@@ -196,7 +245,7 @@ static la_status write_outputs(const la_report_options *options, output *outputs
 
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
     la_report report = {0};
-    notes kept = {0};
+    notes kept = {.threshold = options->threshold};
     const char *summary = NULL;
     la_gate *gates = NULL;
     int n_gates, n = 0, n_tasks = 0;
@@ -217,21 +266,33 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
                                     outputs[i].format->name));
     }
     LA_TRY_DONE(la_report_slices_open(options->by, options->n_by, &kept.slices, err));
-    LA_TRY_DONE(la_gates_parse(&options->gates, &gates, &n_gates, err));
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         n_tasks += outputs[i].format->tasks;
+        kept.wants_page |= outputs[i].format->write == la_report_html;
+    }
+    if (options->threshold && !kept.wants_page) {
+        status = la_fail(err, LA_USAGE, "--threshold is marked in the page: give --format html");
+        goto done;
+    }
+    if (options->threshold)
+        LA_TRY_DONE(la_threshold_load(options->threshold, &kept.rule, err));
+    LA_TRY_DONE(la_gates_parse(&options->gates, &gates, &n_gates, err));
     kept.wants_tasks = n_tasks > 0;
     LA_TRY_DONE(measure(options, &kept, n_tasks == n && !n_gates && !summary, gates, n_gates,
                         &report, err));
     la_tasks_sort(&kept.tasks);
     report.tasks = &kept.tasks;
     report.slices = &kept.slices;
+    report.review = kept.wants_page ? &kept.review : NULL;
+    LA_TRY_DONE(show_threshold(&kept, &report.threshold, err));
     LA_TRY_DONE(write_outputs(options, outputs, n, summary, &report, err));
     *gates_failed = report.n_failed;
 done:
     la_report_free(&report);
     la_tasks_free(&kept.tasks);
     la_report_slices_free(&kept.slices);
+    la_review_free(&kept.review);
+    la_threshold_rule_free(&kept.rule);
     free(outputs);
     return status;
 }

@@ -14,6 +14,7 @@ typedef struct la_report_options {
     bool summary;          /* also Markdown behind the summary of a GitHub step */
     const char *const *by; /* fields that slices are made by */
     int n_by;
+    const char *threshold; /* file of laplora threshold, marked in the page; NULL: none */
     la_gate_options gates;
     bool colour; /* of text: standard output is a terminal and NO_COLOR is not set */
 } la_report_options;

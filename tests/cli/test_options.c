@@ -146,6 +146,8 @@ static const effect effects[] = {
     ALTERS("report", "out", BERT, RUN_REPORT, "report @/p.jsonl"),
     ALTERS("report", "labels", BERT, "report @/sets.jsonl --json --out @/o",
            "report @/sets.jsonl --json --out @/o --labels a,b"),
+    ALTERS("report", "threshold", BERT, RUN_REPORT "--format html",
+           RUN_REPORT "--format html --threshold @/limit.json"),
     SAYS("report", "max", BERT, RUN_REPORT, RUN_REPORT "--max nll=0", "gate failed"),
     SAYS("report", "min", BERT, RUN_REPORT, RUN_REPORT "--min accuracy=2", "gate failed"),
     ALTERS("report", "baseline", BERT, RUN_REPORT "--max-regression nll=1",
@@ -328,6 +330,9 @@ static void prepare(void) {
                     i % 7 / 7.0, moved ? ",\"model\":\"moved\"" : "");
         fclose(scored);
     }
+    static const char limit[] = "{\"schema\":\"laplora.threshold/1\",\"score\":\"confidence\","
+                                "\"accept\":\">=\",\"threshold\":0.5,\"provenance\":{}}";
+    write_file(in_case(bert, "limit.json"), limit, strlen(limit));
     static const char sets[] = "{\"label\":[1],\"prediction\":[0],\"probs\":[0.75,0.25]}\n";
     write_file(in_case(bert, "sets.jsonl"), sets, strlen(sets));
     copy_folder(in_case(bert, "adapter"), in_case(bert, "still"));

@@ -243,7 +243,7 @@ static void report_forms(void **state) {
         {"text",
          {"3 rows, a regression, confidence: laplace-gaussian", "coverage_90", "PASS  crps"}},
         {"markdown", {"| `spearman` | ", "| `crps <= 9` |", "a regression"}},
-        {"html", {"<td>sharpness</td>", "a regression", "crps &lt;= 9"}},
+        {"html", {"<th scope=\"row\">sharpness</th>", "a regression", "crps &lt;= 9"}},
         {"junit", {"<property name=\"rmse\" value=\"", "name=\"crps &lt;= 9\" time=\"0\"/>"}},
     };
     (void)state;

@@ -151,7 +151,8 @@ static void report_formats(void **state) {
         {"text", {"mean probability, gap: frequency - probability", " decisions 0"}},
         {"markdown", {"| `exact_match` | ", "| label | rows | f1 |", "| 0 | 1 | 1.0000 |"}},
         {"html",
-         {"<td>hamming</td>", "<h2>Labels</h2>", "f1_macro &gt;= 0.5", "of the decisions in"}},
+         {"<th scope=\"row\">hamming</th>", "<h2 id=\"labels\">Labels</h2>", "f1_macro &gt;= 0.5",
+          "number of decisions above"}},
         {"junit", {"<property name=\"f1_micro\" value=\"", "name=\"nll &lt;= 9\" time=\"0\"/>"}},
         {"json", {"\"task\": \"multi_label\"", "\"labels\": [", "\"n_unlabelled\": 1", "\"bins\""}},
     };
@@ -213,7 +214,8 @@ static void labels_have_names(void **state) {
     text = report_with("markdown", NULL, gates, 2);
     check_piece(text, "\n| a\\|b=\\@ | 1 | 0.6667 |");
     check_piece(text, "| `f1@a\\|b=@ >= 0.7` | `f1@a\\|b=@ 0.666667 < 0.7` | **FAIL** |");
-    check_piece(report_with("html", NULL, gates, 2), "<tr><td>\\x1b[1m&lt;b&gt;</td><td");
+    check_piece(report_with("html", NULL, gates, 2),
+                "<tr><th scope=\"row\">\\x1b[1m&lt;b&gt;</th><td");
     check_piece(report_with("junit", NULL, gates, 2), "message=\"f1@a|b=@ 0.666667 &lt; 0.7\"");
     text = report_with("json", NULL, gates, 2);
     json_t *root = json_loads(text, 0, NULL);
