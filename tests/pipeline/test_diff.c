@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/draw.h"
 #include "bayes/exact.h"
 #include "bayes/factored.h"
 #include "output/posterior_file.h"
@@ -414,6 +415,59 @@ static void test_posteriors(void **state) {
     rename(in_case(folder, "gone"), in_case(folder, "adapter"));
 }
 
+/* The parameters of a block in an adapter; NULL: it is of none of its products. */
+static const float **factor_at(la_effects *effects, const char *name) {
+    for (int64_t i = 0; i < effects->n; i++)
+        for (int f = 0; f < 2; f++)
+            if (effects->list[i].product.module && !strcmp(effects->list[i].product.names[f], name))
+                return f ? &effects->list[i].product.b : &effects->list[i].product.a;
+    return NULL;
+}
+
+/* Networks drawn from a posterior lie one standard deviation away; less by what the nearest basis
+ * takes off, which is r^2 of n parameters, a sixteenth here. */
+static void test_draws(void **state) {
+    (void)state;
+    enum { DRAWS = 8 };
+    la_posterior p;
+    la_effects own, moved;
+    la_draw *draw;
+    la_error err = {0};
+    double sum = 0, worst = 0;
+    int n = 0;
+    assert_int_equal(la_posterior_load(in_case(folder, "p.h5"), &p, &err), LA_OK);
+    assert_int_equal(la_effects_read(in_case(folder, "adapter"), NULL, NULL, &own, &err), LA_OK);
+    assert_int_equal(la_effects_read(in_case(folder, "adapter"), NULL, NULL, &moved, &err), LA_OK);
+    assert_int_equal(la_draw_open(la_team_of(1), &p, 7, &draw, &err), LA_OK);
+    float *map = calloc((size_t)draw->width, sizeof *map), *theta = malloc((size_t)draw->width * 4);
+    for (int64_t b = 0; b < p.n_blocks; b++)
+        memcpy(map + draw->offset[b], *factor_at(&own, p.blocks[b].name),
+               (size_t)(p.blocks[b].out * p.blocks[b].in) * sizeof *map);
+    for (int64_t k = 0; k < DRAWS; k++) {
+        la_draw_network(draw, k, map, theta);
+        for (int64_t b = 0; b < p.n_blocks; b++)
+            *factor_at(&moved, p.blocks[b].name) = theta + draw->offset[b];
+        for (int64_t i = 0; i < own.n; i++) {
+            double sd;
+            if (!own.list[i].product.module)
+                continue;
+            assert_int_equal(la_effect_in_sd(&p, &own.list[i], &moved.list[i], &sd, &err), LA_OK);
+            sum += sd;
+            worst = fmax(worst, fabs(sd - 1));
+            n++;
+        }
+    }
+    assert_int_equal(n, 6 * DRAWS);
+    check_within("mean distance of drawn networks, from 0.97", fabs(sum / n - 0.97), 0.03);
+    check_within("of one", worst, 0.25);
+    free(map);
+    free(theta);
+    la_draw_close(draw);
+    la_effects_close(&own);
+    la_effects_close(&moved);
+    la_posterior_free(&p);
+}
+
 static void write_text(const char *name, const char *text) {
     write_file(in_case(folder, name), text, strlen(text));
 }
@@ -540,8 +594,8 @@ int main(void) {
         cmocka_unit_test(test_reference),  cmocka_unit_test(test_one_side),
         cmocka_unit_test(test_quadratic),  cmocka_unit_test(test_same),
         cmocka_unit_test(test_blocks),     cmocka_unit_test(test_options),
-        cmocka_unit_test(test_posteriors), cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_formats),    cmocka_unit_test(test_other_rows),
-        cmocka_unit_test(test_faults)};
+        cmocka_unit_test(test_posteriors), cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_answers),    cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_other_rows), cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests_name("diff", tests, prepare, NULL);
 }
