@@ -157,6 +157,7 @@ typedef struct la_fit_options {
     const char *val; /* file of held-out labelled rows, or NULL */
     int heldout;     /* the rows of data were not trained on */
     int adue;        /* train an error head too: every prediction gets its score */
+    int ood;         /* keep distances too: every prediction gets the share of nearer rows */
     int64_t rank;    /* eigenpairs kept of a large factor; 0: all */
     la_params params;
     const char *choices;    /* causal LM: "A,B,C,D" */
@@ -191,6 +192,13 @@ typedef struct la_adue_summary {
     int64_t epochs;
 } la_adue_summary;
 
+/* Distances to the calibration rows. */
+typedef struct la_ood_summary {
+    int64_t n_reference; /* rows that shares are of; 0: no distances were asked for */
+    int64_t rank;        /* eigenpairs that are kept */
+    int held_out;        /* the reference rows are held-out rows, not calibration rows */
+} la_ood_summary;
+
 /* Results of a fit. Owned by the library; free with la_fit_summary_free. */
 typedef struct la_fit_summary {
     int64_t n_rows, n_tokens, n_classes, n_blocks, n_parameters, n_truncated;
@@ -203,8 +211,9 @@ typedef struct la_fit_summary {
     la_block_summary *blocks;
     la_choice_summary choice;
     la_adue_summary adue;
+    la_ood_summary ood;
     double seconds_load, seconds_curvature, seconds_decompose, seconds_prior, seconds_select,
-        seconds_adue, seconds_save;
+        seconds_adue, seconds_ood, seconds_save;
     const char *device, *precision;
     int threads;
 } la_fit_summary;
@@ -267,6 +276,8 @@ typedef struct la_prediction {
     double mutual_information; /* NaN where variance is */
     double adue; /* of the posterior's error head, 0 to 1: larger is more likely wrong, whatever the
                     predictive; NaN where it has none */
+    double ood;  /* 0 to 1: share of the posterior's reference rows that lie nearer to the
+                    calibration rows; NaN where it keeps no distances */
     /* Regressions have variance[1] = model_variance + noise_variance, logits[1], logit_cov[1]
      * and these; all else is NaN. */
     double mean, map_mean; /* they differ under weights alone */

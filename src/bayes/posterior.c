@@ -57,6 +57,8 @@ la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_
     }
     for (int64_t i = 0; head->weight && i < head->n_classes * head->width; i++)
         la_digest_add_number(digest, head->weight[i]);
+    for (int64_t i = 0; i < posterior->ood.n_table; i++)
+        la_digest_add_number(digest, posterior->ood.table[i]);
     la_digest_finish(digest, text);
     snprintf(model, LA_MODEL_TEXT, "%.16s", text);
     return LA_OK;
@@ -100,6 +102,26 @@ la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, l
     posterior->adue = *head;
     posterior->adue.weight = memory;
     posterior->adue.bias = memory + weights;
+    return LA_OK;
+}
+
+la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_error *err) {
+    la_pool *pool = &posterior->pool;
+    size_t means = (size_t)(ood->n_groups * ood->width), vectors = (size_t)(ood->rank * ood->width);
+    size_t rank = (size_t)ood->rank, table = (size_t)ood->n_table;
+    la_ood copy = *ood;
+    copy.means = la_pool_take(pool, means, sizeof *copy.means, err);
+    copy.table = la_pool_take(pool, table, sizeof *copy.table, err);
+    copy.vectors = rank ? la_pool_take(pool, vectors, sizeof *copy.vectors, err) : NULL;
+    copy.values = rank ? la_pool_take(pool, rank, sizeof *copy.values, err) : NULL;
+    LA_TRY(err->status);
+    memcpy(copy.means, ood->means, means * sizeof *copy.means);
+    memcpy(copy.table, ood->table, table * sizeof *copy.table);
+    if (rank) {
+        memcpy(copy.vectors, ood->vectors, vectors * sizeof *copy.vectors);
+        memcpy(copy.values, ood->values, rank * sizeof *copy.values);
+    }
+    posterior->ood = copy;
     return LA_OK;
 }
 

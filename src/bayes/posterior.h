@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "baselines/adue.h"
+#include "baselines/ood.h"
 #include "bayes/provenance.h"
 #include "bayes/spectrum.h"
 #include "likelihood/selection.h"
@@ -66,6 +67,8 @@ la_status la_posterior_keep_rows(la_posterior *posterior, const uint64_t *hashes
 bool la_posterior_chose(const la_posterior *posterior, uint64_t hash);
 /* The posterior gets a copy of the error head. */
 la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err);
+/* Likewise of distances with their table. */
+la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_error *err);
 
 /* Factor between the structure's curvature, which is of noise 1, and H. */
 static inline double la_curvature_scale(const la_posterior *posterior) {

@@ -17,7 +17,7 @@ typedef struct fit_given {
     int curvature, kron, params, select;
     la_number prior, noise;
     int64_t rank;
-    bool heldout, adue, json;
+    bool heldout, adue, ood, json;
 } fit_given;
 
 static const struct {
@@ -120,6 +120,11 @@ static const la_option options[] = {
      .offset = offsetof(fit_given, adue),
      .help = "also train an error head (AdUE): every prediction gets a score `adue`, larger for "
              "likely errors"},
+    {.name = "ood",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(fit_given, ood),
+     .help = "also keep the calibration rows' means and covariance: predict --emit ood says how "
+             "far from them a row lies"},
     {.name = "json",
      .kind = LA_OPTION_FLAG,
      .offset = offsetof(fit_given, json),
@@ -153,6 +158,12 @@ static json_t *summary_json(const la_fit_summary *s) {
         s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
         "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
         s->device, "precision", s->precision, "threads", s->threads);
+    if (s->ood.n_reference)
+        json_object_set_new(root, "ood",
+                            json_pack("{s:s,s:I,s:I,s:f}", "reference",
+                                      s->ood.held_out ? "held-out" : "calibration", "n_reference",
+                                      (json_int_t)s->ood.n_reference, "rank",
+                                      (json_int_t)s->ood.rank, "seconds", s->seconds_ood));
     if (s->noise_variance > 0)
         json_object_set_new(root, "noise_variance", json_real(s->noise_variance));
     return root;
@@ -249,6 +260,10 @@ static void print_text(const la_fit_summary *s, const char *out) {
                 la_prior_names[s->prior]);
     print_choice(s->choice.record, likelihood);
     print_adue(s);
+    if (s->ood.n_reference)
+        fprintf(stderr, "distances: %lld %s rows for reference, %lld directions, %.2f s\n",
+                (long long)s->ood.n_reference, s->ood.held_out ? "held-out" : "calibration",
+                (long long)s->ood.rank, s->seconds_ood);
     fprintf(stderr,
             "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, select "
             "%.2f, save %.2f\n",
@@ -298,6 +313,7 @@ static la_status fit(const fit_given *given, la_error *err) {
                           .val = given->val,
                           .heldout = given->heldout,
                           .adue = given->adue,
+                          .ood = given->ood,
                           .rank = given->rank < 0 ? 0 : given->rank,
                           .noise = given->noise.value};
     LA_TRY(la_cli_no_operands(&la_command_fit, &given->common, err));

@@ -8,8 +8,8 @@
 /* draws of logits; of networks, each of which runs all rows */
 enum { SAMPLES = 1000, NETWORKS = 20 };
 
-enum { EMIT_LOGITS = 1, EMIT_COV = 2 };
-static const char *const emit_names[] = {"logits", "cov"};
+enum { EMIT_LOGITS = 1, EMIT_COV = 2, EMIT_OOD = 4 };
+static const char *const emit_names[] = {"logits", "cov", "ood"};
 
 typedef struct predict_given {
     la_common common;
@@ -87,7 +87,8 @@ static const la_option options[] = {
      .kind = LA_OPTION_LIST,
      .offset = offsetof(predict_given, emit),
      LA_NAMES(emit_names),
-     .help = "also write the MAP logits, the logit covariance"},
+     .help = "also write the MAP logits, the logit covariance, the share of reference rows that "
+             "lie nearer to the calibration rows (after fit --ood)"},
     LA_ROW(TEXT, predict_given, threshold, "threshold", .argument = "FILE",
            .help = "of laplora threshold: each row says whether its answer may be accepted"),
     LA_ROW(TEXT, predict_given, keep, "keep", .argument = "NAME,..",
@@ -119,6 +120,7 @@ static la_status predict(const predict_given *given, la_error *err) {
                           .format = given->format < 0 ? NULL : la_row_formats[given->format],
                           .emit_logits = given->emit & EMIT_LOGITS,
                           .emit_cov = given->emit & EMIT_COV,
+                          .emit_ood = given->emit & EMIT_OOD,
                           .threshold = given->threshold,
                           .keep = given->keep,
                           .skip_bad = given->skip_bad,

@@ -43,6 +43,8 @@ static void say_rest(const la_export *e) {
                 "vllm: not expressed: the noise variance %.4g, interval_90; the mean alone is "
                 "served, as the logit",
                 p->noise_variance);
+    if (p->ood.means)
+        la_warn(e->log, "vllm: not expressed: the distances to the calibration rows");
     if (p->adue.weight)
         la_warn(e->log, "vllm: not expressed: the error head's adue");
     if (e->threshold)

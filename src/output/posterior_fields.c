@@ -273,6 +273,53 @@ static la_blame after_adue(la_posterior *p, void *item) {
 static const la_field_list adue_group = {LA_FIELDS(adue), .since = 1, .is_set = has_head,
                                          .before = before_adue, .after = after_adue};
 
+/* ---- distances to the calibration rows ---- */
+
+static const la_field ood[] = {
+    LA_FIELD(la_ood, means, "means", LA_FIELD_F32,
+             .rows = LA_FROM_SHAPE(la_ood, n_groups, "groups"),
+             .cols = LA_FROM_SHAPE(la_ood, width, "width"),
+             .meaning = "of the states of a class's calibration rows", .detail = true),
+    LA_FIELD(la_ood, vectors, "vectors", LA_FIELD_F32, .rows = LA_FROM_SHAPE(la_ood, rank, "rank"),
+             .cols = LA_EXTENT(la_ood, width, "width"), .optional = true,
+             .meaning = "largest eigenvectors of their covariance", .detail = true),
+    LA_FIELD(la_ood, values, "values", LA_FIELD_F64, .rows = LA_EXTENT(la_ood, rank, "rank"),
+             .optional = true, .meaning = "their eigenvalues, descending", .detail = true),
+    POSITIVE(la_ood, rest, "rest", "mean of the other eigenvalues", .detail = true),
+    LA_FIELD(la_ood, table, "table", LA_FIELD_F64,
+             .rows = LA_FROM_SHAPE(la_ood, n_table, "quantiles"), .negative = "a negative distance",
+             .meaning = "distances of reference rows, ascending: all, or quantiles",
+             .detail = true),
+    INT(la_ood, n_reference, "n_reference", 1, INT64_MAX, "reference rows"),
+    LA_FIELD(la_ood, held_out, "held_out", LA_FIELD_FLAG, .max = 1,
+             .meaning = "1: they are held out; 0: calibration rows, cross-fitted"),
+};
+
+static bool has_distances(const void *item) {
+    return ((const la_ood *)item)->means != NULL;
+}
+
+static la_blame after_ood(la_posterior *p, void *item) {
+    const la_ood *o = item;
+    (void)p;
+    if (o->width > LA_SIDE_MOST || !o->n_groups || !o->width)
+        return (la_blame){"means", "has another shape than expected"};
+    if (o->rank > LA_OOD_RANK_MOST || (o->rank > 0) != (o->values != NULL))
+        return (la_blame){"vectors", "has another shape than expected"};
+    for (int64_t j = 0; j < o->rank; j++)
+        if (!(o->values[j] > 0))
+            return (la_blame){"values", "is not positive"};
+    if (!o->n_table || o->n_table > LA_OOD_TABLE_MOST)
+        return (la_blame){"table", "has another shape than expected"};
+    for (int64_t i = 1; i < o->n_table; i++)
+        if (o->table[i] < o->table[i - 1])
+            return (la_blame){"table", "is not ascending"};
+    return (la_blame){0};
+}
+
+static const la_field_list ood_group = {LA_FIELDS(ood), .since = 6, .is_set = has_distances,
+                                        .after = after_ood};
+
 /* ---- the root group ---- */
 
 static const la_field posterior[] = {

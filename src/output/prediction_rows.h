@@ -31,7 +31,7 @@ typedef struct la_row_shape {
     const char *const *labels; /* class names, or NULL: a class is named by its number */
     const char *confidence_kind;
     const char *model; /* digest of the posterior; NULL: rows do not say */
-    bool emit_logits, emit_cov;
+    bool emit_logits, emit_cov, emit_ood;
     bool has_model, has_held_out;
     bool has_fields, has_action; /* rows carry fields of the input, and what is to be done */
     bool has_tokens, has_errors; /* rows may be of tokens, or errors */

@@ -25,6 +25,8 @@ static const la_row_field before[] = {
      .of_error = true},
 };
 static const la_row_field behind[] = {
+    {"ood", LA_ROW_FIELD_NUMBER, AT(p.ood), LA_RANGE_SHARE, OF(emit_ood),
+     .missing = LA_MISSING_OMITTED},
     {"confidence_kind", LA_ROW_FIELD_TEXT, AT(confidence_kind)},
     {"model", LA_ROW_FIELD_TEXT, AT(model), OF(has_model), .missing = LA_MISSING_OMITTED},
     {"logits", LA_ROW_FIELD_VECTOR, AT(p.logits), OF(emit_logits), .column = "logit",

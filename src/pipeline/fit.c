@@ -9,6 +9,7 @@
 #include "pipeline/error_head.h"
 #include "pipeline/fit.h"
 #include "pipeline/guard.h"
+#include "pipeline/ood_fit.h"
 
 #include <limits.h>
 #include <math.h>
@@ -24,12 +25,15 @@ typedef struct fitting {
     la_structure structure;
     la_template *prompt;
     la_row_set rows, held;
-    la_select_kind select; /* AUTO resolved */
+    float *states, *held_states; /* of them, for distances; NULL: not there */
+    la_select_kind select;       /* AUTO resolved */
 } fitting;
 
 static void close_fitting(fitting *f) {
     la_row_set_free(&f->rows);
     la_row_set_free(&f->held);
+    free(f->states);
+    free(f->held_states);
     la_template_free(f->prompt);
     la_structures_free(&f->structure, 1);
     la_session_close(&f->session);
@@ -59,7 +63,7 @@ static la_status resolve_selection(fitting *f, la_error *err) {
         return la_fail(err, LA_USAGE,
                        "--heldout: the rows of --val choose and guard, those of --data would not "
                        "be cross-fitted; give one of them, or --select cross for --data");
-    if (f->select == LA_SELECT_CROSS && options->val && !options->adue)
+    if (f->select == LA_SELECT_CROSS && options->val && !options->adue && !options->ood)
         return la_fail(err, LA_USAGE,
                        "--val: with --select cross the rows of --data choose and guard, those of "
                        "--val would not be read; give one of them");
@@ -74,7 +78,9 @@ static la_status resolve_selection(fitting *f, la_error *err) {
 
 static la_status select_scale(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
-    la_guard how = {.noise_given = f->options->noise > 0, .log = log};
+    la_guard how = {.noise_given = f->options->noise > 0,
+                    .log = log,
+                    .states = f->options->ood ? &f->held_states : NULL};
     f->structure.posterior.temperature = 1;
     switch (f->select) {
     case LA_SELECT_VAL:
@@ -120,6 +126,25 @@ static la_status fit_adue(fitting *f, la_error *err) {
     la_adue_free(&head);
     la_evaluation_free(&training);
     la_evaluation_free(&validation);
+    return status;
+}
+
+/* From the states that the fit's passes have left, and the guard's; what is missing is run. */
+static la_status fit_ood(fitting *f, la_error *err) {
+    la_evaluation rows = {0}, held = {0};
+    const la_log *log = &f->options->run.log;
+    la_row_job all = la_row_job_all(&f->rows, log), others = la_row_job_all(&f->held, log);
+    la_status status = LA_OK;
+    if (!f->states)
+        status = la_structures_evaluate(&f->session, NULL, 0, &all, 0, NULL, true, &rows, err);
+    if (status == LA_OK && f->held.n && !f->held_states)
+        status = la_structures_evaluate(&f->session, NULL, 0, &others, 0, NULL, true, &held, err);
+    if (status == LA_OK)
+        status = la_ood_fit_rows(&f->session, &f->rows, f->states ? f->states : rows.states,
+                                 f->held_states ? f->held_states : held.states, f->held.n,
+                                 &f->structure.posterior, err);
+    la_evaluation_free(&rows);
+    la_evaluation_free(&held);
     return status;
 }
 
@@ -205,7 +230,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
     LA_TRY(check_texts(f, err));
     LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
                            &f->rows, err));
-    if (f->select == LA_SELECT_VAL || (options->adue && options->val))
+    if (f->select == LA_SELECT_VAL || ((options->adue || options->ood) && options->val))
         LA_TRY(la_row_set_read(&f->session, &options->run, options->val, f->prompt, "held-out",
                                &f->held, err));
     if (options->adue && !f->held.n && f->session.workers[0].model.task == LA_TASK_TAG)
@@ -217,7 +242,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
                        "%s: %lld rows are too few to train an error head on without --val, "
                        "expected at least %d",
                        f->rows.name, (long long)f->rows.n, LA_ADUE_VALIDATION_SHARE);
-    return LA_OK;
+    return options->ood && !f->held.n ? la_ood_check_rows(&f->rows, err) : LA_OK;
 }
 
 static void warn_about_rows(const fitting *f) {
@@ -326,7 +351,7 @@ static la_status describe(fitting *f, la_error *err) {
     return la_labels_copy(&session->labels, &from->labels, err);
 }
 
-static la_status summarise(const fitting *f, const double seconds[7], la_fit_summary **out,
+static la_status summarise(const fitting *f, const double seconds[8], la_fit_summary **out,
                            la_error *err) {
     const la_posterior *p = &f->structure.posterior;
     la_fit_summary *s = la_alloc(1, sizeof *s, err);
@@ -352,6 +377,10 @@ static la_status summarise(const fitting *f, const double seconds[7], la_fit_sum
                           .seconds_select = seconds[5],
                           .seconds_adue = seconds[6],
                           .adue = la_adue_summarise(&p->adue),
+                          .seconds_ood = seconds[7],
+                          .ood = {.n_reference = p->ood.n_reference,
+                                  .rank = p->ood.rank,
+                                  .held_out = p->ood.held_out},
                           .device = f->session.workers[0].backend.ops->name,
                           .precision = la_precision_name(f->session.workers[0].backend.precision),
                           .threads = f->session.team.threads};
@@ -393,7 +422,7 @@ void la_fit_summary_free(la_fit_summary *summary) {
 }
 
 /* From complete curvature to the file. seconds: those of loading and of the passes. */
-static la_status finish(fitting *f, double seconds[7], la_fit_summary **summary, la_error *err) {
+static la_status finish(fitting *f, double seconds[8], la_fit_summary **summary, la_error *err) {
     const la_fit_options *options = f->options;
     double at = la_seconds(), now;
 #define LAP(i) (now = la_seconds(), seconds[i] = now - at, at = now)
@@ -408,20 +437,29 @@ static la_status finish(fitting *f, double seconds[7], la_fit_summary **summary,
     if (options->adue)
         LA_TRY(fit_adue(f, err));
     LAP(6);
+    if (options->ood)
+        LA_TRY(fit_ood(f, err));
+    LAP(7);
     LA_TRY(la_posterior_save(&f->structure.posterior, options->out, err));
     LAP(4);
     /* all that may have used a device: held-out rows are passed over, too */
-    la_session_profile(&f->session, seconds[1] + seconds[2] + seconds[3] + seconds[5] + seconds[6],
+    la_session_profile(&f->session,
+                       seconds[1] + seconds[2] + seconds[3] + seconds[5] + seconds[6] + seconds[7],
                        &options->run.log);
 #undef LAP
     return summarise(f, seconds, summary, err);
 }
 
 static la_status run(fitting *f, la_carriers *carriers, la_fit_summary **summary, la_error *err) {
-    double seconds[7], start = la_seconds(), loaded;
+    double seconds[8], start = la_seconds(), loaded;
     LA_TRY(open_fitting(f, err));
     LA_TRY(describe(f, err));
     la_row_job rows = la_row_job_all(&f->rows, &f->options->run.log);
+    if (f->options->ood && !carriers) { /* others run rows elsewhere */
+        size_t width = (size_t)la_run_state_width(&f->session.workers[0].model);
+        rows.states = f->states = la_alloc((size_t)rows.n * width, sizeof *f->states, err);
+        LA_TRY(err->status);
+    }
     loaded = la_seconds();
     seconds[0] = loaded - start;
     LA_TRY(la_structures_fit(&f->session, &f->structure, 1, &rows, carriers, err));

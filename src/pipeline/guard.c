@@ -86,8 +86,12 @@ la_status la_guard_val(la_session *session, la_structure *structure, const la_ro
     la_evaluation e;
     la_row_job rows = la_row_job_all(held, how->log);
     la_selection_scales(scales);
-    LA_TRY(la_structures_evaluate(session, structure, 1, &rows, LA_SELECTION_SCALES, scales, false,
-                                  &e, err));
+    LA_TRY(la_structures_evaluate(session, structure, 1, &rows, LA_SELECTION_SCALES, scales,
+                                  how->states != NULL, &e, err));
+    if (how->states) {
+        *how->states = e.states;
+        e.states = NULL;
+    }
     la_status status =
         choose(session->team, structure, &rows, &e, scales, e.cov[0], false, how, err);
     la_evaluation_free(&e);
@@ -108,9 +112,8 @@ static int by_hash(const void *a, const void *b) {
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* list[n]: all rows, fold by fold; starts[FOLDS + 1]. Depends on the rows' tokens alone, not on
- * their order in the file. */
-static la_status fold_rows(const la_row_set *rows, int64_t *list, int64_t *starts, la_error *err) {
+la_status la_row_set_split(const la_row_set *rows, int n_parts, int64_t *list, int64_t *starts,
+                           la_error *err) {
     keyed_row *keyed = la_alloc((size_t)rows->n, sizeof *keyed, err);
     int64_t *fold = la_alloc((size_t)rows->n, sizeof *fold, err);
     int64_t distinct = 0, at = 0;
@@ -120,19 +123,20 @@ static la_status fold_rows(const la_row_set *rows, int64_t *list, int64_t *start
         qsort(keyed, (size_t)rows->n, sizeof *keyed, by_hash);
         for (int64_t i = 0; i < rows->n; i++) {
             distinct += i && keyed[i].hash != keyed[i - 1].hash;
-            fold[i] = distinct % FOLDS;
+            fold[i] = distinct % n_parts;
         }
-        for (int64_t k = 0; k < FOLDS; k++) {
+        for (int64_t k = 0; k < n_parts; k++) {
             starts[k] = at;
             for (int64_t i = 0; i < rows->n; i++)
                 if (fold[i] == k)
                     list[at++] = keyed[i].row;
         }
-        starts[FOLDS] = at;
-        if (distinct + 1 < FOLDS)
+        starts[n_parts] = at;
+        if (distinct + 1 < n_parts)
             (void)la_fail(err, LA_BAD_INPUT,
-                          "%s: %lld distinct rows cannot be cross-fitted in %d parts", rows->name,
-                          (long long)(distinct + 1), FOLDS);
+                          "%s: %lld distinct rows cannot be cross-fitted in %d parts; give more, "
+                          "or held-out rows by --val",
+                          rows->name, (long long)(distinct + 1), n_parts);
     }
     free(keyed);
     free(fold);
@@ -189,7 +193,7 @@ la_status la_guard_cross(la_session *session, la_structure *structure, const la_
     la_status status = err->status;
     la_selection_scales(scales);
     if (status == LA_OK)
-        status = fold_rows(rows, list, starts, err);
+        status = la_row_set_split(rows, FOLDS, list, starts, err);
     for (int k = 0; k < FOLDS && status == LA_OK; k++)
         status = run_fold(session, structure, rows, list, starts[k], starts[k + 1], scales,
                           how->log, others, logits, cov, err);

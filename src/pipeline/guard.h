@@ -8,6 +8,7 @@
 typedef struct la_guard {
     bool noise_given; /* of a regression: its noise variance is meant exactly */
     const la_log *log;
+    float **states; /* gets the states of held-out rows, which the caller frees; NULL: not wanted */
 } la_guard;
 
 /* Chooses by the rows of `held`, none of which the curvature has seen, and applies the choice to
@@ -19,6 +20,12 @@ la_status la_guard_val(la_session *session, la_structure *structure, const la_ro
  * the curvature of the others. Copies of a row share a part. */
 la_status la_guard_cross(la_session *session, la_structure *structure, const la_row_set *rows,
                          const la_guard *how, la_error *err);
+
+/* list[n]: all rows of a set, part by part; starts[n_parts + 1]. Copies of a row share a part. The
+ * parts depend on the rows' tokens alone, not on their order in the file. LA_BAD_INPUT for fewer
+ * distinct rows than parts. */
+la_status la_row_set_split(const la_row_set *rows, int n_parts, int64_t *list, int64_t *starts,
+                           la_error *err);
 
 /* One line that the confidence is unguarded, and a line for every sign of trouble on (some of) the
  * calibration rows. */

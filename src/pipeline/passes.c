@@ -88,6 +88,9 @@ static la_status run_batch(void *user, int w, const la_batch *batch, int64_t fir
     fan all = {.visitors = visitors};
     double start = la_seconds();
     LA_TRY(la_run_forward(&worker->run, batch, b->logits, err));
+    if (f->rows.states)
+        LA_TRY(la_run_states(&worker->run,
+                             f->rows.states + first * la_run_state_width(&worker->model), err));
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
     b->first = first;

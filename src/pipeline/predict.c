@@ -44,7 +44,7 @@ static const char *reason_of(const file_run *run, const la_prediction *p) {
                                 [LA_SCORE_ENTROPY] = p->entropy,
                                 [LA_SCORE_MUTUAL_INFORMATION] = p->mutual_information,
                                 [LA_SCORE_ADUE] = p->adue,
-                                [LA_SCORE_OOD] = NAN};
+                                [LA_SCORE_OOD] = p->ood};
     return la_threshold_reason(&run->rule, scores, p->prediction);
 }
 
@@ -164,7 +164,8 @@ static la_status open_threshold(file_run *run, la_error *err) {
                        "predict as for the threshold, or make one from such predictions",
                        path, rule->kind, p->label);
     for (int s = 0; s < 2; s++)
-        if (scores[s] == LA_SCORE_OOD || (scores[s] == LA_SCORE_ADUE && !p->posterior.adue.weight))
+        if ((scores[s] == LA_SCORE_OOD && !p->posterior.ood.means) ||
+            (scores[s] == LA_SCORE_ADUE && !p->posterior.adue.weight))
             return la_fail(err, LA_MISMATCH,
                            "%s: needs \"%s\", which predictions of %s do not have; %s", path,
                            la_scores[scores[s]].name, run->job->options.posterior,
@@ -195,6 +196,11 @@ static la_status open_run(file_run *run, la_error *err) {
     if (job->flat && model->task != LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--flat is for adapters that classify tokens; this one classifies rows");
+    if (job->emit_ood && !run->predictor->posterior.ood.means)
+        return la_fail(err, LA_USAGE,
+                       "--emit ood: %s keeps no distances to its calibration rows; fit it with "
+                       "--ood",
+                       job->options.posterior);
     LA_TRY(la_posterior_model(&run->predictor->posterior, run->model, err));
     if (job->threshold)
         LA_TRY(open_threshold(run, err));
@@ -210,6 +216,7 @@ static la_status open_run(file_run *run, la_error *err) {
                                 .has_action = job->threshold != NULL,
                                 .emit_logits = job->emit_logits,
                                 .emit_cov = job->emit_cov,
+                                .emit_ood = job->emit_ood,
                                 .has_tokens = model->task == LA_TASK_TAG,
                                 .has_errors = job->skip_bad || job->lines};
     if (run->shape.has_tokens && !job->flat && run->format->one_a_line)

@@ -12,7 +12,7 @@ typedef struct la_predict_job {
     const char *data;            /* "-": standard input */
     const char *out;             /* NULL or "-": standard output */
     const la_row_format *format; /* NULL: by the extension of out */
-    bool emit_logits, emit_cov;
+    bool emit_logits, emit_cov, emit_ood;
     const char *threshold; /* file that says what may be accepted; NULL: none */
     const char *keep;      /* "NAME,NAME", fields of the input that rows carry; NULL: none */
     bool samples_given, seed_given; /* asked for: a line says so where nothing is drawn */

@@ -105,6 +105,12 @@ static la_status check_blocks(const la_predictor *p, const char *path, la_error 
                        "is damaged",
                        path, (long long)p->posterior.adue.width,
                        (long long)la_run_state_width(model));
+    if (p->posterior.ood.means && p->posterior.ood.width != la_run_state_width(model))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: its distances are of states of width %lld, the model's are of %lld; it "
+                       "is damaged",
+                       path, (long long)p->posterior.ood.width,
+                       (long long)la_run_state_width(model));
     return LA_OK;
 }
 
@@ -192,20 +198,25 @@ static la_status open_answering(la_predictor *p, int w, la_error *err) {
 static la_status allocate(la_predictor *p, la_error *err) {
     size_t rows = (size_t)p->session.batch_rows, c = (size_t)p->n_classes;
     size_t m = (size_t)p->n_contrasts, scales = (size_t)p->n_scales;
+    const la_ood *ood = &p->posterior.ood;
+    size_t working = c > (size_t)ood->rank ? c : (size_t)ood->rank;
     for (int w = 0; w < p->session.n_workers; w++) {
         la_predictor_part *part = &p->parts[w];
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
         part->cov = la_alloc(scales * rows * m * m, sizeof *part->cov, err);
-        if (p->posterior.adue.weight)
-            part->states =
-                la_alloc(rows * (size_t)p->posterior.adue.width, sizeof *part->states, err);
+        if (p->posterior.adue.weight || ood->means)
+            part->states = la_alloc(rows * (size_t)la_run_state_width(&p->session.workers[0].model),
+                                    sizeof *part->states, err);
         if (samples_networks(p))
             part->networks = la_alloc(rows * (2 * c + 1), sizeof *part->networks, err);
         LA_TRY(open_answering(p, w, err));
     }
     p->basis = la_alloc(c * m, sizeof *p->basis, err);
-    LA_TRY(la_slices_open(p->session.team, c * sizeof(double), &p->workspace, err));
+    LA_TRY(la_slices_open(p->session.team, working * sizeof(double), &p->workspace, err));
+    p->projected = la_alloc((size_t)(ood->n_groups * ood->rank), sizeof *p->projected, err);
+    LA_TRY(err->status);
+    la_ood_project(ood, p->projected);
     p->posterior.likelihood->contrast_basis(p->n_classes, p->basis);
     if (!samples_networks(p))
         return LA_OK;
@@ -342,6 +353,7 @@ void la_predictor_close(la_predictor *p) {
     la_posterior_free(&p->posterior);
     la_template_free(p->prompt);
     free(p->basis);
+    free(p->projected);
     free(p->workspace.memory);
     free(p);
 }
@@ -464,6 +476,7 @@ la_status la_predictor_answer(la_predictor *p, int w, const la_batch *batch, con
     int64_t n = batch->n_rows;
     const la_predictor_part *part = &p->parts[w];
     const la_adue *head = &p->posterior.adue;
+    const la_ood *ood = &p->posterior.ood;
     la_output_rows rows = {.n = n,
                            .n_outputs = p->n_classes,
                            .n_scales = p->n_scales,
@@ -476,9 +489,14 @@ la_status la_predictor_answer(la_predictor *p, int w, const la_batch *batch, con
                            .map_variance = map_variance(&p->posterior)};
     LA_TRY(la_answering_rows(part->answering, &rows, out, err));
 #pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
-    for (int64_t i = 0; i < n; i++)
-        out[i].adue = part->states ? la_adue_score(head, part->states + i * head->width,
-                                                   la_slices_own(&p->workspace))
-                                   : NAN;
+    for (int64_t i = 0; i < n; i++) {
+        double *workspace = la_slices_own(&p->workspace);
+        out[i].adue =
+            head->weight ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
+        out[i].ood = NAN;
+        if (ood->means)
+            out[i].ood = la_ood_share(
+                ood, la_ood_distance(ood, p->projected, part->states + i * ood->width, workspace));
+    }
     return LA_OK;
 }

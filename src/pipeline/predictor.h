@@ -13,8 +13,8 @@ typedef struct la_predictor_part {
     la_answering *answering;
     float *logits, *cotangents; /* [rows, C], [rhs rows, C] */
     double *cov;                /* [n_scales, batch's rows, m, m] of the m contrasts */
-    float *states;              /* [rows, width] what the error head reads; NULL: there is none */
-    double *networks;           /* [rows, 2C+1] means over sampled ones; NULL: there are none */
+    float *states;    /* [rows, width] what error head and distances read; NULL: there are none */
+    double *networks; /* [rows, 2C+1] means over sampled ones; NULL: there are none */
 } la_predictor_part;
 
 struct la_predictor {
@@ -31,7 +31,8 @@ struct la_predictor {
     double scales[LA_SETTINGS_MOST]; /* those that covariances are needed under, all different */
     int n_recipes, n_scales;
     double *basis;       /* [C, m] */
-    la_slices workspace; /* of the error head */
+    la_slices workspace; /* of error head and distances */
+    double *projected;   /* [G, k] of the distances (la_ood_project) */
 };
 
 /* Logits and covariance of a batch, on a worker's device; workers may run at the same time. */

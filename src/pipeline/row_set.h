@@ -35,6 +35,8 @@ typedef struct la_row_job {
     const int64_t *list; /* NULL: the rows of the set themselves */
     int64_t n, first, step;
     const la_log *log; /* of progress */
+    float *states;     /* [n, width] gets what the head's last layer reads, from the passes of a fit
+                          over these rows; NULL: not wanted */
 } la_row_job;
 
 /* All rows of a set. */

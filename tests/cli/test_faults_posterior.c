@@ -81,6 +81,9 @@ CHANGE(smooth_huge, p->adue.smooth = LARGEST)
 CHANGE(smooth_tiny, p->adue.smooth = 5e-324)
 CHANGE(head_huge, for (int64_t k = 0; p->adue.weight && k < p->n_classes * p->adue.width; k++)
                       p->adue.weight[k] = k % 2 ? LARGEST : -LARGEST)
+CHANGE(distances_huge, for (int64_t k = 0; k < p->ood.rank * p->ood.width; k++)
+                           p->ood.vectors[k] = k % 2 ? 3e38f : -3e38f)
+CHANGE(distances_tiny, if (p->ood.means) p->ood.rest = p->ood.values[0] = 5e-324)
 CHANGE(noise_tiny, if (p->noise_variance > 0) p->noise_variance = 5e-324)
 CHANGE(noise_huge, if (p->noise_variance > 0) p->noise_variance = LARGEST)
 CHANGE(traces_negative, p->blocks[0].trace_in = -LARGEST; p->blocks[0].theta_square = -LARGEST)
@@ -110,6 +113,8 @@ static const struct {
                {"smooth huge", smooth_huge},
                {"smooth tiny", smooth_tiny},
                {"head huge", head_huge},
+               {"distances huge", distances_huge},
+               {"distances tiny", distances_tiny},
                {"noise tiny", noise_tiny},
                {"noise huge", noise_huge},
                {"traces negative", traces_negative},
@@ -192,8 +197,8 @@ static void classes(void **state) {
 static void classes_guarded(void **state) {
     (void)state;
     static const char *const predicts[] = {"--samples 20", "--predictive average --samples 20",
-                                           "--predictive temperature", NULL};
-    try_all("bert", "--curvature ekfac --val @/calib.jsonl --adue", predicts);
+                                           "--predictive temperature --emit ood", NULL};
+    try_all("bert", "--curvature ekfac --val @/calib.jsonl --adue --ood", predicts);
 }
 
 static void directions(void **state) {

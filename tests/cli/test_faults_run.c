@@ -188,6 +188,8 @@ static const fault faults[] = {
     USAGE("--samples -1", "--samples", PREDICT_HERE " --samples -1"),
     USAGE("--samples 1e3", "--samples", PREDICT_HERE " --samples 1e3"),
     USAGE("unknown predictive", "--predictive", PREDICT_HERE " --predictive vi"),
+    USAGE("shares of a posterior without distances", "fit it with --ood",
+          PREDICT_HERE " --emit ood"),
     USAGE("unknown emission", "--emit", PREDICT_HERE " --emit logits,jacobian"),
     USAGE("a label twice", "--labels", FIT " --labels a,b,a"),
     USAGE("an empty label", "--labels", FIT " --labels a,,c"),

@@ -69,6 +69,7 @@ static const effect effects[] = {
     ALTERS("fit", "noise", NUMBERS, RUN_FIT QUIET, RUN_FIT QUIET "--noise 2"),
     ALTERS("fit", "adue", BERT, RUN_FIT QUIET "--val @/val.jsonl",
            RUN_FIT QUIET "--val @/val.jsonl --adue"),
+    ALTERS("fit", "ood", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--ood"),
     SAYS("fit", "json", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--json", "laplora.fit/1"),
     ALTERS("fit", "choices", CAUSAL, RUN_FIT QUIET "--choices good,bad,film",
            RUN_FIT QUIET "--choices bad,good,film"),

@@ -365,6 +365,13 @@ LIE(epoch_later, p->adue.best_epoch = 10)
 LIE(auroc_large, p->adue.auroc_after = 1.5)
 LIE(head_nan, p->adue.weight[3] = NAN)
 LIE(head_bias_infinite, p->adue.bias[2] = INFINITY)
+LIE(ood_mean_nan, p->ood.means[3] = NAN)
+LIE(ood_value_zero, p->ood.values[1] = 0)
+LIE(ood_rest_zero, p->ood.rest = 0)
+LIE(ood_table_falls, p->ood.table[2] = 0.75)
+LIE(ood_table_negative, p->ood.table[0] = -1)
+LIE(ood_without_values, p->ood.values = NULL)
+LIE(ood_no_reference, p->ood.n_reference = 0)
 LIE(noise_of_classes, p->noise_variance = 0.1)
 LIE(noise_of_three, p->noise_variance = 0.1; p->likelihood = &la_gaussian_likelihood)
 LIE(noise_of_candidate, p->choice.candidates[LA_METHOD_MAP].noise_variance = 0)
@@ -425,6 +432,13 @@ static const lie lies[] = {
     {"\"adue/auroc_after\" is out of range", TINY_GUARDED, auroc_large},
     {"\"adue/weight\" holds a value", TINY_GUARDED, head_nan},
     {"\"adue/bias\" holds a value", TINY_GUARDED, head_bias_infinite},
+    {"\"ood/means\" holds a value", TINY_GUARDED, ood_mean_nan},
+    {"\"ood/values\" is not positive", TINY_GUARDED, ood_value_zero},
+    {"\"ood/rest\" is not positive", TINY_GUARDED, ood_rest_zero},
+    {"\"ood/table\" is not ascending", TINY_GUARDED, ood_table_falls},
+    {"\"ood/table\" holds a negative distance", TINY_GUARDED, ood_table_negative},
+    {"\"ood/vectors\" has another shape", TINY_GUARDED, ood_without_values},
+    {"\"ood/n_reference\" is out of range", TINY_GUARDED, ood_no_reference},
     {"\"n_classes\" is out of range", TINY_KRON, noise_of_three},
     {"\"noise_variance\" is of a regression", TINY_KRON, noise_of_classes},
     {"\"choice/map/noise_variance\" is missing", TINY_REGRESSION, noise_of_candidate},

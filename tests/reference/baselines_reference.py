@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Independent references of src/baselines; writes
-tests/fixtures/baselines/{scaling,scores,mahalanobis,adue}.json.
+tests/fixtures/baselines/{scaling,scores,mahalanobis,ood,adue}.json.
 
     python baselines_reference.py [--out FOLDER]
 
@@ -12,6 +12,7 @@ Inputs are multiples of 1/64 (exact in f32 and short in decimal), all sums are f
 * scores: mpmath with 50 digits; AUROC from scikit-learn (null where it is undefined).
 * mahalanobis: scikit-learn's OAS (assume_centered on the rows less their class mean; plain for the
   Gaussian over all rows), distances by numpy.linalg.solve.
+* ood: a dense covariance, shrunk and cut by its eigenpairs (numpy.linalg.eigh).
 * adue: loss and gradient by torch autograd with torch's own BCE; training with torch.optim.Adam and
   OneCycleLR (all its defaults but those named), on the batches that the counter-based draws
   (Philox4x32-10, written out below) give.
@@ -175,6 +176,50 @@ def mahalanobis():
     ]
 
 
+# ---------------------------------------------------------------------------------------------- ood
+
+
+def ood_case(rng, name, n, d, c, labelled=True, alone=False):
+    """Distances by a dense covariance, cut by numpy.linalg.eigh; groups as src/baselines/ood.h."""
+    y = rng.integers(0, c, n)
+    if alone:
+        y[y >= c - 2] = 0
+        y[:2] = [c - 1, c - 2]
+    centre = 1.5 * rng.normal(size=(c, d)) + 3
+    mix = rng.normal(size=(d, d)) / np.sqrt(d) + np.diag(np.linspace(0.02, 2, d))
+    x = grid(centre[y] + rng.normal(size=(n, d)) @ mix)
+    test = grid(np.vstack([centre[rng.integers(0, c, 6)] + rng.normal(size=(6, d)) @ mix,
+                           3 + 4 * rng.normal(size=(4, d))]))
+    sizes = np.bincount(y, minlength=c)
+    group = np.where(sizes[y] == 1, -1, y) if labelled else np.zeros(n, int)
+    means = {g: x[group == g].mean(0) for g in np.unique(group)}
+    z = x - np.array([means[g] for g in group])
+    s = z.T @ z / n
+    v = np.trace(s) / d
+    excess = (s * s).sum() - v * np.trace(s)
+    r = min(1, ((s * s).sum() + np.trace(s) ** 2) / ((n + 1) * excess))
+    w, u = np.linalg.eigh((1 - r) * s + r * v * np.eye(d))
+    w, u = w[::-1].copy(), u[:, ::-1]
+    k = min(d - 1, int((np.cumsum(w) / w.sum() < 0.99).sum()) + 1, int((w > r * v + 1e-9).sum()))
+    w[k:] = w[k:].mean()
+    inverse = (u / w) @ u.T
+    score = np.min([((test - m) @ inverse * (test - m)).sum(1) for m in means.values()], axis=0)
+    return {"name": name, "n_classes": c, "width": d, "labelled": labelled, "states": x.tolist(),
+            "labels": y.tolist(), "test": test.tolist(), "groups": len(means), "rank": k,
+            "rest": w[-1], "distance": score.tolist()}
+
+
+def ood():
+    rng = np.random.default_rng(29)
+    return [
+        ood_case(rng, "more rows than dimensions", 60, 6, 3),
+        ood_case(rng, "many more", 400, 12, 4),
+        ood_case(rng, "fewer rows than dimensions", 14, 24, 3),
+        ood_case(rng, "classes with one row", 30, 5, 5, alone=True),
+        ood_case(rng, "no classes", 40, 8, 2, labelled=False),
+    ]
+
+
 # --------------------------------------------------------------------------------------------- adue
 
 
@@ -312,7 +357,7 @@ def main():
     ap.add_argument("--out", default=os.path.join(here, "..", "fixtures", "baselines"))
     o = ap.parse_args()
     os.makedirs(o.out, exist_ok=True)
-    for make in (scaling, scores, mahalanobis, adue):
+    for make in (scaling, scores, mahalanobis, ood, adue):
         value = make()
         text = json.dumps(value, indent=1, allow_nan=False)
         text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()).replace(

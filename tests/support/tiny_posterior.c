@@ -97,6 +97,21 @@ static void add_extras(la_posterior *p) {
                         .auroc_after = 0.75};
     p->adue.weight = values(p, 3 * WIDTH + 3);
     p->adue.bias = p->adue.weight + 3 * WIDTH;
+    p->ood = (la_ood){.n_groups = 3,
+                      .rank = 2,
+                      .width = WIDTH,
+                      .rest = 0.25,
+                      .n_table = 5,
+                      .n_reference = 5,
+                      .held_out = 1};
+    p->ood.means = floats(p, 3 * WIDTH);
+    p->ood.vectors = floats(p, 2 * WIDTH);
+    p->ood.values = values(p, 2);
+    p->ood.table = values(p, 5);
+    for (int i = 0; i < 5; i++)
+        p->ood.table[i] = 0.5 + i;
+    p->ood.values[0] = 3;
+    p->ood.values[1] = 1.5;
 }
 
 la_posterior tiny_posterior(int kind) {
@@ -196,6 +211,12 @@ double posterior_touch(const la_posterior *p) {
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
         sum += p->provenance.held_out[k];
+    for (int64_t k = 0; p->ood.means && k < p->ood.n_groups * p->ood.width; k++)
+        sum += (double)p->ood.means[k];
+    for (int64_t k = 0; p->ood.vectors && k < p->ood.rank * p->ood.width; k++)
+        sum += (double)p->ood.vectors[k] * p->ood.values[k % p->ood.rank];
+    for (int64_t k = 0; p->ood.table && k < p->ood.n_table; k++)
+        sum += p->ood.table[k];
     for (int64_t k = 0; p->provenance.choice_ids && k < p->n_classes; k++)
         sum += p->provenance.choice_ids[k];
     for (int64_t k = 0; p->provenance.labels.names && k < p->n_classes; k++)
