@@ -40,6 +40,46 @@ static la_interval interval_of(const la_metric_info *metric, double value, doubl
     return (la_interval){fmin(found.lo, value), fmax(found.hi, value)};
 }
 
+/* Copies of each row, in order: Poisson numbers of a mean so far below 1 that their sum, which is
+ * returned, is above n once in 1e9 times. Three come from the bits of one number. */
+static int64_t draw_in_order(uint32_t *count, int64_t n, uint64_t seed, uint64_t stream) {
+    enum { EACH = 3, BITS = 21, MOST = 10 };
+    double mean = 1 - 6 / sqrt((double)n), p = exp(-mean), sum = 0;
+    uint32_t above[MOST]; /* one copy more for each that the bits reach */
+    int64_t taken = 0;
+    for (int k = 0; k < MOST; k++) {
+        sum += p;
+        p *= mean / (k + 1);
+        above[k] = (uint32_t)lrint(sum * (1 << BITS));
+    }
+    for (int64_t i = 0; i < n;) {
+        uint64_t bits =
+            la_random_below(seed, stream, (uint64_t)(n + i), (uint64_t)1 << EACH * BITS);
+        for (int j = 0; j < EACH && i < n; j++, i++, bits >>= BITS) {
+            uint32_t own = bits & ((1 << BITS) - 1), copies = 0;
+            for (int k = 0; k < MOST; k++)
+                copies += own >= above[k];
+            count[i] = copies;
+            taken += copies;
+        }
+    }
+    return taken;
+}
+
+/* Counts of n rows drawn from n with replacement. Of many rows most are drawn in order, the rest
+ * one by one at random places of memory: independent Poisson numbers, given their sum, are such
+ * counts. */
+static void draw_counts(uint32_t *count, int64_t n, uint64_t seed, uint64_t stream) {
+    enum { MANY = 1 << 16 };
+    int64_t taken = n >= MANY ? draw_in_order(count, n, seed, stream) : INT64_MAX;
+    if (taken > n) {
+        memset(count, 0, (size_t)n * sizeof *count);
+        taken = 0;
+    }
+    for (int64_t i = taken; i < n; i++)
+        count[la_random_below(seed, stream, (uint64_t)i, (uint64_t)n)]++;
+}
+
 la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const void *prepared,
                        int64_t resamples, uint64_t seed, la_interval *intervals, la_error *err) {
     double once[LA_METRICS_MAX];
@@ -63,9 +103,7 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
         for (int64_t r = 0; r < resamples; r++) {
             if (la_interrupted())
                 continue;
-            memset(count, 0, (size_t)n * sizeof *count);
-            for (int64_t i = 0; i < n; i++)
-                count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
+            draw_counts(count, n, seed, (uint64_t)r);
             set->measure(prepared, own, count, values + r * set->n, NULL);
         }
     }

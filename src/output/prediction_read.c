@@ -3,6 +3,7 @@
 #include "base/stop.h"
 #include "base/visible.h"
 #include "input/json.h"
+#include "input/json_members.h"
 #include "input/rows.h"
 #include "output/row_kind.h"
 
@@ -226,6 +227,77 @@ static la_status take_row(row_reader *reader, const json_t *row, la_error *err) 
     return LA_OK;
 }
 
+/* ---- rows taken from their text ---- */
+
+/* Entries of a list of numbers. False for anything that take_vector refuses. */
+static bool scan_vector(const la_json_value *list, const la_row_field *field, int64_t n,
+                        double *out) {
+    const char *at = list->text + 1;
+    double sum = 0;
+    if (list->type != '[' || list->count != n)
+        return false;
+    for (int64_t c = 0; c < n; c++) {
+        at += strspn(at, " \t,");
+        la_json_value entry = {.text = at, .length = strspn(at, "+-.0123456789eE")};
+        if (!entry.length || entry.length >= LA_JSON_DIGITS)
+            return false;
+        out[c] = la_json_value_number(&entry);
+        if (!(out[c] >= 0 && out[c] <= 1))
+            return false;
+        sum += out[c];
+        at += entry.length;
+    }
+    return field->range != LA_RANGE_DISTRIBUTION || fabs(sum - 1) <= LA_SUM_TOLERANCE;
+}
+
+static bool scan_label(const la_json_value *value, int64_t n_classes, int64_t *class) {
+    char text[16];
+    if (!value || value->type != '0' || value->length >= sizeof text)
+        return false;
+    memcpy(text, value->text, value->length);
+    text[value->length] = 0;
+    return la_integer_parse(text, class) && *class >= 0 && *class < n_classes;
+}
+
+/* Takes a row like those before it: of classes, with a label and with values that are right. All
+ * others are parsed, and judged, by take_prediction, which makes space for more rows as well. */
+static bool scan(void *user, const char *text, size_t length) {
+    enum { MOST = 32 };
+    row_reader *reader = user;
+    la_predictions *out = reader->out;
+    la_json_value members[MOST];
+    int n_members;
+    size_t n = (size_t)out->n, width = (size_t)out->n_classes;
+    int64_t class;
+    bool has_map = true;
+    if (!out->kind || !out->kind->scanned || reader->watch || n >= reader->labels_capacity ||
+        (n + 1) * width > reader->values_capacity || (n + 1) * width > reader->map_capacity ||
+        !la_json_members(text, length, members, MOST, &n_members))
+        return false;
+    const la_json_value *kind = la_json_member_of(members, n_members, "confidence_kind");
+    const la_json_value *prediction = la_json_member_of(members, n_members, "prediction");
+    if (la_json_member_of(members, n_members, "error") || !reader->n_kinds || !kind ||
+        kind->type != '"' || kind->length != strlen(out->confidence_kind) ||
+        memcmp(kind->text, out->confidence_kind, kind->length) ||
+        (prediction && prediction->type != '0') ||
+        !scan_label(la_json_member_of(members, n_members, "label"), out->n_classes, &class))
+        return false;
+    for (int f = 0; f < out->kind->n_fields; f++) {
+        const la_row_field *field = &out->kind->fields[f];
+        double *into = (field->into == LA_INTO_MAP ? out->map_values : out->values) + n * width;
+        if (field->into == LA_INTO_NOTHING)
+            continue;
+        const la_json_value *value = la_json_member_of(members, n_members, field->name);
+        if (!value && field->into == LA_INTO_MAP)
+            has_map = false;
+        else if (!value || !scan_vector(value, field, out->n_classes, into))
+            return false;
+    }
+    out->labels.classes[out->n++] = class;
+    out->n_without_map += !has_map;
+    return true;
+}
+
 /* ---- tables ---- */
 
 /* The vector that a column is an entry of; NULL: a field of its own. */
@@ -294,7 +366,8 @@ static la_status read_rows(row_reader *reader, la_error *err) {
         if (!more)
             break;
         reader->line = row.line;
-        LA_TRY(table ? take_cells(reader, row.object, err) : take_row(reader, row.object, err));
+        if (row.object) /* else it was scanned */
+            LA_TRY(table ? take_cells(reader, row.object, err) : take_row(reader, row.object, err));
         if (row.index % 1024 == 0)
             LA_TRY(la_check_interrupt(err));
     }
@@ -320,7 +393,11 @@ la_status la_predictions_watch(const char *path, const la_prediction_watch *watc
     la_digest *digest = la_digest_new(err);
     if (!digest)
         return err->status;
-    la_row_fields fields = {.objects = true, .expected = "a prediction file", .digest = digest};
+    la_row_fields fields = {.objects = true,
+                            .expected = "a prediction file",
+                            .scan = scan,
+                            .user = &reader,
+                            .digest = digest};
     la_status status = la_row_reader_open(path, &fields, &reader.rows, err);
     if (status == LA_OK) {
         reader.name = la_row_reader_name(reader.rows);

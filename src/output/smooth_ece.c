@@ -128,9 +128,12 @@ static void weigh(la_smoother *smoother, int64_t k) {
 /* The error of all rows at a bandwidth, with the weights for it left in the smoother. */
 static double try_bandwidth(la_smoother *smoother, double bandwidth, la_smooth_rows add,
                             const void *rows, double *sums) {
+    int64_t before = smoother->grid;
     set_bandwidth(smoother, bandwidth);
-    la_smooth_clear(smoother, sums);
-    add(rows, smoother, sums);
+    if (smoother->grid != before) {
+        la_smooth_clear(smoother, sums);
+        add(rows, smoother, sums);
+    }
     smoother->n_cells = 0;
     for (int64_t i = 0; i < smoother->grid; i++)
         if (sums[smoother->grid + i] != 0) {

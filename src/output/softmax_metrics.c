@@ -169,7 +169,6 @@ static void visit_rows(const ranked *all, const uint32_t *count, workspace *work
         confidence += row->confidence * weight;
         add(&bins[bin[row->prediction]], row->confidence, ok ? weight : 0, copies);
         add_tie(work, row->confidence, ok, copies);
-        la_smooth_add(all->smoother, work->sums, row->confidence, row->confidence - ok, weight);
         for (int64_t c = 0; c < all->n_classes; c++)
             work->excess[c * LA_METRIC_BINS + bin[c]] += weight * row->probs[c];
         work->excess[row->label * LA_METRIC_BINS + bin[row->label]] -= weight;
@@ -179,6 +178,13 @@ static void visit_rows(const ranked *all, const uint32_t *count, workspace *work
     value[LA_METRIC_NLL] = nll / n;
     value[LA_METRIC_BRIER] = brier / n;
     value[LA_METRIC_CONFIDENCE] = confidence / n;
+}
+
+static void compute_smooth(const ranked *all, const workspace *work, double *value) {
+    for (const tie *group = work->ties; group < work->ties + work->n_ties; group++)
+        la_smooth_add(all->smoother, work->sums, group->confidence,
+                      group->confidence - (double)group->right / group->n, group->n);
+    value[LA_METRIC_ECE_SMOOTH] = la_smooth_ece(all->smoother, work->sums);
 }
 
 static void compute_equal_width(const tally bins[LA_METRIC_BINS], int64_t n, double *value) {
@@ -363,7 +369,7 @@ static void measure(const void *prepared, void *memory, const uint32_t *count, d
     compute_equal_width(tallies, all->n, value);
     compute_equal_mass(work, all->n, value);
     compute_debiased(work, all->n, value);
-    value[LA_METRIC_ECE_SMOOTH] = la_smooth_ece(all->smoother, work->sums);
+    compute_smooth(all, work, value);
     compute_classwise(all, work, value);
     compute_error_ranking(work, all->n, n_right, value);
     compute_selective_risk(work, all->n, n_right, value);

@@ -51,6 +51,7 @@ const la_row_kind la_softmax_rows = {
     .values_field = "probs",
     .map_field = "map_probs",
     .derive = derive,
+    .scanned = true,
     .look = look,
     .words = {"confidence", "Least certain", "Most confidently wrong"},
     .is = is_row};

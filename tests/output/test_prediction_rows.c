@@ -459,6 +459,90 @@ static void test_sets(void **state) {
     free(a);
 }
 
+static la_status see_nothing(void *user, const json_t *line, const json_t *row, int64_t number,
+                             const char *place, la_error *err) {
+    (void)user, (void)line, (void)row, (void)number, (void)place, (void)err;
+    return LA_OK;
+}
+
+static bool same_numbers(const double *a, const double *b, size_t n) {
+    return (!a && !b) || (a && b && !memcmp(a, b, n * sizeof *a));
+}
+
+/* Rows behind the first are taken from their text where nothing is odd about them. One that is
+ * watched is always parsed: both have the same values, or the same message. */
+static void test_scanned_rows_are_parsed_rows(void **state) {
+    static const char *const rows[] = {
+        "{\"label\":0,\"probs\":[0.125,0.875],\"map_probs\":[1,0],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[1.25e-1,8.75E-1],\"map_probs\":[1e-300,1.0],"
+        "\"confidence_kind\":\"map\"}",
+        " { \"label\" : 1 , \"probs\" : [ 0.3333333333333333 , 0.66666666666666674 ] , "
+        "\"map_probs\":[0,1],\"confidence_kind\":\"map\"} ",
+        "{\"label\":1,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1],\"map_probs\":null,\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1],\"map_probs\":[0,1],\"confidence_kind\":\"laplace-mc\"}",
+        "{\"label\":1,\"probs\":[0,1],\"map_probs\":[0,1],\"confidence_kind\":null}",
+        "{\"label\":null,\"probs\":[0,1],\"map_probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"probs\":[0,1],\"map_probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"error\":\"x\",\"probs\":[7],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"error\":null,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":-0,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":2,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1.0,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1e0,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":12345678901234567890,\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1.1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[-1e-9,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0.1,0.1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0.5,0.5000009],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1,0],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[[0],[1]],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,\"1\"],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,NaN],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1e999],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,01],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1],\"probs\":[1,0],\"confidence_kind\":\"map\"}",
+        "{\"label\":[1],\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"prediction\":[1],\"probs\":[0,1],\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"prediction\":1,\"variance\":1,\"confidence_kind\":\"map\"}",
+        "{\"label\":1,\"probs\":[0,1],\"confidence_kind\":\"map\",\"text\":\"\\u00e9\"}",
+        "{\"label\":1,\"probs\":[0,1],\"confidence_kind\":\"map\",\"text\":\"\xff\"}",
+        "{\"label\":1,\"probs\":[0,1],\"confidence_kind\":\"map\"",
+        "{\"label\":1,\"probs\":[0,1],\"confidence_kind\":\"map\"} x",
+    };
+    const la_prediction_watch watch = {.see = see_nothing};
+    int refused = 0;
+    (void)state;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        char text[2048];
+        la_predictions p[2];
+        la_error err[2] = {{0}, {0}};
+        snprintf(text, sizeof text, "%s\n%s\n%s\n%s\n", rows[0], rows[1], rows[r], rows[0]);
+        write_file(scratch("scanned.jsonl"), text, strlen(text));
+        la_status status[2] = {
+            la_predictions_read(scratch("scanned.jsonl"), &p[0], &err[0]),
+            la_predictions_watch(scratch("scanned.jsonl"), &watch, &p[1], &err[1])};
+        assert_int_equal(status[0], status[1]);
+        assert_string_equal(err[0].message, err[1].message);
+        refused += status[0] != LA_OK;
+        if (status[0] != LA_OK)
+            continue;
+        size_t n = (size_t)p[0].n;
+        assert_int_equal(p[0].n, p[1].n);
+        assert_int_equal(p[0].n_errors, p[1].n_errors);
+        assert_int_equal(p[0].n_unlabelled, p[1].n_unlabelled);
+        assert_int_equal(p[0].n_without_map, p[1].n_without_map);
+        assert_string_equal(p[0].confidence_kind, p[1].confidence_kind);
+        assert_string_equal(p[0].digest, p[1].digest);
+        assert_true(same_numbers(p[0].values, p[1].values, 2 * n));
+        assert_true(same_numbers(p[0].map_values, p[1].map_values, 2 * n));
+        assert_memory_equal(p[0].labels.classes, p[1].labels.classes, n * sizeof(int64_t));
+        la_predictions_free(&p[0]);
+        la_predictions_free(&p[1]);
+    }
+    assert_int_equal(refused, 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_rows),
@@ -470,6 +554,7 @@ int main(void) {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_bad_tables),
         cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_scanned_rows_are_parsed_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
