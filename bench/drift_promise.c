@@ -202,10 +202,12 @@ static void table_of_delays(int64_t streams) {
 
 int main(int argc, char **argv) {
     int64_t pairs = argc > 1 ? atoll(argv[1]) : 4000, streams = argc > 2 ? atoll(argv[2]) : 2000;
-    table_of_pairs(pairs);
-    fflush(stdout);
-    table_of_streams(streams, argc > 3 ? atoll(argv[3]) : 10000);
-    fflush(stdout);
-    table_of_delays(streams / 20);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (pairs)
+        table_of_pairs(pairs);
+    if (streams)
+        table_of_streams(streams, argc > 3 ? atoll(argv[3]) : 10000);
+    if (streams)
+        table_of_delays(streams / 20 + 1);
     return 0;
 }

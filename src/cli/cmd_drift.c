@@ -116,11 +116,16 @@ static void close_file(drift_file *file) {
     la_watch_free(file->watch);
 }
 
-static void note_models(const la_common *common, const drift_file *a, const drift_file *b) {
+static void note_origins(const la_common *common, const drift_file *a, const drift_file *b) {
     la_log log = la_cli_log(common);
     if (*a->answers.model && *b->answers.model && strcmp(a->answers.model, b->answers.model))
         la_warn(&log, "%s and %s are of two models: what changed may be the model", a->name,
                 b->name);
+    if (a->answers.n_held_out)
+        la_warn(&log,
+                "%s: %lld of %lld labelled rows chose the settings of the guard: the model may do "
+                "better on them than on any others, which then looks like drift",
+                a->name, (long long)a->answers.n_held_out, (long long)a->answers.n);
 }
 
 static la_status finish_out(la_output_file *file, la_status status, const char *path,
@@ -167,7 +172,7 @@ static la_status compare(const drift_given *given, la_drift_format format, bool 
     open_file(&files[1], given->current);
     la_status status = read_pair(team, files, err);
     if (status == LA_OK) {
-        note_models(&given->common, &files[0], &files[1]);
+        note_origins(&given->common, &files[0], &files[1]);
         status = la_drift_of(team, &files[0].rows, &files[1].rows,
                              given->alpha.given ? given->alpha.value : ALPHA, &drift, err);
     }
@@ -231,7 +236,7 @@ static la_status follow(const drift_given *given, bool *alarm, la_error *err) {
         current.stream = out.stream;
         status = la_answers_each(current.path, take_next, &current, &current.answers, err);
         if (status == LA_OK)
-            note_models(&given->common, &reference, &current);
+            note_origins(&given->common, &reference, &current);
         status = finish_out(&out, status, NULL, err);
         *alarm = current.n_alarms > 0;
     }

@@ -259,6 +259,7 @@ static la_status hand_over(reading *r, int64_t class, double largest, bool set, 
     }
     r->n_taken++;
     r->out->n += row.labelled;
+    r->out->n_held_out += row.labelled && r->fields[HELD_OUT] && r->fields[HELD_OUT]->type == 't';
     r->out->n_unlabelled += !row.labelled;
     return r->take(r->user, &row, err);
 }

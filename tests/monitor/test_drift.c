@@ -270,7 +270,13 @@ static void forms(void **state) {
     done = run_drift("-", same_path, "--format markdown", text);
     assert_int_equal(done.code, 1);
     assert_non_null(strstr(done.out, "| confidence | "));
+    assert_string_equal(done.err, "");
     command_free(&done);
+    char *held_out = rows_text(&usual, 30, ",\"held_out\":true");
+    done = run_drift("-", same_path, "", held_out);
+    assert_non_null(strstr(done.err, "30 of 30 labelled rows chose the settings"));
+    command_free(&done);
+    free(held_out);
     char options[320];
     snprintf(options, sizeof options, "--json --out %s", scratch("drift.json"));
     done = run_drift(reference_path, same_path, options, NULL);
