@@ -115,7 +115,7 @@ static void compare_pairs(const world *from, const world *to, const int64_t n[2]
 }
 
 static void table_of_pairs(int64_t pairs) {
-    static const int64_t sizes[][2] = {{30, 20}, {300, 200}, {1000, 1000}, {4000, 300}};
+    static const int64_t sizes[][2] = {{30, 20}, {300, 200}, {600, 600}, {2000, 200}};
     static const bool labels[][2] = {{true, true}, {true, false}, {false, true}};
     const world *same[] = {&before, &before_tied, &before_off};
     printf(

@@ -48,6 +48,7 @@ typedef struct test {
     double idle;                 /* capital of a part that is not staked */
     double level;  /* of the largest capital of a part over their number, that alarms */
     int64_t n_bet; /* rows since the test began */
+    double scales[FACTORS * SHARES]; /* of densities that are steps */
 } test;
 
 struct la_watch {
@@ -143,16 +144,17 @@ static double share_of(int64_t t) {
     return 1 / log2(n + 1) - 1 / log2(n + 2);
 }
 
-static double stepped(double factor, double share, double p) {
-    return (p < share ? factor : 1) / (1 + (factor - 1) * share);
+static double scale_of(double factor, double share) {
+    return 1 / (1 + (factor - 1) * share);
 }
 
 static double density_of(const test *t, int kind, int bet, int group, double p) {
     if (t->scores)
         return tilted(tilts[bet].tilt, tilts[bet].folded, p);
-    if (kind == LA_DRIFT_CALIBRATION)
-        return stepped(factors[bet], exp2(-(group + 0.5) / 4), p);
-    return stepped(factors[bet % FACTORS], shares[bet / FACTORS], p);
+    if (kind != LA_DRIFT_CALIBRATION)
+        return t->scales[bet] * (p < shares[bet / FACTORS] ? factors[bet % FACTORS] : 1);
+    double share = exp2(-(group + 0.5) / 4);
+    return scale_of(factors[bet], share) * (p < share ? factors[bet] : 1);
 }
 
 /* Multiplies the stakes of a part by the densities of its bets at p; returns its capital. w: what
@@ -235,6 +237,8 @@ static la_status open_test(test *t, int kind, const la_drift_rows *reference, do
     t->n_parts = classes && n_classes > 2 ? (int)n_classes : 1;
     t->n_bets = t->scores ? TILTS : kind == LA_DRIFT_CALIBRATION ? FACTORS : FACTORS * SHARES;
     t->level = level;
+    for (int b = 0; b < FACTORS * SHARES; b++)
+        t->scales[b] = scale_of(factors[b % FACTORS], shares[b / FACTORS]);
     size_t n = (size_t)(t->n_groups * t->n_cells);
     t->reference = la_alloc(n, sizeof *t->reference, err);
     t->counts = t->reference ? la_alloc(n, sizeof *t->counts, err) : NULL;

@@ -60,10 +60,12 @@ static double kolmogorov_tail(double x) {
 
 /* Share of those paths from (0, 0) to (n_a, n_b) that are, at an end of ties, at least `far` off
  * the diagonal: |i n_b - j n_a| >= far. ends[k]: the pooled value k is the last of its ties, k from
- * 1. hit: [n_b + 1], scratch. */
+ * 1. hit: [n_b + 1], parts: [n_a + n_b + 1], scratch. */
 static double paths_beyond(int64_t n_a, int64_t n_b, double far, const unsigned char *ends,
-                           double *hit) {
+                           double *hit, double *parts) {
     hit[0] = 0;
+    for (int64_t k = 1; k <= n_a + n_b; k++)
+        parts[k] = 1 / (double)k;
     for (int64_t i = 0; i <= n_a; i++)
         for (int64_t j = 0; j <= n_b; j++) {
             if (i + j == 0)
@@ -72,7 +74,7 @@ static double paths_beyond(int64_t n_a, int64_t n_b, double far, const unsigned 
             if (ends[i + j] && off >= far)
                 hit[j] = 1;
             else if (i && j)
-                hit[j] = ((double)i * hit[j] + (double)j * hit[j - 1]) / (double)(i + j);
+                hit[j] = (double)i * parts[i + j] * hit[j] + (double)j * parts[i + j] * hit[j - 1];
             else if (j)
                 hit[j] = hit[j - 1];
         }
@@ -98,8 +100,8 @@ la_status la_ks_test(const double *a, int64_t n_a, const double *b, int64_t n_b,
     if (!exact) {
         out->p_value = kolmogorov_tail(sqrt(na * nb / (na + nb)) * out->statistic);
     } else {
-        double *hit = la_alloc((size_t)n_b + 1, sizeof *hit, err);
-        out->p_value = ends && hit ? paths_beyond(n_a, n_b, far, ends, hit) : NAN;
+        double *hit = la_alloc((size_t)(n_a + 2 * n_b + 2), sizeof *hit, err);
+        out->p_value = ends && hit ? paths_beyond(n_a, n_b, far, ends, hit, hit + n_b + 1) : NAN;
         free(hit);
     }
     free(ends);
