@@ -7,7 +7,7 @@
 
 typedef struct report_given {
     la_common common;
-    const char *out, *baseline, *labels, *threshold;
+    const char *out, *baseline, *labels, *threshold, *against;
     la_texts write, by, max, min, max_worse;
     int64_t min_samples;
     int format, summary;
@@ -26,6 +26,8 @@ static const la_option options[] = {
            .help = "a report in that format besides; alone, in place of the one on stdout"),
     LA_ROW(CHOICE, report_given, summary, "summary", LA_NAMES(summary_names),
            .help = "also Markdown, appended to the file that GITHUB_STEP_SUMMARY names"),
+    LA_ROW(TEXT, report_given, against, "against", .argument = "FILE",
+           .help = "also the differences from predictions of the same rows there, paired by id"),
     LA_ROW(REPEATED, report_given, by, "by", .argument = "NAME",
            .help = "also by the values of a field that predict kept, or of the row; flags slices "
                    "that are worse than the rest"),
@@ -67,6 +69,7 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
         .threshold = given->threshold,
         .write = given->write.values,
         .n_write = given->write.n,
+        .against = given->against,
         .summary = given->summary >= 0,
         .by = given->by.values,
         .n_by = given->by.n,

@@ -15,6 +15,12 @@ la_label la_label_none(la_label_kind kind) {
     return none;
 }
 
+bool la_label_equal(la_label a, la_label b, int64_t n_classes) {
+    return a.kind == LA_LABEL_NUMBER ? a.number == b.number
+           : a.kind == LA_LABEL_SET  ? !memcmp(a.set, b.set, (size_t)n_classes)
+                                     : a.class == b.class;
+}
+
 void la_label_free(la_label *label) {
     if (label->kind == LA_LABEL_SET)
         free((void *)(uintptr_t)label->set);

@@ -26,6 +26,8 @@ typedef struct la_label {
 
 la_label la_label_none(la_label_kind kind);
 bool la_label_is_none(la_label label);
+/* Two labels of one kind, neither missing. n_classes: of sets. */
+bool la_label_equal(la_label a, la_label b, int64_t n_classes);
 /* Frees the set of a label that owns it. */
 void la_label_free(la_label *label);
 /* JSON of a label that is not missing: an index, a list of them, or a number in full, so that what

@@ -21,9 +21,8 @@ static double quantile(const double *sorted, int64_t n, double share) {
     return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
 }
 
-/* column: [resamples], overwritten. value: the metric of the rows themselves. */
-static la_interval interval_of(const la_metric_info *metric, double value, double *column,
-                               int64_t resamples) {
+la_interval la_bootstrap_interval(const la_metric_info *metric, double value, double *column,
+                                  int64_t resamples) {
     int64_t defined = 0;
     for (int64_t r = 0; r < resamples; r++)
         if (!isnan(column[r]))
@@ -112,7 +111,7 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
     for (int m = 0; m < set->n; m++) {
         for (int64_t r = 0; r < resamples; r++)
             column[r] = values[r * set->n + m];
-        intervals[m] = interval_of(&set->list[m], once[m], column, resamples);
+        intervals[m] = la_bootstrap_interval(&set->list[m], once[m], column, resamples);
     }
 done:
     free(values);

@@ -19,4 +19,9 @@
 la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const void *prepared,
                        int64_t resamples, uint64_t seed, la_interval *intervals, la_error *err);
 
+/* Interval of one metric from its values in resamples: column [resamples], overwritten; NaN: it was
+ * undefined there. value: the metric of the rows themselves. */
+la_interval la_bootstrap_interval(const la_metric_info *metric, double value, double *column,
+                                  int64_t resamples);
+
 #endif

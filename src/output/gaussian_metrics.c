@@ -7,6 +7,7 @@
 /* A label and the prediction for it. */
 typedef struct gaussian {
     double label, mean, variance;
+    int64_t row;
 } gaussian;
 
 /* Terms of the means over rows. */
@@ -143,7 +144,8 @@ static size_t ranks_bytes(const void *prepared) {
     return 2 * (size_t)((const ranked *)prepared)->n * sizeof(double);
 }
 
-static la_status prepare(const la_metric_rows *from, void **prepared, la_error *err) {
+static la_status prepare(const la_metric_rows *from, uint32_t *order, void **prepared,
+                         la_error *err) {
     size_t n = (size_t)from->n, each = sizeof(gaussian) + sizeof(scored_row);
     keyed *work = la_alloc(n, sizeof *work, err);
     ranked *m = la_alloc(1, sizeof *m + n * (each + 2 * sizeof(uint32_t)), err);
@@ -160,8 +162,11 @@ static la_status prepare(const la_metric_rows *from, void **prepared, la_error *
     for (size_t i = 0; i < n; i++)
         m->rows[i] = (gaussian){.label = from->labels.numbers[i],
                                 .mean = from->values[2 * i],
-                                .variance = from->values[2 * i + 1]};
+                                .variance = from->values[2 * i + 1],
+                                .row = (int64_t)i};
     qsort(m->rows, n, sizeof *m->rows, compare_rows);
+    for (size_t i = 0; order && i < n; i++)
+        order[i] = (uint32_t)m->rows[i].row;
     for (size_t i = 0; i < n; i++)
         m->scored[i] = score(&m->rows[i]);
     sort_rows(m, true, work, m->by_label);
@@ -185,7 +190,9 @@ static const la_metric_info list[LA_GAUSSIAN_METRICS] = {
 
 /* Wrong: a label outside of the interval of 90 %. */
 static void judge(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome) {
-    gaussian row = {rows->labels.numbers[i], rows->values[2 * i], rows->values[2 * i + 1]};
+    gaussian row = {.label = rows->labels.numbers[i],
+                    .mean = rows->values[2 * i],
+                    .variance = rows->values[2 * i + 1]};
     scored_row scored = score(&row);
     *outcome =
         (la_row_outcome){.loss = scored.distance, .confidence = 0.9, .missed = !scored.inside};

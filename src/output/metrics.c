@@ -24,7 +24,7 @@ static la_status prepare(const la_metric_set *set, const la_metric_rows *rows, v
     if (rows->n < 1 || rows->n >= UINT32_MAX)
         return la_fail(err, LA_BAD_INPUT, "metrics of %lld rows, expected 1 to %lld",
                        (long long)rows->n, (long long)UINT32_MAX - 1);
-    return set->prepare(rows, prepared, err);
+    return set->prepare(rows, NULL, prepared, err);
 }
 
 la_status la_metrics_compute(const la_metric_set *set, const la_metric_rows *rows,

@@ -85,8 +85,10 @@ typedef struct la_metric_set {
     int n;
     /* Words for a bin's n, accuracy and confidence; bin_rows NULL: there are no bins. */
     const char *bin_rows, *bin_share, *bin_mean;
-    /* Rows (1 or more) in the form that measure takes, one block of memory; the caller frees it. */
-    la_status (*prepare)(const la_metric_rows *rows, void **prepared, la_error *err);
+    /* Rows (1 or more) in the form that measure takes, one block of memory; the caller frees it.
+     * order[n]: the row at each place there; NULL: not wanted. */
+    la_status (*prepare)(const la_metric_rows *rows, uint32_t *order, void **prepared,
+                         la_error *err);
     /* value[n] of rows with these counts, which add up to that of the rows; count NULL: each once.
      * bins: [LA_METRIC_BINS], or NULL. work: workspace bytes. */
     void (*measure)(const void *prepared, void *work, const uint32_t *count, double *value,

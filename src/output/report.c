@@ -120,7 +120,7 @@ void la_metric_show(double value, char out[LA_METRIC_TEXT]) {
     if (isnan(value))
         strcpy(out, "-");
     else
-        snprintf(out, LA_METRIC_TEXT, "%.4f", value);
+        snprintf(out, LA_METRIC_TEXT, "%.4f", fabs(value) < 0.00005 ? 0 : value); /* no "-0" */
 }
 
 void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]) {
@@ -154,6 +154,11 @@ int la_report_compare(const la_report *report, int metric) {
     if (!strcmp(own_text, map_text))
         return 0;
     return own > map ? direction : -direction;
+}
+
+const char *la_report_against(const la_report *report, int metric) {
+    int better = la_against_better(report->against, report->set, metric);
+    return better > 0 ? "this file" : better < 0 ? "the other" : "";
 }
 
 const char *la_report_better(const la_report *report, int metric) {

@@ -4,6 +4,7 @@
 #define LA_OUTPUT_REPORT_H
 
 #include "output/gates.h"
+#include "output/report_against.h"
 #include "output/report_slices.h"
 #include "output/review.h"
 
@@ -58,6 +59,7 @@ typedef struct la_report {
     la_gate *gates;
     int n_gates, n_failed;
     const la_tasks *tasks;          /* of formats that ask for them, else NULL; borrowed */
+    const la_against *against;      /* the same rows of another file; NULL: none; borrowed */
     const la_report_slices *slices; /* NULL or without fields: none; borrowed */
     const la_review *review;        /* borrowed; NULL: not gathered */
     la_report_threshold threshold;
@@ -107,6 +109,8 @@ void la_report_class_show(const la_report *report, int64_t class, int metric,
 const char *la_report_better(const la_report *report, int metric);
 /* "872 rows, 2 classes, confidence: laplace-mc" */
 void la_report_summary(const la_report *report, char out[128]);
+/* "this file", "the other", "": which of two files is better in a metric, if not by chance. */
+const char *la_report_against(const la_report *report, int metric);
 /* "percentile; ece, mce, ece_em: basic", how the intervals are made (output/bootstrap.h). */
 void la_report_intervals(const la_report *report, char out[128]);
 /* "ece 0.0398: a perfectly calibrated model of 400 rows has 0.0352 on average"; "" of rows without

@@ -167,6 +167,37 @@ static void write_classes(const la_report *report, FILE *stream) {
     close_section(stream);
 }
 
+static void write_against(const la_report *report, FILE *stream) {
+    static const char *const heads[] = {"this", "other", "difference", "95 % interval"};
+    const la_against *against = report->against;
+    char text[LA_METRIC_TEXT], interval[LA_INTERVAL_TEXT];
+    open_section("against", "Against another file", stream);
+    fputs("<p>", stream);
+    la_xml_write(stream, against->file);
+    fputs("; paired bootstrap; better: at the 5 % level, each metric by itself.</p>\n", stream);
+    open_table("against", stream);
+    write_head("name", "metric", stream);
+    for (int i = 0; i < 4; i++)
+        write_head("number", heads[i], stream);
+    write_head("other", "better", stream);
+    fputs("</tr></thead>\n<tbody>\n", stream);
+    for (int m = 0; m < report->set->n; m++) {
+        const double numbers[] = {report->metrics.value[m], against->value[m],
+                                  against->difference[m]};
+        write_row_head(report->set->list[m].name, stream);
+        for (int i = 0; i < 3; i++) {
+            la_metric_show(numbers[i], text);
+            write_cell("number", text, stream);
+        }
+        la_interval_show(&against->intervals[m], interval);
+        write_cell("interval", interval, stream);
+        write_cell("other", la_report_against(report, m), stream);
+        fputs("</tr>\n", stream);
+    }
+    close_table(stream);
+    close_section(stream);
+}
+
 static void write_gates(const la_report *report, FILE *stream) {
     open_section("gates", "Gates", stream);
     open_table("gates", stream);
@@ -463,6 +494,7 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
     const section sections[] = {
         {"gates", "Gates", report->n_gates > 0, write_gates},
         {"metrics", "Metrics", true, write_metrics},
+        {"against", "Against another file", report->against != NULL, write_against},
         {"labels", "Labels", report->class_values != NULL, write_classes},
         {"reliability-of-confidence", "Reliability", report->set->bin_rows != NULL,
          write_reliability},

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <string.h>
 
 /* NULL (no memory) is passed on: setting it fails, and that is noticed. */
 static json_t *number_or_null(double value) {
@@ -100,6 +101,35 @@ static json_t *gates_array(const la_report *report) {
     return NULL;
 }
 
+/* Another file of the same rows. */
+static json_t *comparison_object(const la_report *report) {
+    static const char *const sides[] = {"other", NULL, "this"};
+    const la_metric_set *set = report->set;
+    const la_against *against = report->against;
+    la_metrics other = {0};
+    json_t *differences = json_object();
+    int bad = !differences;
+    memcpy(other.value, against->value, sizeof other.value);
+    for (int m = 0; m < set->n; m++) {
+        bool defined = !isnan(against->intervals[m].lo);
+        json_t *interval =
+            defined ? json_pack("[f, f]", against->intervals[m].lo, against->intervals[m].hi)
+                    : json_null();
+        bad |= json_object_set_new(differences, set->list[m].name,
+                                   json_pack("{s:o, s:o, s:o, s:s?}", "difference",
+                                             number_or_null(against->difference[m]), "ci", interval,
+                                             "p_value", number_or_null(against->p[m]), "better",
+                                             sides[1 + la_against_better(against, set, m)]));
+    }
+    json_t *object =
+        json_pack("{s:s, s:s, s:o, s:o}", "against", against->file, "xxh3", against->digest,
+                  "metrics", metrics_object(set, &other), "differences", differences);
+    if (!bad)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
 static json_t *slice_object(const la_report *report, const la_slice *slice) {
     const la_metric_set *set = report->set;
     json_t *flags = json_array(), *p = json_object();
@@ -176,6 +206,8 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
         bad |= json_object_set_new(root, "bins", bins_array(report->metrics.bins));
     if (report->class_values)
         bad |= json_object_set_new(root, "labels", classes_array(report));
+    if (report->against)
+        bad |= json_object_set_new(root, "comparison", comparison_object(report));
     bad |= set_slices(root, report);
     bad |= json_object_set_new(root, "gates", gates_array(report));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));

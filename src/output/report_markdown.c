@@ -56,6 +56,25 @@ static void write_classes(FILE *stream, const la_report *report) {
     fputc('\n', stream);
 }
 
+static void write_against(FILE *stream, const la_report *report) {
+    char own[LA_METRIC_TEXT], other[LA_METRIC_TEXT], difference[LA_METRIC_TEXT],
+        interval[LA_INTERVAL_TEXT];
+    fputs("\n#### Against ", stream);
+    write_code(stream, report->against->file, false);
+    fputs("\n\n| metric | this | other | difference | 95 % interval | better |\n"
+          "|---|---:|---:|---:|---|---|\n",
+          stream);
+    for (int m = 0; m < report->set->n; m++) {
+        la_metric_show(report->metrics.value[m], own);
+        la_metric_show(report->against->value[m], other);
+        la_metric_show(report->against->difference[m], difference);
+        la_interval_show(&report->against->intervals[m], interval);
+        fprintf(stream, "| `%s` | %s | %s | %s | %s | %s |\n", report->set->list[m].name, own,
+                other, difference, interval, la_report_against(report, m));
+    }
+    fputs("\nPaired bootstrap; better: at the 5 % level, each metric by itself.\n", stream);
+}
+
 static void write_field(FILE *stream, const la_report *report, int number) {
     const la_report_slices *slices = report->slices;
     char text[LA_SLICE_TEXT], first[LA_METRIC_TEXT], second[LA_METRIC_TEXT],
@@ -110,6 +129,8 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
     la_report_noise(report, noise);
     fprintf(stream, "\nIntervals: bootstrap, %s.%s%s%s\n", intervals, *noise ? "\n\n" : "", noise,
             *noise ? "." : "");
+    if (report->against)
+        write_against(stream, report);
     for (int f = 0; report->slices && f < report->slices->n_fields; f++)
         write_field(stream, report, f);
     if (!report->n_gates)

@@ -151,6 +151,29 @@ static void write_padded(FILE *stream, const char *text, int width) {
     fprintf(stream, "%*s", width - shown, "");
 }
 
+static void write_against(const la_report *report, const la_report_style *style, FILE *stream) {
+    char line[128], own[LA_METRIC_TEXT], other[LA_METRIC_TEXT], difference[LA_METRIC_TEXT],
+        interval[LA_INTERVAL_TEXT];
+    fputc('\n', stream);
+    paint(style, stream, BOLD, "against  ");
+    write_path(stream, report->against->file);
+    snprintf(line, sizeof line, "%-19s %8s %8s %10s  %-20s %s", "metric", "this", "other",
+             "difference", "95 % interval", "better");
+    fputc('\n', stream);
+    paint(style, stream, BOLD, line);
+    fputc('\n', stream);
+    for (int m = 0; m < report->set->n; m++) {
+        la_metric_show(report->metrics.value[m], own);
+        la_metric_show(report->against->value[m], other);
+        la_metric_show(report->against->difference[m], difference);
+        la_interval_show(&report->against->intervals[m], interval);
+        fprintf(stream, "%-19s %8s %8s %10s  ", report->set->list[m].name, own, other, difference);
+        const char *better = la_report_against(report, m);
+        fprintf(stream, *better ? "%-20s %s\n" : "%s\n", interval, better);
+    }
+    fputs("paired bootstrap; better: at the 5 % level, each metric by itself\n", stream);
+}
+
 static void write_field(const la_report *report, int number, const la_report_style *style,
                         FILE *stream) {
     const la_report_slices *slices = report->slices;
@@ -278,6 +301,8 @@ la_status la_report_text(const la_report *report, const la_report_style *style, 
     write_metrics(report, style, stream);
     if (report->class_values)
         write_classes(report, style, stream);
+    if (report->against)
+        write_against(report, style, stream);
     for (int f = 0; report->slices && f < report->slices->n_fields; f++)
         write_field(report, f, style, stream);
     if (report->set->bin_rows)

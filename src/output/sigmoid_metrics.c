@@ -36,7 +36,8 @@ static int compare_rows(const void *a, const void *b) {
     return memcmp(x->in, y->in, (size_t)x->c);
 }
 
-static la_status prepare(const la_metric_rows *rows, void **prepared, la_error *err) {
+static la_status prepare(const la_metric_rows *rows, uint32_t *order, void **prepared,
+                         la_error *err) {
     size_t n = (size_t)rows->n, c = (size_t)rows->n_classes;
     row_key *keys = la_alloc(n, sizeof *keys, err);
     prepared_rows *all = la_alloc(1, sizeof *all + n * c * (sizeof *all->p + 1), err);
@@ -53,6 +54,8 @@ static la_status prepare(const la_metric_rows *rows, void **prepared, la_error *
     for (size_t i = 0; i < n; i++) {
         memcpy(all->p + i * c, keys[i].p, c * sizeof *all->p);
         memcpy(all->in + i * c, keys[i].in, c);
+        if (order)
+            order[i] = (uint32_t)((size_t)(keys[i].p - rows->values) / c);
     }
     free(keys);
     *prepared = all;

@@ -91,7 +91,8 @@ static void add_rows(const void *rows, const la_smoother *smoother, double *sums
     }
 }
 
-static la_status prepare(const la_metric_rows *from, void **prepared, la_error *err) {
+static la_status prepare(const la_metric_rows *from, uint32_t *order, void **prepared,
+                         la_error *err) {
     size_t n = (size_t)from->n, c = (size_t)from->n_classes;
     double *sums = la_alloc(la_smooth_sums(), sizeof *sums, err);
     ranked *all = la_alloc(1,
@@ -111,6 +112,8 @@ static la_status prepare(const la_metric_rows *from, void **prepared, la_error *
     for (size_t i = 0; i < n; i++)
         all->rows[i] = score_row(from->n_classes, from->values + i * c, from->labels.classes[i]);
     qsort_r(all->rows, n, sizeof *all->rows, compare_rows, &all->n_classes);
+    for (size_t i = 0; order && i < n; i++)
+        order[i] = (uint32_t)((size_t)(all->rows[i].probs - from->values) / c);
     for (size_t i = 0; i < n; i++) {
         memcpy(all->probs + i * c, all->rows[i].probs, c * sizeof *all->probs);
         all->rows[i].probs = all->probs + i * c;

@@ -104,6 +104,7 @@ static la_status list_outputs(const la_report_options *options, output *outputs,
         LA_TRY(la_output_apart(path, "the predictions", options->predictions, err));
         LA_TRY(la_output_apart(path, "--baseline", options->gates.baseline, err));
         LA_TRY(la_output_apart(path, "--threshold", options->threshold, err));
+        LA_TRY(la_output_apart(path, "--against", options->against, err));
         LA_TRY(la_output_check(path, err));
         for (int j = 0; j < i; j++)
             if (same_place(path, outputs[j].path))
@@ -124,6 +125,8 @@ typedef struct notes {
     const char *threshold; /* path; NULL: none */
     la_threshold_rule rule;
     int64_t n_accepted, n_wrong; /* rows with a label that it accepts */
+    la_row_ids ids;              /* of --against */
+    la_against against;
 } notes;
 
 static la_status judge(notes *kept, const json_t *row, const la_look *look, const char *place,
@@ -156,6 +159,8 @@ static la_status see(void *user, const json_t *line, const json_t *row, int64_t 
         LA_TRY(la_review_see(&kept->review, line, row, number >= 0, &look, err));
     if (kept->threshold && number >= 0)
         LA_TRY(judge(kept, row, &look, place, err));
+    if (kept->ids.rows)
+        LA_TRY(la_row_ids_see(&kept->ids, line, row, number, place, err));
     return la_report_slices_see(&kept->slices, line, row, number, err);
 }
 
@@ -183,7 +188,8 @@ static la_status measure(const la_report_options *options, notes *kept, bool onl
     kept->review.predictions = &predictions;
     la_labels labels = {0};
     la_team team;
-    bool built = false, watched = kept->wants_tasks || kept->wants_page || options->n_by;
+    bool built = false,
+         watched = kept->wants_tasks || kept->wants_page || options->n_by || options->against;
     la_status status =
         options->labels ? la_labels_parse("--labels", options->labels, &labels, err) : LA_OK;
     if (status == LA_OK)
@@ -195,6 +201,9 @@ static la_status measure(const la_report_options *options, notes *kept, bool onl
     built = true;
     LA_TRY_DONE(la_report_build(team, file, &predictions, options->gates.baseline, gates, n_gates,
                                 report, err));
+    if (options->against)
+        LA_TRY_DONE(la_against_read(team, options->against, file, &predictions, &kept->ids,
+                                    LA_REPORT_RESAMPLES, LA_REPORT_SEED, &kept->against, err));
     status = la_report_slices_measure(&kept->slices, team, file, &predictions, LA_REPORT_RESAMPLES,
                                       LA_REPORT_SEED, err);
 done:
@@ -265,6 +274,8 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
                 LA_TRY_DONE(la_fail(err, LA_USAGE, "%s: is named for %s and for --summary", summary,
                                     outputs[i].format->name));
     }
+    if (options->against)
+        LA_TRY_DONE(la_row_ids_open(&kept.ids, err));
     LA_TRY_DONE(la_report_slices_open(options->by, options->n_by, &kept.slices, err));
     for (int i = 0; i < n; i++) {
         n_tasks += outputs[i].format->tasks;
@@ -278,13 +289,14 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
         LA_TRY_DONE(la_threshold_load(options->threshold, &kept.rule, err));
     LA_TRY_DONE(la_gates_parse(&options->gates, &gates, &n_gates, err));
     kept.wants_tasks = n_tasks > 0;
-    LA_TRY_DONE(measure(options, &kept, n_tasks == n && !n_gates && !summary, gates, n_gates,
-                        &report, err));
+    LA_TRY_DONE(measure(options, &kept, n_tasks == n && !n_gates && !summary && !options->against,
+                        gates, n_gates, &report, err));
     la_tasks_sort(&kept.tasks);
     report.tasks = &kept.tasks;
     report.slices = &kept.slices;
     report.review = kept.wants_page ? &kept.review : NULL;
     LA_TRY_DONE(show_threshold(&kept, &report.threshold, err));
+    report.against = options->against ? &kept.against : NULL;
     LA_TRY_DONE(write_outputs(options, outputs, n, summary, &report, err));
     *gates_failed = report.n_failed;
 done:
@@ -293,6 +305,8 @@ done:
     la_report_slices_free(&kept.slices);
     la_review_free(&kept.review);
     la_threshold_rule_free(&kept.rule);
+    la_row_ids_free(&kept.ids);
+    la_against_free(&kept.against);
     free(outputs);
     return status;
 }

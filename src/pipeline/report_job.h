@@ -12,6 +12,7 @@ typedef struct la_report_options {
     const char *const *write;       /* "FORMAT=FILE" each, beside format and out or instead */
     int n_write;
     bool summary;          /* also Markdown behind the summary of a GitHub step */
+    const char *against;   /* another file of the same rows, or NULL */
     const char *const *by; /* fields that slices are made by */
     int n_by;
     const char *threshold; /* file of laplora threshold, marked in the page; NULL: none */

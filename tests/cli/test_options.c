@@ -140,6 +140,8 @@ static const effect effects[] = {
     SAYS("predict", "quiet", BERT, RUN_PREDICT QUIET, RUN_PREDICT, "of loading"),
     ALTERS("report", "format", BERT, RUN_REPORT, RUN_REPORT "--format html"),
     ALTERS("report", "json", BERT, RUN_REPORT, RUN_REPORT "--json"),
+    SAYS("report", "against", BERT, "report @/p.jsonl", "report @/p.jsonl --against @/p.jsonl",
+         "against  "),
     SAYS("report", "by", BERT, "report @/p.jsonl", "report @/p.jsonl --by label", "by label"),
     SAYS("report", "summary", BERT, "report @/p.jsonl", "report @/p.jsonl --summary github",
          "GITHUB_STEP_SUMMARY"),

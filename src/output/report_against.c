@@ -1,0 +1,284 @@
+#include "output/report_against.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/stop.h"
+#include "base/visible.h"
+#include "output/bootstrap.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- ids ---- */
+
+la_status la_row_ids_open(la_row_ids *ids, la_error *err) {
+    ids->rows = json_object();
+    return ids->rows ? LA_OK : la_fail(err, LA_RESOURCE, "out of memory for ids");
+}
+
+void la_row_ids_free(la_row_ids *ids) {
+    json_decref(ids->rows);
+    *ids = (la_row_ids){0};
+}
+
+static const json_t *field_of(const json_t *line, const json_t *row, const char *name) {
+    const json_t *own = json_object_get(row, name);
+    own = own ? own : json_object_get(line, name);
+    return own && !json_is_null(own) ? own : NULL;
+}
+
+/* "ID" or "ID, token N"; a number is its digits, so that tables have the same ids. The caller frees
+ * it. */
+static char *id_of(const json_t *line, const json_t *row, const char *place, la_error *err) {
+    const json_t *id = field_of(line, row, "id"), *token = field_of(line, row, "token");
+    char *text, *full = NULL;
+    id = id ? id : field_of(line, row, "index");
+    if (!id) {
+        (void)la_fail(err, LA_BAD_INPUT,
+                      "%s: no \"id\" and no \"index\"; expected one, by which rows are paired",
+                      place);
+        return NULL;
+    }
+    text = json_is_string(id) ? strdup(json_string_value(id))
+                              : json_dumps(id, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+    size_t size = text ? strlen(text) + 40 : 0;
+    if (text)
+        full = la_alloc(size, 1, err);
+    else
+        (void)la_fail(err, LA_RESOURCE, "out of memory for ids");
+    if (full && json_is_integer(token))
+        snprintf(full, size, "%s, token %lld", text, (long long)json_integer_value(token));
+    else if (full)
+        snprintf(full, size, "%s", text);
+    free(text);
+    return full;
+}
+
+static la_status bad_id(const char *place, const char *id, const char *what, la_error *err) {
+    char shown[128];
+    la_visible(id, shown, sizeof shown);
+    return la_fail(err, LA_BAD_INPUT, "%s: id \"%s\" %s", place, shown, what);
+}
+
+la_status la_row_ids_see(la_row_ids *ids, const json_t *line, const json_t *row, int64_t number,
+                         const char *place, la_error *err) {
+    if (number < 0)
+        return LA_OK;
+    char *id = id_of(line, row, place, err);
+    if (!id)
+        return err->status;
+    if (json_object_get(ids->rows, id))
+        (void)bad_id(place, id, "is there twice; expected each once, so that rows can be paired",
+                     err);
+    else if (json_object_set_new(ids->rows, id, json_integer(number)))
+        (void)la_fail(err, LA_RESOURCE, "out of memory for ids");
+    free(id);
+    return err->status;
+}
+
+/* Rows of the other file by the number of the own row of the same id; -1: none yet. */
+typedef struct pairing {
+    const la_row_ids *ids;
+    const char *file;
+    int64_t *partner; /* [n] */
+} pairing;
+
+static la_status see_partner(void *user, const json_t *line, const json_t *row, int64_t number,
+                             const char *place, la_error *err) {
+    const pairing *pairs = user;
+    char what[256];
+    if (number < 0)
+        return LA_OK;
+    char *id = id_of(line, row, place, err);
+    if (!id)
+        return err->status;
+    const json_t *own = json_object_get(pairs->ids->rows, id);
+    snprintf(what, sizeof what, "has no row with a label in %.*s; expected the same rows",
+             (int)la_visible_cut(pairs->file, 180), pairs->file);
+    if (!own)
+        (void)bad_id(place, id, what, err);
+    else if (pairs->partner[json_integer_value(own)] >= 0)
+        (void)bad_id(place, id, "is there twice; expected each once, so that rows can be paired",
+                     err);
+    else
+        pairs->partner[json_integer_value(own)] = number;
+    free(id);
+    return err->status;
+}
+
+/* LA_BAD_INPUT where a row has no partner, or one of another label. */
+static la_status check_pairs(const pairing *pairs, const char *path, const la_predictions *own,
+                             const la_predictions *other, la_error *err) {
+    const char *id;
+    json_t *number;
+    if (own->kind != other->kind || own->n_classes != other->n_classes)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: predictions of %s, %lld classes; those of %s are of %s, %lld classes",
+                       path, other->kind->metrics->rows, (long long)other->n_classes, pairs->file,
+                       own->kind->metrics->rows, (long long)own->n_classes);
+    json_object_foreach(pairs->ids->rows, id, number) {
+        int64_t i = json_integer_value(number);
+        if (pairs->partner[i] < 0)
+            return bad_id(path, id, "has no row with a label; expected the same rows in both", err);
+        if (!la_label_equal(la_label_list_at(&own->labels, i),
+                            la_label_list_at(&other->labels, pairs->partner[i]), own->n_classes))
+            return bad_id(path, id, "has another label; expected the same in both", err);
+    }
+    return LA_OK;
+}
+
+/* ---- bootstrap ---- */
+
+/* Rows of a file as they are measured. */
+typedef struct side {
+    void *prepared;
+    uint32_t *order; /* [n] row at each place */
+    la_slices counts, work;
+} side;
+
+static la_status open_side(la_team team, const la_metric_set *set, const la_predictions *p, side *s,
+                           la_error *err) {
+    la_metric_rows rows = {p->n, p->n_classes, p->values, p->labels};
+    s->order = la_alloc((size_t)p->n, sizeof *s->order, err);
+    if (!s->order)
+        return err->status;
+    LA_TRY(set->prepare(&rows, s->order, &s->prepared, err));
+    LA_TRY(la_slices_open(team, (size_t)p->n * sizeof(uint32_t), &s->counts, err));
+    return la_slices_open(team, set->workspace ? set->workspace(s->prepared) : 0, &s->work, err);
+}
+
+static void close_side(side *s) {
+    free(s->prepared);
+    free(s->order);
+    free(s->counts.memory);
+    free(s->work.memory);
+}
+
+/* The place of the other file that holds the partner of each place's row. */
+static uint32_t *map_places(int64_t n, const side *own, const side *other, const int64_t *partner,
+                            la_error *err) {
+    uint32_t *map = la_alloc((size_t)n, sizeof *map, err);
+    uint32_t *place = la_alloc((size_t)n, sizeof *place, err);
+    for (int64_t k = 0; map && place && k < n; k++)
+        place[other->order[k]] = (uint32_t)k;
+    for (int64_t k = 0; map && place && k < n; k++)
+        map[k] = place[partner[own->order[k]]];
+    free(place);
+    return map;
+}
+
+static la_status resample(la_team team, int64_t n, const la_metric_set *set, const side *own,
+                          const side *other, const uint32_t *map, int64_t resamples, uint64_t seed,
+                          double *differences, la_error *err) {
+#pragma omp parallel num_threads(team.threads)
+    {
+        uint32_t *count = la_slices_own(&own->counts), *paired = la_slices_own(&other->counts);
+        void *work = la_slices_own(&own->work), *other_work = la_slices_own(&other->work);
+        double value[LA_METRICS_MAX];
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < resamples; r++) {
+            double *out = differences + r * set->n;
+            if (la_interrupted())
+                continue;
+            memset(count, 0, (size_t)n * sizeof *count);
+            for (int64_t i = 0; i < n; i++)
+                count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
+            for (int64_t i = 0; i < n; i++)
+                paired[map[i]] = count[i];
+            set->measure(own->prepared, work, count, out, NULL);
+            set->measure(other->prepared, other_work, paired, value, NULL);
+            for (int m = 0; m < set->n; m++)
+                out[m] -= value[m];
+        }
+    }
+    return la_check_interrupt(err);
+}
+
+/* Interval and test of a metric; column [resamples]: its differences, overwritten. */
+static void summarise(la_against *against, int metric, double *column, int64_t resamples) {
+    static const la_metric_info difference = {.name = "difference"};
+    int64_t below = 0, above = 0, n = 0;
+    for (int64_t r = 0; r < resamples; r++) {
+        n += !isnan(column[r]);
+        below += column[r] <= 0;
+        above += column[r] >= 0;
+    }
+    against->intervals[metric] =
+        la_bootstrap_interval(&difference, against->difference[metric], column, resamples);
+    double rarer = (double)(below < above ? below : above);
+    against->p[metric] =
+        isnan(against->intervals[metric].lo) ? NAN : fmin(1, 2 * (rarer + 1) / ((double)n + 1));
+}
+
+static la_status compare(la_team team, const la_predictions *own, const la_predictions *other,
+                         const int64_t *partner, int64_t resamples, uint64_t seed,
+                         la_against *against, la_error *err) {
+    const la_metric_set *set = own->kind->metrics;
+    la_metric_rows rows = {own->n, own->n_classes, own->values, own->labels};
+    side a = {0}, b = {0};
+    double value[LA_METRICS_MAX], *differences = NULL, *column = NULL;
+    uint32_t *map = NULL;
+    la_status status = LA_OK;
+    resamples = la_metrics_resamples(&rows, resamples);
+    if (team.threads > resamples)
+        team.threads = (int)resamples;
+    LA_TRY_DONE(open_side(team, set, own, &a, err));
+    LA_TRY_DONE(open_side(team, set, other, &b, err));
+    map = map_places(own->n, &a, &b, partner, err);
+    differences = la_alloc((size_t)resamples, (size_t)set->n * sizeof *differences, err);
+    column = la_alloc((size_t)resamples, sizeof *column, err);
+    LA_TRY_DONE(err->status);
+    set->measure(a.prepared, a.work.memory, NULL, value, NULL);
+    set->measure(b.prepared, b.work.memory, NULL, against->value, NULL);
+    LA_TRY_DONE(resample(team, own->n, set, &a, &b, map, resamples, seed, differences, err));
+    for (int m = 0; m < set->n; m++) {
+        against->difference[m] = value[m] - against->value[m];
+        for (int64_t r = 0; r < resamples; r++)
+            column[r] = differences[r * set->n + m];
+        summarise(against, m, column, resamples);
+    }
+done:
+    close_side(&a);
+    close_side(&b);
+    free(map);
+    free(differences);
+    free(column);
+    return status;
+}
+
+la_status la_against_read(la_team team, const char *path, const char *file,
+                          const la_predictions *own, const la_row_ids *ids, int64_t resamples,
+                          uint64_t seed, la_against *against, la_error *err) {
+    la_predictions other = {0};
+    pairing pairs = {.ids = ids, .file = file};
+    la_prediction_watch watch = {see_partner, &pairs};
+    la_status status = LA_OK;
+    *against = (la_against){0};
+    pairs.partner = la_alloc((size_t)own->n, sizeof *pairs.partner, err);
+    against->file = la_visible_copy(path, err);
+    LA_TRY_DONE(err->status);
+    for (int64_t i = 0; i < own->n; i++)
+        pairs.partner[i] = -1;
+    LA_TRY_DONE(la_predictions_watch(path, &watch, &other, err));
+    memcpy(against->digest, other.digest, sizeof against->digest);
+    LA_TRY_DONE(check_pairs(&pairs, path, own, &other, err));
+    status = compare(team, own, &other, pairs.partner, resamples, seed, against, err);
+done:
+    free(pairs.partner);
+    la_predictions_free(&other);
+    if (status != LA_OK)
+        la_against_free(against);
+    return status;
+}
+
+void la_against_free(la_against *against) {
+    free(against->file);
+    *against = (la_against){0};
+}
+
+int la_against_better(const la_against *against, const la_metric_set *set, int metric) {
+    int direction = set->list[metric].direction;
+    if (!(against->p[metric] <= 0.05))
+        return 0;
+    return against->difference[metric] > 0 ? direction : -direction;
+}
