@@ -1,5 +1,5 @@
-/* Reports as they are known to be: tests/fixtures/reports. LA_UPDATE_REPORTS=1 writes them anew, to be
- * looked at before they are committed. Numbers may differ in their last digits. */
+/* Reports as they are known to be: tests/fixtures/reports. LA_UPDATE_REPORTS=1 writes them anew, to
+ * be looked at before they are committed. Numbers may differ in their last digits. */
 #include "support/support.h"
 
 #include <ctype.h>

@@ -1,5 +1,5 @@
-"""Checks the texts for monitoring under tests/fixtures/reports with prometheus_client's own parsers:
-what they read is what report.json says. Run by hand: pip install prometheus_client."""
+"""Checks the texts for monitoring under tests/fixtures/reports with prometheus_client's own
+parsers: what they read is what report.json says. Run by hand: pip install prometheus_client."""
 
 import json
 import pathlib
