@@ -134,9 +134,11 @@ static la_status find_cheapest(la_threshold *t, const la_answers *answers, la_ra
     t->all.n_errors = point->n_errors;
     if (point->n_accepted)
         t->all.value = score_of(t, rows[point->n_accepted - 1].key);
+    /* rising: the fewest accepted have the largest threshold where high scores are accepted */
     for (int end = 0; end < 2; end++)
         if (point->accepted_interval[end])
-            t->value_interval[end] = score_of(t, rows[point->accepted_interval[end] - 1].key);
+            t->value_interval[la_scores[t->options.score].low ? end : 1 - end] =
+                score_of(t, rows[point->accepted_interval[end] - 1].key);
     /* rows beyond the limit are reviewed, each at the same cost */
     double share = (double)n / (double)answers->n, beyond = (double)limited / (double)answers->n;
     point->cost = share * point->cost + beyond * t->options.costs.review;

@@ -250,7 +250,7 @@ static void by_cost(void **state) {
     double cost = number_at(root, "cost"), t = number_at(root, "threshold");
     assert_true(fabs(cost - best) < 1e-9);
     assert_true(number_at(root, "cost_ci/0") < cost && number_at(root, "cost_ci/1") > cost);
-    assert_true(number_at(root, "threshold_ci/0") >= t && number_at(root, "threshold_ci/1") <= t);
+    assert_true(number_at(root, "threshold_ci/0") <= t && number_at(root, "threshold_ci/1") >= t);
     assert_true(json_is_null(at(root, "target_error")));
     json_decref(root);
 }
