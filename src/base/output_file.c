@@ -374,7 +374,8 @@ static la_status send_through(la_output_file *file, la_error *err) {
 la_status la_output_commit(la_output_file *file, la_error *err) {
     errno = 0;
     la_status status = LA_OK;
-    if (file->stream && (ferror(file->stream) || fflush(file->stream)))
+    /* a flush that fails says why, also where an earlier write failed */
+    if (file->stream && (fflush(file->stream) || ferror(file->stream)))
         status = cannot_write(file, errno, err);
     else if (file->target.kind == LA_TARGET_FILE && put_in_place(file))
         status = cannot_write(file, errno, err);

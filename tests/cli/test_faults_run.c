@@ -119,6 +119,12 @@ static void one_prediction(const fault *f, const char *folder) {
     (void)f;
 }
 
+static void one_numbered(const fault *f, const char *folder) {
+    static const char row[] = "{\"index\":0,\"label\":0,\"probs\":[0.75,0.25]}\n";
+    put_file(&(fault){.file = "p.jsonl", .a = row}, folder);
+    (void)f;
+}
+
 #define GATE(title, piece, options)                                                                \
     {                                                                                              \
         .name = title, .code = 2, .pieces = {piece},                                               \
@@ -153,7 +159,7 @@ static const fault faults[] = {
      3,
      {"none.jsonl"},
      .command = "report @/p.jsonl --out @/out --quiet --against @/none.jsonl",
-     .damage = one_prediction},
+     .damage = one_numbered},
     {"against rows without an id",
      3,
      {"p.jsonl:1", "no \"id\""},
