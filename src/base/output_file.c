@@ -391,6 +391,13 @@ la_status la_output_commit(la_output_file *file, la_error *err) {
     return status;
 }
 
+la_status la_output_finish(la_output_file *file, la_status status, la_error *err) {
+    if (status == LA_OK)
+        return la_output_commit(file, err);
+    la_output_discard(file);
+    return status;
+}
+
 void la_output_discard(la_output_file *file) {
     if (*file->name)
         unlinkat(file->folder, file->name, 0);

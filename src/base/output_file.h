@@ -34,6 +34,8 @@ la_status la_output_open(la_output_file *file, const char *path, int kind, la_er
 /* Flush, sync, move to its place with the mode and owner of the file there, sync the folder; or
  * through to where it goes. On failure an older file is left as it was. */
 la_status la_output_commit(la_output_file *file, la_error *err);
+/* Commits what was written with LA_OK, else discards it and returns the status. */
+la_status la_output_finish(la_output_file *file, la_status status, la_error *err);
 /* Removes what was written so far. Safe on a zeroed, committed or discarded file. */
 void la_output_discard(la_output_file *file);
 

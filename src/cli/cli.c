@@ -108,6 +108,17 @@ la_status la_cli_require(const char *command, const char *option, const char *va
     return la_fail(err, LA_USAGE, "%s needs --%s; see laplora %s --help", command, option, command);
 }
 
+la_status la_cli_format(const char *const *names, int given, bool json, int *format,
+                        la_error *err) {
+    *format = given < 0 ? 0 : given;
+    if (json && given >= 0 && strcmp(names[given], "json"))
+        return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
+                       names[given]);
+    while (json && strcmp(names[*format], "json"))
+        ++*format;
+    return LA_OK;
+}
+
 la_status la_cli_no_operands(const la_command *command, const la_common *common, la_error *err) {
     if (!common->n_operands)
         return LA_OK;

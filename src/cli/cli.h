@@ -51,6 +51,10 @@ la_run_options la_cli_run_options(const la_common *common, const la_run_given *g
 la_status la_cli_check_run(const la_common *common, const la_run_given *given, la_error *err);
 /* LA_USAGE when value is NULL. */
 la_status la_cli_require(const char *command, const char *option, const char *value, la_error *err);
+/* Number of the format to write, of those named: --format, that named json with --json, else the
+ * first one. given: of --format, below 0 without it. LA_USAGE when the two contradict each other.
+ */
+la_status la_cli_format(const char *const *names, int given, bool json, int *format, la_error *err);
 la_status la_cli_no_operands(const la_command *command, const la_common *common, la_error *err);
 
 /* ---- what is said on standard error ---- */

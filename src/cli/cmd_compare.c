@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 #include "pipeline/compare.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 enum { SAMPLES = 1000 };
@@ -12,14 +11,7 @@ static la_status write_table(const la_comparison *comparison, la_table_format fo
                              const char *out, la_error *err) {
     la_output_file file;
     LA_TRY(la_output_open(&file, out, LA_OUTPUT_STREAM, err));
-    la_status status = la_comparison_write(comparison, format, file.stream, err);
-    if (status == LA_OK && ferror(file.stream))
-        status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", out ? out : "standard output",
-                         la_errno_text(errno));
-    if (status == LA_OK)
-        return la_output_commit(&file, err);
-    la_output_discard(&file);
-    return status;
+    return la_output_finish(&file, la_comparison_write(comparison, format, file.stream, err), err);
 }
 
 typedef struct compare_given {
@@ -122,23 +114,19 @@ static la_status compare(const compare_given *given, la_error *err) {
                               .template_path = given->prompt.template_path,
                               .samples = given->samples ? given->samples : SAMPLES,
                               .seed = (uint64_t)given->seed};
-    la_table_format format = given->json         ? LA_TABLE_JSON
-                             : given->format < 0 ? LA_TABLE_TEXT
-                                                 : (la_table_format)given->format;
+    int format;
     LA_TRY(la_cli_no_operands(&la_command_compare, &given->common, err));
     LA_TRY(la_cli_require("compare", "base", given->base, err));
     LA_TRY(la_cli_require("compare", "adapter", given->adapters.values[0], err));
     LA_TRY(la_cli_require("compare", "calib", given->calib, err));
     LA_TRY(la_cli_require("compare", "test", given->test, err));
-    if (given->json && given->format >= 0 && given->format != LA_TABLE_JSON)
-        return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
-                       formats[given->format]);
+    LA_TRY(la_cli_format(formats, given->format, given->json, &format, err));
     LA_TRY(check_options(given, run.curvature, err));
     LA_TRY(check_out(given, err));
     la_comparison comparison;
     LA_TRY(la_compare(&run, &comparison, err));
     la_cli_progress_end();
-    la_status status = write_table(&comparison, format, given->out, err);
+    la_status status = write_table(&comparison, (la_table_format)format, given->out, err);
     free(comparison.rows);
     return status;
 }

@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 #include "pipeline/diff.h"
 
-#include <errno.h>
 #include <string.h>
 
 typedef struct diff_given {
@@ -23,17 +22,12 @@ static const la_option options[] = {
            .help = "where the differences go; - is stdout (default)"),
 };
 
-enum { JSON = 1 };
-
 static la_status check(const diff_given *given, int *format, la_error *err) {
     const char *const *operands = given->common.operands;
     if (given->common.n_operands != 2)
         return la_fail(err, LA_USAGE,
                        "diff takes two adapters or two posteriors; see laplora diff --help");
-    if (given->json && given->format >= 0 && given->format != JSON)
-        return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
-                       la_difference_formats[given->format]);
-    *format = given->json ? JSON : given->format < 0 ? 0 : given->format;
+    LA_TRY(la_cli_format(la_difference_formats, given->format, given->json, format, err));
     LA_TRY(la_output_check(given->out, err));
     for (int i = 0; i < 2; i++) {
         LA_TRY(la_output_apart(given->out, "a file of an operand", operands[i], err));
@@ -45,14 +39,7 @@ static la_status check(const diff_given *given, int *format, la_error *err) {
 static la_status write_out(const la_difference *d, int format, const char *path, la_error *err) {
     la_output_file file;
     LA_TRY(la_output_open(&file, path, LA_OUTPUT_STREAM, err));
-    la_status status = la_difference_write(d, format, file.stream, err);
-    if (status == LA_OK && ferror(file.stream))
-        status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path ? path : "standard output",
-                         la_errno_text(errno));
-    if (status == LA_OK)
-        return la_output_commit(&file, err);
-    la_output_discard(&file);
-    return status;
+    return la_output_finish(&file, la_difference_write(d, format, file.stream, err), err);
 }
 
 static la_status compare(const diff_given *given, bool *same, la_error *err) {

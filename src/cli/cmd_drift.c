@@ -128,17 +128,6 @@ static void note_origins(const la_common *common, const drift_file *a, const dri
                 a->name, (long long)a->answers.n_held_out, (long long)a->answers.n);
 }
 
-static la_status finish_out(la_output_file *file, la_status status, const char *path,
-                            la_error *err) {
-    if (status == LA_OK && (fflush(file->stream) || ferror(file->stream)))
-        status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path ? path : "standard output",
-                         la_errno_text(errno));
-    if (status == LA_OK)
-        return la_output_commit(file, err);
-    la_output_discard(file);
-    return status;
-}
-
 /* ---- two files ---- */
 
 /* Both at once, on two threads. */
@@ -180,7 +169,7 @@ static la_status compare(const drift_given *given, la_drift_format format, bool 
         status = la_output_open(&out, given->out, LA_OUTPUT_STREAM, err);
     if (status == LA_OK) {
         la_drift_write(&drift, format, out.stream);
-        status = finish_out(&out, status, given->out, err);
+        status = la_output_commit(&out, err);
         *alarm = drift.alarm;
     }
     close_file(&files[0]);
@@ -237,7 +226,7 @@ static la_status follow(const drift_given *given, bool *alarm, la_error *err) {
         status = la_answers_each(current.path, take_next, &current, &current.answers, err);
         if (status == LA_OK)
             note_origins(&given->common, &reference, &current);
-        status = finish_out(&out, status, NULL, err);
+        status = la_output_finish(&out, status, err);
         *alarm = current.n_alarms > 0;
     }
     close_file(&reference);
@@ -251,12 +240,9 @@ static la_status check(const drift_given *given, la_drift_format *format, la_err
     LA_TRY(la_cli_no_operands(&la_command_drift, &given->common, err));
     LA_TRY(la_cli_require("drift", "reference", given->reference, err));
     LA_TRY(la_cli_require("drift", "current", given->current, err));
-    *format = given->format < 0 ? LA_DRIFT_TEXT : (la_drift_format)given->format;
-    if (given->json && given->format >= 0 && *format != LA_DRIFT_JSON)
-        return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
-                       format_names[*format]);
-    if (given->json)
-        *format = LA_DRIFT_JSON;
+    int asked;
+    LA_TRY(la_cli_format(format_names, given->format, given->json, &asked, err));
+    *format = (la_drift_format)asked;
     if (given->follow && given->format >= 0 && *format != LA_DRIFT_JSON)
         return la_fail(err, LA_USAGE, "--follow writes lines of JSON; leave out --format %s",
                        format_names[*format]);

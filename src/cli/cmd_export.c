@@ -52,11 +52,7 @@ static la_status load_threshold(const char *path, const la_export *export, json_
 static la_status write_export(const la_export *export, const export_given *given, la_error *err) {
     la_output_file out;
     LA_TRY(la_output_open(&out, given->out, LA_OUTPUT_STREAM, err));
-    la_status status = la_export_formats[given->to].write(export, out.stream, err);
-    if (status == LA_OK)
-        return la_output_commit(&out, err);
-    la_output_discard(&out);
-    return status;
+    return la_output_finish(&out, la_export_formats[given->to].write(export, out.stream, err), err);
 }
 
 static la_status export_to(const export_given *given, la_error *err) {

@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 #include "monitor/threshold.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define DELTA 0.05
@@ -81,14 +80,7 @@ static la_status write_out(const char *path, bool json, const la_threshold *thre
     la_output_file file;
     LA_TRY(la_output_open(&file, path, LA_OUTPUT_STREAM, err));
     (json ? la_threshold_json : la_threshold_text)(threshold, answers, file.stream);
-    la_status status = LA_OK;
-    if (ferror(file.stream))
-        status = la_fail(err, LA_RESOURCE, "%s: cannot write: %s", path ? path : "standard output",
-                         la_errno_text(errno));
-    if (status == LA_OK)
-        return la_output_commit(&file, err);
-    la_output_discard(&file);
-    return status;
+    return la_output_commit(&file, err);
 }
 
 static la_status find(const threshold_given *given, double *coverage, la_error *err) {

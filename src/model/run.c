@@ -1,4 +1,5 @@
 #include "model/run.h"
+#include "base/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -199,7 +200,7 @@ la_status la_run_open(la_model *model, const la_run_shape *shape, la_run *run, l
         (void)la_fail(err, LA_RESOURCE,
                       "out of memory on %s: %.1f MiB for activations of %lld tokens with %lld "
                       "right-hand sides; lower --batch-tokens or --max-length",
-                      be->device, (double)bytes / 1048576.0, (long long)shape->max_tokens,
+                      be->device, la_mib((double)bytes), (long long)shape->max_tokens,
                       (long long)shape->n_rhs);
         la_run_close(run);
         return err->status;

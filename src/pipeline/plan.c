@@ -20,7 +20,7 @@ enum {
 #define DEVICE_SLACK ((size_t)256 << 20)
 
 static double mib(size_t bytes) {
-    return (double)bytes / 1048576.0;
+    return la_mib((double)bytes);
 }
 
 /* Memory of the pass over held-out rows in place of the sums: eigenvectors (half of them), and

@@ -1,30 +1,21 @@
 #include "pipeline/session_tokenizer.h"
+#include "input/folders.h"
 #include "text/side_files.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-static bool has_json(const char *dir) {
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    return n > 0 && (size_t)n < sizeof path && !access(path, F_OK);
-}
 
 /* Files that only say more of a tokenizer. */
 static void log_passed_over(const la_tokenizer_request *request) {
     static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json",
                                         "added_tokens.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[4096];
-        int n = snprintf(path, sizeof path, "%s/%s", request->adapter, names[i]);
-        if (n > 0 && (size_t)n < sizeof path && !access(path, F_OK)) {
-            la_warn(request->log,
-                    "%s: is passed over, as there is no tokenizer.json beside it; the tokenizer is "
-                    "that of %s",
-                    path, request->base);
-            return;
-        }
+        if (!la_folder_has(request->adapter, names[i]))
+            continue;
+        la_warn(request->log,
+                "%s/%s: is passed over, as there is no tokenizer.json beside it; the tokenizer is "
+                "that of %s",
+                request->adapter, names[i], request->base);
+        return;
     }
 }
 
@@ -45,7 +36,8 @@ static la_status open_earlier(const la_tokenizer_request *request, const char *u
                               la_tokenizer **tokenizer, bool *of_adapter, la_error *err) {
     const char *wanted = request->posterior ? request->posterior->provenance.tokenizer_digest : "";
     la_error ignored = {0};
-    if (!*wanted || !strcmp(la_tokenizer_digest(*tokenizer), wanted) || !has_json(request->base))
+    if (!*wanted || !strcmp(la_tokenizer_digest(*tokenizer), wanted) ||
+        !la_folder_has(request->base, "tokenizer.json"))
         return LA_OK;
     for (int alone = 0; alone <= 1; alone++) {
         la_tokenizer *other = NULL;
@@ -76,7 +68,7 @@ la_status la_session_tokenizer(const la_tokenizer_request *request, la_tokenizer
     *of_adapter = folder != NULL;
     if (!folder && request->adapter)
         log_passed_over(request);
-    if (!folder && !has_json(request->base))
+    if (!folder && !la_folder_has(request->base, "tokenizer.json"))
         return LA_OK;
     LA_TRY(la_tokenizer_open(used, request->log, tokenizer, err));
     LA_TRY(open_earlier(request, used, tokenizer, of_adapter, err));
@@ -86,7 +78,7 @@ la_status la_session_tokenizer(const la_tokenizer_request *request, la_tokenizer
             "%s: its chat template is not applied; if the adapter was trained on conversations, "
             "give rows or a --template with the text that it was trained on",
             folder);
-    if (*of_adapter && has_json(request->base))
+    if (*of_adapter && la_folder_has(request->base, "tokenizer.json"))
         LA_TRY(la_side_files_agree(request->base, folder, &agree, err));
     if (!agree)
         la_warn(request->log,
