@@ -71,6 +71,13 @@ static void add_between(la_team team, int64_t n, int64_t d, int64_t n_classes, c
     }
 }
 
+double la_shrinkage(int64_t n, int64_t d, double trace, double square) {
+    double excess = square - trace * (trace / (double)d);
+    double r = (square + trace * trace) / ((double)(n + 1) * excess);
+    /* written so that no excess (0/0, or below 0 by rounding) is full shrinkage */
+    return excess > 0 && r < 1 ? r : 1;
+}
+
 /* cov[d, d] (lower) of n rows becomes the Cholesky factor of its shrunk form. mean_square: of the
  * states, below whose rounding a variance is none. */
 static la_status shrink_and_factor(int64_t n, int64_t d, double mean_square, double *cov,
@@ -82,10 +89,8 @@ static la_status shrink_and_factor(int64_t n, int64_t d, double mean_square, dou
         for (int64_t j = 0; j < i; j++)
             square += 2 * cov[i * d + j] * cov[i * d + j];
     }
-    double variance = trace / (double)d, excess = square - trace * variance;
-    double r = (square + trace * trace) / ((double)(n + 1) * excess);
-    /* written so that no excess (0/0, or below 0 by rounding) is full shrinkage */
-    *shrinkage = excess > 0 && r < 1 ? r : 1;
+    double variance = trace / (double)d;
+    *shrinkage = la_shrinkage(n, d, trace, square);
     if (variance <= 1e-26 * mean_square) {
         *shrinkage = 1;
         variance = 1;

@@ -28,6 +28,9 @@ typedef struct la_mahalanobis {
     double shrinkage, global_shrinkage; /* r */
 } la_mahalanobis;
 
+/* r of a d x d covariance of n rows, by its trace and that of its square. */
+double la_shrinkage(int64_t n, int64_t d, double trace, double square);
+
 /* states[n, d], labels[n]. Holds 2 d^2 doubles; free with la_mahalanobis_free, which is also
  * allowed after an error. */
 la_status la_mahalanobis_fit(la_team team, int64_t n, int64_t width, int64_t n_classes,

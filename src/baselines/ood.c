@@ -1,6 +1,8 @@
 #include "baselines/ood.h"
 #include "base/blas.h"
 #include "base/memory.h"
+#include "base/statistics.h"
+#include "baselines/mahalanobis.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -118,9 +120,7 @@ static la_status cut(int64_t n, int64_t m, const double *values, double scale, l
         trace += v;
         square += v * v;
     }
-    double variance = trace / (double)d, excess = square - trace * variance;
-    double r = (square + trace * trace) / ((double)(n + 1) * excess);
-    r = excess > 0 && r < 1 ? r : 1;
+    double variance = trace / (double)d, r = la_shrinkage(n, d, trace, square);
     if (!(variance > 1e-13 * scale)) { /* what means round to in single precision */
         out->rest = 1;
         return LA_OK;
@@ -218,18 +218,13 @@ void la_ood_free(la_ood *ood) {
 
 /* ---- the table ---- */
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 la_status la_ood_set_table(la_ood *ood, int64_t n, double *distances, bool held_out,
                            la_error *err) {
     int64_t m = n < LA_OOD_TABLE_MOST ? n : LA_OOD_TABLE_MOST;
     double *table = la_alloc((size_t)m, sizeof *table, err);
     if (!table)
         return err->status;
-    qsort(distances, (size_t)n, sizeof *distances, ascending);
+    la_doubles_sort(distances, n);
     for (int64_t i = 0; i < m; i++) /* the middle of each of m equal parts */
         table[i] = distances[(2 * i + 1) * n / (2 * m)];
     free(ood->table);

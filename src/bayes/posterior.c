@@ -1,4 +1,5 @@
 #include "bayes/posterior.h"
+#include "base/statistics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,11 +19,6 @@ void la_posterior_free(la_posterior *posterior) {
     la_labels_free(&posterior->provenance.labels);
     la_pool_free(&posterior->pool);
     *posterior = (la_posterior){0};
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_TEXT],
@@ -77,7 +73,7 @@ la_status la_posterior_keep_rows(la_posterior *posterior, const uint64_t *hashes
         return err->status;
     for (int64_t i = 0; i < n; i++)
         keys[i] = key_of(hashes[i]);
-    qsort(keys, (size_t)n, sizeof *keys, by_value);
+    la_doubles_sort(keys, n);
     for (int64_t i = 0; i < n; i++)
         if (!i || keys[i] != keys[distinct - 1])
             keys[distinct++] = keys[i];
@@ -90,7 +86,7 @@ bool la_posterior_chose(const la_posterior *posterior, uint64_t hash) {
     const la_provenance *from = &posterior->provenance;
     double key = key_of(hash);
     return from->n_held_out &&
-           bsearch(&key, from->held_out, (size_t)from->n_held_out, sizeof key, by_value);
+           bsearch(&key, from->held_out, (size_t)from->n_held_out, sizeof key, la_double_order);
 }
 
 la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err) {

@@ -1,11 +1,12 @@
 #include "monitor/binomial.h"
+#include "base/statistics.h"
 
 #include <math.h>
 
 /* log(n!) less Stirling's formula, Loader's equation (5): its series, exact below 16 */
 static double stirling_error(double n) {
     if (n < 16)
-        return lgamma(n + 1) - (n + 0.5) * log(n) + n - 0.5 * log(2 * M_PI);
+        return la_log_gamma(n + 1) - (n + 0.5) * log(n) + n - 0.5 * log(2 * M_PI);
     double m = n * n;
     return (1 / 12.0 - (1 / 360.0 - (1 / 1260.0 - (1 / 1680.0 - 1 / 1188.0 / m) / m) / m) / m) / n;
 }

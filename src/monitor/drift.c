@@ -1,7 +1,7 @@
 #include "monitor/drift.h"
 #include "base/memory.h"
 #include "monitor/two_sample.h"
-#include "output/slice_tests.h"
+#include "base/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>

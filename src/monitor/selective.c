@@ -1,6 +1,7 @@
 #include "monitor/selective.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/statistics.h"
 #include "monitor/binomial.h"
 
 #include <math.h>
@@ -129,18 +130,6 @@ static double poisson(double mean, uint64_t seed, uint64_t *position) {
     return k;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double quantile(const double *sorted, int n, double share) {
-    double at = share * (n - 1);
-    int below = (int)at;
-    return below + 1 < n ? sorted[below] + (at - below) * (sorted[below + 1] - sorted[below])
-                         : sorted[n - 1];
-}
-
 /* Poisson bootstrap over the groups: n, wrong rows and the cheapest end of each resample. */
 static void resample(const cost_group *groups, int64_t n_groups, la_costs costs, uint64_t seed,
                      uint64_t *position, int64_t chosen, double *cost, double *accepted) {
@@ -208,10 +197,10 @@ la_status la_selection_by_cost(const la_ranked *rows, int64_t n, la_costs costs,
             resample(groups, n_groups, costs, seed, &position, point->n_accepted, &drawn[b],
                      &drawn[LA_COST_RESAMPLES + b]);
         for (int part = 0; part < 2; part++)
-            qsort(drawn + part * LA_COST_RESAMPLES, LA_COST_RESAMPLES, sizeof *drawn, by_value);
+            la_doubles_sort(drawn + part * LA_COST_RESAMPLES, LA_COST_RESAMPLES);
         for (int end = 0; end < 2; end++) {
             double share = end ? 0.975 : 0.025;
-            point->cost_interval[end] = quantile(drawn, LA_COST_RESAMPLES, share);
+            point->cost_interval[end] = la_quantile(drawn, LA_COST_RESAMPLES, share);
             point->accepted_interval[end] =
                 (int64_t)llround(drawn[LA_COST_RESAMPLES + (int)(share * (LA_COST_RESAMPLES - 1))]);
         }

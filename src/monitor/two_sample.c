@@ -1,17 +1,12 @@
 #include "monitor/two_sample.h"
 #include "base/memory.h"
+#include "base/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- distributions ---- */
-
-/* Without the sign that lgamma leaves in a variable of all threads. */
-static double log_gamma(double x) {
-    int sign;
-    return lgamma_r(x, &sign);
-}
 
 double la_normal_tail(double z) {
     return 0.5 * erfc(z * M_SQRT1_2);
@@ -23,7 +18,7 @@ double la_chi_squared_tail(double x, double freedom) {
     double a = freedom / 2, z = x / 2;
     if (!(z > 0))
         return 1;
-    double scale = exp(a * log(z) - z - log_gamma(a));
+    double scale = exp(a * log(z) - z - la_log_gamma(a));
     if (z < a + 1) {
         double term = 1 / a, sum = term;
         for (double k = a + 1; term > sum * 1e-17; k++)
@@ -181,30 +176,23 @@ la_status la_shares_test(const int64_t *a, const int64_t *b, int64_t n, la_test_
 
 /* ---- strata ---- */
 
-static double log_choose(double n, double k) {
-    return log_gamma(n + 1) - log_gamma(k + 1) - log_gamma(n - k + 1);
-}
-
-/* Hits of the second sample given all hits of the stratum: from least to most. */
+/* Hits of the second sample, given all hits of the stratum: from least to most. */
 static void hit_range(const la_stratum *s, int64_t *least, int64_t *most) {
-    int64_t hits = s->hits[0] + s->hits[1];
-    *least = hits > s->n[0] ? hits - s->n[0] : 0;
-    *most = hits < s->n[1] ? hits : s->n[1];
+    la_hypergeometric_range(s->n[0] + s->n[1], s->n[1], s->hits[0] + s->hits[1], least, most);
 }
 
-/* p[0 .. size) times the distribution of one stratum's hits; returns the new size. */
-static int64_t convolve(const la_stratum *s, double *p, int64_t size, double *scratch) {
+/* p[0 .. size) times the distribution of one stratum's hits; returns the new size. before, weight:
+ * scratch, each as long as p. */
+static int64_t convolve(const la_stratum *s, double *p, int64_t size, double *before,
+                        double *weight) {
     int64_t least, most;
     hit_range(s, &least, &most);
-    double hits = (double)(s->hits[0] + s->hits[1]), n = (double)s->n[1], m = (double)s->n[0];
-    double all = log_choose(m + n, hits);
-    memcpy(scratch, p, (size_t)size * sizeof *p);
+    la_hypergeometric(s->n[0] + s->n[1], s->n[1], s->hits[0] + s->hits[1], least, most, weight);
+    memcpy(before, p, (size_t)size * sizeof *p);
     memset(p, 0, (size_t)(size + most - least) * sizeof *p);
-    for (int64_t k = least; k <= most; k++) {
-        double w = exp(log_choose(n, (double)k) + log_choose(m, hits - (double)k) - all);
+    for (int64_t k = 0; k <= most - least; k++)
         for (int64_t i = 0; i < size; i++)
-            p[i + k - least] += w * scratch[i];
-    }
+            p[i + k] += weight[k] * before[i];
     return size + most - least;
 }
 
@@ -214,13 +202,13 @@ static double twice_smaller(double below, double above) {
 
 static la_status exact_strata(const la_stratum *strata, int64_t n, int64_t size, int64_t at,
                               double *p_value, la_error *err) {
-    double *p = la_alloc(2 * (size_t)size, sizeof *p, err), below = 0, above = 0;
+    double *p = la_alloc(3 * (size_t)size, sizeof *p, err), below = 0, above = 0;
     if (!p)
         return err->status;
     int64_t filled = 1;
     p[0] = 1;
     for (int64_t k = 0; k < n; k++)
-        filled = convolve(&strata[k], p, filled, p + size);
+        filled = convolve(&strata[k], p, filled, p + size, p + 2 * size);
     for (int64_t i = 0; i <= at; i++)
         below += p[i];
     for (int64_t i = size - 1; i >= at; i--)

@@ -1,25 +1,12 @@
 #include "output/bootstrap.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/statistics.h"
 #include "base/stop.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int compare_numbers(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Linear between the two neighbours, as numpy.percentile. */
-static double quantile(const double *sorted, int64_t n, double share) {
-    double at = share * (double)(n - 1);
-    int64_t below = (int64_t)at;
-    if (below >= n - 1)
-        return sorted[n - 1];
-    return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
-}
 
 la_interval la_bootstrap_interval(const la_metric_info *metric, double value, double *column,
                                   int64_t resamples) {
@@ -29,13 +16,13 @@ la_interval la_bootstrap_interval(const la_metric_info *metric, double value, do
             column[defined++] = column[r];
     if (!defined || isnan(value))
         return (la_interval){NAN, NAN};
-    qsort(column, (size_t)defined, sizeof *column, compare_numbers);
-    double lo = quantile(column, defined, 0.025), hi = quantile(column, defined, 0.975);
+    la_doubles_sort(column, defined);
+    double lo = la_quantile(column, defined, 0.025), hi = la_quantile(column, defined, 0.975);
     la_interval found = {lo, hi};
     if (metric->gap)
-        found =
-            (la_interval){fmax(2 * value - hi, 0),
-                          fmin(value + fmax(value - lo, hi - quantile(column, defined, 0.5)), 1)};
+        found = (la_interval){
+            fmax(2 * value - hi, 0),
+            fmin(value + fmax(value - lo, hi - la_quantile(column, defined, 0.5)), 1)};
     return (la_interval){fmin(found.lo, value), fmax(found.hi, value)};
 }
 

@@ -1,5 +1,6 @@
 #include "output/ece_noise.h"
 #include "base/random.h"
+#include "base/statistics.h"
 #include "output/metrics.h"
 
 #include <math.h>
@@ -7,11 +8,6 @@
 
 /* Rows of a bin that are drawn one by one; the hits of more of them are one normal number. */
 enum { ROWS_DRAWN = 1000 };
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* Sum of the probabilities [n] of a bin, which are rows `first` on, less a draw of their hits. */
 static double draw_excess(const double *p, int64_t first, int64_t n, uint64_t seed,
@@ -27,7 +23,7 @@ la_noise_floor la_ece_noise(int64_t n, double *probabilities, double found, int6
     double drawn[LA_NOISE_DRAWS_MOST], deviation[LA_METRIC_BINS] = {0}, sum = 0;
     int64_t end[LA_METRIC_BINS + 1] = {0}, as_much = 0; /* bin b: rows end[b] to end[b + 1] */
     draws = draws < 1 ? 1 : draws > LA_NOISE_DRAWS_MOST ? LA_NOISE_DRAWS_MOST : draws;
-    qsort(probabilities, (size_t)n, sizeof *probabilities, by_value);
+    la_doubles_sort(probabilities, n);
     for (int64_t i = 0; i < n; i++) {
         int bin = la_metric_bin_of(probabilities[i]);
         deviation[bin] += probabilities[i] * (1 - probabilities[i]);
@@ -52,7 +48,7 @@ la_noise_floor la_ece_noise(int64_t n, double *probabilities, double found, int6
         sum += drawn[d];
         as_much += drawn[d] >= found - 1e-12; /* other order of the same sum */
     }
-    qsort(drawn, (size_t)draws, sizeof *drawn, by_value);
+    la_doubles_sort(drawn, draws);
     double mean = sum / (double)draws;
     return (la_noise_floor){.ece = mean,
                             .ece_95 = drawn[(draws * 95 + 99) / 100 - 1],

@@ -1,5 +1,6 @@
 #include "output/report_slices.h"
 #include "base/memory.h"
+#include "base/statistics.h"
 #include "base/stop.h"
 #include "base/visible.h"
 #include "output/row_kind.h"

@@ -1,5 +1,6 @@
 #include "output/slice_tests.h"
 #include "base/memory.h"
+#include "base/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,11 +27,6 @@ static int by_confidence(const void *a, const void *b) {
     return (x->confidence > y->confidence) - (x->confidence < y->confidence);
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* An error is a loss above the median, so of classes a wrong answer; where most rows lose the most
  * there is, that. */
 static la_status mark_errors(tested_row *rows, int64_t n, la_error *err) {
@@ -39,7 +35,7 @@ static la_status mark_errors(tested_row *rows, int64_t n, la_error *err) {
         return err->status;
     for (int64_t i = 0; i < n; i++)
         loss[i] = rows[i].loss;
-    qsort(loss, (size_t)n, sizeof *loss, by_value);
+    la_doubles_sort(loss, n);
     double median = loss[n / 2];
     bool above = loss[n - 1] > median;
     for (int64_t i = 0; i < n; i++)
@@ -84,23 +80,14 @@ static void trim(counted *c) {
     c->low += (int64_t)first;
 }
 
-static double log_choose(double n, double k) {
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
-}
-
 /* Hypergeometric: the marked ones among `drawn` of `all`. */
 static la_status set_hypergeometric(counted *c, int64_t all, int64_t marked, int64_t drawn,
                                     la_error *err) {
-    int64_t low = drawn - (all - marked) > 0 ? drawn - (all - marked) : 0;
-    int64_t high = drawn < marked ? drawn : marked;
-    c->low = low;
-    c->n = (size_t)(high - low + 1);
+    int64_t most;
+    la_hypergeometric_range(all, marked, drawn, &c->low, &most);
+    c->n = (size_t)(most - c->low + 1);
     LA_TRY(la_grow(&c->probability, &c->capacity, c->n, sizeof *c->probability, err));
-    double whole = log_choose((double)all, (double)drawn);
-    for (int64_t k = low; k <= high; k++)
-        c->probability[k - low] =
-            exp(log_choose((double)marked, (double)k) +
-                log_choose((double)(all - marked), (double)(drawn - k)) - whole);
+    la_hypergeometric(all, marked, drawn, c->low, most, c->probability);
     trim(c);
     return LA_OK;
 }
@@ -226,31 +213,4 @@ done:
     free(t.term.probability);
     free(t.work.probability);
     return status;
-}
-
-typedef struct ranked_p {
-    double p;
-    size_t at;
-} ranked_p;
-
-static int by_p(const void *a, const void *b) {
-    const ranked_p *x = a, *y = b;
-    return (x->p > y->p) - (x->p < y->p);
-}
-
-la_status la_holm(double *p, size_t n, la_error *err) {
-    ranked_p *ranked = la_alloc(n, sizeof *ranked, err);
-    double least = 0;
-    if (!ranked)
-        return err->status;
-    for (size_t i = 0; i < n; i++)
-        ranked[i] = (ranked_p){p[i], i};
-    if (n)
-        qsort(ranked, n, sizeof *ranked, by_p);
-    for (size_t i = 0; i < n; i++) {
-        least = fmax(least, fmin(1, ranked[i].p * (double)(n - i)));
-        p[ranked[i].at] = least;
-    }
-    free(ranked);
-    return LA_OK;
 }

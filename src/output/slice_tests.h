@@ -26,7 +26,5 @@ extern const char *const la_slice_flag_names[LA_SLICE_FLAGS];
  * more (or less) than its confidence says. */
 la_status la_slice_tests(int64_t n, const la_row_outcome *outcomes, const int32_t *slice,
                          int n_slices, double *p, la_error *err);
-/* Holm 1979: p[n] become values that may be held against the level of all tests together. */
-la_status la_holm(double *p, size_t n, la_error *err);
 
 #endif

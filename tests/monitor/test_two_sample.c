@@ -1,6 +1,6 @@
 /* Two-sample tests against scipy and counting (tests/reference/drift_reference.py). */
 #include "monitor/two_sample.h"
-#include "output/slice_tests.h"
+#include "base/statistics.h"
 #include "support/support.h"
 
 #include <math.h>

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/statistics.h"
 #include "output/slice_tests.h"
 #include "pipeline/report_job.h"
 
