@@ -1,4 +1,5 @@
 #include "input/json_members.h"
+#include "base/numbers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -190,4 +191,13 @@ double la_json_value_number(const la_json_value *value) {
     memcpy(copy, value->text, value->length);
     copy[value->length] = 0;
     return strtod(copy, NULL);
+}
+
+bool la_json_value_integer(const la_json_value *value, int64_t *integer) {
+    char text[24];
+    if (value->type != '0' || value->length >= sizeof text)
+        return false;
+    memcpy(text, value->text, value->length);
+    text[value->length] = 0;
+    return la_integer_parse(text, integer);
 }

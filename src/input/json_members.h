@@ -24,5 +24,7 @@ bool la_json_members(const char *text, size_t length, la_json_value *members, in
 const la_json_value *la_json_member_of(const la_json_value *members, int n, const char *name);
 /* Number of a value of type '0', as strtod reads it. */
 double la_json_value_number(const la_json_value *value);
+/* Integer of such a value; false: it is none of 64 bits, or not written as one. */
+bool la_json_value_integer(const la_json_value *value, int64_t *integer);
 
 #endif

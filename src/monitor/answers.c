@@ -113,13 +113,8 @@ static la_status take_score(const reading *r, la_score score, double *out, la_er
 
 static la_status take_class(const reading *r, int f, int64_t *class, la_error *err) {
     const la_json_value *v = r->fields[f];
-    char text[24], expected[64] = "a class index";
-    bool whole = v && v->type == '0' && v->length < sizeof text;
-    if (whole) {
-        memcpy(text, v->text, v->length);
-        text[v->length] = 0;
-        whole = la_integer_parse(text, class);
-    }
+    char expected[64] = "a class index";
+    bool whole = v && la_json_value_integer(v, class);
     int64_t n = r->out->n_classes ? r->out->n_classes : CLASSES_MOST;
     if (whole && *class >= 0 && *class < n)
         return LA_OK;

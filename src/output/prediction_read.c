@@ -251,12 +251,7 @@ static bool scan_vector(const la_json_value *list, const la_row_field *field, in
 }
 
 static bool scan_label(const la_json_value *value, int64_t n_classes, int64_t *class) {
-    char text[16];
-    if (!value || value->type != '0' || value->length >= sizeof text)
-        return false;
-    memcpy(text, value->text, value->length);
-    text[value->length] = 0;
-    return la_integer_parse(text, class) && *class >= 0 && *class < n_classes;
+    return value && la_json_value_integer(value, class) && *class >= 0 && *class < n_classes;
 }
 
 /* Takes a row like those before it: of classes, with a label and with values that are right. All
