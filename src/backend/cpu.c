@@ -23,9 +23,7 @@ void *la_cpu_scratch_get(la_backend *be, la_cpu_scratch which, size_t bytes) {
 
 void *la_cpu_alloc(la_backend *be, size_t bytes) {
     (void)be;
-    if (bytes > SIZE_MAX - 64)
-        return NULL;
-    return aligned_alloc(64, (bytes + 64) & ~(size_t)63);
+    return la_memory_aligned(bytes);
 }
 
 void la_cpu_release(la_backend *be, void *memory) {

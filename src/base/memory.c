@@ -9,8 +9,32 @@ struct la_pool_chunk {
     _Alignas(16) char data[];
 };
 
+bool la_memory_spared(size_t bytes) {
+    enum { LARGE = 64 << 10, SPARED = 512 << 10 };
+    void *tried = bytes < LARGE ? NULL : malloc(SPARED);
+    bool spared = tried || bytes < LARGE;
+    free(tried);
+    return spared;
+}
+
+/* p, or NULL, freed, where nothing would be spared beside its bytes. */
+static void *spared_or_null(void *p, size_t bytes) {
+    if (!p || la_memory_spared(bytes))
+        return p;
+    free(p);
+    return NULL;
+}
+
+void *la_memory_aligned(size_t bytes) {
+    if (bytes > SIZE_MAX - 64)
+        return NULL;
+    return spared_or_null(aligned_alloc(64, (bytes + 64) & ~(size_t)63), bytes);
+}
+
 void *la_alloc(size_t count, size_t size, la_error *err) {
     void *p = calloc(count ? count : 1, size ? size : 1);
+    /* the product does not overflow where calloc found memory */
+    p = spared_or_null(p, p ? count * size : 0);
     if (!p)
         (void)la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", count, size);
     return p;
@@ -27,10 +51,12 @@ la_status la_grow(void *buffer, size_t *capacity, size_t needed, size_t size, la
     void *old, *grown;
     memcpy(&old, buffer, sizeof old);
     grown = realloc(old, wanted * size);
-    if (!grown)
+    if (grown) {
+        memcpy(buffer, &grown, sizeof grown);
+        *capacity = wanted;
+    }
+    if (!grown || !la_memory_spared(wanted * size))
         return la_fail(err, LA_RESOURCE, "out of memory: %zu objects of %zu bytes", wanted, size);
-    memcpy(buffer, &grown, sizeof grown);
-    *capacity = wanted;
     return LA_OK;
 }
 

@@ -9,6 +9,14 @@
 
 #include <stdbool.h>
 
+/* Whether something is left beside a large block of so many bytes that was just taken. The runtime
+ * of OpenMP takes a few KiB at most parallel regions and ends the process where it gets none: so a
+ * block after which those are missing is refused. True for small blocks, which are not tried. */
+bool la_memory_spared(size_t bytes);
+/* 64-byte aligned memory, not zeroed, larger by at least a byte; NULL where there is none, or
+ * nothing would be spared beside it. The caller frees with free(). */
+void *la_memory_aligned(size_t bytes);
+
 /* Zeroed memory for count objects of size bytes; NULL and LA_RESOURCE in err when there is none or
  * the product overflows. The caller frees with free(). count 0 gives a valid pointer. */
 void *la_alloc(size_t count, size_t size, la_error *err);
