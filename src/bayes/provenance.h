@@ -7,6 +7,12 @@
 #include "input/rows.h"
 #include "model/quantised.h"
 
+/* Digest of a calibration row as the model and the likelihood see it: of token ids, token types and
+ * label. */
+typedef struct la_row_digest {
+    int32_t words[4];
+} la_row_digest;
+
 typedef struct la_provenance {
     const char *base_path, *adapter_path;
     const char *adapter_name; /* which of several at that path; NULL: none was named */
@@ -14,6 +20,9 @@ typedef struct la_provenance {
     char base_digest[LA_DIGEST_TEXT], adapter_digest[LA_DIGEST_TEXT];
     char tokenizer_digest[LA_DIGEST_TEXT]; /* "" when the rows carried token ids */
     char data_digest[LA_DIGEST_TEXT];
+    la_row_digest *row_digests; /* [n_row_digests] of the calibration rows, ascending; NULL: not
+                                   known */
+    int64_t n_row_digests;
     double *held_out; /* [n_held_out] keys of the rows that chose the guard's settings, ascending */
     int64_t n_held_out;
     int64_t max_length;        /* tokens a row is cut to */

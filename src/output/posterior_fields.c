@@ -1,4 +1,5 @@
 #include "output/posterior_fields.h"
+#include "bayes/row_digests.h"
 #include "bayes/structure.h"
 #include "likelihood/selection.h"
 #include "output/posterior_layout.h"
@@ -342,6 +343,12 @@ static la_blame after_posterior(la_posterior *p, void *item) {
     if (c->guarded &&
         (!isfinite(c->candidates[c->method].nll) || !isfinite(c->candidates[LA_METHOD_MAP].nll)))
         return (la_blame){"method", "names a candidate that is missing"};
+    if (p->provenance.row_digests && p->provenance.n_row_digests != p->n_rows)
+        return (la_blame){"row_digests", "has another shape than expected"};
+    for (int64_t i = 1; i < p->provenance.n_row_digests; i++)
+        if (la_row_digest_order(&p->provenance.row_digests[i - 1], &p->provenance.row_digests[i]) >
+            0)
+            return (la_blame){"row_digests", "is not ascending"};
     return c->guarded && c->method == LA_METHOD_AVERAGE && !c->n_settings
                ? (la_blame){"settings", missing}
                : (la_blame){0};

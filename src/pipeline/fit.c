@@ -2,6 +2,7 @@
 #include "base/output_file.h"
 #include "base/machine.h"
 #include "base/stop.h"
+#include "bayes/row_digests.h"
 #include "likelihood/selection.h"
 #include "input/json.h"
 #include "output/posterior_file.h"
@@ -302,21 +303,13 @@ static const char *kept_path(la_pool *pool, const char *path, la_error *err) {
     return la_pool_text(pool, absolute, strlen(absolute), err);
 }
 
-/* Digest of the rows as they were run. */
-static la_status digest_rows(const la_row_set *rows, char out[LA_DIGEST_TEXT], la_error *err) {
-    la_digest *digest = la_digest_new(err);
-    if (!digest)
-        return err->status;
-    for (int64_t i = 0; i < rows->n; i++) {
-        int64_t from = rows->start[i], length = rows->length[i];
-        la_label_digest(digest, la_label_list_at(&rows->labels, i), rows->labels.width);
-        la_digest_add_number(digest, (double)length);
-        if (rows->token[i])
-            la_digest_add_number(digest, (double)rows->token[i]);
-        la_digest_add(digest, rows->ids + from, (size_t)length * sizeof *rows->ids);
-    }
-    la_digest_finish(digest, out);
-    return LA_OK;
+/* The posterior knows its rows by their digests. */
+static la_status digest_rows(const la_row_set *rows, la_posterior *posterior, la_error *err) {
+    la_row_digest *digests = la_alloc((size_t)rows->n, sizeof *digests, err);
+    if (digests && la_row_set_digests(rows, digests, err) == LA_OK)
+        (void)la_posterior_keep_row_digests(posterior, digests, rows->n, err);
+    free(digests);
+    return err->status;
 }
 
 /* Provenance of the posterior, before the passes: carriers of sums tell fits apart by it. */
@@ -336,7 +329,7 @@ static la_status describe(fitting *f, la_error *err) {
     strcpy(from->adapter_digest, model->adapter_digest);
     if (f->rows.n_text)
         strcpy(from->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
-    LA_TRY(digest_rows(&f->rows, from->data_digest, err));
+    LA_TRY(digest_rows(&f->rows, p, err));
     if (session->choice_ids) {
         size_t n = (size_t)model->n_classes;
         from->choice_ids = la_pool_take(&p->pool, n, sizeof *from->choice_ids, err);

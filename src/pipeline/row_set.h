@@ -2,6 +2,7 @@
 #ifndef LA_PIPELINE_ROW_SET_H
 #define LA_PIPELINE_ROW_SET_H
 
+#include "bayes/provenance.h"
 #include "pipeline/session.h"
 
 typedef struct la_row_set {
@@ -27,6 +28,8 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
                           const char *path, const la_template *prompt, const char *what,
                           la_row_set *set, la_error *err);
 void la_row_set_free(la_row_set *set);
+/* digests[n] of the rows as they are run, in their order. */
+la_status la_row_set_digests(const la_row_set *set, la_row_digest *digests, la_error *err);
 
 /* Rows that are passed over, in their order: of a set, or of a list of rows of it, number first,
  * first + step, ... */

@@ -351,6 +351,8 @@ LIE(name_empty, p->blocks[0].name = "")
 LIE(template_bytes, p->provenance.template_text = "\xed\xa0\x80")
 LIE(digest_text, strcpy(p->provenance.base_digest, "../../etc/passwd"))
 LIE(digest_letters, strcpy(p->provenance.data_digest, "ABCDEF0123456789abcdef0123456789"))
+LIE(row_digest_order, p->provenance.row_digests[3].words[0] = -2)
+LIE(row_digest_count, p->n_rows = 25)
 LIE(weight_sum, p->choice.settings[0].weight = 0.5)
 LIE(weight_negative, p->choice.settings[0].weight = -0.25)
 LIE(weight_nan, p->choice.settings[0].weight = NAN)
@@ -418,6 +420,8 @@ static const lie lies[] = {
     {"\"template\" is not UTF-8", TINY_GUARDED, template_bytes},
     {"\"base_digest\" is no digest", TINY_KRON, digest_text},
     {"\"data_digest\" is no digest", TINY_KRON, digest_letters},
+    {"\"row_digests\" is not ascending", TINY_GUARDED, row_digest_order},
+    {"\"row_digests\" has another shape", TINY_GUARDED, row_digest_count},
     {"\"choice/settings/weight\" does not sum to 1", TINY_GUARDED, weight_sum},
     {"\"choice/settings/00000/weight\" is not positive", TINY_GUARDED, weight_negative},
     {"\"choice/settings/00000/weight\" is not finite", TINY_GUARDED, weight_nan},

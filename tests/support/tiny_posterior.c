@@ -84,6 +84,10 @@ static void add_extras(la_posterior *p) {
     p->provenance.held_out = take(p, 3, sizeof *p->provenance.held_out);
     for (int i = 0; i < 3; i++)
         p->provenance.held_out[i] = 0x1p50 + i;
+    p->provenance.n_row_digests = p->n_rows;
+    p->provenance.row_digests = take(p, (size_t)p->n_rows, sizeof *p->provenance.row_digests);
+    for (int32_t i = 0; i < p->n_rows; i++) /* negative from the fifth row on: large as unsigned */
+        p->provenance.row_digests[i] = (la_row_digest){{i < 4 ? i : i - 100, 1 - i, i, -i}};
     p->provenance.base_quant = (la_base_quant)1;
     p->provenance.choice_ids = take(p, 3, sizeof *p->provenance.choice_ids);
     for (int i = 0; i < 3; i++)
@@ -211,6 +215,8 @@ double posterior_touch(const la_posterior *p) {
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
         sum += p->provenance.held_out[k];
+    for (int64_t k = 0; k < p->provenance.n_row_digests; k++)
+        sum += (double)p->provenance.row_digests[k].words[k % 4];
     for (int64_t k = 0; p->ood.means && k < p->ood.n_groups * p->ood.width; k++)
         sum += (double)p->ood.means[k];
     for (int64_t k = 0; p->ood.vectors && k < p->ood.rank * p->ood.width; k++)

@@ -1,0 +1,17 @@
+/* Digests of the calibration rows that a posterior keeps: rows that are to be taken out of it are
+ * known by them, and no row can be read from one. In order of their words, so that they say nothing
+ * of the order of the rows. */
+#ifndef LA_BAYES_ROW_DIGESTS_H
+#define LA_BAYES_ROW_DIGESTS_H
+
+#include "bayes/posterior.h"
+
+/* Order of qsort: that of the words, as unsigned numbers. */
+int la_row_digest_order(const void *a, const void *b);
+/* Ends a digest of what a row is. */
+la_row_digest la_row_digest_finish(la_digest *digest);
+/* The posterior gets a sorted copy; its data_digest becomes theirs. */
+la_status la_posterior_keep_row_digests(la_posterior *posterior, const la_row_digest *digests,
+                                        int64_t n, la_error *err);
+
+#endif
