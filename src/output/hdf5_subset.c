@@ -59,6 +59,7 @@ void la_h5_begin(la_h5_file *file, const char *path, int fd, const void *bytes, 
                  uint64_t start, la_error *err) {
     uint64_t part = size > start ? size - start : 0;
     *file = (la_h5_file){.path = path,
+                         .title = "posterior",
                          .fd = fd,
                          .bytes = bytes,
                          .size = size,
@@ -75,11 +76,10 @@ void la_h5_end(la_h5_file *file) {
 static la_status foreign(const la_h5_file *file, uint64_t address, const char *what) {
     if (address > UINT64_MAX - file->start)
         address = file->size - file->start;
-    return la_fail(
-        file->err, LA_BAD_INPUT,
-        "%s: byte %llu: %s; the posterior file is damaged, or was written anew by another "
-        "tool: use it as laplora wrote it",
-        file->path, (unsigned long long)(file->start + address), what);
+    return la_fail(file->err, LA_BAD_INPUT,
+                   "%s: byte %llu: %s; the %s file is damaged, or was written anew by another "
+                   "tool: use it as laplora wrote it",
+                   file->path, (unsigned long long)(file->start + address), what, file->title);
 }
 
 la_status la_h5_bytes(la_h5_file *file, uint64_t offset, void *to, size_t length) {

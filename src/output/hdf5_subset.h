@@ -35,7 +35,7 @@ typedef struct la_h5_link {
 } la_h5_link;
 
 typedef struct la_h5_file {
-    const char *path; /* for messages */
+    const char *path, *title; /* for messages; title: what the file is */
     int fd;
     const unsigned char *bytes; /* the file, where it is in memory; NULL: fd is read */
     uint64_t size;              /* of the file */

@@ -3,8 +3,8 @@
 #ifndef LA_OUTPUT_POSTERIOR_LAYOUT_H
 #define LA_OUTPUT_POSTERIOR_LAYOUT_H
 
-#include "output/hdf5_subset.h"
 #include "output/posterior_file.h"
+#include "output/seal.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,7 +12,6 @@
 #define LA_POSTERIOR_FORMAT "laplora.posterior"
 enum {
     LA_SCHEMA_MAJOR = 1,
-    LA_SEAL_BYTES = 512, /* the block in front */
     LA_BLOCKS_MOST = 100000,
     LA_CLASSES_MOST = 1 << 20,
     LA_SIDE_MOST = 1 << 24 /* of a block */
@@ -20,12 +19,10 @@ enum {
 
 /* ---- posterior_seal.c ---- */
 
-/* The block in front of a file, of what lies behind it. */
+extern const la_seal la_posterior_seal;
+/* la_seal_make and la_seal_stream of a posterior. */
 la_status la_posterior_make_seal(la_h5_file *file, char block[LA_SEAL_BYTES]);
-/* Writes it to a file that is open to read and write; path is for messages. */
 la_status la_posterior_seal_stream(FILE *stream, const char *path, la_error *err);
-/* Fails unless the block in front agrees with the bytes behind it. */
-la_status la_posterior_check_seal(la_h5_file *file);
 
 /* ---- posterior_read.c ---- */
 
