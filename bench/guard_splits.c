@@ -1,15 +1,17 @@
 /* The guard on random splits of labelled rows into those that choose and those that judge, and what
  * any choice by as many rows can reach. One fit; every row's logits and covariance at all scales of
- * the prior; then the program's own selection on each split. Prints, for each split and method,
- * tab-separated:
- *   split method nll accuracy ece noise auroc
- * Methods: map, temperature, vector (scaling), single (the best one setting), average (whatever MAP
- * does), guard; and bounds: "temperature of the test" is chosen by the rows that judge; "world,
- * chosen" and "world, known" predict rows whose labels are drawn from a temperature of the model,
- * so that temperature scaling is exactly right there: with the temperature chosen by as many rows,
- * and with the true one.
- * usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...     LABELS: NAME,NAME,...
- *   PRIOR: global, layer, kind (module) */
+ * the prior; then the program's own selection on each split and number of rows that choose: the
+ * first of those for the largest number, so that the same rows judge. Of fewer than twice as many
+ * rows half choose. Prints, for each number, split and method, tab-separated:
+ *   number split method nll accuracy ece noise auroc right wrong
+ * right, wrong: answers of rows that judge changed from the MAP model's to right, and to wrong.
+ * Methods: map, temperature, vector (scaling), average (whatever MAP does), guard; and bounds:
+ * "temperature of the test" is chosen by the rows that judge; "world, chosen" and "world, known"
+ * predict rows whose labels are drawn from a temperature of the model, so that temperature scaling
+ * is exactly right there: with the temperature chosen by as many rows, and with the true one.
+ * usage: guard_splits SPLITS NUMBER[,NUMBER...] BASE ADAPTER CALIB ROWS...
+ *   LABELS: NAME,NAME,...   PRIOR: global, layer, kind (module)
+ *   POOL: file of the rows' logits and covariance, read where it is there, else written */
 #include "laplora.h"
 
 #include "base/random.h"
@@ -24,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCALES = LA_SELECTION_SCALES, SAMPLES = 1000, NOISE_DRAWS = 1000 };
+enum { SCALES = LA_SELECTION_SCALES, SAMPLES = 256, NOISE_DRAWS = 200, NUMBERS = 8 };
 
 /* All rows: a row's covariances lie together. */
 typedef struct pool {
@@ -46,17 +48,67 @@ static void *grow(void *list, int64_t n, size_t each, la_error *err) {
     return more ? more : list;
 }
 
-static la_status add_rows(pool *p, const la_row_set *rows, const la_evaluation *e, la_error *err) {
-    int64_t from = p->n, n = p->n + rows->n, square;
-    p->c = e->n_classes;
-    p->m = p->c - 1;
-    square = p->m * p->m;
-    p->logits = grow(p->logits, n * p->c, sizeof *p->logits, err);
+/* Memory for n rows of c classes. */
+static la_status grow_pool(pool *p, int64_t n, int64_t c, la_error *err) {
+    p->c = c;
+    p->m = c - 1;
+    p->logits = grow(p->logits, n * c, sizeof *p->logits, err);
     p->labels = grow(p->labels, n, sizeof *p->labels, err);
     p->drawn = grow(p->drawn, n, sizeof *p->drawn, err);
     p->streams = grow(p->streams, n, sizeof *p->streams, err);
-    p->cov = grow(p->cov, n * SCALES * square, sizeof *p->cov, err);
-    LA_TRY(err->status);
+    p->cov = grow(p->cov, n * SCALES * p->m * p->m, sizeof *p->cov, err);
+    return err->status;
+}
+
+/* Reads or writes n elements; true where all were. */
+typedef bool (*mover)(FILE *f, void *data, size_t each, size_t n);
+
+static bool take(FILE *f, void *data, size_t each, size_t n) {
+    return fread(data, each, n, f) == n;
+}
+
+static bool put(FILE *f, void *data, size_t each, size_t n) {
+    return fwrite(data, each, n, f) == n;
+}
+
+static bool move_rows(FILE *f, mover move, pool *p) {
+    size_t n = (size_t)p->n;
+    return move(f, p->logits, sizeof *p->logits, n * (size_t)p->c) &&
+           move(f, p->labels, sizeof *p->labels, n) && move(f, p->streams, sizeof *p->streams, n) &&
+           move(f, p->cov, sizeof *p->cov, n * (size_t)(SCALES * p->m * p->m));
+}
+
+/* Reads the pool from the file, if it is there: *read. */
+static la_status read_pool(const char *path, pool *p, bool *read, la_error *err) {
+    int64_t head[2] = {0};
+    FILE *f = path ? fopen(path, "rb") : NULL;
+    *read = f != NULL;
+    if (!f)
+        return LA_OK;
+    bool good = take(f, head, sizeof *head, 2) && head[0] > 0 && head[1] > 1 && head[1] < 100;
+    la_status status = LA_OK;
+    if (good)
+        status = grow_pool(p, head[0], head[1], err);
+    p->n = head[0];
+    if (status == LA_OK && !(good && move_rows(f, take, p)))
+        status = la_fail(err, LA_BAD_INPUT, "%s: is not a pool of rows", path);
+    fclose(f);
+    return status;
+}
+
+static la_status write_pool(const char *path, pool *p, la_error *err) {
+    int64_t head[2] = {p->n, p->c};
+    FILE *f = fopen(path, "wb");
+    bool good = f && put(f, head, sizeof *head, 2) && move_rows(f, put, p);
+    if (f)
+        good &= !fclose(f);
+    return good ? LA_OK : la_fail(err, LA_RESOURCE, "%s: cannot be written", path);
+}
+
+static la_status add_rows(pool *p, const la_row_set *rows, const la_evaluation *e, la_error *err) {
+    int64_t from = p->n, n = p->n + rows->n, square;
+    LA_TRY(grow_pool(p, n, e->n_classes, err));
+    square = p->m * p->m;
     memcpy(p->logits + from * p->c, e->logits, (size_t)(rows->n * p->c) * sizeof *p->logits);
     memcpy(p->labels + from, rows->labels.classes, (size_t)rows->n * sizeof *p->labels);
     memcpy(p->streams + from, rows->streams, (size_t)rows->n * sizeof *p->streams);
@@ -147,14 +199,16 @@ static void shuffle(int64_t n, uint64_t split, int64_t *order) {
 
 typedef struct splitting {
     const pool *p;
-    const int64_t *order;
-    int64_t choose, judge, split;
+    const int64_t *order, *judges; /* [choose at most], [judge] */
+    int64_t asked, choose, judge,
+        split;                         /* asked: number of rows that choose, if there are enough */
     float *logits;                     /* [choose, C], of the rows that choose */
     int64_t *labels, *drawn;           /* [choose] */
     uint64_t *streams;                 /* [choose] */
     double *cov;                       /* [SCALES, choose, m, m] */
     float *test_logits;                /* [judge, C] */
     int64_t *test_labels, *test_drawn; /* [judge] */
+    int64_t *answers;                  /* [judge] of the MAP model */
     double *probs, *confidence;        /* [judge, C], [judge] */
     double *memory;                    /* [2 C] */
     la_choice choice;
@@ -164,7 +218,7 @@ static la_status splitting_open(const pool *p, int64_t choose, const int64_t *or
                                 la_error *err) {
     size_t c = (size_t)p->c, square = (size_t)(p->m * p->m);
     size_t k = (size_t)choose, j = (size_t)(p->n - choose);
-    *s = (splitting){.p = p, .order = order, .choose = choose, .judge = p->n - choose};
+    *s = (splitting){.p = p, .order = order, .judges = order + choose, .judge = p->n - choose};
     s->logits = la_alloc(k * c, sizeof *s->logits, err);
     s->labels = la_alloc(k, sizeof *s->labels, err);
     s->drawn = la_alloc(k, sizeof *s->drawn, err);
@@ -173,6 +227,7 @@ static la_status splitting_open(const pool *p, int64_t choose, const int64_t *or
     s->test_logits = la_alloc(j * c, sizeof *s->test_logits, err);
     s->test_labels = la_alloc(j, sizeof *s->test_labels, err);
     s->test_drawn = la_alloc(j, sizeof *s->test_drawn, err);
+    s->answers = la_alloc(j, sizeof *s->answers, err);
     s->probs = la_alloc(j * c, sizeof *s->probs, err);
     s->confidence = la_alloc(j, sizeof *s->confidence, err);
     s->memory = la_alloc(2 * c, sizeof *s->memory, err);
@@ -188,6 +243,7 @@ static void splitting_close(splitting *s) {
     free(s->test_logits);
     free(s->test_labels);
     free(s->test_drawn);
+    free(s->answers);
     free(s->probs);
     free(s->confidence);
     free(s->memory);
@@ -208,7 +264,7 @@ static void take_rows(splitting *s) {
                    (size_t)square * sizeof *s->cov);
     }
     for (int64_t i = 0; i < s->judge; i++) {
-        int64_t at = s->order[s->choose + i];
+        int64_t at = s->judges[i];
         memcpy(s->test_logits + i * p->c, p->logits + at * p->c, row);
         s->test_labels[i] = p->labels[at];
         s->test_drawn[i] = p->drawn[at];
@@ -220,7 +276,7 @@ static la_status answer(splitting *s, const la_recipe *recipes, int64_t n, la_er
     const pool *p = s->p;
     la_draw_options draws = {.samples = SAMPLES};
     for (int64_t i = 0; i < s->judge; i++) {
-        int64_t at = s->order[s->choose + i];
+        int64_t at = s->judges[i];
         la_output_rows row = {.n = 1,
                               .n_outputs = p->c,
                               .n_scales = SCALES,
@@ -247,26 +303,31 @@ static void answer_temperature(splitting *s, double temperature) {
         la_temperature_scaling_apply(c, temperature, s->test_logits + i * c, s->probs + i * c);
 }
 
+static int64_t top_of(int64_t n, const double *values) {
+    int64_t best = 0;
+    for (int64_t k = 1; k < n; k++)
+        best = values[k] > values[best] ? k : best;
+    return best;
+}
+
 static la_status report(splitting *s, const char *method, int64_t *labels, la_error *err) {
     la_metrics m;
-    int64_t c = s->p->c;
+    int64_t c = s->p->c, right = 0, wrong = 0;
     la_metric_rows rows = {s->judge, c, s->probs, {.kind = LA_LABEL_CLASS, .classes = labels}};
     LA_TRY(la_metrics_compute(&la_softmax_metrics, &rows, &m, err));
     for (int64_t i = 0; i < s->judge; i++) {
-        s->confidence[i] = 0;
-        for (int64_t k = 0; k < c; k++)
-            s->confidence[i] = fmax(s->confidence[i], s->probs[i * c + k]);
+        const double *p = s->probs + i * c;
+        int64_t answer = top_of(c, p), was = s->answers[i];
+        s->confidence[i] = p[answer];
+        right += answer != was && answer == labels[i];
+        wrong += answer != was && was == labels[i];
     }
-    printf("%lld\t%s\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\n", (long long)s->split, method,
-           m.value[LA_METRIC_NLL], m.value[LA_METRIC_ACCURACY], m.value[LA_METRIC_ECE],
+    printf("%lld\t%lld\t%s\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%lld\t%lld\n", (long long)s->asked,
+           (long long)s->split, method, m.value[LA_METRIC_NLL], m.value[LA_METRIC_ACCURACY],
+           m.value[LA_METRIC_ECE],
            la_ece_noise(s->judge, s->confidence, NAN, NOISE_DRAWS, 1).ece_95,
-           m.value[LA_METRIC_AUROC]);
+           m.value[LA_METRIC_AUROC], (long long)right, (long long)wrong);
     return LA_OK;
-}
-
-/* Method that the guard would take without averaging. */
-static la_method best_single(const la_choice *choice) {
-    return choice->method == LA_METHOD_MAP ? LA_METHOD_MAP : la_choice_single(choice);
 }
 
 static la_status scalings(splitting *s, la_error *err) {
@@ -306,12 +367,12 @@ static la_status run_split(splitting *s, la_error *err) {
                         .streams = s->streams,
                         .scales = p->scales,
                         .cov = s->cov};
-    LA_TRY(la_softmax_likelihood.select(la_team_of(2), &rows, &s->choice, err));
+    LA_TRY(la_softmax_likelihood.select(la_team_of(1), &rows, &s->choice, err));
     LA_TRY(answer_method(s, LA_METHOD_MAP, err));
+    for (int64_t i = 0; i < s->judge; i++)
+        s->answers[i] = top_of(p->c, s->probs + i * p->c);
     LA_TRY(report(s, "map", s->test_labels, err));
     LA_TRY(scalings(s, err));
-    LA_TRY(answer_method(s, best_single(&s->choice), err));
-    LA_TRY(report(s, "single", s->test_labels, err));
     if (s->choice.n_settings)
         LA_TRY(answer_method(s, LA_METHOD_AVERAGE, err));
     LA_TRY(report(s, "average", s->test_labels, err));
@@ -321,23 +382,67 @@ static la_status run_split(splitting *s, la_error *err) {
     return bounds(s, err);
 }
 
+/* numbers[NUMBERS] from "NUMBER,NUMBER,..."; returns how many they are, 0: not a list. */
+static int64_t read_numbers(const char *text, int64_t *numbers) {
+    int64_t count = 0;
+    for (char *end; count < NUMBERS; text = end + 1) {
+        numbers[count] = strtoll(text, &end, 10);
+        if (numbers[count++] < 1 || (*end && *end != ','))
+            return 0;
+        if (!*end)
+            return count;
+    }
+    return 0;
+}
+
+static int64_t choosing(const pool *p, int64_t asked) {
+    return asked < p->n / 2 ? asked : p->n / 2;
+}
+
+/* Every split for each of the numbers. */
+static la_status run_splits(splitting *s, int64_t splits, const int64_t *numbers, int64_t count,
+                            int64_t *order, la_error *err) {
+    for (s->split = 0; s->split < splits; s->split++) {
+        shuffle(s->p->n, (uint64_t)s->split, order);
+        for (int64_t k = 0; k < count; k++) {
+            s->asked = numbers[k];
+            s->choose = choosing(s->p, s->asked);
+            LA_TRY(run_split(s, err));
+        }
+        fflush(stdout);
+    }
+    return LA_OK;
+}
+
+static la_status fill_pool(char **argv, int n_files, pool *p, la_error *err) {
+    const char *path = getenv("POOL");
+    bool read = false;
+    LA_TRY(read_pool(path, p, &read, err));
+    if (read)
+        return LA_OK;
+    LA_TRY(fit_and_evaluate(argv, n_files, p, err));
+    return path ? write_pool(path, p, err) : LA_OK;
+}
+
 static la_status run(int argc, char **argv, pool *p, la_error *err) {
-    int64_t splits = atoll(argv[1]), choose = atoll(argv[2]);
+    int64_t splits = atoll(argv[1]), numbers[NUMBERS], most = 1;
     splitting s = {0};
-    LA_TRY(fit_and_evaluate(argv + 3, argc - 6, p, err));
-    if (splits < 1 || choose < 1 || choose >= p->n)
-        return la_fail(err, LA_USAGE, "%lld splits of %lld rows, %lld of which choose",
-                       (long long)splits, (long long)p->n, (long long)choose);
+    LA_TRY(fill_pool(argv + 3, argc - 6, p, err));
+    int64_t count = read_numbers(argv[2], numbers);
+    if (splits < 1 || !count || p->n < 2)
+        return la_fail(err, LA_USAGE, "%lld splits of %lld rows, %s of which choose",
+                       (long long)splits, (long long)p->n, argv[2]);
+    for (int64_t k = 0; k < count; k++)
+        most = numbers[k] > most ? numbers[k] : most;
+    most = choosing(p, most);
     int64_t *order = la_alloc((size_t)p->n, sizeof *order, err);
     la_status status = err->status;
     if (status == LA_OK)
-        status = splitting_open(p, choose, order, &s, err);
+        status = splitting_open(p, most, order, &s, err);
     if (status == LA_OK)
         status = draw_labels(p, s.memory, err);
-    for (s.split = 0; s.split < splits && status == LA_OK; s.split++) {
-        shuffle(p->n, (uint64_t)s.split, order);
-        status = run_split(&s, err);
-    }
+    if (status == LA_OK)
+        status = run_splits(&s, splits, numbers, count, order, err);
     splitting_close(&s);
     free(order);
     return status;
@@ -348,7 +453,8 @@ int main(int argc, char **argv) {
     pool p = {0};
     la_error err = {0};
     if (argc < 7) {
-        fprintf(stderr, "usage: guard_splits SPLITS CHOOSE BASE ADAPTER CALIB ROWS...\n");
+        fprintf(stderr,
+                "usage: guard_splits SPLITS NUMBER[,NUMBER...] BASE ADAPTER CALIB ROWS...\n");
         return 2;
     }
     la_status status = run(argc, argv, &p, &err);

@@ -2,9 +2,10 @@
 """Train the adapters that the table of the guard in bench/README.md is measured on.
 
 They differ in task, classes, rank, target modules, rows and epochs: from
-under-fitted to badly over-fitted.  The rows are public data sets (SST-2, TREC,
-MPQA, movie-review polarity, OpenBookQA) in one folder as JSON lines; they are
-read from there and are not part of this project.  Needs
+under-fitted to badly over-fitted; the last five were made to have biased
+classes.  The rows are public data sets (SST-2, TREC, MPQA, movie-review
+polarity, OpenBookQA) in one folder as JSON lines; they are read from there and
+are not part of this project.  Needs
 
     pip install torch transformers peft
 
@@ -32,6 +33,9 @@ ATTENTION = ["query", "key", "value", "attention.output.dense"]
 ALL = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 
 # noise: share of labels, of all rows alike, replaced by one drawn at random
+# shares: of the classes in the rows to train on; the rows held out have equal ones
+# wrong: class, other class, share of the first's rows to train on that are labelled as the other;
+#   the rows held out keep their labels
 ADAPTERS = [
     dict(name="sst2-over", task="sst2", classes=2, rows=300, r=16,
          modules=["query", "key", "value"], epochs=20, lr=1e-3),
@@ -47,6 +51,16 @@ ADAPTERS = [
          noise=0.45),
     dict(name="sst2-well", task="sst2", classes=2, rows=2500, r=8, modules=QV, epochs=2, lr=5e-4),
     dict(name="obqa", task="obqa", classes=4, rows=500, r=8, modules=QV, epochs=6, lr=1e-3),
+    dict(name="sst2-skew", task="sst2", classes=2, rows=1000, r=8, modules=QV, epochs=3, lr=1e-3,
+         shares=[0.9, 0.1]),
+    dict(name="trec5-skew", task="trec5", classes=5, rows=800, r=4, modules=["value"], epochs=2,
+         lr=1e-3, shares=[0.5, 0.25, 0.13, 0.07, 0.05]),
+    dict(name="trec-wrong", task="trec", classes=6, rows=600, r=8, modules=QV, epochs=4, lr=1e-3,
+         wrong=(1, 0, 0.5)),
+    dict(name="source4-under", task="source4", classes=4, rows=600, r=2, modules=QV, epochs=1,
+         lr=5e-4),
+    dict(name="mpqa-skew", task="mpqa", classes=2, rows=800, r=4, modules=["value"], epochs=4,
+         lr=1e-3, shares=[0.08, 0.92]),
 ]
 
 
@@ -82,6 +96,23 @@ def task_rows(folder, task):
     return read(folder, {"mpqa": "mpqa", "rt": "rt-polarity"}[task]), None
 
 
+def with_shares(rows, shares, n):
+    """The first rows of each class, as many of the n as its share says."""
+    counts = [round(share * n) for share in shares]
+    taken = []
+    for row in rows:
+        if counts[row["label"]]:
+            counts[row["label"]] -= 1
+            taken.append(row)
+    return taken
+
+
+def mislabelled(rows, wrong, rng):
+    source, other, share = wrong
+    return [dict(r, label=other) if r["label"] == source and rng.random() < share else r
+            for r in rows]
+
+
 def split(folder, spec, seed):
     rng = random.Random(f"{spec['name']} {seed}")
     rows, held = task_rows(folder, spec["task"])
@@ -91,11 +122,21 @@ def split(folder, spec, seed):
             seen.add(row["text"])
             unique.append(row)
     rng.shuffle(unique)
-    if held is None:
-        held, unique = unique[:DEV + TEST], unique[DEV + TEST:]
+    own = held is None
+    if own:
+        held = unique
     else:
         held = [r for r in held if r["text"] not in seen]
         rng.shuffle(held)
+    if "shares" in spec:
+        held = with_shares(held, [1 / spec["classes"]] * spec["classes"], DEV + TEST)
+    held = held[:DEV + TEST]
+    if own:
+        texts = {r["text"] for r in held}
+        unique = [r for r in unique if r["text"] not in texts]
+    if "shares" in spec:
+        unique = with_shares(unique, spec["shares"], spec["rows"])
+    unique = mislabelled(unique, spec["wrong"], rng) if "wrong" in spec else unique
     parts = [unique[:spec["rows"]], held[:DEV], held[DEV:DEV + TEST]]
     noise = spec.get("noise", 0)
     return [[{"text": r["text"], "label": rng.randrange(spec["classes"])
