@@ -62,7 +62,7 @@ static bool lock(int fd) {
     return !fcntl(fd, F_OFD_SETLK, &all);
 }
 
-static void make_name(const char *target, char name[NAME_MAX + 1]) {
+void la_output_temporary_name(const char *target, char name[NAME_MAX + 1]) {
     unsigned long long number;
     if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number)
         number = (unsigned long long)(1e9 * la_seconds());
@@ -113,7 +113,7 @@ static bool still_named(const la_output_file *file, int fd) {
 /* File under an unpredictable name. */
 static int make_named(la_output_file *file) {
     for (int i = 0; i < TRIES; i++) {
-        make_name(file->target.name, file->name);
+        la_output_temporary_name(file->target.name, file->name);
         int fd = openat(file->folder, file->name,
                         O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0 && errno == EEXIST)
@@ -205,8 +205,7 @@ la_status la_output_apart(const char *path, const char *what, const char *input,
         return LA_OK;
     if (!is_same(&out, &in) && !(S_ISDIR(in.st_mode) && holds(input, &out)))
         return LA_OK;
-    return la_fail(err, LA_USAGE,
-                   "%s: would replace %s, which this run reads; name another file for --out",
+    return la_fail(err, LA_USAGE, "%s: would replace %s, which this run reads; name another file",
                    plain ? "standard output" : path, what);
 }
 
@@ -309,7 +308,7 @@ static int give_name(la_output_file *file, int fd) {
     char self[64];
     snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
     for (int i = 0; i < TRIES; i++) {
-        make_name(file->target.name, file->name);
+        la_output_temporary_name(file->target.name, file->name);
         enlist(file);
         if (!linkat(AT_FDCWD, self, file->folder, file->name, AT_SYMLINK_FOLLOW))
             return 0;

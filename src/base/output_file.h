@@ -39,6 +39,10 @@ la_status la_output_finish(la_output_file *file, la_status status, la_error *err
 /* Removes what was written so far. Safe on a zeroed, committed or discarded file. */
 void la_output_discard(la_output_file *file);
 
+/* A name that no file has, for a temporary file of a target in its folder: those that a crash
+ * leaves are removed when an output is opened next. */
+void la_output_temporary_name(const char *target, char name[NAME_MAX + 1]);
+
 /* Removes the named temporary files of this process. May be called in a signal handler. */
 void la_output_abandon(void);
 

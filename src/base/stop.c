@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -12,12 +13,14 @@
 
 /* From the signal to the end: long enough for any piece of work between two questions that is not
  * within one call of a library, and an answer within a second. */
-enum { GRACE_MS = 400 };
+enum { GRACE_MS = 400, AGAIN_MS = 50, AGAIN_MOST = 6 };
 
 static _Atomic int stop_signal;
 static atomic_flag ending = ATOMIC_FLAG_INIT, reported = ATOMIC_FLAG_INIT;
 static bool on_terminal;
 static _Thread_local la_stop host;
+static const la_stop_saver *_Atomic saver;
+static _Atomic int saving; /* handlers that may look at the saver */
 
 /* Everything below is called in signal handlers: system calls and atomics alone. */
 
@@ -51,19 +54,40 @@ static void end(int number) {
     _exit(128 + number);
 }
 
-static void on_stop(int number) {
-    static const struct itimerval grace = {.it_value.tv_usec = GRACE_MS * 1000};
-    int none = 0, code = errno;
-    if (!atomic_compare_exchange_strong(&stop_signal, &none, number))
-        end(number); /* the second one */
+/* False: not now. */
+static bool save(void) {
+    atomic_fetch_add(&saving, 1);
+    const la_stop_saver *s = atomic_load(&saver);
+    bool done = !s || s->save(s->user);
+    atomic_fetch_sub(&saving, 1);
+    return done;
+}
+
+static void end_after(int ms) {
+    struct itimerval grace = {.it_value.tv_usec = ms * 1000};
     setitimer(ITIMER_REAL, &grace, NULL);
+}
+
+static void on_stop(int number) {
+    int none = 0, code = errno;
+    if (!atomic_compare_exchange_strong(&stop_signal, &none, number)) {
+        (void)save();
+        end(number); /* the second one */
+    }
+    end_after(GRACE_MS);
     errno = code;
 }
 
 static void on_deadline(int number) {
+    static _Atomic int again;
+    int code = errno;
     (void)number;
-    if (atomic_load(&stop_signal))
+    if (!atomic_load(&stop_signal))
+        return;
+    if (save() || atomic_fetch_add(&again, 1) == AGAIN_MOST)
         end(atomic_load(&stop_signal));
+    end_after(AGAIN_MS);
+    errno = code;
 }
 
 static void on_bus_error(int number) {
@@ -109,6 +133,12 @@ void la_stop_install(void) {
     /* writes then fail with EPIPE or EFBIG, and are reported like any other */
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
+}
+
+void la_stop_save(const la_stop_saver *to) {
+    atomic_store(&saver, to);
+    while (!to && atomic_load(&saving))
+        sched_yield(); /* the process is about to end, or it was not the moment to save */
 }
 
 bool la_stop_first_report(void) {

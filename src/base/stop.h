@@ -24,6 +24,17 @@ la_status la_check_interrupt(la_error *err);
 /* True once: its caller reports the stop. */
 bool la_stop_first_report(void);
 
+/* What saves work when a signal ends the process in the midst of it. Called in a signal handler,
+ * on any thread: system calls and atomics alone, half a second at most. False: the work is being
+ * changed; it is asked again shortly, a few times. */
+typedef struct la_stop_saver {
+    bool (*save)(void *user);
+    void *user;
+} la_stop_saver;
+/* The one saver of the process, which must stay; NULL: none, and none is at work when it returns.
+ */
+void la_stop_save(const la_stop_saver *saver);
+
 /* malloc for a library that is not to be gone on with once it lacks memory: jansson then loses keys
  * or bytes, or ends the process with a message of its own. Ends the program like a second signal,
  * with one line and LA_RESOURCE. For the program alone, never within a host's. */

@@ -3,6 +3,8 @@
 #include "cli/cli.h"
 #include "output/escape.h"
 #include "output/figures.h"
+#include "pipeline/checkpoint.h"
+#include "pipeline/fit.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -15,9 +17,10 @@ typedef struct fit_given {
     la_prompt_given prompt;
     const char *base, *adapter, *data, *out, *val;
     int curvature, kron, params, select;
-    la_number prior, noise;
+    la_number prior, noise, checkpoint_every;
     int64_t rank;
-    bool heldout, adue, ood, json;
+    const char *checkpoint;
+    bool heldout, adue, ood, json, resume;
 } fit_given;
 
 static const struct {
@@ -125,6 +128,15 @@ static const la_option options[] = {
      .offset = offsetof(fit_given, ood),
      .help = "also keep the calibration rows' means and covariance: predict --emit ood says how "
              "far from them a row lies"},
+    LA_ROW(TEXT, fit_given, checkpoint, "checkpoint", .argument = "FILE",
+           .help = "keep the sums so far in FILE, and the ones before in FILE.1, until the fit has "
+                   "ended; SIGTERM and SIGINT leave the newest"),
+    LA_ROW(NUMBER, fit_given, checkpoint_every, "checkpoint-every", .argument = "SECONDS",
+           .help = "between two checkpoints (default 60; more where writing one takes over a "
+                   "second)"),
+    LA_ROW(FLAG, fit_given, resume, "resume",
+           .help = "go on with the --checkpoint where it is there: same posterior, byte for byte, "
+                   "with the same threads"),
     {.name = "json",
      .kind = LA_OPTION_FLAG,
      .offset = offsetof(fit_given, json),
@@ -291,7 +303,29 @@ static la_status check_options(const fit_given *given, const la_structure_kind *
                        "--params %s: --curvature %s is of the head's last layer alone; "
                        "leave --params out",
                        la_params_names[given->params], structure);
+    if (!given->checkpoint && (given->resume || given->checkpoint_every.given))
+        return la_fail(err, LA_USAGE, "--%s needs --checkpoint FILE",
+                       given->resume ? "resume" : "checkpoint-every");
     return la_cli_check_run(&given->common, &given->run, err);
+}
+
+/* With its checkpoint, where there is to be one. */
+static la_status run_fit(const fit_given *given, const la_fit_options *run,
+                         la_fit_summary **summary, la_error *err) {
+    la_fit_checkpoint *checkpoint = NULL;
+    la_carrier list[1];
+    la_carriers carriers = {.list = list};
+    la_fit_checkpoint_options kept = {.path = given->checkpoint,
+                                      .seconds = given->checkpoint_every.value,
+                                      .resume = given->resume,
+                                      .fit = run};
+    if (given->checkpoint) {
+        LA_TRY(la_fit_checkpoint_open(&kept, &checkpoint, err));
+        list[carriers.n++] = la_fit_checkpoint_carrier(checkpoint);
+    }
+    la_status status = la_fit_carried(run, carriers.n ? &carriers : NULL, summary, err);
+    la_fit_checkpoint_close(checkpoint, status);
+    return status;
 }
 
 static la_status fit(const fit_given *given, la_error *err) {
@@ -330,7 +364,7 @@ static la_status fit(const fit_given *given, la_error *err) {
     if (given->select >= 0)
         run.select = selections[given->select].kind;
     la_fit_summary *summary;
-    LA_TRY(la_fit(&run, &summary, err));
+    LA_TRY(run_fit(given, &run, &summary, err));
     la_cli_progress_end();
     la_status status = LA_OK;
     if (given->json)

@@ -1,0 +1,448 @@
+/* Fits with a checkpoint: killed at any moment and gone on with, stopped by signals, refused. */
+#include "base/digest.h"
+#include "pipeline/sums_image.h"
+#include "support/faults.h"
+#include "support/process.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATIENCE = 60, COPIES = 12, KILLS = 4 };
+
+/* The same rows over and over, so that a fit takes some time. */
+static const char *open_rows(void) {
+    const char *folder = open_case("bert-all-linear");
+    size_t length;
+    char *rows = read_file(in_case(folder, "calib.jsonl"), &length);
+    FILE *file = fopen(in_case(folder, "rows.jsonl"), "wb");
+    for (int i = 0; i < COPIES; i++)
+        fwrite(rows, 1, length, file);
+    fclose(file);
+    free(rows);
+    return folder;
+}
+
+#define BEGIN "fit --base @/base --adapter @/adapter --data @/rows.jsonl --threads 1 "
+#define OFTEN "--checkpoint @/ck --checkpoint-every 0.001 --batch-tokens 64 "
+
+/* Rows of the fit, told on standard error. */
+static process start(const char *folder, const char *curvature, const char *out) {
+    char base[512], adapter[512], data[512], to[512], ck[512];
+    const char *argv[] = {
+        "laplora",        "fit", "--base",    base, "--adapter",          adapter,
+        "--data",         data,  "--out",     to,   "--curvature",        curvature,
+        "--checkpoint",   ck,    "--threads", "1",  "--checkpoint-every", "0.001",
+        "--batch-tokens", "64",  "--resume",  NULL};
+    snprintf(base, sizeof base, "%s/base", folder);
+    snprintf(adapter, sizeof adapter, "%s/adapter", folder);
+    snprintf(data, sizeof data, "%s/rows.jsonl", folder);
+    snprintf(to, sizeof to, "%s/%s", folder, out);
+    snprintf(ck, sizeof ck, "%s/ck", folder);
+    return process_start(argv);
+}
+
+/* Number of the file with that name; 0: none. */
+static ino_t inode_of(const char *path) {
+    struct stat info;
+    return stat(path, &info) ? 0 : info.st_ino;
+}
+
+/* Until the checkpoint is another file, or the process has ended. */
+static void wait_for_checkpoint(const char *folder) {
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_case(folder, "ck"));
+    ino_t before = inode_of(path);
+    for (int i = 0; i < PATIENCE * 100; i++) {
+        ino_t now = inode_of(path);
+        if (now && now != before)
+            return;
+        wait_ms(10);
+    }
+    fail_msg("no checkpoint was written");
+}
+
+static bool said(const process *p, const char *piece) {
+    size_t length;
+    char *text = read_file(p->err, &length);
+    bool found = strstr(text, piece) != NULL;
+    free(text);
+    return found;
+}
+
+static void check_runs(const char *folder, const char *line, const char *piece) {
+    command done = run_line(folder, line, NULL);
+    if (done.code || (piece && !strstr(done.err, piece)))
+        fail_msg("exit code %d, expected 0 and \"%s\": %.500s", done.code, piece ? piece : "",
+                 done.err);
+    command_free(&done);
+}
+
+static void check_same(const char *folder, const char *a, const char *b) {
+    size_t n, m;
+    char *x = read_file(in_case(folder, a), &n), *y = read_file(in_case(folder, b), &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
+static void check_gone(const char *folder) {
+    assert_int_equal(access(in_case(folder, "ck"), F_OK), -1);
+    assert_int_equal(access(in_case(folder, "ck.1"), F_OK), -1);
+    DIR *list = opendir(folder);
+    for (struct dirent *entry; (entry = readdir(list));)
+        if (strstr(entry->d_name, "laplora-tmp"))
+            fail_msg("%s is left", entry->d_name);
+    closedir(list);
+}
+
+/* ---- the same bytes ---- */
+
+/* A fit that is begun again and again and killed while it works, and ends at last. */
+static void kill_and_resume(const char *curvature, const char *folder, const char *whole) {
+    int resumed = 0;
+    for (int i = 0; i < KILLS; i++) {
+        process p = start(folder, curvature, "part");
+        wait_for_checkpoint(folder);
+        wait_ms(7 * i);
+        kill(p.pid, SIGKILL);
+        int code = process_finish(&p, PATIENCE);
+        assert_true(code == 128 + SIGKILL || code == 0);
+        resumed += said(&p, "goes on with row");
+        process_close(&p);
+        if (!code)
+            break;
+    }
+    process p = start(folder, curvature, "part");
+    assert_int_equal(process_finish(&p, PATIENCE), 0);
+    resumed += said(&p, "goes on with row");
+    process_close(&p);
+    assert_true(resumed > 0);
+    check_same(folder, whole, "part");
+    check_gone(folder);
+}
+
+static void killed(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"kron", "ekfac", "diag"};
+    const char *folder = open_rows();
+    for (int i = 0; i < 3; i++) {
+        char line[512];
+        snprintf(line, sizeof line,
+                 BEGIN "--out @/whole-%s --curvature %s --batch-tokens 64 --quiet", kinds[i],
+                 kinds[i]);
+        check_runs(folder, line, NULL);
+        snprintf(line, sizeof line, "whole-%s", kinds[i]);
+        kill_and_resume(kinds[i], folder, line);
+    }
+}
+
+/* States for distances are of another pass where there is a checkpoint. */
+static void with_distances(void **state) {
+    (void)state;
+    const char *folder = open_rows();
+    check_runs(folder, BEGIN "--out @/a --ood --quiet", NULL);
+    check_runs(folder, BEGIN "--out @/b --ood --quiet --checkpoint @/ck", NULL);
+    check_same(folder, "a", "b");
+    check_gone(folder);
+}
+
+/* ---- signals ---- */
+
+static double seconds_now(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
+}
+
+static void stop_and_resume(const char *folder, int number) {
+    process p = start(folder, "ekfac", "part");
+    wait_for_checkpoint(folder);
+    double from = seconds_now();
+    kill(p.pid, number);
+    int code = process_finish(&p, PATIENCE);
+    print_message("    ended %.2f s after signal %d\n", seconds_now() - from, number);
+    assert_true(code == 128 + number || code == 0);
+    process_close(&p);
+    if (code)
+        assert_int_equal(access(in_case(folder, "ck"), F_OK), 0);
+    p = start(folder, "ekfac", "part");
+    assert_int_equal(process_finish(&p, PATIENCE), 0);
+    assert_true(!code || said(&p, "goes on with row"));
+    process_close(&p);
+    check_same(folder, "whole", "part");
+    check_gone(folder);
+}
+
+static void stopped(void **state) {
+    (void)state;
+    const char *folder = open_rows();
+    check_runs(folder, BEGIN "--out @/whole --curvature ekfac --batch-tokens 64 --quiet", NULL);
+    stop_and_resume(folder, SIGTERM);
+    stop_and_resume(folder, SIGINT);
+}
+
+/* Within a batch that lasts longer than the program may: the handler writes what there was before
+ * it. One row of many tokens again and again, in a batch of 256 of them. */
+static void stopped_within_a_batch(void **state) {
+    (void)state;
+    const char *folder = open_case("bert-all-linear");
+    FILE *file = fopen(in_case(folder, "rows.jsonl"), "wb");
+    for (int i = 0; i < 256 * 4; i++) {
+        fprintf(file, "{\"label\":%d,\"input_ids\":[%d", i % 4, 5 + i % 90);
+        for (int j = 1; j < 48; j++)
+            fprintf(file, ",%d", 5 + (i * 7 + j * j) % 90);
+        fprintf(file, "]}\n");
+    }
+    fclose(file);
+    command done = run_shell(
+        folder, "\"$L\" fit --base $D/base --adapter $D/adapter --data $D/rows.jsonl --out $D/o "
+                "--threads 1 --batch-tokens 1000000 --checkpoint $D/ck 2> $D/err & p=$!;"
+                "sleep 1; kill -TERM $p; wait $p; echo $? > $D/code");
+    command_free(&done);
+    size_t length;
+    char *code = read_file(in_case(folder, "code"), &length);
+    bool interrupted = !strcmp(code, "143\n");
+    assert_true(interrupted || !strcmp(code, "0\n"));
+    free(code);
+    if (interrupted)
+        assert_int_equal(access(in_case(folder, "ck"), F_OK), 0);
+}
+
+/* ---- which checkpoint is taken ---- */
+
+/* Leaves a checkpoint, and the one before it, of a fit that is killed. */
+static const char *open_killed(void) {
+    const char *folder = open_rows();
+    process p = start(folder, "kron", "o");
+    wait_for_checkpoint(folder);
+    for (int i = 0; i < PATIENCE * 100 && access(in_case(folder, "ck.1"), F_OK); i++)
+        wait_ms(10);
+    kill(p.pid, SIGKILL);
+    int code = process_finish(&p, PATIENCE);
+    process_close(&p);
+    if (!code)
+        fail_msg("the fit had ended");
+    assert_int_equal(access(in_case(folder, "ck"), F_OK), 0);
+    assert_int_equal(access(in_case(folder, "ck.1"), F_OK), 0);
+    return folder;
+}
+
+static void copy(const char *folder, const char *from, const char *to) {
+    size_t length;
+    char *data = read_file(in_case(folder, from), &length);
+    write_file(in_case(folder, to), data, length);
+    free(data);
+}
+
+static void check_refused(const char *folder, int code, const char *options, const char *piece) {
+    char line[1024];
+    const char *pieces[] = {piece};
+    snprintf(line, sizeof line, BEGIN "--out @/out --quiet %s", options);
+    command done = run_line(folder, line, NULL);
+    check_message(&done, code, pieces, 1);
+    command_free(&done);
+    check_nothing_written(folder);
+}
+
+static void of_another_fit(void **state) {
+    (void)state;
+    const char *folder = open_killed();
+    static const struct {
+        const char *options, *field;
+    } rows[] = {{"--kron reduce", "--kron is expand there, reduce here"},
+                {"--curvature diag", "--curvature is kron there, diag here"},
+                {"--rank 3", "--rank"},
+                {"--params lora+head", "--params"},
+                {"--max-length 7", "--max-length is 48 there, 7 here"},
+                {"--prior 3", "--prior"},
+                {"--select none", "--select"},
+                {"--heldout", "--heldout is not given there, given here"},
+                {"--adue", "--adue"},
+                {"--labels a,b,c,d", "--labels"},
+                {"--base-quant int8", "--base"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char options[256];
+        snprintf(options, sizeof options, "%s --resume " OFTEN, rows[i].options);
+        check_refused(folder, 7, options, rows[i].field);
+    }
+    check_refused(folder, 7, "--resume --checkpoint @/ck --batch-tokens 77",
+                  "--batch-tokens is 64 there, 77 here");
+    char *rows_before = in_case(folder, "rows.jsonl");
+    FILE *file = fopen(rows_before, "ab");
+    fprintf(file, "{\"input_ids\":[5,6],\"label\":1}\n");
+    fclose(file);
+    check_refused(folder, 7, "--resume " OFTEN, "--data");
+}
+
+static void flip(const char *folder, const char *name, long at) {
+    size_t length;
+    char *data = read_file(in_case(folder, name), &length);
+    data[at < 0 ? (long)length + at : at] ^= 1;
+    write_file(in_case(folder, name), data, length);
+    free(data);
+}
+
+static void damaged(void **state) {
+    (void)state;
+    const char *folder = open_killed();
+    check_runs(folder, BEGIN "--out @/whole --batch-tokens 64 --quiet", NULL);
+    copy(folder, "ck", "new");
+    copy(folder, "ck.1", "old");
+    /* the older one is taken: after a bit has changed anywhere, half a file, none */
+    for (int i = 0; i < 5; i++) {
+        copy(folder, "new", "ck");
+        copy(folder, "old", "ck.1");
+        if (i < 3)
+            flip(folder, "ck", i == 0 ? 3 : i == 1 ? 5000 : -1);
+        else if (i == 3)
+            assert_int_equal(truncate(in_case(folder, "ck"), 4000), 0);
+        else
+            unlink(in_case(folder, "ck"));
+        check_runs(folder, BEGIN "--out @/part --resume " OFTEN, "goes on with the older");
+        check_same(folder, "whole", "part");
+        check_gone(folder);
+    }
+    copy(folder, "new", "ck");
+    write_file(in_case(folder, "ck.1"), "", 0);
+    check_runs(folder, BEGIN "--out @/part --resume " OFTEN, "goes on with row");
+    check_same(folder, "whole", "part");
+    /* none is whole */
+    copy(folder, "new", "ck");
+    flip(folder, "ck", 5000);
+    check_refused(folder, 3, "--resume " OFTEN, "do not have its digest");
+    copy(folder, "ck", "ck.1");
+    check_refused(folder, 3, "--resume " OFTEN, "do not have its digest");
+    unlink(in_case(folder, "ck"));
+    check_refused(folder, 3, "--resume " OFTEN, "ck.1");
+}
+
+/* Changes 8 bytes and gives the file a digest that fits. */
+static void forge(const char *folder, size_t at, const void *bytes, size_t cut) {
+    size_t length;
+    char *data = read_file(in_case(folder, "new"), &length);
+    memcpy(data + at, bytes, 8);
+    length -= cut;
+    uint64_t digest = la_hash64(data, length - 8);
+    memcpy(data + length - 8, &digest, 8);
+    write_file(in_case(folder, "ck"), data, length);
+    free(data);
+}
+
+static void forged(void **state) {
+    (void)state;
+    const char *folder = open_killed();
+    size_t length, name = offsetof(la_image_header, identity);
+    copy(folder, "ck", "new");
+    unlink(in_case(folder, "ck.1"));
+    char *data = read_file(in_case(folder, "new"), &length);
+    la_image_header header;
+    memcpy(&header, data, sizeof header);
+    size_t section = sizeof header + ((header.identity + 7) & ~(size_t)7);
+    size_t totals = section + sizeof(la_image_section) + sizeof(la_image_array);
+    assert_string_equal(data + section + sizeof(la_image_section), "totals");
+    free(data);
+    const double infinite = HUGE_VAL, many = 1e300;
+    const int64_t below = -1, most = INT64_MAX, none = 0;
+    const struct {
+        size_t at;
+        const void *bytes;
+        size_t cut;
+        int code;
+        const char *piece;
+    } rows[] = {
+        {offsetof(la_image_header, bytes), &most, 0, 3, "not as long as it says"},
+        {name, &most, 0, 3, "header makes no sense"},
+        {name, &below, 0, 3, "header makes no sense"},
+        {offsetof(la_image_header, sections), &most, 0, 3, "header makes no sense"},
+        {offsetof(la_image_header, sections), &none, 0, 3, "more than its sections"},
+        {section + offsetof(la_image_section, bytes), &most, 0, 3, "a section has no such length"},
+        {section + offsetof(la_image_section, bytes), &none, 0, 3, "a section has no such length"},
+        {section + offsetof(la_image_section, at), &below, 0, 3, "do not follow each other"},
+        {section + offsetof(la_image_section, at), &most, 0, 3, "do not follow each other"},
+        {section + offsetof(la_image_section, to), &most, 0, 7, "its pass ends before row"},
+        {section + offsetof(la_image_section, pass), &most, 0, 3, "do not follow each other"},
+        {section + sizeof(la_image_section), "another", 0, 7, "its sums are not those of totals"},
+        {totals - 16, &most, 0, 7, "its sums are not those of totals"},
+        {totals, &many, 0, 3, "totals"},
+        {totals + 8, &many, 0, 3, "totals"},
+        {totals + 16, &infinite, 0, 3, "not finite"},
+        {sizeof header, "--nobody", 0, 7, "version of laplora"},
+        {section, &none, 800, 3, "not as long as it says"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        forge(folder, rows[i].at, rows[i].bytes, rows[i].cut);
+        check_refused(folder, rows[i].code, "--resume " OFTEN, rows[i].piece);
+    }
+    write_file(in_case(folder, "ck"), "", 0);
+    check_refused(folder, 3, "--resume " OFTEN, "shorter than a checkpoint");
+    unlink(in_case(folder, "ck"));
+    mkdir(in_case(folder, "ck"), 0700);
+    check_refused(folder, 5, "--resume " OFTEN, "directory");
+}
+
+/* ---- where there is none, or something else ---- */
+
+static void begun_anew(void **state) {
+    (void)state;
+    const char *folder = open_killed();
+    copy(folder, "ck", "kept");
+    check_runs(folder, BEGIN "--out @/o --kron reduce " OFTEN, "will be replaced");
+    check_gone(folder);
+    check_runs(folder, BEGIN "--out @/o --resume " OFTEN, "starts from the beginning");
+    check_gone(folder);
+}
+
+static void refused(void **state) {
+    (void)state;
+    const char *folder = open_rows();
+    check_refused(folder, 2, "--checkpoint @/rows.jsonl", "would replace --data");
+    check_refused(folder, 2, "--checkpoint @/base/config.json", "would replace a file of --base");
+    check_refused(folder, 2, "--checkpoint @/calib.jsonl", "is no checkpoint");
+    check_refused(folder, 2, "--checkpoint @/out", "is --out too");
+    check_refused(folder, 2, "--checkpoint /dev/null", "is no regular file");
+    check_refused(folder, 5, "--checkpoint @/nowhere/ck", "nowhere");
+    check_refused(folder, 2, "--resume", "--resume needs --checkpoint");
+    check_refused(folder, 2, "--checkpoint-every 3", "--checkpoint-every needs --checkpoint");
+    check_refused(folder, 2, "--checkpoint @/ck --checkpoint-every 0", "--checkpoint-every");
+    write_file(in_case(folder, "ck.1"), "mine", 4);
+    check_refused(folder, 2, "--checkpoint @/ck", "ck.1: is no checkpoint");
+    unlink(in_case(folder, "ck.1"));
+    check_refused(folder, 4, "--checkpoint @/ck --curvature exact", "--curvature exact");
+    check_gone(folder);
+}
+
+/* A disk that takes no more, here a folder that is removed: the fit goes on. */
+static void without_room(void **state) {
+    (void)state;
+    const char *folder = open_rows();
+    command done =
+        run_shell(folder, "mkdir $D/gone; \"$L\" fit --base $D/base --adapter $D/adapter "
+                          "--data $D/rows.jsonl --out $D/o --threads 1 --checkpoint $D/gone/ck "
+                          "--checkpoint-every 0.001 --batch-tokens 64 2> $D/err & p=$!;"
+                          "while ! rm -r $D/gone/ck 2> /dev/null; do :; done; rm -rf $D/gone;"
+                          "wait $p || exit; grep -q 'cannot write a checkpoint' $D/err");
+    if (done.code)
+        fail_msg("exit code %d: %.300s", done.code, done.err);
+    command_free(&done);
+    check_gone(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(killed),         cmocka_unit_test(with_distances),
+        cmocka_unit_test(stopped),        cmocka_unit_test(stopped_within_a_batch),
+        cmocka_unit_test(of_another_fit), cmocka_unit_test(damaged),
+        cmocka_unit_test(forged),         cmocka_unit_test(begun_anew),
+        cmocka_unit_test(refused),        cmocka_unit_test(without_room),
+    };
+    return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
+}
