@@ -245,6 +245,12 @@ typedef struct la_predict_options {
     int64_t samples; /* Monte Carlo samples; 0 with mc means the closed form (probit). With weights
                         networks, at least 1 */
     uint64_t seed;
+    /* [n_class_shares] shares of the classes, in class order, of the rows that are to be answered,
+     * where they are not those of the calibration rows: probabilities are re-weighted by the ratio.
+     * Each is above 0 (0 of a class without calibration rows), and they sum to 1. NULL, with n 0:
+     * as in training */
+    const double *class_shares;
+    int64_t n_class_shares;
 } la_predict_options;
 
 /* One row to answer: either text (UTF-8, lengths in bytes, pair may be NULL) or token ids used as

@@ -56,7 +56,7 @@ la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_
     for (int64_t i = 0; i < posterior->ood.n_table; i++)
         la_digest_add_number(digest, posterior->ood.table[i]);
     la_digest_finish(digest, text);
-    snprintf(model, LA_MODEL_TEXT, "%.16s", text);
+    snprintf(model, LA_MODEL_TEXT, "%.*s", LA_POSTERIOR_TEXT - 1, text);
     return LA_OK;
 }
 

@@ -56,7 +56,8 @@ static inline bool la_prior_is_one(la_prior_kind kind) {
 void la_posterior_free(la_posterior *posterior);
 /* Name of the model that a posterior makes of its adapter, for prediction rows: hexadecimal, of
  * what its predictions follow from. Paths are not among that. */
-enum { LA_MODEL_TEXT = 17 };
+/* Rows for class shares of their own say so behind it: "+" and at most LA_SHARES_TEXT letters. */
+enum { LA_SHARES_TEXT = 8, LA_POSTERIOR_TEXT = 17, LA_MODEL_TEXT = 17 + 1 + LA_SHARES_TEXT };
 la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_TEXT],
                              la_error *err);
 /* Remembers rows that chose the guard's settings, by the hashes of their token ids, so that who

@@ -1,8 +1,10 @@
 #include "cli/cli.h"
 #include "likelihood/predictive.h"
+#include "likelihood/shares.h"
 #include "pipeline/predict.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* draws of logits; of networks, each of which runs all rows */
@@ -14,7 +16,7 @@ static const char *const emit_names[] = {"logits", "cov", "ood"};
 typedef struct predict_given {
     la_common common;
     la_run_given run;
-    const char *posterior, *data, *out, *base, *adapter, *id_field, *threshold, *keep;
+    const char *posterior, *data, *out, *base, *adapter, *id_field, *threshold, *keep, *shares;
     int predictive, format;
     uint64_t emit;
     int64_t samples, seed;
@@ -93,6 +95,8 @@ static const la_option options[] = {
            .help = "of laplora threshold: each row says whether its answer may be accepted"),
     LA_ROW(TEXT, predict_given, keep, "keep", .argument = "NAME,..",
            .help = "fields of the input that the rows carry; \"\\,\" is a comma within a name"),
+    LA_ROW(TEXT, predict_given, shares, "class-shares", .argument = "P,P,..",
+           .help = "of the rows, in class order, where they are not those of the calibration rows"),
     {.name = "flat",
      .kind = LA_OPTION_FLAG,
      .offset = offsetof(predict_given, flat),
@@ -107,7 +111,7 @@ static const la_option options[] = {
      .help = "with --out FILE: a summary as JSON on stdout"},
 };
 
-static la_status predict(const predict_given *given, la_error *err) {
+static la_status predict(const predict_given *given, double **shares, la_error *err) {
     bool to_file = given->out && strcmp(given->out, "-"), quiet = given->common.quiet;
     la_predict_job job = {.options = {.run = la_cli_run_options(&given->common, &given->run),
                                       .posterior = given->posterior,
@@ -138,6 +142,11 @@ static la_status predict(const predict_given *given, la_error *err) {
     LA_TRY(la_cli_check_run(&given->common, &given->run, err));
     if (given->predictive >= 0)
         job.options.predictive = la_predictive_names[given->predictive];
+    if (given->shares) {
+        LA_TRY(la_class_shares_parse("--class-shares", given->shares, shares,
+                                     &job.options.n_class_shares, err));
+        job.options.class_shares = *shares;
+    }
     const la_predictive_kind *kind =
         given->predictive >= 0 ? la_class_predictives[given->predictive] : NULL;
     if (given->samples < 0)
@@ -165,7 +174,9 @@ static la_status predict(const predict_given *given, la_error *err) {
 
 static int run(const void *given) {
     la_error err = {0};
-    (void)predict(given, &err);
+    double *shares = NULL;
+    (void)predict(given, &shares, &err);
+    free(shares);
     return la_cli_exit(&err);
 }
 

@@ -149,6 +149,16 @@ int64_t la_label_list_absent(const la_label_list *list, int64_t n, int64_t n_cla
     return absent;
 }
 
+bool la_label_list_count(const la_label_list *list, int64_t n, int64_t n_classes, double *counts) {
+    if (list->kind != LA_LABEL_CLASS)
+        return false;
+    for (int64_t c = 0; c < n_classes; c++)
+        counts[c] = 0;
+    for (int64_t i = 0; i < n; i++)
+        counts[list->classes[i]]++;
+    return true;
+}
+
 void la_label_list_free(la_label_list *list) {
     free(list->kind == LA_LABEL_NUMBER ? (void *)list->numbers
          : list->kind == LA_LABEL_SET  ? (void *)list->sets

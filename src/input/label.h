@@ -58,6 +58,8 @@ void la_label_list_set(la_label_list *list, int64_t i, la_label label);
 la_label la_label_list_at(const la_label_list *list, int64_t i);
 /* Number of classes that none of n labels is; of other kinds 0. */
 int64_t la_label_list_absent(const la_label_list *list, int64_t n, int64_t n_classes);
+/* counts[C]: labels that are each class, of n; false, and nothing counted, of other kinds. */
+bool la_label_list_count(const la_label_list *list, int64_t n, int64_t n_classes, double *counts);
 void la_label_list_free(la_label_list *list);
 
 #endif

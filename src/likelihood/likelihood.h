@@ -24,6 +24,7 @@ typedef struct la_answer_row {
 } la_answer_row;
 
 struct la_held_out;
+struct la_class_shares;
 struct la_candidate;
 struct la_output_rows;
 typedef struct la_choice la_choice;
@@ -83,6 +84,9 @@ struct la_likelihood {
                     la_prediction *out);
     /* Sets what follows from the probabilities: prediction, confidence, entropy. */
     void (*conclude)(int64_t n_outputs, la_prediction *out);
+    /* Makes a prediction one for other class shares than those of training (shares.h); NULL:
+     * classes do not exclude each other, or there are none. */
+    void (*reshare)(const struct la_class_shares *shares, la_prediction *out);
     /* True when the prediction by probabilities is the label; NULL: predictions are not right or
      * wrong. */
     bool (*is_right)(int64_t n_outputs, const double *probs, la_label label);

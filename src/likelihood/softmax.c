@@ -1,5 +1,6 @@
 /* One of C classes, p = softmax(f). */
 #include "likelihood/selection.h"
+#include "likelihood/shares.h"
 #include "likelihood/signs.h"
 
 #include <math.h>
@@ -79,6 +80,11 @@ static void conclude(int64_t n_classes, la_prediction *out) {
             out->prediction = c;
     out->confidence = out->probs[out->prediction];
     out->entropy = la_entropy(n_classes, out->probs);
+}
+
+static void reshare(const la_class_shares *shares, la_prediction *out) {
+    la_class_shares_apply(shares, out->probs);
+    conclude(shares->n_classes, out);
 }
 
 /* Doubles: the outputs less their mean; then the draws' root of the covariance, means and numbers
@@ -180,5 +186,6 @@ const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .predict = predict,
                                              .restore = restore,
                                              .conclude = conclude,
+                                             .reshare = reshare,
                                              .is_right = is_right,
                                              .add_network = add_network};

@@ -69,6 +69,11 @@ la_status la_arguments_check_predict(const la_predict_options *options, la_error
     LA_TRY(check_given("la_predictor_open", "posterior", options->posterior, err));
     LA_TRY(check_run(&options->run, err));
     LA_TRY(check_predictive(options->predictive, err));
+    LA_TRY(
+        check_least("n_class_shares", options->n_class_shares, options->class_shares ? 1 : 0, err));
+    if (options->n_class_shares && !options->class_shares)
+        return la_fail(err, LA_USAGE, "class_shares is NULL, of %lld shares",
+                       (long long)options->n_class_shares);
     return check_least("samples", options->samples, 0, err);
 }
 

@@ -312,6 +312,16 @@ static la_status digest_rows(const la_row_set *rows, la_posterior *posterior, la
     return err->status;
 }
 
+/* The posterior gets the number of rows of each class, where a label is one. */
+static la_status count_classes(fitting *f, la_error *err) {
+    int64_t classes = f->session.workers[0].model.n_classes;
+    la_posterior *p = &f->structure.posterior;
+    double *counts = la_pool_take(&p->pool, (size_t)classes, sizeof *counts, err);
+    if (counts && la_label_list_count(&f->rows.labels, f->rows.n, classes, counts))
+        p->class_rows = counts;
+    return err->status;
+}
+
 /* Provenance of the posterior, before the passes: carriers of sums tell fits apart by it. */
 static la_status describe(fitting *f, la_error *err) {
     la_posterior *p = &f->structure.posterior;
@@ -330,6 +340,7 @@ static la_status describe(fitting *f, la_error *err) {
     if (f->rows.n_text)
         strcpy(from->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
     LA_TRY(digest_rows(&f->rows, p, err));
+    LA_TRY(count_classes(f, err));
     if (session->choice_ids) {
         size_t n = (size_t)model->n_classes;
         from->choice_ids = la_pool_take(&p->pool, n, sizeof *from->choice_ids, err);

@@ -142,13 +142,19 @@ static void note_no_covariance(const file_run *run) {
                 p->label);
 }
 
+/* Models but for the class shares that their rows are for. */
+static bool same_posterior(const char *a, const char *b) {
+    size_t length = strcspn(a, "+");
+    return length == strcspn(b, "+") && !memcmp(a, b, length);
+}
+
 /* A threshold says something about the confidences that it was made from, and no others. */
 static la_status open_threshold(file_run *run, la_error *err) {
     const char *path = run->job->threshold;
     const la_predictor *p = run->predictor;
     la_threshold_rule *rule = &run->rule;
     const la_score scores[2] = {rule->score, rule->limited};
-    if (*rule->model && strcmp(rule->model, run->model))
+    if (*rule->model && !same_posterior(rule->model, run->model))
         return la_fail(err, LA_MISMATCH,
                        "%s: was made from predictions of model %s, and the posterior %s is model "
                        "%s; make a threshold from its own predictions",
@@ -170,7 +176,24 @@ static la_status open_threshold(file_run *run, la_error *err) {
                            "%s: needs \"%s\", which predictions of %s do not have; %s", path,
                            la_scores[scores[s]].name, run->job->options.posterior,
                            la_scores[scores[s]].source);
+    if (*rule->model && strcmp(rule->model, run->model))
+        la_warn(&run->job->options.run.log,
+                "%s: was made from predictions for other class shares than these: what it promises "
+                "holds for rows with its own; make one from labelled rows that are predicted with "
+                "the same --class-shares",
+                path);
     return LA_OK;
+}
+
+/* Name of the model that rows are of: the posterior's, and of the class shares. */
+static la_status name_model(file_run *run, la_error *err) {
+    const la_class_shares *shares = &run->predictor->shares;
+    LA_TRY(la_posterior_model(&run->predictor->posterior, run->model, err));
+    size_t length = strlen(run->model);
+    if (!shares->is_set)
+        return LA_OK;
+    run->model[length++] = '+';
+    return la_class_shares_name(shares, run->model + length, sizeof run->model - length, err);
 }
 
 static la_status open_run(file_run *run, la_error *err) {
@@ -201,7 +224,7 @@ static la_status open_run(file_run *run, la_error *err) {
                        "--emit ood: %s keeps no distances to its calibration rows; fit it with "
                        "--ood",
                        job->options.posterior);
-    LA_TRY(la_posterior_model(&run->predictor->posterior, run->model, err));
+    LA_TRY(name_model(run, err));
     if (job->threshold)
         LA_TRY(open_threshold(run, err));
     run->format = job->format ? job->format : la_row_format_of(job->out);

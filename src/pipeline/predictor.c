@@ -297,10 +297,38 @@ static la_status resolve_recipes(la_predictor *p, const la_predict_options *opti
                : add_average(p, path, err);
 }
 
+la_status la_predictor_check_shares(const la_predictor *p, const char *path, la_error *err) {
+    const la_likelihood *likelihood = p->posterior.likelihood;
+    if (!likelihood->reshare)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--class-shares: %s is of %s; only classes of which a row has one have "
+                       "shares: leave it out",
+                       path, likelihood->name);
+    if (!p->shares.training)
+        return la_fail(err, LA_USAGE,
+                       "--class-shares: %s does not hold the class shares of its calibration rows "
+                       "(an older laplora wrote it); fit again",
+                       path);
+    return LA_OK;
+}
+
+static la_status open_shares(la_predictor *p, const la_predict_options *options, la_error *err) {
+    const la_posterior *posterior = &p->posterior;
+    if (posterior->likelihood->reshare)
+        LA_TRY(la_class_shares_open(posterior->n_classes, posterior->class_rows, options->posterior,
+                                    &p->shares, err));
+    if (!options->class_shares)
+        return LA_OK;
+    LA_TRY(la_predictor_check_shares(p, options->posterior, err));
+    return la_class_shares_set(&p->shares, "--class-shares", options->class_shares,
+                               options->n_class_shares, err);
+}
+
 static la_status open_parts(la_predictor *p, const la_predict_options *options, la_error *err) {
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
     p->kind = la_structure_of(p->posterior.curvature);
     LA_TRY(resolve_recipes(p, options, err));
+    LA_TRY(open_shares(p, options, err));
     LA_TRY(open_session(p, options, err));
     p->n_classes = p->session.workers[0].model.n_classes;
     p->n_contrasts = p->posterior.likelihood->contrasts(p->n_classes);
@@ -351,6 +379,7 @@ void la_predictor_close(la_predictor *p) {
     la_sampler_close(p->sampler);
     la_session_close(&p->session);
     la_posterior_free(&p->posterior);
+    la_class_shares_free(&p->shares);
     la_template_free(p->prompt);
     free(p->basis);
     free(p->projected);
@@ -491,6 +520,8 @@ la_status la_predictor_answer(la_predictor *p, int w, const la_batch *batch, con
 #pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++) {
         double *workspace = la_slices_own(&p->workspace);
+        if (p->shares.is_set)
+            p->posterior.likelihood->reshare(&p->shares, &out[i]);
         out[i].adue =
             head->weight ? la_adue_score(head, part->states + i * head->width, workspace) : NAN;
         out[i].ood = NAN;

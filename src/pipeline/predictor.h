@@ -4,6 +4,7 @@
 
 #include "bayes/structure.h"
 #include "likelihood/answer.h"
+#include "likelihood/shares.h"
 #include "pipeline/sampler.h"
 
 /* Results of a device's batch, for its predictions. */
@@ -24,7 +25,8 @@ struct la_predictor {
     la_predictor_part parts[LA_DEVICES_MAX]; /* one a worker of the session */
     la_sampler *sampler;                     /* NULL: no networks are sampled */
     la_template *prompt;
-    const char *label; /* confidence_kind of prediction rows */
+    la_class_shares shares; /* of the classes */
+    const char *label;      /* confidence_kind of prediction rows */
     int64_t n_classes, n_contrasts;
     la_draw_options draws;
     la_recipe recipes[LA_SETTINGS_MOST]; /* their prior scales: factors of the stored precisions */
@@ -42,6 +44,9 @@ la_status la_predictor_batch(la_predictor *predictor, int worker, const la_batch
  * draw depends on its tokens and the seed alone. */
 la_status la_predictor_answer(la_predictor *predictor, int worker, const la_batch *batch,
                               const uint64_t *hashes, la_prediction *out, la_error *err);
+
+/* LA_UNSUPPORTED or LA_USAGE where rows of that posterior cannot have class shares of their own. */
+la_status la_predictor_check_shares(const la_predictor *predictor, const char *path, la_error *err);
 
 /* True when random numbers enter the predictions: the probabilities, or their variance alone. */
 bool la_predictor_draws(const la_predictor *predictor);

@@ -119,6 +119,8 @@ static const effect effects[] = {
          "\"action\":"),
     SAYS("predict", "keep", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--keep label,none",
          "\"none\":null"),
+    ALTERS("predict", "class-shares", BERT, RUN_PREDICT QUIET,
+           RUN_PREDICT QUIET "--class-shares 0.6,0.3,0.1"),
     SAYS("predict", "flat", BERT, RUN_PREDICT QUIET, RUN_PREDICT QUIET "--flat", "--flat"),
     ALTERS("predict", "skip-bad", BERT,
            "predict --posterior @/posterior --data @/bad.jsonl --out @/o --quiet",

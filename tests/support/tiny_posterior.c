@@ -80,6 +80,9 @@ static void add_extras(la_posterior *p) {
     add_choice(p);
     p->provenance.template_text = "Is {text} good?\nAnswer:";
     p->provenance.adapter_name = "second";
+    p->class_rows = take(p, 3, sizeof *p->class_rows);
+    for (int i = 0; i < 3; i++)
+        p->class_rows[i] = 8 * i;
     p->provenance.n_held_out = 3;
     p->provenance.held_out = take(p, 3, sizeof *p->provenance.held_out);
     for (int i = 0; i < 3; i++)
@@ -213,6 +216,8 @@ double posterior_touch(const la_posterior *p) {
         sum += (double)d->vectors[k];
     for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * p->adue.width; k++)
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
+    for (int64_t k = 0; p->class_rows && k < p->n_classes; k++)
+        sum += p->class_rows[k];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
         sum += p->provenance.held_out[k];
     for (int64_t k = 0; k < p->provenance.n_row_digests; k++)

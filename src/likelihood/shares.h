@@ -1,0 +1,45 @@
+/* Class shares: how often each class occurs among rows. A model's probabilities are of rows with
+ * the shares pi of its training. Where a class's rows look as they did and the shares are P, those
+ * given the row are
+ *   q_c = p_c P_c / pi_c  over their sum
+ * (Saerens, Latinne, Decaestecker 2002, equation 2.4). */
+#ifndef LA_LIKELIHOOD_SHARES_H
+#define LA_LIKELIHOOD_SHARES_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+/* Shares that are given may be rounded: they sum to 1 within this, and are divided by their sum. */
+#define LA_SHARES_ROUND 1e-3
+
+typedef struct la_class_shares {
+    int64_t n_classes;
+    double *training; /* [C] sum to 1, 0: the class has no calibration row; NULL: not known */
+    double *shares;   /* [C] those that predictions are for */
+    double *errors;   /* [C] their standard errors; NaN: the shares were given */
+    double *ratio;    /* [C] shares over training's, of which the largest is 1 */
+    bool is_set;      /* predictions are for shares of their own */
+    int64_t n_rows;   /* rows that they were estimated from; 0: they were given */
+} la_class_shares;
+
+/* Training's shares of rows[C] of each class; none where rows is NULL. LA_BAD_INPUT, naming path,
+ * where no class has any. Free with la_class_shares_free (also after a failure). */
+la_status la_class_shares_open(int64_t n_classes, const double *rows, const char *path,
+                               la_class_shares *shares, la_error *err);
+void la_class_shares_free(la_class_shares *shares);
+
+/* The numbers of a list (base/list.h); the caller frees *values. */
+la_status la_class_shares_parse(const char *option, const char *text, double **values, int64_t *n,
+                                la_error *err);
+/* Sets the shares to given[n]. LA_USAGE, naming what, where they are not C shares above 0 that sum
+ * to 1, but 0 of a class without calibration rows. */
+la_status la_class_shares_set(la_class_shares *shares, const char *what, const double *given,
+                              int64_t n, la_error *err);
+/* Name of the shares given, hexadecimal, in text[size]. */
+la_status la_class_shares_name(const la_class_shares *shares, char *text, size_t size,
+                               la_error *err);
+/* probs[C] become those for the shares. */
+void la_class_shares_apply(const la_class_shares *shares, double *probs);
+
+#endif
