@@ -219,9 +219,48 @@ static void cost_interval(void **state) {
     check_within("middle", fabs((p.cost_interval[0] + p.cost_interval[1]) / 2 - mean), half / 5);
 }
 
+/* p-values and the number of accepted rows of MAPIE, given the same procedure
+ * (tests/reference/rivals_reference.py), and never fewer rows than its own, Holm's over a hundred
+ * thresholds, where that accepts a part worth having. */
+static void promises_of_mapie(void **state) {
+    la_ranked rows[ROWS_MOST];
+    json_t *cases = load_json(fixture("monitor/promises.json")), *one, *p;
+    double worst = 0;
+    int64_t ours = 0, holm = 0;
+    size_t i, k;
+    (void)state;
+    assert_int_equal(json_array_size(cases), 15);
+    json_array_foreach(cases, i, one) {
+        int64_t n = (int64_t)number_at(one, "n");
+        double e = number_at(one, "target_error"), d = number_at(one, "delta");
+        const char *wrong = json_string_value(at(one, "wrong"));
+        assert_true(n <= ROWS_MOST);
+        for (int64_t r = 0; r < n; r++)
+            rows[r] = (la_ranked){(double)r, wrong[r] == '1'};
+        json_array_foreach(at(one, "p_values"), k, p) {
+            double found =
+                la_binomial_cdf((int64_t)number_at(p, "rows"), (int64_t)number_at(p, "errors"), e);
+            worst = fmax(worst, fabs(found - number_at(p, "p")));
+        }
+        la_selection_point point = la_selection_by_risk(rows, n, e, d, 1);
+        assert_int_equal(point.n_accepted, (int64_t)number_at(one, "n_accepted"));
+        ours += point.n_accepted;
+        holm += (int64_t)number_at(one, "holm");
+    }
+    json_decref(cases);
+    check_within("p-values of MAPIE", worst, 1e-12);
+    print_message("    rows accepted: %lld, by MAPIE's controller %lld\n", (long long)ours,
+                  (long long)holm);
+    assert_true(ours > holm);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(promise), cmocka_unit_test(edges),
-                                       cmocka_unit_test(ties),    cmocka_unit_test(rows_needed),
-                                       cmocka_unit_test(costs),   cmocka_unit_test(cost_interval)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(promise),
+                                       cmocka_unit_test(edges),
+                                       cmocka_unit_test(ties),
+                                       cmocka_unit_test(rows_needed),
+                                       cmocka_unit_test(costs),
+                                       cmocka_unit_test(cost_interval),
+                                       cmocka_unit_test(promises_of_mapie)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
