@@ -14,16 +14,22 @@
  *
  * by steps of Gauss and Newton from factors b, a made of the singular values of what b adds, which
  * are the same whatever basis it is stored in. w and v are the precisions along B and A, which a
- * change of basis moves along. For what a itself adds, in any basis, delta is 0. */
+ * change of basis moves along. For what a itself adds, in any basis, delta is 0.
+ *
+ * Of AdaLoRA, s B diag(E) A, E is no parameter: the factors that are turned are B and E A, and A
+ * moves by 1 / E of what E A does. Directions whose E is 0 add nothing and stay. What is no product
+ * is compared as it is stored: a weight with its bias, or virtual tokens [n, width], whose blocks
+ * hold them as columns. */
 #include "base/blas.h"
 #include "bayes/structure.h"
 #include "pipeline/diff.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Singular values below this share of the largest are rounding. */
+/* Singular values, and elements of E, below this share of the largest are rounding. */
 static const double NEGLIGIBLE = 1e-6;
 
 static int64_t find_block(const la_posterior *p, const char *name, int64_t out, int64_t in) {
@@ -340,43 +346,157 @@ static la_status weigh(const la_posterior *p, int64_t block, const double *facto
     return LA_OK;
 }
 
+/* Directions of a product that add something, at most r of them: kept[n]. */
+static int64_t keep_directions(const la_product *x, int64_t *kept) {
+    float largest = 0;
+    int64_t n = 0;
+    for (int64_t j = 0; x->e && j < x->rank; j++)
+        largest = fmaxf(largest, fabsf(x->e[j]));
+    for (int64_t j = 0; j < x->rank; j++)
+        if (!x->e || fabs((double)x->e[j]) > NEGLIGIBLE * (double)largest)
+            kept[n++] = j;
+    return n;
+}
+
+/* The columns of B and rows of E A that are kept, or what these move by into moves of B and A. */
+static void pick(const la_effect *e, int64_t n, const int64_t *kept, const pair *from, pair *to) {
+    const la_product *x = &e->product;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t j = kept[k];
+        double factor = x->e ? (double)x->e[j] : 1;
+        for (int64_t i = 0; i < e->out; i++)
+            to->b[i * n + k] = from->b[i * x->rank + j];
+        for (int64_t i = 0; i < e->in; i++)
+            to->a[k * e->in + i] = factor * from->a[j * e->in + i];
+    }
+}
+
+static void put_back(const la_effect *e, int64_t n, const int64_t *kept, const pair *from,
+                     pair *to) {
+    const la_product *x = &e->product;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t j = kept[k];
+        double factor = x->e ? (double)x->e[j] : 1;
+        for (int64_t i = 0; i < e->out; i++)
+            to->b[i * x->rank + j] = from->b[i * n + k];
+        for (int64_t i = 0; i < e->in; i++)
+            to->a[j * e->in + i] = from->a[k * e->in + i] / factor;
+    }
+}
+
+static la_status new_pair(la_pool *pool, const la_effect *e, int64_t rank, pair *to,
+                          la_error *err) {
+    *to = (pair){take(pool, e->out, rank, err), take(pool, rank, e->in, err)};
+    return err->status;
+}
+
 static la_status product_in_sd(la_pool *pool, const la_posterior *p, const la_effect *a,
                                const la_effect *b, double *out, la_error *err) {
     const la_product *x = &a->product;
     int64_t r = x->rank, of_a = find_block(p, x->names[0], r, a->in);
-    int64_t of_b = find_block(p, x->names[1], a->out, r);
-    double weight[2], sum = 0;
+    int64_t of_b = find_block(p, x->names[1], a->out, r), n;
+    int64_t *kept = la_pool_take(pool, (size_t)r, sizeof *kept, err);
+    double weight[2], sum = 0, square;
     balanced effect = {0};
-    if (of_a < 0 || of_b < 0 || x->e || !(x->scale > 0))
+    la_effect part = *a;
+    pair own, turned, to = {0}, move;
+    LA_TRY(err->status);
+    if (of_a < 0 || of_b < 0 || !(x->scale > 0) || !(n = keep_directions(x, kept)))
         return LA_OK;
     LA_TRY(balance(pool, b, b->product.scale / x->scale, &effect, err));
-    if (effect.q > r)
+    if (effect.q > n)
         return LA_OK;
-    pair own = {wide(pool, x->b, a->out * r, err), wide(pool, x->a, r * a->in, err)}, to = {0};
-    LA_TRY(err->status);
+    part.product.rank = n;
+    own = (pair){wide(pool, x->b, a->out * r, err), wide(pool, x->a, r * a->in, err)};
+    LA_TRY(new_pair(pool, a, n, &turned, err));
+    LA_TRY(new_pair(pool, a, r, &move, err));
+    pick(a, n, kept, &own, &turned);
     LA_TRY(weigh(p, of_b, own.b, &weight[0], err));
     LA_TRY(weigh(p, of_a, own.a, &weight[1], err));
-    LA_TRY(find_nearest(pool, a, &effect, weight, &own, &to, err));
-    for (int64_t i = 0; i < a->out * r; i++)
-        to.b[i] -= own.b[i];
-    for (int64_t i = 0; i < r * a->in; i++)
-        to.a[i] -= own.a[i];
-    LA_TRY(add_quadratic(p, of_a, to.a, &sum, err));
-    LA_TRY(add_quadratic(p, of_b, to.b, &sum, err));
+    square = square_of(turned.a, n * a->in);
+    if (x->e && square > 0)
+        weight[1] *= square_of(own.a, r * a->in) / square;
+    LA_TRY(find_nearest(pool, &part, &effect, weight, &turned, &to, err));
+    for (int64_t i = 0; i < a->out * n; i++)
+        to.b[i] -= turned.b[i];
+    for (int64_t i = 0; i < n * a->in; i++)
+        to.a[i] -= turned.a[i];
+    put_back(a, n, kept, &to, &move);
+    LA_TRY(add_quadratic(p, of_a, move.a, &sum, err));
+    LA_TRY(add_quadratic(p, of_b, move.b, &sum, err));
     *out = sqrt(sum / (double)(r * (a->in + a->out)));
     return LA_OK;
 }
 
+/* Name of the block of a parameter's key as the `adapters` library has it, MODULE.adapters.NAME.
+ * adapter_down.0 or MODULE.loras.NAME.lora_B: without the adapter's name and the number. */
+static void strip_name(const char *key, char *to, size_t size) {
+    static const char *const parts[] = {".adapters.", ".loras."};
+    snprintf(to, size, "%s", key);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char *part = strstr(to, parts[i]);
+        char *rest = part ? strchr(part + strlen(parts[i]), '.') : NULL;
+        if (rest)
+            memmove(part, rest, strlen(rest) + 1);
+    }
+    size_t length = strlen(to);
+    if (length > 2 && !strcmp(to + length - 2, ".0"))
+        to[length - 2] = 0;
+}
+
+/* The block of a parameter [out, in], or of a vector whichever way it lies; -1: none. */
+static int64_t find_values(const la_posterior *p, const la_effect *e) {
+    char name[1024];
+    strip_name(e->name, name, sizeof name);
+    bool vector = e->out == 1 || e->in == 1;
+    const char *const names[] = {e->name, name};
+    for (int turned = 0; turned <= vector; turned++)
+        for (int i = 0; i < 2; i++) {
+            int64_t b = find_block(p, names[i], turned ? e->in : e->out, turned ? e->out : e->in);
+            if (b >= 0)
+                return b;
+        }
+    return -1;
+}
+
+/* Whether a block [.., n] holds part of virtual tokens [n, width]: theirs, or of a layer. */
+static bool is_part(const la_posterior_block *block, const la_effect *e) {
+    size_t length = strlen(e->name);
+    return block->in == e->out && !strncmp(block->name, e->name, length) &&
+           (!block->name[length] || block->name[length] == '.');
+}
+
+/* Blocks of virtual tokens hold their columns one after the other, in the posterior's order. Left
+ * as it is where these are others. */
+static la_status tokens_in_sd(la_pool *pool, const la_posterior *p, const la_effect *e,
+                              const double *delta, double *out, la_error *err) {
+    double sum = 0, *part = take(pool, e->in, e->out, err);
+    int64_t width = 0, at = 0;
+    for (int64_t b = 0; b < p->n_blocks; b++)
+        width += is_part(&p->blocks[b], e) ? p->blocks[b].out : 0;
+    for (int64_t b = 0; part && width == e->in && b < p->n_blocks; b++) {
+        if (!is_part(&p->blocks[b], e))
+            continue;
+        for (int64_t i = 0; i < p->blocks[b].out; i++)
+            for (int64_t t = 0; t < e->out; t++)
+                part[i * e->out + t] = delta[t * e->in + at + i];
+        LA_TRY(add_quadratic(p, b, part, &sum, err));
+        at += p->blocks[b].out;
+    }
+    if (at)
+        *out = sqrt(sum / (double)(e->out * e->in));
+    return err->status;
+}
+
 static la_status values_in_sd(la_pool *pool, const la_posterior *p, const la_effect *a,
                               const la_effect *b, double *out, la_error *err) {
-    int64_t block = find_block(p, a->name, a->out, a->in), n = a->out * a->in;
-    double sum = 0;
-    if (block < 0)
-        return LA_OK;
-    double *delta = wide(pool, a->values, n, err);
+    int64_t block = find_values(p, a), n = a->out * a->in;
+    double *delta = wide(pool, a->values, n, err), sum = 0;
     for (int64_t i = 0; delta && i < n; i++)
         delta[i] = (double)b->values[i] - delta[i];
     LA_TRY(err->status);
+    if (block < 0)
+        return tokens_in_sd(pool, p, a, delta, out, err);
     LA_TRY(add_quadratic(p, block, delta, &sum, err));
     *out = sqrt(sum / (double)n);
     return LA_OK;

@@ -35,6 +35,7 @@ static float *floats(const json_t *list, la_pool *pool) {
 
 static la_effect effect_of(const json_t *side, int64_t out, int64_t in, la_pool *pool) {
     const json_t *b = json_object_get(side, "b"), *a = json_object_get(side, "a");
+    const json_t *e = json_object_get(side, "e");
     return (la_effect){.name = "m",
                        .out = out,
                        .in = in,
@@ -45,6 +46,7 @@ static la_effect effect_of(const json_t *side, int64_t out, int64_t in, la_pool 
                                    .rank = (int64_t)json_array_size(b) / out,
                                    .a = floats(a, pool),
                                    .b = floats(b, pool),
+                                   .e = e ? floats(e, pool) : NULL,
                                    .scale = number_at(side, "scale"),
                                    .names = {"m.lora_A", "m.lora_B"}}};
 }
@@ -114,7 +116,21 @@ static void test_reference(void **state) {
         double gap = fabs(sd - number_at(each, "in_sd"));
         *(sd > 1 ? &worst_far : &worst_sd) = fmax(sd > 1 ? worst_far : worst_sd, gap);
     }
-    assert_int_equal(i, 9);
+    assert_int_equal(i, 15);
+    json_array_foreach(json_object_get(cases, "values"), i, each) {
+        const json_t *values[2] = {json_object_get(each, "a"), json_object_get(each, "b")};
+        la_effect sides[2];
+        la_error err = {0};
+        double sd;
+        for (int s = 0; s < 2; s++)
+            sides[s] = (la_effect){.name = json_string_value(json_object_get(each, "name")),
+                                   .out = (int64_t)number_at(each, "out"),
+                                   .in = (int64_t)number_at(each, "in"),
+                                   .values = floats(values[s], &p.pool)};
+        assert_int_equal(la_effect_in_sd(&p, &sides[0], &sides[1], &sd, &err), LA_OK);
+        worst_sd = fmax(worst_sd, fabs(sd - number_at(each, "in_sd")));
+    }
+    assert_int_equal(i, 4);
     check_within("distance", worst, 1e-13);
     check_within("distance in standard deviations", worst_sd, 2e-6);
     check_within("far away", worst_far, 0.3);
@@ -424,6 +440,56 @@ static const float **factor_at(la_effects *effects, const char *name) {
     return NULL;
 }
 
+/* Prefixes drawn from their posterior lie one standard deviation away: their tensor [tokens, keys and
+ * values of each layer] holds each block turned. */
+static void test_drawn_prefixes(void **state) {
+    (void)state;
+    enum { DRAWS = 20 };
+    la_posterior p;
+    la_effects own, moved;
+    la_draw *draw;
+    la_error err = {0};
+    double sum = 0, sd;
+    char line[2048], adapter[1024];
+    const char *from = fixture("parity/prefix-tuning-bert");
+    snprintf(adapter, sizeof adapter, "%s/adapter", from);
+    snprintf(line, sizeof line,
+             "fit --base %s/base --adapter %s --data %s/calib.jsonl --out @/prefix.h5 --quiet",
+             from, adapter, from);
+    command done = run_line(folder, line, NULL);
+    assert_int_equal(done.code, 0);
+    command_free(&done);
+    assert_int_equal(la_posterior_load(in_case(folder, "prefix.h5"), &p, &err), LA_OK);
+    assert_int_equal(la_effects_read(adapter, NULL, NULL, &own, &err), LA_OK);
+    assert_int_equal(la_effects_read(adapter, NULL, NULL, &moved, &err), LA_OK);
+    assert_int_equal(p.n_blocks, 4);
+    /* far apart: columns of one block in place of another's would show */
+    for (int64_t b = 0; b < 4; b++)
+        p.blocks[b].prior_precision = pow(100, (double)b);
+    assert_int_equal(la_draw_open(la_team_of(1), &p, 7, &draw, &err), LA_OK);
+    int64_t at = own.n - 1, tokens = own.list[at].out, width = own.list[at].in;
+    assert_string_equal(own.list[at].name, "prompt_embeddings");
+    float *map = calloc((size_t)draw->width, sizeof *map), *theta = malloc((size_t)draw->width * 4);
+    float *values = malloc((size_t)(tokens * width) * sizeof *values);
+    for (int64_t k = 0; k < DRAWS; k++) {
+        la_draw_network(draw, k, map, theta);
+        for (int64_t t = 0; t < tokens; t++)
+            for (int64_t c = 0; c < width; c++)
+                values[t * width + c] = own.list[at].values[t * width + c] + theta[c * tokens + t];
+        moved.list[at].values = values;
+        assert_int_equal(la_effect_in_sd(&p, &own.list[at], &moved.list[at], &sd, &err), LA_OK);
+        sum += sd / DRAWS;
+    }
+    check_within("mean distance of drawn prefixes, from 1", fabs(sum - 1), 0.03);
+    free(map);
+    free(theta);
+    free(values);
+    la_draw_close(draw);
+    la_effects_close(&own);
+    la_effects_close(&moved);
+    la_posterior_free(&p);
+}
+
 /* Networks drawn from a posterior lie one standard deviation away; less by what the nearest basis
  * takes off, which is r^2 of n parameters, a sixteenth here. */
 static void test_draws(void **state) {
@@ -591,11 +657,12 @@ static int prepare(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),  cmocka_unit_test(test_one_side),
-        cmocka_unit_test(test_quadratic),  cmocka_unit_test(test_same),
-        cmocka_unit_test(test_blocks),     cmocka_unit_test(test_options),
-        cmocka_unit_test(test_posteriors), cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_answers),    cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_other_rows), cmocka_unit_test(test_faults)};
+        cmocka_unit_test(test_reference),     cmocka_unit_test(test_one_side),
+        cmocka_unit_test(test_quadratic),     cmocka_unit_test(test_same),
+        cmocka_unit_test(test_blocks),        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_posteriors),    cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_answers),       cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_other_rows),    cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_drawn_prefixes)};
     return cmocka_run_group_tests_name("diff", tests, prepare, NULL);
 }
