@@ -176,59 +176,44 @@ la_status la_shares_test(const int64_t *a, const int64_t *b, int64_t n, la_test_
 
 /* ---- strata ---- */
 
-/* Hits of the second sample, given all hits of the stratum: from least to most. */
-static void hit_range(const la_stratum *s, int64_t *least, int64_t *most) {
-    la_hypergeometric_range(s->n[0] + s->n[1], s->n[1], s->hits[0] + s->hits[1], least, most);
-}
-
-/* p[0 .. size) times the distribution of one stratum's hits; returns the new size. before, weight:
- * scratch, each as long as p. */
-static int64_t convolve(const la_stratum *s, double *p, int64_t size, double *before,
-                        double *weight) {
-    int64_t least, most;
-    hit_range(s, &least, &most);
-    la_hypergeometric(s->n[0] + s->n[1], s->n[1], s->hits[0] + s->hits[1], least, most, weight);
-    memcpy(before, p, (size_t)size * sizeof *p);
-    memset(p, 0, (size_t)(size + most - least) * sizeof *p);
-    for (int64_t k = 0; k <= most - least; k++)
-        for (int64_t i = 0; i < size; i++)
-            p[i + k] += weight[k] * before[i];
-    return size + most - least;
+/* Hits of the second sample, given all hits of the stratum. */
+static la_stratum_draw draw_of(const la_stratum *s) {
+    return (la_stratum_draw){s->n[0] + s->n[1], s->hits[0] + s->hits[1], s->n[1]};
 }
 
 static double twice_smaller(double below, double above) {
     return fmin(1, 2 * fmin(below, above));
 }
 
-static la_status exact_strata(const la_stratum *strata, int64_t n, int64_t size, int64_t at,
-                              double *p_value, la_error *err) {
-    double *p = la_alloc(3 * (size_t)size, sizeof *p, err), below = 0, above = 0;
-    if (!p)
-        return err->status;
-    int64_t filled = 1;
-    p[0] = 1;
-    for (int64_t k = 0; k < n; k++)
-        filled = convolve(&strata[k], p, filled, p + size, p + 2 * size);
-    for (int64_t i = 0; i <= at; i++)
-        below += p[i];
-    for (int64_t i = size - 1; i >= at; i--)
-        above += p[i];
-    *p_value = twice_smaller(below, above);
-    free(p);
-    return LA_OK;
+static la_status exact_strata(const la_stratum *strata, int64_t n, double *p_value, la_error *err) {
+    la_stratum_draw *draws = la_alloc((size_t)n + 1, sizeof *draws, err);
+    la_draw_sum sum = {0};
+    double below, above;
+    int64_t hits = 0;
+    for (int64_t k = 0; draws && k < n; k++) {
+        draws[k] = draw_of(&strata[k]);
+        hits += strata[k].hits[1];
+    }
+    if (draws && la_draw_sum_set(&sum, draws, n, 0, err) == LA_OK) {
+        la_draw_sum_tails(&sum, hits, &above, &below);
+        *p_value = twice_smaller(below, above);
+    }
+    la_draw_sum_free(&sum);
+    free(draws);
+    return err->status;
 }
 
 la_status la_strata_test(const la_stratum *strata, int64_t n, la_test_value *out, la_error *err) {
     double variance = 0, off = 0, weight = 0, difference = 0;
-    int64_t size = 1, at = 0;
+    int64_t size = 1;
     for (int64_t k = 0; k < n; k++) {
         const la_stratum *s = &strata[k];
         double m[2] = {(double)s->n[0], (double)s->n[1]}, all = m[0] + m[1];
         double hits = (double)(s->hits[0] + s->hits[1]);
+        la_stratum_draw draw = draw_of(s);
         int64_t least, most;
-        hit_range(s, &least, &most);
+        la_hypergeometric_range(draw.all, draw.marked, draw.drawn, &least, &most);
         size += most - least;
-        at += s->hits[1] - least;
         if (!(m[0] > 0 && m[1] > 0))
             continue;
         double w = m[0] * m[1] / all;
@@ -239,7 +224,7 @@ la_status la_strata_test(const la_stratum *strata, int64_t n, la_test_value *out
     }
     out->statistic = weight > 0 ? difference / weight : 0;
     if (size <= LA_STRATA_EXACT)
-        return exact_strata(strata, n, size, at, &out->p_value, err);
+        return exact_strata(strata, n, &out->p_value, err);
     double z = fmax(0, fabs(off) - 0.5) / sqrt(variance);
     out->p_value = fmin(1, 2 * la_normal_tail(z));
     return LA_OK;

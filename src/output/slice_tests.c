@@ -61,77 +61,19 @@ static int32_t stratify(tested_row *rows, int64_t n) {
     return stratum + 1;
 }
 
-/* Distribution of a count: probability [n] of low, low + 1, ... */
-typedef struct counted {
-    double *probability;
-    size_t n, capacity;
-    int64_t low;
-} counted;
-
-/* Drops both ends where nothing is left of them. */
-static void trim(counted *c) {
-    size_t first = 0;
-    while (c->n > 1 && c->probability[c->n - 1] < NEGLIGIBLE)
-        c->n--;
-    while (first + 1 < c->n && c->probability[first] < NEGLIGIBLE)
-        first++;
-    memmove(c->probability, c->probability + first, (c->n - first) * sizeof *c->probability);
-    c->n -= first;
-    c->low += (int64_t)first;
-}
-
-/* Hypergeometric: the marked ones among `drawn` of `all`. */
-static la_status set_hypergeometric(counted *c, int64_t all, int64_t marked, int64_t drawn,
-                                    la_error *err) {
-    int64_t most;
-    la_hypergeometric_range(all, marked, drawn, &c->low, &most);
-    c->n = (size_t)(most - c->low + 1);
-    LA_TRY(la_grow(&c->probability, &c->capacity, c->n, sizeof *c->probability, err));
-    la_hypergeometric(all, marked, drawn, c->low, most, c->probability);
-    trim(c);
-    return LA_OK;
-}
-
-/* Distribution of the sum of sum and term, into sum by way of work. */
-static la_status add_count(counted *sum, const counted *term, counted *work, la_error *err) {
-    work->n = sum->n + term->n - 1;
-    work->low = sum->low + term->low;
-    LA_TRY(la_grow(&work->probability, &work->capacity, work->n, sizeof *work->probability, err));
-    memset(work->probability, 0, work->n * sizeof *work->probability);
-    for (size_t i = 0; i < sum->n; i++)
-        for (size_t j = 0; j < term->n; j++)
-            work->probability[i + j] += sum->probability[i] * term->probability[j];
-    trim(work);
-    counted before = *sum;
-    *sum = *work;
-    *work = before;
-    return LA_OK;
-}
-
-/* Probability of found or more, and of found or fewer. */
-static void tails(const counted *c, int64_t found, double *above, double *below) {
-    *above = *below = 0;
-    for (size_t i = 0; i < c->n; i++) {
-        int64_t value = c->low + (int64_t)i;
-        *above += value >= found ? c->probability[i] : 0;
-        *below += value <= found ? c->probability[i] : 0;
-    }
+static void tails(const la_draw_sum *sum, int64_t found, double *above, double *below) {
+    la_draw_sum_tails(sum, found, above, below);
     *above = fmin(fmax(*above, LEAST), 1);
     *below = fmin(fmax(*below, LEAST), 1);
 }
 
-/* Rows of a stratum: all, those that miss, those in the slice. */
-typedef struct stratum_count {
-    int64_t n, missed, drawn;
-} stratum_count;
-
 typedef struct tester {
     const tested_row *rows;
     int64_t n, n_errors;
-    stratum_count *strata; /* [n_strata] */
+    la_stratum_draw *strata; /* [n_strata] rows, those that miss, those in the slice */
     int32_t n_strata;
     const int64_t *order, *begin; /* rows by slice, and where each slice begins there */
-    counted sum, term, work;
+    la_draw_sum sum;
 } tester;
 
 static la_status test_slice(tester *t, int slice, double *p, la_error *err) {
@@ -151,16 +93,10 @@ static la_status test_slice(tester *t, int slice, double *p, la_error *err) {
         errors += row->error;
         confidence += row->confidence;
     }
-    LA_TRY(set_hypergeometric(&t->sum, t->n, t->n_errors, to - from, err));
+    la_stratum_draw whole = {t->n, t->n_errors, to - from};
+    LA_TRY(la_draw_sum_set(&t->sum, &whole, 1, NEGLIGIBLE, err));
     tails(&t->sum, errors, &p[LA_SLICE_MORE_ERRORS], &below);
-    LA_TRY(set_hypergeometric(&t->sum, 1, 0, 0, err));
-    for (int32_t s = 0; s < t->n_strata; s++) {
-        const stratum_count *stratum = &t->strata[s];
-        if (!stratum->drawn)
-            continue;
-        LA_TRY(set_hypergeometric(&t->term, stratum->n, stratum->missed, stratum->drawn, err));
-        LA_TRY(add_count(&t->sum, &t->term, &t->work, err));
-    }
+    LA_TRY(la_draw_sum_set(&t->sum, t->strata, t->n_strata, NEGLIGIBLE, err));
     tails(&t->sum, missed, &above, &below);
     double right = (double)(to - from - missed);
     if (confidence > right)
@@ -187,8 +123,8 @@ la_status la_slice_tests(int64_t n, const la_row_outcome *outcomes, const int32_
     LA_TRY_DONE(mark_errors(rows, n, err));
     t.n_strata = stratify(rows, n);
     for (int64_t i = 0; i < n; i++) {
-        t.strata[rows[i].stratum].n++;
-        t.strata[rows[i].stratum].missed += rows[i].missed;
+        t.strata[rows[i].stratum].all++;
+        t.strata[rows[i].stratum].marked += rows[i].missed;
         t.n_errors += rows[i].error;
         if (rows[i].slice >= 0)
             begin[rows[i].slice + 2]++;
@@ -209,8 +145,6 @@ done:
     free(order);
     free(begin);
     free(t.strata);
-    free(t.sum.probability);
-    free(t.term.probability);
-    free(t.work.probability);
+    la_draw_sum_free(&t.sum);
     return status;
 }
