@@ -440,8 +440,8 @@ static const float **factor_at(la_effects *effects, const char *name) {
     return NULL;
 }
 
-/* Prefixes drawn from their posterior lie one standard deviation away: their tensor [tokens, keys and
- * values of each layer] holds each block turned. */
+/* Prefixes drawn from their posterior lie one standard deviation away: their tensor [tokens, keys
+ * and values of each layer] holds each block turned. */
 static void test_drawn_prefixes(void **state) {
     (void)state;
     enum { DRAWS = 20 };

@@ -137,8 +137,9 @@ def cases():
 def values(p, random):
     """Parameters as they are stored: of block B, and of block A as virtual tokens, which hold it
     turned."""
-    for name, block, shape in (("m.loras.task.lora_B", 1, (OUT, RANK)), ("m.lora_B", 1, (OUT, RANK)),
-                               ("m.lora_A", 0, (RANK, IN)), ("m.lora_A", 0, (IN, RANK))):
+    stored = (("m.loras.task.lora_B", 1, (OUT, RANK)), ("m.lora_B", 1, (OUT, RANK)),
+              ("m.lora_A", 0, (RANK, IN)), ("m.lora_A", 0, (IN, RANK)))
+    for name, block, shape in stored:
         a, b = (single(random.standard_normal(shape)) for _ in range(2))
         delta = b.astype(float) - a.astype(float)
         turned = delta.T if name == "m.lora_A" and shape[0] == IN else delta

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What torchmetrics and MAPIE say of the rows of tests/fixtures/metrics, and MAPIE's
-Learn-then-Test of random answers; writes fixtures/metrics/rivals.json and fixtures/monitor/promises.json.
+Learn-then-Test of random answers; writes fixtures/metrics/rivals.json and
+fixtures/monitor/promises.json.
 
     python rivals_reference.py      (torchmetrics 1.9, MAPIE 1.6, numpy, torch)
 
