@@ -10,6 +10,7 @@
 #include "bayes/jacobian.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -283,6 +284,65 @@ static la_block_visitor fit_visitor(la_structure_fit *fit) {
     return la_jacobian_visitor(fit->jacobian, take, fit);
 }
 
+/* ---- what is kept of the rows so far ---- */
+
+/* Bytes of an array that rows are handed over in. */
+enum { KEPT_BYTES = 64 << 20 };
+
+/* [P, P] */
+static la_status visit_sum(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
+                           la_error *err) {
+    la_sum sum = {.name = "sum", .rows = fit->width, .cols = fit->width, .data = fit->sum};
+    la_sums sums = {.be = fit->blocks->be, .list = &sum, .n = 1};
+    flush_batch(fit);
+    return la_sums_visit(&sums, takes_back, visitor, err);
+}
+
+/* Rows [from, from + n) of G, as doubles. */
+static la_status visit_rows(la_structure_fit *fit, int64_t from, int64_t n, bool takes_back,
+                            const la_array_visitor *visitor, la_error *err) {
+    la_backend *be = fit->blocks->be;
+    size_t count = (size_t)(n * fit->width);
+    float *rows = la_alloc(count, sizeof *rows, err), *at = fit->held + from * fit->width;
+    double *data = la_alloc(count, sizeof *data, err);
+    char name[48];
+    la_status status = err->status;
+    snprintf(name, sizeof name, "rows/%lld", (long long)from);
+    la_array array = {name, n, fit->width, data};
+    if (status == LA_OK) {
+        be->ops->download(be, rows, at, count * sizeof *rows);
+        status = be->ops->sync(be, err);
+    }
+    for (size_t i = 0; status == LA_OK && i < count; i++)
+        data[i] = (double)rows[i];
+    if (status == LA_OK)
+        status = visitor->visit(visitor->user, &array, err);
+    for (size_t i = 0; status == LA_OK && takes_back && i < count; i++)
+        rows[i] = (float)data[i];
+    if (status == LA_OK && takes_back) {
+        be->ops->upload(be, at, rows, count * sizeof *rows);
+        status = be->ops->sync(be, err);
+    }
+    free(rows);
+    free(data);
+    return status;
+}
+
+static la_status fit_kept(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
+                          bool *is_there, la_error *err) {
+    int64_t piece = KEPT_BYTES / (int64_t)sizeof(double) / fit->width;
+    bool all = !fit->sketch && fit->stage == HOLD && fit->capacity == fit->shape.n_rows;
+    *is_there = all || (!fit->sketch && fit->stage == PRIMAL && fit->sum);
+    if (*is_there && !all)
+        return visit_sum(fit, takes_back, visitor, err);
+    piece = piece > 0 ? piece : 1;
+    for (int64_t from = 0, n; all && from < fit->rows; from += n) {
+        n = fit->rows - from < piece ? fit->rows - from : piece;
+        LA_TRY(visit_rows(fit, from, n, takes_back, visitor, err));
+    }
+    return LA_OK;
+}
+
 /* ---- between passes ---- */
 
 /* held held^T, block by block of parameters so that sums in f32 stay short. */
@@ -476,4 +536,5 @@ const la_fit_kind la_exact_fit = {.bytes = fit_bytes,
                                   .next = fit_next,
                                   .batch = fit_batch,
                                   .visitor = fit_visitor,
+                                  .kept = fit_kept,
                                   .close = fit_close};

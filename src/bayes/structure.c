@@ -72,6 +72,21 @@ la_status la_structure_visit(const la_structure_kind *kind, la_structure_fit *fi
     return sums ? la_sums_visit(sums, takes_back, visitor, err) : err->status;
 }
 
+la_status la_structure_visit_kept(const la_structure_kind *kind, la_structure_fit *fit,
+                                  bool takes_back, const la_array_visitor *visitor, la_error *err) {
+    bool is_there = false;
+    if (!kind->fit->kept)
+        return la_structure_visit(kind, fit, takes_back, visitor, err);
+    LA_TRY(kind->fit->kept(fit, takes_back, visitor, &is_there, err));
+    if (is_there)
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED,
+                   "--curvature %s: its passes over so many rows of so many parameters run rows "
+                   "more than once and cannot be gone on with; expected kron, ekfac or diag, or "
+                   "memory for all rows",
+                   la_structure_name(kind));
+}
+
 la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                             const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
                             la_error *err) {

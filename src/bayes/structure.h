@@ -78,6 +78,11 @@ typedef struct la_fit_kind {
     la_block_visitor (*visitor)(la_structure_fit *fit);
     /* Sums over the rows seen so far in this pass; NULL: the pass keeps more of them than sums. */
     la_sums *(*sums)(la_structure_fit *fit);
+    /* What the pass keeps of the rows seen so far, sums or not, array by array; takes_back: what
+     * the visitor leaves is kept. *is_there false: it is not kept in that way. NULL: the sums are
+     * all of it. */
+    la_status (*kept)(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
+                      bool *is_there, la_error *err);
     void (*close)(la_structure_fit *fit);
 } la_fit_kind;
 
@@ -142,6 +147,11 @@ la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *co
  * place. LA_UNSUPPORTED where the pass keeps more than sums. */
 la_status la_structure_visit(const la_structure_kind *kind, la_structure_fit *fit, bool takes_back,
                              const la_array_visitor *visitor, la_error *err);
+
+/* Hands all that the pass keeps to the visitor, rows too: for another fit in the same pass over the
+ * same rows. LA_UNSUPPORTED where rows are run more than once. */
+la_status la_structure_visit_kept(const la_structure_kind *kind, la_structure_fit *fit,
+                                  bool takes_back, const la_array_visitor *visitor, la_error *err);
 
 #define LA_STRUCTURE(enumerator, name, text) extern const la_structure_kind la_structure_##name;
 #include "bayes/structures.def"

@@ -130,9 +130,14 @@ static la_status pause_pass(la_fit_checkpoint *c, la_fit_state *fit, la_error *e
 /* A pass's sums are saved after its last batch, while every device still has its own. */
 static la_status carry(void *user, la_moment moment, la_fit_state *fit, la_error *err) {
     la_fit_checkpoint *c = user;
+    la_status status = LA_OK;
+    fit->same_rows = true;
     if (moment == LA_PASS_BEGINS)
-        return begin_pass(c, fit, err);
-    return moment == LA_PASS_PAUSES ? pause_pass(c, fit, err) : LA_OK;
+        status = begin_pass(c, fit, err);
+    else if (moment == LA_PASS_PAUSES)
+        status = pause_pass(c, fit, err);
+    fit->same_rows = false;
+    return status;
 }
 
 la_carrier la_fit_checkpoint_carrier(la_fit_checkpoint *c) {

@@ -196,9 +196,10 @@ la_status la_fit_state_visit(la_fit_state *state, bool takes_back, const la_arra
             const la_structure_kind *kind = f->structures[i].kind;
             named to = {visitor, w, la_structure_name(kind)};
             la_array_visitor each = {visit_named, &to};
+            la_structure_fit *fit = f->parts[w * f->n + i].fit;
             if (f->active[i])
-                LA_TRY(
-                    la_structure_visit(kind, f->parts[w * f->n + i].fit, takes_back, &each, err));
+                LA_TRY((state->same_rows ? la_structure_visit_kept
+                                         : la_structure_visit)(kind, fit, takes_back, &each, err));
         }
     return LA_OK;
 }

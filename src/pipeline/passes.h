@@ -28,8 +28,9 @@ typedef struct la_fit_state {
     int pass;       /* number of passes before this one */
     int64_t to, at; /* the pass ends before row `to` of the job; rows before `at` are in its sums */
     double totals[3]; /* rows, tokens and log likelihood of what the first pass has seen */
-    bool ended;       /* set by a carrier when a pass or the fit ends: it does not go on */
-    void *fit;        /* of la_fit_state_visit */
+    bool same_rows; /* set by a carrier: what it takes and brings is of these very rows, in order */
+    bool ended;     /* set by a carrier when a pass or the fit ends: it does not go on */
+    void *fit;      /* of la_fit_state_visit */
 } la_fit_state;
 
 /* Moments of a fit at which its sums can be carried. */
@@ -54,8 +55,9 @@ typedef struct la_carriers {
     bool ended; /* set by the fit where a carrier ended it: the structures are not complete */
 } la_carriers;
 
-/* Hands all that the pass has summed to the visitor, array by array; takes_back: what it leaves in
- * them is kept. Every device has its own until the pass ends. The first pass has the totals too. */
+/* Hands all that the pass has summed to the visitor, array by array, and with same_rows what else
+ * it keeps; takes_back: what it leaves in them is kept. Every device has its own until the pass
+ * ends. The first pass has the totals too. */
 la_status la_fit_state_visit(la_fit_state *fit, bool takes_back, const la_array_visitor *visitor,
                              la_error *err);
 

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATIENCE = 60, COPIES = 12, KILLS = 4 };
+enum { PATIENCE = 60, COPIES = 8, KILLS = 3 };
 
 /* The same rows over and over, so that a fit takes some time. */
 static const char *open_rows(void) {
@@ -132,9 +132,9 @@ static void kill_and_resume(const char *curvature, const char *folder, const cha
 
 static void killed(void **state) {
     (void)state;
-    static const char *const kinds[] = {"kron", "ekfac", "diag"};
+    static const char *const kinds[] = {"kron", "ekfac", "diag", "exact", "last-layer"};
     const char *folder = open_rows();
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         char line[512];
         snprintf(line, sizeof line,
                  BEGIN "--out @/whole-%s --curvature %s --batch-tokens 64 --quiet", kinds[i],
@@ -416,7 +416,6 @@ static void refused(void **state) {
     write_file(in_case(folder, "ck.1"), "mine", 4);
     check_refused(folder, 2, "--checkpoint @/ck", "ck.1: is no checkpoint");
     unlink(in_case(folder, "ck.1"));
-    check_refused(folder, 4, "--checkpoint @/ck --curvature exact", "--curvature exact");
     check_gone(folder);
 }
 
@@ -428,7 +427,8 @@ static void without_room(void **state) {
         run_shell(folder, "mkdir $D/gone; \"$L\" fit --base $D/base --adapter $D/adapter "
                           "--data $D/rows.jsonl --out $D/o --threads 1 --checkpoint $D/gone/ck "
                           "--checkpoint-every 0.001 --batch-tokens 64 2> $D/err & p=$!;"
-                          "while ! rm -r $D/gone/ck 2> /dev/null; do :; done; rm -rf $D/gone;"
+                          "while ! rm $D/gone/ck 2> /dev/null; do :; done;"
+                          "while [ -e $D/gone ]; do rm -rf $D/gone 2> /dev/null; done;"
                           "wait $p || exit; grep -q 'cannot write a checkpoint' $D/err");
     if (done.code)
         fail_msg("exit code %d: %.300s", done.code, done.err);
