@@ -312,6 +312,8 @@ typedef struct la_recipe_summary {
     double prior_scale;     /* factor of the stored prior precisions */
     double temperature;     /* divides the outputs; 1: none */
     double weight;          /* they sum to 1 */
+    /* [n_classes] added to the outputs, before all that; until la_predictor_close. NULL: none */
+    const double *bias;
 } la_recipe_summary;
 /* Their number; 0 of NULL. */
 int64_t la_predictor_recipes(const la_predictor *predictor);

@@ -63,7 +63,10 @@ static la_status visit(const la_fields_visitor *v, const la_field *f, const char
     case LA_FIELD_I32:
     case LA_FIELD_F32:
     case LA_FIELD_F64:
-        return v->array(v->state, f, *(const void *const *)(const void *)(item + f->offset), shape);
+        item += f->offset;
+        return v->array(v->state, f,
+                        f->inside ? (const void *)item : *(const void *const *)(const void *)item,
+                        shape);
     case LA_FIELD_GROUP:
         return visit_group(v, f->name, f, item + f->offset);
     case LA_FIELD_PART:

@@ -23,7 +23,7 @@ typedef enum la_field_kind {
     LA_FIELD_PATH,     /* const char *, any bytes */
     LA_FIELD_DIGEST,   /* char[LA_DIGEST_TEXT], hexadecimal or empty */
     LA_FIELD_TEXTS,    /* char **, UTF-8, [rows] of la_alloc: attributes NAME_0, NAME_1, ... */
-    /* an array [rows] or [rows, cols] of finite elements, behind a pointer */
+    /* an array [rows] or [rows, cols] of finite elements, behind a pointer unless it is `inside` */
     LA_FIELD_I32,
     LA_FIELD_F32,
     LA_FIELD_F64,
@@ -56,6 +56,7 @@ typedef struct la_field {
     int since;     /* minor version of the schema: a file of an earlier one may lack it */
     bool optional; /* absent where it has no value: NULL, NaN, a POSITIVE of 0, a NAME of 0 */
     bool pointer;  /* GROUPS: behind a pointer, and as many in the file as `rows` */
+    bool inside;   /* array: in the struct itself, which has room for `max` elements */
     bool detail;   /* not among the lines that `laplora info` prints by default */
     const char *meaning;
 } la_field;

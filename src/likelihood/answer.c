@@ -22,7 +22,7 @@ struct la_answering {
 
 /* A thread's memory. */
 typedef struct scratch {
-    float *outputs;    /* [C] over the temperature */
+    float *outputs;    /* [C] with the bias, over the temperature */
     double *cov;       /* [m, m] over its square */
     double *workspace; /* the likelihood's */
     la_prediction part, own;
@@ -68,7 +68,13 @@ static la_status find_scale(la_answering *a, int64_t r, la_error *err) {
                    scale, (long long)rows->n_scales);
 }
 
-/* A row under a recipe, with outputs and covariance divided by its temperature. */
+/* True where a row is read as it is. */
+static bool is_plain(const la_recipe *recipe) {
+    return recipe->temperature == 1 && !recipe->bias;
+}
+
+/* A row under a recipe: its bias is added to the outputs, which the temperature divides, and their
+ * covariance. */
 static la_answer_row row_of(const la_answering *a, int64_t r, int64_t i, scratch *s) {
     const la_output_rows *rows = a->rows;
     const la_recipe *recipe = &a->recipes[r];
@@ -84,10 +90,12 @@ static la_answer_row row_of(const la_answering *a, int64_t r, int64_t i, scratch
                          .stream = rows->streams ? rows->streams[i] : 0,
                          .noise_variance = rows->noise_variance,
                          .map_variance = rows->map_variance};
-    if (recipe->temperature == 1)
+    if (is_plain(recipe))
         return row;
-    for (int64_t k = 0; k < c; k++)
-        s->outputs[k] = (float)((double)row.outputs[k] / recipe->temperature);
+    for (int64_t k = 0; k < c; k++) {
+        double output = (double)row.outputs[k] + (recipe->bias ? recipe->bias[k] : 0);
+        s->outputs[k] = (float)(output / recipe->temperature);
+    }
     row.outputs = s->outputs;
     for (int64_t k = 0; row.cov && k < square; k++)
         s->cov[k] = row.cov[k] / (recipe->temperature * recipe->temperature);
@@ -98,13 +106,14 @@ static la_answer_row row_of(const la_answering *a, int64_t r, int64_t i, scratch
 static void answer_by(const la_answering *a, int64_t r, int64_t i, scratch *s, la_prediction *out) {
     const la_output_rows *rows = a->rows;
     int64_t c = rows->n_outputs;
-    double temperature = a->recipes[r].temperature;
     la_answer_row row = row_of(a, r, i, s);
     if (a->means && a->drawn[r])
         row.means = a->means + (r * a->max_rows + i) * (2 * c + 1);
     a->likelihood->predict(a->recipes[r].kind, c, &row, s->workspace, out);
-    if (temperature != 1)
-        a->likelihood->restore(c, rows->outputs + i * c, temperature, out);
+    if (is_plain(&a->recipes[r]))
+        return;
+    a->likelihood->restore(c, rows->outputs + i * c, a->recipes[r].temperature, out);
+    a->likelihood->conclude(c, out);
 }
 
 /* ---- the mean of several ---- */

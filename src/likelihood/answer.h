@@ -13,6 +13,7 @@ typedef struct la_recipe {
     double prior_scale; /* factor of the prior precisions that the covariance is of */
     double temperature; /* divides the outputs; 1: none */
     double weight;      /* they sum to 1 */
+    const double *bias; /* [C] added to the outputs before all that; NULL: none */
 } la_recipe;
 
 /* Rows with their Gaussian over the outputs, under several scales of the prior. */

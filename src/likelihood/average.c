@@ -12,9 +12,9 @@ void la_average_weights(const la_average_table *table, double *weights) {
     double best = INFINITY, sum = 0;
     for (int64_t s = 0; s < table->n_settings; s++) {
         weights[s] = INFINITY;
-        if (!(table->prior[s] > 0))
+        if (!isfinite(table->log_prior[s]))
             continue;
-        double total = -log(table->prior[s]);
+        double total = -table->log_prior[s];
         for (int64_t i = 0; i < table->n; i++)
             total += (double)table->nll[s * table->n + i];
         weights[s] = total;

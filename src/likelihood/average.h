@@ -11,10 +11,11 @@
 typedef struct la_average_table {
     int64_t n_settings, n; /* n: rows */
     const float *nll;      /* [n_settings, n] -log of the label's probability */
-    const double *prior;   /* [n_settings] 0: not admitted; need not sum to 1 */
+    /* [n_settings] logarithms of prior mass, which need not sum to 1; -INFINITY: not admitted */
+    const double *log_prior;
 } la_average_table;
 
-/* weights[n_settings], prior times likelihood, sum to 1. At least one prior must be positive. */
+/* weights[n_settings], prior times likelihood, sum to 1. At least one must be admitted. */
 void la_average_weights(const la_average_table *table, double *weights);
 
 /* nll[n] of every row under the weights that the other rows give. Leaving a row out divides every

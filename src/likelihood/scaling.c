@@ -1,6 +1,6 @@
 #include "likelihood/scaling.h"
-#include "base/blas.h"
 #include "base/memory.h"
+#include "likelihood/newton.h"
 #include "likelihood/softmax_sum.h"
 
 #include <math.h>
@@ -119,10 +119,16 @@ static void add_hessian(int64_t n_classes, const float *f, const double *p, doub
     }
 }
 
-/* The objective at theta[2C] = (scale, bias); its gradient[2C] and hessian[2C, 2C] (lower) unless
- * NULL. p[C] is workspace. */
-static double evaluate(const row_set *rows, const double *theta, double *p, double *gradient,
-                       double *hessian) {
+typedef struct vector_problem {
+    row_set rows;
+    double *p; /* [C] */
+} vector_problem;
+
+/* theta[2C] = (scale, bias) */
+static double evaluate(void *user, const double *theta, double *gradient, double *hessian) {
+    const vector_problem *problem = user;
+    const row_set *rows = &problem->rows;
+    double *p = problem->p;
     int64_t n_classes = rows->n_classes, size = 2 * n_classes;
     double nll = 0, penalty = 0, share = 1 / (double)rows->n;
     if (gradient) {
@@ -158,76 +164,28 @@ static double evaluate(const row_set *rows, const double *theta, double *p, doub
     return nll * share + penalty;
 }
 
-/* step[size] = -hessian^-1 gradient, into the factor's memory. Where rounding has made the Hessian
- * indefinite, its diagonal is raised until it is not. False: not even then. */
-static bool newton_step(int64_t size, const double *hessian, const double *gradient, double *factor,
-                        double *step) {
-    double largest = 0;
-    for (int64_t k = 0; k < size; k++)
-        largest = fmax(largest, hessian[k * size + k]);
-    for (double damping = 0; damping<1; damping = damping> 0 ? 100 * damping : 1e-16) {
-        memcpy(factor, hessian, (size_t)(size * size) * sizeof *factor);
-        for (int64_t k = 0; k < size; k++) {
-            factor[k * size + k] += damping * largest;
-            step[k] = -gradient[k];
-        }
-        if (la_dposv(size, factor, step) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Newton's method with backtracking (Armijo). memory: 2 (2C)^2 + 4 (2C). */
-static la_status minimise(const row_set *rows, double *theta, double *memory, la_error *err) {
-    int64_t size = 2 * rows->n_classes;
-    double *hessian = memory, *factor = hessian + size * size, *gradient = factor + size * size;
-    double *step = gradient + size, *trial = step + size, *p = trial + size;
-    double before = INFINITY;
-    for (int iteration = 0; iteration < 200; iteration++) {
-        double value = evaluate(rows, theta, p, gradient, hessian), decrement = 0, length = 1, gain;
-        if (!newton_step(size, hessian, gradient, factor, step))
-            break;
-        for (int64_t k = 0; k < size; k++)
-            decrement -= gradient[k] * step[k];
-        /* so near the minimum the objective hardly resolves a step: steps are taken as they are
-         * until rounding stops them */
-        bool near = decrement < 1e-11;
-        for (;; length *= 0.5) {
-            for (int64_t k = 0; k < size; k++)
-                trial[k] = theta[k] + length * step[k];
-            gain = value - evaluate(rows, trial, p, NULL, NULL);
-            if (near || gain >= 1e-4 * length * decrement || length < 1e-12)
-                break;
-        }
-        if (near && (decrement > 0.5 * before || gain < -1e-11))
-            return LA_OK;
-        if (!near && length < 1e-12)
-            break;
-        memcpy(theta, trial, (size_t)size * sizeof *theta);
-        before = near ? decrement : INFINITY;
-        if (decrement < 1e-26)
-            return LA_OK;
-    }
-    return la_fail(err, LA_NUMERICAL,
-                   "vector scaling: no minimum found over %lld rows, %lld classes",
-                   (long long)rows->n, (long long)rows->n_classes);
-}
-
 la_status la_vector_scaling_fit(int64_t n, int64_t n_classes, const float *logits,
                                 const int64_t *labels, double *scale, double *bias, la_error *err) {
     row_set rows = {n, n_classes, logits, labels};
     LA_TRY(check(&rows, err));
-    size_t size = 2 * (size_t)n_classes;
-    double *memory = la_alloc(2 * size * size + 5 * size, sizeof *memory, err);
+    int64_t size = 2 * n_classes;
+    size_t doubles = (size_t)(la_newton_doubles(size) + size + n_classes);
+    double *memory = la_alloc(doubles, sizeof *memory, err);
     if (!memory)
         return err->status;
     double *theta = memory, mean = 0, largest = 1;
+    vector_problem problem = {.rows = rows, .p = theta + size};
+    la_objective objective = {.size = size, .value = evaluate, .user = &problem};
     for (int64_t k = 0; k < n * n_classes; k++)
         largest = fmax(largest, fabs((double)logits[k]));
     /* from where softmax moves: Newton's steps are of no use among saturated rows */
     for (int64_t c = 0; c < n_classes; c++)
         theta[c] = 1 / largest;
-    la_status status = minimise(&rows, theta, memory + size, err);
+    la_status status = LA_OK;
+    if (!la_newton_minimise(&objective, theta, theta + size + n_classes))
+        status = la_fail(err, LA_NUMERICAL,
+                         "vector scaling: no minimum found over %lld rows, %lld classes",
+                         (long long)n, (long long)n_classes);
     for (int64_t c = 0; c < n_classes; c++)
         mean += theta[n_classes + c] / (double)n_classes;
     for (int64_t c = 0; status == LA_OK && c < n_classes; c++) {

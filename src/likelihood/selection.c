@@ -1,23 +1,25 @@
 #include "likelihood/selection.h"
-#include "base/fast_math.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "likelihood/scaling.h"
-#include "likelihood/average.h"
+#include "likelihood/setting_table.h"
 #include "likelihood/signs.h"
+#include "likelihood/softmax_sum.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Draws come in pairs z, -z: the means of the pairs are exact to second order. */
-enum { PAIRS = 128, DRAWS = 2 * PAIRS, TEMPERATURES = LA_SELECTION_TEMPERATURES };
+enum { TEMPERATURES = LA_SELECTION_TEMPERATURES };
 #define TEMPERATURE_STEP 1.15
-#define SEED 0x5e1ec7
 /* Likelihoods that are nearer than this are equal: they are kept in f32. */
 #define ROUNDING 1e-6
-/* Share of the rows that Monte Carlo may get wrong beyond the MAP model's errors. */
+/* Share of the rows that may be wrong beyond the MAP model's errors. */
 #define ACCURACY_SLACK 0.005
+/* Corrections of less evidence, relative to the best one's, are left out. */
+#define EVIDENCE_LEAST 0.05
+/* Their grid: every second scale and temperature, so that four of them cost as much as the model as
+ * it is. */
+enum { CORRECTED_STEP = 2, CORRECTED_TEMPERATURES = 8 };
 
 void la_selection_scales(double *scales) {
     for (int i = 0; i < LA_SELECTION_SCALES; i++)
@@ -30,174 +32,17 @@ void la_selection_temperatures(double scaling, double *temperatures) {
         temperatures[i] = scaling * pow(TEMPERATURE_STEP, 5 - i);
 }
 
-/* Likelihoods of every row under every setting. */
-typedef struct table {
-    la_team team;
+/* A choice that is being made. */
+typedef struct choosing {
+    la_setting_table table;
     const la_held_out *rows;
-    int64_t n_grid;  /* scales times temperatures */
-    float *nll;      /* [n_all, n]: a grid of Monte Carlo, one of the scalar probit, and a row of
-                           temperatures without covariance, the first of them the MAP model */
-    bool *right;     /* [n_grid, n] of Monte Carlo */
-    bool *map_right; /* [n] of the MAP model */
-    double *base;    /* [3, n] nll of the MAP model, of temperature scaling and of the average */
-    int64_t n_right; /* rows that the MAP model has right */
+    la_correction_fit fits[LA_CORRECTION_SCALES];
+    double *base;              /* [3, n] nll of MAP, of temperature scaling and of the average */
+    unsigned char *map, *mean; /* [n] bits of the MAP model's answers and the average's */
+    int64_t n_right;           /* rows that the MAP model has right */
+    double temperature;        /* temperature scaling's own */
     la_average_list list;
-    bool *list_right;   /* [n] of its mean */
-    double temperature; /* temperature scaling's own */
-    double temperatures[TEMPERATURES];
-} table;
-
-static int64_t n_all(const table *t) {
-    return 2 * t->n_grid + TEMPERATURES;
-}
-
-static int64_t argmax(int64_t n, const float *values) {
-    int64_t best = 0;
-    for (int64_t c = 1; c < n; c++)
-        best = values[c] > values[best] ? c : best;
-    return best;
-}
-
-/* ---- the grid ---- */
-
-/* probabilities p[C] of the mean of softmax((f + d) / T) over the draws d[DRAWS, C] */
-static void mean_softmax(int64_t c, const float *logits, const float *draws, float inverse,
-                         float *e, double *p) {
-    for (int64_t k = 0; k < c; k++)
-        p[k] = 0;
-    for (int s = 0; s < DRAWS; s++) {
-        const float *d = draws + s * c;
-        float top = logits[0] + d[0], sum = 0;
-        for (int64_t k = 1; k < c; k++)
-            top = logits[k] + d[k] > top ? logits[k] + d[k] : top;
-        for (int64_t k = 0; k < c; k++)
-            e[k] = la_expf((logits[k] + d[k] - top) * inverse);
-        for (int64_t k = 0; k < c; k++)
-            sum += e[k];
-        for (int64_t k = 0; k < c; k++)
-            p[k] += (double)(e[k] / sum);
-    }
-    for (int64_t k = 0; k < c; k++)
-        p[k] /= DRAWS;
-}
-
-/* -log of the label's probability under the scalar probit (predictive.c) of f / T */
-static double scalar_nll(int64_t c, const double *centre, double variance, double temperature,
-                         int64_t label) {
-    double shrink = la_probit_shrink(temperature, variance);
-    double top = centre[0], sum = 0;
-    for (int64_t k = 1; k < c; k++)
-        top = centre[k] > top ? centre[k] : top;
-    for (int64_t k = 0; k < c; k++)
-        sum += exp((centre[k] - top) * shrink);
-    return log(sum) - (centre[label] - top) * shrink;
-}
-
-typedef struct workspace {
-    double *centre, *spread, *factor, *p, *mean; /* [C], [C, C-1], [(C-1)^2], [C], [C] */
-    float *draws, *normals, *e, *logits;         /* [DRAWS, C], [PAIRS, C-1], [C], [C] */
-} workspace;
-
-/* The normals of a row, the same under every setting. */
-static void draw_normals(const table *t, int64_t i, workspace *w) {
-    const la_held_out *rows = t->rows;
-    int64_t m = rows->n_classes - 1;
-    double normals[2];
-    for (int64_t j = 0; j < PAIRS * m; j += 2) {
-        int64_t n = PAIRS * m - j < 2 ? 1 : 2;
-        la_random_normal(SEED, rows->streams[i], (uint64_t)j, (size_t)n, normals);
-        w->normals[j] = (float)normals[0];
-        if (n == 2)
-            w->normals[j + 1] = (float)normals[1];
-    }
-}
-
-/* The row's Gaussian under a scale: centre, logits and draws about them; returns its pair variance.
- */
-static double set_scale(const table *t, const double *basis, int64_t i, int64_t g, workspace *w) {
-    const la_held_out *rows = t->rows;
-    int64_t c = rows->n_classes, m = c - 1;
-    const double *cov = rows->cov + (g * rows->n + i) * m * m;
-    double trace = 0;
-    la_draw_gaussian(c, rows->logits + i * c, basis, cov, w->factor, w->centre, w->spread);
-    for (int64_t k = 0; k < m; k++)
-        trace += cov[k * m + k];
-    for (int64_t k = 0; k < c; k++)
-        w->logits[k] = (float)w->centre[k];
-    for (int s = 0; s < PAIRS; s++)
-        for (int64_t k = 0; k < c; k++) {
-            float d = 0;
-            for (int64_t j = 0; j < m; j++)
-                d += (float)w->spread[k * m + j] * w->normals[s * m + j];
-            w->draws[2 * s * c + k] = d;
-            w->draws[(2 * s + 1) * c + k] = -d;
-        }
-    return la_pair_variance(c, trace);
-}
-
-static int64_t top_of(int64_t n, const double *values) {
-    int64_t best = 0;
-    for (int64_t k = 1; k < n; k++)
-        best = values[k] > values[best] ? k : best;
-    return best;
-}
-
-/* All settings of a row. */
-static void try_row(table *t, const double *basis, int64_t i, workspace *w) {
-    const la_held_out *rows = t->rows;
-    int64_t c = rows->n_classes, label = rows->labels.classes[i];
-    float *mc = t->nll, *scalar = mc + t->n_grid * rows->n, *plain = scalar + t->n_grid * rows->n;
-    draw_normals(t, i, w);
-    for (int64_t g = 0; g < rows->n_scales; g++) {
-        double variance = set_scale(t, basis, i, g, w);
-        for (int u = 0; u < TEMPERATURES; u++) {
-            int64_t at = (g * TEMPERATURES + u) * rows->n + i;
-            mean_softmax(c, w->logits, w->draws, (float)(1 / t->temperatures[u]), w->e, w->p);
-            /* the draws resolve nothing rarer */
-            double p = w->p[label] > 1e-30 ? w->p[label] : 1e-30;
-            mc[at] = (float)-log(p);
-            t->right[at] = top_of(c, w->p) == label;
-            scalar[at] = (float)scalar_nll(c, w->centre, variance, t->temperatures[u], label);
-        }
-    }
-    for (int u = 0; u < TEMPERATURES; u++)
-        plain[u * rows->n + i] = (float)scalar_nll(c, w->centre, 0, t->temperatures[u], label);
-}
-
-/* Work on a row. */
-typedef void (*row_job)(table *t, const double *basis, int64_t i, workspace *w);
-
-static la_status each_row(table *t, row_job job, la_error *err) {
-    const la_held_out *rows = t->rows;
-    int64_t c = rows->n_classes, m = c - 1;
-    int64_t doubles = 3 * c + c * m + m * m, floats = DRAWS * c + PAIRS * m + 2 * c + 2;
-    double *basis = la_alloc((size_t)(c * m), sizeof *basis, err);
-    la_slices numbers = {0}, singles = {0};
-    (void)la_slices_open(t->team, (size_t)doubles * sizeof(double), &numbers, err);
-    (void)la_slices_open(t->team, (size_t)floats * sizeof(float), &singles, err);
-    if (err->status == LA_OK) {
-        la_softmax_likelihood.contrast_basis(c, basis);
-#pragma omp parallel for schedule(dynamic, 8) num_threads(t->team.threads)
-        for (int64_t i = 0; i < rows->n; i++) {
-            double *d = la_slices_own(&numbers);
-            float *f = la_slices_own(&singles);
-            workspace w = {.centre = d,
-                           .p = d + c,
-                           .mean = d + 2 * c,
-                           .spread = d + 3 * c,
-                           .factor = d + 3 * c + c * m,
-                           .draws = f,
-                           .normals = f + DRAWS * c,
-                           .e = f + DRAWS * c + PAIRS * m,
-                           .logits = f + DRAWS * c + PAIRS * m + c};
-            job(t, basis, i, &w);
-        }
-    }
-    free(basis);
-    free(numbers.memory);
-    free(singles.memory);
-    return err->status;
-}
+} choosing;
 
 /* ---- choosing ---- */
 
@@ -227,97 +72,107 @@ static const method_info methods[LA_METHODS] = {
                                    .tempered = true},
 };
 
-typedef struct setting {
-    int64_t scale;
-    int temperature;
-} setting;
-
-static int64_t cell(const table *t, setting s) {
-    return (s.scale * TEMPERATURES + s.temperature) * t->rows->n;
+/* Number of the setting of a method with a covariance, of the model as it is. */
+static int64_t number_of(const choosing *t, int method, int64_t scale, int temperature) {
+    const la_setting_group *group = t->table.groups;
+    int64_t cell = scale * group->n_temperatures + temperature;
+    return cell + (methods[method].scalar ? group->n_scales * group->n_temperatures : 0);
 }
 
-static double row_nll(const table *t, int method, setting s, int64_t i) {
-    if (!methods[method].laplace)
-        return t->base[methods[method].base * t->rows->n + i];
-    return (double)t->nll[methods[method].scalar * t->n_grid * t->rows->n + cell(t, s) + i];
+/* -log of the label's probabilities of all rows */
+static double row_nll(const choosing *t, int method, int64_t number, int64_t i) {
+    return methods[method].laplace ? (double)t->table.nll[number * t->rows->n + i]
+                                   : t->base[methods[method].base * t->rows->n + i];
 }
 
-static double mean_nll(const table *t, int method, setting s) {
+static double mean_nll(const choosing *t, int method, int64_t number) {
     double sum = 0;
     for (int64_t i = 0; i < t->rows->n; i++)
-        sum += row_nll(t, method, s, i);
+        sum += row_nll(t, method, number, i);
     return sum / (double)t->rows->n;
 }
 
-/* Number of own[n] that are right; *admitted: not fewer than the MAP model's by more than chance
+/* Number of answers that are right. *admitted: not fewer than the MAP model's by more than chance
  * (the standard error of the count of rows where they differ) or than a two-hundredth. */
-static int64_t count_right(const table *t, const bool *own, bool *admitted) {
+static int64_t count_right(const choosing *t, const unsigned char *answers, bool *admitted) {
     int64_t n = t->rows->n, right = 0, differ = 0;
     for (int64_t i = 0; i < n; i++) {
-        right += own[i];
-        differ += own[i] != t->map_right[i];
+        right += answers[i] & LA_ANSWER_RIGHT;
+        differ += (answers[i] ^ t->map[i]) & LA_ANSWER_RIGHT;
     }
     double lost = (double)(t->n_right - right);
     *admitted = lost <= sqrt((double)differ) && lost <= ACCURACY_SLACK * (double)n;
     return right;
 }
 
-/* Right rows of a method's setting; all but Monte Carlo keep the MAP model's predictions. */
-static int64_t right_of(const table *t, int method, setting s, bool *admitted) {
-    *admitted = true;
-    if (!methods[method].laplace || methods[method].scalar)
-        return t->n_right;
-    return count_right(t, t->right + cell(t, s), admitted);
+/* Closed forms of the model as it is keep the MAP model's answers on all rows. */
+static int64_t right_of(const choosing *t, int64_t number, bool *admitted) {
+    la_setting_place place = la_setting_find(&t->table, number);
+    int64_t right = count_right(t, la_setting_answers(&t->table, number), admitted);
+    if (t->rows->keep_answers && (place.group || place.family == LA_METHOD_LAPLACE))
+        *admitted = false;
+    return right;
 }
 
-/* Fills the candidate; its nll is NaN when no setting is admitted. */
-static void best_setting(const table *t, int method, setting *best, la_candidate *to) {
+/* Fills the candidate; its nll is NaN when no setting is admitted. Returns the best one's number. */
+static int64_t best_setting(const choosing *t, int method, la_candidate *to) {
     const la_held_out *rows = t->rows;
     const method_info *info = &methods[method];
+    int64_t best = 0;
     *to = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
-    *best = (setting){0, 0};
-    for (int64_t g = 0; g < (info->laplace ? rows->n_scales : 1); g++)
-        for (int u = 0; u < TEMPERATURES; u++) {
-            setting s = {g, u};
-            if (!info->tempered && u)
-                continue;
-            double nll = mean_nll(t, method, s);
+    if (!info->laplace) {
+        to->nll = mean_nll(t, method, 0);
+        to->accuracy = (double)t->n_right / (double)rows->n;
+        to->temperature = method == LA_METHOD_TEMPERATURE ? t->temperature : 1;
+        return 0;
+    }
+    to->prior_scale = rows->scales[0];
+    for (int64_t g = 0; g < rows->n_scales; g++)
+        for (int u = 0; u < (info->tempered ? TEMPERATURES : 1); u++) {
+            int64_t number = number_of(t, method, g, u);
+            double nll = mean_nll(t, method, number);
             bool admitted;
-            int64_t right = right_of(t, method, s, &admitted);
+            int64_t right = right_of(t, number, &admitted);
             if (nll >= to->nll || !admitted)
                 continue;
-            *best = s;
-            to->nll = nll;
-            to->accuracy = (double)right / (double)rows->n;
+            best = number;
+            *to = (la_candidate){.prior_scale = rows->scales[g],
+                                 .temperature = t->table.groups->temperatures[u],
+                                 .nll = nll,
+                                 .accuracy = (double)right / (double)rows->n};
         }
-    if (info->laplace)
-        to->prior_scale = rows->scales[best->scale];
-    to->temperature =
-        method == LA_METHOD_TEMPERATURE ? t->temperature : t->temperatures[best->temperature];
+    return best;
 }
 
-static void base_rows(table *t) {
+static la_status base_rows(choosing *t, la_error *err) {
     const la_held_out *rows = t->rows;
     int64_t n = rows->n, c = rows->n_classes;
-    for (int64_t i = 0; i < n; i++) {
+    double *p = la_alloc((size_t)c, sizeof *p, err);
+    for (int64_t i = 0; p && i < n; i++) {
         const float *f = rows->logits + i * c;
-        double top = (double)f[argmax(c, f)], sum = 0;
-        for (int64_t k = 0; k < c; k++)
-            sum += exp(((double)f[k] - top) / t->temperature);
         la_label label = {.kind = LA_LABEL_CLASS, .class = rows->labels.classes[i]};
         t->base[i] = -la_softmax_likelihood.log_likelihood(c, f, label);
-        t->base[n + i] = log(sum) - ((double)f[rows->labels.classes[i]] - top) / t->temperature;
-        t->map_right[i] = argmax(c, f) == rows->labels.classes[i];
-        t->n_right += t->map_right[i];
+        for (int64_t k = 0; k < c; k++)
+            p[k] = (double)f[k] / t->temperature;
+        double own = p[label.class];
+        la_softmax_sum sum = la_softmax(c, p);
+        t->base[n + i] = sum.log_sum - own;
+        int64_t top = 0;
+        for (int64_t k = 1; k < c; k++)
+            top = f[k] > f[top] ? k : top;
+        t->map[i] = top == label.class ? LA_ANSWER_RIGHT : 0;
+        t->n_right += t->map[i];
     }
+    free(p);
+    return err->status;
 }
 
 /* Mean distance of a candidate from the best, and its standard error. */
-static void compare(const table *t, int method, setting s, int best, setting of_best,
+static void compare(const choosing *t, int method, int64_t number, int best, int64_t of_best,
                     la_candidate *to) {
     double n = (double)t->rows->n, sum = 0, square = 0;
     for (int64_t i = 0; i < t->rows->n; i++) {
-        double gap = row_nll(t, method, s, i) - row_nll(t, best, of_best, i);
+        double gap = row_nll(t, method, number, i) - row_nll(t, best, of_best, i);
         sum += gap;
         square += gap * gap;
     }
@@ -332,13 +187,22 @@ static double charged(const la_choice *choice, int method) {
     return choice->candidates[method].nll + (double)methods[method].chosen / (double)choice->n;
 }
 
-static void choose(const table *t, la_choice *choice) {
-    setting settings[LA_METHODS] = {{0}};
+static void count_changes(const choosing *t, const unsigned char *answers, la_changes *to) {
+    for (int64_t i = 0; i < t->rows->n; i++) {
+        bool right = answers[i] & LA_ANSWER_RIGHT, was = t->map[i] & LA_ANSWER_RIGHT;
+        to->n += (answers[i] & LA_ANSWER_CHANGED) != 0;
+        to->to_right += right && !was;
+        to->to_wrong += was && !right;
+    }
+}
+
+static void choose(const choosing *t, la_choice *choice) {
+    int64_t settings[LA_METHODS] = {0};
     la_candidate *all = choice->candidates;
     int best = LA_METHOD_MAP;
     for (int k = 0; k < LA_METHODS; k++) {
         if (k != LA_METHOD_AVERAGE)
-            best_setting(t, k, &settings[k], &all[k]);
+            settings[k] = best_setting(t, k, &all[k]);
         best = all[k].nll < all[best].nll ? k : best;
     }
     for (int k = 0; k < LA_METHODS; k++)
@@ -347,83 +211,54 @@ static void choose(const table *t, la_choice *choice) {
     choice->method = la_choice_single(choice);
     if (isfinite(all[LA_METHOD_AVERAGE].nll))
         choice->method = LA_METHOD_AVERAGE;
-    if (all[LA_METHOD_MAP].gap <= all[LA_METHOD_MAP].gap_error + ROUNDING)
+    double doubt = choice->n < LA_DOUBT_ROWS ? 0 : all[LA_METHOD_MAP].gap_error;
+    if (all[LA_METHOD_MAP].gap <= doubt + ROUNDING)
         choice->method = LA_METHOD_MAP;
+    if (choice->method == LA_METHOD_AVERAGE)
+        count_changes(t, t->mean, &choice->changes);
+    else if (methods[choice->method].laplace)
+        count_changes(t, la_setting_answers(&t->table, settings[choice->method]), &choice->changes);
 }
 
 /* ---- averaging ---- */
 
-/* The family that a setting of the tables belongs to, whatever its temperature. */
-static la_method family_of(const table *t, int64_t number) {
-    if (number >= 2 * t->n_grid)
-        return number == 2 * t->n_grid ? LA_METHOD_MAP : LA_METHOD_TEMPERATURE;
-    return number >= t->n_grid ? LA_METHOD_SCALAR : LA_METHOD_LAPLACE;
-}
-
-static setting setting_of(const table *t, int64_t number) {
-    int64_t in_grid = number % t->n_grid;
-    return (setting){in_grid / TEMPERATURES, (int)(in_grid % TEMPERATURES)};
-}
-
-/* Every family has the same mass, spread evenly over its settings that are admitted. */
-static void set_prior(const table *t, double *prior) {
-    int64_t counts[LA_METHODS] = {0};
-    for (int64_t s = 0; s < n_all(t); s++) {
+/* Every family of a group has the same mass, spread evenly over its settings that are admitted. */
+static void set_prior(const choosing *t, int n_groups, double *log_prior) {
+    int64_t counts[LA_SETTING_GROUPS][LA_METHODS] = {{0}};
+    for (int64_t s = 0; s < t->table.n; s++) {
+        la_setting_place place = la_setting_find(&t->table, s);
         bool admitted;
-        right_of(t, family_of(t, s), setting_of(t, s), &admitted);
-        prior[s] = admitted;
-        counts[family_of(t, s)] += admitted;
+        right_of(t, s, &admitted);
+        admitted &= place.group < n_groups;
+        log_prior[s] = admitted ? t->table.groups[place.group].log_mass : -INFINITY;
+        counts[place.group][place.family] += admitted;
     }
-    for (int64_t s = 0; s < n_all(t); s++)
-        if (prior[s] > 0)
-            prior[s] = 1 / (double)counts[family_of(t, s)];
+    for (int64_t s = 0; s < t->table.n; s++) {
+        la_setting_place place = la_setting_find(&t->table, s);
+        int families = place.group ? 3 : 4; /* a correction has no MAP model */
+        if (isfinite(log_prior[s]))
+            log_prior[s] -= log((double)(families * counts[place.group][place.family]));
+    }
 }
 
-/* probabilities p[C] of a row under a setting of the list */
-static void list_probs(const table *t, const double *basis, int64_t i, int64_t number,
-                       workspace *w) {
-    int64_t c = t->rows->n_classes;
-    setting s = setting_of(t, number);
-    double temperature = t->temperatures[s.temperature], variance = 0, sum = 0;
-    /* any scale has the centre */
-    double of_scale = set_scale(t, basis, i, number < 2 * t->n_grid ? s.scale : 0, w);
-    if (number < t->n_grid) {
-        mean_softmax(c, w->logits, w->draws, (float)(1 / temperature), w->e, w->p);
-        return;
-    }
-    if (number < 2 * t->n_grid)
-        variance = of_scale;
-    double shrink = la_probit_shrink(temperature, variance);
-    double top = w->centre[top_of(c, w->centre)];
-    for (int64_t k = 0; k < c; k++)
-        sum += w->p[k] = exp((w->centre[k] - top) * shrink);
-    for (int64_t k = 0; k < c; k++)
-        w->p[k] /= sum;
-}
-
-static void average_row(table *t, const double *basis, int64_t i, workspace *w) {
-    int64_t c = t->rows->n_classes;
-    memset(w->mean, 0, (size_t)c * sizeof *w->mean);
-    draw_normals(t, i, w);
-    for (int64_t j = 0; j < t->list.n; j++) {
-        list_probs(t, basis, i, t->list.setting[j], w);
-        for (int64_t k = 0; k < c; k++)
-            w->mean[k] += t->list.weight[j] * w->p[k];
-    }
-    t->list_right[i] = top_of(c, w->mean) == t->rows->labels.classes[i];
-}
-
-/* The list goes into the choice, the heaviest first. */
-static void put_list(const table *t, la_choice *choice) {
+/* The list goes into the choice, the heaviest first, with the corrections that it has. */
+static void put_list(const choosing *t, la_choice *choice) {
+    int64_t numbers[LA_SETTING_GROUPS] = {0};
     choice->n_settings = t->list.n;
     choice->shortening = t->list.difference;
     for (int64_t j = 0; j < t->list.n; j++) {
-        la_method method = family_of(t, t->list.setting[j]);
-        setting s = setting_of(t, t->list.setting[j]);
-        la_setting one = {.method = method,
-                          .prior_scale = methods[method].laplace ? t->rows->scales[s.scale] : 1,
-                          .temperature = t->temperatures[s.temperature],
-                          .weight = t->list.weight[j]};
+        la_setting_place place = la_setting_find(&t->table, t->list.setting[j]);
+        const la_setting_group *group = &t->table.groups[place.group];
+        if (group->correction && !numbers[place.group]) {
+            choice->corrections[choice->n_corrections++] = *group->correction;
+            numbers[place.group] = choice->n_corrections;
+        }
+        bool scaled = methods[place.family].laplace;
+        la_setting one = {.method = place.family,
+                          .prior_scale = scaled ? t->rows->scales[place.scale] : 1,
+                          .temperature = group->temperatures[place.temperature],
+                          .weight = t->list.weight[j],
+                          .correction = numbers[place.group]};
         int64_t at = j;
         for (; at && choice->settings[at - 1].weight < one.weight; at--)
             choice->settings[at] = choice->settings[at - 1];
@@ -431,73 +266,121 @@ static void put_list(const table *t, la_choice *choice) {
     }
 }
 
-/* The average's likelihood, its list and how many rows that answers right; none when those are too
- * few. */
-static la_status average(table *t, double *prior, la_choice *choice, la_error *err) {
+/* The average's likelihood, its list and how many rows that answers right, over the first n_groups
+ * groups; none when those are too few. memory: 2 numbers a setting. */
+static la_status average(choosing *t, int n_groups, double *memory, la_choice *choice,
+                         la_error *err) {
     int64_t n = t->rows->n;
-    double *weights = prior + n_all(t), *nll = t->base + methods[LA_METHOD_AVERAGE].base * n;
-    la_average_table all = {.n_settings = n_all(t), .n = n, .nll = t->nll, .prior = prior};
+    double *log_prior = memory, *weights = log_prior + t->table.n;
+    double *nll = t->base + methods[LA_METHOD_AVERAGE].base * n;
+    la_average_table all = {
+        .n_settings = t->table.n, .n = n, .nll = t->table.nll, .log_prior = log_prior};
     la_candidate *own = &choice->candidates[LA_METHOD_AVERAGE];
     *own = (la_candidate){.prior_scale = 1, .temperature = 1, .nll = NAN, .accuracy = NAN};
-    set_prior(t, prior);
+    set_prior(t, n_groups, log_prior);
     la_average_weights(&all, weights);
     la_average_left_out(&all, weights, nll);
     LA_TRY(la_average_shorten(&all, weights, LA_SETTINGS_MOST, &t->list, err));
-    LA_TRY(each_row(t, average_row, err));
+    LA_TRY(la_setting_table_mean(&t->table, &t->list, t->mean, err));
     bool admitted;
-    int64_t right = count_right(t, t->list_right, &admitted);
+    int64_t right = count_right(t, t->mean, &admitted);
     if (!admitted)
         return LA_OK;
-    own->nll = mean_nll(t, LA_METHOD_AVERAGE, (setting){0});
+    own->nll = mean_nll(t, LA_METHOD_AVERAGE, 0);
     own->accuracy = (double)right / (double)n;
     put_list(t, choice);
     return LA_OK;
 }
 
-static la_status add_average(table *t, la_choice *choice, la_error *err) {
-    double *prior = la_alloc((size_t)(2 * n_all(t)), sizeof *prior, err);
+static la_status add_average(choosing *t, la_choice *choice, la_error *err) {
+    double *memory = la_alloc((size_t)(2 * t->table.n), sizeof *memory, err);
     t->list.setting = la_alloc(LA_SETTINGS_MOST, sizeof *t->list.setting, err);
     t->list.weight = la_alloc(LA_SETTINGS_MOST, sizeof *t->list.weight, err);
-    t->list_right = la_alloc((size_t)t->rows->n, sizeof *t->list_right, err);
     la_status status = err->status;
     if (status == LA_OK)
-        status = average(t, prior, choice, err);
-    free(prior);
+        status = average(t, t->table.n_groups, memory, choice, err);
+    if (status == LA_OK && !choice->n_settings && t->table.n_groups > 1)
+        status = average(t, 1, memory, choice, err);
+    free(memory);
     free(t->list.setting);
     free(t->list.weight);
-    free(t->list_right);
     return status;
 }
 
+/* ---- what is tried ---- */
+
+static double log_evidence(const la_correction_fit *fit) {
+    return fit->log_likelihood + fit->log_occam;
+}
+
+/* The corrections of most evidence become groups of their own. */
+static la_status add_corrections(choosing *t, la_error *err) {
+    const la_held_out *rows = t->rows;
+    la_setting_table *table = &t->table;
+    bool taken[LA_CORRECTION_SCALES] = {false};
+    double best = -INFINITY;
+    if (rows->keep_answers || rows->uncorrected || rows->n_classes > LA_CORRECTION_CLASSES_MOST)
+        return LA_OK;
+    LA_TRY(la_corrections_fit(rows->n, rows->n_classes, rows->logits, rows->labels.classes,
+                              t->temperature, t->fits, err));
+    while (table->n_groups < LA_SETTING_GROUPS) {
+        int next = -1;
+        for (int s = 0; s < LA_CORRECTION_SCALES; s++)
+            if (!taken[s] && isfinite(t->fits[s].log_likelihood) &&
+                (next < 0 || log_evidence(&t->fits[s]) > log_evidence(&t->fits[next])))
+                next = s;
+        if (next < 0 || log_evidence(&t->fits[next]) < best + log(EVIDENCE_LEAST))
+            break;
+        best = fmax(best, log_evidence(&t->fits[next]));
+        taken[next] = true;
+        la_setting_group *group = &table->groups[table->n_groups++];
+        *group = (la_setting_group){.correction = &t->fits[next].correction,
+                                    .log_mass = t->fits[next].log_occam,
+                                    .scale_step = CORRECTED_STEP,
+                                    .n_temperatures = CORRECTED_TEMPERATURES};
+        for (int u = 0; u < CORRECTED_TEMPERATURES; u++)
+            group->temperatures[u] =
+                group->correction->temperature * pow(TEMPERATURE_STEP, 4 - CORRECTED_STEP * u);
+    }
+    int corrections = table->n_groups - 1;
+    for (int k = 0; corrections && k < table->n_groups; k++)
+        table->groups[k].log_mass += log(k ? 0.5 / corrections : 0.5);
+    return LA_OK;
+}
+
+static la_status select_all(choosing *t, la_choice *choice, la_error *err) {
+    const la_held_out *rows = t->rows;
+    la_setting_group *as_it_is = t->table.groups;
+    LA_TRY(la_temperature_scaling_fit(rows->n, rows->n_classes, rows->logits, rows->labels.classes,
+                                      &t->temperature, err));
+    *as_it_is = (la_setting_group){.scale_step = 1, .n_temperatures = TEMPERATURES};
+    la_selection_temperatures(t->temperature, as_it_is->temperatures);
+    t->table.n_groups = 1;
+    LA_TRY(add_corrections(t, err));
+    LA_TRY(base_rows(t, err));
+    LA_TRY(la_setting_table_open(&t->table, err));
+    LA_TRY(add_average(t, choice, err));
+    choose(t, choice);
+    choice->guarded = 1;
+    la_warn_biased(rows, choice);
+    return LA_OK;
+}
+
 la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choice, la_error *err) {
-    table t = {.team = team, .rows = rows, .n_grid = rows->n_scales * TEMPERATURES};
+    choosing *t = la_alloc(1, sizeof *t, err);
     size_t n = (size_t)rows->n;
     *choice = (la_choice){.n = rows->n};
-    t.nll = la_alloc((size_t)n_all(&t) * n, sizeof *t.nll, err);
-    t.right = la_alloc((size_t)t.n_grid * n, sizeof *t.right, err);
-    t.map_right = la_alloc(n, sizeof *t.map_right, err);
-    t.base = la_alloc(3 * n, sizeof *t.base, err);
-    la_status status = err->status;
-    if (status == LA_OK)
-        status = la_temperature_scaling_fit(rows->n, rows->n_classes, rows->logits,
-                                            rows->labels.classes, &t.temperature, err);
-    if (status == LA_OK) {
-        la_selection_temperatures(t.temperature, t.temperatures);
-        status = each_row(&t, try_row, err);
-    }
-    if (status == LA_OK) {
-        base_rows(&t);
-        status = add_average(&t, choice, err);
-    }
-    if (status == LA_OK) {
-        choose(&t, choice);
-        choice->guarded = 1;
-        la_warn_biased(rows, choice);
-    }
-    free(t.nll);
-    free(t.right);
-    free(t.map_right);
-    free(t.base);
+    if (!t)
+        return err->status;
+    *t = (choosing){.table = {.team = team, .rows = rows}, .rows = rows};
+    t->map = la_alloc(2 * n, sizeof *t->map, err);
+    t->mean = t->map + n;
+    t->base = la_alloc(3 * n, sizeof *t->base, err);
+    la_status status = err->status == LA_OK ? select_all(t, choice, err) : err->status;
+    la_setting_table_close(&t->table);
+    free(t->map);
+    free(t->base);
+    free(t);
     return status;
 }
 
@@ -536,13 +419,16 @@ int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choi
     bool average = method == LA_METHOD_AVERAGE;
     const la_setting *settings = average ? choice->settings : &single;
     int64_t n = average ? choice->n_settings : 1;
-    for (int64_t s = 0; s < n; s++)
+    for (int64_t s = 0; s < n; s++) {
+        int64_t correction = settings[s].correction;
         recipes[s] =
             (la_recipe){.kind = la_predictive_find(likelihood->predictives,
                                                    la_method_predictive(settings[s].method)),
                         .prior_scale = settings[s].prior_scale,
                         .temperature = settings[s].temperature,
-                        .weight = settings[s].weight};
+                        .weight = settings[s].weight,
+                        .bias = correction ? choice->corrections[correction - 1].bias : NULL};
+    }
     return n;
 }
 

@@ -9,6 +9,7 @@
 #define LA_LIKELIHOOD_SELECTION_H
 
 #include "likelihood/answer.h"
+#include "likelihood/correction.h"
 
 /* Candidates of the guard. */
 typedef enum la_method {
@@ -35,17 +36,26 @@ typedef struct la_candidate {
 typedef struct la_setting {
     la_method method; /* MAP, TEMPERATURE, LAPLACE or SCALAR, of f / T all of them */
     double prior_scale, temperature, weight;
+    int64_t correction; /* number from 1 of the one whose bias is added to f; 0: none */
 } la_setting;
-enum { LA_SETTINGS_MOST = 32 };
+enum { LA_SETTINGS_MOST = 32, LA_CORRECTIONS_MOST = 4 };
+
+/* Answers of a choice that are not the MAP model's. */
+typedef struct la_changes {
+    int64_t n, to_right, to_wrong; /* the others were wrong and are */
+} la_changes;
 
 struct la_choice {
     int guarded; /* 0: nothing was chosen, the rest is not set */
     int cross;   /* the held-out rows are those of the curvature, cross-fitted */
     la_method method;
-    int64_t n; /* held-out rows */
+    int64_t n;          /* held-out rows */
+    la_changes changes; /* of the method on them */
     la_candidate candidates[LA_METHODS];
     int64_t n_settings; /* number in the average; 0: there is none */
     la_setting settings[LA_SETTINGS_MOST];
+    int64_t n_corrections; /* those that settings have */
+    la_correction corrections[LA_CORRECTIONS_MOST];
     /* largest distance of a held-out label's probability under these from that under all
      * settings */
     double shortening;
@@ -64,6 +74,8 @@ typedef struct la_held_out {
     const double *cov;       /* [n_scales, n, m, m] of the m contrasts */
     double noise_variance;   /* noise under which cov was taken, where there is any */
     bool noise_given;        /* it is meant exactly: the scale alone is chosen */
+    bool keep_answers;       /* only what never changes an answer of the MAP model is admitted */
+    bool uncorrected;        /* the rows' classes are not the model's: none is corrected */
     la_log log;              /* of signs that no choice mends; may be zeroed */
 } la_held_out;
 
@@ -77,18 +89,29 @@ void la_selection_scales(double *scales);
 enum { LA_SELECTION_TEMPERATURES = 18 };
 void la_selection_temperatures(double scaling, double *temperatures);
 
-/* Sets the best candidate of every method, and the settings of the average (average.h): MAP, the
- * temperatures, Monte Carlo and the scalar probit each have the same prior mass, spread evenly over
- * their settings. A Monte Carlo setting with fewer rows right than the MAP model, by more than the
- * standard error of that or 0.5 % of the rows, is not admitted, nor is such an average; a method
- * without an admitted setting has a NaN nll.
+/* Fewest rows with which the MAP model has the benefit of the doubt: with fewer of them the standard
+ * error is so large that it would stay where it is worse, too. */
+enum { LA_DOUBT_ROWS = 400 };
+
+/* Sets the best candidate of every method, and the settings of the average (average.h).
+ *
+ * Those are of the model as it is and, for softmax, of corrections of its classes (correction.h),
+ * at most LA_CORRECTIONS_MOST of those whose evidence is within a twentieth of the best one's. The
+ * model as it is has half of the prior mass, which MAP, the temperatures, Monte Carlo and the scalar
+ * probit share equally, each spread evenly over its settings; the corrections have the other half,
+ * times their Occam factors, and all but MAP of these families. Their temperatures lie about the one
+ * that was fitted with the bias, and their grid is coarser.
+ *
+ * A setting with fewer rows right than the MAP model, by more than the standard error of that or
+ * 0.5 % of the rows, is not admitted, nor is such an average: then it is of the model as it is, if
+ * that is. A method without an admitted setting has a NaN nll.
  *
  * The MAP model is chosen when its likelihood is not worse than the best one's by more than the
- * standard error of the difference. Else the average is, whose own likelihood leaves each row
- * out (average.h): with a quarter of its prior on the MAP model, its evidence is at most log 4
- * below that model's likelihood, however little the rows say. Without an average, the method
- * with the best likelihood is chosen, one unit of log likelihood being charged for every number
- * it chooses (temperature, scale). */
+ * standard error of the difference, or, with fewer than LA_DOUBT_ROWS rows, when it is the best.
+ * Else the average is, whose own likelihood leaves each row out (average.h): with an eighth of its
+ * prior on the MAP model, its evidence is at most log 8 below that model's likelihood, however
+ * little the rows say. Without an average, the method with the best likelihood is chosen, one unit
+ * of log likelihood being charged for every number it chooses (temperature, scale). */
 la_status la_select_class(la_team team, const la_held_out *rows, la_choice *choice, la_error *err);
 
 /* The same for a number, by the Gaussian log likelihood: the scale of the prior precisions and the
@@ -112,7 +135,7 @@ la_choice_summary la_choice_summarise(const la_choice *choice, const la_choice *
 /* Name of the predictive that a method's recipe has, or LA_AVERAGE_NAME. */
 const char *la_method_predictive(la_method method);
 /* recipes[LA_SETTINGS_MOST] by which a method predicts, with the numbers that were chosen for it;
- * returns how many they are. */
+ * returns how many they are. Their biases are the choice's. */
 int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choice,
                           la_method method, la_recipe *recipes);
 

@@ -73,7 +73,9 @@ static la_status select_sets(la_team team, const la_held_out *rows, la_choice *c
                        .labels = {.kind = LA_LABEL_CLASS, .classes = labels},
                        .streams = streams,
                        .scales = rows->scales,
-                       .cov = cov};
+                       .cov = cov,
+                       .keep_answers = rows->keep_answers,
+                       .uncorrected = true};
     if (status == LA_OK)
         status = la_select_class(team, &all, choice, err);
     choice->n = rows->n;

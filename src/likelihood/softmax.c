@@ -72,12 +72,15 @@ static void centred_covariance(int64_t n_classes, const double *basis, const dou
         }
 }
 
-/* Values that follow from the probabilities. */
+/* Values that follow from the probabilities. Between equal ones the outputs decide, where they are
+ * there: dividing them by a temperature may round two of them to one. */
 static void conclude(int64_t n_classes, la_prediction *out) {
     out->prediction = 0;
-    for (int c = 1; c < (int)n_classes; c++)
-        if (out->probs[c] > out->probs[out->prediction])
+    for (int c = 1; c < (int)n_classes; c++) {
+        double more = out->probs[c] - out->probs[out->prediction];
+        if (more > 0 || (more == 0 && out->logits && out->logits[c] > out->logits[out->prediction]))
             out->prediction = c;
+    }
     out->confidence = out->probs[out->prediction];
     out->entropy = la_entropy(n_classes, out->probs);
 }

@@ -21,8 +21,10 @@ la_status la_export_resolve(la_export *e, la_error *err) {
     la_recipe *recipes = e->recipes;
     /* the best Laplace candidate's scale is in the precisions */
     double stored = choice->candidates[la_choice_laplace(choice)].prior_scale;
-    recipes[0] =
-        (la_recipe){la_predictive_find(p->likelihood->predictives, "mc"), 1, p->temperature, 1};
+    recipes[0] = (la_recipe){.kind = la_predictive_find(p->likelihood->predictives, "mc"),
+                             .prior_scale = 1,
+                             .temperature = p->temperature,
+                             .weight = 1};
     e->n_recipes = 1;
     if (choice->guarded)
         e->n_recipes = la_choice_recipes(p->likelihood, choice, choice->method, recipes);

@@ -158,10 +158,16 @@ static la_status get_array(const reader *r, const la_field *f, void *item) {
     if (!fits(r, &f->rows, array->shape[0], item) || !fits(r, &f->cols, array->shape[1], item))
         return bad(r, f->name, "has another shape than expected");
     int64_t count = array->shape[0] * array->shape[1];
-    void *values = la_pool_take(&r->posterior->pool, (size_t)count, size, r->err);
-    if (!values)
-        return r->err->status;
-    *(void **)(void *)((char *)item + f->offset) = values;
+    void *values = (char *)item + f->offset;
+    if (f->inside && (double)count > f->max)
+        return bad(r, f->name, "has another shape than expected");
+    if (!f->inside) {
+        void *own = la_pool_take(&r->posterior->pool, (size_t)count, size, r->err);
+        if (!own)
+            return r->err->status;
+        *(void **)values = own;
+        values = own;
+    }
     LA_TRY(la_h5_read(array, values, &finite));
     if (!finite)
         return bad(r, f->name, "holds a value that is not finite");

@@ -158,17 +158,53 @@ static const la_field_list candidate_fields = {
     .size = sizeof(la_candidate), .is_set = is_admitted,
     .before = before_candidate,   .after = after_candidate};
 
+static int64_t all_classes(const la_posterior *whole, const void *item) {
+    (void)item;
+    return whole->n_classes;
+}
+
+static const la_field correction[] = {
+    POSITIVE(la_correction, scale, "scale", "deviation of the prior of a class's log odds"),
+    POSITIVE(la_correction, temperature, "temperature", "fitted with the bias"),
+    LA_FIELD(la_correction, bias, "bias", LA_FIELD_F64, .inside = true,
+             .max = LA_CORRECTION_CLASSES_MOST, .rows = {"classes", .size = all_classes},
+             .meaning = "added to the logits, before a temperature"),
+};
+static const la_field_list correction_fields = {LA_FIELDS(correction), .since = 7,
+                                                .size = sizeof(la_correction)};
+
+static const la_field corrections[] = {
+    INT(la_choice, n_corrections, "n_corrections", 1, LA_CORRECTIONS_MOST, "number of them"),
+    LA_FIELD(la_choice, corrections, NULL, LA_FIELD_GROUPS, .list = &correction_fields,
+             .rows = LA_EXTENT(la_choice, n_corrections, "n_corrections")),
+};
+
+static bool has_corrections(const void *item) {
+    return ((const la_choice *)item)->n_corrections > 0;
+}
+
+static la_blame before_corrections(la_posterior *p, void *item) {
+    (void)item;
+    return p->likelihood->is_softmax ? (la_blame){0} : (la_blame){"corrections", of_classes};
+}
+
+static const la_field_list corrections_group = {
+    LA_FIELDS(corrections), .since = 7, .is_set = has_corrections, .before = before_corrections};
+
 /* The methods without a temperature in their name: a setting says its own. */
 static const la_field setting[] = {
     NAME(la_setting, method, "method", la_method_names, LA_METHOD_SCALAR + 1, "of this setting"),
     POSITIVE(la_setting, prior_scale, "prior_scale", "beside the one in the precisions"),
     POSITIVE(la_setting, temperature, "temperature", "divides the logits"),
     POSITIVE(la_setting, weight, "weight", "all of them sum to 1"),
+    INT(la_setting, correction, "correction", 0, LA_CORRECTIONS_MOST,
+        "number from 1 of the one added to the logits; 0: none", .since = 7),
 };
 
 static la_blame after_setting(la_posterior *p, void *item) {
     const la_setting *s = item;
-    (void)p;
+    if (s->correction > p->choice.n_corrections)
+        return (la_blame){"correction", "is none of those that are kept"};
     return s->method == LA_METHOD_MAP && s->temperature != 1
                ? (la_blame){"temperature", "is not 1, and the method is map"}
                : (la_blame){0};
@@ -218,8 +254,15 @@ static const la_field choice[] = {
     LA_FIELD(la_choice, cross, "cross", LA_FIELD_FLAG, .max = 1, .detail = true,
              .meaning = "1: by the calibration rows, cross-fitted"),
     INT(la_choice, n, "n_rows", 1, INT64_MAX, "held-out rows", .detail = true),
+    INT(la_choice, changes.n, "changed", 0, INT64_MAX,
+        "answers on them that are not the MAP model's", .since = 7, .detail = true),
+    INT(la_choice, changes.to_right, "to_right", 0, INT64_MAX, "of those, right ones", .since = 7,
+        .detail = true),
+    INT(la_choice, changes.to_wrong, "to_wrong", 0, INT64_MAX, "of those, right ones made wrong",
+        .since = 7, .detail = true),
     LA_FIELD(la_choice, candidates, NULL, LA_FIELD_GROUPS, .list = &candidate_fields,
              .rows = {"methods", .fixed = LA_METHODS}, .names = la_method_names, .detail = true),
+    INNER("corrections", corrections_group, "class biases of settings", .detail = true),
     INNER("settings", settings_group, "the average's settings", .detail = true),
 };
 

@@ -76,7 +76,7 @@ LA_COMPARE_RUN(guard) {
     la_comparison_row *row = &c->to->rows[c->to->n];
     la_recipe recipes[LA_SETTINGS_MOST];
     int64_t n = la_choice_recipes(c->model->likelihood, choice, choice->method, recipes);
-    if (recipes->kind->reads_covariance || n > 1)
+    if (recipes->kind->reads_covariance || recipes->bias || n > 1)
         LA_TRY(add_recipes(c, kind->name, c->guarded, recipes, n, false, err));
     else if (choice->method == LA_METHOD_MAP)
         LA_TRY(la_compare_map(c, kind, err));

@@ -404,7 +404,8 @@ la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i) 
     return (la_recipe_summary){.predictive = recipe->kind->name,
                                .prior_scale = recipe->prior_scale,
                                .temperature = recipe->temperature,
-                               .weight = recipe->weight};
+                               .weight = recipe->weight,
+                               .bias = recipe->bias};
 }
 
 /* One piece of memory: the predictions, then their arrays. */

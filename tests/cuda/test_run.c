@@ -206,10 +206,10 @@ static void averages(void **state) {
         const char *curvature;
         gap limit;
     } kinds[] = {{"kron", {4.4e-7, 2.4e-6, 1.8e-6}}, {"exact", {4.4e-7, 2.4e-6, 8.8e-6}}};
-    static const la_setting list[] = {{LA_METHOD_LAPLACE, 10, 2, 0.4},
-                                      {LA_METHOD_LAPLACE, 1, 1, 0.3},
-                                      {LA_METHOD_SCALAR, 10, 0.5, 0.2},
-                                      {LA_METHOD_TEMPERATURE, 1, 3, 0.1}};
+    static const la_setting list[] = {{LA_METHOD_LAPLACE, 10, 2, 0.4, 0},
+                                      {LA_METHOD_LAPLACE, 1, 1, 0.3, 1},
+                                      {LA_METHOD_SCALAR, 10, 0.5, 0.2, 0},
+                                      {LA_METHOD_TEMPERATURE, 1, 3, 0.1, 0}};
     place p = open_model(&models[BERT]);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         char options[128];
@@ -225,6 +225,8 @@ static void averages(void **state) {
         posterior.choice.candidates[LA_METHOD_AVERAGE].accuracy = 0;
         posterior.choice.n_settings = sizeof list / sizeof *list;
         memcpy(posterior.choice.settings, list, sizeof list);
+        posterior.choice.n_corrections = 1;
+        posterior.choice.corrections[0] = (la_correction){1, 1.5, {-0.75, 0.5, 0.25}};
         assert_int_equal(la_posterior_save(&posterior, in_case(p.folder, "posterior"), &err),
                          LA_OK);
         la_posterior_free(&posterior);

@@ -14,7 +14,7 @@ enum { MOST = 32 };
 typedef struct table {
     la_average_table all;
     float *nll;
-    double *prior, *weights, *left_out;
+    double *log_prior, *weights, *left_out;
     int64_t setting[MOST];
     double weight[MOST];
     la_average_list list;
@@ -23,19 +23,17 @@ typedef struct table {
 static table make(int64_t settings, int64_t n) {
     size_t s = (size_t)settings, rows = (size_t)n;
     table t = {.nll = calloc(s * rows, sizeof(float)),
-               .prior = calloc(s, sizeof(double)),
+               .log_prior = calloc(s, sizeof(double)),
                .weights = calloc(s, sizeof(double)),
                .left_out = calloc(rows, sizeof(double))};
-    assert_true(t.nll && t.prior && t.weights && t.left_out);
-    for (int64_t i = 0; i < settings; i++)
-        t.prior[i] = 1;
-    t.all = (la_average_table){.n_settings = settings, .n = n, .nll = t.nll, .prior = t.prior};
+    assert_true(t.nll && t.log_prior && t.weights && t.left_out);
+    t.all = (la_average_table){.n_settings = settings, .n = n, .nll = t.nll, .log_prior = t.log_prior};
     return t;
 }
 
 static void drop(table *t) {
     free(t->nll);
-    free(t->prior);
+    free(t->log_prior);
     free(t->weights);
     free(t->left_out);
 }
@@ -68,7 +66,7 @@ static void by_hand(void **state) {
     static const double priors[4] = {1, 2, 5, 0};
     table t = make(4, 3);
     for (int s = 0; s < 4; s++) {
-        t.prior[s] = priors[s];
+        t.log_prior[s] = log(priors[s]);
         for (int i = 0; i < 3; i++)
             t.nll[s * 3 + i] = (float)(powers[s][i] * log(2));
     }

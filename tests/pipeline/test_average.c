@@ -59,26 +59,37 @@ static const char *open_bert(const char *curvature, const char *device, row_file
 
 /* Settings of every kind, with temperatures by which f32 logits divide without rounding. */
 static void set_list(la_posterior *p) {
-    static const la_setting list[] = {{LA_METHOD_LAPLACE, 10, 2, 0.3},
-                                      {LA_METHOD_SCALAR, 100, 0.5, 0.25},
-                                      {LA_METHOD_MAP, 1, 1, 0.2},
-                                      {LA_METHOD_LAPLACE, 100, 1, 0.15},
-                                      {LA_METHOD_TEMPERATURE, 1, 4, 0.0625},
-                                      {LA_METHOD_SCALAR, 10, 1, 0.0375}};
+    static const la_setting list[] = {{LA_METHOD_LAPLACE, 10, 2, 0.3, 1},
+                                      {LA_METHOD_SCALAR, 100, 0.5, 0.25, 0},
+                                      {LA_METHOD_MAP, 1, 1, 0.2, 0},
+                                      {LA_METHOD_LAPLACE, 100, 1, 0.15, 0},
+                                      {LA_METHOD_TEMPERATURE, 1, 4, 0.0625, 2},
+                                      {LA_METHOD_SCALAR, 10, 1, 0.0375, 2}};
     p->choice.n_settings = sizeof list / sizeof *list;
     memcpy(p->choice.settings, list, sizeof list);
+    p->choice.n_corrections = 2;
+    p->choice.corrections[0] = (la_correction){1, 0.5, {-0.5, 0.25, 0.25}};
+    p->choice.corrections[1] = (la_correction){0.3, 2, {0.125, -1, 0.875}};
 }
 
 /* Posterior as if a fit had chosen one setting: other precisions, another temperature, another
  * method. */
-static row_answers *single(const char *folder, const la_setting *s, double start,
+static row_answers *single(const char *folder, const char *name, const la_setting *s, double start,
                            const row_file *rows, la_run_options run) {
-    la_posterior p = case_load(folder, "guarded");
+    la_posterior p = case_load(folder, name);
     bool laplace = s->method == LA_METHOD_LAPLACE || s->method == LA_METHOD_SCALAR;
     for (int64_t b = 0; b < p.n_blocks; b++)
         p.blocks[b].prior_precision = start * (laplace ? s->prior_scale : 1);
     p.choice.method = s->method;
     p.choice.n_settings = 0;
+    if (s->correction) { /* an average of one */
+        p.choice.method = LA_METHOD_AVERAGE;
+        p.choice.n_settings = 1;
+        p.choice.settings[0] = *s;
+        p.choice.settings[0].weight = 1;
+        p.choice.settings[0].prior_scale =
+            laplace ? p.choice.candidates[la_choice_laplace(&p.choice)].prior_scale : 1;
+    }
     p.choice.candidates[LA_METHOD_TEMPERATURE].temperature = s->temperature;
     p.temperature = s->temperature;
     case_save(&p, folder, "single");
@@ -143,7 +154,7 @@ static void check_mean(const char *folder, const char *name, const row_file *row
     row_answers *got = answer_by(folder, name, rows, NULL, run);
     assert_true(p.choice.n_settings > 1);
     for (int64_t s = 0; s < p.choice.n_settings; s++)
-        parts[s] = single(folder, &p.choice.settings[s], start, rows, run);
+        parts[s] = single(folder, name, &p.choice.settings[s], start, rows, run);
     for (int64_t i = 0; i < rows->n; i++)
         check_row(&got->rows[i], parts, &p.choice, i, got->classes, worst);
     for (int64_t s = 0; s < p.choice.n_settings; s++)
@@ -238,7 +249,13 @@ static void same_lists(const la_choice *a, const la_choice *b) {
         const la_setting *x = &a->settings[s], *y = &b->settings[s];
         assert_int_equal(x->method, y->method);
         assert_true(x->prior_scale == y->prior_scale && x->temperature == y->temperature &&
-                    x->weight == y->weight);
+                    x->weight == y->weight && x->correction == y->correction);
+    }
+    assert_int_equal(a->n_corrections, b->n_corrections);
+    for (int64_t k = 0; k < a->n_corrections; k++) {
+        const la_correction *x = &a->corrections[k], *y = &b->corrections[k];
+        assert_true(x->scale == y->scale && x->temperature == y->temperature);
+        assert_memory_equal(x->bias, y->bias, ROW_CLASSES * sizeof *x->bias);
     }
 }
 
@@ -267,6 +284,13 @@ static const damage damages[] = {
     {"settings", "n_settings", 7, NULL, "\"choice/settings/00006\" is missing"},
     {"settings", "shortening", -1, NULL, "\"choice/settings/shortening\" is out of range"},
     {"settings", "", 0, "", "\"settings\" is missing"},
+    {"settings/00000", "correction", 3, NULL, "00000/correction\" is none of those"},
+    {"settings/00000", "correction", 5, NULL, "00000/correction\" is out of range"},
+    {"settings/00000", "correction", -1, NULL, "00000/correction\" is out of range"},
+    {"corrections", "n_corrections", 3, NULL, "\"choice/corrections/00002\" is missing"},
+    {"corrections", "n_corrections", 0, NULL, "n_corrections\" is out of range"},
+    {"corrections/00001", "scale", 0, NULL, "00001/scale\" is not positive"},
+    {"corrections", "", 0, "", "00000/correction\" is none of those"},
     {"average", "", 0, "", "\"method\" names a candidate that is missing"},
 };
 
@@ -283,7 +307,7 @@ static void do_damage(const char *path, const damage *d) {
         assert_true(H5Adelete(group, d->name) >= 0);
     else if (d->text)
         set_text(group, d->name, d->text);
-    else if (!strcmp(d->name, "n_settings"))
+    else if (!strcmp(d->name, "correction") || !strncmp(d->name, "n_", 2))
         set_count(group, d->name, (int64_t)d->number);
     else
         set_number(group, d->name, d->number);
@@ -340,7 +364,7 @@ static void older_file(void **state) {
         p.choice.method = (la_method)method;
         case_save(&p, folder, "newer");
         char *want = rows_of(folder, "newer");
-        p.choice.n_settings = 0;
+        p.choice.n_settings = p.choice.n_corrections = 0;
         p.choice.candidates[LA_METHOD_AVERAGE].nll = NAN;
         case_save(&p, folder, "older");
         hid_t file = H5Fopen(in_case(folder, "older"), H5F_ACC_RDWR, H5P_DEFAULT);

@@ -69,9 +69,13 @@ static void add_choice(la_posterior *p) {
         return;
     c->n_settings = 3;
     c->shortening = 0.001;
-    c->settings[0] = (la_setting){LA_METHOD_MAP, 1, 1, 0.25};
-    c->settings[1] = (la_setting){LA_METHOD_LAPLACE, 3, 1.5, 0.5};
-    c->settings[2] = (la_setting){LA_METHOD_SCALAR, 0.5, 0.75, 0.25};
+    c->settings[0] = (la_setting){LA_METHOD_MAP, 1, 1, 0.25, 0};
+    c->settings[1] = (la_setting){LA_METHOD_LAPLACE, 3, 1.5, 0.5, 0};
+    c->settings[2] = (la_setting){LA_METHOD_SCALAR, 0.5, 0.75, 0.25, 2};
+    c->changes = (la_changes){5, 3, 1};
+    c->n_corrections = 2;
+    for (int k = 0; k < 2; k++)
+        c->corrections[k] = (la_correction){0.3 + k, 1.5, {-0.5, 0.125 * k, 0.25}};
 }
 
 static void add_extras(la_posterior *p) {
@@ -218,6 +222,8 @@ double posterior_touch(const la_posterior *p) {
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; p->class_rows && k < p->n_classes; k++)
         sum += p->class_rows[k];
+    for (int64_t k = 0; k < p->choice.n_corrections * p->n_classes; k++)
+        sum += p->choice.corrections[k / p->n_classes].bias[k % p->n_classes];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
         sum += p->provenance.held_out[k];
     for (int64_t k = 0; k < p->provenance.n_row_digests; k++)
