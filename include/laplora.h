@@ -157,8 +157,11 @@ typedef struct la_fit_options {
     const char *val; /* file of held-out labelled rows, or NULL */
     int heldout;     /* the rows of data were not trained on */
     int adue;        /* train an error head too: every prediction gets its score */
-    int ood;         /* keep distances too: every prediction gets the share of nearer rows */
-    int64_t rank;    /* eigenpairs kept of a large factor; 0: all */
+    /* The guard admits nothing that changes an answer of the adapter on any row: no Monte Carlo, no
+     * correction of classes. Needs held-out rows. */
+    int keep_answers;
+    int ood;      /* keep distances too: every prediction gets the share of nearer rows */
+    int64_t rank; /* eigenpairs kept of a large factor; 0: all */
     la_params params;
     const char *choices;    /* causal LM: "A,B,C,D" */
     const char *choice_ids; /* causal LM: "319,350" */

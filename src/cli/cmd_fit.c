@@ -20,7 +20,7 @@ typedef struct fit_given {
     la_number prior, noise, checkpoint_every;
     int64_t rank;
     const char *checkpoint;
-    bool heldout, adue, ood, json, resume;
+    bool heldout, keep_answers, adue, ood, json, resume;
 } fit_given;
 
 static const struct {
@@ -73,6 +73,11 @@ static const la_option options[] = {
      .offset = offsetof(fit_given, heldout),
      .help = "the rows of --data were not trained on: curvature and choice are cross-fitted over "
              "five parts of them"},
+    {.name = "keep-answers",
+     .kind = LA_OPTION_FLAG,
+     .offset = offsetof(fit_given, keep_answers),
+     .help = "the guard admits nothing that changes an answer of the adapter: no Monte Carlo, no "
+             "correction of classes; needs --val or --heldout"},
     {.name = "select",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(fit_given, select),
@@ -165,8 +170,8 @@ static json_t *summary_json(const la_fit_summary *s) {
         (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
         s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
         "kind", la_prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
-        "curvature", s->curvature, "selection", la_choice_json(s->choice.record), "adue",
-        la_adue_json(&s->adue), "seconds", "load", s->seconds_load, "curvature",
+        "curvature", s->curvature, "selection", la_choice_json(s->choice.record, s->n_classes),
+        "adue", la_adue_json(&s->adue), "seconds", "load", s->seconds_load, "curvature",
         s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
         "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
         s->device, "precision", s->precision, "threads", s->threads);
@@ -201,6 +206,8 @@ static void print_settings(const la_choice *choice) {
             fprintf(stderr, " prior x %.3g", s->prior_scale);
         if (s->temperature != 1)
             fprintf(stderr, " T %.3g", s->temperature);
+        if (s->correction)
+            fputs(" biased", stderr);
     }
     fprintf(stderr, " (in place of all, at most %.1g off)\n", choice->shortening);
 }
@@ -346,6 +353,7 @@ static la_status fit(const fit_given *given, la_error *err) {
                           .prior_value = given->prior.value,
                           .val = given->val,
                           .heldout = given->heldout,
+                          .keep_answers = given->keep_answers,
                           .adue = given->adue,
                           .ood = given->ood,
                           .rank = given->rank < 0 ? 0 : given->rank,

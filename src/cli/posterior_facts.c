@@ -133,6 +133,15 @@ static void put_figures(json_t *fields, const char *group, json_t *figures) {
     json_object_set_new(fields, group, figures);
 }
 
+static void add_choice(const la_posterior *p, json_t *fields) {
+    const la_labels *labels = &p->provenance.labels;
+    char text[LA_CORRECTED_TEXT];
+    json_t *choice = la_choice_json(&p->choice, p->n_classes);
+    if (la_choice_corrected(&p->choice, p->n_classes, (const char *const *)labels->names, text))
+        json_object_set_new(choice, "corrected", json_string(text));
+    put_figures(fields, "choice", choice);
+}
+
 static void add_lines(const la_posterior *p, json_t *out) {
     json_t *fields = fields_of(p, false);
     json_object_set_new(fields, "n_parameters", json_integer(la_posterior_width(p)));
@@ -143,7 +152,7 @@ static void add_lines(const la_posterior *p, json_t *out) {
     if (!p->rank_asked)
         json_object_del(fields, "rank");
     if (p->choice.guarded)
-        put_figures(fields, "choice", la_choice_json(&p->choice));
+        add_choice(p, fields);
     if (p->adue.weight) {
         la_adue_summary adue = la_adue_summarise(&p->adue);
         put_figures(fields, "adue", la_adue_json(&adue));

@@ -211,9 +211,14 @@ static void choose(const choosing *t, la_choice *choice) {
     choice->method = la_choice_single(choice);
     if (isfinite(all[LA_METHOD_AVERAGE].nll))
         choice->method = LA_METHOD_AVERAGE;
+    /* the benefit of the doubt */
     double doubt = choice->n < LA_DOUBT_ROWS ? 0 : all[LA_METHOD_MAP].gap_error;
     if (all[LA_METHOD_MAP].gap <= doubt + ROUNDING)
         choice->method = LA_METHOD_MAP;
+    la_candidate against;
+    compare(t, LA_METHOD_MAP, 0, choice->method, settings[choice->method], &against);
+    choice->gain = against.gap;
+    choice->gain_error = against.gap_error;
     if (choice->method == LA_METHOD_AVERAGE)
         count_changes(t, t->mean, &choice->changes);
     else if (methods[choice->method].laplace)
@@ -430,6 +435,22 @@ int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choi
                         .bias = correction ? choice->corrections[correction - 1].bias : NULL};
     }
     return n;
+}
+
+double la_choice_surety(const la_choice *choice) {
+    if (choice->method == LA_METHOD_MAP || !(choice->gain_error > 0))
+        return choice->gain > 0 ? 1 : 0.5;
+    return 0.5 * erfc(-M_SQRT1_2 * choice->gain / choice->gain_error);
+}
+
+void la_choice_log_odds(const la_choice *choice, int64_t n_classes, double *log_odds) {
+    memset(log_odds, 0, (size_t)n_classes * sizeof *log_odds);
+    for (int64_t s = 0; s < choice->n_settings; s++) {
+        const la_setting *one = &choice->settings[s];
+        for (int64_t c = 0; one->correction && c < n_classes; c++)
+            log_odds[c] +=
+                one->weight / one->temperature * choice->corrections[one->correction - 1].bias[c];
+    }
 }
 
 la_choice_summary la_choice_summarise(const la_choice *choice, const la_choice *record) {

@@ -49,8 +49,11 @@ struct la_choice {
     int guarded; /* 0: nothing was chosen, the rest is not set */
     int cross;   /* the held-out rows are those of the curvature, cross-fitted */
     la_method method;
-    int64_t n;          /* held-out rows */
-    la_changes changes; /* of the method on them */
+    int64_t n; /* held-out rows */
+    /* Of the method on them: what changes, and how far its nll is below the MAP model's, with the
+     * standard error of that; of classes. */
+    la_changes changes;
+    double gain, gain_error;
     la_candidate candidates[LA_METHODS];
     int64_t n_settings; /* number in the average; 0: there is none */
     la_setting settings[LA_SETTINGS_MOST];
@@ -129,6 +132,13 @@ la_method la_choice_single(const la_choice *choice);
 /* The Laplace method that is best so: the chosen one, where a Laplace method was chosen. Its scale
  * is the one that goes into the precisions; a setting's is relative to the same start. */
 la_method la_choice_laplace(const la_choice *choice);
+
+/* Probability that the method has a better nll than the MAP model on other such rows, by the normal
+ * distribution of the gain; 1/2 where it is the MAP model. */
+double la_choice_surety(const la_choice *choice);
+/* log_odds[C]: what the average adds to a class's log odds against the mean of all, the mean over its
+ * settings of bias / T; 0 where no setting has a bias. */
+void la_choice_log_odds(const la_choice *choice, int64_t n_classes, double *log_odds);
 
 /* record: a copy that the summary's owner frees. */
 la_choice_summary la_choice_summarise(const la_choice *choice, const la_choice *record);

@@ -50,7 +50,8 @@ void la_warn_biased(const la_held_out *rows, const la_choice *choice) {
     double n = (double)rows->n;
     la_error err = {0};
     scaled s = {0};
-    if (!rows->log.warn || c > BIASED_MOST || rows->n < ROWS_EACH * numbers)
+    bool corrected = choice->method == LA_METHOD_AVERAGE && choice->n_corrections;
+    if (!rows->log.warn || corrected || c > BIASED_MOST || rows->n < ROWS_EACH * numbers)
         return;
     double *memory = la_alloc((size_t)(4 * c), sizeof *memory, &err);
     bool known = memory && scale_classes(rows, tempered->temperature, memory, &s, &err) == LA_OK;
@@ -61,8 +62,9 @@ void la_warn_biased(const la_held_out *rows, const la_choice *choice) {
                 "the classes are biased: with a weight and a bias for each, the held-out rows' NLL "
                 "would be %.3f instead of %.3f, and the accuracy %.3f instead of %.3f; no "
                 "temperature and no posterior mends that (train longer, or on these shares of "
-                "classes)",
-                s.nll, tempered->nll, s.accuracy, tempered->accuracy);
+                "classes%s)",
+                s.nll, tempered->nll, s.accuracy, tempered->accuracy,
+                rows->keep_answers ? "; without --keep-answers the guard corrects them" : "");
 }
 
 /* ---- leverage ---- */

@@ -6,7 +6,8 @@
 #include "likelihood/selection.h"
 
 /* A model whose classes are biased (it was trained too little, or on other shares of them) is not
- * mended by a temperature, nor by any variance: the user should know. Said when the gain over a
+ * mended by a temperature, nor by any variance: the user should know where the choice is no average
+ * with corrections. Said when the gain over a
  * temperature is more than two standard errors above what the fitted numbers get by chance. */
 void la_warn_biased(const la_held_out *rows, const la_choice *choice);
 

@@ -84,7 +84,7 @@ la_status la_export_json(const la_export *e, FILE *stream, la_error *err) {
                              has_one ? json_real(temperature) : json_null(), "class_terms",
                              terms_array(terms, p->n_classes), "settings", settings_array(e));
     int bad = !root;
-    bad |= json_object_set_new(root, "guard", la_choice_json(&p->choice));
+    bad |= json_object_set_new(root, "guard", la_choice_json(&p->choice, p->n_classes));
     bad |= json_object_set_new(root, "prior", prior_object(p));
     if (p->noise_variance > 0)
         bad |= json_object_set_new(root, "noise_variance", json_real(p->noise_variance));

@@ -69,6 +69,12 @@ static la_status resolve_selection(fitting *f, la_error *err) {
                        "--val: with --select cross the rows of --data choose and guard, those of "
                        "--val would not be read; give one of them");
     bool used = f->select == LA_SELECT_VAL || f->select == LA_SELECT_CROSS;
+    if (options->keep_answers && !used)
+        return la_fail(err, LA_USAGE,
+                       "--keep-answers: no held-out rows guard this fit, whose predictions may "
+                       "change answers; give --val FILE or --heldout, and leave out --prior and "
+                       "--select %s",
+                       options->select == LA_SELECT_MARGLIK ? "marglik" : "none");
     if ((options->val || options->heldout) && !used)
         la_warn(&options->run.log, "%s: the held-out rows choose nothing and guard nothing",
                 options->prior_given             ? "--prior is meant exactly"
@@ -80,6 +86,8 @@ static la_status resolve_selection(fitting *f, la_error *err) {
 static la_status select_scale(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
     la_guard how = {.noise_given = f->options->noise > 0,
+                    .keep_answers = f->options->keep_answers,
+                    .names = (const char *const *)f->session.labels.names,
                     .log = log,
                     .states = f->options->ood ? &f->held_states : NULL};
     f->structure.posterior.temperature = 1;

@@ -1,12 +1,13 @@
 #include "pipeline/guard.h"
 #include "likelihood/signs.h"
+#include "output/figures.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     FOLDS = 5,
-    FEW_ROWS = 100, /* a choice by fewer is mostly noise */
+    FEW_ROWS = 100, /* with fewer it is said how sure the choice is */
     SIGN_ROWS = 256 /* looked at for signs of trouble */
 };
 
@@ -49,6 +50,40 @@ static la_status remember(la_posterior *p, const la_row_job *job, la_error *err)
     return status;
 }
 
+static void say_how_sure(const la_choice *choice, const la_likelihood *likelihood,
+                         const la_log *log) {
+    if (likelihood->has_noise)
+        la_warn(log, "only %lld held-out rows: the choice of prior and %s is mostly noise",
+                (long long)choice->n, likelihood->tuned);
+    else if (choice->method == LA_METHOD_MAP)
+        la_warn(log,
+                "only %lld held-out rows: by them nothing is better than the MAP model; the choice "
+                "of prior and %s is mostly noise",
+                (long long)choice->n, likelihood->tuned);
+    else
+        la_warn(log,
+                "only %lld held-out rows: by them %s is better than the MAP model with a "
+                "probability of about %.2f (mean NLL less by %.3f, standard error %.3f); the "
+                "choice of prior and %s is mostly noise",
+                (long long)choice->n, la_method_names[choice->method], la_choice_surety(choice),
+                choice->gain, choice->gain_error, likelihood->tuned);
+}
+
+/* Says of a choice what the user should know. names: of the classes, or NULL. */
+static void say(const la_choice *choice, const la_likelihood *likelihood, const char *const *names,
+                int64_t n_classes, const la_log *log) {
+    char text[LA_CORRECTED_TEXT];
+    if (choice->n < FEW_ROWS)
+        say_how_sure(choice, likelihood, log);
+    if (la_choice_corrected(choice, n_classes, names, text))
+        la_warn(log, "classes are corrected, by factors of their odds: %s", text);
+    if (choice->changes.n)
+        la_warn(log, "%lld of %lld held-out answers change, %lld to right and %lld to wrong%s",
+                (long long)choice->changes.n, (long long)choice->n,
+                (long long)choice->changes.to_right, (long long)choice->changes.to_wrong,
+                " (--keep-answers changes none)");
+}
+
 static la_status choose(la_team team, la_structure *structure, const la_row_job *job,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
@@ -61,16 +96,16 @@ static la_status choose(la_team team, la_structure *structure, const la_row_job 
                         .cov = cov,
                         .noise_variance = structure->posterior.noise_variance,
                         .noise_given = how->noise_given,
+                        .keep_answers = how->keep_answers,
                         .log = *how->log};
     uint64_t *streams;
     la_choice choice;
     la_status status = gather(job, &rows.labels, &streams, err);
     rows.streams = streams;
-    if (e->n < FEW_ROWS)
-        la_warn(how->log, "only %lld held-out rows: the choice of prior and %s is mostly noise",
-                (long long)e->n, likelihood->tuned);
     if (status == LA_OK)
         status = likelihood->select(team, &rows, &choice, err);
+    if (status == LA_OK)
+        say(&choice, likelihood, how->names, e->n_classes, how->log);
     if (status == LA_OK)
         status = apply(&structure->posterior, &choice, cross, err);
     if (status == LA_OK)

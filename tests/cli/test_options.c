@@ -59,6 +59,8 @@ static const effect effects[] = {
            "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/elsewhere --quiet"),
     ALTERS("fit", "val", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--val @/val.jsonl"),
     ALTERS("fit", "heldout", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--heldout"),
+    ALTERS("fit", "keep-answers", BERT, RUN_FIT QUIET "--val @/val.jsonl",
+           RUN_FIT QUIET "--val @/val.jsonl --keep-answers"),
     ALTERS("fit", "select", BERT, RUN_FIT QUIET "--val @/val.jsonl",
            RUN_FIT QUIET "--val @/val.jsonl --select none"),
     ALTERS("fit", "prior", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--prior 3"),

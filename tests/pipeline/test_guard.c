@@ -609,10 +609,16 @@ static void biased_classes(void **state) {
         snprintf(share, sizeof share, "instead of %.3f; no temperature",
                  (double)right / (double)held.n);
         rows_write(&held, in_case(folder, "val.jsonl"), true);
-        char *notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl"));
+        char *notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl --keep-answers"));
         expect_note(notes, "the classes are biased", biased);
         expect_note(notes, share, biased);
+        expect_note(notes, "answers change", false);
         free(notes), free(a);
+        notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl"));
+        expect_note(notes, "the classes are biased", false);
+        expect_note(notes, "classes are corrected", biased);
+        expect_note(notes, "over-stated: ", biased);
+        free(notes);
         if (!biased)
             continue;
         /* too few to decide */
@@ -672,6 +678,14 @@ static const fault faults[] = {
      2,
      {"--select val needs --val FILE"},
      .command = FIT " --select val --heldout"},
+    {"--keep-answers without held-out rows",
+     2,
+     {"--keep-answers", "--val"},
+     .command = FIT " --keep-answers"},
+    {"--keep-answers with a prior",
+     2,
+     {"--keep-answers", "leave out --prior"},
+     .command = FIT " --keep-answers --heldout --prior 2"},
     {"--select cross without --heldout",
      2,
      {"--select cross needs --heldout"},
