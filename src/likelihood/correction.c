@@ -54,8 +54,9 @@ static double add_rows(const problem *of, const double *theta, double *gradient,
     return nll;
 }
 
-/* The negative log posterior over n, with a Hessian that is positive definite everywhere: the Fisher
- * information, and what log a lacks of the exact curvature as far as its prior outweighs that. */
+/* The negative log posterior over n, with a Hessian that is positive definite everywhere: the
+ * Fisher information, and what log a lacks of the exact curvature as far as its prior outweighs
+ * that. */
 static double evaluate(void *user, const double *theta, double *gradient, double *hessian) {
     const problem *of = user;
     int64_t size = of->n_classes + 1;

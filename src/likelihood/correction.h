@@ -1,8 +1,8 @@
 /* Class corrections: a bias for each class that held-out rows want added to the outputs, softmax(a
  * f + b) (bias-corrected temperature scaling: Alexandari, Kundaje, Shrikumar, arXiv 1901.06852),
  * under a Gaussian prior b ~ N(0, s^2 I) that shrinks it. No s is right for all models: every one
- * that is tried has its evidence by Laplace's method (MacKay 1992, Bayesian interpolation), by which
- * an average weighs them. */
+ * that is tried has its evidence by Laplace's method (MacKay 1992, Bayesian interpolation), by
+ * which an average weighs them. */
 #ifndef LA_LIKELIHOOD_CORRECTION_H
 #define LA_LIKELIHOOD_CORRECTION_H
 
@@ -35,8 +35,8 @@ extern const double la_correction_scales[LA_CORRECTION_SCALES];
 /* fits[LA_CORRECTION_SCALES]: the maximum over (log a, b) of
  *   sum log softmax(a f + b)[label] - |b|^2 / (2 s^2) - (log a)^2 / 8
  * for every s, by Newton's method from a = 1 / temperature, b = 0, each from the last. The prior of
- * log a, of deviation 2, keeps it finite for rows that are separable or worse than uniform. LA_BAD_INPUT
- * for rows that la_rows_check refuses and for more classes than there may be. */
+ * log a, of deviation 2, keeps it finite for rows that are separable or worse than uniform.
+ * LA_BAD_INPUT for rows that la_rows_check refuses and for more classes than there may be. */
 la_status la_corrections_fit(int64_t n, int64_t n_classes, const float *logits,
                              const int64_t *labels, double temperature, la_correction_fit *fits,
                              la_error *err);

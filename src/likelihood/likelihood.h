@@ -78,8 +78,8 @@ struct la_likelihood {
     /* Fills *out, whose arrays are the caller's. */
     void (*predict)(const la_predictive_kind *kind, int64_t n_outputs, const la_answer_row *row,
                     double *workspace, la_prediction *out);
-    /* After predict of (outputs + bias) / T and cov / T^2: puts back what a prediction reports of the
-     * model as it is (logits, map_probs, logit_cov). */
+    /* After predict of (outputs + bias) / T and cov / T^2: puts back what a prediction reports of
+     * the model as it is (logits, map_probs, logit_cov). */
     void (*restore)(int64_t n_outputs, const float *outputs, double temperature,
                     la_prediction *out);
     /* Sets what follows from the probabilities: prediction, confidence, entropy. */

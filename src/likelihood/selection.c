@@ -114,7 +114,8 @@ static int64_t right_of(const choosing *t, int64_t number, bool *admitted) {
     return right;
 }
 
-/* Fills the candidate; its nll is NaN when no setting is admitted. Returns the best one's number. */
+/* Fills the candidate, whose nll is NaN when no setting is admitted. Returns the best one's
+ * number. */
 static int64_t best_setting(const choosing *t, int method, la_candidate *to) {
     const la_held_out *rows = t->rows;
     const method_info *info = &methods[method];

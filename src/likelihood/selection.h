@@ -92,18 +92,18 @@ void la_selection_scales(double *scales);
 enum { LA_SELECTION_TEMPERATURES = 18 };
 void la_selection_temperatures(double scaling, double *temperatures);
 
-/* Fewest rows with which the MAP model has the benefit of the doubt: with fewer of them the standard
- * error is so large that it would stay where it is worse, too. */
+/* Fewest rows with which the MAP model has the benefit of the doubt: with fewer of them the
+ * standard error is so large that it would stay where it is worse, too. */
 enum { LA_DOUBT_ROWS = 400 };
 
 /* Sets the best candidate of every method, and the settings of the average (average.h).
  *
  * Those are of the model as it is and, for softmax, of corrections of its classes (correction.h),
  * at most LA_CORRECTIONS_MOST of those whose evidence is within a twentieth of the best one's. The
- * model as it is has half of the prior mass, which MAP, the temperatures, Monte Carlo and the scalar
- * probit share equally, each spread evenly over its settings; the corrections have the other half,
- * times their Occam factors, and all but MAP of these families. Their temperatures lie about the one
- * that was fitted with the bias, and their grid is coarser.
+ * model as it is has half of the prior mass, which MAP, the temperatures, Monte Carlo and the
+ * scalar probit share equally, each spread evenly over its settings; the corrections have the other
+ * half, times their Occam factors, and all but MAP of these families. Their temperatures lie about
+ * the one that was fitted with the bias, and their grid is coarser.
  *
  * A setting with fewer rows right than the MAP model, by more than the standard error of that or
  * 0.5 % of the rows, is not admitted, nor is such an average: then it is of the model as it is, if
@@ -136,8 +136,8 @@ la_method la_choice_laplace(const la_choice *choice);
 /* Probability that the method has a better nll than the MAP model on other such rows, by the normal
  * distribution of the gain; 1/2 where it is the MAP model. */
 double la_choice_surety(const la_choice *choice);
-/* log_odds[C]: what the average adds to a class's log odds against the mean of all, the mean over its
- * settings of bias / T; 0 where no setting has a bias. */
+/* log_odds[C]: what the average adds to a class's log odds against the mean of all, the mean over
+ * its settings of bias / T; 0 where no setting has a bias. */
 void la_choice_log_odds(const la_choice *choice, int64_t n_classes, double *log_odds);
 
 /* record: a copy that the summary's owner frees. */

@@ -52,7 +52,7 @@ static la_status remember(la_posterior *p, const la_row_job *job, la_error *err)
 
 static void say_how_sure(const la_choice *choice, const la_likelihood *likelihood,
                          const la_log *log) {
-    if (likelihood->has_noise)
+    if (choice->candidates[LA_METHOD_MAP].noise_variance > 0)
         la_warn(log, "only %lld held-out rows: the choice of prior and %s is mostly noise",
                 (long long)choice->n, likelihood->tuned);
     else if (choice->method == LA_METHOD_MAP)

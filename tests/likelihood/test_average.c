@@ -27,7 +27,8 @@ static table make(int64_t settings, int64_t n) {
                .weights = calloc(s, sizeof(double)),
                .left_out = calloc(rows, sizeof(double))};
     assert_true(t.nll && t.log_prior && t.weights && t.left_out);
-    t.all = (la_average_table){.n_settings = settings, .n = n, .nll = t.nll, .log_prior = t.log_prior};
+    t.all =
+        (la_average_table){.n_settings = settings, .n = n, .nll = t.nll, .log_prior = t.log_prior};
     return t;
 }
 

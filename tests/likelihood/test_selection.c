@@ -544,8 +544,8 @@ static void the_rule(void **state) {
     int simpler = 0, best = 0, by_method[LA_METHODS] = {0}, singles[LA_METHODS] = {0};
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         bool many = seed % 10 == 5;
-        held h = make(many ? LA_DOUBT_ROWS : 40 + 40 * (int64_t)(seed % 4), 2 + (int64_t)(seed % 3), 3, 500 + seed, 3, 3,
-                      seed % 2 ? 3 : 1);
+        held h = make(many ? LA_DOUBT_ROWS : 40 + 40 * (int64_t)(seed % 4), 2 + (int64_t)(seed % 3),
+                      3, 500 + seed, 3, 3, seed % 2 ? 3 : 1);
         draw_labels(&h, seed, seed % 5 ? 1 : 0, many ? 1 : 1 + 0.4 * (double)(seed % 4));
         la_choice choice = choose(&h);
         bool is_best = true;

@@ -5,8 +5,8 @@ tests/fixtures/baselines/correction.json.
     python correction_reference.py [--out FOLDER]
 
 Inputs are multiples of 1/64 (exact in f32 and short in decimal). The bias is U b in an orthonormal
-basis of contrasts; the maximum over (log a, b) is scipy's (trust-exact, gradient and Hessian written
-out, from three starts, the best of them), polished by Newton steps. The Occam factor is by
+basis of contrasts; the maximum over (log a, b) is scipy's (trust-exact, gradient and Hessian
+written out, from three starts, the best of them), polished by Newton steps. The Occam factor is by
 numpy.linalg.slogdet of the contrasts' Fisher information.
 """
 
