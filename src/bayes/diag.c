@@ -1,6 +1,7 @@
 /* The diagonal of the Gauss-Newton matrix, in one pass. */
 #include "bayes/squares.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct la_structure_fit {
@@ -38,6 +39,17 @@ static la_status fit_next(la_structure_fit *fit, la_posterior *posterior, la_fit
     return pass->more ? LA_OK : la_squares_read(fit->squares, posterior, err);
 }
 
+/* The diagonal is the sum itself. */
+static la_status restore(const la_restored *r, const la_array *sum, la_error *err) {
+    long long block;
+    if (sscanf(sum->name, "blocks/%lld/squares", &block) != 1)
+        return la_fail(err, LA_MISMATCH, "%s: no posterior has that sum", sum->name);
+    const float *spectrum = la_factored_of(r->of, block)->spectrum;
+    for (int64_t i = 0; i < sum->rows * sum->cols; i++)
+        sum->data[i] = r->sign * sum->data[i] + r->times * (double)spectrum[i];
+    return LA_OK;
+}
+
 static la_block_visitor fit_visitor(la_structure_fit *fit) {
     return la_squares_visitor(fit->squares);
 }
@@ -51,6 +63,7 @@ static const la_fit_kind fit_kind = {.bytes = fit_bytes,
                                      .next = fit_next,
                                      .visitor = fit_visitor,
                                      .sums = fit_sums,
+                                     .restore = restore,
                                      .close = fit_close};
 
 const la_structure_kind la_structure_diag =

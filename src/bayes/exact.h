@@ -19,6 +19,10 @@ static inline la_directions *la_exact_directions(const la_posterior *posterior) 
 /* Columns of the blocks' first parameters, [n], from malloc. */
 int64_t *la_blocks_offsets(const la_blocks *blocks, la_error *err);
 
+/* exact_join.c: the kinds' join. */
+la_status la_exact_join(la_backend *be, const la_restored *restored, la_posterior *posterior,
+                        la_error *err);
+
 extern const la_fit_kind la_exact_fit;
 extern const la_covariance_kind la_exact_covariance;
 

@@ -159,7 +159,8 @@ static void draw(const la_draw *d, int64_t number, const float *map, float *thet
         __VA_ARGS__, .one_device = true, .subtracts = true, .joint = true, .cuts = true,           \
                      .fit = &la_exact_fit, .covariance = &la_exact_covariance,                     \
                      .fields = &joint_whole, .block_fields = &joint_block, .sums = sums,           \
-                     .quadratic = quadratic, .kept = kept, .draw_bytes = draw_bytes, .draw = draw  \
+                     .quadratic = quadratic, .kept = kept, .join = la_exact_join,                  \
+                     .draw_bytes = draw_bytes, .draw = draw                                        \
     }
 
 const la_structure_kind la_structure_exact = EXACT_KIND(.curvature = LA_CURVATURE_EXACT);

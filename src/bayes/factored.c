@@ -31,6 +31,25 @@ la_status la_factored_sums(const la_posterior *posterior, int64_t block, double 
     return LA_OK;
 }
 
+/* Of Kronecker products: a trace is the product of two. */
+double la_factored_kept(const la_posterior *posterior, int64_t *directions) {
+    double whole = 0, sum = 0;
+    *directions = 0;
+    for (int64_t b = 0; b < posterior->n_blocks; b++) {
+        const la_posterior_block *block = &posterior->blocks[b];
+        la_spectrum s = la_block_spectrum(posterior, block);
+        double rows = 0, cols = 0;
+        for (int64_t i = 0; i < s.rows; i++)
+            rows += s.row[i];
+        for (int64_t i = 0; i < s.cols; i++)
+            cols += s.col[i];
+        *directions += s.rows * s.cols;
+        sum += rows * cols / block->denominator;
+        whole += block->trace_in * block->trace_out / block->denominator;
+    }
+    return whole > 0 ? sum / whole : 1;
+}
+
 /* c[m, n] = op(a) op(b) + beta c, without gaps; k: what is summed over */
 static void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float *a,
                     const float *b, float beta, float *c) {

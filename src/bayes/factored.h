@@ -38,6 +38,7 @@ la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_
 /* Members of the kinds' rows in the table. */
 la_status la_factored_sums(const la_posterior *posterior, int64_t block, double lambda,
                            la_shares *shares, double *log_det, la_error *err);
+double la_factored_kept(const la_posterior *posterior, int64_t *directions);
 la_status la_factored_quadratic(const la_posterior *posterior, int64_t block, const float *x,
                                 double *sum, la_error *err);
 size_t la_factored_draw_bytes(const la_draw *draw);

@@ -8,9 +8,11 @@
  * S S^T = diag(p) - p p^T. Blocks that read the same matrix share one input sum. A batch is summed
  * in f32, the batches into each other in f64. Of a larger side from which few eigenpairs are kept
  * only a sketch is summed (nystrom.h). */
+#include "base/blas.h"
 #include "bayes/jacobian.h"
 #include "bayes/nystrom.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -223,11 +225,109 @@ static la_sums *fit_sums(la_structure_fit *fit) {
     return &fit->sums;
 }
 
+/* ---- sums back from a posterior ---- */
+
+/* A factor whose sum is an array [n, n], or a sketch. */
+static la_status restore_factor(const la_restored *r, const la_factor *factor, const la_array *sum,
+                                la_error *err) {
+    int64_t n = factor->n, rank = factor->rank;
+    if (sum->cols != n)
+        return la_nystrom_restore(r->team, factor, r->of->rank_asked, r->times, sum->data, err);
+    double *rows = la_alloc((size_t)(rank * n), sizeof *rows, err);
+    double *scaled = la_alloc((size_t)(rank * n), sizeof *scaled, err);
+    for (int64_t i = 0; rows && scaled && i < rank * n; i++) {
+        rows[i] = (double)factor->vectors[i];
+        scaled[i] = r->times * factor->values[i / n] * rows[i];
+    }
+    if (rows && scaled)
+        la_team_dgemm(r->team, true, false, n, n, rank, 1, scaled, n, rows, n, 1, sum->data, n);
+    free(rows);
+    free(scaled);
+    return err->status;
+}
+
+/* Row sums that cancelled in all rows are zero in any of them; what is seen now is rounding. */
+static bool cancels(const la_restored *r, const la_posterior_block *block) {
+    return r->sign < 0 && !(block->trace_out > 0);
+}
+
+static la_status restore(const la_restored *r, const la_array *sum, la_error *err) {
+    const la_posterior *of = r->of;
+    char group[12], part[12];
+    long long number;
+    if (sscanf(sum->name, "%11[a-z]/%lld/%11[a-z]", group, &number, part) != 3)
+        return la_fail(err, LA_MISMATCH, "%s: no posterior has that sum", sum->name);
+    for (int64_t i = 0; i < sum->rows * sum->cols; i++)
+        sum->data[i] *= r->sign;
+    if (!strcmp(group, "cotangents")) { /* not kept: at least what did not cancel */
+        for (int64_t b = 0; b < sum->cols; b++)
+            sum->data[b] += r->times * of->blocks[b].trace_out;
+        return LA_OK;
+    }
+    bool input = !strcmp(group, "inputs");
+    int64_t b = input ? 0 : number;
+    while (input && of->blocks[b].input != number)
+        b++;
+    if (!input && cancels(r, &of->blocks[b])) {
+        memset(sum->data, 0, (size_t)(sum->rows * sum->cols) * sizeof *sum->data);
+        return LA_OK;
+    }
+    if (!strcmp(part, "trace")) {
+        sum->data[0] += r->times * (input ? of->blocks[b].trace_in : of->blocks[b].trace_out);
+        return LA_OK;
+    }
+    return restore_factor(
+        r, input ? &la_factored_inputs(of)[number] : &la_factored_of(of, number)->output, sum, err);
+}
+
+static double left_out(const la_restored *r, const la_factor *factor, bool large, double trace) {
+    double kept = 0;
+    if (factor->rank == factor->n || columns_of(factor->n, large, r->of->rank_asked) != factor->n)
+        return 0; /* nothing, or the sketch's trace has it */
+    for (int64_t i = 0; i < factor->rank; i++)
+        kept += factor->values[i];
+    return r->times * (trace - kept);
+}
+
+/* Share of the old sum's largest eigenvalue that rounding of its vectors, kept in f32, reaches. */
+#define ROUNDED 2e-7
+
+/* A sum of n squares, of which others were taken out, has n eigenvalues; more, and smaller ones
+ * than the old sum was kept to, are rounding. */
+static void cap_rank(la_factor *factor, const la_factor *old, int64_t n) {
+    for (int64_t i = 0; i < factor->rank; i++)
+        if (i >= n || factor->values[i] < ROUNDED * old->values[0])
+            factor->values[i] = 0;
+}
+
+static la_status join(la_backend *be, const la_restored *r, la_posterior *p, la_error *err) {
+    (void)be;
+    (void)err;
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        const la_posterior_block *of = &r->of->blocks[b];
+        if (r->sign < 0 && p->kron == LA_KRON_REDUCE) { /* one square a row */
+            cap_rank(&la_factored_inputs(p)[of->input], &la_factored_inputs(r->of)[of->input],
+                     r->n_rows);
+            cap_rank(&la_factored_of(p, b)->output, &la_factored_of(r->of, b)->output,
+                     r->n_rows * r->n_contrasts);
+        }
+        bool input_is_larger = of->in >= of->out;
+        const la_factor *input = &la_factored_inputs(r->of)[of->input];
+        p->blocks[b].trace_in += left_out(r, input, input_is_larger, of->trace_in);
+        p->blocks[b].trace_out +=
+            left_out(r, &la_factored_of(r->of, b)->output, !input_is_larger, of->trace_out);
+    }
+    return LA_OK;
+}
+
 /* ---- decomposition ---- */
 
 /* Eigenvalues that are negative beyond the rounding of sums of products are an error. */
-static la_status check_eigenvalues(const la_backend *be, const la_eigen *problem, la_error *err) {
+static la_status check_eigenvalues(const la_backend *be, const la_eigen *problem, double *least,
+                                   la_error *err) {
     double slack = be->precision == LA_PRECISION_F32 ? 1e-4 : 1e-3, top = problem->values[0];
+    if (top > 0 && problem->least / top < *least)
+        *least = problem->least / top;
     if (top >= 0 && !(problem->least < -slack * top))
         return LA_OK;
     return la_fail(err, LA_NUMERICAL,
@@ -278,7 +378,7 @@ static la_status read_block(const la_structure_fit *fit, int64_t b, la_posterior
     const factor_sum *output = &fit->outputs[b];
     la_posterior_block *to = &posterior->blocks[b];
     bool reduce = fit->shape.kron == LA_KRON_REDUCE;
-    double rows = (double)posterior->n_rows, tokens = (double)posterior->n_tokens, squares;
+    double rows = la_posterior_rows(posterior), tokens = la_posterior_tokens(posterior), squares;
     tokens = block->n_virtual ? rows * (double)block->n_virtual : tokens;
     to->denominator = block->group == LA_GROUP_HEAD || reduce ? rows : tokens;
     LA_TRY(read_trace(be, output, &to->trace_out, err));
@@ -328,7 +428,7 @@ static la_status decompose(la_structure_fit *fit, la_posterior *posterior, la_er
     LA_TRY_DONE(be->ops->eigh(be, list.count, list.problems, err));
     for (int64_t i = 0; i < list.count; i++) {
         la_eigen *problem = &list.problems[i];
-        LA_TRY_DONE(check_eigenvalues(be, problem, err));
+        LA_TRY_DONE(check_eigenvalues(be, problem, &posterior->least_share, err));
         for (int64_t j = 0; j < problem->rank; j++)
             if (problem->values[j] < 0)
                 problem->values[j] = 0;
@@ -352,8 +452,10 @@ const la_fit_kind la_kron_fit = {.bytes = fit_bytes,
                                  .batch = fit_batch,
                                  .visitor = fit_visitor,
                                  .sums = fit_sums,
+                                 .restore = restore,
                                  .close = fit_close};
 
 const la_structure_kind la_structure_kron =
     LA_FACTORED_KIND(.curvature = LA_CURVATURE_KRON, .has_inputs = true, .cuts = true,
-                     .fit = &la_kron_fit, .block_fields = &la_kron_fields);
+                     .fit = &la_kron_fit, .kept = la_factored_kept, .join = join,
+                     .block_fields = &la_kron_fields);

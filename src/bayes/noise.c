@@ -28,7 +28,14 @@ la_status la_posterior_effective(const la_posterior *p, double *sum, la_error *e
 static void set_noise(la_posterior *p, double noise) {
     p->noise_variance = noise;
     p->log_likelihood =
-        -0.5 * ((double)p->n_rows * log(2 * M_PI * noise) + p->square_error / noise);
+        -0.5 * (la_posterior_own_rows(p) * log(2 * M_PI * noise) + p->square_error / noise);
+}
+
+double la_posterior_total(const la_posterior *p) {
+    double noise = p->noise_variance;
+    if (!(noise > 0))
+        return p->log_likelihood;
+    return noise * (p->log_likelihood + 0.5 * la_posterior_own_rows(p) * log(2 * M_PI * noise));
 }
 
 la_status la_noise_set(la_posterior *posterior, double noise, double prior_scale, la_error *err) {
@@ -43,14 +50,14 @@ static la_status at_noise(la_posterior *p, la_prior_kind kind, double value, dou
     set_noise(p, noise);
     LA_TRY(la_prior_choose(p, kind, value, err));
     LA_TRY(la_posterior_effective(p, slope, err));
-    *slope = 0.5 * (p->square_error / noise - (double)p->n_rows + *slope);
+    *slope = 0.5 * (p->square_error / noise - la_posterior_own_rows(p) + *slope);
     return LA_OK;
 }
 
 /* Regula falsi in u = log s, the end that stays halved (Illinois). */
 static la_status find_root(la_posterior *p, la_prior_kind kind, double value, la_error *err) {
     enum { STEPS = 200 };
-    double low = log(p->square_error / (double)p->n_rows), high = low, below, above, slope;
+    double low = log(p->square_error / la_posterior_own_rows(p)), high = low, below, above, slope;
     LA_TRY(at_noise(p, kind, value, exp(low), &below, err));
     above = below;
     for (int step = 0; above > 0 && step < STEPS; step++) {
@@ -64,7 +71,7 @@ static la_status find_root(la_posterior *p, la_prior_kind kind, double value, la
         if (!(at > low && at < high))
             at = 0.5 * (low + high);
         LA_TRY(at_noise(p, kind, value, exp(at), &slope, err));
-        if (fabs(slope) <= 4 * DBL_EPSILON * (double)p->n_rows || high - low < 1e-14)
+        if (fabs(slope) <= 4 * DBL_EPSILON * la_posterior_own_rows(p) || high - low < 1e-14)
             return LA_OK;
         if (slope > 0) {
             above *= side > 0 ? 0.5 : 1;

@@ -34,22 +34,47 @@ size_t la_nystrom_bytes(int64_t n, int64_t rank) {
     return (size_t)(n * l + WIDENED_ROWS * (n + l)) * sizeof(double);
 }
 
-double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err) {
+/* On the host, from malloc. */
+static double *draw_omega(la_team team, int64_t n, int64_t rank, la_error *err) {
     int64_t l = la_nystrom_width(rank);
-    size_t count = (size_t)(n * l);
-    double *host = la_alloc(count, sizeof *host, err);
+    double *host = la_alloc((size_t)(n * l), sizeof *host, err);
+#pragma omp parallel for schedule(static) num_threads(team.threads)
+    for (int64_t i = 0; i < (host ? n : 0); i++)
+        la_random_normal(SEED, (uint64_t)i, 0, (size_t)l, host + i * l);
+    return host;
+}
+
+double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err) {
+    size_t count = (size_t)(n * la_nystrom_width(rank));
+    double *host = draw_omega(be->team, n, rank, err);
     double *omega = host ? be->ops->alloc(be, count * sizeof *omega) : NULL;
     if (host && !omega)
         (void)la_fail(err, LA_RESOURCE, "out of memory on %s: %.1f MiB for the sketch of factors",
                       be->device, la_mib((double)count * sizeof *omega));
-    if (omega) {
-#pragma omp parallel for schedule(static) num_threads(be->team.threads)
-        for (int64_t i = 0; i < n; i++)
-            la_random_normal(SEED, (uint64_t)i, 0, (size_t)l, host + i * l);
+    if (omega)
         be->ops->upload(be, omega, host, count * sizeof *omega);
-    }
     free(host);
     return omega;
+}
+
+la_status la_nystrom_restore(la_team team, const la_factor *factor, int64_t rank, double times,
+                             double *sum, la_error *err) {
+    int64_t n = factor->n, k = factor->rank, l = la_nystrom_width(rank);
+    double *omega = draw_omega(team, n, rank, err);
+    double *rows = la_alloc((size_t)(k * n), sizeof *rows, err);
+    double *along = la_alloc((size_t)(k * l), sizeof *along, err);
+    if (err->status == LA_OK) {
+        for (int64_t i = 0; i < k * n; i++)
+            rows[i] = (double)factor->vectors[i];
+        la_team_dgemm(team, false, false, k, l, n, 1, rows, n, omega, l, 0, along, l);
+        for (int64_t i = 0; i < k * l; i++)
+            along[i] *= times * factor->values[i / l];
+        la_team_dgemm(team, true, false, n, l, k, 1, rows, n, along, l, 1, sum, l);
+    }
+    free(omega);
+    free(rows);
+    free(along);
+    return err->status;
 }
 
 /* On the host; y and core are overwritten. */

@@ -20,6 +20,9 @@ size_t la_nystrom_bytes(int64_t n, int64_t rank);
 /* Omega [n, l] on the device, for every factor of a side up to n: a row depends on its number
  * alone. NULL and LA_RESOURCE when there is no memory. */
 double *la_nystrom_omega(la_backend *be, int64_t n, int64_t rank, la_error *err);
+/* Adds to Y [n, l], on the host, `times` that of a factor that was cut from it. */
+la_status la_nystrom_restore(la_team team, const la_factor *factor, int64_t rank, double times,
+                             double *sum, la_error *err);
 /* sum: Y on the device. Fills the factor, from the pool; it has fewer eigenpairs than rank where A
  * has no more. LA_NUMERICAL, naming it, when Y is not that of a positive semi-definite matrix. */
 la_status la_nystrom_factor(la_backend *be, const char *name, int64_t n, int64_t rank,

@@ -40,6 +40,8 @@ typedef struct la_posterior {
     void *structure; /* of its kind alone (structure.h) */
     const la_likelihood *likelihood;
     double square_error; /* sum over the calibration rows; only while fitting */
+    double least_share;  /* most negative eigenvalue of a sum, over its largest; only while
+                            fitting */
     la_provenance provenance;
 } la_posterior;
 
@@ -74,6 +76,17 @@ la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_e
 /* Factor between the structure's curvature, which is of noise 1, and H. */
 static inline double la_curvature_scale(const la_posterior *posterior) {
     return posterior->noise_variance > 0 ? 1 / posterior->noise_variance : 1;
+}
+/* Rows and tokens as they count: less than their numbers where some were discounted. */
+static inline double la_posterior_rows(const la_posterior *posterior) {
+    return posterior->rows_weight > 0 ? posterior->rows_weight : (double)posterior->n_rows;
+}
+/* Likewise those whose likelihood is known: not summed under an earlier adapter. */
+static inline double la_posterior_own_rows(const la_posterior *posterior) {
+    return la_posterior_rows(posterior) - posterior->earlier_rows;
+}
+static inline double la_posterior_tokens(const la_posterior *posterior) {
+    return posterior->tokens_weight > 0 ? posterior->tokens_weight : (double)posterior->n_tokens;
 }
 /* Parameters of all blocks. */
 int64_t la_posterior_width(const la_posterior *posterior);
@@ -110,6 +123,9 @@ la_status la_noise_check(const la_likelihood *likelihood, int64_t n_outputs, dou
  * all rows. */
 la_status la_noise_choose(la_posterior *posterior, la_prior_kind kind, double value, double noise,
                           la_error *err);
+/* Sum over its own rows of the likelihood's log_likelihood: where there is noise, that of noise 1
+ * without the constant. Of a posterior that was read, too. */
+double la_posterior_total(const la_posterior *posterior);
 /* Another noise variance (0: the likelihood has none), and every precision times prior_scale; the
  * likelihoods follow. */
 la_status la_noise_set(la_posterior *posterior, double noise, double prior_scale, la_error *err);

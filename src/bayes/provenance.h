@@ -23,6 +23,8 @@ typedef struct la_provenance {
     la_row_digest *row_digests; /* [n_row_digests] of the calibration rows, ascending; NULL: not
                                    known */
     int64_t n_row_digests;
+    double *row_weights; /* [n_row_digests] what each of them counts for, 0: it was summed under
+                            another adapter; NULL: 1 each */
     double *held_out; /* [n_held_out] keys of the rows that chose the guard's settings, ascending */
     int64_t n_held_out;
     int64_t max_length;        /* tokens a row is cut to */

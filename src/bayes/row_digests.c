@@ -40,3 +40,38 @@ la_status la_posterior_keep_row_digests(la_posterior *posterior, const la_row_di
     from->n_row_digests = n;
     return LA_OK;
 }
+
+static int by_digest(const void *a, const void *b) {
+    const la_weighted_row *x = a, *y = b;
+    int order = la_row_digest_order(&x->digest, &y->digest);
+    return order ? order : (x->weight < y->weight) - (x->weight > y->weight);
+}
+
+la_status la_posterior_weighted_rows(const la_posterior *posterior, la_weighted_row **rows,
+                                     la_error *err) {
+    const la_provenance *from = &posterior->provenance;
+    *rows = la_alloc((size_t)from->n_row_digests, sizeof **rows, err);
+    for (int64_t i = 0; *rows && i < from->n_row_digests; i++)
+        (*rows)[i] =
+            (la_weighted_row){from->row_digests[i], from->row_weights ? from->row_weights[i] : 1};
+    return err->status;
+}
+
+la_status la_posterior_keep_weighted_rows(la_posterior *posterior, la_weighted_row *rows, int64_t n,
+                                          la_error *err) {
+    la_row_digest *digests = la_alloc((size_t)n, sizeof *digests, err);
+    double *weights = la_pool_take(&posterior->pool, (size_t)n, sizeof *weights, err);
+    bool all_once = true;
+    if (err->status == LA_OK) {
+        qsort(rows, (size_t)n, sizeof *rows, by_digest);
+        for (int64_t i = 0; i < n; i++) {
+            digests[i] = rows[i].digest;
+            weights[i] = rows[i].weight;
+            all_once &= rows[i].weight == 1;
+        }
+        (void)la_posterior_keep_row_digests(posterior, digests, n, err);
+    }
+    posterior->provenance.row_weights = all_once ? NULL : weights;
+    free(digests);
+    return err->status;
+}

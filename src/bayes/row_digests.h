@@ -6,6 +6,8 @@
 
 #include "bayes/posterior.h"
 
+#include <stdbool.h>
+
 /* Order of qsort: that of the words, as unsigned numbers. */
 int la_row_digest_order(const void *a, const void *b);
 /* Ends a digest of what a row is. */
@@ -13,5 +15,19 @@ la_row_digest la_row_digest_finish(la_digest *digest);
 /* The posterior gets a sorted copy; its data_digest becomes theirs. */
 la_status la_posterior_keep_row_digests(la_posterior *posterior, const la_row_digest *digests,
                                         int64_t n, la_error *err);
+
+/* A row and what it counts for. */
+typedef struct la_weighted_row {
+    la_row_digest digest;
+    double weight; /* 0: it was summed under another adapter */
+} la_weighted_row;
+
+/* The rows of a posterior, which must have digests; free *rows. Ascending, copies by what they
+ * count for, most first. */
+la_status la_posterior_weighted_rows(const la_posterior *posterior, la_weighted_row **rows,
+                                     la_error *err);
+/* Likewise la_posterior_keep_row_digests; sorts rows[n] so. */
+la_status la_posterior_keep_weighted_rows(la_posterior *posterior, la_weighted_row *rows, int64_t n,
+                                          la_error *err);
 
 #endif

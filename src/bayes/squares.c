@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 
+/* Share of the largest that rounding does not reach. */
+#define SLACK 1e-4
+
 struct la_squares {
     const la_blocks *blocks;
     la_jacobian *jacobian;
@@ -75,6 +78,22 @@ la_sums *la_squares_sums(la_squares *q) {
     return &q->sums;
 }
 
+/* What is negative beyond the rounding of sums that are kept in f32 is an error; the rest is 0. */
+static la_status clear_negative(const char *name, size_t count, double *sum, double *least,
+                                la_error *err) {
+    double top = 0, low = 0;
+    for (size_t i = 0; i < count; i++) {
+        top = sum[i] > top ? sum[i] : top;
+        low = sum[i] < low ? sum[i] : low;
+        sum[i] = sum[i] < 0 ? 0 : sum[i];
+    }
+    if (low < -SLACK * top)
+        return la_fail(err, LA_NUMERICAL, "%s: the diagonal of its curvature is negative: %g to %g",
+                       name, low, top);
+    *least = low < *least * top ? low / top : *least;
+    return LA_OK;
+}
+
 la_status la_squares_read(la_squares *q, la_posterior *posterior, la_error *err) {
     la_backend *be = q->blocks->be;
     for (int64_t b = 0; b < q->blocks->n; b++) {
@@ -85,6 +104,9 @@ la_status la_squares_read(la_squares *q, la_posterior *posterior, la_error *err)
             be->ops->download(be, host, q->sums.list[b].data, count * sizeof *host);
             (void)be->ops->sync(be, err);
         }
+        if (err->status == LA_OK)
+            (void)clear_negative(q->blocks->list[b].name, count, host, &posterior->least_share,
+                                 err);
         for (size_t i = 0; err->status == LA_OK && i < count; i++)
             spectrum[i] = (float)host[i];
         la_factored_block *to = la_factored_of(posterior, b);

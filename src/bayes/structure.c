@@ -87,6 +87,16 @@ la_status la_structure_visit_kept(const la_structure_kind *kind, la_structure_fi
                    la_structure_name(kind));
 }
 
+la_status la_structure_restores(const la_structure_kind *kind, la_error *err) {
+    if (kind->fit->restore || kind->join)
+        return LA_OK;
+    return la_fail(err, LA_UNSUPPORTED,
+                   "--curvature %s: its eigenvalues were measured row by row in directions that "
+                   "other rows turn, so that rows can be neither added nor taken out; fit again "
+                   "over all rows, or fit with --curvature kron",
+                   la_structure_name(kind));
+}
+
 la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                             const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
                             la_error *err) {

@@ -59,6 +59,16 @@ typedef struct la_covariance_kind {
     void (*close)(la_covariance *covariance);
 } la_covariance_kind;
 
+/* Sums that are made of two: sign (1, or -1 of rows that are taken out) times those of the rows
+ * seen, and `times` those of a posterior of the same blocks, structure and rank. */
+typedef struct la_restored {
+    const la_posterior *of;
+    double times, sign;
+    int64_t n_rows; /* of both, or that are left */
+    int64_t n_contrasts;
+    la_team team;
+} la_restored;
+
 typedef struct la_fit_kind {
     /* Bytes on the device that open takes; *max_factor: side of the largest matrix that is summed
      * and decomposed while the model is there. */
@@ -76,6 +86,9 @@ typedef struct la_fit_kind {
      * is to be done. */
     void (*batch)(la_structure_fit *fit, int64_t first, int64_t n_rows);
     la_block_visitor (*visitor)(la_structure_fit *fit);
+    /* One of the first pass's sums becomes `restored` of itself and what the rows of a posterior
+     * have summed; its name is that of la_sums. NULL: a posterior does not hold its sums. */
+    la_status (*restore)(const la_restored *restored, const la_array *sum, la_error *err);
     /* Sums over the rows seen so far in this pass; NULL: the pass keeps more of them than sums. */
     la_sums *(*sums)(la_structure_fit *fit);
     /* What the pass keeps of the rows seen so far, sums or not, array by array; takes_back: what
@@ -110,6 +123,11 @@ typedef struct la_structure_kind {
     /* *sum = <x, (H + lambda I) x> of x[out, in] in a block, 0 in the others. */
     la_status (*quadratic)(const la_posterior *posterior, int64_t block, const float *x,
                            double *sum, la_error *err);
+    /* Ends what restore began, in a posterior that is complete but for its prior: a joint kind's H
+     * becomes sign H + times that of the other; traces count what an earlier cut left out. NULL:
+     * nothing is to be done. */
+    la_status (*join)(la_backend *be, const la_restored *restored, la_posterior *posterior,
+                      la_error *err);
     /* Memory that drawing takes. */
     size_t (*draw_bytes)(const la_draw *draw);
     /* Arguments of la_draw_network. */
@@ -147,6 +165,8 @@ la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *co
  * place. LA_UNSUPPORTED where the pass keeps more than sums. */
 la_status la_structure_visit(const la_structure_kind *kind, la_structure_fit *fit, bool takes_back,
                              const la_array_visitor *visitor, la_error *err);
+/* LA_UNSUPPORTED, naming the kind, where sums cannot be had back from its posteriors. */
+la_status la_structure_restores(const la_structure_kind *kind, la_error *err);
 
 /* Hands all that the pass keeps to the visitor, rows too: for another fit in the same pass over the
  * same rows. LA_UNSUPPORTED where rows are run more than once. */

@@ -48,6 +48,7 @@ typedef struct la_changes {
 struct la_choice {
     int guarded; /* 0: nothing was chosen, the rest is not set */
     int cross;   /* the held-out rows are those of the curvature, cross-fitted */
+    int older;   /* the posterior has been given other rows since */
     la_method method;
     int64_t n; /* held-out rows */
     /* Of the method on them: what changes, and how far its nll is below the MAP model's, with the

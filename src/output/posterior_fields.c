@@ -253,6 +253,8 @@ static const la_field choice[] = {
          .detail = true),
     LA_FIELD(la_choice, cross, "cross", LA_FIELD_FLAG, .max = 1, .detail = true,
              .meaning = "1: by the calibration rows, cross-fitted"),
+    LA_FIELD(la_choice, older, "older", LA_FIELD_FLAG, .max = 1, .since = 7, .detail = true,
+             .meaning = "1: rows were added since"),
     INT(la_choice, n, "n_rows", 1, INT64_MAX, "held-out rows", .detail = true),
     NUMBER(la_choice, gain, "gain", "mean NLL of the MAP model on them less that of the method",
            .since = 7, .detail = true),

@@ -303,8 +303,7 @@ static void note_cut(const fitting *f) {
                 (long long)directions, 100 * kept);
 }
 
-/* Absolute, so that predict finds the folders from anywhere. */
-static const char *kept_path(la_pool *pool, const char *path, la_error *err) {
+const char *la_fit_path(la_pool *pool, const char *path, la_error *err) {
     char absolute[PATH_MAX];
     if (!realpath(path, absolute))
         return la_pool_text(pool, path, strlen(path), err);
@@ -337,9 +336,10 @@ static la_status describe(fitting *f, la_error *err) {
     const la_session *session = &f->session;
     const la_model *model = &session->workers[0].model;
     from->max_length = session->max_length;
+    p->noise_asked = f->options->noise;
     LA_TRY(la_base_quant_parse(f->options->run.base_quant, &from->base_quant, err));
-    from->base_path = kept_path(&p->pool, session->base, err);
-    from->adapter_path = kept_path(&p->pool, session->adapter, err);
+    from->base_path = la_fit_path(&p->pool, session->base, err);
+    from->adapter_path = la_fit_path(&p->pool, session->adapter, err);
     const char *name = f->options->run.adapter_name;
     if (name)
         from->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);

@@ -23,6 +23,12 @@ static la_status apply(la_posterior *p, const la_choice *choice, bool cross, la_
     return la_noise_set(p, c->noise_variance, c->prior_scale, err);
 }
 
+la_status la_guard_keep(la_posterior *posterior, const la_choice *choice, la_error *err) {
+    LA_TRY(apply(posterior, choice, choice->cross, err));
+    posterior->choice.older = 1;
+    return LA_OK;
+}
+
 /* Labels and streams of the rows. Free labels with la_label_list_free, and the streams, also after
  * a failure. */
 static la_status gather(const la_row_job *job, la_label_list *labels, uint64_t **streams,

@@ -23,6 +23,10 @@ la_status la_guard_val(la_session *session, la_structure *structure, const la_ro
 la_status la_guard_cross(la_session *session, la_structure *structure, const la_row_set *rows,
                          const la_guard *how, la_error *err);
 
+/* Applies the choice of an earlier posterior, whose rows were others, and remembers that it is
+ * older. */
+la_status la_guard_keep(la_posterior *posterior, const la_choice *choice, la_error *err);
+
 /* list[n]: all rows of a set, part by part; starts[n_parts + 1]. Copies of a row share a part. The
  * parts depend on the rows' tokens alone, not on their order in the file. LA_BAD_INPUT for fewer
  * distinct rows than parts. */

@@ -310,6 +310,8 @@ static la_status run_pass(fitting *f, bool *more, la_error *err) {
         if (f->counted == f->rows.n) {
             p->n_rows = (int64_t)f->state.totals[0];
             p->n_tokens = (int64_t)f->state.totals[1];
+            p->rows_weight = f->state.totals[0];
+            p->tokens_weight = f->state.totals[1];
         }
         if (!f->active[i])
             continue;
@@ -343,9 +345,11 @@ static la_status run_fitting(fitting *f, la_error *err) {
     while (more && !f->state.ended)
         LA_TRY(run_pass(f, &more, err));
     for (int i = 0; i < f->n; i++) {
-        f->structures[i].posterior.log_likelihood = f->state.totals[2];
-        f->structures[i].posterior.square_error = -2 * f->state.totals[2]; /* read where there is
-                                                                             noise */
+        la_posterior *p = &f->structures[i].posterior;
+        p->log_likelihood = f->state.totals[2];
+        p->square_error = -2 * f->state.totals[2]; /* read where there is noise */
+        if (p->rows_weight == (double)p->n_rows && p->tokens_weight == (double)p->n_tokens)
+            p->rows_weight = p->tokens_weight = 0; /* each counts once */
     }
     return f->state.ended ? LA_OK : carry(f, LA_FIT_ENDS, err);
 }

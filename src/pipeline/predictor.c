@@ -5,125 +5,14 @@
 #include "output/posterior_file.h"
 #include "pipeline/arguments.h"
 #include "pipeline/passes.h"
+#include "pipeline/posterior_session.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- opening ---- */
-
-static la_status check_digest(const char *what, const char *path, const char *found,
-                              const char *expected, la_error *err) {
-    if (!strcmp(found, expected))
-        return LA_OK;
-    return la_fail(err, LA_MISMATCH,
-                   "%s: the %s has digest %s, the posterior was fitted with %s; fit again or give "
-                   "the right one",
-                   path, what, found, expected);
-}
-
-/* Replaces the message that base and adapter do not fit each other where one of them is not the
- * one that the posterior was fitted with. */
-static la_status check_strangers(const la_session_options *session, la_error *err) {
-    const la_posterior *posterior = session->posterior;
-    char base[LA_DIGEST_TEXT], adapter[LA_DIGEST_TEXT];
-    la_error reason = *err, found = {0};
-    if (reason.status != LA_BAD_INPUT && reason.status != LA_UNSUPPORTED &&
-        reason.status != LA_USAGE)
-        return reason.status;
-    la_model_digests(&(la_model_options){.base = session->base,
-                                         .adapter = session->adapter,
-                                         .adapter_name = session->run.adapter_name,
-                                         .quant = posterior->provenance.base_quant},
-                     base, adapter);
-    if (*base)
-        (void)check_digest("base", session->base, base, posterior->provenance.base_digest, &found);
-    if (*adapter && found.status == LA_OK)
-        (void)check_digest("adapter", session->adapter, adapter,
-                           posterior->provenance.adapter_digest, &found);
-    if (found.status == LA_OK)
-        return reason.status;
-    *err = (la_error){0};
-    return la_fail(err, LA_MISMATCH, "%s (%s)", found.message, reason.message);
-}
-
-/* Checks that the base will be packed as it was when the posterior was fitted. */
-static la_status check_quant(const la_predict_options *options, const la_posterior *posterior,
-                             const char *base, la_error *err) {
-    const char *asked = options->run.base_quant,
-               *had = la_base_quant_names[posterior->provenance.base_quant];
-    la_base_quant quant;
-    LA_TRY(la_base_quant_parse(asked, &quant, err));
-    if (asked && quant != posterior->provenance.base_quant)
-        return la_fail(err, LA_MISMATCH,
-                       "%s: was fitted with --base-quant %s, not %s; leave the option out, or fit "
-                       "again",
-                       options->posterior, had, asked);
-    if (!posterior->provenance.base_quant)
-        return LA_OK;
-    la_config config;
-    LA_TRY(la_config_read(base, &config, err));
-    const char *stored = config.quantised;
-    la_config_free(&config);
-    if (stored)
-        return la_fail(
-            err, LA_MISMATCH,
-            "%s: is quantised already (%s), and the posterior was fitted on a plain base "
-            "with --base-quant %s; give that one, or fit again",
-            base, stored, had);
-    return LA_OK;
-}
-
-/* The digests agreed: what does not fit now is a damaged file. */
-static la_status check_blocks(const la_predictor *p, const char *path, la_error *err) {
-    const la_model *model = &p->session.workers[0].model;
-    int64_t next = 0;
-    for (int64_t b = 0; b < model->n_blocks; b++) {
-        if (!model->blocks[b].wanted)
-            continue;
-        const la_posterior_block *block =
-            next < p->posterior.n_blocks ? &p->posterior.blocks[next] : NULL;
-        if (!block || strcmp(block->name, model->blocks[b].name) ||
-            block->out != model->blocks[b].out || block->in != model->blocks[b].in)
-            return la_fail(err, LA_BAD_INPUT, "%s: has no block %s of [%lld, %lld]; it is damaged",
-                           path, model->blocks[b].name, (long long)model->blocks[b].out,
-                           (long long)model->blocks[b].in);
-        next++;
-    }
-    if (next != p->posterior.n_blocks || model->n_classes != p->posterior.n_classes ||
-        model->likelihood != p->posterior.likelihood)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: n_blocks and n_classes are %lld and %lld, the model's %lld and %lld; "
-                       "it is damaged",
-                       path, (long long)p->posterior.n_blocks, (long long)p->posterior.n_classes,
-                       (long long)next, (long long)model->n_classes);
-    if (p->posterior.adue.weight && p->posterior.adue.width != la_run_state_width(model))
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: the error head reads states of width %lld, the model's are of %lld; it "
-                       "is damaged",
-                       path, (long long)p->posterior.adue.width,
-                       (long long)la_run_state_width(model));
-    if (p->posterior.ood.means && p->posterior.ood.width != la_run_state_width(model))
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: its distances are of states of width %lld, the model's are of %lld; it "
-                       "is damaged",
-                       path, (long long)p->posterior.ood.width,
-                       (long long)la_run_state_width(model));
-    return LA_OK;
-}
-
-/* The folders a posterior remembers may have moved. */
-static la_status check_folder(const char *option, const char *given, const char *stored,
-                              la_error *err) {
-    if (given || !access(stored, R_OK))
-        return LA_OK;
-    return la_fail(err, la_errno_status(errno),
-                   "%s: where the posterior was fitted there is nothing to read now (%s); give "
-                   "--%s DIR",
-                   stored, la_errno_text(errno), option);
-}
 
 /* True when any recipe reads the covariance. */
 static bool needs_cov(const la_predictor *p) {
@@ -140,41 +29,14 @@ static bool samples_networks(const la_predictor *p) {
 }
 
 static la_status open_session(la_predictor *p, const la_predict_options *options, la_error *err) {
-    const la_posterior *posterior = &p->posterior;
-    la_session_options session = {
-        .run = options->run,
-        .base = options->base ? options->base : posterior->provenance.base_path,
-        .adapter = options->adapter ? options->adapter : posterior->provenance.adapter_path,
-        .params = posterior->params,
-        .choice_ids = posterior->provenance.choice_ids,
-        .n_choices = posterior->provenance.choice_ids ? posterior->n_classes : 0,
-        .labels = &posterior->provenance.labels,
-        .max_length = posterior->provenance.max_length,
-        .forward_only = !needs_cov(p),
-        .n_scales = p->n_scales,
-        .kind = p->kind,
-        .kron = posterior->kron,
-        .posterior = posterior,
-    };
-    LA_TRY(check_folder("base", options->base, posterior->provenance.base_path, err));
-    LA_TRY(check_folder("adapter", options->adapter, posterior->provenance.adapter_path, err));
-    LA_TRY(check_quant(options, posterior, session.base, err));
-    session.run.base_quant = la_base_quant_names[posterior->provenance.base_quant];
-    if (!session.run.adapter_name)
-        session.run.adapter_name = posterior->provenance.adapter_name;
-    if (la_session_open(&session, &p->session, err) != LA_OK)
-        return check_strangers(&session, err);
-    const la_model *model = &p->session.workers[0].model;
-    LA_TRY(check_digest("base", session.base, model->base_digest, posterior->provenance.base_digest,
-                        err));
-    LA_TRY(check_digest("adapter", session.adapter, model->adapter_digest,
-                        posterior->provenance.adapter_digest, err));
-    if (p->session.tokenizer && *posterior->provenance.tokenizer_digest)
-        LA_TRY(check_digest("tokenizer",
-                            p->session.tokenizer_of_adapter ? session.adapter : session.base,
-                            la_tokenizer_digest(p->session.tokenizer),
-                            posterior->provenance.tokenizer_digest, err));
-    return check_blocks(p, options->posterior, err);
+    la_posterior_session ask = {.run = options->run,
+                                .posterior = &p->posterior,
+                                .path = options->posterior,
+                                .base = options->base,
+                                .adapter = options->adapter,
+                                .forward_only = !needs_cov(p),
+                                .n_scales = p->n_scales};
+    return la_posterior_session_open(&ask, &p->session, err);
 }
 
 static bool draw_on_device(void *user, int64_t n, int64_t n_outputs, const double *centre,

@@ -121,7 +121,7 @@ static la_status make_plan(la_session *session, const la_session_options *option
                                .kron = options->kron,
                                .rank = options->rank,
                                .n_scales = options->n_scales,
-                               .posterior = options->posterior,
+                               .posterior = options->fits ? NULL : options->posterior,
                                .batch_tokens = options->run.batch_tokens,
                                .n_rhs = session->n_rhs,
                                .all_inputs = session->all_inputs};

@@ -27,6 +27,7 @@ typedef struct la_session_options {
     int64_t rank;
     int64_t n_scales;              /* as la_plan_request has it */
     const la_posterior *posterior; /* NULL: it is going to be fitted */
+    bool fits;                     /* one is, from that posterior and more rows */
 } la_session_options;
 
 /* A device, the model on it, and a run. */

@@ -22,6 +22,7 @@
 #define RUN_STREAM "drift --reference @/scored.jsonl --current @/moved.jsonl "
 #define RUN_COST "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 1 "
 #define RUN_DIFF "diff @/adapter @/still --quiet --out @/o "
+#define RUN_UPDATE "update --posterior @/posterior --data @/test.jsonl --out @/o "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define RUN_EXPORT "export --posterior @/guarded --out @/o "
 #define QUIET "--quiet "
@@ -284,6 +285,39 @@ static const effect effects[] = {
     SAYS("diff", "exit-code", BERT, RUN_DIFF, RUN_DIFF "--exit-code", "exit code 1"),
     SAYS("diff", "out", BERT, "diff @/adapter @/still --quiet", RUN_DIFF, "in the file:"),
     SAYS("diff", "quiet", BERT, RUN_DIFF, "diff @/adapter @/still --out @/o", "lora_alpha is 0"),
+    ALTERS("update", "posterior", BERT, RUN_UPDATE QUIET,
+           "update --posterior @/guarded --data @/test.jsonl --out @/o --quiet"),
+    ALTERS("update", "data", BERT, RUN_UPDATE QUIET,
+           "update --posterior @/posterior --data @/calib.jsonl --out @/o --quiet"),
+    SAYS("update", "remove", BERT, RUN_UPDATE QUIET,
+         "update --posterior @/posterior --remove @/test.jsonl --out @/o --quiet",
+         "is not among the rows of"),
+    ALTERS("update", "out", BERT, RUN_UPDATE QUIET,
+           "update --posterior @/posterior --data @/test.jsonl --out @/elsewhere --quiet"),
+    ALTERS("update", "base", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--base @/nothing"),
+    ALTERS("update", "adapter", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--adapter @/nothing"),
+    ALTERS("update", "forget", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--forget 0.5"),
+    ALTERS("update", "val", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--val @/val.jsonl"),
+    SAYS("update", "json", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--json", "laplora.update/1"),
+    ALTERS("update", "text-field", WORDS, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--text-field other"),
+    ALTERS("update", "pair-field", WORDS, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--pair-field other"),
+    SAYS("update", "max-length", WORDS, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--max-length 3",
+         "was fitted with --max-length"),
+    ALTERS("update", "label-field", WORDS, RUN_UPDATE QUIET,
+           RUN_UPDATE QUIET "--label-field second"),
+    ALTERS("update", "labels", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--labels a,b,c"),
+    ALTERS("update", "adapter-name", BERT, RUN_UPDATE QUIET,
+           RUN_UPDATE QUIET "--adapter-name none"),
+    ALTERS("update", "base-quant", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--base-quant int8"),
+    SAYS("update", "device", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--device cuda", "--device"),
+    SAYS("update", "precision", BERT, RUN_UPDATE QUIET, RUN_UPDATE QUIET "--precision bf16",
+         "bf16"),
+    SAYS("update", "threads", BERT, RUN_UPDATE QUIET "--json",
+         RUN_UPDATE QUIET "--json --threads 1", "\"threads\":1}"),
+    SAYS("update", "batch-tokens", BERT, RUN_UPDATE "--verbose",
+         RUN_UPDATE "--verbose --batch-tokens 77", "batches of 77 tokens"),
+    SAYS("update", "verbose", BERT, RUN_UPDATE, RUN_UPDATE "--verbose", "note: plan for"),
+    SAYS("update", "quiet", BERT, RUN_UPDATE QUIET, RUN_UPDATE, "log marginal likelihood"),
 };
 enum { EFFECTS = sizeof effects / sizeof *effects };
 

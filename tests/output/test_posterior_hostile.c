@@ -353,6 +353,8 @@ LIE(digest_text, strcpy(p->provenance.base_digest, "../../etc/passwd"))
 LIE(digest_letters, strcpy(p->provenance.data_digest, "ABCDEF0123456789abcdef0123456789"))
 LIE(row_digest_order, p->provenance.row_digests[3].words[0] = -2)
 LIE(row_digest_count, p->n_rows = 25)
+LIE(row_weight_negative, p->provenance.row_weights[2] = -1)
+LIE(row_weights_alone, p->provenance.row_digests = NULL)
 LIE(weight_sum, p->choice.settings[0].weight = 0.5)
 LIE(weight_negative, p->choice.settings[0].weight = -0.25)
 LIE(weight_nan, p->choice.settings[0].weight = NAN)
@@ -422,6 +424,8 @@ static const lie lies[] = {
     {"\"data_digest\" is no digest", TINY_KRON, digest_letters},
     {"\"row_digests\" is not ascending", TINY_GUARDED, row_digest_order},
     {"\"row_digests\" has another shape", TINY_GUARDED, row_digest_count},
+    {"\"row_weights\" holds a weight that is negative", TINY_GUARDED, row_weight_negative},
+    {"\"row_weights\" has another shape", TINY_GUARDED, row_weights_alone},
     {"\"choice/settings/weight\" does not sum to 1", TINY_GUARDED, weight_sum},
     {"\"choice/settings/00000/weight\" is not positive", TINY_GUARDED, weight_negative},
     {"\"choice/settings/00000/weight\" is not finite", TINY_GUARDED, weight_nan},

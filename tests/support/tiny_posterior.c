@@ -95,6 +95,15 @@ static void add_extras(la_posterior *p) {
     p->provenance.row_digests = take(p, (size_t)p->n_rows, sizeof *p->provenance.row_digests);
     for (int32_t i = 0; i < p->n_rows; i++) /* negative from the fifth row on: large as unsigned */
         p->provenance.row_digests[i] = (la_row_digest){{i < 4 ? i : i - 100, 1 - i, i, -i}};
+    p->provenance.row_weights = take(p, (size_t)p->n_rows, sizeof(double));
+    for (int64_t i = 0; i < p->n_rows; i++)
+        p->provenance.row_weights[i] = i % 2 ? 0.5 : 0;
+    p->rows_weight = 18;
+    p->tokens_weight = 195.5;
+    p->earlier_rows = 12;
+    p->earlier_distance = 3.25;
+    p->noise_asked = 0.5;
+    p->choice.older = 1;
     p->provenance.base_quant = (la_base_quant)1;
     p->provenance.choice_ids = take(p, 3, sizeof *p->provenance.choice_ids);
     for (int i = 0; i < 3; i++)
@@ -228,6 +237,8 @@ double posterior_touch(const la_posterior *p) {
         sum += p->provenance.held_out[k];
     for (int64_t k = 0; k < p->provenance.n_row_digests; k++)
         sum += (double)p->provenance.row_digests[k].words[k % 4];
+    for (int64_t k = 0; p->provenance.row_weights && k < p->provenance.n_row_digests; k++)
+        sum += p->provenance.row_weights[k];
     for (int64_t k = 0; p->ood.means && k < p->ood.n_groups * p->ood.width; k++)
         sum += (double)p->ood.means[k];
     for (int64_t k = 0; p->ood.vectors && k < p->ood.rank * p->ood.width; k++)
