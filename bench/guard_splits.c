@@ -154,7 +154,6 @@ static la_status fit_and_evaluate(char **argv, int n_files, pool *p, la_error *e
     la_structure structure = {.kind = &la_structure_kron, .params = LA_PARAMS_LORA};
     la_log log = {0};
     la_status status = la_session_open(&options, &session, err);
-    la_selection_scales(p->scales);
     if (status == LA_OK)
         status = la_row_set_read(&session, &options.run, argv[2], NULL, "calibration", &calib, err);
     if (status == LA_OK && calib.labels.kind == LA_LABEL_NUMBER)
@@ -211,6 +210,7 @@ typedef struct splitting {
     int64_t *answers;                  /* [judge] of the MAP model */
     double *probs, *confidence;        /* [judge, C], [judge] */
     double *memory;                    /* [2 C] */
+    float *moved;                      /* [C] */
     la_choice choice;
 } splitting;
 
@@ -231,6 +231,7 @@ static la_status splitting_open(const pool *p, int64_t choose, const int64_t *or
     s->probs = la_alloc(j * c, sizeof *s->probs, err);
     s->confidence = la_alloc(j, sizeof *s->confidence, err);
     s->memory = la_alloc(2 * c, sizeof *s->memory, err);
+    s->moved = la_alloc(c, sizeof *s->moved, err);
     return err->status;
 }
 
@@ -247,6 +248,7 @@ static void splitting_close(splitting *s) {
     free(s->probs);
     free(s->confidence);
     free(s->memory);
+    free(s->moved);
 }
 
 static void take_rows(splitting *s) {
@@ -297,6 +299,28 @@ static la_status answer_method(splitting *s, la_method method, la_error *err) {
     return answer(s, recipes, n, err);
 }
 
+/* probs: the weighted mean of n corrections from the first; weights NULL: of one. */
+static void answer_corrected(splitting *s, int first, int n, const la_correction_fit *fits,
+                             const double *weights) {
+    int64_t c = s->p->c;
+    float *moved = s->moved;
+    double *part = s->memory;
+    for (int64_t i = 0; i < s->judge; i++) {
+        double *probs = s->probs + i * c;
+        memset(probs, 0, (size_t)c * sizeof *probs);
+        for (int k = first; k < first + n; k++) {
+            const la_correction *by = &fits[k].correction;
+            if (weights && !(weights[k] > 0))
+                continue;
+            for (int64_t l = 0; l < c; l++)
+                moved[l] = s->test_logits[i * c + l] + (float)by->bias[l];
+            la_temperature_scaling_apply(c, by->temperature, moved, part);
+            for (int64_t l = 0; l < c; l++)
+                probs[l] += (weights ? weights[k] : 1) * part[l];
+        }
+    }
+}
+
 static void answer_temperature(splitting *s, double temperature) {
     int64_t c = s->p->c;
     for (int64_t i = 0; i < s->judge; i++)
@@ -330,6 +354,25 @@ static la_status report(splitting *s, const char *method, int64_t *labels, la_er
     return LA_OK;
 }
 
+/* Biases by correction.h: with the weakest prior alone, and the mean over all of them, weighted by
+ * their evidence. */
+static la_status corrections(splitting *s, double temperature, la_error *err) {
+    const pool *p = s->p;
+    la_correction_fit fits[LA_CORRECTION_SCALES];
+    double weights[LA_CORRECTION_SCALES], best = -INFINITY, sum = 0;
+    LA_TRY(la_corrections_fit(s->choose, p->c, s->logits, s->labels, temperature, fits, err));
+    for (int k = 0; k < LA_CORRECTION_SCALES; k++)
+        best = fmax(best, fits[k].log_likelihood + fits[k].log_occam);
+    for (int k = 0; k < LA_CORRECTION_SCALES; k++)
+        sum += weights[k] = exp(fits[k].log_likelihood + fits[k].log_occam - best);
+    answer_corrected(s, LA_CORRECTION_SCALES - 1, 1, fits, NULL);
+    LA_TRY(report(s, "T + bias", s->test_labels, err));
+    for (int k = 0; k < LA_CORRECTION_SCALES; k++)
+        weights[k] /= sum;
+    answer_corrected(s, 0, LA_CORRECTION_SCALES, fits, weights);
+    return report(s, "T + bias, shrunk", s->test_labels, err);
+}
+
 static la_status scalings(splitting *s, la_error *err) {
     const pool *p = s->p;
     double temperature, *scale = s->memory, *bias = scale + p->c;
@@ -339,7 +382,8 @@ static la_status scalings(splitting *s, la_error *err) {
     LA_TRY(la_vector_scaling_fit(s->choose, p->c, s->logits, s->labels, scale, bias, err));
     for (int64_t i = 0; i < s->judge; i++)
         la_vector_scaling_apply(p->c, scale, bias, s->test_logits + i * p->c, s->probs + i * p->c);
-    return report(s, "vector", s->test_labels, err);
+    LA_TRY(report(s, "vector", s->test_labels, err));
+    return corrections(s, temperature, err);
 }
 
 static la_status bounds(splitting *s, la_error *err) {
@@ -356,7 +400,37 @@ static la_status bounds(splitting *s, la_error *err) {
     return report(s, "world, known", s->test_drawn, err);
 }
 
+/* What a guard takes: on the average, its own rule, and that of MAP's standard error at any
+ * number of rows. */
+typedef struct guard_names {
+    bool uncorrected;
+    const char *average, *guard, *doubting;
+} guard_names;
+
+static la_status guards(splitting *s, la_held_out *rows, const guard_names *names, la_error *err) {
+    la_choice *choice = &s->choice;
+    const la_candidate *map = &choice->candidates[LA_METHOD_MAP];
+    rows->uncorrected = names->uncorrected;
+    LA_TRY(la_softmax_likelihood.select(la_team_of(1), rows, choice, err));
+    bool averages = choice->method == LA_METHOD_AVERAGE;
+    bool doubts = choice->n_settings && map->gap <= map->gap_error + 1e-6;
+    LA_TRY(answer_method(s, choice->n_settings ? LA_METHOD_AVERAGE : choice->method, err));
+    LA_TRY(report(s, names->average, s->test_labels, err));
+    if (averages || !choice->n_settings)
+        LA_TRY(report(s, names->guard, s->test_labels, err));
+    if (!doubts)
+        LA_TRY(report(s, names->doubting, s->test_labels, err));
+    if (choice->n_settings && (!averages || doubts))
+        LA_TRY(answer_method(s, LA_METHOD_MAP, err));
+    if (choice->n_settings && !averages)
+        LA_TRY(report(s, names->guard, s->test_labels, err));
+    return doubts ? report(s, names->doubting, s->test_labels, err) : LA_OK;
+}
+
 static la_status run_split(splitting *s, la_error *err) {
+    static const guard_names plain = {true, "average, no biases", "guard, no biases",
+                                      "guard, no biases, MAP by its error"};
+    static const guard_names own = {false, "average", "guard", "guard, MAP by its error"};
     const pool *p = s->p;
     take_rows(s);
     la_held_out rows = {.n = s->choose,
@@ -367,18 +441,15 @@ static la_status run_split(splitting *s, la_error *err) {
                         .streams = s->streams,
                         .scales = p->scales,
                         .cov = s->cov};
-    LA_TRY(la_softmax_likelihood.select(la_team_of(1), &rows, &s->choice, err));
+    s->choice.method = LA_METHOD_MAP;
+    s->choice.candidates[LA_METHOD_MAP] = (la_candidate){.prior_scale = 1, .temperature = 1};
     LA_TRY(answer_method(s, LA_METHOD_MAP, err));
     for (int64_t i = 0; i < s->judge; i++)
         s->answers[i] = top_of(p->c, s->probs + i * p->c);
     LA_TRY(report(s, "map", s->test_labels, err));
     LA_TRY(scalings(s, err));
-    if (s->choice.n_settings)
-        LA_TRY(answer_method(s, LA_METHOD_AVERAGE, err));
-    LA_TRY(report(s, "average", s->test_labels, err));
-    if (s->choice.method != LA_METHOD_AVERAGE)
-        LA_TRY(answer_method(s, s->choice.method, err));
-    LA_TRY(report(s, "guard", s->test_labels, err));
+    LA_TRY(guards(s, &rows, &plain, err));
+    LA_TRY(guards(s, &rows, &own, err));
     return bounds(s, err);
 }
 
@@ -417,6 +488,7 @@ static la_status run_splits(splitting *s, int64_t splits, const int64_t *numbers
 static la_status fill_pool(char **argv, int n_files, pool *p, la_error *err) {
     const char *path = getenv("POOL");
     bool read = false;
+    la_selection_scales(p->scales);
     LA_TRY(read_pool(path, p, &read, err));
     if (read)
         return LA_OK;

@@ -55,11 +55,11 @@ ADAPTERS = [
          shares=[0.9, 0.1]),
     dict(name="trec5-skew", task="trec5", classes=5, rows=800, r=4, modules=["value"], epochs=2,
          lr=1e-3, shares=[0.5, 0.25, 0.13, 0.07, 0.05]),
-    dict(name="trec-wrong", task="trec", classes=6, rows=600, r=8, modules=QV, epochs=4, lr=1e-3,
+    dict(name="trec-wrong", task="trec", classes=6, rows=500, r=8, modules=QV, epochs=3, lr=1e-3,
          wrong=(1, 0, 0.5)),
     dict(name="source4-under", task="source4", classes=4, rows=600, r=2, modules=QV, epochs=1,
          lr=5e-4),
-    dict(name="mpqa-skew", task="mpqa", classes=2, rows=800, r=4, modules=["value"], epochs=4,
+    dict(name="mpqa-skew", task="mpqa", classes=2, rows=600, r=4, modules=["value"], epochs=3,
          lr=1e-3, shares=[0.08, 0.92]),
 ]
 
