@@ -34,11 +34,7 @@ static la_status load_threshold(const char *path, const la_export *export, json_
     int64_t n_classes = export->posterior->n_classes;
     LA_TRY(la_posterior_model(export->posterior, model, err));
     LA_TRY(la_threshold_load(path, &rule, err));
-    if (*rule.model && strcmp(rule.model, model))
-        (void)la_fail(err, LA_MISMATCH,
-                      "%s: was made from predictions of model %s, and the posterior %s is model "
-                      "%s; make a threshold from its own predictions",
-                      path, rule.model, export->path, model);
+    (void)la_threshold_of_model(&rule, path, "the posterior", export->path, model, err);
     if (rule.by_class && rule.n_classes != n_classes)
         (void)la_fail(err, LA_MISMATCH, "%s: is of %lld classes, and the posterior %s of %lld",
                       path, (long long)rule.n_classes, export->path, (long long)n_classes);

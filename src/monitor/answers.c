@@ -175,17 +175,22 @@ static la_status take_largest(const reading *r, int64_t *class, double *confiden
     return whole ? LA_OK : bad_field(r, PROBS, "a list of probabilities", err);
 }
 
+void la_answers_word(const char *text, size_t size, char *word) {
+    snprintf(word, size, "%s", text);
+    for (char *c = word; *c; c++)
+        if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 127 || *c == '"' || *c == '\\')
+            *c = '?';
+}
+
 /* A word that all rows of a file should share. */
 static void take_word(const reading *r, int f, char *word, size_t size, int64_t *n, bool *same) {
     const la_json_value *v = r->fields[f];
-    char text[LA_KIND_TEXT];
+    char own[LA_KIND_TEXT], text[LA_KIND_TEXT];
     *same = true;
     if (!v || v->type != '"')
         return;
-    snprintf(text, size, "%.*s", (int)(v->length < size ? v->length : size - 1), v->text);
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 127 || *c == '"' || *c == '\\')
-            *c = '?';
+    snprintf(own, size, "%.*s", (int)(v->length < size ? v->length : size - 1), v->text);
+    la_answers_word(own, size, text);
     *same = !(*n)++ || !strcmp(text, word);
     if (*n == 1)
         memcpy(word, text, size);

@@ -69,4 +69,7 @@ la_status la_answers_each(const char *path, la_answer_take take, void *user, la_
                           la_error *err);
 void la_answers_free(la_answers *answers);
 
+/* A row's model or kind as the members above have it: cut to size, strange characters as "?". */
+void la_answers_word(const char *text, size_t size, char *word);
+
 #endif

@@ -63,6 +63,13 @@ typedef struct la_threshold_rule {
 /* LA_BAD_INPUT for a file of another kind. Free with la_threshold_rule_free. */
 la_status la_threshold_load(const char *path, la_threshold_rule *rule, la_error *err);
 void la_threshold_rule_free(la_threshold_rule *rule);
+/* LA_MISMATCH where the rule was made from predictions of another model, or from confidences of
+ * another kind. what, name: whose they are, "the posterior", its path; "": model or kind is not
+ * known. */
+la_status la_threshold_of_model(const la_threshold_rule *rule, const char *path, const char *what,
+                                const char *name, const char *model, la_error *err);
+la_status la_threshold_of_kind(const la_threshold_rule *rule, const char *path, const char *kind,
+                               la_error *err);
 /* scores[LA_SCORES], NaN where a prediction has none. NULL: accepted; else the reason of a review:
  * the name of the score, or "no-threshold". */
 const char *la_threshold_reason(const la_threshold_rule *rule, const double *scores, int64_t class);

@@ -274,6 +274,26 @@ void la_threshold_rule_free(la_threshold_rule *rule) {
     *rule = (la_threshold_rule){0};
 }
 
+la_status la_threshold_of_model(const la_threshold_rule *rule, const char *path, const char *what,
+                                const char *name, const char *model, la_error *err) {
+    if (!*rule->model || !*model || !strcmp(rule->model, model))
+        return LA_OK;
+    return la_fail(err, LA_MISMATCH,
+                   "%s: was made from predictions of model %s, and %s %s is model %s; make a "
+                   "threshold from its own predictions",
+                   path, rule->model, what, name, model);
+}
+
+la_status la_threshold_of_kind(const la_threshold_rule *rule, const char *path, const char *kind,
+                               la_error *err) {
+    if (!*rule->kind || !*kind || !strcmp(rule->kind, "mixed") || !strcmp(rule->kind, kind))
+        return LA_OK;
+    return la_fail(err, LA_MISMATCH,
+                   "%s: was made from confidences of kind \"%s\", and these are \"%s\"; predict as "
+                   "for the threshold, or make one from such predictions",
+                   path, rule->kind, kind);
+}
+
 /* A score is compared as rows show it, in ten digits: a threshold is one of those. */
 static bool passes(la_score score, double value, double threshold) {
     char shown[32];

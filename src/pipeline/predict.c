@@ -164,11 +164,7 @@ static la_status open_threshold(file_run *run, la_error *err) {
         return la_fail(err, LA_MISMATCH, "%s: is of %lld classes, and the posterior %s of %lld%s",
                        path, (long long)rule->n_classes, run->job->options.posterior,
                        (long long)p->n_classes, regresses ? ", a regression" : "");
-    if (*rule->kind && strcmp(rule->kind, "mixed") && strcmp(rule->kind, p->label))
-        return la_fail(err, LA_MISMATCH,
-                       "%s: was made from confidences of kind \"%s\", and these are \"%s\"; "
-                       "predict as for the threshold, or make one from such predictions",
-                       path, rule->kind, p->label);
+    LA_TRY(la_threshold_of_kind(rule, path, p->label, err));
     for (int s = 0; s < 2; s++)
         if ((scores[s] == LA_SCORE_OOD && !p->posterior.ood.means) ||
             (scores[s] == LA_SCORE_ADUE && !p->posterior.adue.weight))

@@ -149,6 +149,19 @@ static la_status judge(notes *kept, const json_t *row, const la_look *look, cons
     return LA_OK;
 }
 
+/* Rows are of the threshold's model, and their confidences of its kind, as far as both say. */
+static la_status check_origin(const notes *kept, const json_t *line, const json_t *row,
+                              const char *place, la_error *err) {
+    const char *model = NULL, *kind = NULL;
+    char word[LA_MODEL_TEXT + LA_KIND_TEXT];
+    LA_TRY(la_json_text(line, place, "model", false, &model, err));
+    LA_TRY(la_json_text(row, place, "confidence_kind", false, &kind, err));
+    la_answers_word(model ? model : "", LA_MODEL_TEXT, word);
+    LA_TRY(la_threshold_of_model(&kept->rule, kept->threshold, "the row at", place, word, err));
+    la_answers_word(kind ? kind : "", LA_KIND_TEXT, word);
+    return la_threshold_of_kind(&kept->rule, kept->threshold, word, err);
+}
+
 static la_status see(void *user, const json_t *line, const json_t *row, int64_t number,
                      const char *place, la_error *err) {
     notes *kept = user;
@@ -157,6 +170,8 @@ static la_status see(void *user, const json_t *line, const json_t *row, int64_t 
         LA_TRY(la_tasks_see(&kept->tasks, line, row, number, place, err));
     if (kept->wants_page)
         LA_TRY(la_review_see(&kept->review, line, row, number >= 0, &look, err));
+    if (kept->threshold)
+        LA_TRY(check_origin(kept, line, row, place, err));
     if (kept->threshold && number >= 0)
         LA_TRY(judge(kept, row, &look, place, err));
     if (kept->ids.rows)

@@ -299,7 +299,8 @@ static void sets_of_classes(void **state) {
 
 /* ---- threshold ---- */
 
-static const char four_rows[] = "{\"label\":0,\"probs\":[0.9,0.1],\"confidence\":0.9}\n"
+static const char four_rows[] = "{\"label\":0,\"probs\":[0.9,0.1],\"confidence\":0.9,"
+                                "\"model\":\"7f?01\",\"confidence_kind\":\"map\"}\n"
                                 "{\"label\":1,\"probs\":[0.8,0.2],\"confidence\":0.8}\n"
                                 "{\"label\":0,\"probs\":[0.7,0.3],\"confidence\":0.7}\n"
                                 "{\"probs\":[0.7,0.3],\"confidence\":0.7}\n"
@@ -315,9 +316,10 @@ static la_report_options with_threshold(const char *text) {
     return options;
 }
 
-#define RULE(score, accept, value)                                                                 \
+#define RULE_OF(score, accept, value, origin)                                                      \
     "{\"schema\":\"laplora.threshold/1\",\"score\":\"" score "\",\"accept\":\"" accept             \
-    "\",\"provenance\":{},\"threshold\":" value "}"
+    "\",\"provenance\":{" origin "},\"threshold\":" value "}"
+#define RULE(score, accept, value) RULE_OF(score, accept, value, "")
 
 static void threshold_is_marked(void **state) {
     (void)state;
@@ -327,6 +329,11 @@ static void threshold_is_marked(void **state) {
                     "them are wrong, 0.3333");
     check_has(page, ">threshold: confidence 0.7</text>");
     assert_int_equal(occurrences(page, "class=\"mark\""), 2);
+    free(page);
+    /* of the rows' own model and kind, as far as rows say */
+    page = page_with(with_threshold(
+        RULE_OF("confidence", ">=", "0.7", "\"model\":\"7f?01\",\"confidence_kind\":\"map\"")));
+    check_has(page, "(confidence 0.7) accepts 3 of the 4 labelled rows");
     free(page);
     page = page_with(with_threshold(RULE("confidence", ">=", "null")));
     check_has(page, "none could be promised) accepts 0 of the 4 labelled rows, a coverage of 0.0");
@@ -343,6 +350,10 @@ static void bad_thresholds(void **state) {
         {RULE("confidence", "<=", "0.5"), "html", "\"accept\": expected >=", LA_BAD_INPUT},
         {"{}", "html", "\"schema\": expected laplora.threshold/1", LA_BAD_INPUT},
         {RULE("confidence", ">=", "0.5"), "json", "give --format html", LA_USAGE},
+        {RULE_OF("confidence", ">=", "0.5", "\"model\":\"00ff\""), "html",
+         "made from predictions of model 00ff, and the row at", LA_MISMATCH},
+        {RULE_OF("confidence", ">=", "0.5", "\"confidence_kind\":\"average\""), "html",
+         "of kind \"average\", and these are \"map\"", LA_MISMATCH},
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
