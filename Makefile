@@ -16,6 +16,9 @@ NVCC     := $(firstword $(wildcard /usr/local/cuda/bin/nvcc) \
               $(shell command -v nvcc 2>/dev/null))
 endif
 CUDA     ?= $(if $(NVCC),1,0)
+# MPI=1 builds the module for several processes (liblaplora_mpi.so); the default where mpicc is
+# found
+MPI      ?= $(if $(shell command -v mpicc 2>/dev/null),1,0)
 # compute capabilities to compile for, those of them that this nvcc knows; the last one also as PTX
 # for newer ones
 CUDA_CAPABILITIES ?= 80 89 90 100
@@ -95,7 +98,11 @@ BENCHES  = $(patsubst bench/%.c,$(BUILD)/%,$(wildcard bench/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: packages-build $(BUILD)/laplora $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
+# MPI's libraries have leaks of their own
+MPI_LIB  = $(if $(SAN),,$(if $(filter 1,$(MPI)),$(BUILD)/liblaplora_mpi.so))
+
+all: packages-build $(BUILD)/laplora $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so) \
+     $(MPI_LIB)
 
 help:
 	@echo "make              build/laplora"
@@ -120,6 +127,13 @@ help:
 $(BUILD)/laplora: $(CLI_OBJ) $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(CLI_OBJ) $(BUILD)/liblaplora.a $(LDLIBS)
+
+$(BUILD)/liblaplora_mpi.so: src/mpi/module.c src/pipeline/ranks_module.h
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  MPICC $@")
+	@command -v mpicc > /dev/null || { \
+	    echo "MPI=1 needs mpicc: apt-get install libopenmpi-dev openmpi-bin"; exit 1; }
+	$(Q)mpicc $(CPPFLAGS) -std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared -o $@ $<
 
 $(BUILD)/liblaplora.a: $(LIB_OBJ)
 	@rm -f $@
@@ -244,7 +258,7 @@ test: packages-test
 
 CUDA_LIB = $(if $(filter 1,$(CUDA)),$(BUILD)/liblaplora_cuda.so)
 test-run: $(BUILD)/laplora $(TESTS) $(EMULATION_TEST) $(EMU)/liblaplora_cuda.so $(CUDA_LIB) \
-          bench-build
+          $(MPI_LIB) bench-build
 	@LAPLORA=$(BUILD)/laplora EMULATED=$(EMU)/liblaplora_cuda.so DEVICE_LIBRARY=$(CUDA_LIB) \
 	    tests/run $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) $(EMULATION_TEST) \
 	    $(if $(CUDA_LIB),$(addprefix device:,$(DEVICE_TESTS)))
@@ -354,6 +368,9 @@ install: $(BUILD)/laplora
 	[ ! -e $(BUILD)/liblaplora_cuda.so ] || \
 	    install -D -m 755 $(BUILD)/liblaplora_cuda.so \
 	    $(DESTDIR)$(PREFIX)/lib/laplora/liblaplora_cuda.so
+	[ ! -e $(BUILD)/liblaplora_mpi.so ] || \
+	    install -D -m 755 $(BUILD)/liblaplora_mpi.so \
+	    $(DESTDIR)$(PREFIX)/lib/laplora/liblaplora_mpi.so
 	install -D -m 644 $(BUILD)/liblaplora.a $(DESTDIR)$(PREFIX)/lib/liblaplora.a
 	install -D -m 644 include/laplora.h $(DESTDIR)$(PREFIX)/include/laplora.h
 

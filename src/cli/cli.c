@@ -78,6 +78,19 @@ int la_cli_exit(const la_error *err) {
     return (int)err->status;
 }
 
+la_status la_cli_join(la_run_options *run, la_ranks *ranks, la_error *err) {
+    LA_TRY(la_ranks_open(ranks, err));
+    run->threads = la_ranks_threads(ranks, run->threads);
+    if (ranks->rank)
+        run->log = (la_log){0};
+    return LA_OK;
+}
+
+int la_cli_leave(const la_error *err) {
+    la_ranks_before_report((int)err->status);
+    return la_ranks_end(la_cli_exit(err));
+}
+
 la_run_options la_cli_run_options(const la_common *common, const la_run_given *given) {
     bool packs = given->base_quant >= 0, rounds = given->precision >= 0;
     return (la_run_options){.device = given->device,

@@ -3,6 +3,7 @@
 #define LA_CLI_CLI_H
 
 #include "cli/options.h"
+#include "pipeline/ranks.h"
 
 #define LA_COMMAND(name) extern const la_command la_command_##name;
 #include "cli/commands.def"
@@ -65,5 +66,12 @@ la_log la_cli_log(const la_common *common);
 void la_cli_progress_end(void);
 /* Prints an error, if there is one, and returns the exit code. */
 int la_cli_exit(const la_error *err);
+
+/* ---- several processes: pipeline/ranks.h ---- */
+
+/* Joins those that a launcher has started beside this one; all but the first keep silent. */
+la_status la_cli_join(la_run_options *run, la_ranks *ranks, la_error *err);
+/* la_cli_exit, for all of them. */
+int la_cli_leave(const la_error *err);
 
 #endif

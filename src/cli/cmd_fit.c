@@ -5,6 +5,7 @@
 #include "output/figures.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/fit.h"
+#include "pipeline/rank_sums.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -316,11 +317,23 @@ static la_status check_options(const fit_given *given, const la_structure_kind *
     return la_cli_check_run(&given->common, &given->run, err);
 }
 
+static la_status check_ranks(const fit_given *given, const la_ranks *ranks, la_error *err) {
+    if (ranks->size > 1 && given->checkpoint)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--checkpoint: is of one process, and these are %d; leave it out",
+                       ranks->size);
+    if (ranks->size > 1 && !strcmp(given->data, "-"))
+        return la_fail(err, LA_USAGE,
+                       "--data -: standard input has rows for one process, not for %d; give a file",
+                       ranks->size);
+    return LA_OK;
+}
+
 /* With its checkpoint, where there is to be one. */
-static la_status run_fit(const fit_given *given, const la_fit_options *run,
+static la_status run_fit(const fit_given *given, const la_fit_options *run, const la_ranks *ranks,
                          la_fit_summary **summary, la_error *err) {
     la_fit_checkpoint *checkpoint = NULL;
-    la_carrier list[1];
+    la_carrier list[2];
     la_carriers carriers = {.list = list};
     la_fit_checkpoint_options kept = {.path = given->checkpoint,
                                       .seconds = given->checkpoint_every.value,
@@ -330,6 +343,9 @@ static la_status run_fit(const fit_given *given, const la_fit_options *run,
         LA_TRY(la_fit_checkpoint_open(&kept, &checkpoint, err));
         list[carriers.n++] = la_fit_checkpoint_carrier(checkpoint);
     }
+    la_rank_sums sums = {*ranks, run};
+    if (ranks->size > 1)
+        list[carriers.n++] = la_ranks_carrier(&sums);
     la_status status = la_fit_carried(run, carriers.n ? &carriers : NULL, summary, err);
     la_fit_checkpoint_close(checkpoint, status);
     return status;
@@ -372,8 +388,14 @@ static la_status fit(const fit_given *given, la_error *err) {
     if (given->select >= 0)
         run.select = selections[given->select].kind;
     la_fit_summary *summary;
-    LA_TRY(run_fit(given, &run, &summary, err));
+    la_ranks ranks;
+    /* processes that make parts of their own (files that are merged) would not join */
+    LA_TRY(la_cli_join(&run.run, &ranks, err));
+    LA_TRY(check_ranks(given, &ranks, err));
+    LA_TRY(run_fit(given, &run, &ranks, &summary, err));
     la_cli_progress_end();
+    if (!summary) /* the first process has it */
+        return LA_OK;
     la_status status = LA_OK;
     if (given->json)
         status = print_json(summary, err);
@@ -386,7 +408,7 @@ static la_status fit(const fit_given *given, la_error *err) {
 static int run(const void *given) {
     la_error err = {0};
     (void)fit(given, &err);
-    return la_cli_exit(&err);
+    return la_cli_leave(&err);
 }
 
 const la_command la_command_fit = {

@@ -151,12 +151,19 @@ static la_status predict(const predict_given *given, double **shares, la_error *
         given->predictive >= 0 ? la_class_predictives[given->predictive] : NULL;
     if (given->samples < 0)
         job.options.samples = kind && kind->networks ? NETWORKS : SAMPLES;
-    if (given->json && !to_file)
+    LA_TRY(la_cli_join(&job.options.run, &job.ranks, err));
+    if (job.ranks.size > 1 && !strcmp(job.data, "-"))
+        return la_fail(err, LA_USAGE,
+                       "%s: standard input has rows for one process, not for %d; give --data FILE",
+                       given->lines ? "--stdin" : "--data -", job.ranks.size);
+    if (given->json && !to_file && !job.ranks.rank)
         la_warn(&job.options.run.log,
                 "--json: the rows go to standard output%s; the summary needs --out FILE",
                 job.format == &la_row_format_csv ? "" : ", and are JSON");
     LA_TRY(la_predict_file(&job, &summary, err));
     la_cli_progress_end();
+    if (job.ranks.rank)
+        return LA_OK;
     double seconds = summary.seconds_rows > 0 ? summary.seconds_rows : 1;
     if (given->json && to_file)
         printf("{\"schema\":\"laplora.predict/1\",\"n_rows\":%lld,\"n_errors\":%lld,"
@@ -177,7 +184,7 @@ static int run(const void *given) {
     double *shares = NULL;
     (void)predict(given, &shares, &err);
     free(shares);
-    return la_cli_exit(&err);
+    return la_cli_leave(&err);
 }
 
 const la_command la_command_predict = {

@@ -71,12 +71,16 @@ static la_status copy(la_fit_checkpoint *c, la_fit_state *fit, la_error *err) {
 
 /* Whose sums these are, when they are known. */
 static la_status identify(la_fit_checkpoint *c, const la_fit_state *fit, la_error *err) {
-    char *own = la_fit_identity(c->options.fit, fit, err);
+    char *own = la_fit_identity(c->options.fit, fit, true, err);
     la_status status = err->status;
     if (status == LA_OK && c->loaded) {
         size_t length;
         const char *loaded = la_image_identity(&c->image, &length);
-        status = la_fit_identity_check(c->options.path, loaded, length, own, err);
+        status =
+            la_fit_identity_check(c->options.path, loaded, length, own,
+                                  "give what it was begun with, or leave --resume out to start "
+                                  "from the beginning",
+                                  err);
     } else if (status == LA_OK) {
         status = la_image_begin(&c->image, own, err);
     }

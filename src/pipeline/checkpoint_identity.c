@@ -60,8 +60,6 @@ static void write_sums(FILE *to, const la_fit_state *fit) {
     fprintf(to, "--precision\t%s\n", la_precision_name(first->backend.precision));
     number(to, "--batch-tokens", session->batch_tokens);
     number(to, "rows of a batch", session->batch_rows);
-    fprintf(to, "rows seen\t%" PRId64 " from %" PRId64 ", every %" PRId64 "\n", fit->rows->n,
-            fit->rows->first, fit->rows->step);
 }
 
 /* What is made of them. */
@@ -76,13 +74,17 @@ static void write_choice(FILE *to, const la_fit_options *options) {
     fprintf(to, "--ood\t%s\n", given(options->ood));
 }
 
-char *la_fit_identity(const la_fit_options *options, const la_fit_state *fit, la_error *err) {
+char *la_fit_identity(const la_fit_options *options, const la_fit_state *fit, bool part,
+                      la_error *err) {
     char *text = NULL;
     size_t length;
     FILE *to = open_memstream(&text, &length);
     if (to) {
         write_sums(to, fit);
         write_choice(to, options);
+        if (part)
+            fprintf(to, "rows seen\t%" PRId64 " from %" PRId64 ", every %" PRId64 "\n",
+                    fit->rows->n, fit->rows->first, fit->rows->step);
     }
     bool failed = !to || ferror(to);
     if (to && fclose(to))
@@ -100,24 +102,20 @@ static size_t line_length(const char *at, size_t left) {
     return end ? (size_t)(end - at) : left;
 }
 
-la_status la_fit_identity_check(const char *path, const char *found, size_t length, const char *own,
-                                la_error *err) {
+la_status la_fit_identity_check(const char *what, const char *found, size_t length, const char *own,
+                                const char *next, la_error *err) {
     while (*own) {
         size_t n = line_length(own, strlen(own)), m = line_length(found, length);
         const char *tab = memchr(own, '\t', n), *theirs = m ? memchr(found, '\t', m) : NULL;
         size_t name = tab ? (size_t)(tab - own) : n, other = theirs ? (size_t)(theirs - found) : m;
         if (name != other || memcmp(own, found, name))
-            return la_fail(err, LA_MISMATCH,
-                           "%s: %.*s: is not among what it says of its fit; leave --resume out to "
-                           "start from the beginning",
-                           path, (int)name, own);
+            return la_fail(err, LA_MISMATCH, "%s: %.*s: is not among what it says of its fit; %s",
+                           what, (int)name, own, next);
         if (n != m || memcmp(own, found, n))
             return la_fail(err, LA_MISMATCH,
-                           "%s: is of another fit: %.*s is %.*s there, %.*s here; give what it was "
-                           "begun with, or leave --resume out to start from the beginning",
-                           path, (int)name, own, (int)(m > name ? m - name - 1 : 0),
-                           m > name ? found + name + 1 : found, (int)(n - name - 1),
-                           own + name + 1);
+                           "%s: is of another fit: %.*s is %.*s there, %.*s here; %s", what,
+                           (int)name, own, (int)(m - name - 1), found + name + 1,
+                           (int)(n - name - 1), own + name + 1, next);
         own += n + 1;
         found += m < length ? m + 1 : m;
         length -= m < length ? m + 1 : m;

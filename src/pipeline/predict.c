@@ -22,6 +22,9 @@ typedef struct file_run {
     la_row_fields fields;
     la_feed_batch batches[LA_DEVICES_MAX]; /* one a worker */
     la_output_file out;
+    char *text; /* of a batch of another rank than the first, on its way there */
+    size_t length;
+    int64_t n_batches; /* so far, of all ranks */
     const la_row_format *format;
     la_row_shape shape; /* of all rows */
     int64_t n_written;
@@ -98,6 +101,75 @@ static la_status answer_batch(file_run *run, int w, la_error *err) {
             run->hashes[batch->items[j].slot] = batch->items[j].stream;
     LA_TRY(la_predictor_answer(run->predictor, w, &batch->batch, run->hashes, run->answers, err));
     return write_items(run, batch, err);
+}
+
+/* ---- batches of several processes: in turn, and written by the first ---- */
+
+static bool is_own(const file_run *run) {
+    const la_ranks *ranks = &run->job->ranks;
+    return ranks->size < 2 || run->n_batches % ranks->size == ranks->rank;
+}
+
+/* What a batch of another process counts for. */
+static void pass_over(file_run *run, const la_feed_batch *batch) {
+    for (int64_t j = 0; j < batch->n_items; j++)
+        run->n_written += batch->items[j].slot >= 0 || batch->items[j].error;
+}
+
+static la_status take_text(file_run *run, int from, int64_t number, la_error *err) {
+    char *text;
+    size_t length;
+    la_status status = la_ranks_receive_text(from, number, &text, &length, err);
+    if (status == LA_OK && fwrite(text, 1, length, run->out.stream) != length)
+        status = write_failed(run->job, err);
+    free(text);
+    return status;
+}
+
+static la_status send_text(file_run *run, la_error *err) {
+    if (fflush(run->out.stream))
+        return la_fail(err, LA_RESOURCE, "out of memory for the rows of a batch");
+    la_ranks_send_text(run->n_batches, run->text, run->length);
+    rewind(run->out.stream);
+    return LA_OK;
+}
+
+/* The next batch, by whom it falls to. */
+static la_status share_batch(file_run *run, la_error *err) {
+    const la_ranks *ranks = &run->job->ranks;
+    bool first = !ranks->rank, own = is_own(run);
+    if (own) {
+        LA_TRY(run_batch(run, 0, err));
+        LA_TRY(answer_batch(run, 0, err));
+    } else {
+        pass_over(run, &run->batches[0]);
+    }
+    if (first && !own)
+        LA_TRY(take_text(run, (int)(run->n_batches % ranks->size), run->n_batches, err));
+    if (!first && own)
+        LA_TRY(send_text(run, err));
+    run->n_batches++;
+    return LA_OK;
+}
+
+static la_status share_rows(file_run *run, la_error *err) {
+    const la_log *log = &run->job->options.run.log;
+    const la_ranks *ranks = &run->job->ranks;
+    for (;;) {
+        LA_TRY(la_check_interrupt(err));
+        LA_TRY(la_feed_next(&run->feed, &run->batches[0], err));
+        if (!run->batches[0].n_items)
+            break;
+        LA_TRY(share_batch(run, err));
+        if (log->progress)
+            log->progress(log->user, "predict", run->feed.n_rows,
+                          la_row_reader_fraction(run->reader));
+    }
+    if (ranks->rank)
+        la_ranks_send_text(-1, "", 0);
+    for (int r = 1; !ranks->rank && r < ranks->size; r++)
+        LA_TRY(take_text(run, r, -1, err));
+    return LA_OK;
 }
 
 /* A batch for every worker, then their answers in input order. */
@@ -267,11 +339,19 @@ static la_status open_run(file_run *run, la_error *err) {
     LA_TRY(la_prediction_list_new(run->predictor, feed.batch_rows, &run->answers, err));
     run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
     LA_TRY(err->status);
+    if (job->ranks.rank) {
+        run->out = (la_output_file){.folder = -1, .slot = -1};
+        run->out.stream = open_memstream(&run->text, &run->length);
+        return run->out.stream ? LA_OK : la_fail(err, LA_RESOURCE, "out of memory for rows");
+    }
     LA_TRY(la_output_open(&run->out, job->out, LA_OUTPUT_STREAM, err));
     return la_prediction_header(run->format, run->out.stream, &run->shape, err);
 }
 
 static void close_run(file_run *run) {
+    if (run->job->ranks.rank && run->out.stream)
+        fclose(run->out.stream);
+    free(run->text);
     la_output_discard(&run->out);
     for (int w = 0; w < LA_DEVICES_MAX; w++)
         la_feed_batch_close(&run->batches[w]);
@@ -289,7 +369,7 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
     LA_TRY(open_run(run, err));
     summary->seconds_load = la_seconds() - start;
     start = la_seconds();
-    LA_TRY(run_rows(run, err));
+    LA_TRY((run->job->ranks.size > 1 ? share_rows : run_rows)(run, err));
     const la_feed *feed = &run->feed;
     summary->n_rows = feed->n_rows;
     summary->n_bad = feed->n_bad;
@@ -301,7 +381,8 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
                 "%lld rows are longer than %lld tokens and were truncated",
                 (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
     la_feed_log_lost(feed->n_lost, run->predictor->session.max_length, &run->job->options.run.log);
-    LA_TRY(la_output_commit(&run->out, err));
+    if (!run->job->ranks.rank)
+        LA_TRY(la_output_commit(&run->out, err));
     summary->seconds_rows = la_seconds() - start;
     la_session_profile(&run->predictor->session, summary->seconds_rows, &run->job->options.run.log);
     return LA_OK;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "output/prediction_rows.h"
+#include "pipeline/ranks.h"
 
 #include <stdbool.h>
 
@@ -17,7 +18,8 @@ typedef struct la_predict_job {
     const char *keep;      /* "NAME,NAME", fields of the input that rows carry; NULL: none */
     bool samples_given, seed_given; /* asked for: a line says so where nothing is drawn */
     bool skip_bad;
-    bool flat;  /* tokens that are classified have a line each, not one a row */
+    la_ranks ranks; /* that have a share of the batches; the first writes them all */
+    bool flat;      /* tokens that are classified have a line each, not one a row */
     bool lines; /* standard input, one row at a time, every answer flushed; a line may be plain text
                  */
 } la_predict_job;
