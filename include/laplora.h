@@ -322,6 +322,22 @@ typedef struct la_recipe_summary {
 int64_t la_predictor_recipes(const la_predictor *predictor);
 /* i in [0, number). */
 la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i);
+/* Class shares of a handle. Arrays have n_classes entries; until la_predictor_close, or the next
+ * estimate. */
+typedef struct la_shares_summary {
+    int64_t n_classes;
+    const double *training; /* of the calibration rows; NULL: the posterior holds none */
+    const double *shares;   /* those that rows are answered for; NULL: training's */
+    const double *errors;   /* standard errors, NaN where there are none; NULL: not estimated */
+    int64_t n_rows;         /* that they were estimated from */
+} la_shares_summary;
+/* All zero of NULL. */
+la_shares_summary la_predictor_shares(const la_predictor *predictor);
+/* Estimates the class shares of n rows from their predictions, made without class shares of their
+ * own, and has the rows after them answered for these shares. The n predictions stay as they are.
+ * LA_USAGE where the handle has class shares already. */
+la_status la_predictor_estimate_shares(la_predictor *predictor, const la_prediction *predictions,
+                                       int64_t n, la_error *err);
 /* n predictions with room for their arrays; *predictions is NULL after a failure. The caller frees
  * them with la_prediction_list_free, which takes NULL. */
 la_status la_prediction_list_new(const la_predictor *predictor, int64_t n,

@@ -4,6 +4,7 @@
 #include "pipeline/predict.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,8 +96,9 @@ static const la_option options[] = {
            .help = "of laplora threshold: each row says whether its answer may be accepted"),
     LA_ROW(TEXT, predict_given, keep, "keep", .argument = "NAME,..",
            .help = "fields of the input that the rows carry; \"\\,\" is a comma within a name"),
-    LA_ROW(TEXT, predict_given, shares, "class-shares", .argument = "P,P,..",
-           .help = "of the rows, in class order, where they are not those of the calibration rows"),
+    LA_ROW(TEXT, predict_given, shares, "class-shares", .argument = "P,P,..|auto",
+           .help = "of the rows, in class order, where they are not those of the calibration rows; "
+                   "auto estimates them from all rows"),
     {.name = "flat",
      .kind = LA_OPTION_FLAG,
      .offset = offsetof(predict_given, flat),
@@ -110,6 +112,26 @@ static const la_option options[] = {
      .offset = offsetof(predict_given, json),
      .help = "with --out FILE: a summary as JSON on stdout"},
 };
+
+static void print_numbers(const char *name, int64_t n, const double *values) {
+    printf(",\"%s\":[", name);
+    for (int64_t c = 0; c < n; c++)
+        printf(isfinite(values[c]) ? "%s%.10g" : "%snull", c ? "," : "", values[c]);
+    printf("]");
+}
+
+static void print_summary(const la_predict_summary *s) {
+    printf("{\"schema\":\"laplora.predict/1\",\"n_rows\":%lld,\"n_errors\":%lld,"
+           "\"n_truncated\":%lld",
+           (long long)s->n_rows, (long long)s->n_bad, (long long)s->n_truncated);
+    if (s->shares.is_set) {
+        print_numbers("class_shares", s->shares.n_classes, s->shares.shares);
+        print_numbers("training_shares", s->shares.n_classes, s->shares.training);
+    }
+    if (s->shares.is_estimate)
+        print_numbers("class_share_errors", s->shares.n_classes, s->shares.errors);
+    printf(",\"seconds\":{\"load\":%.6f,\"rows\":%.6f}}\n", s->seconds_load, s->seconds_rows);
+}
 
 static la_status predict(const predict_given *given, double **shares, la_error *err) {
     bool to_file = given->out && strcmp(given->out, "-"), quiet = given->common.quiet;
@@ -142,7 +164,12 @@ static la_status predict(const predict_given *given, double **shares, la_error *
     LA_TRY(la_cli_check_run(&given->common, &given->run, err));
     if (given->predictive >= 0)
         job.options.predictive = la_predictive_names[given->predictive];
-    if (given->shares) {
+    job.estimate_shares = given->shares && !strcmp(given->shares, "auto");
+    if (job.estimate_shares && given->lines)
+        return la_fail(err, LA_USAGE,
+                       "--class-shares auto needs all rows before it answers one, and --stdin "
+                       "answers each as it comes; give --data, or the shares");
+    if (given->shares && !job.estimate_shares) {
         LA_TRY(la_class_shares_parse("--class-shares", given->shares, shares,
                                      &job.options.n_class_shares, err));
         job.options.class_shares = *shares;
@@ -166,10 +193,8 @@ static la_status predict(const predict_given *given, double **shares, la_error *
         return LA_OK;
     double seconds = summary.seconds_rows > 0 ? summary.seconds_rows : 1;
     if (given->json && to_file)
-        printf("{\"schema\":\"laplora.predict/1\",\"n_rows\":%lld,\"n_errors\":%lld,"
-               "\"n_truncated\":%lld,\"seconds\":{\"load\":%.6f,\"rows\":%.6f}}\n",
-               (long long)summary.n_rows, (long long)summary.n_bad, (long long)summary.n_truncated,
-               summary.seconds_load, summary.seconds_rows);
+        print_summary(&summary);
+    la_class_shares_free(&summary.shares);
     if (!quiet && !given->lines)
         fprintf(stderr, "%lld rows%s in %.2f s (%.0f rows/s), after %.2f s of loading\n",
                 (long long)summary.n_rows, summary.n_bad ? " (and bad ones)" : "",

@@ -9,31 +9,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-la_status la_class_shares_open(int64_t n_classes, const double *rows, const char *path,
-                               la_class_shares *shares, la_error *err) {
+/* to[C] = from[C] over its sum, or over the sum of those at classes that `within` has; false: it is
+ * 0. Large numbers have a finite sum. */
+static bool normalise(int64_t n, const double *from, const double *within, double *to) {
     double most = 0, sum = 0;
+    for (int64_t c = 0; c < n; c++)
+        most = fmax(most, within[c] > 0 ? from[c] : 0);
+    for (int64_t c = 0; c < n && most > 0; c++)
+        sum += to[c] = within[c] > 0 ? from[c] / most : 0;
+    for (int64_t c = 0; c < n && most > 0; c++)
+        to[c] /= sum;
+    return most > 0;
+}
+
+la_status la_class_shares_open(int64_t n_classes, const double *rows, const double *reference,
+                               const char *path, la_class_shares *shares, la_error *err) {
     size_t c = (size_t)n_classes;
     *shares = (la_class_shares){.n_classes = n_classes};
     if (!rows)
         return LA_OK;
-    for (size_t k = 0; k < c; k++)
-        most = fmax(most, rows[k]);
-    if (!(most > 0))
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: class_rows: no class has a calibration row; the file is damaged", path);
-    double *memory = la_alloc(4 * c, sizeof *memory, err);
+    double *memory = la_alloc(5 * c, sizeof *memory, err);
     if (!memory)
         return err->status;
     *shares = (la_class_shares){.n_classes = n_classes,
                                 .training = memory,
                                 .shares = memory + c,
                                 .errors = memory + 2 * c,
-                                .ratio = memory + 3 * c};
-    for (size_t k = 0; k < c; k++)
-        sum += memory[k] = rows[k] / most; /* whose sum is finite */
+                                .ratio = memory + 3 * c,
+                                .reference = memory + 4 * c};
+    if (!normalise(n_classes, rows, rows, shares->training))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: class_rows: no class has a calibration row; the file is damaged", path);
+    if (!normalise(n_classes, reference ? reference : rows, shares->training, shares->reference))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: class_means: no class with a calibration row has a probability; the "
+                       "file is damaged",
+                       path);
     for (size_t k = 0; k < c; k++) {
-        memory[k] /= sum;
-        shares->shares[k] = memory[k];
+        shares->shares[k] = shares->training[k];
         shares->errors[k] = NAN;
         shares->ratio[k] = 1;
     }
@@ -66,11 +79,15 @@ la_status la_class_shares_parse(const char *option, const char *text, double **v
     return err->status;
 }
 
-/* Ratios by their logarithms: no share is too small for a quotient. */
-static void set_ratio(la_class_shares *s) {
+/* Ratios by their logarithms: no share is too small for a quotient. A class about whose share
+ * nothing could be learnt is not re-weighted. */
+void la_class_shares_finish(la_class_shares *s) {
     double most = -INFINITY;
     for (int64_t c = 0; c < s->n_classes; c++) {
-        s->ratio[c] = s->shares[c] > 0 ? log(s->shares[c]) - log(s->training[c]) : -INFINITY;
+        bool unknown = s->is_estimate && !(s->training[c] > 0 && s->reference[c] > 0);
+        s->ratio[c] = unknown            ? 0
+                      : s->shares[c] > 0 ? log(s->shares[c]) - log(s->training[c])
+                                         : -INFINITY;
         most = fmax(most, s->ratio[c]);
     }
     for (int64_t c = 0; c < s->n_classes; c++)
@@ -114,13 +131,18 @@ la_status la_class_shares_set(la_class_shares *s, const char *what, const double
         s->shares[c] = given[c] / sum;
         s->errors[c] = NAN;
     }
+    s->is_estimate = false;
     s->n_rows = 0;
-    set_ratio(s);
+    la_class_shares_finish(s);
     return LA_OK;
 }
 
 la_status la_class_shares_name(const la_class_shares *s, char *text, size_t size, la_error *err) {
     char whole[LA_DIGEST_TEXT];
+    if (s->is_estimate) { /* of other shares with every file */
+        snprintf(text, size, "%s", LA_SHARES_ESTIMATED);
+        return LA_OK;
+    }
     la_digest *digest = la_digest_new(err);
     if (!digest)
         return err->status;

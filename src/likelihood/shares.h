@@ -15,18 +15,31 @@
 
 typedef struct la_class_shares {
     int64_t n_classes;
-    double *training; /* [C] sum to 1, 0: the class has no calibration row; NULL: not known */
-    double *shares;   /* [C] those that predictions are for */
-    double *errors;   /* [C] their standard errors; NaN: the shares were given */
-    double *ratio;    /* [C] shares over training's, of which the largest is 1 */
-    bool is_set;      /* predictions are for shares of their own */
-    int64_t n_rows;   /* rows that they were estimated from; 0: they were given */
+    double *training;  /* [C] sum to 1, 0: the class has no calibration row; NULL: not known */
+    double *shares;    /* [C] those that predictions are for */
+    double *errors;    /* [C] their standard errors; NaN: the shares were given, or not known */
+    double *reference; /* [C] mean probability of rows with training's shares */
+    double *ratio;     /* [C] shares over training's, of which the largest is 1 */
+    bool is_set;       /* predictions are for shares of their own */
+    bool is_estimate;
+    int64_t n_rows; /* rows that they were estimated from */
 } la_class_shares;
 
-/* Training's shares of rows[C] of each class; none where rows is NULL. LA_BAD_INPUT, naming path,
- * where no class has any. Free with la_class_shares_free (also after a failure). */
-la_status la_class_shares_open(int64_t n_classes, const double *rows, const char *path,
-                               la_class_shares *shares, la_error *err);
+/* Probabilities of rows that shares are estimated from: all of them, or where they are many every
+ * second, fourth, ... */
+enum { LA_SHARE_ROWS_MOST = 1 << 17, LA_SHARE_NUMBERS_MOST = 1 << 22 };
+typedef struct la_share_rows {
+    int64_t n_classes, n, most, step;
+    int64_t seen;    /* rows that were added */
+    float *probs;    /* [n, C] */
+    size_t capacity; /* of them */
+} la_share_rows;
+
+/* Training's shares of rows[C] of each class; none where rows is NULL. reference[C]: see above,
+ * NULL: training's. LA_BAD_INPUT, naming path, where no class has any. Free with
+ * la_class_shares_free (also after a failure). */
+la_status la_class_shares_open(int64_t n_classes, const double *rows, const double *reference,
+                               const char *path, la_class_shares *shares, la_error *err);
 void la_class_shares_free(la_class_shares *shares);
 
 /* The numbers of a list (base/list.h); the caller frees *values. */
@@ -36,10 +49,27 @@ la_status la_class_shares_parse(const char *option, const char *text, double **v
  * to 1, but 0 of a class without calibration rows. */
 la_status la_class_shares_set(la_class_shares *shares, const char *what, const double *given,
                               int64_t n, la_error *err);
-/* Name of the shares given, hexadecimal, in text[size]. */
+/* Name of the shares in text[size]: hexadecimal of those that were given, or that they are
+ * estimated. */
+#define LA_SHARES_ESTIMATED "auto"
 la_status la_class_shares_name(const la_class_shares *shares, char *text, size_t size,
                                la_error *err);
+/* Sets the ratio from shares that are there. */
+void la_class_shares_finish(la_class_shares *shares);
 /* probs[C] become those for the shares. */
 void la_class_shares_apply(const la_class_shares *shares, double *probs);
+
+/* ---- share_estimate.c ---- */
+
+/* Free with la_share_rows_free. */
+la_share_rows la_share_rows_of(int64_t n_classes);
+la_status la_share_rows_add(la_share_rows *rows, const double *probs, la_error *err);
+void la_share_rows_free(la_share_rows *rows);
+/* Sets the shares to those of the rows, of which only the model's probabilities are known: the mode
+ * by EM (Saerens 2002, equation 2.10) under a Dirichlet prior about the reference, averaged over
+ * the prior's strength by evidence. Half of the prior is that shares have not moved. A class
+ * without calibration rows keeps its probability. */
+la_status la_class_shares_estimate(la_class_shares *shares, const la_share_rows *rows,
+                                   la_error *err);
 
 #endif

@@ -24,7 +24,7 @@ la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error
     return la_batch_open(feed->options.batch_rows, feed->options.batch_tokens, &batch->batch, err);
 }
 
-static void clear_item(la_feed_item *item) {
+void la_feed_item_free(la_feed_item *item) {
     free(item->id);
     free(item->fields);
     free(item->error);
@@ -34,7 +34,7 @@ static void clear_item(la_feed_item *item) {
 
 static void clear_batch(la_feed_batch *batch) {
     for (int64_t i = 0; i < batch->n_items; i++)
-        clear_item(&batch->items[i]);
+        la_feed_item_free(&batch->items[i]);
     batch->n_items = 0;
     la_batch_clear(&batch->batch);
 }
@@ -48,7 +48,7 @@ void la_feed_batch_close(la_feed_batch *batch) {
 
 void la_feed_close(la_feed *feed) {
     if (feed->pending)
-        clear_item(&feed->pending_item);
+        la_feed_item_free(&feed->pending_item);
     la_encoding_free(&feed->encoding);
     la_tags_free(&feed->tags);
     free(feed->words);
@@ -277,7 +277,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
         *err = (la_error){0};
         feed->n_bad++;
     } else {
-        clear_item(item);
+        la_feed_item_free(item);
         return status;
     }
     feed->pending = true;

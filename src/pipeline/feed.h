@@ -85,6 +85,8 @@ void la_feed_close(la_feed *feed);
 /* Puts "FILE:LINE: " of a row of the batch in front of the error, and returns its status. */
 la_status la_feed_locate(const la_feed *feed, const la_feed_batch *batch, int64_t slot,
                          la_error *err);
+/* Frees what an item owns. */
+void la_feed_item_free(la_feed_item *item);
 /* A batch of the feed's sizes, empty. Free with la_feed_batch_close (safe on a zeroed one). */
 la_status la_feed_batch_open(const la_feed *feed, la_feed_batch *batch, la_error *err);
 void la_feed_batch_close(la_feed_batch *batch);

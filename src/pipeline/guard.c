@@ -1,4 +1,5 @@
 #include "pipeline/guard.h"
+#include "likelihood/answer.h"
 #include "likelihood/signs.h"
 #include "output/figures.h"
 
@@ -7,8 +8,9 @@
 
 enum {
     FOLDS = 5,
-    FEW_ROWS = 100, /* with fewer it is said how sure the choice is */
-    SIGN_ROWS = 256 /* looked at for signs of trouble */
+    FEW_ROWS = 100,     /* with fewer it is said how sure the choice is */
+    MEAN_SAMPLES = 100, /* of a row; the mean is over many */
+    SIGN_ROWS = 256     /* looked at for signs of trouble */
 };
 
 /* ---- choosing ---- */
@@ -90,6 +92,38 @@ static void say(const la_choice *choice, const la_likelihood *likelihood, const 
                 " (--keep-answers changes none)");
 }
 
+/* Mean probabilities of the rows by what was chosen: what they are of rows with these classes. */
+static la_status keep_means(la_team team, la_posterior *p, const la_held_out *rows, la_error *err) {
+    const la_likelihood *likelihood = p->likelihood;
+    size_t n = (size_t)rows->n, c = (size_t)rows->n_classes;
+    la_recipe recipes[LA_SETTINGS_MOST];
+    la_draw_options draws = {.samples = MEAN_SAMPLES};
+    la_output_rows as_run = {.n = rows->n,
+                             .n_outputs = rows->n_classes,
+                             .n_scales = rows->n_scales,
+                             .outputs = rows->logits,
+                             .scales = rows->scales,
+                             .cov = rows->cov,
+                             .streams = rows->streams};
+    if (!likelihood->reshare)
+        return LA_OK;
+    int64_t count = la_choice_recipes(likelihood, &p->choice, p->choice.method, recipes);
+    double *means = la_pool_take(&p->pool, c, sizeof *means, err);
+    double *probs = la_alloc(n * c, sizeof *probs, err);
+    la_prediction *out = la_alloc(n, sizeof *out, err);
+    for (size_t i = 0; i < n && err->status == LA_OK; i++)
+        out[i].probs = probs + i * c;
+    if (err->status == LA_OK &&
+        la_answer_rows(likelihood, recipes, count, &as_run, &draws, team, out, err) == LA_OK) {
+        for (size_t i = 0; i < n * c; i++)
+            means[i % c] += probs[i] / (double)n;
+        p->class_means = means;
+    }
+    free(probs);
+    free(out);
+    return err->status;
+}
+
 static la_status choose(la_team team, la_structure *structure, const la_row_job *job,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
@@ -116,6 +150,8 @@ static la_status choose(la_team team, la_structure *structure, const la_row_job 
         status = apply(&structure->posterior, &choice, cross, err);
     if (status == LA_OK)
         status = remember(&structure->posterior, job, err);
+    if (status == LA_OK)
+        status = keep_means(team, &structure->posterior, &rows, err);
     la_label_list_free(&rows.labels);
     free(streams);
     return status;

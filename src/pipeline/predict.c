@@ -6,12 +6,19 @@
 #include "base/machine.h"
 #include "monitor/threshold.h"
 #include "output/prediction_rows.h"
+#include "pipeline/kept_rows.h"
 #include "pipeline/predictor.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+/* Bytes at most in which rows wait for an estimate of their class shares, and the share of the free
+ * memory; where that is too little, they are answered twice. */
+enum { KEPT_SHARE = 4 };
+#define KEPT_MOST ((size_t)1 << 30)
 
 /* State shared by a file's batches. */
 typedef struct file_run {
@@ -33,6 +40,10 @@ typedef struct file_run {
     la_threshold_rule rule;
     la_list keep;
     char model[LA_MODEL_TEXT];
+    /* while class shares are estimated: nothing is written */
+    bool estimating;
+    la_share_rows probs;
+    la_kept_rows kept;
 } file_run;
 
 /* The writer of rows does not know where they go. */
@@ -51,12 +62,14 @@ static const char *reason_of(const file_run *run, const la_prediction *p) {
     return la_threshold_reason(&run->rule, scores, p->prediction);
 }
 
-static la_status write_items(file_run *run, const la_feed_batch *batch, la_error *err) {
+/* Slots are of answers. */
+static la_status write_items(file_run *run, const la_feed_item *items, int64_t n_items,
+                             const la_prediction *answers, la_error *err) {
     const la_predict_job *job = run->job;
     FILE *stream = run->out.stream;
     bool tags = run->shape.has_tokens, flat = tags && job->flat;
-    for (int64_t j = 0; j < batch->n_items; j++) {
-        const la_feed_item *item = &batch->items[j];
+    for (int64_t j = 0; j < n_items; j++) {
+        const la_feed_item *item = &items[j];
         la_row_token token = {.nested = !flat,
                               .first = item->first,
                               .last = item->last,
@@ -67,7 +80,7 @@ static la_status write_items(file_run *run, const la_feed_batch *batch, la_error
                                  .index = flat ? run->n_written : item->index,
                                  .id_json = item->id,
                                  .label = item->label,
-                                 .prediction = item->slot < 0 ? NULL : &run->answers[item->slot],
+                                 .prediction = item->slot < 0 ? NULL : &answers[item->slot],
                                  .error = item->error,
                                  .token = tags ? &token : NULL};
         row.fields_json = item->fields;
@@ -94,13 +107,21 @@ static la_status run_batch(void *user, int w, la_error *err) {
     return la_feed_locate(&run->feed, batch, run->predictor->session.workers[w].run.bad_row, err);
 }
 
+/* Probabilities of the batch for the estimate, and its rows as far as there is room. */
+static la_status collect(file_run *run, la_feed_batch *batch, la_error *err) {
+    for (int64_t i = 0; i < batch->batch.n_rows; i++)
+        LA_TRY(la_share_rows_add(&run->probs, run->answers[i].probs, err));
+    return la_kept_rows_take(&run->kept, batch, run->answers, err);
+}
+
 static la_status answer_batch(file_run *run, int w, la_error *err) {
-    const la_feed_batch *batch = &run->batches[w];
+    la_feed_batch *batch = &run->batches[w];
     for (int64_t j = 0; j < batch->n_items; j++)
         if (batch->items[j].slot >= 0)
             run->hashes[batch->items[j].slot] = batch->items[j].stream;
     LA_TRY(la_predictor_answer(run->predictor, w, &batch->batch, run->hashes, run->answers, err));
-    return write_items(run, batch, err);
+    return run->estimating ? collect(run, batch, err)
+                           : write_items(run, batch->items, batch->n_items, run->answers, err);
 }
 
 /* ---- batches of several processes: in turn, and written by the first ---- */
@@ -190,7 +211,8 @@ static la_status run_rows(file_run *run, la_error *err) {
         for (int w = 0; w < filled; w++)
             LA_TRY(answer_batch(run, w, err));
         if (log->progress && !run->job->lines)
-            log->progress(log->user, "predict", feed->n_rows, la_row_reader_fraction(run->reader));
+            log->progress(log->user, run->estimating ? "class shares" : "predict", feed->n_rows,
+                          la_row_reader_fraction(run->reader));
     }
 }
 
@@ -258,10 +280,62 @@ static la_status name_model(file_run *run, la_error *err) {
     const la_class_shares *shares = &run->predictor->shares;
     LA_TRY(la_posterior_model(&run->predictor->posterior, run->model, err));
     size_t length = strlen(run->model);
-    if (!shares->is_set)
+    if (!shares->is_set && !run->estimating)
         return LA_OK;
+    if (run->estimating) { /* of other shares with every file */
+        strcpy(run->model + length, "+" LA_SHARES_ESTIMATED);
+        return LA_OK;
+    }
     run->model[length++] = '+';
     return la_class_shares_name(shares, run->model + length, sizeof run->model - length, err);
+}
+
+static la_feed_options feed_options(const file_run *run) {
+    const la_predict_job *job = run->job;
+    const la_session *session = &run->predictor->session;
+    la_feed_options feed = la_session_feed(session, false, job->skip_bad);
+    feed.keep = job->keep ? &run->keep : NULL;
+    if (job->lines && !run->fields.tagged)
+        feed.batch_rows = 1;
+    feed.row_at_a_time = feed.answer_all = job->lines;
+    return feed;
+}
+
+static la_status open_rows(file_run *run, la_error *err) {
+    const la_session *session = &run->predictor->session;
+    la_feed_options feed = feed_options(run);
+    LA_TRY(la_row_reader_open(run->job->data, &run->fields, &run->reader, err));
+    la_feed_open(run->reader, session->tokenizer, &session->workers[0].model, &session->labels,
+                 &run->fields, &feed, &run->feed);
+    return LA_OK;
+}
+
+static void close_rows(file_run *run) {
+    la_feed_close(&run->feed);
+    la_row_reader_close(run->reader);
+    run->reader = NULL;
+}
+
+static la_status open_estimate(file_run *run, la_error *err) {
+    const la_predict_job *job = run->job;
+    size_t available, total;
+    if (job->ranks.size > 1)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--class-shares auto: the rows of several processes are not estimated from "
+                       "together; run one process, or give the shares");
+    LA_TRY(la_predictor_check_shares(run->predictor, job->options.posterior, err));
+    la_memory_available(&available, &total);
+    run->estimating = true;
+    run->probs = la_share_rows_of(run->predictor->n_classes);
+    run->kept = (la_kept_rows){.n_classes = run->predictor->n_classes,
+                               .logits = job->emit_logits,
+                               .cov = job->emit_cov,
+                               .most = available / KEPT_SHARE};
+    if (run->kept.most > KEPT_MOST)
+        run->kept.most = KEPT_MOST;
+    if (job->most_kept)
+        run->kept.most = job->most_kept;
+    return LA_OK;
 }
 
 static la_status open_run(file_run *run, la_error *err) {
@@ -292,6 +366,8 @@ static la_status open_run(file_run *run, la_error *err) {
                        "--emit ood: %s keeps no distances to its calibration rows; fit it with "
                        "--ood",
                        job->options.posterior);
+    if (job->estimate_shares)
+        LA_TRY(open_estimate(run, err));
     LA_TRY(name_model(run, err));
     if (job->threshold)
         LA_TRY(open_threshold(run, err));
@@ -326,18 +402,12 @@ static la_status open_run(file_run *run, la_error *err) {
                                   .plain_lines = job->lines,
                                   .tagged = model->task == LA_TASK_TAG,
                                   .log = &options->log};
-    LA_TRY(la_row_reader_open(job->data, &run->fields, &run->reader, err));
-    la_feed_options feed = la_session_feed(session, false, job->skip_bad);
-    feed.keep = job->keep ? &run->keep : NULL;
-    if (job->lines && model->task != LA_TASK_TAG)
-        feed.batch_rows = 1;
-    feed.row_at_a_time = feed.answer_all = job->lines;
-    la_feed_open(run->reader, session->tokenizer, model, &session->labels, &run->fields, &feed,
-                 &run->feed);
+    LA_TRY(open_rows(run, err));
+    int64_t batch_rows = run->feed.options.batch_rows;
     for (int w = 0; w < session->n_workers; w++)
         LA_TRY(la_feed_batch_open(&run->feed, &run->batches[w], err));
-    LA_TRY(la_prediction_list_new(run->predictor, feed.batch_rows, &run->answers, err));
-    run->hashes = la_alloc((size_t)feed.batch_rows, sizeof *run->hashes, err);
+    LA_TRY(la_prediction_list_new(run->predictor, batch_rows, &run->answers, err));
+    run->hashes = la_alloc((size_t)batch_rows, sizeof *run->hashes, err);
     LA_TRY(err->status);
     if (job->ranks.rank) {
         run->out = (la_output_file){.folder = -1, .slot = -1};
@@ -355,13 +425,93 @@ static void close_run(file_run *run) {
     la_output_discard(&run->out);
     for (int w = 0; w < LA_DEVICES_MAX; w++)
         la_feed_batch_close(&run->batches[w]);
-    la_feed_close(&run->feed);
-    la_row_reader_close(run->reader);
+    close_rows(run);
+    la_share_rows_free(&run->probs);
+    la_kept_rows_free(&run->kept);
     free(run->hashes);
     la_list_free(&run->keep);
     la_threshold_rule_free(&run->rule);
     la_prediction_list_free(run->answers);
     la_predictor_close(run->predictor);
+}
+
+enum { SHARES_SHOWN = 8 };
+
+/* classes[SHARES_SHOWN]: those whose shares have moved most, in their order; returns how many. */
+static int most_moved(const la_class_shares *s, int64_t *classes) {
+    int n = s->n_classes < SHARES_SHOWN ? (int)s->n_classes : SHARES_SHOWN, found = 0;
+    double least = INFINITY; /* of those found */
+    for (int64_t c = 0; c < s->n_classes; c++) {
+        double moved = fabs(s->shares[c] - s->training[c]);
+        int out = 0;
+        if (found < n) {
+            classes[found++] = c;
+            least = fmin(least, moved);
+            continue;
+        }
+        if (!(moved > least))
+            continue;
+        while (fabs(s->shares[classes[out]] - s->training[classes[out]]) > least)
+            out++;
+        memmove(classes + out, classes + out + 1, (size_t)(n - 1 - out) * sizeof *classes);
+        classes[n - 1] = c;
+        least = INFINITY;
+        for (int k = 0; k < n; k++)
+            least = fmin(least, fabs(s->shares[classes[k]] - s->training[classes[k]]));
+    }
+    return n;
+}
+
+static void log_shares(const file_run *run) {
+    const la_class_shares *s = &run->predictor->shares;
+    int64_t classes[SHARES_SHOWN];
+    char text[900] = "";
+    size_t used = 0;
+    int n = most_moved(s, classes);
+    for (int k = 0; k < n; k++) {
+        int64_t c = classes[k];
+        const char *name = la_predictor_label(run->predictor, c);
+        char number[24], error[40] = "";
+        snprintf(number, sizeof number, "class %lld", (long long)c);
+        if (isfinite(s->errors[c]))
+            snprintf(error, sizeof error, " +- %.3f", s->errors[c]);
+        int length =
+            snprintf(text + used, sizeof text - used, "%s%.40s %.3f%s (in training %.3f)",
+                     used ? ", " : "", name ? name : number, s->shares[c], error, s->training[c]);
+        used += length > 0 ? (size_t)length : 0;
+        used = used < sizeof text ? used : sizeof text - 1;
+    }
+    la_warn(&run->job->options.run.log, "class shares estimated from %lld rows: %s%s",
+            (long long)s->n_rows, text, n < s->n_classes ? "; the others moved less" : "");
+    if (!run->predictor->posterior.class_means)
+        la_warn(&run->job->options.run.log,
+                "no held-out rows have told what the model answers on rows with training's shares: "
+                "the estimate takes its probabilities to be right on average; fit with --val");
+}
+
+/* Rows that have waited, for the shares that they say; or where they were too many, all again. */
+static la_status run_estimated(file_run *run, la_error *err) {
+    la_predictor *p = run->predictor;
+    la_kept_rows *kept = &run->kept;
+    LA_TRY(la_class_shares_estimate(&p->shares, &run->probs, err));
+    run->estimating = false;
+    if (run->probs.seen)
+        log_shares(run);
+    if (!kept->full) {
+        for (int64_t i = 0; i < kept->n_answers; i++)
+            p->posterior.likelihood->reshare(&p->shares, &kept->answers[i]);
+        return write_items(run, kept->items, kept->n_items, kept->answers, err);
+    }
+    struct stat file;
+    if (stat(run->job->data, &file) || !S_ISREG(file.st_mode))
+        return la_fail(err, LA_RESOURCE,
+                       "%s: %lld rows do not fit the memory, and an estimate of class shares needs "
+                       "them twice; save them to a file",
+                       la_row_reader_name(run->reader), (long long)run->probs.seen);
+    close_rows(run);
+    run->fields.log = NULL; /* how it was understood has been said */
+    LA_TRY(open_rows(run, err));
+    return run_rows(run, err);
 }
 
 static la_status run_all(file_run *run, la_predict_summary *summary, la_error *err) {
@@ -370,6 +520,8 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
     summary->seconds_load = la_seconds() - start;
     start = la_seconds();
     LA_TRY((run->job->ranks.size > 1 ? share_rows : run_rows)(run, err));
+    if (run->estimating)
+        LA_TRY(run_estimated(run, err));
     const la_feed *feed = &run->feed;
     summary->n_rows = feed->n_rows;
     summary->n_bad = feed->n_bad;
@@ -385,6 +537,8 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
         LA_TRY(la_output_commit(&run->out, err));
     summary->seconds_rows = la_seconds() - start;
     la_session_profile(&run->predictor->session, summary->seconds_rows, &run->job->options.run.log);
+    summary->shares = run->predictor->shares;
+    run->predictor->shares = (la_class_shares){0};
     return LA_OK;
 }
 

@@ -3,6 +3,7 @@
 #define LA_PIPELINE_PREDICT_H
 
 #include "base/error.h"
+#include "likelihood/shares.h"
 #include "output/prediction_rows.h"
 #include "pipeline/ranks.h"
 
@@ -16,6 +17,8 @@ typedef struct la_predict_job {
     bool emit_logits, emit_cov, emit_ood;
     const char *threshold; /* file that says what may be accepted; NULL: none */
     const char *keep;      /* "NAME,NAME", fields of the input that rows carry; NULL: none */
+    bool estimate_shares;  /* rows are for the class shares that all of them together say */
+    size_t most_kept;      /* bytes that rows wait in for that; 0: by the free memory */
     bool samples_given, seed_given; /* asked for: a line says so where nothing is drawn */
     bool skip_bad;
     la_ranks ranks; /* that have a share of the batches; the first writes them all */
@@ -27,6 +30,7 @@ typedef struct la_predict_job {
 typedef struct la_predict_summary {
     int64_t n_rows, n_bad, n_truncated;
     double seconds_load, seconds_rows;
+    la_class_shares shares; /* that rows are for; the caller's, la_class_shares_free */
 } la_predict_summary;
 
 la_status la_predict_file(const la_predict_job *job, la_predict_summary *summary, la_error *err);

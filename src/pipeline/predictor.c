@@ -177,8 +177,8 @@ la_status la_predictor_check_shares(const la_predictor *p, const char *path, la_
 static la_status open_shares(la_predictor *p, const la_predict_options *options, la_error *err) {
     const la_posterior *posterior = &p->posterior;
     if (posterior->likelihood->reshare)
-        LA_TRY(la_class_shares_open(posterior->n_classes, posterior->class_rows, options->posterior,
-                                    &p->shares, err));
+        LA_TRY(la_class_shares_open(posterior->n_classes, posterior->class_rows,
+                                    posterior->class_means, options->posterior, &p->shares, err));
     if (!options->class_shares)
         return LA_OK;
     LA_TRY(la_predictor_check_shares(p, options->posterior, err));
@@ -268,6 +268,53 @@ la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i) 
                                .temperature = recipe->temperature,
                                .weight = recipe->weight,
                                .bias = recipe->bias};
+}
+
+la_shares_summary la_predictor_shares(const la_predictor *predictor) {
+    const la_class_shares *s = predictor ? &predictor->shares : NULL;
+    if (!s || !s->training)
+        return (la_shares_summary){.n_classes = s ? s->n_classes : 0};
+    return (la_shares_summary){.n_classes = s->n_classes,
+                               .training = s->training,
+                               .shares = s->is_set ? s->shares : NULL,
+                               .errors = s->is_estimate ? s->errors : NULL,
+                               .n_rows = s->n_rows};
+}
+
+static la_status estimate_shares(la_predictor *p, const la_prediction *predictions, int64_t n,
+                                 la_share_rows *rows, la_error *err) {
+    for (int64_t i = 0; i < n; i++) {
+        if (!predictions[i].probs)
+            return la_fail(err, LA_USAGE, "row %lld: probs is NULL, and is needed", (long long)i);
+        for (int64_t c = 0; c < p->n_classes; c++)
+            if (!(predictions[i].probs[c] >= 0 && predictions[i].probs[c] <= 1.001))
+                return la_fail(err, LA_USAGE, "row %lld: probs[%lld] is %g, no probability",
+                               (long long)i, (long long)c, predictions[i].probs[c]);
+        LA_TRY(la_share_rows_add(rows, predictions[i].probs, err));
+    }
+    return la_class_shares_estimate(&p->shares, rows, err);
+}
+
+la_status la_predictor_estimate_shares(la_predictor *p, const la_prediction *predictions, int64_t n,
+                                       la_error *err) {
+    la_error ignored;
+    err = err ? err : &ignored;
+    *err = (la_error){0};
+    if (!p || !predictions)
+        return la_fail(err, LA_USAGE, "la_predictor_estimate_shares: %s is NULL, and is needed",
+                       p ? "predictions" : "predictor");
+    if (n < 1)
+        return la_fail(err, LA_USAGE, "n %lld: expected at least 1", (long long)n);
+    LA_TRY(la_predictor_check_shares(p, "the posterior", err));
+    if (p->shares.is_set)
+        return la_fail(err, LA_USAGE,
+                       "the predictor answers for class shares already; open another one");
+    la_share_rows rows = la_share_rows_of(p->n_classes);
+    la_stop before = la_stop_set(p->session.stop);
+    la_status status = estimate_shares(p, predictions, n, &rows, err);
+    la_stop_set(before);
+    la_share_rows_free(&rows);
+    return status;
 }
 
 /* One piece of memory: the predictions, then their arrays. */

@@ -1,5 +1,6 @@
 /* predict --class-shares: rows re-weighted from the calibration rows' shares to others, what rows
  * and thresholds say of that, and what is refused. */
+#include "pipeline/predict.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"
 #include "support/row_files.h"
@@ -29,6 +30,10 @@ static json_t *rows_of(const char *folder, const char *line) {
     write_file(in_case(folder, "rows"), done.out, strlen(done.out));
     command_free(&done);
     return load_lines(in_case(folder, "rows"));
+}
+
+static const char *text_at(const json_t *row, const char *key) {
+    return json_string_value(json_object_get(row, key));
 }
 
 static double entry(const json_t *row, const char *key, size_t c) {
@@ -244,6 +249,157 @@ static void other_tasks(void **state) {
     json_decref(rows_of(folder, RUN "--class-shares 0.5,0.2,0.3"));
 }
 
+/* ---- estimated ---- */
+
+static void run_ok(const char *folder, const char *script) {
+    command done = run_shell(folder, script);
+    if (done.code)
+        fail_msg("%s: exit %d: %s%s", script, done.code, done.out, done.err);
+    command_free(&done);
+}
+
+/* Rows of an estimate are those for the shares that it says; whatever the form of the rows. */
+static void estimates(void **state) {
+    const char *folder = open_fitted();
+    char line[400];
+    double sum = 0;
+    size_t c;
+    (void)state;
+    command done =
+        run_line(folder,
+                 "predict --posterior @/posterior --data @/test.jsonl --out @/auto.jsonl "
+                 "--class-shares auto --json",
+                 NULL);
+    assert_int_equal(done.code, 0);
+    assert_non_null(strstr(done.err, "class shares estimated from "));
+    assert_non_null(strstr(done.err, "fit with --val"));
+    write_file(in_case(folder, "said"), done.out, strlen(done.out));
+    command_free(&done);
+    json_t *said = load_json(in_case(folder, "said"));
+    for (c = 0; c < 3; c++) {
+        sum += entry(said, "class_shares", c);
+        assert_true(entry(said, "class_shares", c) > 0);
+        assert_true(entry(said, "class_share_errors", c) > 0);
+        assert_true(fabs(entry(said, "training_shares", c) - training[c]) < 1e-9);
+    }
+    assert_true(fabs(sum - 1) < 1e-9);
+    snprintf(line, sizeof line, RUN "--class-shares %.10g,%.10g,%.10g",
+             entry(said, "class_shares", 0), entry(said, "class_shares", 1),
+             entry(said, "class_shares", 2));
+    json_decref(said);
+    json_t *given = rows_of(folder, line), *found = load_lines(in_case(folder, "auto.jsonl")), *row;
+    size_t i;
+    assert_int_equal(json_array_size(given), json_array_size(found));
+    json_array_foreach(found, i, row) {
+        const json_t *other = json_array_get(given, i);
+        for (c = 0; c < 3; c++)
+            assert_true(fabs(entry(row, "probs", c) - entry(other, "probs", c)) < 1e-7);
+        assert_true(
+            json_equal(json_object_get(row, "map_probs"), json_object_get(other, "map_probs")));
+        assert_string_equal(strchr(text_at(row, "model"), '+'), "+auto");
+        assert_int_equal(strlen(text_at(other, "model")), 16 + 1 + 8);
+    }
+    json_decref(given);
+    json_decref(found);
+    run_ok(folder,
+           "r=\"$L predict --posterior $D/posterior --quiet --class-shares auto\"\n"
+           "$r --data - <$D/test.jsonl | cmp - $D/auto.jsonl &&\n"
+           "cat $D/test.jsonl | $r --data /dev/stdin | cmp - $D/auto.jsonl &&\n"
+           "$r --data $D/test.jsonl --format csv --emit logits,cov --keep label >$D/csv &&\n"
+           "test $(wc -l <$D/csv) = $(($(wc -l <$D/test.jsonl) + 1))");
+    run_ok(folder,
+           "(head -3 $D/test.jsonl; echo nonsense; tail -n +4 $D/test.jsonl) >$D/bad.jsonl\n"
+           "$L predict --posterior $D/posterior --quiet --class-shares auto --skip-bad "
+           "--data $D/bad.jsonl >$D/skipped && grep -q '\"index\":3,\"error\"' $D/skipped &&\n"
+           "test $(wc -l <$D/skipped) = $(wc -l <$D/bad.jsonl)");
+}
+
+/* Rows that do not fit the memory are answered twice, into the same bytes. */
+static void twice(void **state) {
+    const char *folder = open_fitted();
+    char data[600], posterior[600], out[600];
+    size_t lengths[2], most[2] = {0, 2000};
+    char *texts[2];
+    (void)state;
+    snprintf(data, sizeof data, "%s", in_case(folder, "test.jsonl"));
+    snprintf(posterior, sizeof posterior, "%s", in_case(folder, "posterior"));
+    for (int k = 0; k < 2; k++) {
+        la_error err = {0};
+        la_predict_summary summary;
+        snprintf(out, sizeof out, "%s", in_case(folder, k ? "twice.jsonl" : "once.jsonl"));
+        la_predict_job job = {.options = {.posterior = posterior, .samples = 50},
+                              .data = data,
+                              .out = out,
+                              .keep = "label",
+                              .estimate_shares = true,
+                              .most_kept = most[k]};
+        if (la_predict_file(&job, &summary, &err) != LA_OK)
+            fail_msg("%s", err.message);
+        assert_true(summary.shares.is_estimate && summary.n_rows == summary.shares.n_rows);
+        la_class_shares_free(&summary.shares);
+        texts[k] = read_file(out, &lengths[k]);
+    }
+    assert_string_equal(texts[0], texts[1]);
+    free(texts[0]);
+    free(texts[1]);
+}
+
+static void estimates_refused(void **state) {
+    static const struct {
+        const char *line;
+        int code;
+        const char *pieces[2];
+    } cases[] = {
+        {"predict --posterior @/posterior --stdin --class-shares auto", 2, {"--stdin", "auto"}},
+        {ASK "posterior --class-shares Auto", 2, {"\"Auto\" is no number", "auto"}},
+        {ASK "posterior --class-shares auto,0.5,0.5", 2, {"\"auto\" is no number", "auto"}},
+        {ASK "older --class-shares auto", 2, {"older", "fit again"}},
+        {"predict --posterior @/posterior --data @/empty.jsonl --class-shares auto --quiet",
+         3,
+         {"empty.jsonl", "no rows"}}};
+    const char *folder = open_fitted();
+    (void)state;
+    la_posterior p = case_load(folder, "posterior");
+    p.class_rows = NULL;
+    case_save(&p, folder, "older");
+    la_posterior_free(&p);
+    write_file(in_case(folder, "empty.jsonl"), "", 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        command done = run_line(folder, cases[i].line, NULL);
+        check_message(&done, cases[i].code, cases[i].pieces, 2);
+        assert_string_equal(done.out, "");
+        command_free(&done);
+    }
+    const char *sets = open_case("bert-multilabel");
+    fit_case(sets);
+    command done = run_line(sets, RUN "--class-shares auto", NULL);
+    check_message(&done, 4, (const char *const[]){"sets of classes"}, 1);
+    command_free(&done);
+}
+
+/* With held-out rows the estimate compares with what the model answers on them: as many of each
+ * class as there are no reason to move. */
+static void held_out(void **state) {
+    const char *folder = open_fitted();
+    (void)state;
+    run_ok(folder,
+           "$L fit --base $D/base --adapter $D/adapter --data $D/calib.jsonl --quiet --val "
+           "$D/test.jsonl --out $D/guarded &&\n"
+           "$L predict --posterior $D/guarded --data $D/test.jsonl --quiet --out $D/g.jsonl "
+           "--class-shares auto --json >$D/said");
+    la_posterior p = case_load(folder, "guarded");
+    json_t *said = load_json(in_case(folder, "said"));
+    double sum = 0;
+    assert_non_null(p.class_means);
+    for (size_t c = 0; c < 3; c++) {
+        sum += p.class_means[c];
+        assert_true(fabs(entry(said, "class_shares", c) - training[c]) < 0.02);
+    }
+    assert_true(fabs(sum - 1) < 1e-9);
+    json_decref(said);
+    la_posterior_free(&p);
+}
+
 /* ---- the library ---- */
 
 static void from_c(void **state) {
@@ -280,16 +436,32 @@ static void from_c(void **state) {
     assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_USAGE);
     options.class_shares = (const double[3]){NAN, 0.5, 0.5};
     assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_USAGE);
+    options.class_shares = NULL;
+    options.n_class_shares = 0;
+    assert_int_equal(la_predictor_open(&options, &predictor, &err), LA_OK);
+    la_shares_summary said = la_predictor_shares(predictor);
+    assert_true(said.n_classes == 3 && said.training && !said.shares && !said.errors);
+    assert_int_equal(la_predictor_estimate_shares(predictor, plain->rows, 0, &err), LA_USAGE);
+    assert_int_equal(la_predictor_estimate_shares(predictor, NULL, 1, &err), LA_USAGE);
+    assert_int_equal(la_predictor_estimate_shares(NULL, plain->rows, 1, &err), LA_USAGE);
+    assert_int_equal(la_predictor_estimate_shares(predictor, plain->rows, rows.n, &err), LA_OK);
+    said = la_predictor_shares(predictor);
+    assert_true(said.n_rows == rows.n && said.shares[0] > 0 && said.errors[0] > 0);
+    assert_int_equal(la_predictor_estimate_shares(predictor, plain->rows, rows.n, &err), LA_USAGE);
+    la_predictor_close(predictor);
+    assert_int_equal(la_predictor_shares(NULL).n_classes, 0);
     free(plain);
     free(moved);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reweighs),     cmocka_unit_test(same_everywhere),
-        cmocka_unit_test(thresholds),   cmocka_unit_test(refused),
-        cmocka_unit_test(absent_class), cmocka_unit_test(older_file),
-        cmocka_unit_test(other_tasks),  cmocka_unit_test(from_c),
+        cmocka_unit_test(reweighs),          cmocka_unit_test(same_everywhere),
+        cmocka_unit_test(thresholds),        cmocka_unit_test(refused),
+        cmocka_unit_test(absent_class),      cmocka_unit_test(older_file),
+        cmocka_unit_test(other_tasks),       cmocka_unit_test(from_c),
+        cmocka_unit_test(estimates),         cmocka_unit_test(twice),
+        cmocka_unit_test(estimates_refused), cmocka_unit_test(held_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

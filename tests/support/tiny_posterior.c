@@ -85,8 +85,11 @@ static void add_extras(la_posterior *p) {
     p->provenance.template_text = "Is {text} good?\nAnswer:";
     p->provenance.adapter_name = "second";
     p->class_rows = take(p, 3, sizeof *p->class_rows);
-    for (int i = 0; i < 3; i++)
+    p->class_means = take(p, 3, sizeof *p->class_means);
+    for (int i = 0; i < 3; i++) {
         p->class_rows[i] = 8 * i;
+        p->class_means[i] = 0.25 + 0.25 * (i == 2);
+    }
     p->provenance.n_held_out = 3;
     p->provenance.held_out = take(p, 3, sizeof *p->provenance.held_out);
     for (int i = 0; i < 3; i++)
@@ -230,7 +233,7 @@ double posterior_touch(const la_posterior *p) {
     for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * p->adue.width; k++)
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; p->class_rows && k < p->n_classes; k++)
-        sum += p->class_rows[k];
+        sum += p->class_rows[k] + p->class_means[k];
     for (int64_t k = 0; k < p->choice.n_corrections * p->n_classes; k++)
         sum += p->choice.corrections[k / p->n_classes].bias[k % p->n_classes];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
