@@ -265,8 +265,9 @@ static bool scan(void *user, const char *text, size_t length) {
     size_t n = (size_t)out->n, width = (size_t)out->n_classes;
     int64_t class;
     bool has_map = true;
-    if (!out->kind || !out->kind->scanned || reader->watch || n >= reader->labels_capacity ||
-        (n + 1) * width > reader->values_capacity || (n + 1) * width > reader->map_capacity ||
+    if (!out->kind || !out->kind->scanned || (reader->watch && !reader->watch->skips) ||
+        n >= reader->labels_capacity || (n + 1) * width > reader->values_capacity ||
+        (n + 1) * width > reader->map_capacity ||
         !la_json_members(text, length, members, MOST, &n_members))
         return false;
     const la_json_value *kind = la_json_member_of(members, n_members, "confidence_kind");
@@ -288,7 +289,10 @@ static bool scan(void *user, const char *text, size_t length) {
         else if (!value || !scan_vector(value, field, out->n_classes, into))
             return false;
     }
-    out->labels.classes[out->n++] = class;
+    out->labels.classes[n] = class;
+    if (reader->watch && !reader->watch->skips(reader->watch->user))
+        return false;
+    out->n++;
     out->n_without_map += !has_map;
     return true;
 }

@@ -107,10 +107,12 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
 
 /* Gets every prediction as it is read: line is the row of the file, row the prediction in it
  * (itself, or one of its tokens), number that among the rows with a label, -1 without one. place is
- * for messages. */
+ * for messages. Rows that need not be seen are read several times as fast: skips is true of a row
+ * with a label, which is in the predictions' arrays behind the last one; NULL: all are seen. */
 typedef struct la_prediction_watch {
     la_status (*see)(void *user, const json_t *line, const json_t *row, int64_t number,
                      const char *place, la_error *err);
+    bool (*skips)(void *user);
     void *user;
 } la_prediction_watch;
 /* Likewise; watch may be NULL. */

@@ -251,7 +251,7 @@ la_status la_against_read(la_team team, const char *path, const char *file,
                           uint64_t seed, la_against *against, la_error *err) {
     la_predictions other = {0};
     pairing pairs = {.ids = ids, .file = file};
-    la_prediction_watch watch = {see_partner, &pairs};
+    la_prediction_watch watch = {.see = see_partner, .user = &pairs};
     la_status status = LA_OK;
     *against = (la_against){0};
     pairs.partner = la_alloc((size_t)own->n, sizeof *pairs.partner, err);

@@ -59,20 +59,37 @@ static la_status take_name(la_review *review, const json_t *row, int64_t class, 
     return err->status;
 }
 
+/* The look of values[n], the row behind the last one. */
+static la_look look_at(const la_predictions *p, const double *values, bool labelled) {
+    int64_t width = p->kind->width ? p->kind->width : p->n_classes;
+    la_label label = labelled ? la_label_list_at(&p->labels, p->n) : la_label_none(p->labels.kind);
+    return p->kind->look(values + p->n * width, p->n_classes, label);
+}
+
+/* Places in the two lists. */
+static void find_places(const la_review *review, const la_look *look, int *uncertain, int *wrong) {
+    *uncertain = place_of(&review->uncertain, -look->certainty);
+    *wrong = isnan(look->mistake) ? LA_REVIEW_ROWS : place_of(&review->wrong, look->mistake);
+}
+
+bool la_review_skips(const la_review *review) {
+    la_look look = look_at(review->predictions, review->predictions->values, true);
+    int uncertain, wrong;
+    find_places(review, &look, &uncertain, &wrong);
+    bool named = look.class < 0 || (look.class < review->n_names && review->names[look.class]);
+    return uncertain == LA_REVIEW_ROWS && wrong == LA_REVIEW_ROWS && named;
+}
+
 la_status la_review_see(la_review *review, const json_t *line, const json_t *row, bool labelled,
                         la_look *out, la_error *err) {
     const la_predictions *p = review->predictions;
-    const la_row_kind *kind = p->kind;
-    int64_t width = kind->width ? kind->width : p->n_classes;
-    la_label label = labelled ? la_label_list_at(&p->labels, p->n) : la_label_none(p->labels.kind);
-    la_look look = kind->look(p->values + p->n * width, p->n_classes, label);
+    la_look look = look_at(p, p->values, labelled);
     la_review_row base = {.look = look, .map_shown = NAN};
+    int uncertain, wrong;
     *out = look;
-    int uncertain = place_of(&review->uncertain, -look.certainty), wrong = LA_REVIEW_ROWS;
-    if (!isnan(look.mistake))
-        wrong = place_of(&review->wrong, look.mistake);
+    find_places(review, &look, &uncertain, &wrong);
     if (!p->n_without_map && (uncertain < LA_REVIEW_ROWS || wrong < LA_REVIEW_ROWS))
-        base.map_shown = kind->look(p->map_values + p->n * width, p->n_classes, label).shown;
+        base.map_shown = look_at(p, p->map_values, labelled).shown;
     base.key = -look.certainty;
     if (uncertain < LA_REVIEW_ROWS)
         insert(&review->uncertain, uncertain, &base, line, row);

@@ -31,6 +31,8 @@ typedef struct la_review {
 /* Looks at a prediction (output/prediction_rows.h: see), and returns its look. */
 la_status la_review_see(la_review *review, const json_t *line, const json_t *row, bool labelled,
                         la_look *look, la_error *err);
+/* True where la_review_see of the row with a label behind the last one would change nothing. */
+bool la_review_skips(const la_review *review);
 void la_review_free(la_review *review);
 
 enum { LA_REVIEW_TEXT = 260 };

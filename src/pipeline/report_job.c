@@ -179,6 +179,12 @@ static la_status see(void *user, const json_t *line, const json_t *row, int64_t 
     return la_report_slices_see(&kept->slices, line, row, number, err);
 }
 
+/* Of a page alone: most rows are no news to it. */
+static bool skips(void *user) {
+    const notes *kept = user;
+    return la_review_skips(&kept->review);
+}
+
 static la_status show_threshold(const notes *kept, la_report_threshold *out, la_error *err) {
     if (!kept->threshold)
         return LA_OK;
@@ -198,7 +204,8 @@ static la_status show_threshold(const notes *kept, la_report_threshold *out, la_
 static la_status measure(const la_report_options *options, notes *kept, bool only_tasks,
                          la_gate *gates, int n_gates, la_report *report, la_error *err) {
     la_predictions predictions = {0};
-    la_prediction_watch watch = {see, kept};
+    bool page_alone = !kept->wants_tasks && !kept->threshold && !options->n_by && !options->against;
+    la_prediction_watch watch = {.see = see, .skips = page_alone ? skips : NULL, .user = kept};
     const char *path = options->predictions, *file = strcmp(path, "-") ? path : "standard input";
     kept->review.predictions = &predictions;
     la_labels labels = {0};

@@ -297,6 +297,35 @@ static void sets_of_classes(void **state) {
     free(page);
 }
 
+/* Rows that no list takes are not parsed: the page is that of a reading in which all are, as tasks
+ * want them. Names and notable rows come anywhere, some of the same confidence. */
+static void most_rows_are_skipped(void **state) {
+    enum { ROWS = 600 };
+    const char *path = scratch("many.jsonl"), *write[] = {scratch("tasks.json")};
+    char *pages[2], tasks[600];
+    FILE *rows = fopen(path, "w");
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        int top = 400 + i * 7919 % 577 / 3 * 3, label = i * 31 % 7 < 2, named = i % 40 == 39;
+        fprintf(rows, "{\"index\":%d,\"label\":%d,\"probs\":[0.%03d,0.%03d],", i, label, top,
+                1000 - top);
+        fprintf(rows, named ? "\"prediction_label\":\"%s\"," : "", top > 500 ? "low" : "high");
+        fprintf(rows, "\"confidence\":0.%03d,\"map_probs\":[0.75,0.25],",
+                top > 500 ? top : 1000 - top);
+        fprintf(rows, "\"confidence_kind\":\"map\",\"prediction\":%d}\n", top < 500);
+    }
+    fclose(rows);
+    snprintf(tasks, sizeof tasks, "label-studio=%s", write[0]);
+    write[0] = tasks;
+    for (int all = 0; all < 2; all++)
+        pages[all] =
+            page_with((la_report_options){.predictions = path, .write = write, .n_write = all});
+    check_has(pages[0], "high");
+    assert_string_equal(pages[0], pages[1]);
+    free(pages[0]);
+    free(pages[1]);
+}
+
 /* ---- threshold ---- */
 
 static const char four_rows[] = "{\"label\":0,\"probs\":[0.9,0.1],\"confidence\":0.9,"
@@ -480,6 +509,7 @@ int main(void) {
         cmocka_unit_test(all_right),
         cmocka_unit_test(regression),
         cmocka_unit_test(sets_of_classes),
+        cmocka_unit_test(most_rows_are_skipped),
         cmocka_unit_test(threshold_is_marked),
         cmocka_unit_test(bad_thresholds),
         cmocka_unit_test(wilson),
