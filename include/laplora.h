@@ -162,6 +162,9 @@ typedef struct la_fit_options {
     int keep_answers;
     int ood;      /* keep distances too: every prediction gets the share of nearer rows */
     int64_t rank; /* eigenpairs kept of a large factor; 0: all */
+    /* "ekfac": a posterior of "kron" of the same rows and adapter, whose eigenvectors are used; or
+     * NULL: a pass over the rows finds them first */
+    const char *basis;
     la_params params;
     const char *choices;    /* causal LM: "A,B,C,D" */
     const char *choice_ids; /* causal LM: "319,350" */

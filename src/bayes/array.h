@@ -4,13 +4,22 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct la_array {
     const char *name;
     int64_t rows, cols;
     double *data; /* [rows, cols] */
 } la_array;
+
+/* Of one calibration row, by its name: what other rows leave behind has none of that name, and 0 is
+ * what it stands for. */
+#define LA_ARRAY_ROW "row/"
+static inline bool la_array_is_row(const la_array *array) {
+    return strstr(array->name, "/" LA_ARRAY_ROW) != NULL;
+}
 
 /* Reads the array's data, or changes them: sets them to those of the array of that name and shape,
  * adds those of other parts, ... */

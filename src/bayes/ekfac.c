@@ -65,6 +65,24 @@ static la_status fit_next(la_structure_fit *fit, la_posterior *posterior, la_fit
     return fit_follow(fit, posterior, err);
 }
 
+/* Factors of both sides and what was counted with them. */
+static la_status fit_adopt(la_structure_fit *fit, const la_posterior *from, la_posterior *posterior,
+                           la_fit_pass *pass, la_error *err) {
+    posterior->structure = from->structure;
+    posterior->n_inputs = from->n_inputs;
+    for (int64_t b = 0; b < posterior->n_blocks; b++) {
+        const la_posterior_block *other = &from->blocks[b];
+        la_posterior_block *to = &posterior->blocks[b];
+        to->input = other->input;
+        to->denominator = other->denominator;
+        to->trace_in = other->trace_in;
+        to->trace_out = other->trace_out;
+        la_factored_of(posterior, b)->output = la_factored_of(from, b)->output;
+    }
+    *pass = (la_fit_pass){.to = posterior->n_rows, .more = true};
+    return fit_follow(fit, posterior, err);
+}
+
 static void fit_batch(la_structure_fit *fit, int64_t first, int64_t n_rows) {
     if (fit->factors)
         la_kron_fit.batch(fit->factors, first, n_rows);
@@ -85,8 +103,10 @@ static const la_fit_kind fit_kind = {.bytes = fit_bytes,
                                      .batch = fit_batch,
                                      .visitor = fit_visitor,
                                      .sums = fit_sums,
+                                     .adopt = fit_adopt,
                                      .close = fit_close};
 
 const la_structure_kind la_structure_ekfac =
     LA_FACTORED_KIND(.curvature = LA_CURVATURE_EKFAC, .has_inputs = true, .cuts = true,
-                     .fit = &fit_kind, .block_fields = &la_ekfac_fields);
+                     .basis = &la_structure_kron, .fit = &fit_kind,
+                     .block_fields = &la_ekfac_fields);

@@ -42,7 +42,8 @@ struct la_structure_fit {
     float *tile_host;    /* as tile */
     int64_t tile_rows;
     double *gram; /* [N m, N m] on the host, lower triangle */
-    double *sum;  /* primal: [P, P] on the device */
+    la_sums sums;
+    double *sum; /* primal: [P, P] on the device, of the sums */
     /* the batch */
     int64_t first, n_rows;
     bool pending; /* something of it waits in held or tile */
@@ -72,7 +73,7 @@ static void fit_close(la_structure_fit *fit) {
     la_backend *be = fit->blocks->be;
     be->ops->release(be, fit->held);
     be->ops->release(be, fit->tile);
-    be->ops->release(be, fit->sum);
+    la_sums_close(&fit->sums);
     be->ops->release(be, fit->weights);
     if (!be->ops->in_place)
         be->ops->release(be, fit->directions);
@@ -137,32 +138,69 @@ static la_status plan_held(la_structure_fit *fit, la_error *err) {
     return LA_OK;
 }
 
+/* The Gram matrix, and what is formed of it at a time. */
+static la_status open_gram(la_structure_fit *fit, la_error *err) {
+    la_backend *be = fit->blocks->be;
+    int64_t m = fit->shape.batch.n_rhs;
+    fit->tile_rows =
+        fit->shape.batch.max_rows * m > TILE_ROWS ? fit->shape.batch.max_rows * m : TILE_ROWS;
+    size_t tile = (size_t)(fit->tile_rows * fit->capacity * m);
+    fit->tile = be->ops->alloc(be, tile * sizeof *fit->tile);
+    if (!fit->tile)
+        return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature: %.0f MiB",
+                       be->device, la_mib((double)tile * sizeof *fit->tile));
+    fit->tile_host = be->ops->in_place ? NULL : la_alloc(tile, sizeof *fit->tile_host, err);
+    fit->gram = la_alloc((size_t)(fit->rows * fit->rows), sizeof *fit->gram, err);
+    return err->status;
+}
+
+/* All rows are held: those of a part, to be stacked with those of the others, which is where they
+ * are decomposed. */
+static la_status open_stack(la_structure_fit *fit, la_error *err) {
+    la_backend *be = fit->blocks->be;
+    int64_t m = fit->shape.batch.n_rhs, n = fit->shape.n_rows;
+    size_t available, total;
+    be->ops->memory(be, &available, &total);
+    double bytes = (double)(n * m) * (double)fit->width * sizeof *fit->held;
+    if (n == fit->shape.n_all)
+        LA_TRY(plan_held(fit, err));
+    if (bytes > HELD_SHARE * (double)available)
+        return la_fail(err, LA_RESOURCE,
+                       "%s: not enough memory to stack %lld Jacobian rows of %lld parameters: %.0f "
+                       "MiB, of %.0f MiB that are free; sum more parts, or give --curvature kron",
+                       be->device, (long long)(n * m), (long long)fit->width, la_mib(bytes),
+                       la_mib((double)available));
+    fit->capacity = n;
+    size_t count = (size_t)((n ? n * m : 1) * fit->width);
+    fit->held = be->ops->alloc(be, count * sizeof *fit->held);
+    if (!fit->held)
+        return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature: %.0f MiB",
+                       be->device, la_mib((double)count * sizeof *fit->held));
+    return LA_OK;
+}
+
 static la_status open_memory(la_structure_fit *fit, la_error *err) {
     la_backend *be = fit->blocks->be;
     int64_t m = fit->shape.batch.n_rhs, held_rows;
-    bool primal = fit->width <= PRIMAL_MOST && fit->width <= fit->rows;
+    bool adds = fit->shape.adds;
+    bool primal =
+        fit->width <= PRIMAL_MOST && fit->width <= (adds ? fit->shape.n_all * m : fit->rows);
     fit->stage = START;
+    if (!primal && adds)
+        return open_stack(fit, err);
     if (!primal && is_sketched(fit))
         return la_exact_sketch_open(fit->blocks, &fit->shape, fit->offset, fit->width, &fit->sketch,
                                     err);
     if (primal) {
         held_rows = fit->shape.batch.max_rows * m;
-        fit->sum = be->ops->alloc(be, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
-        if (fit->sum)
-            be->ops->zero(be, fit->sum, (size_t)(fit->width * fit->width) * sizeof *fit->sum);
+        fit->sum = la_sums_add(&fit->sums, "whole", 0, "sum", fit->width, fit->width);
     } else {
         LA_TRY(plan_held(fit, err));
         held_rows = fit->capacity * m;
-        fit->tile_rows =
-            fit->shape.batch.max_rows * m > TILE_ROWS ? fit->shape.batch.max_rows * m : TILE_ROWS;
-        size_t tile = (size_t)(fit->tile_rows * held_rows);
-        fit->tile = be->ops->alloc(be, tile * sizeof *fit->tile);
-        fit->tile_host = be->ops->in_place ? NULL : la_alloc(tile, sizeof *fit->tile_host, err);
-        fit->gram = la_alloc((size_t)(fit->rows * fit->rows), sizeof *fit->gram, err);
-        LA_TRY(err->status);
+        LA_TRY(open_gram(fit, err));
     }
     fit->held = be->ops->alloc(be, (size_t)(held_rows * fit->width) * sizeof *fit->held);
-    if (!fit->held || (primal ? !fit->sum : !fit->tile))
+    if (!fit->held || (primal && !fit->sum))
         return la_fail(err, LA_RESOURCE, "out of memory on %s for the exact curvature: %.0f MiB",
                        be->device, la_mib((double)(held_rows * fit->width) * sizeof *fit->held));
     return LA_OK;
@@ -185,6 +223,7 @@ static la_status fit_open(const la_blocks *blocks, const la_fit_shape *shape,
         return err->status;
     fit->blocks = blocks;
     fit->shape = *shape;
+    fit->sums.be = blocks->be;
     fit->width = la_blocks_width(blocks);
     fit->rows = shape->n_rows * shape->batch.n_rhs;
     fit->offset = la_blocks_offsets(blocks, err);
@@ -289,25 +328,20 @@ static la_block_visitor fit_visitor(la_structure_fit *fit) {
 /* Bytes of an array that rows are handed over in. */
 enum { KEPT_BYTES = 64 << 20 };
 
-/* [P, P] */
-static la_status visit_sum(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
-                           la_error *err) {
-    la_sum sum = {.name = "sum", .rows = fit->width, .cols = fit->width, .data = fit->sum};
-    la_sums sums = {.be = fit->blocks->be, .list = &sum, .n = 1};
+/* [P, P]; NULL: rows are held. */
+static la_sums *fit_sums(la_structure_fit *fit) {
     flush_batch(fit);
-    return la_sums_visit(&sums, takes_back, visitor, err);
+    return fit->sum ? &fit->sums : NULL;
 }
 
 /* Rows [from, from + n) of G, as doubles. */
-static la_status visit_rows(la_structure_fit *fit, int64_t from, int64_t n, bool takes_back,
-                            const la_array_visitor *visitor, la_error *err) {
+static la_status visit_rows(la_structure_fit *fit, const char *name, int64_t from, int64_t n,
+                            bool takes_back, const la_array_visitor *visitor, la_error *err) {
     la_backend *be = fit->blocks->be;
     size_t count = (size_t)(n * fit->width);
     float *rows = la_alloc(count, sizeof *rows, err), *at = fit->held + from * fit->width;
     double *data = la_alloc(count, sizeof *data, err);
-    char name[48];
     la_status status = err->status;
-    snprintf(name, sizeof name, "rows/%lld", (long long)from);
     la_array array = {name, n, fit->width, data};
     if (status == LA_OK) {
         be->ops->download(be, rows, at, count * sizeof *rows);
@@ -334,11 +368,28 @@ static la_status fit_kept(la_structure_fit *fit, bool takes_back, const la_array
     bool all = !fit->sketch && fit->stage == HOLD && fit->capacity == fit->shape.n_rows;
     *is_there = all || (!fit->sketch && fit->stage == PRIMAL && fit->sum);
     if (*is_there && !all)
-        return visit_sum(fit, takes_back, visitor, err);
+        return la_sums_visit(fit_sums(fit), takes_back, visitor, err);
     piece = piece > 0 ? piece : 1;
     for (int64_t from = 0, n; all && from < fit->rows; from += n) {
         n = fit->rows - from < piece ? fit->rows - from : piece;
-        LA_TRY(visit_rows(fit, from, n, takes_back, visitor, err));
+        char name[48];
+        snprintf(name, sizeof name, "rows/%lld", (long long)from);
+        LA_TRY(visit_rows(fit, name, from, n, takes_back, visitor, err));
+    }
+    return LA_OK;
+}
+
+/* Each calibration row by itself, named by its number among all. */
+static la_status fit_rows(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
+                          la_error *err) {
+    int64_t m = fit->shape.batch.n_rhs;
+    if (!fit->shape.adds)
+        return LA_UNSUPPORTED; /* which the caller says */
+    for (int64_t i = 0; i < fit->shape.n_rows; i++) {
+        char name[48];
+        snprintf(name, sizeof name, LA_ARRAY_ROW "%012lld",
+                 (long long)(fit->shape.first + i * fit->shape.step));
+        LA_TRY(visit_rows(fit, name, i * m, m, takes_back, visitor, err));
     }
     return LA_OK;
 }
@@ -507,6 +558,8 @@ static la_status fit_next(la_structure_fit *fit, la_posterior *posterior, la_fit
         LA_TRY(finish_primal(fit, err));
         break;
     case HOLD:
+        if (!fit->gram)
+            LA_TRY(open_gram(fit, err));
         gram_of_held(fit);
         if (fit->to < all) {
             fit->stage = CROSS;
@@ -537,4 +590,6 @@ const la_fit_kind la_exact_fit = {.bytes = fit_bytes,
                                   .batch = fit_batch,
                                   .visitor = fit_visitor,
                                   .kept = fit_kept,
+                                  .sums = fit_sums,
+                                  .rows = fit_rows,
                                   .close = fit_close};

@@ -46,8 +46,9 @@ static la_status list_blocks(const la_structure_kind *kind, const la_blocks *blo
 
 /* The sums of a fit; NULL and LA_UNSUPPORTED where it keeps more. */
 static la_sums *sums_of(const la_structure_kind *kind, la_structure_fit *fit, la_error *err) {
-    if (kind->fit->sums)
-        return kind->fit->sums(fit);
+    la_sums *sums = kind->fit->sums ? kind->fit->sums(fit) : NULL;
+    if (sums)
+        return sums;
     (void)la_fail(
         err, LA_UNSUPPORTED,
         "--curvature %s: keeps rows, not sums, which cannot be saved or added up; expected "
@@ -68,7 +69,11 @@ la_status la_structure_merge(const la_structure_kind *kind, la_structure_fit *co
 
 la_status la_structure_visit(const la_structure_kind *kind, la_structure_fit *fit, bool takes_back,
                              const la_array_visitor *visitor, la_error *err) {
-    la_sums *sums = sums_of(kind, fit, err);
+    la_sums *sums = kind->fit->sums ? kind->fit->sums(fit) : NULL;
+    if (!sums && kind->fit->rows && kind->fit->rows(fit, takes_back, visitor, err) == LA_OK)
+        return LA_OK;
+    LA_TRY(err->status);
+    sums = sums_of(kind, fit, err);
     return sums ? la_sums_visit(sums, takes_back, visitor, err) : err->status;
 }
 
@@ -105,6 +110,27 @@ la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *con
         LA_TRY(list_blocks(kind, blocks, posterior, err));
     LA_TRY(kind->fit->next(fits[0], posterior, pass, err));
     for (int i = 1; i < n && pass->more && !begins && kind->fit->follow; i++)
+        LA_TRY(kind->fit->follow(fits[i], posterior, err));
+    return LA_OK;
+}
+
+la_status la_structure_adopt(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
+                             const la_blocks *blocks, const la_posterior *from,
+                             la_posterior *posterior, la_fit_pass *pass, la_error *err) {
+    LA_TRY(list_blocks(kind, blocks, posterior, err));
+    for (int64_t b = 0; b < blocks->n; b++) {
+        const la_block *block = &blocks->list[b];
+        const la_posterior_block *other = b < from->n_blocks ? &from->blocks[b] : NULL;
+        if (from->n_blocks != blocks->n || from->n_inputs != blocks->n_inputs ||
+            strcmp(block->name, other->name) || block->out != other->out ||
+            block->in != other->in || block->input != other->input)
+            return la_fail(err, LA_MISMATCH,
+                           "--basis: its blocks are not those of this adapter, the first that "
+                           "differs is %s",
+                           block->name);
+    }
+    LA_TRY(kind->fit->adopt(fits[0], from, posterior, pass, err));
+    for (int i = 1; i < n && kind->fit->follow; i++)
         LA_TRY(kind->fit->follow(fits[i], posterior, err));
     return LA_OK;
 }

@@ -28,7 +28,11 @@ typedef struct la_fit_shape {
     la_batch_shape batch;
     la_kron kron;
     int64_t rank;   /* eigenpairs kept of a large factor, or of the whole matrix; 0: all */
-    int64_t n_rows; /* of the calibration set; 0: not known yet */
+    int64_t n_rows; /* that are seen here, of the calibration set; 0: not known yet */
+    /* What rows leave behind is carried: a form is wanted that adds up with that of other rows. Row
+     * i here is row first + i step of n_all. */
+    bool adds;
+    int64_t first, step, n_all;
 } la_fit_shape;
 
 /* Calibration rows [from, to) that a pass has to see. */
@@ -89,19 +93,29 @@ typedef struct la_fit_kind {
     /* One of the first pass's sums becomes `restored` of itself and what the rows of a posterior
      * have summed; its name is that of la_sums. NULL: a posterior does not hold its sums. */
     la_status (*restore)(const la_restored *restored, const la_array *sum, la_error *err);
-    /* Sums over the rows seen so far in this pass; NULL: the pass keeps more of them than sums. */
+    /* Sums over the rows seen so far in this pass; NULL, or it returns that: the pass keeps more of
+     * them than sums. */
     la_sums *(*sums)(la_structure_fit *fit);
     /* What the pass keeps of the rows seen so far, sums or not, array by array; takes_back: what
      * the visitor leaves is kept. *is_there false: it is not kept in that way. NULL: the sums are
      * all of it. */
     la_status (*kept)(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
                       bool *is_there, la_error *err);
+    /* Hands copies of rows to the visitor (la_array_is_row) where a fit that adds keeps them in
+     * place of sums; takes_back: as la_sums_visit. NULL: the kind never does. */
+    la_status (*rows)(la_structure_fit *fit, bool takes_back, const la_array_visitor *visitor,
+                      la_error *err);
+    /* Begins the last pass with what the ones before would have found, which is that of a posterior
+     * of kind `basis`; that must outlive the fit's. NULL: there is one pass alone. */
+    la_status (*adopt)(la_structure_fit *fit, const la_posterior *from, la_posterior *posterior,
+                       la_fit_pass *pass, la_error *err);
     void (*close)(la_structure_fit *fit);
 } la_fit_kind;
 
 typedef struct la_structure_kind {
     la_curvature curvature;
-    bool one_device; /* its passes cannot be shared among devices */
+    bool one_device;                       /* its passes cannot be shared among devices */
+    const struct la_structure_kind *basis; /* whose posteriors its fit adopts; NULL: none's */
     bool subtracts; /* its covariance is a difference, which loses the digits of rounded products */
     bool joint;     /* H ties all blocks together: one precision */
     bool has_inputs;  /* keeps a factor of each matrix that blocks read: la_input_fields */
@@ -153,6 +167,12 @@ static inline const char *la_structure_name(const la_structure_kind *kind) {
 la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                             const la_blocks *blocks, la_posterior *posterior, la_fit_pass *pass,
                             la_error *err);
+
+/* la_structure_next of the first pass that is left when a posterior of the kind's basis is adopted:
+ * one of the same blocks. LA_MISMATCH where it is of others. */
+la_status la_structure_adopt(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
+                             const la_blocks *blocks, const la_posterior *from,
+                             la_posterior *posterior, la_fit_pass *pass, la_error *err);
 
 /* ---- sums of an unfinished pass ---- */
 

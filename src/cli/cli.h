@@ -38,6 +38,20 @@ typedef struct la_prompt_given {
     const char *choices, *choice_ids, *template_path;
 } la_prompt_given;
 
+/* The choice of a prior, by fit and merge: choosing.c. */
+typedef struct la_choosing_given {
+    const char *val;
+    int select;
+    la_number prior, noise;
+    bool heldout, keep_answers, adue, ood;
+} la_choosing_given;
+
+enum { LA_CHOOSING_ROWS = 8 };
+extern const la_option la_choosing_rows[LA_CHOOSING_ROWS];
+void la_cli_choose(const la_choosing_given *given, la_fit_options *fit);
+/* LA_USAGE when any of them is given. */
+la_status la_cli_check_unchosen(const la_choosing_given *given, la_error *err);
+
 enum { LA_TEXT_ROWS = 3, LA_RUN_ROWS = 9, LA_PROMPT_ROWS = 3, LA_COMMON_ROWS = 2 };
 extern const la_option la_text_rows[LA_TEXT_ROWS], la_run_rows[LA_RUN_ROWS],
     la_prompt_rows[LA_PROMPT_ROWS], la_common_rows[LA_COMMON_ROWS];
@@ -57,6 +71,16 @@ la_status la_cli_require(const char *command, const char *option, const char *va
  */
 la_status la_cli_format(const char *const *names, int given, bool json, int *format, la_error *err);
 la_status la_cli_no_operands(const la_command *command, const la_common *common, la_error *err);
+
+/* ---- what fit and merge tell: cmd_fit.c ---- */
+
+/* Every number finite or null. NULL: out of memory. */
+struct json_t;
+struct json_t *la_fit_summary_json(const la_fit_summary *summary, const char *schema);
+/* A JSON object as a line on standard output; NULL: out of memory. Its reference is taken. */
+la_status la_cli_print_object(struct json_t *root, la_error *err);
+/* For people, on standard error. out: the file written. */
+void la_fit_summary_print(const la_fit_summary *summary, const char *out);
 
 /* ---- what is said on standard error ---- */
 

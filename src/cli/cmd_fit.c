@@ -4,7 +4,7 @@
 #include "output/escape.h"
 #include "output/figures.h"
 #include "pipeline/checkpoint.h"
-#include "pipeline/fit.h"
+#include "pipeline/part.h"
 #include "pipeline/rank_sums.h"
 
 #include <jansson.h>
@@ -16,29 +16,14 @@ typedef struct fit_given {
     la_common common;
     la_run_given run;
     la_prompt_given prompt;
-    const char *base, *adapter, *data, *out, *val;
-    int curvature, kron, params, select;
-    la_number prior, noise, checkpoint_every;
+    la_choosing_given choosing;
+    const char *base, *adapter, *data, *out, *shard, *basis, *checkpoint;
+    int curvature, kron, params;
+    la_number checkpoint_every;
     int64_t rank;
-    const char *checkpoint;
-    bool heldout, keep_answers, adue, ood, json, resume;
+    bool json, resume;
 } fit_given;
 
-static const struct {
-    const char *name;
-    la_prior_kind kind;
-} priors[] = {{"module", LA_PRIOR_MODULE},
-              {"global", LA_PRIOR_GLOBAL},
-              {"layer", LA_PRIOR_LAYER},
-              {"kind", LA_PRIOR_KIND}};
-static const struct {
-    const char *name;
-    la_select_kind kind;
-} selections[] = {{"auto", LA_SELECT_AUTO},
-                  {"val", LA_SELECT_VAL},
-                  {"cross", LA_SELECT_CROSS},
-                  {"marglik", LA_SELECT_MARGLIK},
-                  {"none", LA_SELECT_NONE}};
 static const char *const full_name[] = {"full"};
 
 static const la_option options[] = {
@@ -63,40 +48,18 @@ static const la_option options[] = {
      .offset = offsetof(fit_given, out),
      .argument = "POSTERIOR.h5",
      .help = "the posterior file to write"},
-    {.name = "val",
-     .kind = LA_OPTION_TEXT,
-     .offset = offsetof(fit_given, val),
-     .argument = "FILE",
-     .help = "labelled rows that it was not trained on: they weigh prior scales and temperatures, "
-             "and the guard stands over the result"},
-    {.name = "heldout",
-     .kind = LA_OPTION_FLAG,
-     .offset = offsetof(fit_given, heldout),
-     .help = "the rows of --data were not trained on: curvature and choice are cross-fitted over "
-             "five parts of them"},
-    {.name = "keep-answers",
-     .kind = LA_OPTION_FLAG,
-     .offset = offsetof(fit_given, keep_answers),
-     .help = "the guard admits nothing that changes an answer of the adapter: no Monte Carlo, no "
-             "correction of classes; needs --val or --heldout"},
-    {.name = "select",
-     .kind = LA_OPTION_CHOICE,
-     .offset = offsetof(fit_given, select),
-     LA_NAMES(selections),
-     .help = "how the prior is chosen; auto (default): by the rows there are"},
-    {.name = "prior",
-     .kind = LA_OPTION_NUMBER,
-     .offset = offsetof(fit_given, prior),
-     LA_NAMES(priors),
-     .argument = "NUMBER",
-     .help = "a precision a block (default), for all, a layer or a kind of matrix, by marginal "
-             "likelihood, or exactly this. Given, it is meant exactly: nothing else is chosen or "
-             "guarded"},
+    LA_ROW(TEXT, fit_given, shard, "shard", .argument = "I/N|auto",
+           .help = "sums of the rows with index mod N = I - 1 alone, to a file PART.h5 at --out; "
+                   "laplora merge makes the posterior. auto, auto/N: as Slurm, MPI, torchrun or an "
+                   "indexed job number their processes"),
     {.name = "curvature",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(fit_given, curvature),
      LA_NAMES(la_curvature_names),
      .help = "structure of the curvature (default kron)"},
+    LA_ROW(TEXT, fit_given, basis, "basis", .argument = "POSTERIOR.h5",
+           .help = "of ekfac: a posterior of kron of the same rows and adapter, whose eigenvectors "
+                   "are used; parts of rows need it, and so does their merge"),
     {.name = "kron",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(fit_given, kron),
@@ -119,21 +82,6 @@ static const la_option options[] = {
      .n_names = LA_PARAMS_LAST,
      .help = "what is Bayesian (default lora): the adapter, its trained head too, or the head "
              "alone; with DoRA's magnitudes or without"},
-    {.name = "noise",
-     .kind = LA_OPTION_NUMBER,
-     .offset = offsetof(fit_given, noise),
-     .argument = "VARIANCE",
-     .help = "regression: the variance of the noise; else it is chosen with the prior"},
-    {.name = "adue",
-     .kind = LA_OPTION_FLAG,
-     .offset = offsetof(fit_given, adue),
-     .help = "also train an error head (AdUE): every prediction gets a score `adue`, larger for "
-             "likely errors"},
-    {.name = "ood",
-     .kind = LA_OPTION_FLAG,
-     .offset = offsetof(fit_given, ood),
-     .help = "also keep the calibration rows' means and covariance: predict --emit ood says how "
-             "far from them a row lies"},
     LA_ROW(TEXT, fit_given, checkpoint, "checkpoint", .argument = "FILE",
            .help = "keep the sums so far in FILE, and the ones before in FILE.1, until the fit has "
                    "ended; SIGTERM and SIGINT leave the newest"),
@@ -149,8 +97,7 @@ static const la_option options[] = {
      .help = "the summary as JSON on stdout"},
 };
 
-/* Every number finite or null: JSON has no NaN. */
-static json_t *summary_json(const la_fit_summary *s) {
+json_t *la_fit_summary_json(const la_fit_summary *s, const char *schema) {
     json_t *blocks = json_array(), *precisions = json_object();
     for (int64_t b = 0; b < s->n_blocks; b++) {
         const la_block_summary *block = &s->blocks[b];
@@ -166,16 +113,16 @@ static json_t *summary_json(const la_fit_summary *s) {
         "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:{s:s,s:o,s:o},s:o,s:s,s:o,s:o,s:{s:f,s:f,s:f,s:f,s:f,s:"
         "f,"
         "s:f},s:s,s:s,s:i}",
-        "schema", "laplora.fit/1", "n_rows", (json_int_t)s->n_rows, "n_tokens",
-        (json_int_t)s->n_tokens, "n_classes", (json_int_t)s->n_classes, "n_blocks",
-        (json_int_t)s->n_blocks, "n_parameters", (json_int_t)s->n_parameters, "log_likelihood",
-        s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
-        "kind", la_prior_names[s->prior], "value", value, "blocks", precisions, "blocks", blocks,
-        "curvature", s->curvature, "selection", la_choice_json(s->choice.record, s->n_classes),
-        "adue", la_adue_json(&s->adue), "seconds", "load", s->seconds_load, "curvature",
-        s->seconds_curvature, "decompose", s->seconds_decompose, "prior", s->seconds_prior,
-        "select", s->seconds_select, "adue", s->seconds_adue, "save", s->seconds_save, "device",
-        s->device, "precision", s->precision, "threads", s->threads);
+        "schema", schema, "n_rows", (json_int_t)s->n_rows, "n_tokens", (json_int_t)s->n_tokens,
+        "n_classes", (json_int_t)s->n_classes, "n_blocks", (json_int_t)s->n_blocks, "n_parameters",
+        (json_int_t)s->n_parameters, "log_likelihood", s->log_likelihood, "log_marginal_likelihood",
+        s->log_marginal_likelihood, "prior_precision", "kind", la_prior_names[s->prior], "value",
+        value, "blocks", precisions, "blocks", blocks, "curvature", s->curvature, "selection",
+        la_choice_json(s->choice.record, s->n_classes), "adue", la_adue_json(&s->adue), "seconds",
+        "load", s->seconds_load, "curvature", s->seconds_curvature, "decompose",
+        s->seconds_decompose, "prior", s->seconds_prior, "select", s->seconds_select, "adue",
+        s->seconds_adue, "save", s->seconds_save, "device", s->device, "precision", s->precision,
+        "threads", s->threads);
     if (s->ood.n_reference)
         json_object_set_new(root, "ood",
                             json_pack("{s:s,s:I,s:I,s:f}", "reference",
@@ -187,8 +134,7 @@ static json_t *summary_json(const la_fit_summary *s) {
     return root;
 }
 
-static la_status print_json(const la_fit_summary *s, la_error *err) {
-    json_t *root = summary_json(s);
+la_status la_cli_print_object(json_t *root, la_error *err) {
     if (!root)
         return la_fail(err, LA_RESOURCE, "out of memory for the summary");
     int failed =
@@ -252,7 +198,7 @@ static void print_adue(const la_fit_summary *s) {
     fprintf(stderr, ", %.2f s\n", s->seconds_adue);
 }
 
-static void print_text(const la_fit_summary *s, const char *out) {
+void la_fit_summary_print(const la_fit_summary *s, const char *out) {
     const la_likelihood *likelihood = la_likelihood_of_task(s->task);
     char task[64];
     snprintf(task, sizeof task, "%s", likelihood->name);
@@ -329,12 +275,13 @@ static la_status check_ranks(const fit_given *given, const la_ranks *ranks, la_e
     return LA_OK;
 }
 
-/* With its checkpoint, where there is to be one. */
+/* With its checkpoint, where there is to be one; part: it ends with the sums of that (NULL:
+ * none). */
 static la_status run_fit(const fit_given *given, const la_fit_options *run, const la_ranks *ranks,
-                         la_fit_summary **summary, la_error *err) {
+                         la_part_fit *part, la_fit_summary **summary, la_error *err) {
     la_fit_checkpoint *checkpoint = NULL;
-    la_carrier list[2];
-    la_carriers carriers = {.list = list};
+    la_carrier list[3];
+    la_carriers carriers = {.list = list, .adds = part != NULL};
     la_fit_checkpoint_options kept = {.path = given->checkpoint,
                                       .seconds = given->checkpoint_every.value,
                                       .resume = given->resume,
@@ -346,9 +293,36 @@ static la_status run_fit(const fit_given *given, const la_fit_options *run, cons
     la_rank_sums sums = {*ranks, run};
     if (ranks->size > 1)
         list[carriers.n++] = la_ranks_carrier(&sums);
+    if (part)
+        list[carriers.n++] = la_part_carrier(part);
     la_status status = la_fit_carried(run, carriers.n ? &carriers : NULL, summary, err);
     la_fit_checkpoint_close(checkpoint, status);
     return status;
+}
+
+/* Sums of a part of the rows: fit --shard. */
+static la_status sum_part(const fit_given *given, const la_fit_options *run, la_error *err) {
+    la_part_fit part = {.out = given->out, .basis = given->basis};
+    const la_ranks alone = {.size = 1};
+    la_fit_summary *none;
+    LA_TRY(la_cli_check_unchosen(&given->choosing, err));
+    LA_TRY(la_part_number_parse(given->shard, &part.part, err));
+    LA_TRY(run_fit(given, run, &alone, &part, &none, err));
+    la_cli_progress_end();
+    if (given->json)
+        return la_cli_print_object(
+            json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f}", "schema", "laplora.part/1", "part",
+                      (json_int_t)part.part.number, "n_parts", (json_int_t)part.part.n, "n_rows",
+                      (json_int_t)part.n_rows, "n_rows_of_all", (json_int_t)part.n_all, "n_tokens",
+                      (json_int_t)part.n_tokens, "log_likelihood", part.log_likelihood),
+            err);
+    if (!given->common.quiet) {
+        la_visible_write(given->out, stderr);
+        fprintf(stderr, ": part %lld/%lld, %lld of %lld rows (%lld tokens)\n",
+                (long long)part.part.number, (long long)part.part.n, (long long)part.n_rows,
+                (long long)part.n_all, (long long)part.n_tokens);
+    }
+    return LA_OK;
 }
 
 static la_status fit(const fit_given *given, la_error *err) {
@@ -365,15 +339,8 @@ static la_status fit(const fit_given *given, la_error *err) {
                           .curvature = la_structure_name(kind),
                           .kron = given->kron < 0 ? LA_KRON_EXPAND : (la_kron)given->kron,
                           .params = given->params < 0 ? LA_PARAMS_LORA : (la_params)given->params,
-                          .prior_given = given->prior.given,
-                          .prior_value = given->prior.value,
-                          .val = given->val,
-                          .heldout = given->heldout,
-                          .keep_answers = given->keep_answers,
-                          .adue = given->adue,
-                          .ood = given->ood,
                           .rank = given->rank < 0 ? 0 : given->rank,
-                          .noise = given->noise.value};
+                          .basis = given->basis};
     LA_TRY(la_cli_no_operands(&la_command_fit, &given->common, err));
     LA_TRY(la_cli_require("fit", "base", given->base, err));
     LA_TRY(la_cli_require("fit", "adapter", given->adapter, err));
@@ -383,24 +350,23 @@ static la_status fit(const fit_given *given, la_error *err) {
         return la_fail(err, LA_USAGE, "--out: a posterior is a file, not standard output");
     LA_TRY(check_options(given, kind, err));
     run.prior = kind->joint ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE;
-    if (given->prior.given)
-        run.prior = given->prior.name < 0 ? LA_PRIOR_FIXED : priors[given->prior.name].kind;
-    if (given->select >= 0)
-        run.select = selections[given->select].kind;
+    la_cli_choose(&given->choosing, &run);
+    if (given->shard)
+        return sum_part(given, &run, err);
     la_fit_summary *summary;
     la_ranks ranks;
     /* processes that make parts of their own (files that are merged) would not join */
     LA_TRY(la_cli_join(&run.run, &ranks, err));
     LA_TRY(check_ranks(given, &ranks, err));
-    LA_TRY(run_fit(given, &run, &ranks, &summary, err));
+    LA_TRY(run_fit(given, &run, &ranks, NULL, &summary, err));
     la_cli_progress_end();
     if (!summary) /* the first process has it */
         return LA_OK;
     la_status status = LA_OK;
     if (given->json)
-        status = print_json(summary, err);
+        status = la_cli_print_object(la_fit_summary_json(summary, "laplora.fit/1"), err);
     else if (!given->common.quiet)
-        print_text(summary, given->out);
+        la_fit_summary_print(summary, given->out);
     la_fit_summary_free(summary);
     return status;
 }
@@ -415,8 +381,8 @@ const la_command la_command_fit = {
     .name = "fit",
     .summary = "curvature and prior of an adapter -> posterior file",
     .usage = "--base DIR --adapter DIR --data FILE --out POSTERIOR.h5 [OPTION]...",
-    .groups = {LA_GROUP(options, 0), LA_GROUP(la_prompt_rows, offsetof(fit_given, prompt)),
-               LA_RUN_GROUPS(fit_given)},
+    .groups = {LA_GROUP(options, 0), LA_GROUP(la_choosing_rows, offsetof(fit_given, choosing)),
+               LA_GROUP(la_prompt_rows, offsetof(fit_given, prompt)), LA_RUN_GROUPS(fit_given)},
     .size = sizeof(fit_given),
     .run = run,
 };

@@ -213,8 +213,10 @@ typedef struct parsing {
 
 static la_status take_operand(parsing *p, la_error *err) {
     la_common *common = p->given;
-    if (common->n_operands == LA_OPERANDS_MAX)
+    if (common->n_operands == LA_OPERANDS_MAX && !p->command->many)
         return la_fail(err, LA_USAGE, "too many operands, at \"%s\"", p->argv[p->at]);
+    /* gathered at the front of argv, over what is read already */
+    common->operands = (const char **)(p->argv + 1);
     common->operands[common->n_operands++] = p->argv[p->at];
     return LA_OK;
 }

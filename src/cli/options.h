@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { LA_REPEATS_MAX = 64, LA_OPERANDS_MAX = 8, LA_OPTIONS_MAX = 64, LA_GROUPS_MAX = 5 };
+enum { LA_REPEATS_MAX = 64, LA_OPERANDS_MAX = 8, LA_OPTIONS_MAX = 64, LA_GROUPS_MAX = 6 };
 
 typedef enum la_option_kind {
     LA_OPTION_FLAG,    /* bool; may be repeated */
@@ -69,7 +69,7 @@ typedef struct la_option_group {
 /* Options of every command; the first member of its struct. */
 typedef struct la_common {
     bool help, quiet;
-    const char *operands[LA_OPERANDS_MAX];
+    const char **operands; /* [n_operands] */
     int n_operands;
 } la_common;
 
@@ -77,6 +77,7 @@ typedef struct la_command {
     const char *name, *summary, *usage;
     la_option_group groups[LA_GROUPS_MAX]; /* its own rows first; the rest is zero */
     size_t size;                           /* bytes of the struct */
+    bool many;                             /* takes any number of operands */
     int (*run)(const void *given);
 } la_command;
 

@@ -107,6 +107,12 @@ int64_t la_sums_file_count(const la_sums_file *file) {
     return file->sums.n_links;
 }
 
+bool la_sums_file_has(const la_sums_file *file, const char *array) {
+    char name[NAME_MOST];
+    file_name(array, name);
+    return la_h5_link_of(&file->sums, name) != NULL;
+}
+
 static la_status check_numbers(const la_sums_file *file, const la_array *array, bool finite,
                                la_error *err) {
     for (int64_t i = 0; finite && i < array->rows * array->cols; i++)

@@ -35,6 +35,7 @@ la_status la_sums_file_open(const la_sums_kind *kind, const char *path, void *he
                             la_sums_file **file, la_error *err);
 /* Number of arrays. */
 int64_t la_sums_file_count(const la_sums_file *file);
+bool la_sums_file_has(const la_sums_file *file, const char *name);
 /* Reads the array of that name into array->data. LA_MISMATCH where the file has none of that name
  * and shape: it is of another fit. */
 la_status la_sums_file_read(la_sums_file *file, const la_array *array, la_error *err);

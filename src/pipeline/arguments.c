@@ -35,9 +35,9 @@ static la_status check_run(const la_run_options *run, la_error *err) {
     return check_least("batch_tokens", run->batch_tokens, -1, err);
 }
 
-la_status la_arguments_check_fit(const la_fit_options *options, la_error *err) {
+la_status la_arguments_check_fit(const la_fit_options *options, bool brought, la_error *err) {
     LA_TRY(check_given("la_fit", "options", options, err));
-    if (!options->base || !options->adapter || !options->data || !options->out)
+    if (!options->base || !options->adapter || (!options->data && !brought) || !options->out)
         return la_fail(err, LA_USAGE, "a fit needs base, adapter, data and out");
     LA_TRY(check_run(&options->run, err));
     if (options->curvature && !la_structure_named(options->curvature))

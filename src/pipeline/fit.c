@@ -22,9 +22,12 @@ enum { FEW_ROWS = 10 };
 
 typedef struct fitting {
     const la_fit_options *options;
+    bool adds;                  /* parts of the rows are fitted elsewhere */
+    const la_fit_rows *brought; /* rows that are summed already; NULL: those of options->data */
     la_session session;
     la_structure structure;
     la_template *prompt;
+    la_posterior basis; /* that was given */
     la_row_set rows, held;
     float *states, *held_states; /* of them, for distances; NULL: not there */
     la_select_kind select;       /* AUTO resolved */
@@ -36,6 +39,7 @@ static void close_fitting(fitting *f) {
     free(f->states);
     free(f->held_states);
     la_template_free(f->prompt);
+    la_posterior_free(&f->basis);
     la_structures_free(&f->structure, 1);
     la_session_close(&f->session);
 }
@@ -46,6 +50,14 @@ static la_status resolve_selection(fitting *f, la_error *err) {
     f->select = options->select;
     if (options->select == LA_SELECT_VAL && !options->val)
         return la_fail(err, LA_USAGE, "--select val needs --val FILE with held-out labelled rows");
+    bool unseen = f->brought && !options->data;
+    if (unseen && (options->heldout || options->adue || options->ood))
+        return la_fail(err, LA_USAGE,
+                       "--%s looks at the calibration rows again, and sums do not hold them; give "
+                       "--data FILE with the same rows",
+                       options->heldout ? "heldout"
+                       : options->adue  ? "adue"
+                                        : "ood");
     if (options->select == LA_SELECT_CROSS && !options->heldout)
         return la_fail(err, LA_USAGE,
                        "--select cross needs --heldout: only rows of --data that were not trained "
@@ -97,6 +109,11 @@ static la_status select_scale(fitting *f, la_error *err) {
     case LA_SELECT_CROSS:
         return la_guard_cross(&f->session, &f->structure, &f->rows, &how, err);
     case LA_SELECT_MARGLIK:
+        if (f->brought && !f->rows.n) {
+            la_warn(log, "unguarded: no held-out rows (--val FILE) have checked this confidence, "
+                         "and without --data no calibration rows either");
+            return LA_OK;
+        }
         return la_guard_signs(&f->session, &f->structure, &f->rows, log, err);
     case LA_SELECT_AUTO:
     case LA_SELECT_NONE:
@@ -197,11 +214,109 @@ static la_status check_out(const la_fit_options *options, la_error *err) {
     LA_TRY(la_output_apart(options->out, "a file of --adapter", options->adapter, err));
     LA_TRY(la_output_apart(options->out, "--data", options->data, err));
     LA_TRY(la_output_apart(options->out, "--val", options->val, err));
+    LA_TRY(la_output_apart(options->out, "--basis", options->basis, err));
     return la_output_apart(options->out, "--template", options->template_path, err);
+}
+
+static la_status check_origin(const la_fit_rows *rows, const char *what, const char *path,
+                              const char *found, const char *expected, la_error *err) {
+    if (!strcmp(found, expected))
+        return LA_OK;
+    return la_fail(err, LA_MISMATCH,
+                   "%s: is another %s than that of %s (digest %s, expected %s); give --%s DIR with "
+                   "the one that the rows were summed under",
+                   path, what, rows->name, found, expected, what);
+}
+
+/* The model is that of the rows that are brought. */
+static la_status check_model(const fitting *f, la_error *err) {
+    const la_fit_rows *rows = f->brought;
+    const la_provenance *from = &rows->of->provenance;
+    const la_session *session = &f->session;
+    const la_model *model = &session->workers[0].model;
+    LA_TRY(check_origin(rows, "base", session->base, model->base_digest, from->base_digest, err));
+    LA_TRY(check_origin(rows, "adapter", session->adapter, model->adapter_digest,
+                        from->adapter_digest, err));
+    if (session->tokenizer && *from->tokenizer_digest)
+        LA_TRY(check_origin(rows, session->tokenizer_of_adapter ? "adapter" : "base",
+                            session->tokenizer_of_adapter ? session->adapter : session->base,
+                            la_tokenizer_digest(session->tokenizer), from->tokenizer_digest, err));
+    if (model->n_classes != rows->of->n_classes || model->likelihood != rows->of->likelihood)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: is of %lld classes, the model of %lld; it is damaged", rows->name,
+                       (long long)rows->of->n_classes, (long long)model->n_classes);
+    return LA_OK;
+}
+
+/* The posterior whose eigenvectors are used: of the same options. */
+static la_status open_basis(fitting *f, la_error *err) {
+    const la_fit_options *options = f->options;
+    const la_structure_kind *kind = f->structure.kind;
+    const char *name = la_structure_name(kind);
+    if (options->basis && !kind->basis)
+        return la_fail(err, LA_USAGE,
+                       "--basis: --curvature %s uses no other posterior's eigenvectors; leave it "
+                       "out",
+                       name);
+    if (kind->basis && !options->basis && f->adds)
+        return la_fail(err, LA_UNSUPPORTED,
+                       "--curvature %s: parts would measure eigenvalues in eigenvectors that all "
+                       "rows give; merge parts of --curvature %s first, and give that posterior as "
+                       "--basis",
+                       name, la_structure_name(kind->basis));
+    if (!options->basis)
+        return LA_OK;
+    LA_TRY(la_posterior_load(options->basis, &f->basis, err));
+    const la_posterior *p = &f->basis;
+    if (p->curvature != kind->basis->curvature)
+        return la_fail(err, LA_MISMATCH, "%s: --curvature %s, expected a posterior of %s",
+                       options->basis, la_curvature_names[p->curvature],
+                       la_structure_name(kind->basis));
+    if (p->kron != options->kron || p->params != f->structure.params ||
+        p->rank_asked != options->rank)
+        return la_fail(err, LA_MISMATCH,
+                       "%s: was fitted with --kron %s --params %s --rank %lld (0: full); give the "
+                       "same",
+                       options->basis, la_kron_names[p->kron], la_params_names[p->params],
+                       (long long)p->rank_asked);
+    f->structure.basis = p;
+    return LA_OK;
+}
+
+/* Digests of model and rows are its own, too. */
+static la_status check_basis(const fitting *f, la_error *err) {
+    const la_provenance *from = &f->structure.posterior.provenance, *other = &f->basis.provenance;
+    const char *what = strcmp(from->base_digest, other->base_digest)         ? "base"
+                       : strcmp(from->adapter_digest, other->adapter_digest) ? "adapter"
+                       : strcmp(from->data_digest, other->data_digest)       ? "rows (--data)"
+                                                                             : NULL;
+    if (!f->structure.basis || !what)
+        return LA_OK;
+    return la_fail(err, LA_MISMATCH, "%s: is of another %s; give the posterior of the same",
+                   f->options->basis, what);
+}
+
+/* Calibration rows, but where they are summed already and nothing looks at them again. */
+static la_status read_rows(fitting *f, la_error *err) {
+    const la_fit_options *options = f->options;
+    if (options->data)
+        LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
+                               &f->rows, err));
+    return LA_OK;
+}
+
+static la_status read_prompt(fitting *f, la_error *err) {
+    const char *kept = f->brought ? f->brought->of->provenance.template_text : NULL;
+    if (f->options->template_path)
+        LA_TRY(la_template_read(f->options->template_path, &f->prompt, err));
+    if (kept)
+        LA_TRY(la_template_parse(f->brought->name, kept, strlen(kept), &f->prompt, err));
+    return LA_OK;
 }
 
 static la_status open_fitting(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
+    const la_posterior *of = f->brought ? f->brought->of : NULL;
     int32_t *ids = NULL;
     int64_t n_ids = 0;
     if (f->structure.kind->joint && !la_prior_is_one(options->prior)) /* before all the work */
@@ -211,6 +326,7 @@ static la_status open_fitting(fitting *f, la_error *err) {
                        la_prior_names[options->prior], la_structure_name(f->structure.kind));
     LA_TRY(resolve_selection(f, err));
     LA_TRY(check_out(options, err));
+    LA_TRY(open_basis(f, err));
     if (options->choices && options->choice_ids)
         return la_fail(err, LA_USAGE, "give --choices or --choice-ids, not both");
     if (options->choice_ids)
@@ -220,8 +336,11 @@ static la_status open_fitting(fitting *f, la_error *err) {
                                   .adapter = options->adapter,
                                   .params = f->structure.params,
                                   .choices = options->choices,
-                                  .choice_ids = ids,
-                                  .n_choices = n_ids,
+                                  .choice_ids = of ? of->provenance.choice_ids : ids,
+                                  .n_choices =
+                                      of && of->provenance.choice_ids ? of->n_classes : n_ids,
+                                  .labels = of ? &of->provenance.labels : NULL,
+                                  .max_length = of ? of->provenance.max_length : 0,
                                   .all_inputs = true,
                                   .kind = f->structure.kind,
                                   .kron = options->kron,
@@ -230,15 +349,15 @@ static la_status open_fitting(fitting *f, la_error *err) {
     la_status status = la_session_open(&session, &f->session, err);
     free(ids);
     LA_TRY(status);
+    if (f->brought)
+        LA_TRY(check_model(f, err));
     LA_TRY(check_likelihood(f, err));
     if (options->template_path && f->session.workers[0].model.task == LA_TASK_TAG)
         return la_fail(err, LA_USAGE,
                        "--template: the adapter classifies tokens, whose rows are lists of words");
-    if (options->template_path)
-        LA_TRY(la_template_read(options->template_path, &f->prompt, err));
+    LA_TRY(read_prompt(f, err));
     LA_TRY(check_texts(f, err));
-    LA_TRY(la_row_set_read(&f->session, &options->run, options->data, f->prompt, "calibration",
-                           &f->rows, err));
+    LA_TRY(read_rows(f, err));
     if (f->select == LA_SELECT_VAL || ((options->adue || options->ood) && options->val))
         LA_TRY(la_row_set_read(&f->session, &options->run, options->val, f->prompt, "held-out",
                                &f->held, err));
@@ -254,11 +373,22 @@ static la_status open_fitting(fitting *f, la_error *err) {
     return options->ood && !f->held.n ? la_ood_check_rows(&f->rows, err) : LA_OK;
 }
 
+/* What is said of the calibration rows. */
+static la_fit_rows about_rows(const fitting *f) {
+    const la_row_set *rows = &f->rows;
+    if (f->brought)
+        return *f->brought;
+    return (la_fit_rows){.n = rows->n,
+                         .n_truncated = rows->n_truncated,
+                         .n_lost = rows->n_lost,
+                         .n_absent = la_label_list_absent(&rows->labels, rows->n,
+                                                          f->session.workers[0].model.n_classes)};
+}
+
 static void warn_about_rows(const fitting *f) {
     const la_log *log = &f->options->run.log;
-    const la_row_set *rows = &f->rows;
+    const la_fit_rows about = about_rows(f), *rows = &about;
     int64_t classes = f->session.workers[0].model.n_classes;
-    int64_t missing = la_label_list_absent(&rows->labels, rows->n, classes);
     if (rows->n < FEW_ROWS)
         la_warn(log, "only %lld calibration rows: the curvature is a rough guess",
                 (long long)rows->n);
@@ -266,8 +396,8 @@ static void warn_about_rows(const fitting *f) {
         la_warn(log, "%lld of %lld rows are longer than %lld tokens and were truncated",
                 (long long)rows->n_truncated, (long long)rows->n, (long long)f->session.max_length);
     la_feed_log_lost(rows->n_lost, f->session.max_length, log);
-    if (missing)
-        la_warn(log, "%lld of %lld classes have no calibration row", (long long)missing,
+    if (rows->n_absent)
+        la_warn(log, "%lld of %lld classes have no calibration row", (long long)rows->n_absent,
                 (long long)classes);
 }
 
@@ -323,10 +453,36 @@ static la_status digest_rows(const la_row_set *rows, la_posterior *posterior, la
 static la_status count_classes(fitting *f, la_error *err) {
     int64_t classes = f->session.workers[0].model.n_classes;
     la_posterior *p = &f->structure.posterior;
+    const double *brought = f->brought ? f->brought->of->class_rows : NULL;
     double *counts = la_pool_take(&p->pool, (size_t)classes, sizeof *counts, err);
-    if (counts && la_label_list_count(&f->rows.labels, f->rows.n, classes, counts))
+    if (counts && brought)
+        memcpy(counts, brought, (size_t)classes * sizeof *counts);
+    if (f->brought)
+        p->class_rows = brought ? counts : NULL;
+    else if (counts && la_label_list_count(&f->rows.labels, f->rows.n, classes, counts))
         p->class_rows = counts;
     return err->status;
+}
+
+/* Likewise where they are brought: rows of --data must be the same. */
+static la_status digest_brought(const fitting *f, la_posterior *posterior, la_error *err) {
+    const la_fit_rows *rows = f->brought;
+    la_provenance *from = &posterior->provenance;
+    char seen[LA_DIGEST_TEXT] = "";
+    if (f->rows.n) {
+        LA_TRY(digest_rows(&f->rows, posterior, err));
+        strcpy(seen, from->data_digest);
+    }
+    LA_TRY(la_posterior_keep_row_digests(posterior, rows->digests, rows->n, err));
+    if (*seen && strcmp(seen, from->data_digest))
+        return la_fail(err, LA_MISMATCH,
+                       "%s: its %lld rows are not the %lld of %s; give the file that was summed",
+                       f->rows.name, (long long)f->rows.n, (long long)rows->n, rows->name);
+    if (strcmp(rows->of->provenance.data_digest, from->data_digest))
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: the digests of its rows and that of all do not agree; it is damaged",
+                       rows->name);
+    return LA_OK;
 }
 
 /* Provenance of the posterior, before the passes: carriers of sums tell fits apart by it. */
@@ -345,9 +501,11 @@ static la_status describe(fitting *f, la_error *err) {
         from->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);
     strcpy(from->base_digest, model->base_digest);
     strcpy(from->adapter_digest, model->adapter_digest);
-    if (f->rows.n_text)
+    if (f->brought)
+        strcpy(from->tokenizer_digest, f->brought->of->provenance.tokenizer_digest);
+    else if (f->rows.n_text)
         strcpy(from->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
-    LA_TRY(digest_rows(&f->rows, p, err));
+    LA_TRY(f->brought ? digest_brought(f, p, err) : digest_rows(&f->rows, p, err));
     LA_TRY(count_classes(f, err));
     if (session->choice_ids) {
         size_t n = (size_t)model->n_classes;
@@ -373,7 +531,7 @@ static la_status summarise(const fitting *f, const double seconds[8], la_fit_sum
                           .n_tokens = p->n_tokens,
                           .n_classes = p->n_classes,
                           .n_blocks = p->n_blocks,
-                          .n_truncated = f->rows.n_truncated,
+                          .n_truncated = about_rows(f).n_truncated,
                           .log_likelihood = p->log_likelihood,
                           .log_marginal_likelihood = p->log_marginal_likelihood,
                           .noise_variance = p->noise_variance,
@@ -466,7 +624,10 @@ static la_status run(fitting *f, la_carriers *carriers, la_fit_summary **summary
     double seconds[8], start = la_seconds(), loaded;
     LA_TRY(open_fitting(f, err));
     LA_TRY(describe(f, err));
+    LA_TRY(check_basis(f, err));
     la_row_job rows = la_row_job_all(&f->rows, &f->options->run.log);
+    if (f->brought)
+        rows.n = 0;
     if (f->options->ood && !carriers) { /* others run rows elsewhere */
         size_t width = (size_t)la_run_state_width(&f->session.workers[0].model);
         rows.states = f->states = la_alloc((size_t)rows.n * width, sizeof *f->states, err);
@@ -492,8 +653,10 @@ la_status la_fit_carried(const la_fit_options *options, la_carriers *carriers,
     if (!summary)
         return la_fail(err, LA_USAGE, "la_fit: summary is NULL, and is needed");
     *summary = NULL;
-    LA_TRY(la_arguments_check_fit(options, err));
+    LA_TRY(la_arguments_check_fit(options, carriers && carriers->rows, err));
     fitting f = {.options = options,
+                 .brought = carriers ? carriers->rows : NULL,
+                 .adds = carriers && carriers->adds,
                  .structure = {.kind = options->curvature ? la_structure_named(options->curvature)
                                                           : &la_structure_kron,
                                .kron = options->kron,

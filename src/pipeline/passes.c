@@ -136,7 +136,13 @@ static la_status open_fitting(fitting *f, la_error *err) {
         la_fit_shape shape = {.batch = largest_batch(session, f->rows.set->longest),
                               .kron = structure->kron,
                               .rank = structure->rank,
-                              .n_rows = f->rows.n};
+                              .n_rows = f->rows.n,
+                              .first = f->rows.first,
+                              .step = f->rows.step,
+                              .n_all = f->rows.set->n};
+        if (f->carriers && f->carriers->rows)
+            shape.n_rows = shape.n_all = f->carriers->rows->n;
+        shape.adds = f->carriers && f->carriers->adds;
         for (int w = 0; w < session->n_workers; w++) {
             fit_part *part = &f->parts[w * f->n + i];
             LA_TRY(
@@ -242,8 +248,14 @@ static la_status next_pass(fitting *f, int i, la_error *err) {
     double start = la_seconds();
     for (int w = 0; w < f->session->n_workers; w++)
         all[w] = f->parts[w * f->n + i].fit;
-    LA_TRY(la_structure_next(f->structures[i].kind, all, f->session->n_workers, &f->parts[i].blocks,
-                             &f->structures[i].posterior, &f->passes[i], err));
+    if (f->structures[i].basis && !f->structures[i].posterior.blocks)
+        LA_TRY(la_structure_adopt(f->structures[i].kind, all, f->session->n_workers,
+                                  &f->parts[i].blocks, f->structures[i].basis,
+                                  &f->structures[i].posterior, &f->passes[i], err));
+    else
+        LA_TRY(la_structure_next(f->structures[i].kind, all, f->session->n_workers,
+                                 &f->parts[i].blocks, &f->structures[i].posterior, &f->passes[i],
+                                 err));
     /* rows that were summed elsewhere are not seen here */
     f->passes[i].to = f->passes[i].to < f->rows.n ? f->passes[i].to : f->rows.n;
     f->structures[i].seconds_decompose += la_seconds() - start;

@@ -11,7 +11,8 @@ typedef struct la_structure {
     la_kron kron;
     la_params params;
     int64_t rank;
-    la_posterior posterior;                   /* owned */
+    const la_posterior *basis; /* that is adopted (la_structure_adopt), outlives this; or NULL */
+    la_posterior posterior;    /* owned */
     double seconds_passes, seconds_decompose; /* its share of passes, and what follows them */
 } la_structure;
 
@@ -49,10 +50,20 @@ typedef struct la_carrier {
                               0: all */
 } la_carrier;
 
+/* Rows that were summed elsewhere, which a fit completes without seeing them. */
+typedef struct la_fit_rows {
+    const char *name;       /* of what they come from, for messages */
+    const la_posterior *of; /* description of their fits; provenance alone, no curvature */
+    la_row_digest *digests; /* [n] of all, in any order */
+    int64_t n, n_truncated, n_lost, n_absent; /* absent: classes without a row */
+} la_fit_rows;
+
 typedef struct la_carriers {
     const la_carrier *list;
     int n;
     bool ended; /* set by the fit where a carrier ended it: the structures are not complete */
+    const la_fit_rows *rows; /* that the carriers bring: no others are seen; or NULL */
+    bool adds;               /* what is carried is added to that of other rows: la_fit_shape */
 } la_carriers;
 
 /* Hands all that the pass has summed to the visitor, array by array, and with same_rows what else

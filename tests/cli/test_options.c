@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 
 #define RUN_FIT "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/o "
+#define PARTS "merge @/part1 @/part2 "
+#define RUN_MERGE PARTS "--out @/o "
 #define RUN_PREDICT "predict --posterior @/posterior --data @/test.jsonl --out @/o "
 #define RUN_COMPARE                                                                                \
     "compare --base @/base --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl --json "  \
@@ -73,12 +75,15 @@ static const effect effects[] = {
     ALTERS("fit", "adue", BERT, RUN_FIT QUIET "--val @/val.jsonl",
            RUN_FIT QUIET "--val @/val.jsonl --adue"),
     ALTERS("fit", "ood", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--ood"),
+    ALTERS("fit", "shard", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--shard 1/2"),
     SAYS("fit", "checkpoint", BERT, RUN_FIT, RUN_FIT "--checkpoint @/calib.jsonl",
          "would replace --data"),
     SAYS("fit", "checkpoint-every", BERT, RUN_FIT "--checkpoint @/ck --resume",
          RUN_FIT "--checkpoint @/ck --checkpoint-every 0 --resume", "--checkpoint-every"),
     SAYS("fit", "resume", BERT, RUN_FIT "--checkpoint @/ck", RUN_FIT "--checkpoint @/ck --resume",
          "starts from the beginning"),
+    ALTERS("fit", "basis", BERT, RUN_FIT QUIET "--curvature ekfac --shard 1/2",
+           RUN_FIT QUIET "--curvature ekfac --shard 1/2 --basis @/posterior"),
     SAYS("fit", "json", BERT, RUN_FIT QUIET, RUN_FIT QUIET "--json", "laplora.fit/1"),
     ALTERS("fit", "choices", CAUSAL, RUN_FIT QUIET "--choices good,bad,film",
            RUN_FIT QUIET "--choices bad,good,film"),
@@ -101,6 +106,49 @@ static const effect effects[] = {
          "batches of 77 tokens"),
     SAYS("fit", "verbose", BERT, RUN_FIT, RUN_FIT "--verbose", "note: plan for"),
     SAYS("fit", "quiet", BERT, RUN_FIT QUIET, RUN_FIT, "log likelihood"),
+    ALTERS("merge", "out", BERT, RUN_MERGE QUIET, PARTS "--out @/elsewhere --quiet"),
+    ALTERS("merge", "base", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--base @/nothing"),
+    ALTERS("merge", "adapter", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--adapter @/nothing"),
+    SAYS("merge", "data", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--data @/test.jsonl",
+         "its 10 rows are not"),
+    SAYS("merge", "basis", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--basis @/posterior",
+         "another --basis"),
+    ALTERS("merge", "val", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--val @/val.jsonl"),
+    ALTERS("merge", "heldout", BERT, RUN_MERGE QUIET "--data @/calib.jsonl",
+           RUN_MERGE QUIET "--data @/calib.jsonl --heldout"),
+    ALTERS("merge", "keep-answers", BERT, RUN_MERGE QUIET "--val @/val.jsonl",
+           RUN_MERGE QUIET "--val @/val.jsonl --keep-answers"),
+    ALTERS("merge", "select", BERT, RUN_MERGE QUIET "--val @/val.jsonl",
+           RUN_MERGE QUIET "--val @/val.jsonl --select none"),
+    ALTERS("merge", "prior", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--prior 3"),
+    SAYS("merge", "noise", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--noise 2", "noise"),
+    ALTERS("merge", "adue", BERT, RUN_MERGE QUIET "--data @/calib.jsonl --val @/val.jsonl",
+           RUN_MERGE QUIET "--data @/calib.jsonl --val @/val.jsonl --adue"),
+    ALTERS("merge", "ood", BERT, RUN_MERGE QUIET "--data @/calib.jsonl",
+           RUN_MERGE QUIET "--data @/calib.jsonl --ood"),
+    SAYS("merge", "json", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--json", "laplora.merge/1"),
+    ALTERS("merge", "text-field", WORDS, RUN_MERGE QUIET "--val @/calib.jsonl",
+           RUN_MERGE QUIET "--val @/calib.jsonl --text-field other"),
+    ALTERS("merge", "pair-field", WORDS, RUN_MERGE QUIET "--val @/calib.jsonl",
+           RUN_MERGE QUIET "--val @/calib.jsonl --pair-field other"),
+    SAYS("merge", "max-length", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--max-length 3",
+         "leave --max-length out"),
+    SAYS("merge", "label-field", BERT, RUN_MERGE QUIET "--val @/val.jsonl",
+         RUN_MERGE QUIET "--val @/val.jsonl --label-field second", "second"),
+    ALTERS("merge", "labels", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--labels a,b,c"),
+    ALTERS("merge", "adapter-name", BERT, RUN_MERGE QUIET,
+           RUN_MERGE QUIET "--adapter-name default"),
+    SAYS("merge", "base-quant", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--base-quant int8",
+         "--base-quant none, not int8"),
+    SAYS("merge", "device", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--device cuda",
+         "--device cuda"),
+    SAYS("merge", "precision", BERT, RUN_MERGE QUIET, RUN_MERGE QUIET "--precision bf16", "bf16"),
+    SAYS("merge", "threads", BERT, RUN_MERGE QUIET "--json --threads 1",
+         RUN_MERGE QUIET "--json --threads 2", "\"threads\":2"),
+    SAYS("merge", "batch-tokens", BERT, RUN_MERGE "--verbose",
+         RUN_MERGE "--verbose --batch-tokens 77", "batches of 77 tokens"),
+    SAYS("merge", "verbose", BERT, RUN_MERGE, RUN_MERGE "--verbose", "note: plan for"),
+    SAYS("merge", "quiet", BERT, RUN_MERGE QUIET, RUN_MERGE, "log likelihood"),
     ALTERS("predict", "posterior", BERT, RUN_PREDICT QUIET,
            "predict --posterior @/guarded --data @/test.jsonl --out @/o --quiet"),
     ALTERS("predict", "data", BERT, RUN_PREDICT QUIET,
@@ -386,6 +434,10 @@ static void prepare(void) {
     set_key(&(fault){.file = "still/adapter_config.json", .a = "lora_alpha", .b = "0"}, bert);
     static const char *const lines[] = {
         "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/posterior --quiet",
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/part1 --shard 1/2 "
+        "--quiet",
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/part2 --shard 2/2 "
+        "--quiet",
         "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/guarded --quiet "
         "--val @/val.jsonl",
         "predict --posterior @/posterior --data @/test.jsonl --out @/p.jsonl --quiet",
@@ -393,10 +445,10 @@ static void prepare(void) {
         "report @/p.jsonl --json --out @/report.json",
         "threshold @/scored.jsonl --target-error 0.2 --out @/threshold.json --quiet"};
     enum { LINES = sizeof lines / sizeof *lines };
-    for (int i = 0; i <= LINES; i++) {
+    for (int i = 0; i < LINES + 3; i++) { /* posterior and parts of words, too */
         command done = run_line(i < LINES ? bert : folders[WORDS], lines[i % LINES], NULL);
         if (done.code)
-            fail_msg("%s: %s", lines[i % 5], done.err);
+            fail_msg("%s: %s", lines[i % LINES], done.err);
         command_free(&done);
     }
 }

@@ -98,7 +98,7 @@ static la_status carry(void *user, la_moment moment, la_fit_state *fit, la_error
 
 static la_status fit(const parity_case *c, const char *curvature, const char *out, la_carrier how,
                      la_fit_summary **summary, la_error *err) {
-    la_carriers carriers = {&how, how.carry != NULL, false};
+    la_carriers carriers = {.list = &how, .n = how.carry != NULL};
     la_fit_options options = {.run = {.device = "cpu", .batch_tokens = 64},
                               .base = c->base,
                               .adapter = c->adapter,
