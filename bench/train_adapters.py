@@ -130,6 +130,7 @@ def split(folder, spec, seed):
         rng.shuffle(held)
     if "shares" in spec:
         held = with_shares(held, [1 / spec["classes"]] * spec["classes"], DEV + TEST)
+        rng.shuffle(held)
     held = held[:DEV + TEST]
     if own:
         texts = {r["text"] for r in held}
