@@ -12,7 +12,9 @@
 
 /* Bytes between two looks at the clock. */
 enum { PIECE = 8 << 20 };
+/* Of a signal handler; where nothing has been written yet, that is worth a later end. */
 #define HANDLER_SECONDS 0.5
+#define FIRST_SECONDS 5
 
 /* ---- names ---- */
 
@@ -234,8 +236,9 @@ static int put_in_place(const la_generations *files, int fd, const char *tempora
 int la_generations_write(la_generations *files, const char *bytes, size_t length, bool synced) {
     uint64_t digest = la_hash64(bytes, length);
     const char *temporary = files->temporary[!synced];
-    double until = la_seconds() + HANDLER_SECONDS;
     int folder = files->target.folder, fd = -1;
+    bool first = faccessat(folder, files->target.name, F_OK, 0) != 0;
+    double until = la_seconds() + (first ? FIRST_SECONDS : HANDLER_SECONDS);
     if (files->nameless)
         fd = openat(folder, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
     bool named = fd < 0;
