@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Rows that all of them together count as at most: probabilities are never so right in their tails
+ * as the evidence of many would take them to be, and a rare class would swallow others. */
+enum { ROWS_COUNTED = 20 };
+
 /* The strength s of a prior is in rows: how many with the reference shares it is worth. The last
  * one is that the shares have not moved. */
-enum { STRENGTHS = 6, UNMOVED = STRENGTHS, STEPS_MOST = 1000 };
-static const double strengths[STRENGTHS] = {2048, 512, 128, 32, 8, 2};
+enum { STRENGTHS = 5, UNMOVED = STRENGTHS, STEPS_MOST = 1000 };
+static const double strengths[STRENGTHS] = {2048, 512, 128, 32, 8};
 /* Where there are too many classes for standard errors, and so for evidence. */
 enum { INFORMED_MOST = 256, PLAIN = 3 };
 #define STEP_LEAST 1e-9
@@ -68,6 +72,7 @@ typedef struct estimate {
     double *q, *sums;  /* [C] */
     double *shares;    /* [STRENGTHS + 1, C] */
     double evidence[STRENGTHS + 1];
+    double power; /* of the likelihood: what a row counts */
     /* where there are few enough classes; else NULL */
     double *basis, *part;     /* [C, m], [C, C] */
     double *square, *hessian; /* [C, C], [m, m] */
@@ -85,10 +90,10 @@ static double weigh(const estimate *e, int64_t i, const double *shares, double *
     return sum;
 }
 
-/* EM's step, of the posterior's mode in the softmax basis: P_c = (sum of q_c + s reference_c) over
- * n + s. Returns how far they moved. */
+/* EM's step, of the posterior's mode in the softmax basis: P_c = (power sum of q_c + s
+ * reference_c) over power n + s. Returns how far they moved. */
 static double step(estimate *e, double strength, double *shares) {
-    double moved = 0, n = (double)e->rows->n + strength;
+    double moved = 0, n = e->power * (double)e->rows->n + strength;
     memset(e->sums, 0, (size_t)e->c * sizeof *e->sums);
     for (int64_t i = 0; i < e->rows->n; i++) {
         weigh(e, i, shares, e->q);
@@ -96,7 +101,7 @@ static double step(estimate *e, double strength, double *shares) {
             e->sums[c] += e->q[c];
     }
     for (int64_t c = 0; c < e->c; c++) {
-        double to = (e->sums[c] + strength * e->reference[c]) / n;
+        double to = (e->power * e->sums[c] + strength * e->reference[c]) / n;
         moved = fmax(moved, fabs(to - shares[c]));
         shares[c] = to;
     }
@@ -125,18 +130,19 @@ static bool root(int64_t n, double *a, double *log_det) {
 }
 
 /* Minus the second derivative of the log posterior by the softmax coordinates of the shares, on the
- * contrasts: s diag(reference) + sum q q^T - (n + s) P P^T. *value: the log likelihood. */
+ * contrasts: s diag(reference) + power sum q q^T - (power n + s) P P^T. *value: the log
+ * likelihood. */
 static void second_derivative(estimate *e, double strength, const double *shares, double *value) {
     int64_t c = e->c, m = e->m;
-    double n = (double)e->rows->n + strength;
+    double n = e->power * (double)e->rows->n + strength;
     memset(e->square, 0, (size_t)(c * c) * sizeof *e->square);
     *value = 0;
     for (int64_t i = 0; i < e->rows->n; i++) {
         double sum = weigh(e, i, shares, e->q);
-        *value += log(sum > 0 ? sum : 1);
+        *value += e->power * log(sum > 0 ? sum : 1);
         for (int64_t a = 0; a < c; a++)
             for (int64_t b = 0; b <= a; b++)
-                e->square[a * c + b] += e->q[a] * e->q[b];
+                e->square[a * c + b] += e->power * e->q[a] * e->q[b];
     }
     for (int64_t a = 0; a < c; a++)
         for (int64_t b = 0; b <= a; b++) {
@@ -327,6 +333,7 @@ la_status la_class_shares_estimate(la_class_shares *s, const la_share_rows *rows
     for (int64_t a = 0; a < e.c; a++)
         e.reference[a] /= sum;
     e.m = e.c - 1;
+    e.power = rows->n > ROWS_COUNTED ? ROWS_COUNTED / (double)rows->n : 1;
     la_status status = err->status == LA_OK ? run(&e, s, err) : err->status;
     if (status == LA_OK) {
         s->is_estimate = true;

@@ -15,7 +15,8 @@ import os
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STRENGTHS = (2048.0, 512.0, 128.0, 32.0, 8.0, 2.0)
+STRENGTHS = (2048.0, 512.0, 128.0, 32.0, 8.0)
+COUNTED = 20  # rows that all together count as at most
 
 
 def objective(a, ratio, reference, strength):
@@ -25,12 +26,13 @@ def objective(a, ratio, reference, strength):
     sums = ratio @ p
     q = ratio * p / sums[:, None]
     n = len(ratio)
-    value = np.log(sums).sum() + strength * reference @ np.log(p)
-    gradient = q.sum(0) - n * p + strength * (reference - p)
+    power = min(1, COUNTED / n)
+    value = power * np.log(sums).sum() + strength * reference @ np.log(p)
+    gradient = power * (q.sum(0) - n * p) + strength * (reference - p)
     second = np.zeros((len(p), len(p)))
     for row in q:
-        second += np.diag(row) - np.outer(row, row)
-    second -= (n + strength) * (np.diag(p) - np.outer(p, p))
+        second += power * (np.diag(row) - np.outer(row, row))
+    second -= (power * n + strength) * (np.diag(p) - np.outer(p, p))
     return value, gradient, second, p
 
 
@@ -70,7 +72,7 @@ def estimate(probs, training, means):
         shares.append(p)
     shares.append(reference)
     covs.append(np.zeros((c, c)))
-    evidence.append(np.log(ratio @ reference).sum())
+    evidence.append(min(1, COUNTED / len(ratio)) * np.log(ratio @ reference).sum())
     weight = np.exp(np.array(evidence) - max(evidence))
     weight /= weight.sum()
     mean = sum(w * p for w, p in zip(weight, shares))
