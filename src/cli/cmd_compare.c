@@ -40,8 +40,8 @@ static const la_option options[] = {
     LA_ROW(TEXT, compare_given, test, "test", .argument = "FILE",
            .help = "labelled rows that the table is of"),
     LA_ROW(TEXT, compare_given, val, "val", .argument = "FILE",
-           .help =
-               "held-out labelled rows, for temperature, vector, guard and the held-out choices"),
+           .help = "held-out labelled rows, for temperature, bias, vector, stacking, guard and the "
+                   "held-out choices"),
     LA_ROW(TEXT, compare_given, ood, "ood", .argument = "FILE",
            .help = "rows of other data, to be distinguished from those of --test"),
     LA_ROW(LIST, compare_given, methods, "methods", LA_NAMES(la_compare_kinds),

@@ -146,3 +146,25 @@ la_status la_corrections_fit(int64_t n, int64_t n_classes, const float *logits,
     free(theta);
     return LA_OK;
 }
+
+void la_corrections_apply(const la_correction_fit *fits, int64_t n_classes, const float *logits,
+                          double *workspace, double *probs) {
+    double most = -INFINITY, sum = 0;
+    memset(probs, 0, (size_t)n_classes * sizeof *probs);
+    for (int s = 0; s < LA_CORRECTION_SCALES; s++)
+        most = fmax(most, la_correction_evidence(&fits[s]));
+    for (int s = 0; s < LA_CORRECTION_SCALES; s++) {
+        const la_correction *of = &fits[s].correction;
+        double weight = exp(la_correction_evidence(&fits[s]) - most);
+        sum += weight;
+        if (!(weight > 0))
+            continue;
+        for (int64_t c = 0; c < n_classes; c++)
+            workspace[c] = ((double)logits[c] + of->bias[c]) / of->temperature;
+        (void)la_softmax(n_classes, workspace);
+        for (int64_t c = 0; c < n_classes; c++)
+            probs[c] += weight * workspace[c];
+    }
+    for (int64_t c = 0; c < n_classes; c++)
+        probs[c] /= sum;
+}

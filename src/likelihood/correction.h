@@ -29,6 +29,10 @@ typedef struct la_correction_fit {
     double log_occam;
 } la_correction_fit;
 
+static inline double la_correction_evidence(const la_correction_fit *fit) {
+    return fit->log_likelihood + fit->log_occam;
+}
+
 /* The values of s that are tried, ascending. */
 extern const double la_correction_scales[LA_CORRECTION_SCALES];
 
@@ -40,5 +44,9 @@ extern const double la_correction_scales[LA_CORRECTION_SCALES];
 la_status la_corrections_fit(int64_t n, int64_t n_classes, const float *logits,
                              const int64_t *labels, double temperature, la_correction_fit *fits,
                              la_error *err);
+/* probs[C]: the mean over the scales of softmax((logits + bias) / temperature), weighed by
+ * evidence. workspace: C */
+void la_corrections_apply(const la_correction_fit *fits, int64_t n_classes, const float *logits,
+                          double *workspace, double *probs);
 
 #endif

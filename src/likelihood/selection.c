@@ -315,10 +315,6 @@ static la_status add_average(choosing *t, la_choice *choice, la_error *err) {
 
 /* ---- what is tried ---- */
 
-static double log_evidence(const la_correction_fit *fit) {
-    return fit->log_likelihood + fit->log_occam;
-}
-
 /* The corrections of most evidence become groups of their own. */
 static la_status add_corrections(choosing *t, la_error *err) {
     const la_held_out *rows = t->rows;
@@ -333,11 +329,12 @@ static la_status add_corrections(choosing *t, la_error *err) {
         int next = -1;
         for (int s = 0; s < LA_CORRECTION_SCALES; s++)
             if (!taken[s] && isfinite(t->fits[s].log_likelihood) &&
-                (next < 0 || log_evidence(&t->fits[s]) > log_evidence(&t->fits[next])))
+                (next < 0 ||
+                 la_correction_evidence(&t->fits[s]) > la_correction_evidence(&t->fits[next])))
                 next = s;
-        if (next < 0 || log_evidence(&t->fits[next]) < best + log(EVIDENCE_LEAST))
+        if (next < 0 || la_correction_evidence(&t->fits[next]) < best + log(EVIDENCE_LEAST))
             break;
-        best = fmax(best, log_evidence(&t->fits[next]));
+        best = fmax(best, la_correction_evidence(&t->fits[next]));
         taken[next] = true;
         la_setting_group *group = &table->groups[table->n_groups++];
         *group = (la_setting_group){.correction = &t->fits[next].correction,

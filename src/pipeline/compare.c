@@ -20,7 +20,9 @@ static bool takes_long(const la_comparing *c, const la_structure_kind *structure
 const la_compare_kind la_compare_kinds[] = {
     {.name = "map", .run = la_compare_map},
     {.name = "temperature", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_temperature},
+    {.name = "bias", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_bias},
     {.name = "vector", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_vector},
+    {.name = "stacking", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_stacking},
 #define LA_STRUCTURE(enumerator, id, text)                                                         \
     {.name = text, .structure = &la_structure_##id, .run = la_compare_structure},
 #include "bayes/structures.def"

@@ -57,7 +57,9 @@ la_status la_compare_rate_scores(la_comparing *c, la_comparison_row *row, la_err
 /* compare_scaling.c: softmax of the outputs as they are, and scaled by held-out rows */
 LA_COMPARE_RUN(map);
 LA_COMPARE_RUN(temperature);
+LA_COMPARE_RUN(bias);
 LA_COMPARE_RUN(vector);
+LA_COMPARE_RUN(stacking);
 /* compare_laplace.c */
 LA_COMPARE_RUN(structure);
 LA_COMPARE_RUN(guard);

@@ -4,6 +4,7 @@
 #include "likelihood/answer.h"
 #include "likelihood/likelihood.h"
 #include "likelihood/selection.h"
+#include "support/held_rows.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -11,137 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { C_MOST = 5, M_MOST = C_MOST - 1, TEMPERATURES = LA_SELECTION_TEMPERATURES, PAIRS = 128 };
+enum { TEMPERATURES = LA_SELECTION_TEMPERATURES, PAIRS = 128 };
 
 static double temperature_at(const la_choice *choice, int i) {
     double all[TEMPERATURES];
     la_selection_temperatures(choice->candidates[LA_METHOD_TEMPERATURE].temperature, all);
     return all[i];
-}
-
-/* ---- held-out rows ---- */
-
-/* Row i's covariance under the prior scaled by k is root root^T / (k + floor[i]). */
-typedef struct held {
-    la_held_out rows;
-    float *logits;
-    int64_t *labels;
-    uint64_t *streams;
-    double *scales, *cov, *roots, *floor;
-} held;
-
-static double normal_of(uint64_t seed, uint64_t stream, int64_t i) {
-    double x;
-    la_random_normal(seed, stream, (uint64_t)i, 1, &x);
-    return x;
-}
-
-static double uniform_of(uint64_t seed, uint64_t stream, int64_t i) {
-    return ((double)la_random_below(seed, stream, (uint64_t)i, 1u << 30) + 0.5) / (1u << 30);
-}
-
-static void fill_covariances(held *h) {
-    int64_t m = h->rows.n_classes - 1;
-    for (int64_t g = 0; g < h->rows.n_scales; g++)
-        for (int64_t i = 0; i < h->rows.n; i++)
-            for (int64_t k = 0; k < m; k++)
-                for (int64_t l = 0; l < m; l++) {
-                    double sum = 0;
-                    for (int64_t j = 0; j < m; j++)
-                        sum += h->roots[(i * m + k) * m + j] * h->roots[(i * m + l) * m + j];
-                    h->cov[((g * h->rows.n + i) * m + k) * m + l] =
-                        sum / (h->scales[g] + h->floor[i]);
-                }
-}
-
-/* Logits of deviation `logits`; variances of about spread^2, those of the rows apart by factors of
- * exp(varying x normal). Labels are 0. The middle one of n_scales is 1. */
-static held make(int64_t n, int64_t c, int64_t n_scales, uint64_t seed, double logits,
-                 double spread, double varying) {
-    size_t m = (size_t)c - 1, rows = (size_t)n;
-    held h = {.logits = calloc(rows * (m + 1), sizeof(float)),
-              .labels = calloc(rows, sizeof(int64_t)),
-              .streams = calloc(rows, sizeof(uint64_t)),
-              .scales = calloc((size_t)n_scales, sizeof(double)),
-              .cov = calloc((size_t)n_scales * rows * m * m, sizeof(double)),
-              .roots = calloc(rows * m * m, sizeof(double)),
-              .floor = calloc(rows, sizeof(double))};
-    assert_true(h.logits && h.labels && h.streams && h.scales && h.cov && h.roots && h.floor);
-    for (int64_t i = 0; i < n * c; i++)
-        h.logits[i] = (float)(logits * normal_of(seed, 1, i));
-    for (int64_t i = 0; i < n; i++) {
-        double own = spread * exp(0.5 * varying * normal_of(seed, 2, i)) / sqrt((double)m);
-        h.streams[i] = la_random_below(seed, 3, (uint64_t)i, UINT64_MAX);
-        h.floor[i] = 0.2 * uniform_of(seed, 4, i);
-        for (int64_t k = 0; k < (int64_t)(m * m); k++)
-            h.roots[i * (int64_t)(m * m) + k] = own * normal_of(seed, 5 + (uint64_t)i, k);
-    }
-    if (n_scales == LA_SELECTION_SCALES)
-        la_selection_scales(h.scales);
-    else
-        for (int64_t g = 0; g < n_scales; g++)
-            h.scales[g] = pow(10, 0.5 * (double)(g - n_scales / 2));
-    h.rows = (la_held_out){.n = n,
-                           .n_classes = c,
-                           .n_scales = n_scales,
-                           .logits = h.logits,
-                           .labels = {.kind = LA_LABEL_CLASS, .classes = h.labels},
-                           .streams = h.streams,
-                           .scales = h.scales,
-                           .cov = h.cov};
-    fill_covariances(&h);
-    return h;
-}
-
-static void drop(held *h) {
-    free(h->logits);
-    free(h->labels);
-    free(h->streams);
-    free(h->scales);
-    free(h->cov);
-    free(h->roots);
-    free(h->floor);
-}
-
-static void softmax(int64_t c, const double *f, double *p) {
-    double top = f[0], sum = 0;
-    for (int64_t k = 1; k < c; k++)
-        top = fmax(top, f[k]);
-    for (int64_t k = 0; k < c; k++)
-        sum += p[k] = exp(f[k] - top);
-    for (int64_t k = 0; k < c; k++)
-        p[k] /= sum;
-}
-
-/* softmax((f + Q root z / sqrt(scale + floor)) / T) of row i; z NULL: of the logits alone */
-static void row_softmax(const held *h, int64_t i, double scale, double temperature, const double *z,
-                        double *p) {
-    int64_t c = h->rows.n_classes, m = c - 1;
-    double basis[C_MOST * M_MOST], f[C_MOST], moved[M_MOST] = {0};
-    la_softmax_likelihood.contrast_basis(c, basis);
-    for (int64_t k = 0; k < m && z; k++)
-        for (int64_t j = 0; j < m; j++)
-            moved[k] += h->roots[(i * m + k) * m + j] * z[j] / sqrt(scale + h->floor[i]);
-    for (int64_t k = 0; k < c; k++) {
-        f[k] = (double)h->logits[i * c + k];
-        for (int64_t j = 0; j < m; j++)
-            f[k] += basis[k * m + j] * moved[j];
-        f[k] /= temperature;
-    }
-    softmax(c, f, p);
-}
-
-/* Labels from the Laplace predictive at that scale (0: from the softmax) of f / T. */
-static void draw_labels(held *h, uint64_t seed, double scale, double temperature) {
-    int64_t c = h->rows.n_classes, m = c - 1;
-    for (int64_t i = 0; i < h->rows.n; i++) {
-        double z[M_MOST], p[C_MOST], left = uniform_of(seed, 1, i);
-        la_random_normal(seed, 2, (uint64_t)(i * m), (size_t)m, z);
-        row_softmax(h, i, scale, temperature, scale > 0 ? z : NULL, p);
-        h->labels[i] = 0;
-        for (int64_t k = 0; k < m && (left -= p[k]) > 0; k++)
-            h->labels[i] = k + 1;
-    }
 }
 
 /* ---- the rule ---- */
@@ -213,7 +89,7 @@ static int64_t scale_index(const held *h, double scale) {
     return 0;
 }
 
-/* A row's -log p under softmax(f / s), s^2 = T^2 + pi/8 mean Var(f_c - f_d); g -1: no
+/* A row's -log p under softmax_of(f / s), s^2 = T^2 + pi/8 mean Var(f_c - f_d); g -1: no
  * covariance. */
 static double shrunk_nll(const held *h, int64_t g, double temperature, int64_t i) {
     int64_t c = h->rows.n_classes, m = c - 1;
@@ -232,7 +108,7 @@ static double shrunk_nll(const held *h, int64_t g, double temperature, int64_t i
     double mean = pairs / (double)(c * (c - 1) / 2);
     for (int64_t k = 0; k < c; k++)
         f[k] = (double)h->logits[i * c + k] / sqrt(temperature * temperature + M_PI / 8 * mean);
-    softmax(c, f, p);
+    softmax_of(c, f, p);
     return -log(p[h->labels[i]]);
 }
 
@@ -248,8 +124,8 @@ static void closed_forms(void **state) {
     (void)state;
     double worst = 0;
     for (int64_t c = 2; c <= C_MOST; c++) {
-        held h = make(120, c, 9, 20 + (uint64_t)c, 2, 1.5, 1.5);
-        draw_labels(&h, 7, 0.5, 1.3);
+        held h = held_make(120, c, 9, 20 + (uint64_t)c, 2, 1.5, 1.5);
+        held_draw_labels(&h, 7, 0.5, 1.3);
         la_choice choice = choose(&h);
         const la_candidate *all = choice.candidates;
         int64_t right = 0;
@@ -279,7 +155,7 @@ static void closed_forms(void **state) {
         worst = fmax(worst, fabs(scalar->nll - at));
         at = mean_shrunk(&h, scale_index(&h, both->prior_scale), both->temperature);
         worst = fmax(worst, fabs(both->nll - at));
-        drop(&h);
+        held_drop(&h);
     }
     check_within("likelihood against its formula", worst, 1.5e-8);
 }
@@ -325,10 +201,10 @@ static expectation by_draws(const held *h, double scale, double temperature) {
         double mean = 0, square = 0, z[M_MOST], p[C_MOST], q[C_MOST];
         for (int64_t s = 0; s < DRAWN; s++) {
             la_random_normal(77, (uint64_t)i, (uint64_t)(s * M_MOST), (size_t)m, z);
-            row_softmax(h, i, scale, temperature, z, p);
+            held_softmax(h, i, scale, temperature, z, p);
             for (int64_t k = 0; k < m; k++)
                 z[k] = -z[k];
-            row_softmax(h, i, scale, temperature, z, q);
+            held_softmax(h, i, scale, temperature, z, q);
             double pair = (p[h->labels[i]] + q[h->labels[i]]) / 2;
             mean += pair / DRAWN;
             square += pair * pair / DRAWN;
@@ -344,8 +220,8 @@ static void monte_carlo_of_two(void **state) {
     (void)state;
     double worst = 0, far = 0;
     for (uint64_t seed = 0; seed < 6; seed++) {
-        held h = make(200, 2, 1, 30 + seed, 2, 0.5 + (double)seed, 1);
-        draw_labels(&h, seed, 1, 1.2);
+        held h = held_make(200, 2, 1, 30 + seed, 2, 0.5 + (double)seed, 1);
+        held_draw_labels(&h, seed, 1, 1.2);
         la_choice choice = choose(&h);
         const la_candidate *plain = &choice.candidates[LA_METHOD_LAPLACE];
         const la_candidate *both = &choice.candidates[LA_METHOD_TEMPERED];
@@ -364,7 +240,7 @@ static void monte_carlo_of_two(void **state) {
             }
         }
         worst = fmax(worst, (both->nll - least) / error);
-        drop(&h);
+        held_drop(&h);
     }
     check_within("likelihood of two classes, standard errors", worst, 4);
     check_within("standard error of the draws", far, 0.0075);
@@ -375,8 +251,8 @@ static void monte_carlo_of_several(void **state) {
     double worst = 0;
     int n = 0;
     for (uint64_t seed = 0; seed < 9; seed++) {
-        held h = make(25, 3 + (int64_t)(seed % 3), 1, 40 + seed, 2, 2.5, 1);
-        draw_labels(&h, seed, 1, 1);
+        held h = held_make(25, 3 + (int64_t)(seed % 3), 1, 40 + seed, 2, 2.5, 1);
+        held_draw_labels(&h, seed, 1, 1);
         la_choice choice = choose(&h);
         static const la_method of[] = {LA_METHOD_LAPLACE, LA_METHOD_TEMPERED};
         for (int k = 0; k < 2; k++) {
@@ -387,7 +263,7 @@ static void monte_carlo_of_several(void **state) {
             worst = fmax(worst, fabs(own->nll - e.nll) / sqrt(e.square));
             n++;
         }
-        drop(&h);
+        held_drop(&h);
     }
     assert_true(n >= 9);
     check_within("likelihood of several classes, standard errors", worst, 4);
@@ -400,10 +276,10 @@ static void right_models_stay(void **state) {
     enum { SEEDS = 24 };
     int kept = 0;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        held h = make(LA_DOUBT_ROWS, seed % 2 ? 3 : 2, 3, 100 + seed, 2, 1, 1.5);
-        draw_labels(&h, seed, 0, 1);
+        held h = held_make(LA_DOUBT_ROWS, seed % 2 ? 3 : 2, 3, 100 + seed, 2, 1, 1.5);
+        held_draw_labels(&h, seed, 0, 1);
         kept += choose(&h).method == LA_METHOD_MAP;
-        drop(&h);
+        held_drop(&h);
     }
     /* Twice the gap in log likelihood of two numbers chosen is about chi-squared of 2, and the
      * standard error about its root: MAP stays where that is at most 4, with 86 %. 17 is two
@@ -426,13 +302,13 @@ static void temperature_is_found(void **state) {
     (void)state;
     double worst = 0;
     for (uint64_t seed = 0; seed < 8; seed++) {
-        held h = make(300, 3, 1, 200 + seed, 3, 1e-3, 0);
-        draw_labels(&h, seed, 0, 2);
+        held h = held_make(300, 3, 1, 200 + seed, 3, 1e-3, 0);
+        held_draw_labels(&h, seed, 0, 2);
         la_choice choice = choose(&h);
         assert_int_equal(choice.method, LA_METHOD_AVERAGE);
         assert_int_equal(single(&choice), LA_METHOD_TEMPERATURE);
         worst = fmax(worst, off_two(&h, choice.candidates[LA_METHOD_TEMPERATURE].temperature));
-        drop(&h);
+        held_drop(&h);
     }
     check_within("1 / T against 1 / 2, standard errors", worst, 4);
 }
@@ -443,15 +319,15 @@ static void one_variance_is_a_temperature(void **state) {
     enum { SCALES = 15 };
     double worst = 0;
     for (uint64_t seed = 0; seed < 6; seed++) {
-        held h = make(300, 2, SCALES, 300 + seed, 3, 1, 0);
+        held h = held_make(300, 2, SCALES, 300 + seed, 3, 1, 0);
         for (int64_t i = 0; i < h.rows.n; i++) {
             h.roots[i] = 2;
             h.floor[i] = 0;
         }
         for (int g = 0; g < SCALES; g++)
             h.scales[g] = pow(10, 0.1 * (g - SCALES / 2));
-        fill_covariances(&h);
-        draw_labels(&h, seed, 0, 2);
+        held_fill(&h);
+        held_draw_labels(&h, seed, 0, 2);
         la_choice choice = choose(&h);
         assert_int_equal(choice.method, LA_METHOD_AVERAGE);
         assert_int_equal(numbers[single(&choice)], 1);
@@ -459,7 +335,7 @@ static void one_variance_is_a_temperature(void **state) {
         assert_true(choice.candidates[LA_METHOD_SCALAR].gap < 0.01);
         assert_true(choice.candidates[LA_METHOD_TEMPERATURE].gap < 0.01);
         worst = fmax(worst, off_two(&h, choice.candidates[LA_METHOD_TEMPERATURE].temperature));
-        drop(&h);
+        held_drop(&h);
     }
     check_within("likewise, standard errors", worst, 4);
 }
@@ -474,13 +350,13 @@ static void laplace_is_found(void **state) {
     static const double truths[] = {0.1, 1, 10};
     for (size_t k = 0; k < 3; k++)
         for (uint64_t seed = 0; seed < 3; seed++) {
-            held h = make(300, 2 + (int64_t)(seed % 2), SCALES, 400 + 10 * k + seed, 5,
-                          6 * sqrt(truths[k]), 4);
+            held h = held_make(300, 2 + (int64_t)(seed % 2), SCALES, 400 + 10 * k + seed, 5,
+                               6 * sqrt(truths[k]), 4);
             for (int g = 0; g < SCALES; g++)
                 h.scales[g] = truths[k] * pow(10, 0.25 * (g - SCALES / 2));
             memset(h.floor, 0, (size_t)h.rows.n * sizeof *h.floor);
-            fill_covariances(&h);
-            draw_labels(&h, 10 * k + seed, truths[k], 1);
+            held_fill(&h);
+            held_draw_labels(&h, 10 * k + seed, truths[k], 1);
             la_choice choice = choose(&h);
             assert_int_equal(choice.method, LA_METHOD_AVERAGE);
             assert_true(single(&choice) >= LA_METHOD_LAPLACE);
@@ -488,7 +364,7 @@ static void laplace_is_found(void **state) {
             worst = fmax(worst, fabs(off));
             mean += off;
             n++;
-            drop(&h);
+            held_drop(&h);
         }
     check_within("log10 of the scale against the true one", worst, 0.75);
     check_within("likewise, its mean", fabs(mean / n), 0.15);
@@ -496,15 +372,15 @@ static void laplace_is_found(void **state) {
 
 /* Without variance every Laplace setting is a temperature. The MAP model has T = 1 alone,
  * temperature scaling shares its mass among the others, the two kinds of Laplace among all: the
- * average's likelihood from those of softmax(f / T), and its list. */
+ * average's likelihood from those of softmax_of(f / T), and its list. */
 static void average_of_temperatures(void **state) {
     (void)state;
     double worst = 0, worst_list = 0;
     for (uint64_t seed = 0; seed < 6; seed++) {
-        held h = make(60, 3, 3, 900 + seed, 2, 1e-4, 0);
+        held h = held_make(60, 3, 3, 900 + seed, 2, 1e-4, 0);
         double nll[TEMPERATURES][60], mean = 0, total[TEMPERATURES] = {0};
         h.rows.uncorrected = true;
-        draw_labels(&h, seed, 0, 1.5);
+        held_draw_labels(&h, seed, 0, 1.5);
         la_choice choice = choose(&h);
         for (int64_t i = 0; i < 60; i++)
             for (int u = 0; u < TEMPERATURES; u++)
@@ -529,7 +405,7 @@ static void average_of_temperatures(void **state) {
         worst = fmax(worst, fabs(mean - choice.candidates[LA_METHOD_AVERAGE].nll));
         for (int64_t s = 1; s < choice.n_settings; s++)
             assert_true(choice.settings[s].weight <= choice.settings[s - 1].weight);
-        drop(&h);
+        held_drop(&h);
     }
     check_within("left-out likelihood of the average", worst, 1.7e-8);
     check_within("what its list is off beyond what it says", worst_list, 4e-8);
@@ -544,9 +420,9 @@ static void the_rule(void **state) {
     int simpler = 0, best = 0, by_method[LA_METHODS] = {0}, singles[LA_METHODS] = {0};
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         bool many = seed % 10 == 5;
-        held h = make(many ? LA_DOUBT_ROWS : 40 + 40 * (int64_t)(seed % 4), 2 + (int64_t)(seed % 3),
-                      3, 500 + seed, 3, 3, seed % 2 ? 3 : 1);
-        draw_labels(&h, seed, seed % 5 ? 1 : 0, many ? 1 : 1 + 0.4 * (double)(seed % 4));
+        held h = held_make(many ? LA_DOUBT_ROWS : 40 + 40 * (int64_t)(seed % 4),
+                           2 + (int64_t)(seed % 3), 3, 500 + seed, 3, 3, seed % 2 ? 3 : 1);
+        held_draw_labels(&h, seed, seed % 5 ? 1 : 0, many ? 1 : 1 + 0.4 * (double)(seed % 4));
         la_choice choice = choose(&h);
         bool is_best = true;
         for (int k = 0; k < LA_METHOD_AVERAGE; k++)
@@ -555,7 +431,7 @@ static void the_rule(void **state) {
         simpler += !is_best;
         by_method[choice.method]++;
         singles[single(&choice)]++;
-        drop(&h);
+        held_drop(&h);
     }
     print_message("    the best %d times, a simpler one %d times; by method", best, simpler);
     for (int k = 0; k < LA_METHODS; k++)
@@ -574,8 +450,8 @@ static void gaps(void **state) {
     double worst = 0, worst_error = 0;
     int n = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
-        held h = make(80, 2, 3, 600 + seed, 3, 3, 2);
-        draw_labels(&h, seed, 1, 1);
+        held h = held_make(80, 2, 3, 600 + seed, 3, 3, 2);
+        held_draw_labels(&h, seed, 1, 1);
         la_choice choice = choose(&h);
         int best = 0;
         for (int k = 0; k < LA_METHODS; k++)
@@ -601,7 +477,7 @@ static void gaps(void **state) {
             worst_error = fmax(worst_error, relative(a->gap_error, error, 1e-6));
             n++;
         }
-        drop(&h);
+        held_drop(&h);
     }
     assert_true(n >= 20);
     check_within("gap", worst, 2e-8);
@@ -614,7 +490,7 @@ static void gaps(void **state) {
  * second in `won` of them), and rows that are sure, unsure and half of them wrong: by the
  * likelihood alone Monte Carlo is far ahead. */
 static held lossy(int64_t n, int64_t lost, int64_t won) {
-    held h = make(n, 3, 1, 9, 0, 1, 0);
+    held h = held_make(n, 3, 1, 9, 0, 1, 0);
     double basis[6];
     la_softmax_likelihood.contrast_basis(3, basis);
     memset(h.roots, 0, (size_t)n * 4 * sizeof *h.roots);
@@ -629,7 +505,7 @@ static held lossy(int64_t n, int64_t lost, int64_t won) {
             h.roots[4 * i + 2 * k] = 12 * basis[2 + k];
         h.labels[i] = flips ? i >= lost : i % 2;
     }
-    fill_covariances(&h);
+    held_fill(&h);
     return h;
 }
 
@@ -658,33 +534,33 @@ static void fewer_right_answers(void **state) {
             assert_true(choice.method != LA_METHOD_LAPLACE);
             assert_true(isnan(all[LA_METHOD_LAPLACE].accuracy));
         }
-        drop(&h);
+        held_drop(&h);
     }
     /* one that was not admitted would have been far better than the MAP model */
     held h = lossy(60, 5, 0);
     assert_true(by_draws(&h, 1, 1).nll < choose(&h).candidates[LA_METHOD_MAP].nll - 0.5);
-    drop(&h);
+    held_drop(&h);
 }
 
 /* The mean of a pair of draws is on the MAP model's side: with two classes no answer is lost,
  * however near the logits are and however wide the posterior. */
 static void two_classes_lose_nothing(void **state) {
     (void)state;
-    held h = make(300, 2, 3, 650, 0.05, 5, 0);
-    draw_labels(&h, 1, 0, 1);
+    held h = held_make(300, 2, 3, 650, 0.05, 5, 0);
+    held_draw_labels(&h, 1, 0, 1);
     la_choice choice = choose(&h);
     const la_candidate *all = choice.candidates;
     assert_true(all[LA_METHOD_LAPLACE].accuracy == all[LA_METHOD_MAP].accuracy);
     assert_true(all[LA_METHOD_TEMPERED].accuracy == all[LA_METHOD_MAP].accuracy);
-    drop(&h);
+    held_drop(&h);
 }
 
 /* ---- sameness ---- */
 
 static void threads_change_nothing(void **state) {
     (void)state;
-    held h = make(101, 3, 5, 700, 2, 2, 1);
-    draw_labels(&h, 1, 1, 1.5);
+    held h = held_make(101, 3, 5, 700, 2, 2, 1);
+    held_draw_labels(&h, 1, 1, 1.5);
     threads = 1;
     la_choice one = choose(&h);
     threads = 4;
@@ -692,15 +568,15 @@ static void threads_change_nothing(void **state) {
     threads = 2;
     assert_int_equal(one.method, four.method);
     assert_memory_equal(one.candidates, four.candidates, sizeof one.candidates);
-    drop(&h);
+    held_drop(&h);
 }
 
 /* The draws belong to the row, not to its place. */
 static void order_changes_nothing(void **state) {
     (void)state;
     enum { N = 101, M = 2 };
-    held h = make(N, M + 1, 5, 703, 2, 2, 1), turned = make(N, M + 1, 5, 702, 2, 2, 1);
-    draw_labels(&h, 1, 1, 1.5);
+    held h = held_make(N, M + 1, 5, 703, 2, 2, 1), turned = held_make(N, M + 1, 5, 702, 2, 2, 1);
+    held_draw_labels(&h, 1, 1, 1.5);
     for (int64_t i = 0; i < N; i++) {
         int64_t from = (i * 37 + 5) % N;
         memcpy(turned.logits + i * (M + 1), h.logits + from * (M + 1), (M + 1) * sizeof(float));
@@ -709,7 +585,7 @@ static void order_changes_nothing(void **state) {
         turned.streams[i] = h.streams[from];
         turned.floor[i] = h.floor[from];
     }
-    fill_covariances(&turned);
+    held_fill(&turned);
     la_choice a = choose(&h), b = choose(&turned);
     double worst = 0;
     assert_int_equal(a.method, b.method);
@@ -727,8 +603,8 @@ static void order_changes_nothing(void **state) {
     b = choose(&turned);
     double moved = fabs(a.candidates[LA_METHOD_LAPLACE].nll - b.candidates[LA_METHOD_LAPLACE].nll);
     assert_true(moved > 1e-6 && moved < 0.05);
-    drop(&h);
-    drop(&turned);
+    held_drop(&h);
+    held_drop(&turned);
 }
 
 static void scales(void **state) {
@@ -792,11 +668,11 @@ static void bad_rows(void **state) {
     (void)state;
     la_choice choice;
     la_error err = {0};
-    held h = make(10, 2, 1, 800, 1, 1, 0);
+    held h = held_make(10, 2, 1, 800, 1, 1, 0);
     h.logits[7] = NAN;
     assert_int_equal(la_select_class(la_team_of(2), &h.rows, &choice, &err), LA_BAD_INPUT);
     assert_false(choice.guarded);
-    drop(&h);
+    held_drop(&h);
 }
 
 int main(void) {

@@ -177,7 +177,9 @@ static void rows_that_are_there(void **state) {
     (void)state;
     static const char *const all[] = {"map",
                                       "temperature",
+                                      "bias",
                                       "vector",
+                                      "stacking",
                                       "kron",
                                       "kron, held-out",
                                       "ekfac",
@@ -211,11 +213,11 @@ static void rows_that_are_there(void **state) {
     /* probabilities have all metrics, scores rank alone */
     for (int i = 0; i < table.n; i++) {
         const la_comparison_row *row = &table.rows[i];
-        assert_true(row->has_probs == (i < 16));
+        assert_true(row->has_probs == (i < 18));
         for (int m = 0; m < LA_METRIC_COUNT; m++)
             assert_true(isfinite(row->value[m]) ==
-                        (i < 16 || m == LA_METRIC_AUROC || m == LA_METRIC_AURC));
-        assert_true(isfinite(row->ece_noise) == (i < 16));
+                        (i < 18 || m == LA_METRIC_AUROC || m == LA_METRIC_AURC));
+        assert_true(isfinite(row->ece_noise) == (i < 18));
         assert_true(row->ood_auroc >= 0 && row->ood_auroc <= 1);
         assert_true(row->seconds_fit >= 0 && row->seconds_predict >= 0);
     }
@@ -225,10 +227,11 @@ static void rows_that_are_there(void **state) {
     for (int i = 0; i < table.n; i++) {
         const char *name = table.rows[i].name;
         assert_true(!strstr(name, "held-out") && strcmp(name, "guard") && strcmp(name, "vector") &&
+                    strcmp(name, "bias") && strcmp(name, "stacking") &&
                     strcmp(name, "temperature") && strcmp(name, "ensemble"));
         assert_true(isnan(table.rows[i].ood_auroc));
     }
-    assert_int_equal(table.n, ALL - 9);
+    assert_int_equal(table.n, ALL - 11);
     free(table.rows);
 }
 
@@ -237,11 +240,11 @@ static void without_a_posterior(void **state) {
     bench b = open_bench();
     la_comparison table =
         compare(&b, (la_compare_options){.methods = bit("vector") | bit("temperature") |
-                                                    bit("map") | bit("ensemble"),
+                                                    bit("bias") | bit("map") | bit("ensemble"),
                                          .n_adapters = 2,
                                          .val = "",
                                          .ood = ""});
-    assert_int_equal(table.n, 4);
+    assert_int_equal(table.n, 5);
     const int64_t c = 3;
     float logits[ROWS_MOST * ROW_CLASSES];
     double temperature, scale[ROW_CLASSES], bias[ROW_CLASSES], worst = 0;
@@ -285,6 +288,20 @@ static void without_a_posterior(void **state) {
             la_vector_scaling_apply(c, scale, bias, f, (side ? e.ood : e.probs) + i * c);
         }
     worst = fmax(worst, gap_to(row_of(&table, "vector"), &b, c, &e));
+
+    la_correction_fit fits[LA_CORRECTION_SCALES];
+    assert_int_equal(la_corrections_fit(N, c, logits, b.val.labels, temperature, fits, &err),
+                     LA_OK);
+    for (int side = 0; side < 2; side++)
+        for (int64_t i = 0; i < (side ? N_OOD : N); i++) {
+            const la_prediction *p = &(side ? ood : test)->rows[i];
+            double own[ROW_CLASSES];
+            float f[ROW_CLASSES];
+            for (int64_t k = 0; k < c; k++)
+                f[k] = (float)p->logits[k];
+            la_corrections_apply(fits, c, f, own, (side ? e.ood : e.probs) + i * c);
+        }
+    worst = fmax(worst, gap_to(row_of(&table, "bias"), &b, c, &e));
 
     /* the mean of both adapters' probabilities */
     row_answers *test2 = answer(&b, "other", &b.test, "map");
@@ -375,7 +392,7 @@ static void guards(void **state) {
         }
     }
     check_within("metrics of the guard against fit --val and predict", worst, 9e-16);
-    assert_true(seen[LA_METHOD_MAP] && seen[LA_METHOD_AVERAGE]);
+    assert_true(seen[LA_METHOD_AVERAGE]);
 }
 
 /* Scores against errors of the MAP model, and against rows of other data. */
@@ -613,7 +630,7 @@ static const char other_labels[] = "{\"input_ids\":[5,6],\"label\":17}\n{\"input
 static const fault faults[] = {
     {"a method nobody knows",
      2,
-     {"--methods \"krone\"", "map, temperature, vector, kron"},
+     {"--methods \"krone\"", "map, temperature, bias, vector, stacking, kron"},
      .command = REFUSED "--methods map,krone,kron"},
     {"--samples 0",
      2,
