@@ -1,13 +1,19 @@
-/* Coverage and width of bootstrap intervals of the report's metrics: how often the interval holds
- * the metric of the whole population, by way of making intervals, on simulated models whose
- * population values are known.
+/* Coverage and width of intervals: how often they hold what is so of the whole population, on
+ * simulated models of which that is known.
  *
  *     make build/interval_coverage && build/interval_coverage [REPETITIONS [RESAMPLES]]
+ *     build/interval_coverage REPETITIONS RESAMPLES ways
  *
- * Resampling is done the long way, with la_metrics_compute on copied rows. Every way is cut to the
- * metric's range and widened to hold the metric of the rows themselves, as the report's is; the
- * last column is the share of sets where the report's own interval (la_metrics_intervals) holds the
- * population's value. */
+ * The first is of the intervals that laplora reports: of every metric of report
+ * (la_metrics_intervals, which slices have too: a slice is a set of few rows), and of the cost and
+ * the cheapest threshold of threshold --cost-error (la_selection_by_cost). That of drift's
+ * estimated accuracy is in drift_promise.c.
+ *
+ * The second compares ways of making intervals of the metrics that do not take long. Resampling is
+ * done the long way, with la_metrics_compute on copied rows. Every way is cut to the metric's range
+ * and widened to hold the metric of the rows themselves, as the report's is, which is the last
+ * column. */
+#include "monitor/selective.h"
 #include "output/softmax_metrics.h"
 
 #include <math.h>
@@ -161,6 +167,7 @@ static la_interval interval(int way, const double *sorted, int64_t n, double val
     return (la_interval){ends[0], ends[1]};
 }
 
+/* Those of the other ways. */
 static const la_metric shown[] = {LA_METRIC_ACCURACY, LA_METRIC_NLL,        LA_METRIC_BRIER,
                                   LA_METRIC_ECE,      LA_METRIC_MCE,        LA_METRIC_ECE_EM,
                                   LA_METRIC_AUROC,    LA_METRIC_AUPR_ERROR, LA_METRIC_AURC,
@@ -235,37 +242,184 @@ static void one_set(const world *w, int64_t n, int64_t resamples, const double *
     free(drawn.labels);
 }
 
+static la_metrics population_of(const world *w) {
+    rows all = rows_of(POPULATION);
+    draw_world(w, &all);
+    la_metrics population = measure(&all);
+    for (int m = 0; m < LA_METRIC_COUNT && w->right == calibrated; m++)
+        if (la_softmax_metrics.list[m].gap)
+            population.value[m] = 0;
+    free(all.probs);
+    free(all.labels);
+    return population;
+}
+
+static void compare_ways(const world *w, const la_metrics *population, int64_t n,
+                         int64_t repetitions, int64_t resamples) {
+    counts c = {0};
+    for (int64_t r = 0; r < repetitions; r++)
+        one_set(w, n, resamples, population->value, (uint64_t)r + 1, &c);
+    printf("\n%s, %lld rows: coverage / mean width (nominal 0.95)\n%-10s %8s %8s", w->name,
+           (long long)n, "metric", "value", "outside");
+    for (int way = 0; way < WAYS; way++)
+        printf(" %16s", ways[way]);
+    for (int k = 0; k < SHOWN; k++) {
+        double defined = (double)c.defined[k];
+        printf("\n%-10s %8.4f %8.3f", la_softmax_metrics.list[shown[k]].name,
+               population->value[shown[k]], c.outside[k] / defined);
+        for (int way = 0; way < WAYS; way++)
+            printf("    %.3f / %.4f", c.covered[k][way] / defined, c.width[k][way] / defined);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+/* ---- the intervals of laplora ---- */
+
+enum { SIZES = 4 };
+static const int64_t sizes[SIZES] = {50, 100, 400, 2000};
+
+typedef struct held {
+    double n, covered, width;
+} held;
+
+static void count_held(held *h, double lo, double hi, double truth) {
+    if (isnan(lo) || isnan(truth))
+        return;
+    h->n++;
+    h->covered += lo <= truth && truth <= hi;
+    h->width += hi - lo;
+}
+
+static void print_held(const held *h) {
+    printf(" %8.3f / %6.4f", h->covered / h->n, h->width / h->n);
+}
+
+static void print_heading(const char *world_name, const char *what) {
+    printf("\n%s: coverage / mean width (nominal 0.95)\n%-22s %8s", world_name, what, "value");
+    for (int s = 0; s < SIZES; s++)
+        printf(" %12lld rows", (long long)sizes[s]);
+}
+
+static void reported(const world *w, const la_metrics *population, int64_t repetitions,
+                     int64_t resamples) {
+    held found[SIZES][LA_METRIC_COUNT] = {0};
+    for (int s = 0; s < SIZES; s++) {
+        rows set = rows_of(sizes[s]);
+        for (int64_t r = 0; r < repetitions; r++) {
+            la_interval own[LA_METRIC_COUNT];
+            la_error err = {0};
+            draw_world(w, &set);
+            la_metric_rows all = {set.n, 2, set.probs, {.classes = set.labels}};
+            if (la_metrics_intervals(la_team_of(1), &la_softmax_metrics, &all, resamples,
+                                     (uint64_t)r + 1, own, &err) != LA_OK)
+                exit(5);
+            for (int m = 0; m < LA_METRIC_COUNT; m++)
+                count_held(&found[s][m], own[m].lo, own[m].hi, population->value[m]);
+        }
+        free(set.probs);
+        free(set.labels);
+    }
+    print_heading(w->name, "metric");
+    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+        printf("\n%-22s %8.4f", la_softmax_metrics.list[m].name, population->value[m]);
+        for (int s = 0; s < SIZES; s++)
+            print_held(&found[s][m]);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+/* Expected costs of thresholds at the quantiles of the confidence, from the population. */
+enum { COST_POINTS = 4000 };
+static const la_costs costs = {5, 1};
+
+typedef struct cost_curve {
+    double score[COST_POINTS], cost[COST_POINTS]; /* of thresholds, the highest first */
+    double cheapest;                              /* the threshold */
+} cost_curve;
+
+static la_ranked *ranked_of(const world *w, int64_t n) {
+    la_ranked *list = calloc((size_t)n, sizeof *list);
+    if (!list)
+        exit(5);
+    for (int64_t i = 0; i < n; i++) {
+        double confidence = w->confidence();
+        list[i] = (la_ranked){-confidence, uniform() >= w->right(confidence)};
+    }
+    la_ranked_sort(list, n);
+    return list;
+}
+
+static void trace_costs(const world *w, cost_curve *curve) {
+    la_ranked *all = ranked_of(w, POPULATION);
+    int64_t errors = 0;
+    double least = INFINITY;
+    for (int64_t i = 0, k = 0; i < POPULATION; i++) {
+        errors += all[i].wrong;
+        if ((i + 1) % (POPULATION / COST_POINTS))
+            continue;
+        curve->score[k] = -all[i].key;
+        curve->cost[k] =
+            (costs.error * (double)errors + costs.review * (double)(POPULATION - i)) / POPULATION;
+        if (curve->cost[k] < least) {
+            least = curve->cost[k];
+            curve->cheapest = curve->score[k];
+        }
+        k++;
+    }
+    free(all);
+}
+
+static double cost_at(const cost_curve *curve, double score) {
+    int k = 0;
+    while (k < COST_POINTS && curve->score[k] >= score)
+        k++;
+    return k ? curve->cost[k - 1] : costs.review;
+}
+
+static void by_cost(const world *w, int64_t repetitions) {
+    static cost_curve curve;
+    held of_cost[SIZES] = {0}, of_threshold[SIZES] = {0};
+    trace_costs(w, &curve);
+    for (int s = 0; s < SIZES; s++)
+        for (int64_t r = 0; r < repetitions; r++) {
+            la_ranked *list = ranked_of(w, sizes[s]);
+            la_cost_point p;
+            la_error err = {0};
+            if (la_selection_by_cost(list, sizes[s], costs, (uint64_t)r + 1, &p, &err) != LA_OK)
+                exit(5);
+            double ends[3], at_rows[3] = {(double)p.accepted_interval[1],
+                                          (double)p.accepted_interval[0], (double)p.n_accepted};
+            for (int k = 0; k < 3; k++)
+                ends[k] = at_rows[k] > 0 ? -list[(int64_t)at_rows[k] - 1].key : 1;
+            count_held(&of_cost[s], p.cost_interval[0], p.cost_interval[1],
+                       cost_at(&curve, ends[2]));
+            count_held(&of_threshold[s], ends[0], ends[1], curve.cheapest);
+            free(list);
+        }
+    print_heading(w->name, "an error 5, a review 1");
+    printf("\n%-22s %8.4f", "cost of the threshold", cost_at(&curve, curve.cheapest));
+    for (int s = 0; s < SIZES; s++)
+        print_held(&of_cost[s]);
+    printf("\n%-22s %8.4f", "cheapest threshold", curve.cheapest);
+    for (int s = 0; s < SIZES; s++)
+        print_held(&of_threshold[s]);
+    printf("\n");
+    fflush(stdout);
+}
+
 int main(int argc, char **argv) {
-    static const int64_t sizes[] = {100, 400, 2000};
     int64_t repetitions = argc > 1 ? atoll(argv[1]) : 400,
             resamples = argc > 2 ? atoll(argv[2]) : 500;
-    for (size_t w = 0; w < sizeof worlds / sizeof *worlds; w++) {
-        rows all = rows_of(POPULATION);
-        draw_world(&worlds[w], &all);
-        la_metrics population = measure(&all);
-        if (worlds[w].right == calibrated)
-            population.value[LA_METRIC_ECE] = population.value[LA_METRIC_MCE] =
-                population.value[LA_METRIC_ECE_EM] = 0;
-        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-            counts c = {0};
-            for (int64_t r = 0; r < repetitions; r++)
-                one_set(&worlds[w], sizes[s], resamples, population.value, (uint64_t)r + 1, &c);
-            printf("\n%s, %lld rows: coverage / mean width (nominal 0.95)\n%-10s %8s %8s",
-                   worlds[w].name, (long long)sizes[s], "metric", "value", "outside");
-            for (int way = 0; way < WAYS; way++)
-                printf(" %16s", ways[way]);
-            for (int k = 0; k < SHOWN; k++) {
-                double n = (double)c.defined[k];
-                printf("\n%-10s %8.4f %8.3f", la_softmax_metrics.list[shown[k]].name,
-                       population.value[shown[k]], c.outside[k] / n);
-                for (int way = 0; way < WAYS; way++)
-                    printf("    %.3f / %.4f", c.covered[k][way] / n, c.width[k][way] / n);
-            }
-            printf("\n");
-            fflush(stdout);
-        }
-        free(all.probs);
-        free(all.labels);
+    for (size_t k = 0; k < sizeof worlds / sizeof *worlds; k++) {
+        la_metrics population = population_of(&worlds[k]);
+        for (int s = 1; s < SIZES && argc > 3; s++)
+            compare_ways(&worlds[k], &population, sizes[s], repetitions, resamples);
+        if (argc > 3)
+            continue;
+        reported(&worlds[k], &population, repetitions, resamples);
+        by_cost(&worlds[k], repetitions);
     }
     return 0;
 }

@@ -205,6 +205,12 @@ la_status la_selection_by_cost(const la_ranked *rows, int64_t n, la_costs costs,
                 (int64_t)llround(drawn[LA_COST_RESAMPLES + (int)(share * (LA_COST_RESAMPLES - 1))]);
         }
     }
+    /* resamples of few errors, or none, do not show what more of them would cost */
+    if (err->status == LA_OK && point->n_accepted) {
+        double rate = la_binomial_upper(n, point->n_errors, 0.025);
+        double reviewed = (double)(n - point->n_accepted) / (double)n;
+        point->cost_interval[1] = fmax(point->cost_interval[1], cost_of(costs, rate, reviewed));
+    }
     free(groups);
     free(drawn);
     return err->status;

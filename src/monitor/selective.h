@@ -63,8 +63,9 @@ enum { LA_COST_RESAMPLES = 1000 };
 typedef struct la_cost_point {
     int64_t n_accepted, n_errors;
     double cost; /* mean over the rows */
-    /* 95 % bootstrap intervals: of the cost with this threshold, and of the number of rows that the
-     * cheapest threshold of a resample accepts here */
+    /* 95 % bootstrap intervals: of the cost with this threshold, up to what its errors could cost
+     * by the bound of Clopper and Pearson at least; and of the number of rows that the cheapest
+     * threshold of a resample accepts here */
     double cost_interval[2];
     int64_t accepted_interval[2];
 } la_cost_point;

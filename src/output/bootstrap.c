@@ -100,6 +100,12 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
             column[r] = values[r * set->n + m];
         intervals[m] = la_bootstrap_interval(&set->list[m], once[m], column, resamples);
     }
+    if (set->exact)
+        LA_TRY_DONE(set->exact(prepared, intervals, err));
+    for (int m = 0; m < set->n; m++)
+        if (!isnan(intervals[m].lo))
+            intervals[m] =
+                (la_interval){fmin(intervals[m].lo, once[m]), fmax(intervals[m].hi, once[m])};
 done:
     free(values);
     free(column);

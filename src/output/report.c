@@ -186,15 +186,23 @@ void la_report_summary(const la_report *report, char out[128]) {
              *report->confidence_kind ? report->confidence_kind : "kind not given");
 }
 
-void la_report_intervals(const la_report *report, char out[128]) {
-    size_t used = (size_t)snprintf(out, 128, "percentile");
-    int n_gaps = 0;
-    for (int m = 0; m < report->set->n; m++)
-        if (report->set->list[m].gap)
-            used += (size_t)snprintf(out + used, 128 - used, "%s%s", n_gaps++ ? ", " : "; ",
-                                     report->set->list[m].name);
-    if (n_gaps)
-        snprintf(out + used, 128 - used, ": basic");
+/* "; NAME, NAME: way" of the metrics that have it. */
+static size_t name_ways(const la_metric_set *set, bool exact, const char *way, char *out,
+                        size_t size) {
+    size_t used = 0;
+    for (int m = 0; m < set->n; m++)
+        if ((exact ? set->list[m].exact : set->list[m].gap) && used < size)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "; ",
+                                     set->list[m].name);
+    if (used && used < size)
+        used += (size_t)snprintf(out + used, size - used, ": %s", way);
+    return used < size ? used : size - 1;
+}
+
+void la_report_intervals(const la_report *report, char out[LA_REPORT_INTERVALS]) {
+    size_t used = (size_t)snprintf(out, LA_REPORT_INTERVALS, "percentile");
+    used += name_ways(report->set, false, "basic", out + used, LA_REPORT_INTERVALS - used);
+    (void)name_ways(report->set, true, "by tests", out + used, LA_REPORT_INTERVALS - used);
 }
 
 void la_report_noise(const la_report *report, char out[128]) {

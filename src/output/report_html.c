@@ -504,7 +504,7 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
         {"review", "Rows to look at first", report->review != NULL, write_review},
     };
     enum { SECTIONS = sizeof sections / sizeof *sections };
-    char intervals[128];
+    char intervals[LA_REPORT_INTERVALS];
     (void)style;
     (void)err;
     la_report_intervals(report, intervals);

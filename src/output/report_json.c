@@ -176,7 +176,7 @@ static json_t *noise_object(const la_noise_floor *noise) {
 
 static json_t *provenance_object(const la_report *report) {
     const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
-    char intervals[128];
+    char intervals[LA_REPORT_INTERVALS];
     la_report_intervals(report, intervals);
     return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:I, s:i, s:i, s:s}}", "version",
                      LAPLORA_VERSION, "predictions", report->file, "xxh3", report->digest,

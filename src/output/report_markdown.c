@@ -107,7 +107,7 @@ static void write_field(FILE *stream, const la_report *report, int number) {
 
 la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
                              la_error *err) {
-    char summary[128], left_out[192], intervals[128], noise[128];
+    char summary[128], left_out[192], intervals[LA_REPORT_INTERVALS], noise[128];
     (void)style;
     (void)err;
     la_report_summary(report, summary);

@@ -64,7 +64,7 @@ static void write_header(const la_report *report, const la_report_style *style, 
 
 static void write_metrics(const la_report *report, const la_report_style *style, FILE *stream) {
     static const char *const colours[] = {YELLOW, "", GREEN};
-    char line[160];
+    char line[LA_REPORT_INTERVALS];
     int width = 12;
     for (int m = 0; m < report->set->n; m++)
         if ((int)strlen(report->set->list[m].name) > width)
@@ -97,10 +97,9 @@ static void write_metrics(const la_report *report, const la_report_style *style,
         fputc('\n', stream);
     }
     la_report_intervals(report, line);
-    /* a long list on a line of its own */
-    char *list = strlen(line) > 58 ? strchr(line, ' ') : NULL;
-    if (list)
-        *list = '\n';
+    /* long lists on lines of their own */
+    for (char *list = line; strlen(line) > 58 && (list = strstr(list, "; "));)
+        list[1] = '\n';
     fprintf(stream, "intervals: bootstrap, %s\n", line);
     la_report_noise(report, line);
     fprintf(stream, "%s%s", line, *line ? "\n" : "");

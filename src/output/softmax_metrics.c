@@ -1,12 +1,18 @@
 #include "output/softmax_metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "output/coverage_interval.h"
 #include "output/smooth_ece.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Coverages in percent at which the risk is shown, and risks at which the coverage is. */
+enum { LEVELS = 3 };
+static const int64_t coverages[LEVELS] = {80, 90, 95};
+static const double risks[LEVELS] = {0.01, 0.02, 0.05};
 
 /* A row as metrics see it. */
 typedef struct scored_row {
@@ -89,6 +95,20 @@ static void add_rows(const void *rows, const la_smoother *smoother, double *sums
         double confidence = all->rows[i].confidence;
         la_smooth_add(smoother, sums, confidence, confidence - is_right(&all->rows[i]), 1);
     }
+}
+
+/* coverage_at_risk_1, _2, _5 */
+static la_status exact(const void *prepared, la_interval *intervals, la_error *err) {
+    const ranked *all = prepared;
+    la_ranked *rows = la_alloc((size_t)all->n, sizeof *rows, err);
+    for (int64_t i = 0; rows && i < all->n; i++) {
+        const scored_row *row = &all->rows[all->n - 1 - i];
+        rows[i] = (la_ranked){-row->confidence, !is_right(row)};
+    }
+    for (int l = 0; rows && l < LEVELS; l++)
+        intervals[LA_METRIC_COVERAGE_AT_RISK_1 + l] = la_coverage_interval(rows, all->n, risks[l]);
+    free(rows);
+    return err->status;
 }
 
 static la_status prepare(const la_metric_rows *from, uint32_t *order, void **prepared,
@@ -280,11 +300,6 @@ static void compute_error_ranking(const workspace *work, int64_t n, int64_t n_ri
         value[LA_METRIC_AUROC] = (double)pairs / (2.0 * (double)n_right * (double)n_wrong);
 }
 
-/* Coverages in percent at which the risk is shown, and risks at which the coverage is. */
-enum { LEVELS = 3 };
-static const int64_t coverages[LEVELS] = {80, 90, 95};
-static const double risks[LEVELS] = {0.01, 0.02, 0.05};
-
 /* From the most confident down: aurc, eaurc, fpr95, risks at coverages and coverages at risks. */
 static void compute_selective_risk(const workspace *work, int64_t n, int64_t n_right,
                                    double *value) {
@@ -426,9 +441,9 @@ static const la_metric_info list[LA_METRIC_COUNT] = {
     [LA_METRIC_RISK_AT_COVERAGE_80] = {"risk_at_coverage_80", -1},
     [LA_METRIC_RISK_AT_COVERAGE_90] = {"risk_at_coverage_90", -1},
     [LA_METRIC_RISK_AT_COVERAGE_95] = {"risk_at_coverage_95", -1},
-    [LA_METRIC_COVERAGE_AT_RISK_1] = {"coverage_at_risk_1", 1},
-    [LA_METRIC_COVERAGE_AT_RISK_2] = {"coverage_at_risk_2", 1},
-    [LA_METRIC_COVERAGE_AT_RISK_5] = {"coverage_at_risk_5", 1},
+    [LA_METRIC_COVERAGE_AT_RISK_1] = {"coverage_at_risk_1", 1, .exact = true},
+    [LA_METRIC_COVERAGE_AT_RISK_2] = {"coverage_at_risk_2", 1, .exact = true},
+    [LA_METRIC_COVERAGE_AT_RISK_5] = {"coverage_at_risk_5", 1, .exact = true},
     [LA_METRIC_CONFIDENCE] = {"confidence", 0},
 };
 
@@ -448,6 +463,7 @@ const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .prepare = prepare,
                                           .measure = measure,
                                           .workspace = workspace_bytes,
+                                          .exact = exact,
                                           .trace = trace,
                                           .redraw = redraw,
                                           .outcome = judge,

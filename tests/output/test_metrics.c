@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "base/machine.h"
+#include "output/coverage_interval.h"
 #include "output/ece_noise.h"
 #include "output/smooth_ece.h"
 #include "output/softmax_metrics.h"
@@ -144,6 +145,53 @@ static void test_reference_cases(void **state) {
     }
     json_decref(cases);
     check_within("relative deviation from the reference, tolerances", worst, 1);
+}
+
+/* Share of 400 draws of n rows whose interval holds the share of answers that may be accepted at a
+ * risk of 0.05. The error rate at the share u from the best is least + slope u^2. */
+static double share_held(int64_t n, int64_t levels, double least, double slope, double truth) {
+    enum { DRAWS = 400, MOST = 600 };
+    la_ranked rows[MOST];
+    int64_t held = 0;
+    for (int d = 0; d < DRAWS; d++) {
+        for (int64_t i = 0; i < n; i++) {
+            double u = uniform((uint64_t)(100 + 2 * d), i);
+            bool wrong = uniform((uint64_t)(101 + 2 * d), i) < least + slope * u * u;
+            rows[i] = (la_ranked){levels ? ceil(u * (double)levels) : u, wrong};
+        }
+        la_ranked_sort(rows, n);
+        la_interval found = la_coverage_interval(rows, n, 0.05);
+        assert_true(0 <= found.lo && found.lo <= found.hi && found.hi <= 1);
+        held += found.lo <= truth && truth <= found.hi;
+    }
+    return (double)held / DRAWS;
+}
+
+static void test_coverage_intervals(void **state) {
+    static const int64_t sizes[] = {30, 200, 600};
+    la_ranked rows[600] = {{0}};
+    (void)state;
+    for (int s = 0; s < 3; s++) {
+        double met = share_held(sizes[s], 0, 0, 0.4, sqrt(3 * 0.05 / 0.4));
+        double none = share_held(sizes[s], 0, 0.051, 0.2, 0);
+        double all = share_held(sizes[s], 0, 0.02, 0.05, 1);
+        double tied = share_held(sizes[s], 5, 0, 0.4, sqrt(3 * 0.05 / 0.4));
+        print_message("    %3d rows: %.3f, none %.3f, all %.3f, tied %.3f\n", (int)sizes[s], met,
+                      none, all, tied);
+        assert_true(met >= 0.93 && none >= 0.93 && all >= 0.93 && tied >= 0.93);
+    }
+    /* as narrow as rows allow: without an error, and with nothing else */
+    la_interval right = la_coverage_interval(rows, 600, 0.05);
+    for (int i = 0; i < 600; i++)
+        rows[i].wrong = true;
+    la_interval wrong = la_coverage_interval(rows, 600, 0.05);
+    assert_true(right.lo > 0.99 && right.hi == 1);
+    assert_true(wrong.lo == 0 && wrong.hi == 1); /* of one confidence: all rows or none */
+    for (int i = 0; i < 600; i++)
+        rows[i].key = i;
+    wrong = la_coverage_interval(rows, 600, 0.05);
+    assert_true(wrong.lo == 0 && wrong.hi < 0.02);
+    assert_true(la_coverage_interval(rows, 1, 0.05).hi == 1);
 }
 
 static void test_names(void **state) {
@@ -285,6 +333,8 @@ static void check_resampling(int64_t n, int64_t levels) {
         }
         if (m == LA_METRIC_ECE_SMOOTH) /* resamples keep the bandwidth: test_smooth_ece */
             continue;
+        if (m >= LA_METRIC_COVERAGE_AT_RISK_1 && m <= LA_METRIC_COVERAGE_AT_RISK_5)
+            continue; /* test_coverage_intervals */
         la_interval want =
             expected_interval(&set, m, own.value[m], values[m], defined[m], &found[m]);
         double off = fmax(fabs(found[m].lo - want.lo), fabs(found[m].hi - want.hi));
@@ -817,6 +867,7 @@ int main(void) {
         cmocka_unit_test(test_bin_edges),
         cmocka_unit_test(test_intervals_are_resampling),
         cmocka_unit_test(test_smooth_ece),
+        cmocka_unit_test(test_coverage_intervals),
         cmocka_unit_test(test_risks_and_coverages),
         cmocka_unit_test(test_debiased_of_calibrated_rows),
         cmocka_unit_test(test_order_does_not_matter),
