@@ -13,7 +13,7 @@
  * done the long way, with la_metrics_compute on copied rows. Every way is cut to the metric's range
  * and widened to hold the metric of the rows themselves, as the report's is, which is the last
  * column. */
-#include "monitor/selective.h"
+#include "base/selective.h"
 #include "output/softmax_metrics.h"
 
 #include <math.h>

@@ -12,7 +12,7 @@
  *   start     a fixed sequence at D from an eighth of the rows on, as laplora's with one start
  *   by eye    the largest coverage whose own error rate is at most the target: promises nothing
  *   oracle    the largest coverage whose true error rate is at most the target */
-#include "monitor/binomial.h"
+#include "base/binomial.h"
 #include "monitor/threshold.h"
 
 #include <math.h>

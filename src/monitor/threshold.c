@@ -1,6 +1,6 @@
 #include "monitor/threshold.h"
 #include "base/memory.h"
-#include "monitor/binomial.h"
+#include "base/binomial.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #define LA_MONITOR_THRESHOLD_H
 
 #include "monitor/answers.h"
-#include "monitor/selective.h"
+#include "base/selective.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 #include "output/coverage_interval.h"
-#include "monitor/binomial.h"
+#include "base/binomial.h"
 
 static const double PART = 0.05 / 4;
 

@@ -4,13 +4,13 @@
 #ifndef LA_OUTPUT_COVERAGE_INTERVAL_H
 #define LA_OUTPUT_COVERAGE_INTERVAL_H
 
-#include "monitor/selective.h"
+#include "base/selective.h"
 #include "output/metrics.h"
 
 /* 95 % interval of sup {c: the error rate of the share c of best scores is at most risk}, rows
  * sorted by key, n at least 1.
  *
- * Lower end: what Learn-then-Test accepts (monitor/selective.h). Upper end: the mirrored sequence.
+ * Lower end: what Learn-then-Test accepts (base/selective.h). Upper end: the mirrored sequence.
  * From all rows down it tests "the error rate of the first k is at most risk" by P(Bin(k, risk) >=
  * errors), and ends at the first k that passes: the share looked for is above that with the
  * probability of one such test at most. Rows of one score are taken together. Each end is then

@@ -1,5 +1,5 @@
 /* Binomial tails and bounds against scipy (tests/reference/binomial_reference.py). */
-#include "monitor/binomial.h"
+#include "base/binomial.h"
 #include "support/support.h"
 
 #include <math.h>
@@ -8,8 +8,8 @@ static const double TAIL_TOLERANCE = 1e-12, BOUND_TOLERANCE = 1e-13; /* relative
 
 static void tails(void **state) {
     (void)state;
-    json_t *root = load_json(fixture("monitor/binomial.json")),
-           *list = json_object_get(root, "tails"), *entry;
+    json_t *root = load_json(fixture("base/binomial.json")), *list = json_object_get(root, "tails"),
+           *entry;
     size_t i;
     double worst = 0;
     assert_true(json_array_size(list) > 250);
@@ -28,7 +28,7 @@ static void tails(void **state) {
 
 static void bounds(void **state) {
     (void)state;
-    json_t *root = load_json(fixture("monitor/binomial.json")),
+    json_t *root = load_json(fixture("base/binomial.json")),
            *list = json_object_get(root, "bounds"), *entry;
     size_t i;
     double worst = 0;

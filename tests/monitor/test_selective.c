@@ -1,8 +1,8 @@
 /* Thresholds by risk and cost: the promise by simulation (bench/threshold_promise.c is the long
  * one), ties, edges, costs. Everything is seeded. */
 #include "base/random.h"
-#include "monitor/binomial.h"
-#include "monitor/selective.h"
+#include "base/binomial.h"
+#include "base/selective.h"
 #include "support/support.h"
 
 #include <math.h>

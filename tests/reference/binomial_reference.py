@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Binomial tails and Clopper-Pearson bounds by scipy; writes tests/fixtures/monitor/binomial.json.
+"""Binomial tails and Clopper-Pearson bounds by scipy; writes tests/fixtures/base/binomial.json.
 
     python binomial_reference.py [--out FILE]
 

@@ -1,8 +1,8 @@
-#include "monitor/selective.h"
+#include "base/selective.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/statistics.h"
-#include "monitor/binomial.h"
+#include "base/binomial.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -21,8 +21,8 @@
  * Rows of one score are walked in an order that random numbers draw, right and wrong rows alike, as
  * if a number smaller than any difference of scores had been added to each score. A threshold is
  * only ever put between two scores. */
-#ifndef LA_MONITOR_SELECTIVE_H
-#define LA_MONITOR_SELECTIVE_H
+#ifndef LA_BASE_SELECTIVE_H
+#define LA_BASE_SELECTIVE_H
 
 #include "base/error.h"
 

@@ -1,4 +1,4 @@
-#include "monitor/binomial.h"
+#include "base/binomial.h"
 #include "base/statistics.h"
 
 #include <math.h>

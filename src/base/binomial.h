@@ -1,6 +1,6 @@
 /* Exact tails of the binomial distribution, and the bound of a rate that they give. */
-#ifndef LA_MONITOR_BINOMIAL_H
-#define LA_MONITOR_BINOMIAL_H
+#ifndef LA_BASE_BINOMIAL_H
+#define LA_BASE_BINOMIAL_H
 
 #include <stdint.h>
 
