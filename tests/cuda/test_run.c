@@ -245,6 +245,36 @@ static void averages(void **state) {
     }
 }
 
+/* Distances of the pooled states, fitted and used on the device, beside the CPU's: the share of
+ * nearer reference rows jumps where a distance passes one of 24 of them, so that a row may be one
+ * further. */
+static void ood_beside_cpu(void **state) {
+    place p = open_model(*state);
+    double worst = 0;
+    int64_t n = 0, apart = 0;
+    fit_as(&p, "cpu", "--device cpu --ood");
+    fit_as(&p, "cuda", "--device cuda --ood");
+    command want = works("", p.folder,
+                         "predict --posterior @/cpu --data @/test.jsonl --emit ood --quiet "
+                         "--samples 50 --device cpu");
+    command got = works("", p.folder,
+                        "predict --posterior @/cuda --data @/test.jsonl --emit ood --quiet "
+                        "--samples 50 --device cuda");
+    const char *a = got.out, *b = want.out;
+    for (json_t *x, *y; (x = next_row(&a)) && (y = next_row(&b)); n++) {
+        double off = fabs(number_at(x, "ood") - number_at(y, "ood"));
+        raise_to(&worst, off);
+        apart += off > 1e-9;
+        json_decref(x);
+        json_decref(y);
+    }
+    command_free(&want);
+    command_free(&got);
+    assert_int_equal(n, 10);
+    assert_true(apart <= 1);
+    check_within("share of nearer reference rows", worst, 1.0 / 24 + 1e-9);
+}
+
 /* Another seed is another draw on the device as well. */
 static void seeds(void **state) {
     (void)state;
@@ -673,6 +703,7 @@ int main(void) {
         cmocka_unit_test(predictives),
         cmocka_unit_test(structures),
         cmocka_unit_test(averages),
+        ON_BERT(ood_beside_cpu),
         cmocka_unit_test(seeds),
         cmocka_unit_test(twice_the_same),
         ON_BERT(fit_on_several),
