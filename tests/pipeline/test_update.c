@@ -244,10 +244,148 @@ static void equal_to_a_fit(void **state) {
     check_within("evidence", most.evidence, 1e-6);
 }
 
+/* ---- discounted rows, other adapters ---- */
+
+/* Every row twice, which count half each, and other rows: all once. A row that counts half is taken
+ * out as half a row. */
+static void discounted(void **state) {
+    (void)state;
+    const form f = {"bert", "--prior global"};
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", open_case("bert"));
+    cut_rows(folder, "a.jsonl", 0, 12);
+    cut_rows(folder, "b.jsonl", 12, 24);
+    cut_rows(folder, "aa.jsonl", 0, 12);
+    size_t length;
+    char *rows = read_file(in_case(folder, "a.jsonl"), &length);
+    append_text(&(fault){.file = "aa.jsonl", .a = rows}, folder);
+    free(rows);
+    fit_rows(folder, &f, "aa.jsonl", "twice");
+    fit_rows(folder, &f, "calib.jsonl", "whole");
+    fit_rows(folder, &f, "b.jsonl", "later");
+    run_ok(folder, "update --posterior @/twice --data @/b.jsonl --forget 0.5 --out @/half --quiet");
+    run_ok(folder, "update --posterior @/half --remove @/aa.jsonl --out @/left --quiet");
+    la_posterior half = case_load(folder, "half");
+    assert_int_equal(half.n_rows, 36);
+    assert_true(half.rows_weight == 24);
+    la_posterior_free(&half);
+    difference d = compare(folder, "half", "whole");
+    widen(&d, check_same(folder, "left", "later"));
+    check_within("predictions", d.predictions, 1e-5);
+    check_within("covariances", d.covariances, 6e-5);
+    check_within("evidence", d.evidence, 1e-6);
+}
+
+/* An adapter that was trained further: its rows come to the old sums, the precisions stay, and what
+ * is summed later is taken out again; rows from before are not. */
+static void another_adapter(void **state) {
+    (void)state;
+    const form f = {"bert", "--prior 2"};
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", open_case("bert"));
+    cut_rows(folder, "a.jsonl", 0, 12);
+    cut_rows(folder, "b.jsonl", 12, 20);
+    cut_rows(folder, "c.jsonl", 20, 24);
+    copy_folder(in_case(folder, "adapter"), in_case(folder, "further"));
+    poison_tensor(&(fault){.file = "further/adapter_model.safetensors",
+                           .a = "layer.0.attention.self.query.lora_A.weight",
+                           .b = "0.75"},
+                  folder);
+    fit_rows(folder, &f, "a.jsonl", "old");
+    run_ok(folder, "update --posterior @/old --data @/b.jsonl --adapter @/further --out @/new "
+                   "--quiet --threads 1");
+    add_rows(folder, "new", "c.jsonl", "more");
+    take_rows(folder, "more", "c.jsonl", "back");
+    la_posterior old = case_load(folder, "old"), new = case_load(folder, "new"),
+                 back = case_load(folder, "back");
+    assert_true(new.earlier_rows == 12 && new.n_rows == 20 && new.earlier_distance > 0);
+    assert_string_not_equal(new.provenance.adapter_digest, old.provenance.adapter_digest);
+    for (int64_t b = 0; b < new.n_blocks; b++)
+        assert_true(new.blocks[b].prior_precision == 2 && new.blocks[b].denominator > 0 &&
+                    new.blocks[b].trace_in > old.blocks[b].trace_in);
+    /* no less than the prior's share of it: one number of one block has moved */
+    assert_true(new.log_marginal_likelihood <
+                new.log_likelihood - 0.5 * new.earlier_distance + 1e-9);
+    la_posterior_free(&old);
+    la_posterior_free(&new);
+    la_posterior_free(&back);
+    difference d = compare(folder, "back", "new");
+    check_within("predictions", d.predictions, 1e-5);
+    check_within("covariances", d.covariances, 6e-5);
+    check_within("evidence", d.evidence, 1e-6);
+}
+
+/* What the rows taken out had a part in is gone from the file. */
+static void nothing_is_left(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", open_case("bert"));
+    const form guarded = {"bert", "--ood --adue --val @/b.jsonl"}, plainly = {"bert", ""};
+    cut_rows(folder, "a.jsonl", 0, 8);
+    cut_rows(folder, "b.jsonl", 8, 16);
+    fit_rows(folder, &guarded, "calib.jsonl", "whole");
+    cut_rows(folder, "rest.jsonl", 8, 24);
+    take_rows(folder, "whole", "rest.jsonl", "left");
+    fit_rows(folder, &plainly, "a.jsonl", "never");
+    la_posterior p = case_load(folder, "left");
+    assert_false(p.choice.guarded);
+    assert_true(p.temperature == 1);
+    assert_null(p.adue.weight);
+    assert_null(p.ood.means);
+    assert_null(p.provenance.held_out);
+    la_posterior_free(&p);
+    difference d = check_same(folder, "left", "never");
+    check_within("predictions", d.predictions, 1e-5);
+    check_within("evidence", d.evidence, 1e-6);
+}
+
+/* ---- what is refused ---- */
+
+/* @/p of @/a.jsonl; b: options of the fit. */
+static void fit_first(const fault *f, const char *folder) {
+    cut_rows(folder, "a.jsonl", 0, 8);
+    cut_rows(folder, "b.jsonl", 8, 16);
+    cut_rows(folder, "ab.jsonl", 0, 9);
+    run_ok(
+        folder,
+        "fit --base @/base --adapter @/adapter --data @/a.jsonl --out @/p --quiet --threads 1 %s",
+        f->b ? f->b : "");
+}
+
+#define UPDATE "update --posterior @/p --quiet --threads 1 --out @/out "
+#define OLD "tests/fixtures/posterior/schema-1.3.h5"
+#define CASE(title, exit_code, line, fitted, ...)                                                  \
+    {                                                                                              \
+        .name = title, .code = exit_code, .pieces = {__VA_ARGS__}, .command = line,                \
+        .damage = fit_first, .b = fitted                                                           \
+    }
+
+static const fault faults[] = {
+    CASE("rows that were never added", 3, UPDATE "--remove @/ab.jsonl", "", "ab.jsonl:9",
+         "is not among the rows"),
+    CASE("all rows", 3, UPDATE "--remove @/a.jsonl", "", "these are all 8 rows"),
+    CASE("neither", 2, UPDATE, "", "--data", "--remove"),
+    CASE("both", 2, UPDATE "--data @/b.jsonl --remove @/a.jsonl", "", "--data", "--remove"),
+    CASE("forgetting more than all", 2, UPDATE "--data @/b.jsonl --forget 2", "", "--forget 2"),
+    CASE("forgetting beside rows taken out", 2, UPDATE "--remove @/a.jsonl --forget 0.5", "",
+         "--forget 0.5"),
+    CASE("ekfac", 4, UPDATE "--data @/b.jsonl", "--curvature ekfac", "--curvature ekfac", "kron"),
+    CASE("rows of a cut sum", 4, UPDATE "--remove @/ab.jsonl", "--rank 2", "--rank 2", "fit again"),
+    CASE("another base", 7, UPDATE "--data @/b.jsonl --base tests/fixtures/parity/llama-seq/base",
+         "", "digest"),
+    CASE("an earlier posterior", 4,
+         "update --posterior " OLD " --data @/b.jsonl --quiet --out @/out", "",
+         "which rows it is of"),
+    CASE("a file that is none", 3, "update --posterior @/a.jsonl --data @/b.jsonl --out @/out", "",
+         "is no posterior"),
+};
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_are_known),
-        cmocka_unit_test(equal_to_a_fit),
+        cmocka_unit_test(rows_are_known),  cmocka_unit_test(equal_to_a_fit),
+        cmocka_unit_test(discounted),      cmocka_unit_test(another_adapter),
+        cmocka_unit_test(nothing_is_left),
     };
-    return cmocka_run_group_tests_name("update", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("update", tests, NULL, NULL);
+    return failed + run_faults("update: faults", faults, sizeof faults / sizeof *faults);
 }
