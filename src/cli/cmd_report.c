@@ -51,19 +51,16 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
     if (given->common.n_operands != 1)
         return la_fail(err, LA_USAGE,
                        "report takes one prediction file; see laplora report --help");
-    const la_report_format *format = given->format < 0 ? NULL : &la_report_formats[given->format];
-    for (int i = 0; given->json && i < LA_REPORT_FORMATS; i++) {
-        if (strcmp(la_report_formats[i].name, "json"))
-            continue;
-        if (format && format != &la_report_formats[i])
-            return la_fail(err, LA_USAGE, "--json and --format %s contradict each other; give one",
-                           format->name);
-        format = &la_report_formats[i];
-    }
+    const char *names[LA_REPORT_FORMATS];
+    int number;
+    for (int i = 0; i < LA_REPORT_FORMATS; i++)
+        names[i] = la_report_formats[i].name;
+    LA_TRY(la_cli_format(names, given->format, given->json, &number, err));
+    bool asked = given->format >= 0 || given->json;
     bool to_terminal = (!given->out || !strcmp(given->out, "-")) && isatty(STDOUT_FILENO);
     la_report_options run = {
         .predictions = given->common.operands[0],
-        .format = format,
+        .format = asked ? &la_report_formats[number] : NULL,
         .out = given->out,
         .labels = given->labels,
         .threshold = given->threshold,
