@@ -127,13 +127,13 @@ static void check_same_files(const char *a, const char *b) {
     free(y);
 }
 
-/* Largest difference of two values, arrays or numbers; strings must be the same. */
+/* Largest difference of two numbers, or arrays of them; of what is above 1, relative. */
 static double differ(const json_t *a, const json_t *b) {
     double worst = 0;
     if (json_is_array(a))
         for (size_t i = 0; i < json_array_size(a); i++)
             worst = fmax(worst, differ(json_array_get(a, i), json_array_get(b, i)));
-    return json_is_array(a) ? worst : fabs(json_number_value(a) - json_number_value(b));
+    return json_is_array(a) ? worst : relative(json_number_value(a), json_number_value(b), 1);
 }
 
 static json_t *answers(const char *posterior) {
@@ -233,13 +233,16 @@ static void check_case(const merge_case *c, double *evidence, double *probs) {
     la_fit_summary_free(all);
 }
 
+/* Exact covariances are a difference, which loses digits of an f32 in what a regression says. */
 static void equal_to_one_fit(void **state) {
-    double evidence = 0, probs = 0;
+    double evidence = 0, probs = 0, numbers = 0;
     (void)state;
     for (int i = 0; i < CASES; i++)
-        check_case(&cases[i], &evidence, &probs);
+        check_case(&cases[i], &evidence,
+                   strcmp(cases[i].fixture, "bert-regression") ? &probs : &numbers);
     check_within("evidence of all parts against one fit, relative", evidence, 2e-7);
-    check_within("answers of all parts against one fit", probs, 4e-6);
+    check_within("probabilities of all parts against one fit", probs, 5e-7);
+    check_within("numbers of a regression likewise", numbers, 1.4e-5);
 }
 
 /* The guard by --val, with --data cross-fitted, and a prior that is given: as in fit. */
