@@ -69,3 +69,9 @@ static const la_fit_kind fit_kind = {.bytes = fit_bytes,
 const la_structure_kind la_structure_diag =
     LA_FACTORED_KIND(.curvature = LA_CURVATURE_DIAG, .fit = &fit_kind,
                      .block_fields = &la_diag_fields);
+
+/* The diagonal that variational training leaves (ivon.h): curvature of its rows, and what the prior
+ * held beside its precision. Rows can be added to it as to any other. */
+const la_structure_kind la_structure_variational =
+    LA_FACTORED_KIND(.curvature = LA_CURVATURE_VARIATIONAL, .fit = &fit_kind,
+                     .block_fields = &la_diag_fields);

@@ -92,6 +92,30 @@ static la_status quadratic(const la_posterior *posterior, int64_t number, const 
     return LA_OK;
 }
 
+/* sum_k d_k v_k^2, over the block's part of the directions */
+static la_status diagonal_of(const la_posterior *posterior, int64_t number, double *diagonal,
+                             la_error *err) {
+    const la_directions *d = la_exact_directions(posterior);
+    const la_posterior_block *block = &posterior->blocks[number];
+    int64_t out = block->out, in = block->in, offset = 0;
+    bool turned = out > in;
+    (void)err;
+    for (int64_t b = 0; b < number; b++)
+        offset += posterior->blocks[b].out * posterior->blocks[b].in;
+    for (int64_t i = 0; i < out * in; i++)
+        diagonal[i] = 0;
+    for (int64_t k = 0; k < d->rank; k++) {
+        const float *v = d->vectors + k * d->width + offset;
+        double scale = la_curvature_scale(posterior) * d->values[k];
+        for (int64_t i = 0; i < out; i++)
+            for (int64_t j = 0; j < in; j++) {
+                double at = (double)v[turned ? j * out + i : i * in + j];
+                diagonal[i * in + j] += scale * at * at;
+            }
+    }
+    return LA_OK;
+}
+
 static double kept(const la_posterior *posterior, int64_t *n) {
     const la_directions *d = la_exact_directions(posterior);
     double sum = 0;
@@ -160,7 +184,7 @@ static void draw(const la_draw *d, int64_t number, const float *map, float *thet
                      .fit = &la_exact_fit, .covariance = &la_exact_covariance,                     \
                      .fields = &joint_whole, .block_fields = &joint_block, .sums = sums,           \
                      .quadratic = quadratic, .kept = kept, .join = la_exact_join,                  \
-                     .draw_bytes = draw_bytes, .draw = draw                                        \
+                     .diagonal = diagonal_of, .draw_bytes = draw_bytes, .draw = draw               \
     }
 
 const la_structure_kind la_structure_exact = EXACT_KIND(.curvature = LA_CURVATURE_EXACT);

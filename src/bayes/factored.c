@@ -91,6 +91,50 @@ la_status la_factored_quadratic(const la_posterior *posterior, int64_t number, c
     return err->status;
 }
 
+/* ---- diagonal ---- */
+
+/* Squares of vectors[rank, n]. */
+static float *squares_of(const la_factor *factor, la_error *err) {
+    size_t n = (size_t)(factor->rank * factor->n);
+    float *squares = la_alloc(n, sizeof *squares, err);
+    for (size_t i = 0; squares && i < n; i++)
+        squares[i] = factor->vectors[i] * factor->vectors[i];
+    return squares;
+}
+
+/* sum_ab h_ab U_out[a, o]^2 U_in[b, i]^2, or h_oi without eigenvectors */
+la_status la_factored_diagonal(const la_posterior *posterior, int64_t number, double *diagonal,
+                               la_error *err) {
+    const la_posterior_block *block = &posterior->blocks[number];
+    la_spectrum s = la_block_spectrum(posterior, block);
+    bool out_is_small = block->out <= block->in;
+    int64_t rows = out_is_small ? s.rows : s.cols, cols = out_is_small ? s.cols : s.rows;
+    float *h = la_alloc((size_t)(rows * cols), sizeof *h, err);
+    for (int64_t i = 0; h && i < rows * cols; i++)
+        h[i] = (float)(out_is_small ? la_spectrum_at(&s, i / cols, i % cols)
+                                    : la_spectrum_at(&s, i % cols, i / cols));
+    float *half = NULL, *whole = h, *out = NULL, *in = NULL;
+    if (posterior->n_inputs) {
+        half = la_alloc((size_t)(block->out * cols), sizeof *half, err);
+        whole = la_alloc((size_t)(block->out * block->in), sizeof *whole, err);
+        out = squares_of(&la_factored_of(posterior, number)->output, err);
+        in = squares_of(&la_factored_inputs(posterior)[block->input], err);
+        if (err->status == LA_OK) {
+            product(true, false, block->out, cols, rows, out, h, 0, half);
+            product(false, false, block->out, block->in, cols, half, in, 0, whole);
+        }
+    }
+    for (int64_t i = 0; err->status == LA_OK && i < block->out * block->in; i++)
+        diagonal[i] = (double)whole[i];
+    if (whole != h)
+        free(whole);
+    free(h);
+    free(half);
+    free(out);
+    free(in);
+    return err->status;
+}
+
 /* ---- drawing ---- */
 
 size_t la_factored_draw_bytes(const la_draw *draw) {

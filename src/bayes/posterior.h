@@ -15,7 +15,8 @@ typedef enum la_curvature {
 #define LA_STRUCTURE(enumerator, name, text) LA_CURVATURE_##enumerator,
 #include "bayes/structures.def"
 #undef LA_STRUCTURE
-    LA_CURVATURES
+    LA_CURVATURES,
+    LA_CURVATURES_FITTED = LA_CURVATURE_VARIATIONAL /* number of those that a fit makes */
 } la_curvature;
 
 typedef struct la_posterior_block {

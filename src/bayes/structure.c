@@ -16,15 +16,14 @@ const la_structure_kind *la_structure_of(la_curvature curvature) {
 }
 
 const la_structure_kind *la_structure_named(const char *name) {
-    for (int i = 0; i < LA_CURVATURES; i++)
+    for (int i = 0; i < LA_CURVATURES_FITTED; i++)
         if (!strcmp(name, la_curvature_names[i]))
             return kinds[i];
     return NULL;
 }
 
-/* Names, shapes and norms of the blocks, and memory for their structure. */
-static la_status list_blocks(const la_structure_kind *kind, const la_blocks *blocks,
-                             la_posterior *posterior, la_error *err) {
+la_status la_structure_list(const la_structure_kind *kind, const la_blocks *blocks,
+                            la_posterior *posterior, la_error *err) {
     la_pool *pool = &posterior->pool;
     size_t whole = kind->fields->size, each = kind->block_fields->size;
     posterior->structure = whole ? la_pool_take(pool, 1, whole, err) : NULL;
@@ -107,7 +106,7 @@ la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *con
                             la_error *err) {
     bool begins = !posterior->blocks;
     if (begins)
-        LA_TRY(list_blocks(kind, blocks, posterior, err));
+        LA_TRY(la_structure_list(kind, blocks, posterior, err));
     LA_TRY(kind->fit->next(fits[0], posterior, pass, err));
     for (int i = 1; i < n && pass->more && !begins && kind->fit->follow; i++)
         LA_TRY(kind->fit->follow(fits[i], posterior, err));
@@ -117,7 +116,7 @@ la_status la_structure_next(const la_structure_kind *kind, la_structure_fit *con
 la_status la_structure_adopt(const la_structure_kind *kind, la_structure_fit *const *fits, int n,
                              const la_blocks *blocks, const la_posterior *from,
                              la_posterior *posterior, la_fit_pass *pass, la_error *err) {
-    LA_TRY(list_blocks(kind, blocks, posterior, err));
+    LA_TRY(la_structure_list(kind, blocks, posterior, err));
     for (int64_t b = 0; b < blocks->n; b++) {
         const la_block *block = &blocks->list[b];
         const la_posterior_block *other = b < from->n_blocks ? &from->blocks[b] : NULL;

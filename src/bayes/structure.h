@@ -142,6 +142,9 @@ typedef struct la_structure_kind {
      * nothing is to be done. */
     la_status (*join)(la_backend *be, const la_restored *restored, la_posterior *posterior,
                       la_error *err);
+    /* diagonal[out, in] of a block's H in the basis of its weights; NULL: it is not read. */
+    la_status (*diagonal)(const la_posterior *posterior, int64_t block, double *diagonal,
+                          la_error *err);
     /* Memory that drawing takes. */
     size_t (*draw_bytes)(const la_draw *draw);
     /* Arguments of la_draw_network. */
@@ -155,8 +158,12 @@ extern const la_field_list la_input_fields;
 
 /* The row of the table. */
 const la_structure_kind *la_structure_of(la_curvature curvature);
-/* NULL: none has that name. */
+/* NULL: none that a fit makes has that name. */
 const la_structure_kind *la_structure_named(const char *name);
+/* Names, shapes and norms of the blocks, and memory for their structure: a posterior's that is
+ * filled by hand. */
+la_status la_structure_list(const la_structure_kind *kind, const la_blocks *blocks,
+                            la_posterior *posterior, la_error *err);
 static inline const char *la_structure_name(const la_structure_kind *kind) {
     return la_curvature_names[kind->curvature];
 }

@@ -55,7 +55,7 @@ static const la_option options[] = {
     {.name = "curvature",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(fit_given, curvature),
-     LA_NAMES(la_curvature_names),
+     LA_NAMES_FIRST(la_curvature_names, LA_CURVATURES_FITTED),
      .help = "structure of the curvature (default kron)"},
     LA_ROW(TEXT, fit_given, basis, "basis", .argument = "POSTERIOR.h5",
            .help = "of ekfac: a posterior of kron of the same rows and adapter, whose eigenvectors "

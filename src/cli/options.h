@@ -52,6 +52,9 @@ typedef struct la_option {
 #define LA_NAMES(table)                                                                            \
     .names = (table), .stride = sizeof *(table), .n_names = (int)(sizeof(table) / sizeof *(table))
 
+/* Likewise, the first n of an array of names. */
+#define LA_NAMES_FIRST(table, n) .names = (table), .stride = sizeof *(table), .n_names = (n)
+
 /* Row of a table: the value of --name goes to a member of a struct. The rest is designated. */
 #define LA_ROW(kind_, type, member, name_, ...)                                                    \
     { .name = name_, .kind = LA_OPTION_##kind_, .offset = offsetof(type, member), __VA_ARGS__ }

@@ -24,6 +24,11 @@ static double log_likelihood(int64_t n_outputs, const float *outputs, la_label l
     return -0.5 * miss * miss;
 }
 
+static void gradient(int64_t n_outputs, const float *outputs, la_label label, float *out) {
+    (void)n_outputs;
+    *out = (float)(label.number - (double)*outputs);
+}
+
 static const char *lacks(const la_candidate *candidate) {
     return candidate->noise_variance > 0 ? NULL : "noise_variance";
 }
@@ -101,6 +106,7 @@ const la_likelihood la_gaussian_likelihood = {
     .contrast_basis = contrast_basis,
     .fisher_factor = fisher_factor,
     .log_likelihood = log_likelihood,
+    .gradient = gradient,
     .select = la_select_number,
     .lacks = lacks,
     .report = la_signs_of_numbers,

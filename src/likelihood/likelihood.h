@@ -56,6 +56,8 @@ struct la_likelihood {
     void (*fisher_factor)(int64_t n_outputs, const float *outputs, double *factor);
     /* log p(label | outputs); where there is noise, that of noise 1 without the constant. */
     double (*log_likelihood)(int64_t n_outputs, const float *outputs, la_label label);
+    /* gradient[C] of that by the outputs. */
+    void (*gradient)(int64_t n_outputs, const float *outputs, la_label label, float *gradient);
 
     /* Chooses by held-out rows: selection.h. */
     la_status (*select)(la_team team, const struct la_held_out *rows, la_choice *choice,

@@ -41,6 +41,12 @@ static double log_likelihood(int64_t n_classes, const float *outputs, la_label l
     return sum;
 }
 
+/* 1 or 0 for each class, less its probability */
+static void gradient(int64_t n_classes, const float *outputs, la_label label, float *out) {
+    for (int64_t c = 0; c < n_classes; c++)
+        out[c] = (float)((label.set[c] ? 1 : 0) - 1 / (1 + exp(-(double)outputs[c])));
+}
+
 /* ---- a row of two classes for every class ---- */
 
 /* The contrast (f_0 - f_1) / sqrt 2 of the outputs 0 and f has half their variance. */
@@ -199,6 +205,7 @@ const la_likelihood la_sigmoid_likelihood = {.name = "sets of classes",
                                              .contrast_basis = contrast_basis,
                                              .fisher_factor = fisher_factor,
                                              .log_likelihood = log_likelihood,
+                                             .gradient = gradient,
                                              .select = select_sets,
                                              .lacks = la_candidate_lacks,
                                              .report = la_signs_of_classes,

@@ -58,6 +58,17 @@ static double log_likelihood(int64_t n_classes, const float *logits, la_label la
     return (double)logits[label.class] - top - log(sum);
 }
 
+/* one-hot(label) - p */
+static void gradient(int64_t n_classes, const float *logits, la_label label, float *out) {
+    double top = (double)logits[0], sum = 0;
+    for (int64_t c = 1; c < n_classes; c++)
+        top = (double)logits[c] > top ? (double)logits[c] : top;
+    for (int64_t c = 0; c < n_classes; c++)
+        sum += exp((double)logits[c] - top);
+    for (int64_t c = 0; c < n_classes; c++)
+        out[c] = (float)((c == label.class ? 1 : 0) - exp((double)logits[c] - top) / sum);
+}
+
 /* Q cov Q^T */
 static void centred_covariance(int64_t n_classes, const double *basis, const double *cov,
                                double *out) {
@@ -179,6 +190,7 @@ const la_likelihood la_softmax_likelihood = {.name = "classes",
                                              .contrast_basis = contrast_basis,
                                              .fisher_factor = fisher_factor,
                                              .log_likelihood = log_likelihood,
+                                             .gradient = gradient,
                                              .select = la_select_class,
                                              .lacks = la_candidate_lacks,
                                              .report = la_signs_of_classes,

@@ -25,6 +25,7 @@ const la_compare_kind la_compare_kinds[] = {
     {.name = "stacking", .needs = LA_NEEDS_HELD_OUT, .run = la_compare_stacking},
 #define LA_STRUCTURE(enumerator, id, text)                                                         \
     {.name = text, .structure = &la_structure_##id, .run = la_compare_structure},
+#define LA_STRUCTURE_TRAINED(...)
 #include "bayes/structures.def"
 #undef LA_STRUCTURE
     {.name = "guard",

@@ -31,7 +31,7 @@ typedef struct la_compare_kind {
 } la_compare_kind;
 
 /* In the order of the table's rows. */
-enum { LA_COMPARE_METHODS = 12 + LA_CURVATURES };
+enum { LA_COMPARE_METHODS = 12 + LA_CURVATURES_FITTED };
 extern const la_compare_kind la_compare_kinds[LA_COMPARE_METHODS];
 
 /* Options that are read by methods of that set of bits; 0: all methods. */

@@ -11,9 +11,10 @@ typedef struct la_posterior_session {
     const char *path;           /* of its file, for messages */
     const char *base, *adapter; /* NULL: where the posterior says */
     bool fits;                  /* rows are going to be summed, not predicted */
-    bool forward_only;
-    bool other_adapter; /* the adapter may be another one with the same blocks */
-    int64_t n_scales;   /* as la_plan_request has it */
+    bool forward_only, one_cotangent;
+    const struct la_structure_kind *kind; /* what is planned for; NULL: the posterior's */
+    bool other_adapter;                   /* the adapter may be another one with the same blocks */
+    int64_t n_scales;                     /* as la_plan_request has it */
 } la_posterior_session;
 
 /* LA_MISMATCH where base, adapter or tokenizer are not the posterior's. Close the session after a

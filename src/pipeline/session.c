@@ -88,7 +88,9 @@ static void take_sizes(la_session *session, const la_session_options *options) {
         limit = options->max_length;
     session->max_length = options->run.max_length ? options->run.max_length : limit;
     const la_model *model = &session->workers[0].model;
-    session->n_rhs = options->forward_only ? 0 : model->likelihood->contrasts(model->n_classes);
+    session->n_rhs = options->forward_only    ? 0
+                     : options->one_cotangent ? 1
+                                              : model->likelihood->contrasts(model->n_classes);
     session->all_inputs = options->all_inputs;
 }
 

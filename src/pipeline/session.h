@@ -19,6 +19,7 @@ typedef struct la_session_options {
     int64_t max_length;      /* likewise; 0: not known */
     bool all_inputs;         /* as la_run_open takes it */
     bool forward_only;
+    bool one_cotangent; /* backward from one right-hand side, whatever the contrasts */
     /* needs of the plan */
     const la_structure_kind *kind;
     const la_structure_kind *const *beside; /* [n_beside] fitted over the same passes */

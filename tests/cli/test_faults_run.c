@@ -332,7 +332,7 @@ static const fault faults[] = {
      .b = "11"},
     {"61 other classes",
      3,
-     {"/posterior", "n_classes"},
+     {"/posterior", "class_rows"}, /* the first that is of another size then */
      PREDICT,
      set_attribute,
      POSTERIOR,

@@ -24,6 +24,10 @@
 #define RUN_STREAM "drift --reference @/scored.jsonl --current @/moved.jsonl "
 #define RUN_COST "threshold @/scored.jsonl --out @/o --cost-error 3 --cost-review 1 "
 #define RUN_DIFF "diff @/adapter @/still --quiet --out @/o "
+#define RUN_REFINE_TO(folder)                                                                      \
+    "refine --posterior @/posterior --data @/test.jsonl --out @/o --out-adapter @/" folder         \
+    " --epochs 1 --batch-rows 8 "
+#define RUN_REFINE RUN_REFINE_TO("new")
 #define RUN_UPDATE "update --posterior @/posterior --data @/test.jsonl --out @/o "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define RUN_EXPORT "export --posterior @/guarded --out @/o "
@@ -333,6 +337,49 @@ static const effect effects[] = {
     SAYS("diff", "exit-code", BERT, RUN_DIFF, RUN_DIFF "--exit-code", "exit code 1"),
     SAYS("diff", "out", BERT, "diff @/adapter @/still --quiet", RUN_DIFF, "in the file:"),
     SAYS("diff", "quiet", BERT, RUN_DIFF, "diff @/adapter @/still --out @/o", "lora_alpha is 0"),
+    ALTERS("refine", "posterior", BERT, RUN_REFINE QUIET,
+           "refine --posterior @/guarded --data @/test.jsonl --out @/o --out-adapter @/new "
+           "--epochs 1 --batch-rows 8 --quiet"),
+    ALTERS("refine", "data", BERT, RUN_REFINE QUIET,
+           "refine --posterior @/posterior --data @/calib.jsonl --out @/o --out-adapter @/new "
+           "--epochs 1 --batch-rows 8 --quiet"),
+    ALTERS("refine", "val", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--val @/val.jsonl"),
+    ALTERS("refine", "out", BERT, RUN_REFINE QUIET,
+           "refine --posterior @/posterior --data @/test.jsonl --out @/elsewhere --out-adapter "
+           "@/new --epochs 1 --batch-rows 8 --quiet"),
+    ALTERS("refine", "out-adapter", BERT, RUN_REFINE QUIET, RUN_REFINE_TO("other") QUIET),
+    ALTERS("refine", "base", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--base @/nothing"),
+    ALTERS("refine", "adapter", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--adapter @/nothing"),
+    ALTERS("refine", "method", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--method adam"),
+    ALTERS("refine", "epochs", BERT, RUN_REFINE QUIET,
+           "refine --posterior @/posterior --data @/test.jsonl --out @/o --out-adapter @/new "
+           "--epochs 2 --batch-rows 8 --quiet"),
+    ALTERS("refine", "batch-rows", BERT, RUN_REFINE QUIET,
+           "refine --posterior @/posterior --data @/test.jsonl --out @/o --out-adapter @/new "
+           "--epochs 1 --batch-rows 4 --quiet"),
+    ALTERS("refine", "learning-rate", BERT, RUN_REFINE QUIET,
+           RUN_REFINE QUIET "--learning-rate 0.002"),
+    ALTERS("refine", "seed", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--seed 5"),
+    SAYS("refine", "json", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--json", "laplora.refine/1"),
+    ALTERS("refine", "text-field", WORDS, RUN_REFINE QUIET, RUN_REFINE QUIET "--text-field other"),
+    ALTERS("refine", "pair-field", WORDS, RUN_REFINE QUIET, RUN_REFINE QUIET "--pair-field other"),
+    SAYS("refine", "max-length", WORDS, RUN_REFINE QUIET, RUN_REFINE QUIET "--max-length 3",
+         "was fitted with --max-length"),
+    ALTERS("refine", "label-field", WORDS, RUN_REFINE QUIET,
+           RUN_REFINE QUIET "--label-field second"),
+    ALTERS("refine", "labels", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--labels a,b,c"),
+    ALTERS("refine", "adapter-name", BERT, RUN_REFINE QUIET,
+           RUN_REFINE QUIET "--adapter-name none"),
+    ALTERS("refine", "base-quant", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--base-quant int8"),
+    SAYS("refine", "device", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--device cuda", "--device"),
+    SAYS("refine", "precision", BERT, RUN_REFINE QUIET, RUN_REFINE QUIET "--precision bf16",
+         "bf16"),
+    SAYS("refine", "threads", BERT, RUN_REFINE QUIET "--json",
+         RUN_REFINE QUIET "--json --threads 1", "\"threads\":1}"),
+    SAYS("refine", "batch-tokens", BERT, RUN_REFINE "--verbose",
+         RUN_REFINE "--verbose --batch-tokens 77", "batches of 77 tokens"),
+    SAYS("refine", "verbose", BERT, RUN_REFINE, RUN_REFINE "--verbose", "note: plan for"),
+    SAYS("refine", "quiet", BERT, RUN_REFINE QUIET, RUN_REFINE, "nats from the old"),
     ALTERS("update", "posterior", BERT, RUN_UPDATE QUIET,
            "update --posterior @/guarded --data @/test.jsonl --out @/o --quiet"),
     ALTERS("update", "data", BERT, RUN_UPDATE QUIET,
@@ -467,6 +514,8 @@ static char *observe(const effect *e, const char *line, size_t *length) {
     const char *folder = folders[e->at];
     remove(in_case(folder, "o"));
     remove(in_case(folder, "elsewhere"));
+    command cleared = run_shell(folder, "rm -rf $D/new $D/other");
+    command_free(&cleared);
     command done = run_line(folder, line, e->input);
     FILE *file = fopen(in_case(folder, "o"), "rb");
     char *all = NULL;
@@ -625,7 +674,7 @@ static const fault faults[] = {
     {"letters exchanged", 2, {"--josn", "did you mean --json?"}, .command = FIT " --josn"},
     {"an option of others",
      2,
-     {"--seed", "predict, drift and compare"},
+     {"--seed", "predict, drift, compare and refine"},
      .command = FIT " --seed 1"},
     {"ids in fit", 2, {"--id-field", "predict"}, .command = FIT " --id-field id"},
     {"json of tokenize",
