@@ -25,8 +25,8 @@ la_status la_check_interrupt(la_error *err);
 bool la_stop_first_report(void);
 
 /* What saves work when a signal ends the process in the midst of it. Called in a signal handler,
- * on any thread: system calls and atomics alone, half a second at most. False: the work is being
- * changed; it is asked again shortly, a few times. */
+ * on any thread: system calls and atomics alone, half a second at most (five the first time).
+ * False: the work is being changed; it is asked again shortly, a few times. */
 typedef struct la_stop_saver {
     bool (*save)(void *user);
     void *user;

@@ -1,5 +1,4 @@
 #include "cli/cli.h"
-#include "output/escape.h"
 #include "pipeline/refine.h"
 
 #include <jansson.h>
@@ -60,12 +59,7 @@ static la_status print_json(const la_refine_summary *s, la_error *err) {
                              s->rate, "elbo", elbo, "nll_of", s->n_held_out ? "val" : "data",
                              "nll_before", s->nll_before, "nll_after", s->nll_after, "kl", s->kl,
                              "temper", s->temper, "seconds", s->seconds, "threads", s->threads);
-    if (!root)
-        return la_fail(err, LA_RESOURCE, "out of memory for the summary");
-    int failed =
-        la_json_write(root, JSON_COMPACT, stdout) || fputc('\n', stdout) == EOF || fflush(stdout);
-    json_decref(root);
-    return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
+    return la_cli_print_object(root, err);
 }
 
 static void print_text(const la_refine_summary *s, const char *out, const char *adapter) {

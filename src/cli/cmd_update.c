@@ -1,6 +1,5 @@
 #include "base/visible.h"
 #include "cli/cli.h"
-#include "output/escape.h"
 #include "pipeline/update.h"
 
 #include <jansson.h>
@@ -69,13 +68,7 @@ static json_t *summary_json(const la_update_summary *s) {
 }
 
 static la_status print_json(const la_update_summary *s, la_error *err) {
-    json_t *root = summary_json(s);
-    if (!root)
-        return la_fail(err, LA_RESOURCE, "out of memory for the summary");
-    int failed =
-        la_json_write(root, JSON_COMPACT, stdout) || fputc('\n', stdout) == EOF || fflush(stdout);
-    json_decref(root);
-    return failed ? la_fail(err, LA_RESOURCE, "standard output: cannot write") : LA_OK;
+    return la_cli_print_object(summary_json(s), err);
 }
 
 static void print_text(const la_update_summary *s, const char *out) {

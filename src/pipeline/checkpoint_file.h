@@ -32,7 +32,7 @@ la_status la_generations_read(const la_generations *files, const char *path, int
                               la_sums_image *image, bool *there, const char **wrong, la_error *err);
 /* A new generation of these bytes and their digest. 0, or an errno: the files are then as they
  * were. synced: it is on the disk when this returns, unless a signal comes meanwhile. Not synced:
- * for a signal handler, which has half a second; the older one is on the disk. */
+ * for a signal handler, which has half a second, or five where there is no older one. */
 int la_generations_write(la_generations *files, const char *bytes, size_t length, bool synced);
 void la_generations_remove(const la_generations *files);
 
