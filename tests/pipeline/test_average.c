@@ -174,7 +174,7 @@ static void raise(gaps *worst, const gaps *by) {
 static void mean_of_singles(void **state) {
     (void)state;
     gaps worst = {0};
-    for (int k = 0; k < LA_CURVATURES; k++) {
+    for (int k = 0; k < LA_CURVATURES_FITTED; k++) {
         row_file test;
         gaps own = {0};
         const char *folder = open_bert(la_curvature_names[k], NULL, &test);

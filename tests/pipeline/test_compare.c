@@ -328,7 +328,7 @@ static void posteriors(void **state) {
                                          .val = "",
                                          .ood = ""});
     double worst = 0, worst_held = 0;
-    for (int k = 0; k < LA_CURVATURES; k++) {
+    for (int k = 0; k < LA_CURVATURES_FITTED; k++) {
         bool one = la_structure_of((la_curvature)k)->joint;
         char name[64];
         plain_fit(&b, NULL, la_curvature_names[k], "own");

@@ -163,7 +163,7 @@ static double emitted_gap(const char *folder, la_posterior *p, const row_file *r
 static void choice_is_applied(void **state) {
     (void)state;
     double worst = 0, worst_edited = 0, worst_scale = 0, worst_cov = 0;
-    for (int k = 0; k < LA_CURVATURES; k++) {
+    for (int k = 0; k < LA_CURVATURES_FITTED; k++) {
         bool one = la_structure_of((la_curvature)k)->joint;
         la_fit_options options = {.curvature = la_curvature_names[k],
                                   .prior = one ? LA_PRIOR_GLOBAL : LA_PRIOR_MODULE};
@@ -223,7 +223,7 @@ static void candidates_against_fits(void **state) {
     (void)state;
     static const la_method scalars[] = {LA_METHOD_SCALAR, LA_METHOD_TEMPERED_SCALAR};
     double worst = 0;
-    for (int k = 0; k < LA_CURVATURES; k++) {
+    for (int k = 0; k < LA_CURVATURES_FITTED; k++) {
         const char *folder = open_bert(LA_PRIOR_GLOBAL, la_curvature_names[k]);
         row_file held = labelled(folder, 3, 40, 2);
         rows_write(&held, in_case(folder, "val.jsonl"), true);

@@ -130,7 +130,7 @@ static void check_gaps(const char *what, const gaps *worst, const gaps *limit) {
 }
 
 /* The last layer's H is the worst conditioned: variances are what it says little of. */
-static const gaps limits[LA_CURVATURES] = {
+static const gaps limits[LA_CURVATURES_FITTED] = {
     [LA_CURVATURE_KRON] = {1.4e-6, 1.4e-6, 3.6e-6, 2.2e-6, 5.4e-6, 1.8e-6},
     [LA_CURVATURE_EKFAC] = {1.4e-6, 4.4e-7, 9.6e-7, 7e-7, 5.6e-6, 0},
     [LA_CURVATURE_DIAG] = {1.4e-6, 3e-7, 7e-7, 9e-7, 6e-6, 0},
@@ -139,7 +139,7 @@ static const gaps limits[LA_CURVATURES] = {
 };
 
 static void against_the_reference(void **state) {
-    gaps worst[LA_CURVATURES] = {{0}};
+    gaps worst[LA_CURVATURES_FITTED] = {{0}};
     int compared = 0;
     (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -157,7 +157,7 @@ static void against_the_reference(void **state) {
     }
     /* expand and reduce of three sets, three structures of the adapter, the last layer */
     assert_int_equal(compared, sizeof cases / sizeof *cases * (2 * 3 + 3 + 1));
-    for (int k = 0; k < LA_CURVATURES; k++)
+    for (int k = 0; k < LA_CURVATURES_FITTED; k++)
         check_gaps(la_curvature_names[k], &worst[k], &limits[k]);
 }
 
@@ -388,7 +388,7 @@ static void cross_fitted(void **state) {
     parity_case s = parity_open("roberta-regression");
     json_t *rows = load_lines(s.calib);
     (void)state;
-    for (int k = 0; k < LA_CURVATURES; k++) {
+    for (int k = 0; k < LA_CURVATURES_FITTED; k++) {
         la_fit_options options = {.run.device = "cpu",
                                   .curvature = la_curvature_names[k],
                                   .prior = LA_PRIOR_GLOBAL,

@@ -84,7 +84,7 @@ static void labels_are_rows(void **state) {
     (void)state;
     const char *folder = open_case("bert-token");
     write_split(folder, "split.jsonl");
-    for (int kind = 0; kind < LA_CURVATURES; kind++)
+    for (int kind = 0; kind < LA_CURVATURES_FITTED; kind++)
         for (int kron = 0; kron < 2; kron++) {
             la_fit_options options = {.curvature = la_curvature_names[kind],
                                       .kron = (la_kron)kron,

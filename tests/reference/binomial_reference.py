@@ -26,7 +26,7 @@ def cases():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out",
-                        default=os.path.join(HERE, "..", "fixtures", "monitor", "binomial.json"))
+                        default=os.path.join(HERE, "..", "fixtures", "base", "binomial.json"))
     out = parser.parse_args().out
     tails = [[n, k, p, float(binom.cdf(k, n, p))] for n, k, p in cases()]
     tails = [t for t in tails if t[3] > 1e-30]  # further out, scipy has 11 digits

@@ -233,7 +233,9 @@ double posterior_touch(const la_posterior *p) {
     for (int64_t k = 0; p->adue.weight && k < p->adue.n_classes * p->adue.width; k++)
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; p->class_rows && k < p->n_classes; k++)
-        sum += p->class_rows[k] + p->class_means[k];
+        sum += p->class_rows[k];
+    for (int64_t k = 0; p->class_means && k < p->n_classes; k++)
+        sum += p->class_means[k];
     for (int64_t k = 0; k < p->choice.n_corrections * p->n_classes; k++)
         sum += p->choice.corrections[k / p->n_classes].bias[k % p->n_classes];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
