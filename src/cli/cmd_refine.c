@@ -67,8 +67,14 @@ static void print_text(const la_refine_summary *s, const char *out, const char *
     fprintf(
         stderr, "refined %lld parameters on %lld rows in %.1f s: %lld steps, learning rate %g\n",
         (long long)s->n_parameters, (long long)s->n_rows, s->seconds, (long long)s->steps, s->rate);
-    fprintf(stderr, "NLL of the %s at the mean: %.4f before, %.4f after epoch %lld of %lld\n", of,
-            s->nll_before, s->nll_after, (long long)s->epoch, (long long)s->epochs);
+    if (s->epoch)
+        fprintf(stderr, "NLL of the %s at the mean: %.4f before, %.4f after epoch %lld of %lld\n",
+                of, s->nll_before, s->nll_after, (long long)s->epoch, (long long)s->epochs);
+    else
+        fprintf(stderr,
+                "no epoch made the NLL of the held-out rows less than %.4f: the adapter is the old "
+                "one, with the curvature of the new rows\n",
+                s->nll_before);
     fprintf(stderr, "%.4g nats from the old posterior\nadapter in %s, posterior in %s\n", s->kl,
             adapter, out);
 }

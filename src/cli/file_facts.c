@@ -134,7 +134,7 @@ static la_status check_rows(const char *path, const char *row, size_t length, la
         {"weight_map", "the index of a model's shards; give the folder that it lies in"},
         {"added_tokens", "a tokenizer; give the folder that it lies in"},
         {"added_tokens_decoder", "a tokenizer's configuration; give the folder that it lies in"},
-        {"schema", "a report of laplora's, which --baseline takes"},
+        {"schema", "a file of laplora's (a report, a threshold, ..), which holds no rows"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (has(row, length, known[i].key, 0) && !has(row, length, "text", 0))

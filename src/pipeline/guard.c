@@ -1,5 +1,6 @@
 #include "pipeline/guard.h"
 #include "likelihood/answer.h"
+#include "bayes/row_digests.h"
 #include "likelihood/signs.h"
 #include "output/figures.h"
 
@@ -89,7 +90,7 @@ static void say(const la_choice *choice, const la_likelihood *likelihood, const 
         la_warn(log, "%lld of %lld held-out answers change, %lld to right and %lld to wrong%s",
                 (long long)choice->changes.n, (long long)choice->n,
                 (long long)choice->changes.to_right, (long long)choice->changes.to_wrong,
-                " (--keep-answers changes none)");
+                " (fit --keep-answers changes none)");
 }
 
 /* Mean probabilities of the rows by what was chosen: what they are of rows with these classes. */
@@ -157,12 +158,34 @@ static la_status choose(la_team team, la_structure *structure, const la_row_job 
     return status;
 }
 
+/* Says how many of the rows that choose are among those of the curvature: to them the model is no
+ * judge of itself. */
+static la_status warn_of_fitted(const la_provenance *from, const la_row_set *held,
+                                const la_log *log, la_error *err) {
+    int64_t n = 0;
+    if (!from->n_row_digests)
+        return LA_OK;
+    la_row_digest *digests = la_alloc((size_t)held->n, sizeof *digests, err);
+    if (digests && la_row_set_digests(held, digests, err) == LA_OK)
+        for (int64_t i = 0; i < held->n; i++)
+            n += bsearch(&digests[i], from->row_digests, (size_t)from->n_row_digests,
+                         sizeof *digests, la_row_digest_order) != NULL;
+    free(digests);
+    if (n)
+        la_warn(log,
+                "%s: %lld of %lld held-out rows are among those that the posterior is of; expected "
+                "rows that nothing was trained or fitted on",
+                held->name, (long long)n, (long long)held->n);
+    return err->status;
+}
+
 la_status la_guard_val(la_session *session, la_structure *structure, const la_row_set *held,
                        const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];
     la_evaluation e;
     la_row_job rows = la_row_job_all(held, how->log);
     la_selection_scales(scales);
+    LA_TRY(warn_of_fitted(&structure->posterior.provenance, held, how->log, err));
     LA_TRY(la_structures_evaluate(session, structure, 1, &rows, LA_SELECTION_SCALES, scales,
                                   how->states != NULL, &e, err));
     if (how->states) {

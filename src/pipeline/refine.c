@@ -252,11 +252,15 @@ static la_status write_posterior(refining *r, la_error *err) {
     r->structure.params = r->old.params;
     LA_TRY(measure_curvature(r, err));
     LA_TRY(describe(r, err));
-    la_guard how = {.log = log};
+    la_guard how = {.names = (const char *const *)r->session.labels.names, .log = log};
     if (r->held.n)
         LA_TRY(la_guard_val(&r->session, &r->structure, &r->held, &how, err));
     else
         la_warn(log, "the confidence is unguarded: without --val nothing held out chooses");
+    if (r->old.adue.weight || r->old.ood.means)
+        la_warn(log,
+                "error head and distances (fit --adue, --ood) are dropped: they are of the old "
+                "adapter's states");
     return la_posterior_save(&r->structure.posterior, r->options->out, err);
 }
 
