@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,22 +50,33 @@ static process start(const char *folder, const char *curvature, const char *out)
     return process_start(argv);
 }
 
-/* Number of the file with that name; 0: none. */
-static ino_t inode_of(const char *path) {
+/* Number and time of the file with that name; zeros: none. */
+typedef struct version {
+    ino_t number;
+    struct timespec time;
+} version;
+
+static version version_of(const char *path) {
     struct stat info;
-    return stat(path, &info) ? 0 : info.st_ino;
+    return stat(path, &info) ? (version){0} : (version){info.st_ino, info.st_ctim};
 }
 
-/* Until the checkpoint is another file, or the process has ended. */
-static void wait_for_checkpoint(const char *folder) {
+static bool has_ended(const process *p) {
+    siginfo_t info = {0};
+    return !waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+}
+
+/* Until the checkpoint is another file than `before`, or the process has ended. */
+static void wait_for_checkpoint(const char *folder, const process *p, version before) {
     char path[512];
     snprintf(path, sizeof path, "%s", in_case(folder, "ck"));
-    ino_t before = inode_of(path);
-    for (int i = 0; i < PATIENCE * 100; i++) {
-        ino_t now = inode_of(path);
-        if (now && now != before)
+    for (int i = 0; i < PATIENCE * 1000; i++) {
+        version now = version_of(path);
+        bool same = now.number == before.number && now.time.tv_sec == before.time.tv_sec &&
+                    now.time.tv_nsec == before.time.tv_nsec;
+        if ((now.number && !same) || has_ended(p))
             return;
-        wait_ms(10);
+        wait_ms(1);
     }
     fail_msg("no checkpoint was written");
 }
@@ -110,16 +122,15 @@ static void check_gone(const char *folder) {
 static void kill_and_resume(const char *curvature, const char *folder, const char *whole) {
     int resumed = 0;
     for (int i = 0; i < KILLS; i++) {
+        version before = version_of(in_case(folder, "ck"));
         process p = start(folder, curvature, "part");
-        wait_for_checkpoint(folder);
+        wait_for_checkpoint(folder, &p, before);
         wait_ms(7 * i);
         kill(p.pid, SIGKILL);
         int code = process_finish(&p, PATIENCE);
         assert_true(code == 128 + SIGKILL || code == 0);
         resumed += said(&p, "goes on with row");
         process_close(&p);
-        if (!code)
-            break;
     }
     process p = start(folder, curvature, "part");
     assert_int_equal(process_finish(&p, PATIENCE), 0);
@@ -164,8 +175,9 @@ static double seconds_now(void) {
 }
 
 static void stop_and_resume(const char *folder, int number) {
+    version before = version_of(in_case(folder, "ck"));
     process p = start(folder, "ekfac", "part");
-    wait_for_checkpoint(folder);
+    wait_for_checkpoint(folder, &p, before);
     double from = seconds_now();
     kill(p.pid, number);
     int code = process_finish(&p, PATIENCE);
@@ -222,8 +234,9 @@ static void stopped_within_a_batch(void **state) {
 /* Leaves a checkpoint, and the one before it, of a fit that is killed. */
 static const char *open_killed(void) {
     const char *folder = open_rows();
+    version before = version_of(in_case(folder, "ck"));
     process p = start(folder, "kron", "o");
-    wait_for_checkpoint(folder);
+    wait_for_checkpoint(folder, &p, before);
     for (int i = 0; i < PATIENCE * 100 && access(in_case(folder, "ck.1"), F_OK); i++)
         wait_ms(10);
     kill(p.pid, SIGKILL);

@@ -194,6 +194,7 @@ static char *predict_file(table *t, const char *predictive) {
                           .data = t->files.test,
                           .out = path};
     succeed(la_predict_file(&job, &summary, &err), &err);
+    la_class_shares_free(&summary.shares);
     assert_int_equal(summary.n_rows, t->test.n);
     return read_file(path, &length);
 }

@@ -235,8 +235,7 @@ static void test_command(void **state) {
         command done = run_ok(folder, FIT_HEAD "--quiet --params lora+head");
         command_free(&done);
         done = run_ok(folder, REFINE "--json --epochs 2 --batch-rows 5");
-        assert_string_equal(json_string_value(at(json_loads(done.out, 0, NULL), "schema")),
-                            "laplora.refine/1");
+        assert_non_null(strstr(done.out, "\"schema\":\"laplora.refine/1\""));
         double after = value_of(&done, "nll_after");
         assert_true(fabs(after - value_of(&done, "nll_before")) > 1e-6);
         assert_true(value_of(&done, "kl") > 0);
