@@ -1,38 +1,17 @@
 #include "backend/cuda_plugin.h"
+#include "base/machine.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define LIBRARY "liblaplora_cuda.so"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const la_cuda_plugin *loaded;
 static la_error failure;
-
-/* LIBRARY beside the program, or in ../lib/laplora of it; false when it is in neither place. */
-static bool find_library(char path[PATH_MAX]) {
-    static const char *const places[] = {"%s/" LIBRARY, "%s/../lib/laplora/" LIBRARY};
-    char program[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0)
-        return false;
-    program[length] = 0;
-    *strrchr(program, '/') = 0;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        int n = snprintf(path, PATH_MAX, places[i], program);
-#pragma GCC diagnostic pop
-        if (n > 0 && n < PATH_MAX && !access(path, F_OK))
-            return true;
-    }
-    return false;
-}
 
 static void load(void) {
     char path[PATH_MAX];
@@ -43,7 +22,7 @@ static void load(void) {
     }
     if (given && *given) {
         snprintf(path, sizeof path, "%s", given);
-    } else if (!find_library(path)) {
+    } else if (!la_library_find(LIBRARY, path)) {
         (void)la_fail(&failure, LA_UNSUPPORTED, "this laplora was built without CUDA");
         return;
     } else {

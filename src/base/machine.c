@@ -3,7 +3,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A number of bytes in a file of its own; false for "max", or when there is no such file. */
 static bool read_bytes(const char *path, size_t *out) {
@@ -44,4 +46,20 @@ double la_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+bool la_library_find(const char *name, char path[PATH_MAX]) {
+    static const char *const places[] = {"", "/../lib/laplora"};
+    char program[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0)
+        return false;
+    program[length] = 0;
+    *strrchr(program, '/') = 0;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        int n = snprintf(path, PATH_MAX, "%s%s/%s", program, places[i], name);
+        if (n > 0 && n < PATH_MAX && !access(path, F_OK))
+            return true;
+    }
+    return false;
 }

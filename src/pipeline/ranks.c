@@ -1,4 +1,5 @@
 #include "pipeline/ranks.h"
+#include "base/machine.h"
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "base/stop.h"
@@ -6,7 +7,6 @@
 #include "pipeline/ranks_module.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,30 +42,13 @@ static la_ranks told(void) {
     return (la_ranks){0, 1};
 }
 
-/* Beside the program, or in ../lib/laplora of it. */
-static bool find_library(char path[PATH_MAX]) {
-    static const char *const places[] = {"/" LIBRARY, "/../lib/laplora/" LIBRARY};
-    char program[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0)
-        return false;
-    program[length] = 0;
-    *strrchr(program, '/') = 0;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        int n = snprintf(path, PATH_MAX, "%s%s", program, places[i]);
-        if (n > 0 && n < PATH_MAX && !access(path, F_OK))
-            return true;
-    }
-    return false;
-}
-
 static void sleep_ms(long ms) {
     nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
 static la_status join(const la_ranks *wanted, la_error *err) {
     char path[PATH_MAX];
-    if (!find_library(path))
+    if (!la_library_find(LIBRARY, path))
         return la_fail(
             err, LA_UNSUPPORTED,
             "started as one of %d processes of MPI, and this laplora was built without "
