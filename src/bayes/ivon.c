@@ -70,12 +70,16 @@ void la_ivon_step(la_ivon *v, double rate, const float *gradient) {
     }
 }
 
+double la_gaussian_divergence(double precision, double before, double off) {
+    return 0.5 * (log(precision / before) + before / precision - 1 + before * off * off);
+}
+
 double la_ivon_divergence(const la_ivon *v) {
     double sum = 0;
     for (int64_t i = 0; i < v->n; i++) {
-        double delta = (double)v->prior[i], all = (double)v->hessian[i] + delta;
+        double before = v->rows * (double)v->prior[i];
         double off = (double)v->mean[i] - (double)v->prior_mean[i];
-        sum += 0.5 * (log(all / delta) + delta / all - 1 + v->rows * delta * off * off);
+        sum += la_gaussian_divergence(before + v->rows * (double)v->hessian[i], before, off);
     }
     return sum;
 }

@@ -47,7 +47,9 @@ void la_ivon_close(la_ivon *ivon);
 void la_ivon_sample(la_ivon *ivon, float *theta);
 /* A step by the gradient[n] of the mean loss at that network. */
 void la_ivon_step(la_ivon *ivon, double rate, const float *gradient);
-/* Kullback-Leibler divergence of the posterior from the prior. */
+/* Kullback-Leibler divergence of N(m, 1 / precision) from N(m - off, 1 / before). */
+double la_gaussian_divergence(double precision, double before, double off);
+/* That of the posterior from the prior. */
 double la_ivon_divergence(const la_ivon *ivon);
 
 #endif

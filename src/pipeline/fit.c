@@ -11,8 +11,8 @@
 #include "pipeline/fit.h"
 #include "pipeline/guard.h"
 #include "pipeline/ood_fit.h"
+#include "pipeline/origin.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -433,44 +433,27 @@ static void note_cut(const fitting *f) {
                 (long long)directions, 100 * kept);
 }
 
-const char *la_fit_path(la_pool *pool, const char *path, la_error *err) {
-    char absolute[PATH_MAX];
-    if (!realpath(path, absolute))
-        return la_pool_text(pool, path, strlen(path), err);
-    return la_pool_text(pool, absolute, strlen(absolute), err);
-}
-
-/* The posterior knows its rows by their digests. */
-static la_status digest_rows(const la_row_set *rows, la_posterior *posterior, la_error *err) {
-    la_row_digest *digests = la_alloc((size_t)rows->n, sizeof *digests, err);
-    if (digests && la_row_set_digests(rows, digests, err) == LA_OK)
-        (void)la_posterior_keep_row_digests(posterior, digests, rows->n, err);
-    free(digests);
-    return err->status;
-}
-
-/* The posterior gets the number of rows of each class, where a label is one. */
+/* Rows of each class, where a label is one. */
 static la_status count_classes(fitting *f, la_error *err) {
     int64_t classes = f->session.workers[0].model.n_classes;
     la_posterior *p = &f->structure.posterior;
-    const double *brought = f->brought ? f->brought->of->class_rows : NULL;
-    double *counts = la_pool_take(&p->pool, (size_t)classes, sizeof *counts, err);
-    if (counts && brought)
+    if (!f->brought)
+        return la_origin_count_classes(&f->rows, classes, p, err);
+    const double *brought = f->brought->of->class_rows;
+    double *counts = brought ? la_pool_take(&p->pool, (size_t)classes, sizeof *counts, err) : NULL;
+    if (counts)
         memcpy(counts, brought, (size_t)classes * sizeof *counts);
-    if (f->brought)
-        p->class_rows = brought ? counts : NULL;
-    else if (counts && la_label_list_count(&f->rows.labels, f->rows.n, classes, counts))
-        p->class_rows = counts;
+    p->class_rows = counts;
     return err->status;
 }
 
-/* Likewise where they are brought: rows of --data must be the same. */
+/* Digests of rows that are brought: those of --data must be the same. */
 static la_status digest_brought(const fitting *f, la_posterior *posterior, la_error *err) {
     const la_fit_rows *rows = f->brought;
     la_provenance *from = &posterior->provenance;
     char seen[LA_DIGEST_TEXT] = "";
     if (f->rows.n) {
-        LA_TRY(digest_rows(&f->rows, posterior, err));
+        LA_TRY(la_origin_of_rows(&f->rows, posterior, err));
         strcpy(seen, from->data_digest);
     }
     LA_TRY(la_posterior_keep_row_digests(posterior, rows->digests, rows->n, err));
@@ -488,37 +471,17 @@ static la_status digest_brought(const fitting *f, la_posterior *posterior, la_er
 /* Provenance of the posterior, before the passes: carriers of sums tell fits apart by it. */
 static la_status describe(fitting *f, la_error *err) {
     la_posterior *p = &f->structure.posterior;
-    la_provenance *from = &p->provenance;
-    const la_session *session = &f->session;
-    const la_model *model = &session->workers[0].model;
-    from->max_length = session->max_length;
+    la_origin origin = {.adapter_name = f->options->run.adapter_name,
+                        .template_text = f->prompt ? la_template_text(f->prompt) : NULL,
+                        .tokenizer_digest = f->brought ? f->brought->of->provenance.tokenizer_digest
+                                            : f->rows.n_text
+                                                ? la_tokenizer_digest(f->session.tokenizer)
+                                                : ""};
     p->noise_asked = f->options->noise;
-    LA_TRY(la_base_quant_parse(f->options->run.base_quant, &from->base_quant, err));
-    from->base_path = la_fit_path(&p->pool, session->base, err);
-    from->adapter_path = la_fit_path(&p->pool, session->adapter, err);
-    const char *name = f->options->run.adapter_name;
-    if (name)
-        from->adapter_name = la_pool_text(&p->pool, name, strlen(name), err);
-    strcpy(from->base_digest, model->base_digest);
-    strcpy(from->adapter_digest, model->adapter_digest);
-    if (f->brought)
-        strcpy(from->tokenizer_digest, f->brought->of->provenance.tokenizer_digest);
-    else if (f->rows.n_text)
-        strcpy(from->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
-    LA_TRY(f->brought ? digest_brought(f, p, err) : digest_rows(&f->rows, p, err));
-    LA_TRY(count_classes(f, err));
-    if (session->choice_ids) {
-        size_t n = (size_t)model->n_classes;
-        from->choice_ids = la_pool_take(&p->pool, n, sizeof *from->choice_ids, err);
-        if (from->choice_ids)
-            memcpy(from->choice_ids, session->choice_ids, n * sizeof *from->choice_ids);
-    }
-    if (f->prompt) {
-        const char *text = la_template_text(f->prompt);
-        from->template_text = la_pool_text(&p->pool, text, strlen(text), err);
-    }
-    LA_TRY(err->status);
-    return la_labels_copy(&session->labels, &from->labels, err);
+    LA_TRY(la_base_quant_parse(f->options->run.base_quant, &origin.base_quant, err));
+    LA_TRY(la_origin_of_model(&f->session, &origin, p, err));
+    LA_TRY(f->brought ? digest_brought(f, p, err) : la_origin_of_rows(&f->rows, p, err));
+    return count_classes(f, err);
 }
 
 static la_status summarise(const fitting *f, const double seconds[8], la_fit_summary **out,

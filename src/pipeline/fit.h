@@ -12,7 +12,5 @@
  * and is not summed; the model, its base, adapter and tokenizer must be those of the rows. */
 la_status la_fit_carried(const la_fit_options *options, la_carriers *carriers,
                          la_fit_summary **summary, la_error *err);
-/* A folder as a posterior keeps it: absolute, so that predict finds it from anywhere. */
-const char *la_fit_path(la_pool *pool, const char *path, la_error *err);
 
 #endif

@@ -130,6 +130,16 @@ static la_status check_folder(const char *option, const char *given, const char 
                    stored, la_errno_text(errno), option);
 }
 
+/* Rows that are summed or trained on are cut as those before them. */
+static la_status check_length(const la_posterior_session *ask, la_error *err) {
+    int64_t asked = ask->run.max_length, had = ask->posterior->provenance.max_length;
+    if (!asked || asked == had || !(ask->fits || ask->one_cotangent))
+        return LA_OK;
+    return la_fail(err, LA_MISMATCH,
+                   "%s: was fitted with --max-length %lld, not %lld; leave the option out",
+                   ask->path, (long long)had, (long long)asked);
+}
+
 la_status la_posterior_session_open(const la_posterior_session *ask, la_session *session,
                                     la_error *err) {
     const la_posterior *posterior = ask->posterior;
@@ -153,6 +163,7 @@ la_status la_posterior_session_open(const la_posterior_session *ask, la_session 
         .rank = ask->fits ? posterior->rank_asked : 0,
         .posterior = posterior,
     };
+    LA_TRY(check_length(ask, err));
     LA_TRY(check_folder("base", ask->base, from->base_path, err));
     LA_TRY(check_folder("adapter", ask->adapter, from->adapter_path, err));
     LA_TRY(check_quant(ask, options.base, err));

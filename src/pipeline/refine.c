@@ -3,11 +3,11 @@
 #include "base/output_file.h"
 #include "base/stop.h"
 #include "bayes/factored.h"
-#include "bayes/row_digests.h"
+#include "bayes/ivon.h"
 #include "output/adapter_write.h"
 #include "output/posterior_file.h"
-#include "pipeline/fit.h"
 #include "pipeline/guard.h"
+#include "pipeline/origin.h"
 #include "pipeline/posterior_session.h"
 
 #include <math.h>
@@ -20,6 +20,7 @@ typedef struct refining {
     la_session session;
     la_template *prompt;
     la_row_set rows, held;
+    float *theta; /* [width] of the old adapter */
     la_refined refined;
     la_structure structure; /* the new posterior */
     double divergence;      /* of it from the old one */
@@ -29,6 +30,7 @@ static void close_refining(refining *r) {
     la_row_set_free(&r->rows);
     la_row_set_free(&r->held);
     la_refined_free(&r->refined);
+    free(r->theta);
     la_structures_free(&r->structure, 1);
     la_session_close(&r->session);
     la_template_free(r->prompt);
@@ -63,12 +65,6 @@ static la_status open_old(refining *r, la_error *err) {
     if (!kind->diagonal)
         return la_fail(err, LA_UNSUPPORTED, "%s: a posterior of structure %s cannot be the prior",
                        options->posterior, la_structure_name(kind));
-    int64_t length = options->run.max_length;
-    if (length && length != r->old.provenance.max_length)
-        return la_fail(err, LA_MISMATCH,
-                       "%s: was fitted with --max-length %lld, not %lld; leave the option out",
-                       options->posterior, (long long)r->old.provenance.max_length,
-                       (long long)length);
     la_posterior_session ask = session_of(r);
     ask.one_cotangent = true;
     LA_TRY(la_posterior_session_open(&ask, &r->session, err));
@@ -86,74 +82,42 @@ static la_status open_old(refining *r, la_error *err) {
 
 /* ---- the new adapter ---- */
 
-static la_status write_adapter(refining *r, bool check_alone, la_error *err) {
+/* What la_adapter_write_check or la_adapter_write does; after: the trained numbers. */
+static la_status with_change(refining *r, const float *after,
+                             la_status (*act)(const la_adapter_change *, const char *, la_error *),
+                             la_error *err) {
     la_blocks blocks;
-    float *theta = NULL;
     const la_model *model = &r->session.workers[0].model;
     LA_TRY(la_model_blocks(model, r->old.params, &blocks, err));
-    la_adapter_change change = {model, &blocks, r->refined.before, r->refined.mean};
-    la_status status = LA_OK;
-    if (check_alone) { /* before the training */
-        la_gradient *gradient = NULL;
-        status = la_gradient_open(&r->session, r->old.params, &gradient, err);
-        if (status == LA_OK) {
-            theta = la_alloc((size_t)la_gradient_width(gradient), sizeof *theta, err);
-            status = theta ? la_gradient_read(gradient, theta, err) : err->status;
-        }
-        la_gradient_close(gradient);
-        change.before = change.after = theta;
-    }
-    if (status == LA_OK)
-        status = la_adapter_write_check(&change, r->options->out_adapter, err);
-    if (status == LA_OK && !check_alone)
-        status = la_adapter_write(&change, r->options->out_adapter, err);
-    free(theta);
+    la_adapter_change change = {model, &blocks, r->theta, after};
+    la_status status = act(&change, r->options->out_adapter, err);
     la_blocks_close(&blocks);
     return status;
 }
 
+/* Before the training: whether it can be written at all. */
+static la_status check_adapter(refining *r, la_error *err) {
+    r->theta = la_alloc((size_t)la_posterior_width(&r->old), sizeof *r->theta, err);
+    LA_TRY(err->status);
+    LA_TRY(la_origin_theta(&r->session, r->theta, err));
+    return with_change(r, r->theta, la_adapter_write_check, err);
+}
+
 /* ---- the new posterior ---- */
-
-static const char *copied(la_pool *pool, const char *text, la_error *err) {
-    return text ? la_pool_text(pool, text, strlen(text), err) : NULL;
-}
-
-/* The posterior knows its rows, and how many there are of each class where a label is one. */
-static la_status keep_rows(refining *r, la_error *err) {
-    la_posterior *p = &r->structure.posterior;
-    la_row_digest *digests = la_alloc((size_t)r->rows.n, sizeof *digests, err);
-    double *counts = la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *counts, err);
-    if (err->status == LA_OK && la_row_set_digests(&r->rows, digests, err) == LA_OK)
-        (void)la_posterior_keep_row_digests(p, digests, r->rows.n, err);
-    if (counts && la_label_list_count(&r->rows.labels, r->rows.n, p->n_classes, counts))
-        p->class_rows = counts;
-    free(digests);
-    return err->status;
-}
 
 static la_status describe(refining *r, la_error *err) {
     la_posterior *p = &r->structure.posterior;
-    la_provenance *to = &p->provenance;
     const la_provenance *from = &r->old.provenance;
-    const la_model *model = &r->session.workers[0].model;
-    to->base_quant = from->base_quant;
-    to->max_length = from->max_length;
-    to->base_path = la_fit_path(&p->pool, r->session.base, err);
-    to->adapter_path = la_fit_path(&p->pool, r->session.adapter, err);
-    to->template_text = copied(&p->pool, from->template_text, err);
-    strcpy(to->base_digest, model->base_digest);
-    strcpy(to->adapter_digest, model->adapter_digest);
-    strcpy(to->tokenizer_digest,
-           r->rows.n_text ? la_tokenizer_digest(r->session.tokenizer) : from->tokenizer_digest);
-    LA_TRY(err->status);
-    if (from->choice_ids) {
-        size_t n = (size_t)r->old.n_classes;
-        to->choice_ids = la_pool_take(&p->pool, n, sizeof *to->choice_ids, err);
-        if (to->choice_ids)
-            memcpy(to->choice_ids, from->choice_ids, n * sizeof *to->choice_ids);
-    }
-    LA_TRY(keep_rows(r, err));
-    return la_labels_copy(&r->session.labels, &to->labels, err);
+    const char *name = r->options->run.adapter_name;
+    la_origin origin = {.adapter_name = name ? name : from->adapter_name,
+                        .template_text = from->template_text,
+                        .tokenizer_digest = r->rows.n_text
+                                                ? la_tokenizer_digest(r->session.tokenizer)
+                                                : from->tokenizer_digest,
+                        .base_quant = from->base_quant};
+    LA_TRY(la_origin_of_model(&r->session, &origin, p, err));
+    LA_TRY(la_origin_of_rows(&r->rows, p, err));
+    return la_origin_count_classes(&r->rows, p->n_classes, p, err);
 }
 
 /* Curvature of the new rows at the new mean, by the exact Fisher information as in any fit, and
@@ -181,9 +145,9 @@ static la_status fill_block(refining *r, const la_posterior *fresh, int64_t b, i
     for (int64_t i = 0; err->status == LA_OK && i < n; i++) {
         int64_t to = turned ? i % block->in * block->out + i / block->in : i;
         double h = scale * now[i], was = before[i] + lambda, all = h + was;
-        double off = (double)r->refined.mean[at + i] - (double)r->refined.before[at + i];
+        double off = (double)r->refined.mean[at + i] - (double)r->theta[at + i];
         own->spectrum[to] = (float)((before[i] + h) / scale);
-        r->divergence += 0.5 * (log(all / was) + was / all - 1 + was * off * off);
+        r->divergence += la_gaussian_divergence(all, was, off);
         *fitted -= 0.5 * h / all;
     }
     free(before);
@@ -277,10 +241,10 @@ static la_status run(refining *r, la_refine_summary *summary, la_error *err) {
     double start = la_seconds();
     LA_TRY(check_outputs(r->options, err));
     LA_TRY(open_old(r, err));
-    LA_TRY(write_adapter(r, true, err));
+    LA_TRY(check_adapter(r, err));
     LA_TRY(la_refine_train(&r->session, &r->old, &r->rows, &r->held, &r->options->settings,
                            &r->refined, err));
-    LA_TRY(write_adapter(r, false, err));
+    LA_TRY(with_change(r, r->refined.mean, la_adapter_write, err));
     LA_TRY(write_posterior(r, err));
     la_refined *refined = &r->refined;
     *summary = (la_refine_summary){.n_rows = r->rows.n,

@@ -222,7 +222,7 @@ static void keep_best(training *t) {
     memcpy(t->best, t->state.mean, bytes);
 }
 
-/* From the beginning, with one rate. What is best is in t->best; *nll: of it. */
+/* From the beginning, with one rate; *nll: of that, then of what is best, which is in t->best. */
 static la_status run_rate(training *t, double rate, double *elbo, int64_t *epoch, double *nll,
                           la_error *err) {
     const la_refine_settings *s = t->settings;
@@ -238,7 +238,6 @@ static la_status run_rate(training *t, double rate, double *elbo, int64_t *epoch
     memset(state->draw, 0, bytes);
     keep_best(t);
     *epoch = 0;
-    LA_TRY(measure(t, state->mean, nll, err));
     for (int64_t e = 0; e < s->epochs; e++) {
         double sum, now;
         LA_TRY(run_epoch(t, e, rate, s->epochs * each, &sum, err));
@@ -263,7 +262,7 @@ static la_status run_rates(training *t, la_refined *to, la_error *err) {
     if (!elbo)
         return err->status;
     for (int r = 0; r < (search ? RATES : 1) && err->status == LA_OK; r++) {
-        double rate = s->rate > 0 ? s->rate : method->rates[r], nll = 0;
+        double rate = s->rate > 0 ? s->rate : method->rates[r], nll = to->nll_before;
         int64_t epoch = 0;
         la_error own = {0};
         la_status status = run_rate(t, rate, elbo, &epoch, &nll, &own);
@@ -296,11 +295,9 @@ static la_status run(training *t, la_session *session, la_refined *to, la_error 
     size_t n = (size_t)t->state.n;
     to->width = t->state.n;
     to->epochs = t->settings->epochs;
-    to->before = la_alloc(n, sizeof *to->before, err);
     to->mean = la_alloc(n, sizeof *to->mean, err);
     to->elbo = la_alloc((size_t)to->epochs, sizeof *to->elbo, err);
     LA_TRY(err->status);
-    memcpy(to->before, t->start, n * sizeof *to->before);
     LA_TRY(measure(t, t->start, &to->nll_before, err));
     LA_TRY(choose_temper(t, err));
     LA_TRY(run_rates(t, to, err));
@@ -325,7 +322,6 @@ la_status la_refine_train(la_session *session, const la_posterior *posterior,
 }
 
 void la_refined_free(la_refined *refined) {
-    free(refined->before);
     free(refined->mean);
     free(refined->elbo);
     *refined = (la_refined){0};

@@ -25,7 +25,7 @@ typedef struct la_refine_settings {
 /* Result of training: the mean of the blocks, one behind the other. */
 typedef struct la_refined {
     int64_t width, steps;
-    float *before, *mean;  /* [width] where it began, and ended */
+    float *mean;           /* [width] where it ended */
     double *elbo;          /* [epochs] of the rate that was kept; NULL: the method has none */
     int64_t epochs, epoch; /* trained, and the one whose values these are; 0: the beginning */
     double rate, temper;

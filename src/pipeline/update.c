@@ -9,9 +9,8 @@
 #include "base/machine.h"
 #include "base/output_file.h"
 #include "base/stop.h"
-#include "model/weights.h"
 #include "output/posterior_file.h"
-#include "pipeline/fit.h"
+#include "pipeline/origin.h"
 #include "pipeline/posterior_session.h"
 #include "pipeline/update_parts.h"
 
@@ -58,16 +57,12 @@ static la_status check_old(const la_updating *u, la_error *err) {
     const la_posterior *old = &u->old;
     const la_structure_kind *kind = la_structure_of(old->curvature);
     const char *path = u->options->posterior;
-    int64_t length = u->options->run.max_length, directions = 0;
+    int64_t directions = 0;
     if (!old->provenance.row_digests)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: does not say which rows it is of: an earlier laplora wrote it; fit it "
                        "again to update it",
                        path);
-    if (length && length != old->provenance.max_length)
-        return la_fail(err, LA_MISMATCH,
-                       "%s: was fitted with --max-length %lld, not %lld; leave the option out",
-                       path, (long long)old->provenance.max_length, (long long)length);
     LA_TRY(la_structure_restores(kind, err));
     if (!u->taken_out || !old->rank_asked || !kind->kept)
         return LA_OK;
@@ -82,19 +77,6 @@ static la_status check_old(const la_updating *u, la_error *err) {
 }
 
 /* ---- the model ---- */
-
-la_status la_update_read_theta(la_session *session, float *theta, la_error *err) {
-    la_model *model = &session->workers[0].model;
-    la_weights *weights = NULL;
-    bool *wanted = la_alloc((size_t)model->n_blocks, sizeof *wanted, err);
-    for (int64_t b = 0; wanted && b < model->n_blocks; b++)
-        wanted[b] = model->blocks[b].wanted;
-    if (wanted && la_weights_open(model, wanted, &weights, err) == LA_OK)
-        (void)la_weights_read(weights, theta, err);
-    la_weights_close(weights);
-    free(wanted);
-    return err->status;
-}
 
 static la_posterior_session session_of(const la_updating *u) {
     const la_update_options *options = u->options;
@@ -116,7 +98,7 @@ static la_status read_old_adapter(la_updating *u, la_error *err) {
     LA_TRY(err->status);
     la_status status = la_posterior_session_open(&ask, &session, err);
     if (status == LA_OK)
-        status = la_update_read_theta(&session, u->theta, err);
+        status = la_origin_theta(&session, u->theta, err);
     la_session_close(&session);
     return status;
 }
@@ -154,52 +136,30 @@ static la_status read_rows(la_updating *u, la_error *err) {
 
 /* ---- the new posterior ---- */
 
-static const char *copy_text(la_pool *pool, const char *text, la_error *err) {
-    return text ? la_pool_text(pool, text, strlen(text), err) : NULL;
-}
-
 /* Rows of each class, where a label is one. */
 static la_status count_classes(la_updating *u, la_error *err) {
-    int64_t classes = u->old.n_classes;
     la_posterior *p = &u->structure.posterior;
     if (!u->old.class_rows)
         return LA_OK;
-    double *counts = la_pool_take(&p->pool, (size_t)classes, sizeof *counts, err);
-    if (!counts || !la_label_list_count(&u->rows.labels, u->rows.n, classes, counts))
-        return err->status;
-    for (int64_t c = 0; c < classes; c++)
-        counts[c] = u->times * u->old.class_rows[c] + u->sign * counts[c];
-    p->class_rows = counts;
+    LA_TRY(la_origin_count_classes(&u->rows, u->old.n_classes, p, err));
+    for (int64_t c = 0; p->class_rows && c < u->old.n_classes; c++)
+        p->class_rows[c] = u->times * u->old.class_rows[c] + u->sign * p->class_rows[c];
     return LA_OK;
 }
 
 /* What the new posterior has of the old one, but for its rows. */
 static la_status describe(la_updating *u, la_error *err) {
     la_posterior *p = &u->structure.posterior;
-    la_provenance *to = &p->provenance;
     const la_provenance *from = &u->old.provenance;
-    const la_session *session = &u->session;
     const char *name = u->options->run.adapter_name;
+    bool text = !u->taken_out && u->rows.n_text;
+    la_origin origin = {.adapter_name = name ? name : from->adapter_name,
+                        .template_text = from->template_text,
+                        .tokenizer_digest = text ? la_tokenizer_digest(u->session.tokenizer)
+                                                 : from->tokenizer_digest,
+                        .base_quant = from->base_quant};
     p->noise_asked = u->old.noise_asked;
-    to->max_length = session->max_length;
-    to->base_quant = from->base_quant;
-    to->base_path = la_fit_path(&p->pool, session->base, err);
-    to->adapter_path = la_fit_path(&p->pool, session->adapter, err);
-    to->adapter_name = copy_text(&p->pool, name ? name : from->adapter_name, err);
-    to->template_text = copy_text(&p->pool, from->template_text, err);
-    strcpy(to->base_digest, session->workers[0].model.base_digest);
-    strcpy(to->adapter_digest, session->workers[0].model.adapter_digest);
-    strcpy(to->tokenizer_digest, from->tokenizer_digest);
-    if (!u->taken_out && u->rows.n_text)
-        strcpy(to->tokenizer_digest, la_tokenizer_digest(session->tokenizer));
-    if (from->choice_ids) {
-        size_t n = (size_t)u->old.n_classes;
-        to->choice_ids = la_pool_take(&p->pool, n, sizeof *to->choice_ids, err);
-        if (to->choice_ids)
-            memcpy(to->choice_ids, from->choice_ids, n * sizeof *to->choice_ids);
-    }
-    LA_TRY(err->status);
-    LA_TRY(la_labels_copy(&session->labels, &to->labels, err));
+    LA_TRY(la_origin_of_model(&u->session, &origin, p, err));
     LA_TRY(count_classes(u, err));
     return la_update_keep_rows(u, err);
 }

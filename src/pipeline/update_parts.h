@@ -47,9 +47,4 @@ la_status la_update_sum(la_updating *u, la_error *err);
  * choice. */
 la_status la_update_choose(la_updating *u, la_error *err);
 
-/* ---- update.c ---- */
-
-/* theta[width] of the blocks of a session's model. */
-la_status la_update_read_theta(la_session *session, float *theta, la_error *err);
-
 #endif

@@ -1,6 +1,7 @@
 /* Prior, noise and settings of an updated posterior. */
 #include "bayes/structure.h"
 #include "pipeline/guard.h"
+#include "pipeline/origin.h"
 #include "pipeline/update_parts.h"
 
 #include <math.h>
@@ -122,7 +123,7 @@ static la_status set_evidence(la_updating *u, double own_total, la_error *err) {
     float *theta = NULL;
     if (u->theta) {
         theta = la_alloc((size_t)la_posterior_width(p), sizeof *theta, err);
-        if (theta && la_update_read_theta(&u->session, theta, err) == LA_OK)
+        if (theta && la_origin_theta(&u->session, theta, err) == LA_OK)
             (void)distance(u, theta, &square, err);
         free(theta);
         LA_TRY(err->status);
