@@ -68,17 +68,23 @@ static la_status sums(const la_posterior *posterior, int64_t part, double lambda
     return LA_OK;
 }
 
+/* Column of a block's first parameter. */
+static int64_t offset_of(const la_posterior *posterior, int64_t number) {
+    int64_t offset = 0;
+    for (int64_t b = 0; b < number; b++)
+        offset += posterior->blocks[b].out * posterior->blocks[b].in;
+    return offset;
+}
+
 /* lambda |x|^2 + sum_k d_k <v_k, x>^2, over the block's part of the directions */
 static la_status quadratic(const la_posterior *posterior, int64_t number, const float *x,
                            double *sum, la_error *err) {
     const la_directions *d = la_exact_directions(posterior);
     const la_posterior_block *block = &posterior->blocks[number];
-    int64_t out = block->out, in = block->in, offset = 0;
+    int64_t out = block->out, in = block->in, offset = offset_of(posterior, number);
     bool turned = out > in;
     (void)err;
     *sum = 0;
-    for (int64_t b = 0; b < number; b++)
-        offset += posterior->blocks[b].out * posterior->blocks[b].in;
     for (int64_t k = 0; k < d->rank; k++) {
         const float *v = d->vectors + k * d->width + offset;
         double along = 0;
@@ -97,11 +103,9 @@ static la_status diagonal_of(const la_posterior *posterior, int64_t number, doub
                              la_error *err) {
     const la_directions *d = la_exact_directions(posterior);
     const la_posterior_block *block = &posterior->blocks[number];
-    int64_t out = block->out, in = block->in, offset = 0;
+    int64_t out = block->out, in = block->in, offset = offset_of(posterior, number);
     bool turned = out > in;
     (void)err;
-    for (int64_t b = 0; b < number; b++)
-        offset += posterior->blocks[b].out * posterior->blocks[b].in;
     for (int64_t i = 0; i < out * in; i++)
         diagonal[i] = 0;
     for (int64_t k = 0; k < d->rank; k++) {

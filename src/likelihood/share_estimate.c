@@ -1,4 +1,5 @@
 /* Class shares of rows without labels, from the model's probabilities of them. */
+#include "base/blas.h"
 #include "base/memory.h"
 #include "base/statistics.h"
 #include "base/stop.h"
@@ -108,24 +109,13 @@ static double step(estimate *e, double strength, double *shares) {
     return moved;
 }
 
-/* Lower triangle of the root of a positive definite a[n, n], in its place; false: it is none. */
-static bool root(int64_t n, double *a, double *log_det) {
+/* The Hessian becomes its Cholesky factor; false: it is not positive definite. */
+static bool factorise(estimate *e, double *log_det) {
     *log_det = 0;
-    for (int64_t j = 0; j < n; j++) {
-        double d = a[j * n + j];
-        for (int64_t k = 0; k < j; k++)
-            d -= a[j * n + k] * a[j * n + k];
-        if (!(d > 0))
-            return false;
-        a[j * n + j] = sqrt(d);
-        *log_det += log(d);
-        for (int64_t i = j + 1; i < n; i++) {
-            double x = a[i * n + j];
-            for (int64_t k = 0; k < j; k++)
-                x -= a[i * n + k] * a[j * n + k];
-            a[i * n + j] = x / a[j * n + j];
-        }
-    }
+    if (la_dpotrf(e->m, e->hessian))
+        return false;
+    for (int64_t k = 0; k < e->m; k++)
+        *log_det += 2 * log(e->hessian[k * e->m + k]);
     return true;
 }
 
@@ -176,11 +166,11 @@ static double log_prior(const estimate *e, double strength, const double *shares
     return value;
 }
 
-/* cov[C, C] of the shares, J B H^-1 B^T J with J = diag(P) - P P^T and the root of H. */
+/* cov[C, C] of the shares, J B H^-1 B^T J with J = diag(P) - P P^T and the Cholesky factor of H. */
 static void covariance(estimate *e, const double *shares, double *cov) {
     int64_t c = e->c, m = e->m;
     for (int64_t a = 0; a < c; a++) {
-        double *row = e->part + a * m; /* of J B, then of that over the root */
+        double *row = e->part + a * m; /* of J B, then of that over the factor */
         for (int64_t k = 0; k < m; k++) {
             double mean = 0;
             for (int64_t b = 0; b < c; b++)
@@ -220,7 +210,7 @@ static la_status run_strengths(estimate *e, la_error *err) {
             continue;
         second_derivative(e, strengths[g], shares, &value);
         e->evidence[g] = -INFINITY;
-        if (!root(e->m, e->hessian, &log_det))
+        if (!factorise(e, &log_det))
             continue;
         covariance(e, shares, e->cov + g * c * c);
         e->evidence[g] = value + log_prior(e, strengths[g], shares) +

@@ -49,22 +49,25 @@ static void fisher_factor(int64_t n_classes, const float *logits, double *factor
     }
 }
 
-static double log_likelihood(int64_t n_classes, const float *logits, la_label label) {
-    double top = (double)logits[0], sum = 0;
+/* sum of exp(f - *top), *top the largest of f */
+static double exponentials(int64_t n_classes, const float *logits, double *top) {
+    double sum = 0;
+    *top = (double)logits[0];
     for (int64_t c = 1; c < n_classes; c++)
-        top = (double)logits[c] > top ? (double)logits[c] : top;
+        *top = (double)logits[c] > *top ? (double)logits[c] : *top;
     for (int64_t c = 0; c < n_classes; c++)
-        sum += exp((double)logits[c] - top);
+        sum += exp((double)logits[c] - *top);
+    return sum;
+}
+
+static double log_likelihood(int64_t n_classes, const float *logits, la_label label) {
+    double top, sum = exponentials(n_classes, logits, &top);
     return (double)logits[label.class] - top - log(sum);
 }
 
 /* one-hot(label) - p */
 static void gradient(int64_t n_classes, const float *logits, la_label label, float *out) {
-    double top = (double)logits[0], sum = 0;
-    for (int64_t c = 1; c < n_classes; c++)
-        top = (double)logits[c] > top ? (double)logits[c] : top;
-    for (int64_t c = 0; c < n_classes; c++)
-        sum += exp((double)logits[c] - top);
+    double top, sum = exponentials(n_classes, logits, &top);
     for (int64_t c = 0; c < n_classes; c++)
         out[c] = (float)((c == label.class ? 1 : 0) - exp((double)logits[c] - top) / sum);
 }
