@@ -13,18 +13,6 @@
 #define FIT_LINE                                                                                   \
     " \"$L\" fit --base $D/base --adapter $D/adapter --data $D/rows.jsonl --threads 1 --quiet "
 
-static const char *open_rows(int copies) {
-    const char *folder = open_case("bert-all-linear");
-    size_t length;
-    char *rows = read_file(in_case(folder, "calib.jsonl"), &length);
-    FILE *file = fopen(in_case(folder, "rows.jsonl"), "wb");
-    for (int i = 0; i < copies; i++)
-        fwrite(rows, 1, length, file);
-    fclose(file);
-    free(rows);
-    return folder;
-}
-
 static void check(const char *folder, const char *script) {
     char all[4096];
     snprintf(all, sizeof all, MPIRUN "%s", script);
@@ -68,7 +56,7 @@ static void fitted(void **state) {
     (void)state;
     need_mpi();
     static const char *const kinds[] = {"kron", "ekfac", "diag"};
-    const char *folder = open_rows(2);
+    const char *folder = open_case_with_rows("bert-all-linear", 2);
     double worst = 0;
     for (int i = 0; i < 3; i++) {
         char script[2048];
@@ -89,7 +77,7 @@ static void fitted(void **state) {
 static void few_rows(void **state) {
     (void)state;
     need_mpi();
-    const char *folder = open_rows(1);
+    const char *folder = open_case_with_rows("bert-all-linear", 1);
     check(folder, "head -n 2 $D/calib.jsonl > $D/rows.jsonl; $M 3" FIT_LINE
                   "--prior 1 --out $D/p && [ -s $D/p ]");
 }
@@ -97,7 +85,7 @@ static void few_rows(void **state) {
 static void predicted(void **state) {
     (void)state;
     need_mpi();
-    const char *folder = open_rows(3);
+    const char *folder = open_case_with_rows("bert-all-linear", 3);
     check(folder, "set -e; \"$L\" fit --base $D/base --adapter $D/adapter --data $D/calib.jsonl "
                   "--threads 1 --quiet --prior 1 --out $D/p;"
                   "A='predict --posterior '$D'/p --data '$D'/rows.jsonl --quiet --threads 1 "
@@ -116,7 +104,7 @@ static void predicted(void **state) {
 static void refused(void **state) {
     (void)state;
     need_mpi();
-    const char *folder = open_rows(4);
+    const char *folder = open_case_with_rows("bert-all-linear", 4);
     check(folder,
           FAILS("$M 2" FIT_LINE "--out $D/p --checkpoint $D/ck", "4", "--checkpoint")
               FAILS("$M 2" FIT_LINE "--out $D/p --curvature exact", "4", "keeps rows")
@@ -140,7 +128,7 @@ static void refused(void **state) {
 static void killed(void **state) {
     (void)state;
     need_mpi();
-    const char *folder = open_rows(2000);
+    const char *folder = open_case_with_rows("bert-all-linear", 2000);
     check(
         folder,
         "$M 3 bash -c 'echo $$ > '$D'/pid.$OMPI_COMM_WORLD_RANK; exec \"$0\" \"$@\"'" FIT_LINE

@@ -64,6 +64,26 @@ command run_shell(const char *folder, const char *script) {
     return run_command(argv, NULL);
 }
 
+void check_shell(const char *folder, const char *script) {
+    command done = run_shell(folder, script);
+    if (done.code)
+        fail_msg("exit code %d: %.300s", done.code, done.err);
+    command_free(&done);
+}
+
+const char *open_case_with_rows(const char *fixture_name, int copies) {
+    const char *folder = open_case(fixture_name);
+    size_t length;
+    char *rows = read_file(in_case(folder, "calib.jsonl"), &length);
+    FILE *file = fopen(in_case(folder, "rows.jsonl"), "wb");
+    assert_non_null(file);
+    for (int i = 0; i < copies; i++)
+        fwrite(rows, 1, length, file);
+    fclose(file);
+    free(rows);
+    return folder;
+}
+
 void fit_case(const char *folder) {
     command done = run_line(folder,
                             "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out "

@@ -34,8 +34,13 @@ const char *open_case(const char *fixture_name);
 void fit_case(const char *folder);
 /* Runs a blank-separated command, "@" being the folder. "''" is an empty argument. */
 command run_line(const char *folder, const char *line, const char *input);
+/* A copy of a fixture with rows.jsonl, its calibration rows so many times over: a fit that takes
+ * some time. */
+const char *open_case_with_rows(const char *fixture_name, int copies);
 /* Runs a script of bash: $L is the program, $D the folder. */
 command run_shell(const char *folder, const char *script);
+/* Likewise; fails unless it ends with 0. */
+void check_shell(const char *folder, const char *script);
 /* Fails unless stderr is one good line with all pieces (NULL ends them). */
 void check_message(const command *done, int code, const char *const *pieces, int n_pieces);
 /* Fails when the older output changed or a temporary file lies in the folder. */
