@@ -235,13 +235,13 @@ static void blocked_write(void **state) {
 static void blocked_message(void **state) {
     (void)state;
     const char *folder = open_wide();
-    check_shell(folder, "mkfifo $D/err; exec 3<> $D/err;"
-                        "timeout 60 dd if=/dev/zero of=/dev/fd/3 bs=4096 count=1024 "
-                        "oflag=nonblock 2> /dev/null;"
-                        "\"$L\" fit --base $D/base --adapter $D/adapter --data $D/calib.jsonl "
-                        "--prior 1 --threads 1 --out $D/out --quiet 2>&3 & p=$!; sleep 1.5;"
-                        "(sleep 30; kill -KILL $p) > /dev/null 2>&1 3>&- & w=$!;"
-                        "kill -TERM $p; wait $p; code=$?; kill $w; [ $code = 143 ]");
+    check_script(folder, "mkfifo $D/err; exec 3<> $D/err;"
+                         "timeout 60 dd if=/dev/zero of=/dev/fd/3 bs=4096 count=1024 "
+                         "oflag=nonblock 2> /dev/null;"
+                         "\"$L\" fit --base $D/base --adapter $D/adapter --data $D/calib.jsonl "
+                         "--prior 1 --threads 1 --out $D/out --quiet 2>&3 & p=$!; sleep 1.5;"
+                         "(sleep 30; kill -KILL $p) > /dev/null 2>&1 3>&- & w=$!;"
+                         "kill -TERM $p; wait $p; code=$?; kill $w; [ $code = 143 ]");
     check_nothing_written(folder);
 }
 

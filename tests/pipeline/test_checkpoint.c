@@ -434,12 +434,12 @@ static void refused(void **state) {
 static void without_room(void **state) {
     (void)state;
     const char *folder = open_rows();
-    check_shell(folder, "mkdir $D/gone; \"$L\" fit --base $D/base --adapter $D/adapter "
-                        "--data $D/rows.jsonl --out $D/o --threads 1 --checkpoint $D/gone/ck "
-                        "--checkpoint-every 0.001 --batch-tokens 64 2> $D/err & p=$!;"
-                        "while ! rm $D/gone/ck 2> /dev/null; do :; done;"
-                        "while [ -e $D/gone ]; do rm -rf $D/gone 2> /dev/null; done;"
-                        "wait $p || exit; grep -q 'cannot write a checkpoint' $D/err");
+    check_script(folder, "mkdir $D/gone; \"$L\" fit --base $D/base --adapter $D/adapter "
+                         "--data $D/rows.jsonl --out $D/o --threads 1 --checkpoint $D/gone/ck "
+                         "--checkpoint-every 0.001 --batch-tokens 64 2> $D/err & p=$!;"
+                         "while ! rm $D/gone/ck 2> /dev/null; do :; done;"
+                         "while [ -e $D/gone ]; do rm -rf $D/gone 2> /dev/null; done;"
+                         "wait $p || exit; grep -q 'cannot write a checkpoint' $D/err");
     check_gone(folder);
 }
 

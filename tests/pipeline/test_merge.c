@@ -284,7 +284,7 @@ static void choices(void **state) {
 static void one_name(void **state) {
     (void)state;
     snprintf(folder, sizeof folder, "%s", open_case("bert"));
-    check_shell(
+    check_script(
         folder,
         "F=\"--base $D/base --adapter $D/adapter --data $D/calib.jsonl --threads 1 --quiet\"\n"
         "for i in 1 2 3; do\n"
@@ -299,17 +299,17 @@ static void one_name(void **state) {
 static void loop(void **state) {
     (void)state;
     snprintf(folder, sizeof folder, "%s", open_case("bert"));
-    check_shell(folder,
-                "mkdir $D/bin && ln -s $L $D/bin/laplora && PATH=$D/bin:$PATH\n"
-                "F=\"--base $D/base --adapter $D/adapter --data $D/calib.jsonl --threads 1\"\n"
-                "MERGE=\"--val $D/test.jsonl --threads 1\" data/integrations/parts 3 $D/parts "
-                "$D/looped.h5 $F || exit 1\n"
-                "SLURM_ARRAY_TASK_ID=2 SLURM_ARRAY_TASK_COUNT=3 sh -c 'cd $0 && exec "
-                "$1/data/integrations/slurm_array --base $0/base --adapter $0/adapter --data "
-                "$0/calib.jsonl' $D $PWD || exit 2\n"
-                "cmp $D/parts/part-2.h5 $D/parts/part-2-of-3.h5 || exit 3\n"
-                "laplora merge $D/parts/part-[123]-of-3.h5 --out $D/again.h5 --val $D/test.jsonl "
-                "--threads 1 && cmp $D/looped.h5 $D/again.h5\n");
+    check_script(folder,
+                 "mkdir $D/bin && ln -s $L $D/bin/laplora && PATH=$D/bin:$PATH\n"
+                 "F=\"--base $D/base --adapter $D/adapter --data $D/calib.jsonl --threads 1\"\n"
+                 "MERGE=\"--val $D/test.jsonl --threads 1\" data/integrations/parts 3 $D/parts "
+                 "$D/looped.h5 $F || exit 1\n"
+                 "SLURM_ARRAY_TASK_ID=2 SLURM_ARRAY_TASK_COUNT=3 sh -c 'cd $0 && exec "
+                 "$1/data/integrations/slurm_array --base $0/base --adapter $0/adapter --data "
+                 "$0/calib.jsonl' $D $PWD || exit 2\n"
+                 "cmp $D/parts/part-2.h5 $D/parts/part-2-of-3.h5 || exit 3\n"
+                 "laplora merge $D/parts/part-[123]-of-3.h5 --out $D/again.h5 --val $D/test.jsonl "
+                 "--threads 1 && cmp $D/looped.h5 $D/again.h5\n");
 }
 
 /* ---- parts that do not belong together ---- */

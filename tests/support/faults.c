@@ -64,7 +64,7 @@ command run_shell(const char *folder, const char *script) {
     return run_command(argv, NULL);
 }
 
-void check_shell(const char *folder, const char *script) {
+void check_script(const char *folder, const char *script) {
     command done = run_shell(folder, script);
     if (done.code)
         fail_msg("exit code %d: %.300s", done.code, done.err);

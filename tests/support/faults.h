@@ -40,7 +40,7 @@ const char *open_case_with_rows(const char *fixture_name, int copies);
 /* Runs a script of bash: $L is the program, $D the folder. */
 command run_shell(const char *folder, const char *script);
 /* Likewise; fails unless it ends with 0. */
-void check_shell(const char *folder, const char *script);
+void check_script(const char *folder, const char *script);
 /* Fails unless stderr is one good line with all pieces (NULL ends them). */
 void check_message(const command *done, int code, const char *const *pieces, int n_pieces);
 /* Fails when the older output changed or a temporary file lies in the folder. */
