@@ -47,7 +47,8 @@ typedef struct drift_file {
     la_answers answers;
     la_drift_rows rows;
     size_t capacity;
-    int64_t n; /* predictions */
+    int64_t n;                      /* predictions */
+    int64_t counts[LA_DRIFT_KINDS]; /* of those, the rows that have the values of each test */
     bool sets;
     la_error err;
     /* of a stream: */
@@ -57,7 +58,8 @@ typedef struct drift_file {
     int64_t n_alarms;
 } drift_file;
 
-static la_drift_row row_of(const la_answer_values *answer) {
+/* The row that tests see; counted. */
+static la_drift_row take_values(drift_file *file, const la_answer_values *answer) {
     static const la_score scores[LA_DRIFT_SCORES] = {[LA_DRIFT_CONFIDENCE] = LA_SCORE_CONFIDENCE,
                                                      [LA_DRIFT_ENTROPY] = LA_SCORE_ENTROPY,
                                                      [LA_DRIFT_MUTUAL_INFORMATION] =
@@ -69,6 +71,9 @@ static la_drift_row row_of(const la_answer_values *answer) {
                         .right = answer->right};
     for (int s = 0; s < LA_DRIFT_SCORES; s++)
         row.scores[s] = answer->scores[scores[s]];
+    unsigned mask = la_drift_values(&row);
+    for (int k = 0; k < LA_DRIFT_KINDS; k++)
+        file->counts[k] += mask >> k & 1;
     return row;
 }
 
@@ -87,7 +92,7 @@ static la_status take(void *user, const la_answer_values *answer, la_error *err)
     la_drift_rows *rows = &file->rows;
     LA_TRY(check_kind(file, answer, err));
     LA_TRY(la_grow(&rows->list, &file->capacity, (size_t)rows->n + 1, sizeof *rows->list, err));
-    rows->list[rows->n++] = row_of(answer);
+    rows->list[rows->n++] = take_values(file, answer);
     return LA_OK;
 }
 
@@ -116,8 +121,19 @@ static void close_file(drift_file *file) {
     la_watch_free(file->watch);
 }
 
+/* Scores that some rows of a file have, and the others not. */
+static void note_missing(const la_log *log, const drift_file *file) {
+    for (int s = 0; s < LA_DRIFT_SCORES; s++)
+        if (file->counts[s] && file->counts[s] < file->n)
+            la_warn(log, "%s: %lld of %lld rows have no \"%s\": tests of it leave them out",
+                    file->name, (long long)(file->n - file->counts[s]), (long long)file->n,
+                    la_drift_names[s]);
+}
+
 static void note_origins(const la_common *common, const drift_file *a, const drift_file *b) {
     la_log log = la_cli_log(common);
+    note_missing(&log, a);
+    note_missing(&log, b);
     if (*a->answers.model && *b->answers.model && strcmp(a->answers.model, b->answers.model))
         la_warn(&log, "%s and %s are of two models: what changed may be the model", a->name,
                 b->name);
@@ -199,10 +215,10 @@ static la_status write_alarm(drift_file *file, unsigned alarms, double e_value, 
 
 static la_status take_next(void *user, const la_answer_values *answer, la_error *err) {
     drift_file *file = user;
-    la_drift_row row = row_of(answer);
     double e_value;
     LA_TRY(check_kind(file, answer, err));
     LA_TRY(check_pair(file->reference, file, err));
+    la_drift_row row = take_values(file, answer);
     unsigned alarms = la_watch_row(file->watch, &row, &e_value);
     return alarms ? write_alarm(file, alarms, e_value, err) : LA_OK;
 }

@@ -15,18 +15,25 @@ const char *const la_drift_names[LA_DRIFT_KINDS] = {
  * one of those that the estimate is corrected by */
 enum { STRATA = 20, BANDS = 10, BAND_ROWS = 50 };
 
-unsigned la_drift_available(const la_drift_rows *rows) {
-    unsigned every = (1u << (LA_DRIFT_PREDICTED_CLASS + 1)) - 1, any = 0;
+unsigned la_drift_values(const la_drift_row *row) {
+    unsigned mask = 0;
+    for (int s = 0; s < LA_DRIFT_SCORES; s++)
+        mask |= isnan(row->scores[s]) ? 0 : 1u << s;
+    mask |= row->class >= 0 ? 1u << LA_DRIFT_PREDICTED_CLASS : 0;
+    if (!row->labelled)
+        return mask;
+    mask |= 1u << LA_DRIFT_ERROR_RATE;
+    mask |= isnan(row->scores[LA_DRIFT_CONFIDENCE]) ? 0 : 1u << LA_DRIFT_CALIBRATION;
+    return mask | (row->label >= 0 ? 1u << LA_DRIFT_LABEL : 0);
+}
+
+void la_drift_count(const la_drift_rows *rows, int64_t counts[LA_DRIFT_KINDS]) {
+    memset(counts, 0, LA_DRIFT_KINDS * sizeof *counts);
     for (int64_t i = 0; i < rows->n; i++) {
-        const la_drift_row *row = &rows->list[i];
-        for (int s = 0; s < LA_DRIFT_SCORES; s++)
-            every &= isnan(row->scores[s]) ? ~(1u << s) : ~0u;
-        every &= row->class < 0 ? ~(1u << LA_DRIFT_PREDICTED_CLASS) : ~0u;
-        any |= row->labelled ? 1u << LA_DRIFT_ERROR_RATE | 1u << LA_DRIFT_CALIBRATION : 0;
-        any |= row->labelled && row->label >= 0 ? 1u << LA_DRIFT_LABEL : 0;
+        unsigned mask = la_drift_values(&rows->list[i]);
+        for (int k = 0; k < LA_DRIFT_KINDS; k++)
+            counts[k] += mask >> k & 1;
     }
-    bool stated = every >> LA_DRIFT_CONFIDENCE & 1;
-    return every | (any & (stated ? ~0u : ~(1u << LA_DRIFT_CALIBRATION)));
 }
 
 /* ---- sorted scores ---- */
@@ -52,8 +59,8 @@ static void sort_scores(double *scores, int64_t n, double *scratch) {
     }
 }
 
-/* Scores of rows, sorted; all rows, or the labelled ones that are right or wrong. n: how many. The
- * caller frees them. */
+/* Scores of the rows that have it, sorted; of all, or of the labelled ones that are right or wrong.
+ * n: how many. The caller frees them. */
 enum { ALL_ROWS, LABELLED_ROWS, RIGHT_ROWS, WRONG_ROWS };
 static double *take_scores(const la_drift_rows *rows, int score, int which, int64_t *n,
                            la_error *err) {
@@ -61,8 +68,9 @@ static double *take_scores(const la_drift_rows *rows, int score, int which, int6
     *n = 0;
     for (int64_t i = 0; scores && i < rows->n; i++) {
         const la_drift_row *row = &rows->list[i];
-        if (which == ALL_ROWS ||
-            (row->labelled && (which == LABELLED_ROWS || row->right == (which == RIGHT_ROWS))))
+        if (!isnan(row->scores[score]) &&
+            (which == ALL_ROWS ||
+             (row->labelled && (which == LABELLED_ROWS || row->right == (which == RIGHT_ROWS)))))
             scores[(*n)++] = row->scores[score] + 0.0; /* -0 becomes 0 */
     }
     if (scores)
@@ -127,7 +135,7 @@ static void count_strata(const la_drift_rows *const sets[2], const double *edges
     for (int s = 0; s < 2; s++)
         for (int64_t i = 0; i < sets[s]->n; i++) {
             const la_drift_row *row = &sets[s]->list[i];
-            if (!row->labelled)
+            if (!row->labelled || (bands > 1 && isnan(row->scores[LA_DRIFT_CONFIDENCE])))
                 continue;
             int b = bands > 1 ? band_of(edges, bands, row->scores[LA_DRIFT_CONFIDENCE]) : 0;
             strata[b].n[s]++;
@@ -238,14 +246,13 @@ static la_status run_test(const la_drift_rows *const sets[2], int kind, bool rel
 
 /* ---- accuracy ---- */
 
-static double share_right(const la_drift_rows *rows, int64_t *n) {
-    int64_t right = 0;
-    *n = 0;
+static double share_right(const la_drift_rows *rows) {
+    int64_t right = 0, n = 0;
     for (int64_t i = 0; i < rows->n; i++) {
-        *n += rows->list[i].labelled;
+        n += rows->list[i].labelled;
         right += rows->list[i].labelled && rows->list[i].right;
     }
-    return *n ? (double)right / (double)*n : NAN;
+    return n ? (double)right / (double)n : NAN;
 }
 
 /* Sums over the rows of one set in a band of confidence. */
@@ -258,7 +265,7 @@ static void sum_bands(const la_drift_rows *rows, bool labelled, const double *ed
     for (int64_t i = 0; i < rows->n; i++) {
         const la_drift_row *row = &rows->list[i];
         double confidence = row->scores[LA_DRIFT_CONFIDENCE];
-        if (labelled && !row->labelled)
+        if (isnan(confidence) || (labelled && !row->labelled))
             continue;
         band *sum = &sums[band_of(edges, bands, confidence)];
         sum->n++;
@@ -272,19 +279,20 @@ static void sum_bands(const la_drift_rows *rows, bool labelled, const double *ed
  * with one right and one wrong row more, in each band), and of the labels themselves; the interval
  * is Wilson's (Journal of the American Statistical Association 22, 1927) for as many rows as have
  * that variance. */
-static la_status estimate_accuracy(const la_drift_rows *const sets[2], int64_t n_labelled,
-                                   la_drift *drift, la_error *err) {
-    double edges[BANDS], n = (double)sets[1]->n, mean = 0, variance = 0;
+static la_status estimate_accuracy(const la_drift_rows *const sets[2], la_drift *drift,
+                                   la_error *err) {
+    int64_t n_labelled = drift->tests[LA_DRIFT_CALIBRATION].n_reference;
+    double edges[BANDS], n = (double)drift->tests[LA_DRIFT_CONFIDENCE].n_current;
+    double mean = 0, variance = 0;
     int bands = 1;
     band reference[BANDS] = {0}, current[BANDS] = {0};
     if (n_labelled) {
-        int64_t sorted_n;
-        double *sorted = take_scores(sets[0], LA_DRIFT_CONFIDENCE, LABELLED_ROWS, &sorted_n, err);
+        double *sorted = take_scores(sets[0], LA_DRIFT_CONFIDENCE, LABELLED_ROWS, &n_labelled, err);
         if (!sorted)
             return err->status;
         bands = n_labelled / BAND_ROWS >= BANDS ? BANDS : (int)(n_labelled / BAND_ROWS);
         bands += !bands;
-        cut_bands(sorted, sorted_n, bands, edges);
+        cut_bands(sorted, n_labelled, bands, edges);
         free(sorted);
         sum_bands(sets[0], true, edges, bands, reference);
     }
@@ -384,10 +392,13 @@ static la_drift_advice advise_blind(la_drift *drift, double before, bool further
 }
 
 static double mean_score(const la_drift_rows *rows, int score) {
-    double sum = 0;
+    double sum = 0, n = 0;
     for (int64_t i = 0; i < rows->n; i++)
-        sum += rows->list[i].scores[score];
-    return sum / (double)rows->n;
+        if (!isnan(rows->list[i].scores[score])) {
+            sum += rows->list[i].scores[score];
+            n++;
+        }
+    return sum / n;
 }
 
 static la_status advise(const la_drift_rows *const sets[2], la_drift *drift, la_error *err) {
@@ -428,24 +439,28 @@ static la_status adjust(la_drift *drift, la_error *err) {
 la_status la_drift_of(la_team team, const la_drift_rows *reference, const la_drift_rows *current,
                       double alpha, la_drift *drift, la_error *err) {
     const la_drift_rows *const sets[2] = {reference, current};
-    unsigned has[2] = {la_drift_available(reference), la_drift_available(current)};
-    unsigned tested = has[0] & has[1];
-    bool stated = tested >> LA_DRIFT_CONFIDENCE & 1;
-    bool relative = tested >> LA_DRIFT_ERROR_RATE & 1;
     la_error errors[LA_DRIFT_KINDS] = {0};
-    int64_t n[2];
+    int64_t counts[2][LA_DRIFT_KINDS];
+    la_drift_count(reference, counts[0]);
+    la_drift_count(current, counts[1]);
+    bool stated = counts[0][LA_DRIFT_CONFIDENCE] && counts[1][LA_DRIFT_CONFIDENCE];
+    bool relative = counts[0][LA_DRIFT_CALIBRATION] > 0;
     *drift = (la_drift){
         .alpha = alpha, .n_reference = reference->n, .n_current = current->n, .estimated = NAN};
-    if (stated)
-        tested |= has[1] & 1u << LA_DRIFT_CALIBRATION;
 #pragma omp parallel for schedule(dynamic) num_threads(team.threads)
     for (int k = 0; k < LA_DRIFT_KINDS; k++) {
         la_test_value value = {NAN, NAN};
         la_drift_test *test = &drift->tests[k];
-        test->tested = tested >> k & 1;
-        if (test->tested)
+        bool against = counts[0][k] > 0 || (k == LA_DRIFT_CALIBRATION && stated);
+        bool tested = against && counts[1][k] > 0;
+        if (tested)
             (void)run_test(sets, k, relative, &value, &errors[k]);
-        *test = (la_drift_test){value.statistic, value.p_value, NAN, test->tested, false};
+        *test = (la_drift_test){.statistic = value.statistic,
+                                .p_value = value.p_value,
+                                .adjusted = NAN,
+                                .n_reference = counts[0][k],
+                                .n_current = counts[1][k],
+                                .tested = tested};
     }
     for (int k = 0; k < LA_DRIFT_KINDS; k++)
         if (errors[k].status != LA_OK) {
@@ -453,10 +468,10 @@ la_status la_drift_of(la_team team, const la_drift_rows *reference, const la_dri
             return err->status;
         }
     LA_TRY(adjust(drift, err));
-    drift->reference = share_right(reference, &n[0]);
-    drift->measured = share_right(current, &n[1]);
+    drift->reference = share_right(reference);
+    drift->measured = share_right(current);
     drift->interval[0] = drift->interval[1] = NAN;
     if (stated)
-        LA_TRY(estimate_accuracy(sets, n[0], drift, err));
+        LA_TRY(estimate_accuracy(sets, drift, err));
     return advise(sets, drift, err);
 }

@@ -37,12 +37,14 @@ typedef struct la_drift_rows {
     int64_t n_classes; /* 0: not known */
 } la_drift_rows;
 
-/* Mask of the tests that a set of rows has the values for: a score that every row has, a class
- * that every row has, labels that any row has. */
-unsigned la_drift_available(const la_drift_rows *rows);
+/* Mask of the tests that a row has the values for, and how many rows of a set have those of each:
+ * only these take part in it. */
+unsigned la_drift_values(const la_drift_row *row);
+void la_drift_count(const la_drift_rows *rows, int64_t counts[LA_DRIFT_KINDS]);
 
 typedef struct la_drift_test {
     double statistic, p_value, adjusted; /* NaN: not tested */
+    int64_t n_reference, n_current;      /* rows that have its values */
     bool tested, alarm;
 } la_drift_test;
 
@@ -58,7 +60,7 @@ typedef struct la_drift {
     la_drift_test tests[LA_DRIFT_KINDS];
     bool alarm;
     /* shares of right answers; NaN: no labels. The interval, at 95 %, is of the share that labels
-     * of the current rows would show. */
+     * of the current rows that have a confidence would show. */
     double reference, estimated, interval[2], measured;
     double auroc[2]; /* of right answers above wrong ones, reference and current; NaN: undefined */
     la_drift_advice advice;

@@ -27,7 +27,8 @@ static void write_json(const la_drift *d, FILE *stream) {
         write_number(stream, ",\"statistic\":", t->statistic);
         write_number(stream, ",\"p_value\":", t->p_value);
         write_number(stream, ",\"adjusted\":", t->adjusted);
-        fprintf(stream, ",\"alarm\":%s}", t->alarm ? "true" : "false");
+        fprintf(stream, ",\"alarm\":%s,\"n_reference\":%lld,\"n_current\":%lld}",
+                t->alarm ? "true" : "false", (long long)t->n_reference, (long long)t->n_current);
         between = ",";
     }
     write_number(stream, "],\"accuracy\":{\"reference\":", d->reference);
@@ -70,6 +71,14 @@ static void write_rows(const la_drift *d, bool markdown, FILE *stream) {
         if (t->tested)
             fprintf(stream, row, la_drift_names[k], t->statistic, t->p_value, t->adjusted, alarm);
     }
+    fputs("\n", stream);
+    for (int k = 0; k < LA_DRIFT_SCORES; k++) {
+        const la_drift_test *t = &d->tests[k];
+        if (t->tested && (t->n_reference < d->n_reference || t->n_current < d->n_current))
+            fprintf(stream, "%s: of the %lld reference rows and %lld current ones that have it\n%s",
+                    la_drift_names[k], (long long)t->n_reference, (long long)t->n_current,
+                    markdown ? "\n" : "");
+    }
 }
 
 void la_drift_write(const la_drift *d, la_drift_format format, FILE *stream) {
@@ -82,7 +91,6 @@ void la_drift_write(const la_drift *d, la_drift_format format, FILE *stream) {
             markdown ? "## Drift: " : "drift: ", d->alarm ? "alarm" : "none",
             (long long)d->n_reference, (long long)d->n_current, d->alpha);
     write_rows(d, markdown, stream);
-    fputs("\n", stream);
     if (!isnan(d->reference) || !isnan(d->estimated) || !isnan(d->measured))
         write_accuracy(d, stream);
     if (markdown)

@@ -256,13 +256,16 @@ static la_status open_test(test *t, int kind, const la_drift_rows *reference, do
 la_status la_watch_open(const la_drift_rows *reference, double alpha, uint64_t seed, la_watch **out,
                         la_error *err) {
     la_watch *watch = *out = la_alloc(1, sizeof *watch, err);
+    int64_t counts[LA_DRIFT_KINDS];
     int n = 0;
     if (!watch)
         return err->status;
     watch->seed = seed;
-    watch->mask = la_drift_available(reference);
-    for (int k = 0; k < LA_DRIFT_KINDS; k++)
-        n += watch->mask >> k & 1;
+    la_drift_count(reference, counts);
+    for (int k = 0; k < LA_DRIFT_KINDS; k++) {
+        watch->mask |= counts[k] ? 1u << k : 0;
+        n += counts[k] > 0;
+    }
     for (int k = 0; k < LA_DRIFT_KINDS && err->status == LA_OK; k++)
         if (watch->mask >> k & 1)
             (void)open_test(&watch->tests[k], k, reference, n / alpha, err);

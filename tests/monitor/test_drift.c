@@ -298,6 +298,50 @@ static void forms(void **state) {
     json_decref(root);
 }
 
+/* A row without a confidence leaves its tests to the others, and is counted. */
+static void rows_without_a_confidence(void **state) {
+    static const char *const bare =
+        "{\"prediction\":1,\"confidence\":null,\"probs\":[0.1,0.7,0.1,0.1],\"label\":1}\n";
+    char *text = read_file(shifted_path, &n_read);
+    char *more = calloc(strlen(text) + 2 * strlen(bare) + 1, 1);
+    (void)state;
+    assert_non_null(more);
+    sprintf(more, "%s%s%s", bare, text, bare);
+    json_t *root = drift_json("-", "--json", more, 1);
+    const json_t *test = test_named(root, "confidence");
+    assert_true(json_is_true(at(test, "alarm")));
+    assert_int_equal(number_at(test, "n_reference"), REFERENCE);
+    assert_int_equal(number_at(test, "n_current"), CURRENT);
+    assert_int_equal(number_at(test_named(root, "predicted_class"), "n_current"), CURRENT + 2);
+    assert_int_equal(number_at(test_named(root, "error_rate"), "n_current"), 2);
+    assert_null(test_named(root, "calibration")); /* no labelled row has a confidence */
+    assert_true(number_at(root, "accuracy/estimated") > 0.5);
+    json_t *whole = drift_json(shifted_path, "--json", NULL, 1);
+    assert_true(number_at(root, "accuracy/estimated") == number_at(whole, "accuracy/estimated"));
+    assert_true(number_at(test, "p_value") ==
+                number_at(test_named(whole, "confidence"), "p_value"));
+    json_decref(whole);
+    json_decref(root);
+    for (int way = 0; way < 2; way++) {
+        command done = run_drift(reference_path, "-", way ? "--follow" : "", more);
+        assert_int_equal(done.code, 1);
+        assert_non_null(strstr(done.err, "standard input: 2 of 702 rows have no \"confidence\""));
+        assert_non_null(strstr(done.out, way ? "\"confidence\"" : "700 current ones that have it"));
+        command_free(&done);
+    }
+    /* of the reference */
+    command done = run_drift("-", same_path, "--json", more);
+    assert_int_equal(done.code, 1);
+    root = json_loads(done.out, 0, NULL);
+    test = test_named(root, "confidence");
+    assert_int_equal(number_at(test, "n_reference"), CURRENT);
+    assert_true(json_is_number(at(root, "accuracy/estimated")));
+    json_decref(root);
+    command_free(&done);
+    free(more);
+    free(text);
+}
+
 /* ---- the stream ---- */
 
 static void expect_rows(const char *out, int64_t n_rows, int at_least) {
@@ -423,10 +467,14 @@ static void bad_input(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(false_alarms),    cmocka_unit_test(interval),
-        cmocka_unit_test(advice),          cmocka_unit_test(file_of_the_contract),
-        cmocka_unit_test(forms),           cmocka_unit_test(alarms_as_rows_come),
-        cmocka_unit_test(ends_of_streams), cmocka_unit_test(bad_input)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(false_alarms),
+                                       cmocka_unit_test(interval),
+                                       cmocka_unit_test(advice),
+                                       cmocka_unit_test(file_of_the_contract),
+                                       cmocka_unit_test(forms),
+                                       cmocka_unit_test(alarms_as_rows_come),
+                                       cmocka_unit_test(ends_of_streams),
+                                       cmocka_unit_test(bad_input),
+                                       cmocka_unit_test(rows_without_a_confidence)};
     return cmocka_run_group_tests(tests, make_files, NULL);
 }
