@@ -14,16 +14,30 @@ int la_row_digest_order(const void *a, const void *b) {
     return 0;
 }
 
-la_row_digest la_row_digest_finish(la_digest *digest) {
-    la_row_digest out;
+la_status la_row_digest_of(la_label label, int64_t width, const int32_t *ids, const int32_t *types,
+                           int64_t length, int64_t token, la_row_digest *out, la_error *err) {
     char text[LA_DIGEST_TEXT], word[WORD_TEXT + 1];
+    la_digest *digest = la_digest_new(err);
+    if (!digest)
+        return err->status;
+    la_label_digest(digest, label, width);
+    la_digest_add_number(digest, (double)length);
+    la_digest_add_number(digest, (double)token);
+    la_digest_add(digest, ids, (size_t)length * sizeof *ids);
+    la_digest_add(digest, types, (size_t)length * sizeof *types);
     la_digest_finish(digest, text);
     for (int i = 0; i < WORDS; i++) {
         snprintf(word, sizeof word, "%s", text + WORD_TEXT * i);
         uint32_t bits = (uint32_t)strtoul(word, NULL, 16);
-        memcpy(&out.words[i], &bits, sizeof bits);
+        memcpy(&out->words[i], &bits, sizeof bits);
     }
-    return out;
+    return LA_OK;
+}
+
+bool la_posterior_has_row(const la_posterior *posterior, const la_row_digest *digest) {
+    const la_provenance *from = &posterior->provenance;
+    return from->n_row_digests && bsearch(digest, from->row_digests, (size_t)from->n_row_digests,
+                                          sizeof *digest, la_row_digest_order);
 }
 
 la_status la_posterior_keep_row_digests(la_posterior *posterior, const la_row_digest *digests,

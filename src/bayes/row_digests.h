@@ -10,8 +10,12 @@
 
 /* Order of qsort: that of the words, as unsigned numbers. */
 int la_row_digest_order(const void *a, const void *b);
-/* Ends a digest of what a row is. */
-la_row_digest la_row_digest_finish(la_digest *digest);
+/* Digest of a row: its label (of `width`), ids[length] and types[length], and the token that is
+ * classified. */
+la_status la_row_digest_of(la_label label, int64_t width, const int32_t *ids, const int32_t *types,
+                           int64_t length, int64_t token, la_row_digest *out, la_error *err);
+/* True where a row is one of the calibration rows; false where none is known. */
+bool la_posterior_has_row(const la_posterior *posterior, const la_row_digest *digest);
 /* The posterior gets a sorted copy; its data_digest becomes theirs. */
 la_status la_posterior_keep_row_digests(la_posterior *posterior, const la_row_digest *digests,
                                         int64_t n, la_error *err);

@@ -132,16 +132,18 @@ static void note_missing(const la_log *log, const drift_file *file) {
 
 static void note_origins(const la_common *common, const drift_file *a, const drift_file *b) {
     la_log log = la_cli_log(common);
+    char seen[LA_SEEN_TEXT];
     note_missing(&log, a);
     note_missing(&log, b);
     if (*a->answers.model && *b->answers.model && strcmp(a->answers.model, b->answers.model))
         la_warn(&log, "%s and %s are of two models: what changed may be the model", a->name,
                 b->name);
-    if (a->answers.n_held_out)
+    la_seen_rows_show(&a->answers.seen, a->answers.n, seen);
+    if (*seen)
         la_warn(&log,
-                "%s: %lld of %lld labelled rows chose the settings of the guard: the model may do "
-                "better on them than on any others, which then looks like drift",
-                a->name, (long long)a->answers.n_held_out, (long long)a->answers.n);
+                "%s: %s: the model may do better on them than on any others, which then looks like "
+                "drift",
+                a->name, seen);
 }
 
 /* ---- two files ---- */

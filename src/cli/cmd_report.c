@@ -79,6 +79,7 @@ static la_status report(const report_given *given, int *gates_failed, la_error *
                   .baseline = given->baseline,
                   .min_samples = given->min_samples},
         .colour = to_terminal && !getenv("NO_COLOR"),
+        .log = la_cli_log(&given->common),
     };
     return la_report_run(&run, gates_failed, err);
 }

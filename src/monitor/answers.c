@@ -31,6 +31,7 @@ enum {
     KIND,
     MODEL,
     HELD_OUT,
+    CALIBRATION,
     ID,
     TOKEN,
     NOISE_VARIANCE,
@@ -38,8 +39,9 @@ enum {
     FIELDS = SCORES + LA_SCORES
 };
 static const char *const field_names[SCORES] = {
-    "error", "tokens",   "label", "prediction", "prediction_label", "probs", "confidence_kind",
-    "model", "held_out", "id",    "token",      "noise_variance"};
+    "error", "tokens",          "label",         "prediction", "prediction_label",
+    "probs", "confidence_kind", "model",         "held_out",   "calibration",
+    "id",    "token",           "noise_variance"};
 
 enum { MEMBERS_MOST = 64, CLASSES_MOST = 1 << 20 };
 
@@ -238,6 +240,12 @@ static la_status take_id(reading *r, la_error *err) {
 
 /* ---- rows ---- */
 
+static void count_seen(reading *r) {
+    la_seen_rows *seen = &r->out->seen;
+    seen->n_held_out += r->fields[HELD_OUT] && r->fields[HELD_OUT]->type == 't';
+    seen->n_calibration += r->fields[CALIBRATION] && r->fields[CALIBRATION]->type == 't';
+}
+
 static la_status hand_over(reading *r, int64_t class, double largest, bool set, la_error *err) {
     la_answer_values row = {.class = (int32_t) class, .label = -1, .set = set};
     la_answer compared;
@@ -259,7 +267,8 @@ static la_status hand_over(reading *r, int64_t class, double largest, bool set, 
     }
     r->n_taken++;
     r->out->n += row.labelled;
-    r->out->n_held_out += row.labelled && r->fields[HELD_OUT] && r->fields[HELD_OUT]->type == 't';
+    if (row.labelled)
+        count_seen(r);
     r->out->n_unlabelled += !row.labelled;
     return r->take(r->user, &row, err);
 }
@@ -316,7 +325,7 @@ static la_status take_fields(reading *r, la_error *err) {
         LA_TRY(take_class(r, LABEL, &label, err));
         answer.right = label == class;
     }
-    out->n_held_out += r->fields[HELD_OUT] && r->fields[HELD_OUT]->type == 't';
+    count_seen(r);
     out->n_tokens += r->fields[TOKEN] != NULL;
     LA_TRY(la_grow(&out->list, &r->list_capacity, (size_t)out->n + 1, sizeof *out->list, err));
     out->list[out->n++] = answer;

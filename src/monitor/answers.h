@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "bayes/posterior.h"
+#include "output/seen_rows.h"
 
 #include <stdbool.h>
 
@@ -45,8 +46,8 @@ enum { LA_KIND_TEXT = 32 };
 typedef struct la_answers {
     la_answer *list; /* [n] labelled rows */
     int64_t n, n_unlabelled, n_errors;
-    int64_t n_held_out; /* labelled rows by which the guard chose its settings */
-    int64_t n_tokens;   /* labelled rows that are tokens of a text */
+    la_seen_rows seen; /* labelled rows that the posterior has seen */
+    int64_t n_tokens;  /* labelled rows that are tokens of a text */
     int64_t n_classes;
     char **names; /* [n_names] of the classes, as far as rows have them; some NULL */
     int64_t n_names;

@@ -149,12 +149,18 @@ static la_status find_cheapest(la_threshold *t, const la_answers *answers, la_ra
 }
 
 static void warn_about(la_threshold *t, const la_answers *a) {
-    if (a->n_held_out)
+    if (a->seen.n_held_out)
         warn(t,
              "%lld of %lld rows chose the guard's settings or temperature: their confidences fit "
              "them better than new rows, and the promise is for new rows alone; use rows that the "
              "fit did not see",
-             (long long)a->n_held_out, (long long)a->n);
+             (long long)a->seen.n_held_out, (long long)a->n);
+    if (a->seen.n_calibration)
+        warn(t,
+             "%lld of %lld rows are calibration rows of the posterior: the model knows them and is "
+             "wrong on them less often than on new rows, for which alone the promise is; use rows "
+             "that the fit did not see",
+             (long long)a->seen.n_calibration, (long long)a->n);
     if (a->n_tokens)
         warn(t,
              "%lld rows are tokens of texts: those of one text go wrong together, and the "

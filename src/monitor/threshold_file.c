@@ -111,7 +111,8 @@ void la_threshold_json(const la_threshold *t, const la_answers *answers, FILE *s
             answers->kind);
     write_count(stream, "n_unlabelled", answers->n_unlabelled);
     write_count(stream, "n_errors", answers->n_errors);
-    write_count(stream, "n_held_out", answers->n_held_out);
+    write_count(stream, "n_held_out", answers->seen.n_held_out);
+    write_count(stream, "n_calibration", answers->seen.n_calibration);
     fputs("}}\n", stream);
 }
 

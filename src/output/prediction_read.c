@@ -160,6 +160,14 @@ static const la_row_kind *recognise(const json_t *row) {
     return NULL;
 }
 
+/* A flag of the row, or of the line that it is in; in a table it is text. */
+static bool is_flagged(const json_t *line, const json_t *row, const char *name) {
+    const json_t *flag = json_object_get(row, name);
+    if (!flag)
+        flag = json_object_get(line, name);
+    return json_is_true(flag) || (json_is_string(flag) && !strcmp(json_string_value(flag), "true"));
+}
+
 /* A prediction: a line, or an entry of a line's tokens. */
 static la_status take_prediction(row_reader *reader, const json_t *line, const json_t *row,
                                  la_error *err) {
@@ -201,6 +209,8 @@ static la_status take_prediction(row_reader *reader, const json_t *line, const j
                                   reader->place, err));
     out->n += labelled;
     out->n_unlabelled += !labelled;
+    out->seen.n_held_out += labelled && is_flagged(line, row, "held_out");
+    out->seen.n_calibration += labelled && is_flagged(line, row, "calibration");
     return LA_OK;
 }
 
@@ -254,6 +264,11 @@ static bool scan_label(const la_json_value *value, int64_t n_classes, int64_t *c
     return value && la_json_value_integer(value, class) && *class >= 0 && *class < n_classes;
 }
 
+static bool scan_flag(const la_json_value *members, int n, const char *name) {
+    const la_json_value *flag = la_json_member_of(members, n, name);
+    return flag && flag->type == 't';
+}
+
 /* Takes a row like those before it: of classes, with a label and with values that are right. All
  * others are parsed, and judged, by take_prediction, which makes space for more rows as well. */
 static bool scan(void *user, const char *text, size_t length) {
@@ -294,6 +309,8 @@ static bool scan(void *user, const char *text, size_t length) {
         return false;
     out->n++;
     out->n_without_map += !has_map;
+    out->seen.n_held_out += scan_flag(members, n_members, "held_out");
+    out->seen.n_calibration += scan_flag(members, n_members, "calibration");
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "input/label.h"
+#include "output/seen_rows.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ typedef struct la_row_shape {
     const char *confidence_kind;
     const char *model; /* digest of the posterior; NULL: rows do not say */
     bool emit_logits, emit_cov, emit_ood;
-    bool has_model, has_held_out;
+    bool has_model, has_held_out, has_calibration;
     bool has_fields, has_action; /* rows carry fields of the input, and what is to be done */
     bool has_tokens, has_errors; /* rows may be of tokens, or errors */
 } la_row_shape;
@@ -43,6 +44,7 @@ typedef struct la_prediction_row {
     const char *id_json;         /* JSON text, or NULL */
     const char *fields_json;     /* likewise */
     const char *held_out;        /* "true": the row chose the guard's settings; NULL: it did not */
+    const char *calibration;     /* "true": the posterior was fitted on the row; NULL: it was not */
     const char *action, *reason; /* NULL: none */
     la_label label;
     const la_prediction *prediction;
@@ -95,6 +97,7 @@ typedef struct la_predictions {
      * are not of each class. */
     char **names;
     int64_t n_errors, n_unlabelled, n_without_map;
+    la_seen_rows seen; /* rows with a label that the posterior has seen */
     /* "" when no row says, "mixed" when rows differ; letters, digits, "._+-?" */
     char confidence_kind[LA_CONFIDENCE_KIND_MAX];
     char digest[LA_DIGEST_TEXT]; /* digest of the file's bytes */

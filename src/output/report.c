@@ -65,6 +65,7 @@ la_status la_report_build(la_team team, const char *file, la_predictions *predic
                           .n_errors = p->n_errors,
                           .n_unlabelled = p->n_unlabelled,
                           .n_without_map = p->n_without_map,
+                          .seen = p->seen,
                           .has_map = p->map_values != NULL,
                           .class_names = p->names,
                           .gates = gates,
@@ -227,4 +228,12 @@ void la_report_left_out(const la_report *report, char out[192]) {
     if (!report->has_map)
         snprintf(out + used, 192 - used, "%sMAP (%lld rows have no %s)", used ? ", " : "",
                  (long long)report->n_without_map, report->kind->map_field);
+}
+
+void la_report_bias(const la_report *report, char out[LA_REPORT_BIAS]) {
+    char seen[LA_SEEN_TEXT];
+    la_seen_rows_show(&report->seen, report->n, seen);
+    *out = 0;
+    if (*seen)
+        snprintf(out, LA_REPORT_BIAS, "%s: expect worse figures of new rows", seen);
 }

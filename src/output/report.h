@@ -46,6 +46,7 @@ typedef struct la_report {
     const la_row_kind *kind;     /* the rows' */
     const la_metric_set *set;    /* its metrics */
     int64_t n, n_classes, n_errors, n_unlabelled, n_without_map;
+    la_seen_rows seen; /* of the n rows */
     la_metrics metrics, map;
     bool has_map;
     bool show_map; /* has_map, and the model is not the MAP model itself */
@@ -119,6 +120,9 @@ void la_report_intervals(const la_report *report, char out[LA_REPORT_INTERVALS])
 void la_report_noise(const la_report *report, char out[128]);
 /* Rows that the numbers leave out, "" when none. */
 void la_report_left_out(const la_report *report, char out[192]);
+/* Why the numbers flatter the model, "" where nothing says so: it has seen rows of theirs. */
+enum { LA_REPORT_BIAS = LA_SEEN_TEXT + 64 };
+void la_report_bias(const la_report *report, char out[LA_REPORT_BIAS]);
 
 la_status la_report_text(const la_report *report, const la_report_style *style, FILE *stream,
                          la_error *err);

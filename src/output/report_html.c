@@ -463,9 +463,10 @@ typedef struct section {
 } section;
 
 static void write_header(const la_report *report, FILE *stream) {
-    char summary[128], left_out[192];
+    char summary[128], left_out[192], bias[LA_REPORT_BIAS];
     la_report_summary(report, summary);
     la_report_left_out(report, left_out);
+    la_report_bias(report, bias);
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
           "<title>laplora report: ",
@@ -482,6 +483,10 @@ static void write_header(const la_report *report, FILE *stream) {
     if (*left_out) {
         fputs("<br/>left out: ", stream);
         la_xml_write(stream, left_out);
+    }
+    if (*bias) {
+        fputs("<br/><strong>Biased:</strong> ", stream);
+        la_xml_write(stream, bias);
     }
     if (report->n_gates)
         fprintf(stream, "<br/><strong class=\"%s\">%d of %d gates failed</strong>",

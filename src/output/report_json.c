@@ -178,10 +178,12 @@ static json_t *provenance_object(const la_report *report) {
     const char *kind = *report->confidence_kind ? report->confidence_kind : NULL;
     char intervals[LA_REPORT_INTERVALS];
     la_report_intervals(report, intervals);
-    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s?, s:{s:I, s:i, s:i, s:s}}", "version",
-                     LAPLORA_VERSION, "predictions", report->file, "xxh3", report->digest,
-                     "confidence_kind", kind, "n_errors", (json_int_t)report->n_errors,
-                     "n_unlabelled", (json_int_t)report->n_unlabelled, "baseline", report->baseline,
+    return json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:s?, s:{s:I, s:i, s:i, s:s}}",
+                     "version", LAPLORA_VERSION, "predictions", report->file, "xxh3",
+                     report->digest, "confidence_kind", kind, "n_errors",
+                     (json_int_t)report->n_errors, "n_unlabelled", (json_int_t)report->n_unlabelled,
+                     "n_held_out", (json_int_t)report->seen.n_held_out, "n_calibration",
+                     (json_int_t)report->seen.n_calibration, "baseline", report->baseline,
                      "bootstrap", "resamples", (json_int_t)report->resamples, "seed",
                      LA_REPORT_SEED, "percent", 95, "intervals", intervals);
 }
@@ -194,6 +196,7 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
     const la_metric_set *set = report->set;
     int bad = !root;
     const char *task = report->kind->likelihood->task;
+    char bias[LA_REPORT_BIAS];
     if (task)
         bad |= json_object_set_new(root, "task", json_string(task));
     bad |= json_object_set_new(root, "metrics", metrics_object(set, &report->metrics));
@@ -210,6 +213,9 @@ la_status la_report_json(const la_report *report, const la_report_style *style, 
         bad |= json_object_set_new(root, "comparison", comparison_object(report));
     bad |= set_slices(root, report);
     bad |= json_object_set_new(root, "gates", gates_array(report));
+    la_report_bias(report, bias);
+    if (*bias)
+        bad |= json_object_set_new(root, "warnings", json_pack("[s]", bias));
     bad |= json_object_set_new(root, "provenance", provenance_object(report));
     /* json_dumps would lose keys when memory runs out just then */
     bad |= !bad && la_json_write(root, JSON_INDENT(1), stream) && !ferror(stream);

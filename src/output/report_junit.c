@@ -5,9 +5,13 @@
 #include <math.h>
 
 static void write_properties(const la_report *report, FILE *stream) {
+    char bias[LA_REPORT_BIAS];
     fputs("    <properties>\n      <property name=\"predictions\" value=\"", stream);
     la_xml_write(stream, report->file);
     fprintf(stream, "\"/>\n      <property name=\"n\" value=\"%lld\"/>\n", (long long)report->n);
+    la_report_bias(report, bias);
+    if (*bias)
+        fprintf(stream, "      <property name=\"bias\" value=\"%s\"/>\n", bias);
     for (int m = 0; m < report->set->n; m++)
         if (!isnan(report->metrics.value[m]))
             fprintf(stream, "      <property name=\"%s\" value=\"%.17g\"/>\n",

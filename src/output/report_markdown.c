@@ -108,6 +108,7 @@ static void write_field(FILE *stream, const la_report *report, int number) {
 la_status la_report_markdown(const la_report *report, const la_report_style *style, FILE *stream,
                              la_error *err) {
     char summary[128], left_out[192], intervals[LA_REPORT_INTERVALS], noise[128];
+    char bias[LA_REPORT_BIAS];
     (void)style;
     (void)err;
     la_report_summary(report, summary);
@@ -115,6 +116,9 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
     fputs("### laplora report\n\n", stream);
     write_code(stream, report->file, false);
     fprintf(stream, ": %s%s%s\n\n", summary, *left_out ? "; left out: " : "", left_out);
+    la_report_bias(report, bias);
+    if (*bias)
+        fprintf(stream, "**Biased:** %s.\n\n", bias);
     if (report->show_map)
         fprintf(stream,
                 "| metric | MAP | %s | 95 %% interval | better |\n|---|---:|---:|---|---|\n",

@@ -46,8 +46,9 @@ static void write_path(FILE *stream, const char *path) {
 }
 
 static void write_header(const la_report *report, const la_report_style *style, FILE *stream) {
-    char summary[128], left_out[192];
+    char summary[128], left_out[192], bias[LA_REPORT_BIAS];
     la_report_summary(report, summary);
+    la_report_bias(report, bias);
     la_report_left_out(report, left_out);
     paint(style, stream, BOLD, "laplora report");
     fputs("  ", stream);
@@ -55,6 +56,10 @@ static void write_header(const la_report *report, const la_report_style *style, 
     fprintf(stream, "\n%s\n", summary);
     if (*left_out)
         fprintf(stream, "left out: %s\n", left_out);
+    if (*bias) {
+        paint(style, stream, YELLOW, "biased");
+        fprintf(stream, ": %s\n", bias);
+    }
     if (report->baseline) {
         fputs("baseline: ", stream);
         write_path(stream, report->baseline);

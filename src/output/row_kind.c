@@ -17,6 +17,8 @@ static const la_row_field before[] = {
     {"label", LA_ROW_FIELD_LABEL, AT(row.label), .missing = LA_MISSING_OMITTED},
     {"held_out", LA_ROW_FIELD_JSON, AT(row.held_out), OF(has_held_out),
      .missing = LA_MISSING_OMITTED, .of_line = true},
+    {"calibration", LA_ROW_FIELD_JSON, AT(row.calibration), OF(has_calibration),
+     .missing = LA_MISSING_OMITTED, .of_line = true},
     {"fields", LA_ROW_FIELD_JSON, AT(row.fields_json), OF(has_fields),
      .missing = LA_MISSING_OMITTED, .of_line = true},
     {"action", LA_ROW_FIELD_TEXT, AT(row.action), OF(has_action), .missing = LA_MISSING_OMITTED,
@@ -122,7 +124,7 @@ void la_row_values_fill(const la_prediction_row *row, la_row_values *values) {
         values->token = token->token;
     }
     if (row->error)
-        values->row.id_json = values->row.held_out = NULL;
+        values->row.id_json = values->row.held_out = values->row.calibration = NULL;
     if (row->error || (token && token->token < 0))
         return;
     values->p = *row->prediction;

@@ -31,6 +31,7 @@ typedef struct la_feed_item {
     int64_t token;    /* index of the token that is classified; 0 where rows are */
     int64_t word;     /* whose token it is; -1: of none */
     bool first, last; /* of its row's items */
+    bool calibration; /* whoever has the posterior says: it was fitted on the row */
     char *id;         /* JSON text, or NULL; owned by the feed */
     char *fields;     /* JSON text of those kept, or NULL; owned by the feed */
     char *error;      /* with slot -1; owned by the feed */

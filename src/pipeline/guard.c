@@ -160,16 +160,15 @@ static la_status choose(la_team team, la_structure *structure, const la_row_job 
 
 /* Says how many of the rows that choose are among those of the curvature: to them the model is no
  * judge of itself. */
-static la_status warn_of_fitted(const la_provenance *from, const la_row_set *held,
+static la_status warn_of_fitted(const la_posterior *posterior, const la_row_set *held,
                                 const la_log *log, la_error *err) {
     int64_t n = 0;
-    if (!from->n_row_digests)
+    if (!posterior->provenance.n_row_digests)
         return LA_OK;
     la_row_digest *digests = la_alloc((size_t)held->n, sizeof *digests, err);
     if (digests && la_row_set_digests(held, digests, err) == LA_OK)
         for (int64_t i = 0; i < held->n; i++)
-            n += bsearch(&digests[i], from->row_digests, (size_t)from->n_row_digests,
-                         sizeof *digests, la_row_digest_order) != NULL;
+            n += la_posterior_has_row(posterior, &digests[i]);
     free(digests);
     if (n)
         la_warn(log,
@@ -185,7 +184,7 @@ la_status la_guard_val(la_session *session, la_structure *structure, const la_ro
     la_evaluation e;
     la_row_job rows = la_row_job_all(held, how->log);
     la_selection_scales(scales);
-    LA_TRY(warn_of_fitted(&structure->posterior.provenance, held, how->log, err));
+    LA_TRY(warn_of_fitted(&structure->posterior, held, how->log, err));
     LA_TRY(la_structures_evaluate(session, structure, 1, &rows, LA_SELECTION_SCALES, scales,
                                   how->states != NULL, &e, err));
     if (how->states) {

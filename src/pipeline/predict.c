@@ -4,6 +4,7 @@
 #include "base/stop.h"
 #include "base/list.h"
 #include "base/machine.h"
+#include "bayes/row_digests.h"
 #include "monitor/threshold.h"
 #include "output/prediction_rows.h"
 #include "pipeline/kept_rows.h"
@@ -86,6 +87,8 @@ static la_status write_items(file_run *run, const la_feed_item *items, int64_t n
         row.fields_json = item->fields;
         if (la_posterior_chose(&run->predictor->posterior, item->hash))
             row.held_out = "true";
+        if (item->calibration)
+            row.calibration = "true";
         if (job->threshold && (row.prediction || row.error)) {
             row.reason = row.error ? "error" : reason_of(run, row.prediction);
             row.action = row.reason ? "review" : "accept";
@@ -114,8 +117,27 @@ static la_status collect(file_run *run, la_feed_batch *batch, la_error *err) {
     return la_kept_rows_take(&run->kept, batch, run->answers, err);
 }
 
+/* Marks rows that the posterior was fitted on. */
+static la_status find_fitted(const file_run *run, la_feed_batch *batch, la_error *err) {
+    const la_posterior *posterior = &run->predictor->posterior;
+    const la_batch *rows = &batch->batch;
+    la_row_digest digest;
+    for (int64_t j = 0; posterior->provenance.n_row_digests && j < batch->n_items; j++) {
+        la_feed_item *item = &batch->items[j];
+        if (item->slot < 0 || la_label_is_none(item->label))
+            continue;
+        int64_t at = rows->cu[item->slot];
+        LA_TRY(la_row_digest_of(item->label, run->feed.rule.n_classes, rows->ids + at,
+                                rows->types + at, rows->cu[item->slot + 1] - at, item->token,
+                                &digest, err));
+        item->calibration = la_posterior_has_row(posterior, &digest);
+    }
+    return LA_OK;
+}
+
 static la_status answer_batch(file_run *run, int w, la_error *err) {
     la_feed_batch *batch = &run->batches[w];
+    LA_TRY(find_fitted(run, batch, err));
     for (int64_t j = 0; j < batch->n_items; j++)
         if (batch->items[j].slot >= 0)
             run->hashes[batch->items[j].slot] = batch->items[j].stream;
@@ -372,20 +394,22 @@ static la_status open_run(file_run *run, la_error *err) {
     if (job->threshold)
         LA_TRY(open_threshold(run, err));
     run->format = job->format ? job->format : la_row_format_of(job->out);
-    run->shape = (la_row_shape){.kind = la_row_kind_of(model->likelihood),
-                                .n_classes = model->n_classes,
-                                .labels = (const char *const *)session->labels.names,
-                                .confidence_kind = run->predictor->label,
-                                .model = run->model,
-                                .has_model = true,
-                                .has_held_out = run->predictor->posterior.provenance.n_held_out > 0,
-                                .has_fields = job->keep != NULL,
-                                .has_action = job->threshold != NULL,
-                                .emit_logits = job->emit_logits,
-                                .emit_cov = job->emit_cov,
-                                .emit_ood = job->emit_ood,
-                                .has_tokens = model->task == LA_TASK_TAG,
-                                .has_errors = job->skip_bad || job->lines};
+    run->shape =
+        (la_row_shape){.kind = la_row_kind_of(model->likelihood),
+                       .n_classes = model->n_classes,
+                       .labels = (const char *const *)session->labels.names,
+                       .confidence_kind = run->predictor->label,
+                       .model = run->model,
+                       .has_model = true,
+                       .has_held_out = run->predictor->posterior.provenance.n_held_out > 0,
+                       .has_calibration = run->predictor->posterior.provenance.n_row_digests > 0,
+                       .has_fields = job->keep != NULL,
+                       .has_action = job->threshold != NULL,
+                       .emit_logits = job->emit_logits,
+                       .emit_cov = job->emit_cov,
+                       .emit_ood = job->emit_ood,
+                       .has_tokens = model->task == LA_TASK_TAG,
+                       .has_errors = job->skip_bad || job->lines};
     if (run->shape.has_tokens && !job->flat && run->format->one_a_line)
         return la_fail(
             err, LA_USAGE,

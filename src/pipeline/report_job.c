@@ -274,6 +274,19 @@ static la_status write_outputs(const la_report_options *options, output *outputs
     return status;
 }
 
+/* Formats for people say it themselves. */
+static void warn_of_bias(const la_report_options *options, const output *outputs, int n,
+                         const la_report *report) {
+    char bias[LA_REPORT_BIAS];
+    la_report_bias(report, bias);
+    for (int i = 0; i < n; i++)
+        if (is_stdout(outputs[i].path) && (outputs[i].format->write == la_report_text ||
+                                           outputs[i].format->write == la_report_markdown))
+            return;
+    if (*bias)
+        la_warn(&options->log, "%s: %s", options->predictions, bias);
+}
+
 la_status la_report_run(const la_report_options *options, int *gates_failed, la_error *err) {
     la_report report = {0};
     notes kept = {.threshold = options->threshold};
@@ -320,6 +333,7 @@ la_status la_report_run(const la_report_options *options, int *gates_failed, la_
     LA_TRY_DONE(show_threshold(&kept, &report.threshold, err));
     report.against = options->against ? &kept.against : NULL;
     LA_TRY_DONE(write_outputs(options, outputs, n, summary, &report, err));
+    warn_of_bias(options, outputs, n, &report);
     *gates_failed = report.n_failed;
 done:
     la_report_free(&report);

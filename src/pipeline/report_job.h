@@ -2,6 +2,7 @@
 #ifndef LA_PIPELINE_REPORT_JOB_H
 #define LA_PIPELINE_REPORT_JOB_H
 
+#include "base/error.h"
 #include "output/report.h"
 
 typedef struct la_report_options {
@@ -18,6 +19,7 @@ typedef struct la_report_options {
     const char *threshold; /* file of laplora threshold, marked in the page; NULL: none */
     la_gate_options gates;
     bool colour; /* of text: standard output is a terminal and NO_COLOR is not set */
+    la_log log;  /* warns of what the reader of standard output does not see */
 } la_report_options;
 
 /* Writes the reports of one reading. *gates_failed is how many gates fail; the caller's exit code

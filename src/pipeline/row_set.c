@@ -137,16 +137,10 @@ la_status la_row_set_read(const la_session *session, const la_run_options *optio
 
 la_status la_row_set_digests(const la_row_set *set, la_row_digest *digests, la_error *err) {
     for (int64_t i = 0; i < set->n; i++) {
-        int64_t from = set->start[i], length = set->length[i];
-        la_digest *digest = la_digest_new(err);
-        if (!digest)
-            return err->status;
-        la_label_digest(digest, la_label_list_at(&set->labels, i), set->labels.width);
-        la_digest_add_number(digest, (double)length);
-        la_digest_add_number(digest, (double)set->token[i]);
-        la_digest_add(digest, set->ids + from, (size_t)length * sizeof *set->ids);
-        la_digest_add(digest, set->types + from, (size_t)length * sizeof *set->types);
-        digests[i] = la_row_digest_finish(digest);
+        int64_t from = set->start[i];
+        LA_TRY(la_row_digest_of(la_label_list_at(&set->labels, i), set->labels.width,
+                                set->ids + from, set->types + from, set->length[i], set->token[i],
+                                &digests[i], err));
     }
     return LA_OK;
 }

@@ -272,9 +272,10 @@ static void forms(void **state) {
     assert_non_null(strstr(done.out, "| confidence | "));
     assert_string_equal(done.err, "");
     command_free(&done);
-    char *held_out = rows_text(&usual, 30, ",\"held_out\":true");
+    char *held_out = rows_text(&usual, 30, ",\"held_out\":true,\"calibration\":true");
     done = run_drift("-", same_path, "", held_out);
-    assert_non_null(strstr(done.err, "30 of 30 labelled rows chose the settings"));
+    assert_non_null(strstr(done.err, "30 of 30 rows chose the guard's settings, 30 of 30 rows are "
+                                     "calibration rows"));
     command_free(&done);
     free(held_out);
     char options[320];

@@ -260,7 +260,10 @@ static void warnings(void **state) {
     char *text = calloc(TEXT, 1);
     (void)state;
     for (uint64_t i = 0; i < 400; i++)
-        append(text, i, i % 100 != 7, i % 4 ? "" : ",\"held_out\":true");
+        append(text, i, i % 100 != 7,
+               i % 4   ? ""
+               : i % 8 ? ",\"held_out\":true"
+                       : ",\"held_out\":true,\"calibration\":true");
     strcat(text, "{\"index\":400,\"error\":\"p:1: bad\"}\n");
     write_file(path, text, strlen(text));
     free(text);
@@ -268,9 +271,12 @@ static void warnings(void **state) {
     const char *first = json_string_value(at(root, "warnings/0"));
     assert_non_null(strstr(first, "100 of 396 rows chose the guard's settings or temperature"));
     assert_int_equal(number_at(root, "provenance/n_held_out"), 100);
+    assert_non_null(strstr(json_string_value(at(root, "warnings/1")),
+                           "50 of 396 rows are calibration rows of the posterior"));
+    assert_int_equal(number_at(root, "provenance/n_calibration"), 50);
     assert_int_equal(number_at(root, "provenance/n_unlabelled"), 4);
     assert_int_equal(number_at(root, "provenance/n_errors"), 1);
-    assert_int_equal(json_array_size(at(root, "warnings")), 3);
+    assert_int_equal(json_array_size(at(root, "warnings")), 4);
     json_decref(root);
 }
 

@@ -133,7 +133,7 @@ static void test_json_schema(void **state) {
     assert_int_equal(rows, 300);
     check_keys(at(root, "gates/0"), "metric kind bound value pass");
     check_keys(at(root, "provenance"), "version predictions xxh3 confidence_kind n_errors "
-                                       "n_unlabelled baseline bootstrap");
+                                       "n_unlabelled n_held_out n_calibration baseline bootstrap");
     assert_string_equal(json_string_value(at(root, "provenance/version")), LAPLORA_VERSION);
     assert_int_equal(json_string_length(at(root, "provenance/xxh3")), 32);
     json_decref(root);

@@ -424,12 +424,68 @@ static void summaries(void **state) {
     unsetenv("GITHUB_STEP_SUMMARY");
 }
 
+static void warn(void *user, const char *message) {
+    snprintf(user, 300, "%s", message);
+}
+
+/* Rows that the posterior has seen flatter it: every form says so, and one that people do not read
+ * has a warning beside it. Rows without a label do not count. */
+static void bias(void **state) {
+    static const char *const formats[] = {"text", "markdown", "html", "json", "junit"};
+    static const char said[] = "6 of 9 rows chose the guard's settings, 5 of 9 rows are "
+                               "calibration rows, which the posterior was fitted on: expect worse";
+    char path[256], table[256];
+    snprintf(path, sizeof path, "%s", scratch("seen.jsonl"));
+    snprintf(table, sizeof table, "%s", scratch("seen.csv"));
+    FILE *file = fopen(path, "w"), *csv = fopen(table, "w");
+    char warning[300] = "";
+    la_error err;
+    (void)state;
+    fputs("index,label,held_out,calibration,prob_0,prob_1\n", csv);
+    for (int i = 0; i < 10; i++) {
+        const char *held = i % 3 ? "true" : "", *fitted = i % 2 ? "true" : "";
+        fprintf(file, "{\"index\":%d,%s%s%s\"confidence_kind\":\"map\",\"probs\":[0.75,0.25]}\n", i,
+                i ? "\"label\":0," : "", *held || !i ? "\"held_out\":true," : "",
+                *fitted || !i ? "\"calibration\":true," : "");
+        fprintf(csv, i ? "%d,0,%s,%s,0.75,0.25\n" : "%d,,true,true,0.75,0.25\n", i, held, fitted);
+    }
+    fclose(file);
+    fclose(csv);
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
+        char *text = report_of(f % 2 ? table : path, formats[f]);
+        char *found = strstr(text, f < 3 ? "6 of 9" : said);
+        if (!found)
+            fail_msg("%s: %s", formats[f], text);
+        free(text);
+        text = report_of(rows_path, formats[f]);
+        assert_null(strstr(text, "calibration rows"));
+        free(text);
+    }
+    json_t *root = json_of(path, "json");
+    assert_int_equal(number_at(root, "provenance/n_held_out"), 6);
+    assert_int_equal(number_at(root, "provenance/n_calibration"), 5);
+    assert_non_null(strstr(json_string_value(at(root, "warnings/0")), said));
+    json_decref(root);
+    root = json_of(rows_path, "json");
+    assert_null(json_object_get(root, "warnings"));
+    json_decref(root);
+    char write[300];
+    const char *wishes[] = {write};
+    snprintf(write, sizeof write, "prometheus=%s", scratch("seen.prom"));
+    la_report_options options = {
+        .predictions = path, .write = wishes, .n_write = 1, .log = {.warn = warn, .user = warning}};
+    if (run(options, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    assert_non_null(strstr(warning, said));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(monitoring), cmocka_unit_test(tracking),
         cmocka_unit_test(table),      cmocka_unit_test(tasks),
         cmocka_unit_test(refusals),   cmocka_unit_test(tasks_of_other_rows),
         cmocka_unit_test(together),   cmocka_unit_test(summaries),
+        cmocka_unit_test(bias),
     };
     return cmocka_run_group_tests(tests, write_rows, NULL);
 }

@@ -261,7 +261,23 @@ static void every_line(void **state) {
     command_free(&done);
 }
 
-/* Rows that chose the guard's settings say so, others do not, and threshold warns of them. */
+/* The report and the threshold of a file say how many of its rows the posterior has seen. */
+static void check_bias(const char *folder, const char *file, const char *seen, const char *other) {
+    static const char *const lines[] = {"threshold @/%s --target-error 0.2",
+                                        "report @/%s --format text"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char line[100];
+        snprintf(line, sizeof line, lines[i], file);
+        command done = run_line(folder, line, NULL);
+        assert_int_equal(done.code, 0);
+        assert_non_null(strstr(done.out, seen));
+        assert_null(strstr(done.out, other));
+        command_free(&done);
+    }
+}
+
+/* Rows that chose the guard's settings say so, and those that the posterior was fitted on; others
+ * do not. A row with another label is none of them. */
 static void rows_that_chose(void **state) {
     const char *folder = open_case("bert");
     static const char *const lines[] = {
@@ -280,18 +296,41 @@ static void rows_that_chose(void **state) {
     json_t *others = load_lines(in_case(folder, "q.jsonl"));
     size_t i;
     json_array_foreach(rows, i, row) assert_true(json_is_true(json_object_get(row, "held_out")));
-    json_array_foreach(others, i, row) assert_null(json_object_get(row, "held_out"));
+    json_array_foreach(rows, i, row) assert_null(json_object_get(row, "calibration"));
+    json_array_foreach(others, i, row) {
+        assert_null(json_object_get(row, "held_out"));
+        assert_true(json_is_true(json_object_get(row, "calibration")));
+    }
     char piece[100];
-    snprintf(piece, sizeof piece, "%zu of %zu rows chose the guard's settings",
-             json_array_size(rows), json_array_size(rows));
-    command done = run_line(folder, "threshold @/p.jsonl --target-error 0.2", NULL);
+    size_t n = json_array_size(rows), n_others = json_array_size(others);
+    snprintf(piece, sizeof piece, "%zu of %zu rows chose the guard's settings", n, n);
+    check_bias(folder, "p.jsonl", piece, "calibration rows");
+    snprintf(piece, sizeof piece, "%zu of %zu rows are calibration rows", n_others, n_others);
+    check_bias(folder, "q.jsonl", piece, "chose the guard");
+    /* with class shares of their own, and in a table; without a label nothing is known */
+    command done = run_line(folder,
+                            "predict --posterior @/posterior --data @/calib.jsonl --class-shares "
+                            "auto --out @/q.csv --quiet",
+                            NULL);
     assert_int_equal(done.code, 0);
-    assert_non_null(strstr(done.out, piece));
     command_free(&done);
-    done = run_line(folder, "threshold @/q.jsonl --target-error 0.2", NULL);
-    assert_int_equal(done.code, 0);
-    assert_null(strstr(done.out, "chose the guard"));
-    command_free(&done);
+    check_bias(folder, "q.csv", piece, "chose the guard");
+    json_t *calib = load_lines(in_case(folder, "calib.jsonl"));
+    json_t *first = json_array_get(calib, 0), *second = json_array_get(calib, 1);
+    json_object_set_new(first, "label",
+                        json_integer(!json_integer_value(json_object_get(first, "label"))));
+    json_object_del(second, "label");
+    FILE *file = fopen(in_case(folder, "more.jsonl"), "w");
+    json_array_foreach(calib, i, row) {
+        json_dumpf(row, file, 0);
+        fputc('\n', file);
+    }
+    fclose(file);
+    json_decref(calib);
+    calib = rows_of(folder, "predict --posterior @/posterior --data @/more.jsonl --quiet", NULL);
+    json_array_foreach(calib, i, row)
+        assert_int_equal(json_is_true(json_object_get(row, "calibration")), i > 1);
+    json_decref(calib);
     json_decref(rows);
     json_decref(others);
 }
