@@ -55,9 +55,10 @@ static int64_t rank(const la_threshold *t, const la_answers *answers, int64_t cl
     return n;
 }
 
-/* Threshold of n sorted rows, of `all` labelled rows of the class within the limit and not. */
+/* Threshold of n sorted rows, of `all` labelled rows of the class within the limit and not. later:
+ * the delta with more rows like these. */
 static void promise(const la_threshold *t, const la_ranked *rows, int64_t n, int64_t all,
-                    double delta, la_class_threshold *out) {
+                    double delta, double later, la_class_threshold *out) {
     double e = t->options.target_error;
     la_selection_point point = la_selection_by_risk(rows, n, e, delta, seed_of(rows, n));
     *out = (la_class_threshold){.value = NAN,
@@ -71,9 +72,14 @@ static void promise(const la_threshold *t, const la_ranked *rows, int64_t n, int
         out->value = score_of(t, rows[point.n_accepted - 1].key);
         return;
     }
-    int64_t needed = la_selection_rows_needed(rows, n, e, delta);
+    int64_t needed = la_selection_rows_needed(rows, n, e, later);
     if (needed >= 0 && n)
         out->n_needed = llround(ceil((double)needed * (double)all / (double)n));
+}
+
+/* The m-th part of D: of m independent promises all are kept but for D. */
+static double part_of(double d, int64_t m) {
+    return -expm1(log1p(-d) / (double)m);
 }
 
 /* Share of D for each class, 1 - (1 - D)^(1/m). The m classes are those that have rows enough to
@@ -82,14 +88,25 @@ static void promise(const la_threshold *t, const la_ranked *rows, int64_t n, int
 static double share_of_class(const la_threshold *t) {
     double e = t->options.target_error, d = t->options.delta;
     for (int64_t m = t->n_classes, enough; m > 0; m = enough) {
-        int64_t least = la_binomial_least(e, -expm1(log1p(-d) / (double)m));
+        int64_t least = la_binomial_least(e, part_of(d, m));
         enough = 0;
         for (int64_t c = 0; c < t->n_classes; c++)
             enough += t->classes[c].n >= least;
         if (enough >= m)
-            return -expm1(log1p(-d) / (double)enough);
+            return part_of(d, enough);
     }
     return d;
+}
+
+/* Of all labelled rows, so that the first class has its threshold; -1: none ever has. */
+static int64_t rows_for_any(const la_threshold *t) {
+    double least = INFINITY;
+    for (int64_t c = 0; c < t->n_classes; c++) {
+        const la_class_threshold *own = &t->classes[c];
+        if (own->n_needed >= 0)
+            least = fmin(least, (double)own->n_needed * (double)t->all.n / (double)own->n);
+    }
+    return isinf(least) ? -1 : llround(ceil(least));
 }
 
 static la_status promise_by_class(la_threshold *t, const la_answers *answers, la_ranked *rows,
@@ -107,17 +124,22 @@ static la_status promise_by_class(la_threshold *t, const la_answers *answers, la
         return err->status;
     for (int64_t i = 0; i < answers->n; i++)
         t->classes[answers->list[i].class].n++;
-    double share = share_of_class(t);
+    int64_t seen = 0;
+    for (int64_t c = 0; c < n; c++)
+        seen += t->classes[c].n > 0;
+    double share = share_of_class(t), later = part_of(t->options.delta, seen);
     t->all = (la_class_threshold){
         .value = NAN, .n = answers->n, .n_needed = -1, .upper = NAN, .delta = t->options.delta};
     for (int64_t c = 0; c < n; c++) {
         la_class_threshold *own = &t->classes[c];
         int64_t of_class = own->n, within = rank(t, answers, c, rows);
-        promise(t, rows, within, of_class, share, own);
+        promise(t, rows, within, of_class, share, later, own);
         t->all.n_accepted += own->n_accepted;
         t->all.n_errors += own->n_errors;
         t->all.upper = fmax(t->all.upper, own->upper); /* NaN is passed over */
     }
+    if (!t->all.n_accepted)
+        t->all.n_needed = rows_for_any(t);
     return LA_OK;
 }
 
@@ -172,16 +194,17 @@ static void warn_about(la_threshold *t, const la_answers *a) {
         warn(t, "%lld rows without a label are left out", (long long)a->n_unlabelled);
     if (a->n_errors)
         warn(t, "%lld rows with an error are left out", (long long)a->n_errors);
-    if (!t->options.by_cost && !t->all.n_accepted && !t->classes && t->all.n_needed < 0)
+    const char *of = t->classes ? " of any class" : "";
+    if (!t->options.by_cost && !t->all.n_accepted && t->all.n_needed < 0)
         warn(t,
-             "no threshold can be promised, and more rows like these would not change that: no "
+             "no threshold%s can be promised, and more rows like these would not change that: no "
              "part of them has an error rate clearly below %g",
-             t->options.target_error);
-    else if (!t->options.by_cost && !t->all.n_accepted && !t->classes)
+             of, t->options.target_error);
+    else if (!t->options.by_cost && !t->all.n_accepted)
         warn(t,
-             "no threshold can be promised; with about %lld labelled rows like these one "
+             "no threshold%s can be promised; with about %lld labelled rows like these one "
              "probably could",
-             (long long)t->all.n_needed);
+             of, (long long)t->all.n_needed);
 }
 
 la_status la_threshold_of(const la_threshold_options *options, const la_answers *answers,
@@ -195,7 +218,8 @@ la_status la_threshold_of(const la_threshold_options *options, const la_answers 
     else if (status == LA_OK && options->by_class)
         status = promise_by_class(t, answers, rows, err);
     else if (status == LA_OK)
-        promise(t, rows, rank(t, answers, -1, rows), answers->n, options->delta, &t->all);
+        promise(t, rows, rank(t, answers, -1, rows), answers->n, options->delta, options->delta,
+                &t->all);
     free(rows);
     if (status == LA_OK)
         warn_about(t, answers);

@@ -125,8 +125,12 @@ static void write_class_rows(const la_threshold *t, const la_answers *answers, F
         snprintf(number, sizeof number, "%lld", (long long)c);
         la_visible(class_name(answers, c) ? class_name(answers, c) : number, name, sizeof name);
         fprintf(stream, "  %-20s", name);
-        if (isnan(own->value))
-            fprintf(stream, " %10s %10lld %10d\n", "none", (long long)own->n, 0);
+        if (isnan(own->value) && own->n_needed >= 0)
+            fprintf(stream, " %10s %10lld %10d  needs about %lld rows\n", "none", (long long)own->n,
+                    0, (long long)own->n_needed);
+        else if (isnan(own->value))
+            fprintf(stream, " %10s %10lld %10d%s\n", "none", (long long)own->n, 0,
+                    own->n ? "  too often wrong" : "");
         else
             fprintf(stream, " %10.6g %10lld %10lld %10.4f %10.4f\n", own->value, (long long)own->n,
                     (long long)own->n_accepted, share(own->n_errors, own->n_accepted), own->upper);

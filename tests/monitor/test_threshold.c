@@ -313,6 +313,57 @@ static void nothing_promised(void **state) {
     json_decref(root);
 }
 
+/* n rows of three predicted classes: four in five of class 0, all right; the others of class 2, all
+ * wrong; none of class 1. */
+static void write_two_classes(const char *path, int n) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    for (int i = 0; i < n; i++)
+        fprintf(file, "{\"id\":%d,\"label\":0,\"prediction\":%d,\"confidence\":0.9}\n", i,
+                i % 5 ? 0 : 2);
+    fclose(file);
+}
+
+/* By class as well: with how many rows there would be a threshold, and then there is. */
+static void nothing_of_any_class(void **state) {
+    static const char options[] = "--target-error 0.1 --by-class";
+    const char *path = kept("n.jsonl");
+    (void)state;
+    write_two_classes(path, 25);
+    json_t *root = threshold_json(path, "--target-error 0.1 --by-class --json");
+    double needed = number_at(root, "rows_needed"), own = number_at(root, "classes/0/rows_needed");
+    assert_true(number_at(root, "n_accepted") == 0 && own > 20 && own < 200);
+    assert_true(needed == ceil(own * 25 / 20));
+    assert_true(json_is_null(at(root, "classes/1/rows_needed")));
+    assert_true(json_is_null(at(root, "classes/2/rows_needed")));
+    char piece[100];
+    snprintf(piece, sizeof piece, "no threshold of any class can be promised; with about %.0f ",
+             needed);
+    assert_non_null(strstr(json_string_value(at(root, "warnings/0")), piece));
+    json_decref(root);
+    command done = threshold(path, options, NULL);
+    assert_non_null(strstr(done.out, piece));
+    snprintf(piece, sizeof piece, " 0  needs about %.0f rows\n", own);
+    assert_non_null(strstr(done.out, piece));
+    assert_non_null(strstr(done.out, " 0  too often wrong\n"));
+    command_free(&done);
+    write_two_classes(path, (int)needed);
+    root = threshold_json(path, "--target-error 0.1 --by-class --json");
+    assert_true(number_at(root, "n_accepted") >= own - 1);
+    assert_true(json_is_null(at(root, "rows_needed")));
+    assert_int_equal(json_array_size(at(root, "warnings")), 0);
+    json_decref(root);
+    /* none ever */
+    FILE *file = fopen(path, "w");
+    for (int i = 0; i < 200; i++)
+        fprintf(file, "{\"id\":%d,\"label\":1,\"prediction\":0,\"confidence\":0.9}\n", i);
+    fclose(file);
+    root = threshold_json(path, "--target-error 0.1 --by-class --json");
+    assert_true(json_is_null(at(root, "rows_needed")));
+    assert_non_null(strstr(json_string_value(at(root, "warnings/0")), "would not change that"));
+    json_decref(root);
+}
+
 static void expect(const char *file, const char *options, const char *input, int code,
                    const char *piece) {
     command done = threshold(file, options, input);
@@ -407,6 +458,7 @@ int main(void) {
                                        cmocka_unit_test(by_cost),
                                        cmocka_unit_test(warnings),
                                        cmocka_unit_test(nothing_promised),
+                                       cmocka_unit_test(nothing_of_any_class),
                                        cmocka_unit_test(bad_input),
                                        cmocka_unit_test(sets)};
     return cmocka_run_group_tests(tests, NULL, NULL);
