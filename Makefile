@@ -162,6 +162,13 @@ $(UNKNOWN_PROCESSOR): tests/base/unknown_processor.c
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< \
 	    $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
 
+FAKE_ONEDNN = $(BUILD)/tests/base/fake_onednn.so
+$(BUILD)/tests/base/test_products: | $(FAKE_ONEDNN)
+$(FAKE_ONEDNN): tests/base/fake_onednn.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
+	    -shared -fPIC -o $@ $<
+
 FAILING_MEMORY = $(BUILD)/tests/cli/failing_memory.so
 $(BUILD)/tests/cli/test_memory: | $(FAILING_MEMORY)
 $(FAILING_MEMORY): tests/cli/failing_memory.c

@@ -1,4 +1,6 @@
 #include "base/blas.h"
+#include "base/kernels.h"
+#include "base/products.h"
 
 #include <cblas.h>
 #include <dlfcn.h>
@@ -56,13 +58,27 @@ static CBLAS_TRANSPOSE flip(bool transposed) {
     return transposed ? CblasTrans : CblasNoTrans;
 }
 
+static bool own_sgemm(const la_gemm *g) {
+    int before = enter();
+    cblas_sgemm(CblasRowMajor, flip(g->trans_a), flip(g->trans_b), (blasint)g->m, (blasint)g->n,
+                (blasint)g->k, g->alpha, g->a, (blasint)g->lda, g->b, (blasint)g->ldb, g->beta,
+                g->c, (blasint)g->ldc);
+    leave(before);
+    return true;
+}
+
+static bool there(bool bf16_too, la_error *why) {
+    return !bf16_too || la_fail(why, LA_UNSUPPORTED, "OpenBLAS has no products of bf16") == LA_OK;
+}
+
+const la_provider la_provider_openblas = {
+    .name = "openblas", .load = there, .version = la_kernels_config, .f32 = own_sgemm};
+
 void la_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
               const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
               int64_t ldc) {
-    int before = enter();
-    cblas_sgemm(CblasRowMajor, flip(trans_a), flip(trans_b), (blasint)m, (blasint)n, (blasint)k,
-                alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
-    leave(before);
+    la_gemm g = {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
+    la_product_f32(&g);
 }
 
 void la_dgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
@@ -169,16 +185,39 @@ static tile tile_at(const grid *g, int64_t m, int64_t n, int64_t number) {
     return t;
 }
 
+/* The part of a product that is a tile; size: bytes of a number of a and b. */
+static la_gemm gemm_of_tile(const la_gemm *whole, tile t, int64_t size) {
+    la_gemm g = *whole;
+    g.m = t.rows;
+    g.n = t.cols;
+    g.a = (const char *)g.a + size * (g.trans_a ? t.row : t.row * g.lda);
+    g.b = (const char *)g.b + size * (g.trans_b ? t.col * g.ldb : t.col);
+    g.c += t.row * g.ldc + t.col;
+    return g;
+}
+
+static void gemm_of_team(la_team team, const la_gemm *whole, int64_t size,
+                         void (*product)(const la_gemm *)) {
+    grid g = grid_of(whole->m, whole->n, whole->k);
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
+    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
+        la_gemm part = gemm_of_tile(whole, tile_at(&g, whole->m, whole->n, i), size);
+        product(&part);
+    }
+}
+
 void la_team_sgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                    float beta, float *c, int64_t ldc) {
-    grid g = grid_of(m, n, k);
-#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
-    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
-        tile t = tile_at(&g, m, n, i);
-        la_sgemm(trans_a, trans_b, t.rows, t.cols, k, alpha, a + (trans_a ? t.row : t.row * lda),
-                 lda, b + (trans_b ? t.col * ldb : t.col), ldb, beta, c + t.row * ldc + t.col, ldc);
-    }
+    la_gemm g = {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
+    gemm_of_team(team, &g, sizeof *a, la_product_f32);
+}
+
+void la_team_bgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                   float alpha, const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb,
+                   float beta, float *c, int64_t ldc) {
+    la_gemm g = {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
+    gemm_of_team(team, &g, sizeof *a, la_product_bf16);
 }
 
 void la_team_dgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,

@@ -1,7 +1,7 @@
 /* BLAS and LAPACK, the only way to them: always on the calling thread alone (team.h), so that calls
- * of several threads at once are independent and nothing of the process is set. Products over a
- * team are cut into tiles at places that the sizes alone decide, a tile a thread: the numbers do
- * not depend on the threads.
+ * of several threads at once are independent and nothing of the process is set. f32 products may be
+ * another library's (products.h). Products over a team are cut into tiles at places that the sizes
+ * alone decide, a tile a thread: the numbers do not depend on the threads.
  *
  * Matrices are row-major; ld: elements from one row to the next. Symmetric matrices and Cholesky
  * factors are lower triangles. */
@@ -39,6 +39,10 @@ int la_dgesdd(int64_t m, int64_t n, double *a, double *values, double *u, double
 
 void la_team_sgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
+                   float beta, float *c, int64_t ldc);
+/* a and b in bf16; la_products_bf16 (products.h) was there. */
+void la_team_bgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                   float alpha, const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb,
                    float beta, float *c, int64_t ldc);
 void la_team_dgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,

@@ -87,6 +87,10 @@ const char *la_kernels_name(void) {
     return openblas_get_corename();
 }
 
+const char *la_kernels_config(void) {
+    return openblas_get_config();
+}
+
 /* Origin of the kernels in use. */
 static struct {
     bool restarted;

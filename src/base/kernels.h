@@ -49,6 +49,9 @@ const char *la_kernels_missing(void);
  * main only, before it reads or opens anything. */
 void la_kernels_restart(const char *name, char *const *argv);
 
+/* Version, options and kernels of the library, as it says them: "OpenBLAS 0.3.21 ... SkylakeX
+ * MAX_THREADS=64". */
+const char *la_kernels_config(void);
 /* A line for people: the kernels in use, and who chose them. */
 void la_kernels_describe(char *text, size_t size);
 

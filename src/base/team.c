@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 
 static int cgroup_quota(void) {
     FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
@@ -77,4 +78,15 @@ int la_alone_begin(void) {
 void la_alone_end(int before) {
     if (before != 1)
         omp_set_num_threads(before);
+}
+
+bool la_openmp_is(const void *address) {
+    int (*there)(void), before = omp_get_max_threads();
+    if (!address)
+        return false;
+    memcpy(&there, &address, sizeof there);
+    omp_set_num_threads(before + 1);
+    bool follows = there() == before + 1;
+    omp_set_num_threads(before);
+    return follows && there() == before;
 }

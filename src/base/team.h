@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,5 +46,7 @@ void *la_slices_own(const la_slices *slices);
  * finds another than before, it changes buffers that calls of other threads are using. */
 int la_alone_begin(void);
 void la_alone_end(int before);
+/* Whether a library's omp_get_max_threads is the one that la_alone_begin sets. */
+bool la_openmp_is(const void *address);
 
 #endif
