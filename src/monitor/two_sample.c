@@ -1,6 +1,7 @@
 #include "monitor/two_sample.h"
 #include "base/memory.h"
 #include "base/statistics.h"
+#include "base/trials.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -232,55 +233,14 @@ la_status la_strata_test(const la_stratum *strata, int64_t n, la_test_value *out
 
 /* ---- rates ---- */
 
-/* Distribution of the number of wrong rows, up to most; beyond it in the last place. */
-static void count_wrong(const double *probabilities, int64_t n, int64_t most, double *p) {
-    p[0] = 1;
-    for (int64_t i = 0; i < n; i++) {
-        double wrong = 1 - probabilities[i];
-        int64_t k = i + 1 < most ? i + 1 : most;
-        if (k == most)
-            p[most] += wrong * p[most - 1];
-        for (k -= k == most; k > 0; k--)
-            p[k] += wrong * (p[k - 1] - p[k]);
-        p[0] *= 1 - wrong;
-    }
-}
-
 la_status la_rates_test(const double *probabilities, int64_t n, int64_t n_right, la_test_value *out,
                         la_error *err) {
-    double mean = 0, variance = 0, third = 0, below = 0, above = 0;
+    double mean = 0, above, below;
     int64_t n_wrong = n - n_right;
-    for (int64_t i = 0; i < n; i++) {
-        double q = 1 - probabilities[i];
-        mean += q;
-        variance += q * (1 - q);
-        third += q * (1 - q) * (1 - 2 * q);
-    }
+    for (int64_t i = 0; i < n; i++)
+        mean += 1 - probabilities[i];
     out->statistic = (mean - (double)n_wrong) / (double)n;
-    double most = fmin((double)n, fmax(mean + 12 * sqrt(variance) + 30, (double)n_wrong)) + 1;
-    if (most * (double)n <= LA_RATES_EXACT) {
-        int64_t top = (int64_t)most;
-        double *p = la_alloc((size_t)top + 1, sizeof *p, err);
-        if (!p)
-            return err->status;
-        count_wrong(probabilities, n, top, p);
-        for (int64_t k = 0; k <= n_wrong; k++)
-            below += p[k];
-        for (int64_t k = top; k >= n_wrong; k--)
-            above += p[k];
-        free(p);
-    } else {
-        double sd = sqrt(variance), skew = third / (6 * variance * sd);
-        for (int side = -1; side <= 1; side += 2) {
-            double z = ((double)n_wrong - side * 0.5 - mean) / sd;
-            double phi = exp(-z * z / 2) / sqrt(2 * M_PI);
-            double upper = la_normal_tail(z) + skew * (z * z - 1) * phi;
-            if (side > 0)
-                above = fmin(1, fmax(0, upper));
-            else
-                below = fmin(1, fmax(0, 1 - upper));
-        }
-    }
+    LA_TRY(la_trials_tails(probabilities, n, n_wrong, LA_RATES_EXACT, &above, &below, err));
     out->p_value = twice_smaller(below, above);
     return LA_OK;
 }

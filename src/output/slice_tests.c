@@ -1,6 +1,7 @@
 #include "output/slice_tests.h"
 #include "base/memory.h"
 #include "base/statistics.h"
+#include "base/trials.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ enum { STRATUM = 25, STRATA_MOST = 400 };
 
 #define NEGLIGIBLE 1e-17 /* probability of a count */
 #define LEAST 1e-12      /* value of a test: below it, what was dropped counts */
+#define EXACT 1e7        /* steps of a slice's own test, beyond which it is the normal limit's */
 
 const char *const la_slice_flag_names[LA_SLICE_FLAGS] = {"more_errors", "over_confident",
                                                          "under_confident"};
@@ -61,10 +63,8 @@ static int32_t stratify(tested_row *rows, int64_t n) {
     return stratum + 1;
 }
 
-static void tails(const la_draw_sum *sum, int64_t found, double *above, double *below) {
-    la_draw_sum_tails(sum, found, above, below);
-    *above = fmin(fmax(*above, LEAST), 1);
-    *below = fmin(fmax(*below, LEAST), 1);
+static double within(double p) {
+    return fmin(fmax(p, LEAST), 1);
 }
 
 typedef struct tester {
@@ -74,12 +74,13 @@ typedef struct tester {
     int32_t n_strata;
     const int64_t *order, *begin; /* rows by slice, and where each slice begins there */
     la_draw_sum sum;
+    double *confidence; /* [n] scratch */
 } tester;
 
 static la_status test_slice(tester *t, int slice, double *p, la_error *err) {
     const int64_t from = t->begin[slice], to = t->begin[slice + 1];
     int64_t missed = 0, errors = 0;
-    double confidence = 0, above, below;
+    double above, below, own_above, own_below;
     for (int f = 0; f < LA_SLICE_FLAGS; f++)
         p[f] = 1;
     if (from == to || to - from == t->n)
@@ -91,18 +92,17 @@ static la_status test_slice(tester *t, int slice, double *p, la_error *err) {
         t->strata[row->stratum].drawn++;
         missed += row->missed;
         errors += row->error;
-        confidence += row->confidence;
+        t->confidence[i - from] = fmin(fmax(row->confidence, 0), 1);
     }
     la_stratum_draw whole = {t->n, t->n_errors, to - from};
     LA_TRY(la_draw_sum_set(&t->sum, &whole, 1, NEGLIGIBLE, err));
-    tails(&t->sum, errors, &p[LA_SLICE_MORE_ERRORS], &below);
+    la_draw_sum_tails(&t->sum, errors, &above, &below);
+    p[LA_SLICE_MORE_ERRORS] = within(above);
     LA_TRY(la_draw_sum_set(&t->sum, t->strata, t->n_strata, NEGLIGIBLE, err));
-    tails(&t->sum, missed, &above, &below);
-    double right = (double)(to - from - missed);
-    if (confidence > right)
-        p[LA_SLICE_OVER_CONFIDENT] = above;
-    if (confidence < right)
-        p[LA_SLICE_UNDER_CONFIDENT] = below;
+    la_draw_sum_tails(&t->sum, missed, &above, &below);
+    LA_TRY(la_trials_tails(t->confidence, to - from, missed, EXACT, &own_above, &own_below, err));
+    p[LA_SLICE_OVER_CONFIDENT] = within(fmax(above, own_above));
+    p[LA_SLICE_UNDER_CONFIDENT] = within(fmax(below, own_below));
     return LA_OK;
 }
 
@@ -114,6 +114,7 @@ la_status la_slice_tests(int64_t n, const la_row_outcome *outcomes, const int32_
     int64_t *order = la_alloc((size_t)n, sizeof *order, err);
     int64_t *begin = la_alloc((size_t)n_slices + 2, sizeof *begin, err);
     t.strata = la_alloc(STRATA_MOST + 1, sizeof *t.strata, err);
+    t.confidence = la_alloc((size_t)n, sizeof *t.confidence, err);
     LA_TRY_DONE(err->status);
     for (int64_t i = 0; i < n; i++)
         rows[i] = (tested_row){.confidence = outcomes[i].confidence,
@@ -145,6 +146,7 @@ done:
     free(order);
     free(begin);
     free(t.strata);
+    free(t.confidence);
     la_draw_sum_free(&t.sum);
     return status;
 }

@@ -1,7 +1,10 @@
-/* Tests of slices of rows against the rest. Exact and conditional: of rows whose confidence is
- * about the same, those of a slice are a draw without replacement if the slice does not matter, so
- * that the number of its misses is a sum of hypergeometric counts (the exact form of the test of
- * Cochran, Mantel and Haenszel). Small slices are judged by their own, wide distribution, and
+/* Tests of slices of rows: of too much or too little confidence, and of more errors. Against the
+ * rest, exact and conditional: of rows whose confidence is about the same, those of a slice are a
+ * draw without replacement if the slice does not matter, so that the number of its misses is a sum
+ * of hypergeometric counts (the exact form of the test of Cochran, Mantel and Haenszel). And
+ * against the slice's own confidences: if they are right, its misses are a sum of trials of these
+ * probabilities. A slice has too much confidence where both tests say so; the value is the larger
+ * one, which is valid where either is nothing. Small slices are judged by their own, wide distribution, and
  * Holm's steps take the number of tests into account: slices among which none differs are flagged
  * at all with a probability of at most 5 %. */
 #ifndef LA_OUTPUT_SLICE_TESTS_H
@@ -22,8 +25,8 @@ extern const char *const la_slice_flag_names[LA_SLICE_FLAGS];
 
 /* slice[n]: number of the slice that a row is in, -1: in none. p[n_slices, LA_SLICE_FLAGS]: values
  * of the one-sided tests, each by itself: more errors than the rest has, and more or fewer misses
- * than the rest has at the same confidence. 1 where the slice is all rows, and where it misses no
- * more (or less) than its confidence says. */
+ * than its confidences say and than the rest has at the same confidence. 1 where the slice is all
+ * rows. */
 la_status la_slice_tests(int64_t n, const la_row_outcome *outcomes, const int32_t *slice,
                          int n_slices, double *p, la_error *err);
 

@@ -25,9 +25,11 @@ static void exact_errors(void **state) {
     }
     assert_int_equal(la_slice_tests(12, rows, slice, 2, p, &err), LA_OK);
     assert_true(fabs(p[LA_SLICE_MORE_ERRORS] - 4.0 / 220) < 1e-15);
-    assert_true(fabs(p[LA_SLICE_OVER_CONFIDENT] - 4.0 / 220) < 1e-15);
-    assert_true(p[LA_SLICE_UNDER_CONFIDENT] == 1); /* it is not: 1 of 4 is right, at 0.75 */
-    assert_true(fabs(p[LA_SLICE_FLAGS + LA_SLICE_UNDER_CONFIDENT] - 4.0 / 220) < 1e-15);
+    /* of 4 at 0.75, one is right: by confidence 4 / 4^3 * 3 / 4 + 1 / 4^4 = 13 / 256 */
+    assert_true(fabs(p[LA_SLICE_OVER_CONFIDENT] - 13.0 / 256) < 1e-15);
+    assert_true(p[LA_SLICE_UNDER_CONFIDENT] > 0.99);
+    /* of 8 all are right: by confidence 0.75^8 */
+    assert_true(fabs(p[LA_SLICE_FLAGS + LA_SLICE_UNDER_CONFIDENT] - pow(0.75, 8)) < 1e-15);
     assert_true(fabs(p[LA_SLICE_FLAGS + LA_SLICE_MORE_ERRORS] - 1) < 1e-14);
     /* all rows are in the slice: there is no rest */
     memset(slice, 0, sizeof slice);
@@ -158,8 +160,17 @@ static void power(void **state) {
     printf("    40 points worse in 70 rows of 600: errors %.4f, over %.4f of draws\n",
            one[LA_SLICE_MORE_ERRORS], one[LA_SLICE_OVER_CONFIDENT]);
     assert_true(one[LA_SLICE_MORE_ERRORS] > 0.9 && one[LA_SLICE_OVER_CONFIDENT] > 0.9);
-    simulate(5000, 0.3, -0.3, true, any, one);
-    assert_true(one[LA_SLICE_UNDER_CONFIDENT] > 0.3);
+    simulate(5000, 0, -0.3, true, any, one);
+    printf("    23 points better: under %.4f of draws\n", one[LA_SLICE_UNDER_CONFIDENT]);
+    assert_true(one[LA_SLICE_UNDER_CONFIDENT] > 0.9);
+    /* confidence that is right is neither too low where the rest's is too high, nor too high where
+     * the rest's is too low */
+    simulate(6000, 0.3, -0.3, true, any, one);
+    double under = one[LA_SLICE_UNDER_CONFIDENT];
+    simulate(7000, -0.3, 0.3, true, any, one);
+    printf("    confidence right here alone: under %.4f, over %.4f of draws\n", under,
+           one[LA_SLICE_OVER_CONFIDENT]);
+    assert_true(under <= LA_SLICE_LEVEL && one[LA_SLICE_OVER_CONFIDENT] <= LA_SLICE_LEVEL);
 }
 
 /* ---- in a report ---- */
