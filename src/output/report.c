@@ -162,7 +162,7 @@ const char *la_report_against(const la_report *report, int metric) {
     return better > 0 ? "this file" : better < 0 ? "the other" : "";
 }
 
-const char *la_report_better(const la_report *report, int metric) {
+const char *la_report_ahead(const la_report *report, int metric) {
     switch (la_report_compare(report, metric)) {
     case 1:
         return report->title;

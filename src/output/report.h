@@ -99,15 +99,18 @@ enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56, LA_CLASS_TEXT = 24 };
 void la_metric_show(double value, char out[LA_METRIC_TEXT]);
 /* "[0.1000, 0.2000]" */
 void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]);
-/* The better model in a metric: 1 the file's, -1 MAP, 0 they look the same, 2 not comparable. */
+/* The model whose figure of a metric is better: 1 the file's, -1 MAP, 0 they look the same, 2 not comparable. */
 int la_report_compare(const la_report *report, int metric);
 /* Name of a class, or its number, for which out is. */
 const char *la_report_class_name(const la_report *report, int64_t class, char out[LA_CLASS_TEXT]);
 /* Value of a class, "%.4f" as la_metric_show has it. */
 void la_report_class_show(const la_report *report, int64_t class, int metric,
                           char out[LA_METRIC_TEXT]);
-/* The title of the better one, "same" or "". */
-const char *la_report_better(const la_report *report, int metric);
+/* What that says, and what la_report_against does. */
+#define LA_REPORT_AHEAD "ahead: whose figure is the better one, be it by chance or not"
+#define LA_REPORT_BETTER "beyond chance (paired bootstrap, 5 %), each metric by itself"
+/* The title of the one that is ahead, "same" or "". */
+const char *la_report_ahead(const la_report *report, int metric);
 /* "872 rows, 2 classes, confidence: laplace-mc" */
 void la_report_summary(const la_report *report, char out[128]);
 /* "this file", "the other", "": which of two files is better in a metric, if not by chance. */

@@ -35,7 +35,7 @@ static const char style_sheet[] =
     "vertical-align:top;font-weight:400;overflow-wrap:normal}thead th{font-weight:600}\n"
     ".number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n"
     ".id{min-width:6rem;overflow-wrap:anywhere}.long{min-width:16rem;overflow-wrap:anywhere}\n"
-    ".pass,.better{color:var(--pass)}.fail{color:var(--fail);font-weight:700}\n"
+    ".pass,.ahead{color:var(--pass)}.fail{color:var(--fail);font-weight:700}\n"
     "svg{display:block;width:100%;height:auto}\n"
     "svg text{font-size:12.5px;fill:var(--soft)}svg .axis{fill:var(--ink)}"
     "svg .count{font-size:10px}\n.middle,.axis,.count{text-anchor:middle}.end{text-anchor:end}\n"
@@ -121,7 +121,7 @@ static void write_metrics(const la_report *report, FILE *stream) {
     write_head("number", report->title, stream);
     write_head("interval", "95 % interval", stream);
     if (report->show_map)
-        write_head("name", "better", stream);
+        write_head("name", "ahead", stream);
     fputs("</tr></thead>\n<tbody>\n", stream);
     for (int m = 0; m < report->set->n; m++) {
         const la_metric_info *metric = &report->set->list[m];
@@ -133,14 +133,16 @@ static void write_metrics(const la_report *report, FILE *stream) {
         la_interval_show(&report->intervals[m], interval);
         write_cell("number", interval, stream);
         if (report->show_map)
-            write_cell(la_report_compare(report, m) == 1 ? "better" : "other",
-                       la_report_better(report, m), stream);
+            write_cell(la_report_compare(report, m) == 1 ? "ahead" : "other",
+                       la_report_ahead(report, m), stream);
         fputs("</tr>\n", stream);
     }
     close_table(stream);
     la_report_noise(report, noise);
     if (*noise)
         fprintf(stream, "<p class=\"soft\">%s.</p>\n", noise);
+    if (report->show_map)
+        fputs("<p class=\"soft\">" LA_REPORT_AHEAD ".</p>\n", stream);
     close_section(stream);
 }
 
@@ -174,7 +176,7 @@ static void write_against(const la_report *report, FILE *stream) {
     open_section("against", "Against another file", stream);
     fputs("<p>", stream);
     la_xml_write(stream, against->file);
-    fputs("; paired bootstrap; better: at the 5 % level, each metric by itself.</p>\n", stream);
+    fputs(". Better: " LA_REPORT_BETTER ".</p>\n", stream);
     open_table("against", stream);
     write_head("name", "metric", stream);
     for (int i = 0; i < 4; i++)

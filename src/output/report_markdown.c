@@ -31,7 +31,7 @@ static void write_metric(FILE *stream, const la_report *report, int metric) {
     }
     fprintf(stream, "%s | %s |", own, interval);
     if (report->show_map)
-        fprintf(stream, " %s |", la_report_better(report, metric));
+        fprintf(stream, " %s |", la_report_ahead(report, metric));
     fputc('\n', stream);
 }
 
@@ -72,7 +72,7 @@ static void write_against(FILE *stream, const la_report *report) {
         fprintf(stream, "| `%s` | %s | %s | %s | %s | %s |\n", report->set->list[m].name, own,
                 other, difference, interval, la_report_against(report, m));
     }
-    fputs("\nPaired bootstrap; better: at the 5 % level, each metric by itself.\n", stream);
+    fputs("\nBetter: " LA_REPORT_BETTER ".\n", stream);
 }
 
 static void write_field(FILE *stream, const la_report *report, int number) {
@@ -120,8 +120,7 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
     if (*bias)
         fprintf(stream, "**Biased:** %s.\n\n", bias);
     if (report->show_map)
-        fprintf(stream,
-                "| metric | MAP | %s | 95 %% interval | better |\n|---|---:|---:|---|---|\n",
+        fprintf(stream, "| metric | MAP | %s | 95 %% interval | ahead |\n|---|---:|---:|---|---|\n",
                 report->title);
     else
         fprintf(stream, "| metric | %s | 95 %% interval |\n|---|---:|---|\n", report->title);
@@ -133,6 +132,8 @@ la_status la_report_markdown(const la_report *report, const la_report_style *sty
     la_report_noise(report, noise);
     fprintf(stream, "\nIntervals: bootstrap, %s.%s%s%s\n", intervals, *noise ? "\n\n" : "", noise,
             *noise ? "." : "");
+    if (report->show_map)
+        fputs("\n" LA_REPORT_AHEAD ".\n", stream);
     if (report->against)
         write_against(stream, report);
     for (int f = 0; report->slices && f < report->slices->n_fields; f++)

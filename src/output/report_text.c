@@ -76,7 +76,7 @@ static void write_metrics(const la_report *report, const la_report_style *style,
             width = (int)strlen(report->set->list[m].name);
     if (report->show_map)
         snprintf(line, sizeof line, "%-*s %10s %11s   %-17s %s", width, "metric", "MAP",
-                 report->title, "95 % interval", "better");
+                 report->title, "95 % interval", "ahead");
     else
         snprintf(line, sizeof line, "%-*s %11s   %s", width, "metric", report->title,
                  "95 % interval");
@@ -98,7 +98,7 @@ static void write_metrics(const la_report *report, const la_report_style *style,
             continue;
         }
         fprintf(stream, "%11s   %-17s ", own, interval);
-        paint(style, stream, colours[better + 1], la_report_better(report, m));
+        paint(style, stream, colours[better + 1], la_report_ahead(report, m));
         fputc('\n', stream);
     }
     la_report_intervals(report, line);
@@ -108,6 +108,8 @@ static void write_metrics(const la_report *report, const la_report_style *style,
     fprintf(stream, "intervals: bootstrap, %s\n", line);
     la_report_noise(report, line);
     fprintf(stream, "%s%s", line, *line ? "\n" : "");
+    if (report->show_map)
+        fputs(LA_REPORT_AHEAD "\n", stream);
 }
 
 /* A name that is left aligned in its column; the beginning of a long one. */
@@ -175,7 +177,7 @@ static void write_against(const la_report *report, const la_report_style *style,
         const char *better = la_report_against(report, m);
         fprintf(stream, *better ? "%-20s %s\n" : "%s\n", interval, better);
     }
-    fputs("paired bootstrap; better: at the 5 % level, each metric by itself\n", stream);
+    fputs("better: " LA_REPORT_BETTER "\n", stream);
 }
 
 static void write_field(const la_report *report, int number, const la_report_style *style,

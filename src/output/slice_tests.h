@@ -4,9 +4,9 @@
  * of hypergeometric counts (the exact form of the test of Cochran, Mantel and Haenszel). And
  * against the slice's own confidences: if they are right, its misses are a sum of trials of these
  * probabilities. A slice has too much confidence where both tests say so; the value is the larger
- * one, which is valid where either is nothing. Small slices are judged by their own, wide distribution, and
- * Holm's steps take the number of tests into account: slices among which none differs are flagged
- * at all with a probability of at most 5 %. */
+ * one, which is valid where either is nothing. Small slices are judged by their own, wide
+ * distribution, and Holm's steps take the number of tests into account: slices among which none
+ * differs are flagged at all with a probability of at most 5 %. */
 #ifndef LA_OUTPUT_SLICE_TESTS_H
 #define LA_OUTPUT_SLICE_TESTS_H
 

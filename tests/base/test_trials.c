@@ -33,7 +33,7 @@ static void all_outcomes(void **state) {
     check_within("tails", worst, 3e-15);
 }
 
-/* The limit of many trials lies near the exact tails, and certain trials leave nothing to chance. */
+/* The limit of many trials lies near the exact tails; certain ones leave nothing to chance. */
 static void many(void **state) {
     static double successes[MANY];
     double worst = 0, above, below, near_above, near_below;
@@ -53,9 +53,9 @@ static void many(void **state) {
         successes[i] = 1;
     for (int64_t failures = 0; failures < 2; failures++)
         for (int exact = 0; exact < 2; exact++) {
-            assert_int_equal(la_trials_tails(successes, MANY, failures, exact ? 1e9 : 0, &above,
-                                             &below, &err),
-                             LA_OK);
+            assert_int_equal(
+                la_trials_tails(successes, MANY, failures, exact ? 1e9 : 0, &above, &below, &err),
+                LA_OK);
             assert_true(above == !failures && below == 1);
         }
 }

@@ -161,7 +161,7 @@ static void test_without_map(void **state) {
     json_decref(root);
     char *text = report_of(&options, "text", 0);
     assert_non_null(strstr(text, "1 row, 2 classes"));
-    assert_null(strstr(text, "better"));
+    assert_null(strstr(text, "ahead"));
     assert_non_null(strstr(text, "Model"));
     free(text);
 }
@@ -412,7 +412,8 @@ static void test_markdown(void **state) {
     int rows = 0;
     (void)state;
     assert_non_null(strstr(text, "a'b.jsonl`: 60 rows, 2 classes, confidence: laplace-mc\n"));
-    assert_non_null(strstr(text, "| metric | MAP | Laplace | 95 % interval | better |\n"));
+    assert_non_null(strstr(text, "| metric | MAP | Laplace | 95 % interval | ahead |\n"));
+    assert_non_null(strstr(text, "\n\n" LA_REPORT_AHEAD ".\n"));
     assert_non_null(strstr(text, "| `ece <= 0.9` |"));
     assert_non_null(strstr(text, "**FAIL**"));
     for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
