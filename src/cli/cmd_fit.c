@@ -166,8 +166,9 @@ static void print_choice(const la_choice *choice, const la_likelihood *likelihoo
             choice->cross ? "cross-fitted" : "held-out");
     for (int k = 0; k < LA_METHODS; k++)
         if (isfinite(choice->candidates[k].nll))
-            fprintf(stderr, "%s %s %.4f", k ? "," : "", la_method_names[k],
-                    choice->candidates[k].nll);
+            fprintf(stderr, "%s %s %.4f%s", k ? "," : "", la_method_names[k],
+                    choice->candidates[k].nll,
+                    k == LA_METHOD_AVERAGE ? " (each row left out of its own weights)" : "");
     const la_candidate *c = &choice->candidates[choice->method];
     fprintf(stderr, "\nchosen: %s", la_method_names[choice->method]);
     if (c->noise_variance > 0)

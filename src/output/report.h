@@ -99,7 +99,8 @@ enum { LA_METRIC_TEXT = 24, LA_INTERVAL_TEXT = 56, LA_CLASS_TEXT = 24 };
 void la_metric_show(double value, char out[LA_METRIC_TEXT]);
 /* "[0.1000, 0.2000]" */
 void la_interval_show(const la_interval *interval, char out[LA_INTERVAL_TEXT]);
-/* The model whose figure of a metric is better: 1 the file's, -1 MAP, 0 they look the same, 2 not comparable. */
+/* The model whose figure of a metric is better: 1 the file's, -1 MAP, 0 they look the same, 2 not
+ * comparable. */
 int la_report_compare(const la_report *report, int metric);
 /* Name of a class, or its number, for which out is. */
 const char *la_report_class_name(const la_report *report, int64_t class, char out[LA_CLASS_TEXT]);

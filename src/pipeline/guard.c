@@ -4,6 +4,7 @@
 #include "likelihood/signs.h"
 #include "output/figures.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,10 +73,11 @@ static void say_how_sure(const la_choice *choice, const la_likelihood *likelihoo
     else
         la_warn(log,
                 "only %lld held-out rows: by them %s is better than the MAP model with a "
-                "probability of about %.2f (mean NLL less by %.3f, standard error %.3f); the "
+                "probability of about %.2f (mean NLL %s by %.3f, standard error %.3f); the "
                 "choice of prior and %s is mostly noise",
                 (long long)choice->n, la_method_names[choice->method], la_choice_surety(choice),
-                choice->gain, choice->gain_error, likelihood->tuned);
+                choice->gain < 0 ? "more" : "less", fabs(choice->gain), choice->gain_error,
+                likelihood->tuned);
 }
 
 /* Says of a choice what the user should know. names: of the classes, or NULL. */

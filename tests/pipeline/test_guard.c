@@ -592,6 +592,27 @@ static void unguarded_notes(void **state) {
     }
 }
 
+/* A gain is told by its size and its sign in words; the average's NLL says that it leaves rows
+ * out. */
+static void signs_in_words(void **state) {
+    (void)state;
+    const char *folder = open_bert(LA_PRIOR_MODULE, "kron");
+    int more = 0, less = 0;
+    for (uint64_t seed = 20; seed < 28; seed++) {
+        row_file held = labelled(folder, seed, 40, seed % 2 ? 1 : 3);
+        rows_write(&held, in_case(folder, "val.jsonl"), true);
+        char *notes = run_notes(folder, ON("calib.jsonl", "a", "--val @/val.jsonl"));
+        expect_note(notes, "by -", false);
+        more += strstr(notes, "(mean NLL more by 0.") != NULL;
+        less += strstr(notes, "(mean NLL less by 0.") != NULL;
+        const char *average = strstr(notes, ", average ");
+        if (average)
+            assert_non_null(strstr(average, " (each row left out of its own weights)\nchosen: "));
+        free(notes);
+    }
+    assert_true(more && less);
+}
+
 /* Held-out rows of which the model is right as often as it says, and the same without one class. */
 static void biased_classes(void **state) {
     (void)state;
@@ -754,6 +775,7 @@ int main(void) {
         cmocka_unit_test(unused_rows),
         cmocka_unit_test(unguarded_notes),
         cmocka_unit_test(biased_classes),
+        cmocka_unit_test(signs_in_words),
         cmocka_unit_test(choices_of_tokens),
     };
     int failed = run_faults("guard, refused", faults, sizeof faults / sizeof *faults);
