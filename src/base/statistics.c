@@ -10,9 +10,81 @@ int la_double_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* A number by whose bits, as an unsigned integer, it is sorted; both zeros have the same. */
+typedef struct keyed {
+    uint64_t key;
+    uint32_t place;
+} keyed;
+
+static const uint64_t SIGN = (uint64_t)1 << 63;
+
+static uint64_t key_of(double value) {
+    uint64_t bits;
+    value += 0.0; /* no -0 */
+    memcpy(&bits, &value, sizeof bits);
+    return bits & SIGN ? ~bits : bits | SIGN;
+}
+
+static double value_of(uint64_t key) {
+    double value;
+    key = key & SIGN ? key & ~SIGN : ~key;
+    memcpy(&value, &key, sizeof value);
+    return value;
+}
+
+/* Sorts list[n], digit by digit from the last, with as much memory behind it; returns where the
+ * result is. Equal keys stay in their order. */
+static keyed *sort_keys(keyed *list, size_t n) {
+    enum { BITS = 11, DIGITS = 6, VALUES = 1 << BITS };
+    keyed *from = list, *to = list + n;
+    for (int d = 0; d < DIGITS; d++) {
+        size_t first[VALUES + 1] = {0};
+        for (size_t i = 0; i < n; i++)
+            first[(from[i].key >> (d * BITS)) % VALUES + 1]++;
+        if (first[(from[0].key >> (d * BITS)) % VALUES + 1] == n)
+            continue;
+        for (int v = 0; v < VALUES; v++)
+            first[v + 1] += first[v];
+        for (size_t i = 0; i < n; i++)
+            to[first[(from[i].key >> (d * BITS)) % VALUES]++] = from[i];
+        keyed *sorted = to;
+        to = from;
+        from = sorted;
+    }
+    return from;
+}
+
 void la_doubles_sort(double *values, int64_t n) {
-    if (n > 1)
-        qsort(values, (size_t)n, sizeof *values, la_double_order);
+    enum { MANY = 1 << 12 };
+    size_t count = n > 1 ? (size_t)n : 0;
+    keyed *keys = n >= MANY ? malloc(2 * count * sizeof *keys) : NULL;
+    if (!keys) { /* few, or no memory for more */
+        qsort(values, count, sizeof *values, la_double_order);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        keys[i] = (keyed){.key = key_of(values[i])};
+    const keyed *sorted = sort_keys(keys, count);
+    for (size_t i = 0; i < count; i++)
+        values[i] = value_of(sorted[i].key);
+    free(keys);
+}
+
+la_status la_doubles_rank(const double *values, size_t stride, uint32_t n, uint32_t *order,
+                          la_error *err) {
+    keyed *keys = la_alloc(2 * (size_t)n, sizeof *keys, err);
+    if (!keys)
+        return err->status;
+    for (uint32_t i = 0; i < n; i++) {
+        double value;
+        memcpy(&value, (const char *)values + i * stride, sizeof value);
+        keys[i] = (keyed){key_of(value), i};
+    }
+    const keyed *sorted = n ? sort_keys(keys, n) : keys;
+    for (uint32_t i = 0; i < n; i++)
+        order[i] = sorted[i].place;
+    free(keys);
+    return LA_OK;
 }
 
 double la_quantile(const double *sorted, int64_t n, double share) {

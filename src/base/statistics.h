@@ -11,6 +11,10 @@
 /* Order of two doubles, for qsort and bsearch; none of them may be NaN. */
 int la_double_order(const void *a, const void *b);
 void la_doubles_sort(double *values, int64_t n);
+/* order[n]: places of values in ascending order, equal ones in that of their places. stride: bytes
+ * from one value to the next. No value may be NaN. */
+la_status la_doubles_rank(const double *values, size_t stride, uint32_t n, uint32_t *order,
+                          la_error *err);
 /* Quantile of sorted values, n at least 1: linear between the two neighbours, as
  * numpy.percentile. */
 double la_quantile(const double *sorted, int64_t n, double share);

@@ -356,6 +356,3 @@ double la_text_source_fraction(const la_text_source *source) {
     return source->size > 0 ? source->consumed / source->size : 0;
 }
 
-const char *la_text_source_name(const la_text_source *source) {
-    return source->name;
-}

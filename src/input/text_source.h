@@ -28,7 +28,5 @@ la_status la_text_source_line(la_text_source *source, char **record, size_t *len
 int64_t la_text_source_at(const la_text_source *source);
 /* Share of the file that was read, 0..1; 0 when it has no size. */
 double la_text_source_fraction(const la_text_source *source);
-/* Name for messages. */
-const char *la_text_source_name(const la_text_source *source);
 
 #endif

@@ -287,10 +287,11 @@ static bool scan(void *user, const char *text, size_t length) {
         return false;
     const la_json_value *kind = la_json_member_of(members, n_members, "confidence_kind");
     const la_json_value *prediction = la_json_member_of(members, n_members, "prediction");
-    if (la_json_member_of(members, n_members, "error") || !reader->n_kinds || !kind ||
-        kind->type != '"' || kind->length != strlen(out->confidence_kind) ||
-        memcmp(kind->text, out->confidence_kind, kind->length) ||
-        (prediction && prediction->type != '0') ||
+    if (kind &&
+        (!reader->n_kinds || kind->type != '"' || kind->length != strlen(out->confidence_kind) ||
+         memcmp(kind->text, out->confidence_kind, kind->length)))
+        return false;
+    if (la_json_member_of(members, n_members, "error") || (prediction && prediction->type != '0') ||
         !scan_label(la_json_member_of(members, n_members, "label"), out->n_classes, &class))
         return false;
     for (int f = 0; f < out->kind->n_fields; f++) {

@@ -1,6 +1,7 @@
 #include "output/softmax_metrics.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/statistics.h"
 #include "output/coverage_interval.h"
 #include "output/smooth_ece.h"
 
@@ -89,6 +90,25 @@ static int compare_rows(const void *a, const void *b, void *n_classes) {
     return order;
 }
 
+/* The scored rows in that order: by confidence, then each run of one confidence by the rest. */
+static la_status sort_rows(const scored_row *from, int64_t n, int64_t n_classes, scored_row *to,
+                           la_error *err) {
+    uint32_t *order = la_alloc((size_t)n, sizeof *order, err);
+    if (!order)
+        return err->status;
+    la_status status = la_doubles_rank(&from->confidence, sizeof *from, (uint32_t)n, order, err);
+    for (int64_t i = 0; status == LA_OK && i < n; i++)
+        to[i] = from[order[i]];
+    free(order);
+    for (int64_t i = 0, end; status == LA_OK && i < n; i = end) {
+        for (end = i + 1; end < n && to[end].confidence == to[i].confidence;)
+            end++;
+        if (end > i + 1)
+            qsort_r(to + i, (size_t)(end - i), sizeof *to, compare_rows, &n_classes);
+    }
+    return status;
+}
+
 static void add_rows(const void *rows, const la_smoother *smoother, double *sums) {
     const ranked *all = rows;
     for (int64_t i = 0; i < all->n; i++) {
@@ -119,19 +139,17 @@ static la_status prepare(const la_metric_rows *from, uint32_t *order, void **pre
                            sizeof *all + la_smoother_bytes(from->n) + n * sizeof *all->rows +
                                n * c * (sizeof *all->probs + 1),
                            err);
-    if (err->status != LA_OK) {
-        free(sums);
-        free(all);
-        return err->status;
-    }
+    scored_row *scored = la_alloc(n, sizeof *scored, err);
+    la_status status = LA_OK;
+    LA_TRY_DONE(err->status);
     *all = (ranked){.n = from->n, .n_classes = from->n_classes};
     all->smoother = (la_smoother *)(all + 1);
     all->rows = (scored_row *)((char *)all->smoother + la_smoother_bytes(from->n));
     all->probs = (double *)(all->rows + n);
     all->bins = (uint8_t *)(all->probs + n * c);
     for (size_t i = 0; i < n; i++)
-        all->rows[i] = score_row(from->n_classes, from->values + i * c, from->labels.classes[i]);
-    qsort_r(all->rows, n, sizeof *all->rows, compare_rows, &all->n_classes);
+        scored[i] = score_row(from->n_classes, from->values + i * c, from->labels.classes[i]);
+    LA_TRY_DONE(sort_rows(scored, from->n, from->n_classes, all->rows, err));
     for (size_t i = 0; order && i < n; i++)
         order[i] = (uint32_t)((size_t)(all->rows[i].probs - from->values) / c);
     for (size_t i = 0; i < n; i++) {
@@ -141,9 +159,13 @@ static la_status prepare(const la_metric_rows *from, uint32_t *order, void **pre
             all->bins[i * c + k] = (uint8_t)la_metric_bin_of(all->probs[i * c + k]);
     }
     la_smoother_fit(all->smoother, add_rows, all, sums);
-    free(sums);
     *prepared = all;
-    return LA_OK;
+    all = NULL;
+done:
+    free(scored);
+    free(sums);
+    free(all);
+    return status;
 }
 
 static size_t workspace_bytes(const void *prepared) {
