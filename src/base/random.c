@@ -43,14 +43,20 @@ void la_random_normal(uint64_t seed, uint64_t stream, uint64_t position, size_t 
     }
 }
 
-uint64_t la_random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t bound) {
+void la_random_words(uint64_t seed, uint64_t stream, uint64_t position, uint64_t words[2]) {
     philox4x32_ctr_t r = block_at(seed, stream, position);
-    uint64_t bits = ((uint64_t)r.v[0] << 32) | r.v[1];
+    words[0] = ((uint64_t)r.v[0] << 32) | r.v[1];
+    words[1] = ((uint64_t)r.v[2] << 32) | r.v[3];
+}
+
+uint64_t la_random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t bound) {
+    uint64_t words[2];
+    la_random_words(seed, stream, position, words);
     /* bounds here are powers of two or far below 2^32: the bias of the remainder is below 2^-32 */
-    return bits % bound;
+    return bound & (bound - 1) ? words[0] % bound : words[0] & (bound - 1);
 }
 
 double la_random_uniform(uint64_t seed, uint64_t stream, uint64_t position) {
     enum { BITS = 53 };
-    return ldexp((double)la_random_below(seed, stream, position, (uint64_t)1 << BITS), -BITS);
+    return (double)la_random_below(seed, stream, position, (uint64_t)1 << BITS) * 0x1p-53;
 }

@@ -355,4 +355,3 @@ int64_t la_text_source_at(const la_text_source *source) {
 double la_text_source_fraction(const la_text_source *source) {
     return source->size > 0 ? source->consumed / source->size : 0;
 }
-

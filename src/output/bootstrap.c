@@ -26,44 +26,69 @@ la_interval la_bootstrap_interval(const la_metric_info *metric, double value, do
     return (la_interval){fmin(found.lo, value), fmax(found.hi, value)};
 }
 
-/* Copies of each row, in order: Poisson numbers of a mean so far below 1 that their sum, which is
- * returned, is above n once in 1e9 times. Three come from the bits of one number. */
-static int64_t draw_in_order(uint32_t *count, int64_t n, uint64_t seed, uint64_t stream) {
-    enum { EACH = 3, BITS = 21, MOST = 10 };
+/* Rows that are drawn in order, together; bits of each, and how many of them a word has. */
+enum { BLOCK = 1536, BITS = 21, EACH = 3, MOST = 10 };
+
+/* Copies of up to BLOCK rows, `stride` apart; returns their sum. above[k]: from these bits on there
+ * are more than k. position: of random numbers. */
+static int64_t draw_block(uint32_t *count, int64_t stride, int64_t n, const uint32_t above[MOST],
+                          uint64_t seed, uint64_t stream, uint64_t position) {
+    uint32_t bits[BLOCK], copies[BLOCK] = {0};
+    int64_t sum = 0;
+    for (int64_t i = 0; i < n;) {
+        uint64_t words[2];
+        la_random_words(seed, stream, position++, words);
+        for (int w = 0; w < 2; w++)
+            for (int j = 0; j < EACH; j++, i++, words[w] >>= BITS)
+                bits[i] = words[w] & ((1 << BITS) - 1);
+    }
+    for (int k = 0; k < MOST; k++)
+        for (int i = 0; i < BLOCK; i++)
+            copies[i] += bits[i] >= above[k];
+    for (int64_t i = 0; i < n; i++) {
+        count[i * stride] = copies[i];
+        sum += copies[i];
+    }
+    return sum;
+}
+
+/* Poisson numbers of a mean so far below 1 that a sum is above n once in 1e9 times. */
+static void draw_in_order(uint32_t *count, int at_once, int64_t n, uint64_t seed, uint64_t stream,
+                          int64_t *sums) {
     double mean = 1 - 6 / sqrt((double)n), p = exp(-mean), sum = 0;
-    uint32_t above[MOST]; /* one copy more for each that the bits reach */
-    int64_t taken = 0;
+    uint32_t above[MOST];
     for (int k = 0; k < MOST; k++) {
         sum += p;
         p *= mean / (k + 1);
         above[k] = (uint32_t)lrint(sum * (1 << BITS));
     }
-    for (int64_t i = 0; i < n;) {
-        uint64_t bits =
-            la_random_below(seed, stream, (uint64_t)(n + i), (uint64_t)1 << EACH * BITS);
-        for (int j = 0; j < EACH && i < n; j++, i++, bits >>= BITS) {
-            uint32_t own = bits & ((1 << BITS) - 1), copies = 0;
-            for (int k = 0; k < MOST; k++)
-                copies += own >= above[k];
-            count[i] = copies;
-            taken += copies;
-        }
-    }
-    return taken;
+    for (int64_t i = 0; i < n; i += BLOCK)
+        for (int s = 0; s < at_once; s++)
+            sums[s] +=
+                draw_block(count + i * at_once + s, at_once, n - i < BLOCK ? n - i : BLOCK, above,
+                           seed, stream + (uint64_t)s, (uint64_t)n + (uint64_t)(i / (2 * EACH)));
 }
 
-/* Counts of n rows drawn from n with replacement. Of many rows most are drawn in order, the rest
- * one by one at random places of memory: independent Poisson numbers, given their sum, are such
- * counts. */
-static void draw_counts(uint32_t *count, int64_t n, uint64_t seed, uint64_t stream) {
+/* Of many rows most are drawn in order, the rest one by one at random places of memory: independent
+ * Poisson numbers, given their sum, are such counts. */
+void la_bootstrap_draw(uint32_t *count, int at_once, int64_t n, uint64_t seed, uint64_t stream) {
     enum { MANY = 1 << 16 };
-    int64_t taken = n >= MANY ? draw_in_order(count, n, seed, stream) : INT64_MAX;
-    if (taken > n) {
-        memset(count, 0, (size_t)n * sizeof *count);
-        taken = 0;
+    int64_t taken[LA_AT_ONCE_MAX] = {0};
+    if (n >= MANY)
+        draw_in_order(count, at_once, n, seed, stream, taken);
+    else
+        memset(count, 0, (size_t)(n * at_once) * sizeof *count);
+    for (int s = 0; s < at_once; s++) {
+        if (taken[s] > n) {
+            for (int64_t i = 0; i < n; i++)
+                count[i * at_once + s] = 0;
+            taken[s] = 0;
+        }
+        for (int64_t i = taken[s]; i < n; i++)
+            count[(int64_t)la_random_below(seed, stream + (uint64_t)s, (uint64_t)i, (uint64_t)n) *
+                      at_once +
+                  s]++;
     }
-    for (int64_t i = taken; i < n; i++)
-        count[la_random_below(seed, stream, (uint64_t)i, (uint64_t)n)]++;
 }
 
 la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const void *prepared,
@@ -71,11 +96,12 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
     double once[LA_METRICS_MAX];
     la_status status = LA_OK;
     la_slices counts = {0}, owns = {0};
-    if (team.threads > resamples)
-        team.threads = resamples > 0 ? (int)resamples : 1;
-    double *values = la_alloc((size_t)resamples, (size_t)set->n * sizeof *values, err);
+    int64_t each = set->at_once, rounds = (resamples + each - 1) / each;
+    if (team.threads > rounds)
+        team.threads = rounds > 0 ? (int)rounds : 1;
+    double *values = la_alloc((size_t)(rounds * each), (size_t)set->n * sizeof *values, err);
     double *column = la_alloc((size_t)resamples, sizeof *column, err);
-    (void)la_slices_open(team, (size_t)n * sizeof(uint32_t), &counts, err);
+    (void)la_slices_open(team, (size_t)(n * each) * sizeof(uint32_t), &counts, err);
     (void)la_slices_open(team, set->workspace ? set->workspace(prepared) : 0, &owns, err);
     if (!values || !column || !counts.memory || !owns.memory) {
         status = err->status;
@@ -86,11 +112,11 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
         uint32_t *count = la_slices_own(&counts);
         void *own = la_slices_own(&owns);
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < resamples; r++) {
+        for (int64_t r = 0; r < rounds; r++) {
             if (la_interrupted())
                 continue;
-            draw_counts(count, n, seed, (uint64_t)r);
-            set->measure(prepared, own, count, values + r * set->n, NULL);
+            la_bootstrap_draw(count, set->at_once, n, seed, (uint64_t)(r * each));
+            set->measure(prepared, own, count, values + r * each * set->n, NULL);
         }
     }
     LA_TRY_DONE(la_check_interrupt(err));

@@ -19,6 +19,10 @@
 la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const void *prepared,
                        int64_t resamples, uint64_t seed, la_interval *intervals, la_error *err);
 
+/* count[n, at_once]: how often each of n rows is among n drawn with replacement, by that stream and
+ * those behind it. */
+void la_bootstrap_draw(uint32_t *count, int at_once, int64_t n, uint64_t seed, uint64_t stream);
+
 /* Interval of one metric from its values in resamples: column [resamples], overwritten; NaN: it was
  * undefined there. value: the metric of the rows themselves. */
 la_interval la_bootstrap_interval(const la_metric_info *metric, double value, double *column,

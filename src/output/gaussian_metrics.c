@@ -202,6 +202,7 @@ const la_metric_set la_gaussian_metrics = {.rows = "numbers (a regression)",
                                            .list = list,
                                            .n = LA_GAUSSIAN_METRICS,
                                            .prepare = prepare,
+                                           .at_once = 1,
                                            .measure = measure,
                                            .outcome = judge,
                                            .workspace = ranks_bytes};

@@ -71,41 +71,65 @@ int64_t la_metrics_resamples(const la_metric_rows *rows, int64_t wanted) {
     return (int64_t)fmin(fmax(most, 200), (double)wanted);
 }
 
+/* Gaps of rows whose labels are drawn from the probabilities, beside those of the rows. */
+typedef struct drawn_gaps {
+    int64_t n, as_much[LA_METRICS_MAX];
+    double sum[LA_METRICS_MAX], square[LA_METRICS_MAX];
+} drawn_gaps;
+
+/* Takes a draw in. False where it decides: of every gap enough draws showed as much, or those so
+ * far lie more than 6 of their standard deviations below. */
+static bool take_draw(const la_metric_set *set, const double *own, const double *drawn,
+                      int64_t enough, drawn_gaps *gaps) {
+    enum { LEAST = 20, FAR = 6 };
+    double n = (double)++gaps->n;
+    bool open = false;
+    for (int m = 0; m < set->n; m++) {
+        double off = drawn[m] - own[m];
+        gaps->as_much[m] += off >= 0;
+        gaps->sum[m] += off;
+        gaps->square[m] += off * off;
+        double mean = gaps->sum[m] / n, variance = gaps->square[m] / n - mean * mean;
+        bool far = n >= LEAST && mean < -FAR * sqrt(variance);
+        open |= set->list[m].gap && gaps->as_much[m] < enough && !far;
+    }
+    return open;
+}
+
 /* Lowers to 0 the intervals of those gaps that calibrated predictions of these probabilities would
  * show as well: where at least 2.5 % of models whose labels are drawn from the probabilities show
- * as much. Draws end early where all is decided: enough showed as much, or those so far lie more
- * than 6 of their standard deviations below. Labels are overwritten. */
-static la_status admit_none(const la_metric_set *set, int64_t draws, void *prepared, uint64_t seed,
-                            la_interval *intervals, la_error *err) {
-    enum { STREAM = 1 << 30, LEAST = 20, FAR = 6 };
-    double own[LA_METRICS_MAX], drawn[LA_METRICS_MAX];
-    double sum[LA_METRICS_MAX] = {0}, square[LA_METRICS_MAX] = {0};
-    int64_t as_much[LA_METRICS_MAX] = {0}, enough = draws / 40;
-    void *work = la_alloc(1, set->workspace ? set->workspace(prepared) : 0, err);
-    if (!work)
-        return err->status;
-    set->measure(prepared, work, NULL, own, NULL);
+ * as much. Draws end early where all is decided, after the same one whatever the team. */
+static la_status admit_none(la_team team, const la_metric_set *set, int64_t draws,
+                            const void *prepared, uint64_t seed, la_interval *intervals,
+                            la_error *err) {
+    enum { STREAM = 1 << 30 };
+    double own[LA_METRICS_MAX];
+    drawn_gaps gaps = {0};
+    la_slices works = {0};
     la_status status = LA_OK;
-    bool decided = false;
-    for (int64_t d = 0; d < draws && !decided && status == LA_OK; d++) {
-        status = la_check_interrupt(err);
-        set->redraw(prepared, seed, STREAM + (uint64_t)d);
-        set->measure(prepared, work, NULL, drawn, NULL);
-        decided = true;
-        for (int m = 0; m < set->n; m++) {
-            double off = drawn[m] - own[m], n = (double)(d + 1);
-            as_much[m] += off >= 0;
-            sum[m] += off;
-            square[m] += off * off;
-            double variance = square[m] / n - sum[m] / n * (sum[m] / n);
-            bool far = n >= LEAST && sum[m] / n < -FAR * sqrt(variance);
-            decided &= !set->list[m].gap || as_much[m] >= enough || far;
-        }
+    int64_t each = set->at_once, round = each * team.threads;
+    double *drawn = la_alloc((size_t)(round * set->n), sizeof *drawn, err);
+    (void)la_slices_open(team, set->workspace ? set->workspace(prepared) : 0, &works, err);
+    LA_TRY_DONE(err->status);
+    set->measure(prepared, works.memory, NULL, own, NULL);
+    bool open = true;
+    while (open && gaps.n < draws) {
+        const int64_t first = gaps.n;
+#pragma omp parallel for num_threads(team.threads) schedule(static)
+        for (int64_t d = 0; d < round; d += each)
+            if (!la_interrupted())
+                set->measure_drawn(prepared, la_slices_own(&works), seed,
+                                   STREAM + (uint64_t)(first + d), drawn + d * set->n);
+        LA_TRY_DONE(la_check_interrupt(err));
+        for (int64_t d = 0; d < round && open && gaps.n < draws; d++)
+            open = take_draw(set, own, drawn + d * set->n, draws / 40, &gaps);
     }
     for (int m = 0; m < set->n; m++)
-        if (set->list[m].gap && as_much[m] >= enough)
+        if (set->list[m].gap && gaps.as_much[m] >= draws / 40)
             intervals[m].lo = 0;
-    free(work);
+done:
+    free(drawn);
+    free(works.memory);
     return status;
 }
 
@@ -116,9 +140,9 @@ la_status la_metrics_intervals(la_team team, const la_metric_set *set, const la_
     LA_TRY(prepare(set, rows, &prepared, err));
     resamples = la_metrics_resamples(rows, resamples);
     la_status status = la_bootstrap(team, rows->n, set, prepared, resamples, seed, intervals, err);
-    if (status == LA_OK && set->redraw)
-        status =
-            admit_none(set, la_metrics_resamples(rows, 1000) / 5, prepared, seed, intervals, err);
+    if (status == LA_OK && set->measure_drawn)
+        status = admit_none(team, set, la_metrics_resamples(rows, 1000) / 5, prepared, seed,
+                            intervals, err);
     free(prepared);
     return status;
 }

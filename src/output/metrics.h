@@ -11,8 +11,9 @@
 #include "input/label.h"
 #include "output/ece_noise.h"
 
-/* Equal-width bins of the confidence, and equal-mass bins; the most metrics of a set. */
-enum { LA_METRIC_BINS = 15, LA_METRICS_MAX = 24 };
+/* Equal-width bins of the confidence, and equal-mass bins; the most metrics of a set, and
+ * the most resamples that one measures at once. */
+enum { LA_METRIC_BINS = 15, LA_METRICS_MAX = 24, LA_AT_ONCE_MAX = 8 };
 
 typedef struct la_metric_info {
     const char *name;
@@ -90,8 +91,10 @@ typedef struct la_metric_set {
      * order[n]: the row at each place there; NULL: not wanted. */
     la_status (*prepare)(const la_metric_rows *rows, uint32_t *order, void **prepared,
                          la_error *err);
-    /* value[n] of rows with these counts, which add up to that of the rows; count NULL: each once.
-     * bins: [LA_METRIC_BINS], or NULL. work: workspace bytes. */
+    /* value[at_once, n] of counts [rows, at_once], each of which add up to that of the rows; count
+     * NULL: value[n] of each row once. bins: [LA_METRIC_BINS], or NULL. work: workspace
+     * bytes. */
+    int at_once; /* resamples that are measured at once */
     void (*measure)(const void *prepared, void *work, const uint32_t *count, double *value,
                     la_metric_bin *bins);
     size_t (*workspace)(const void *prepared); /* NULL: none */
@@ -100,8 +103,11 @@ typedef struct la_metric_set {
     /* The curve of risk over coverage as points; returns their number. NULL: no answer is right or
      * wrong as a whole. */
     int (*trace)(const void *prepared, la_metric_point points[LA_METRIC_POINTS]);
-    /* Draws labels from the probabilities in place of the rows' own; NULL: no metric is a gap. */
-    void (*redraw)(void *prepared, uint64_t seed, uint64_t stream);
+    /* value[at_once, n], of which those that are gaps are set: of labels drawn from the
+     * probabilities in place of the rows' own, by that stream and those behind it. NULL: no metric
+     * is a gap. */
+    void (*measure_drawn)(const void *prepared, void *work, uint64_t seed, uint64_t stream,
+                          double *value);
     void (*outcome)(const la_metric_rows *rows, int64_t i, la_row_outcome *outcome);
     /* Probabilities whose metric "ece" is one of calibration: returns their number, at most
      * n n_classes. NULL: none. */

@@ -1,6 +1,5 @@
 #include "output/report_against.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "base/stop.h"
 #include "base/visible.h"
 #include "output/bootstrap.h"
@@ -143,7 +142,8 @@ static la_status open_side(la_team team, const la_metric_set *set, const la_pred
     if (!s->order)
         return err->status;
     LA_TRY(set->prepare(&rows, s->order, &s->prepared, err));
-    LA_TRY(la_slices_open(team, (size_t)p->n * sizeof(uint32_t), &s->counts, err));
+    size_t n_counts = (size_t)p->n * (size_t)set->at_once;
+    LA_TRY(la_slices_open(team, n_counts * sizeof(uint32_t), &s->counts, err));
     return la_slices_open(team, set->workspace ? set->workspace(s->prepared) : 0, &s->work, err);
 }
 
@@ -168,26 +168,25 @@ static uint32_t *map_places(int64_t n, const side *own, const side *other, const
 }
 
 static la_status resample(la_team team, int64_t n, const la_metric_set *set, const side *own,
-                          const side *other, const uint32_t *map, int64_t resamples, uint64_t seed,
+                          const side *other, const uint32_t *map, int64_t rounds, uint64_t seed,
                           double *differences, la_error *err) {
+    const int64_t each = set->at_once;
 #pragma omp parallel num_threads(team.threads)
     {
         uint32_t *count = la_slices_own(&own->counts), *paired = la_slices_own(&other->counts);
         void *work = la_slices_own(&own->work), *other_work = la_slices_own(&other->work);
-        double value[LA_METRICS_MAX];
+        double value[LA_METRICS_MAX * LA_AT_ONCE_MAX];
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < resamples; r++) {
-            double *out = differences + r * set->n;
+        for (int64_t r = 0; r < rounds; r++) {
+            double *out = differences + r * each * set->n;
             if (la_interrupted())
                 continue;
-            memset(count, 0, (size_t)n * sizeof *count);
+            la_bootstrap_draw(count, set->at_once, n, seed, (uint64_t)(r * each));
             for (int64_t i = 0; i < n; i++)
-                count[la_random_below(seed, (uint64_t)r, (uint64_t)i, (uint64_t)n)]++;
-            for (int64_t i = 0; i < n; i++)
-                paired[map[i]] = count[i];
+                memcpy(paired + map[i] * each, count + i * each, (size_t)each * sizeof *count);
             set->measure(own->prepared, work, count, out, NULL);
             set->measure(other->prepared, other_work, paired, value, NULL);
-            for (int m = 0; m < set->n; m++)
+            for (int64_t m = 0; m < each * set->n; m++)
                 out[m] -= value[m];
         }
     }
@@ -220,17 +219,19 @@ static la_status compare(la_team team, const la_predictions *own, const la_predi
     uint32_t *map = NULL;
     la_status status = LA_OK;
     resamples = la_metrics_resamples(&rows, resamples);
-    if (team.threads > resamples)
-        team.threads = (int)resamples;
+    int64_t rounds = (resamples + set->at_once - 1) / set->at_once;
+    if (team.threads > rounds)
+        team.threads = (int)rounds;
     LA_TRY_DONE(open_side(team, set, own, &a, err));
     LA_TRY_DONE(open_side(team, set, other, &b, err));
     map = map_places(own->n, &a, &b, partner, err);
-    differences = la_alloc((size_t)resamples, (size_t)set->n * sizeof *differences, err);
+    differences =
+        la_alloc((size_t)(rounds * set->at_once), (size_t)set->n * sizeof *differences, err);
     column = la_alloc((size_t)resamples, sizeof *column, err);
     LA_TRY_DONE(err->status);
     set->measure(a.prepared, a.work.memory, NULL, value, NULL);
     set->measure(b.prepared, b.work.memory, NULL, against->value, NULL);
-    LA_TRY_DONE(resample(team, own->n, set, &a, &b, map, resamples, seed, differences, err));
+    LA_TRY_DONE(resample(team, own->n, set, &a, &b, map, rounds, seed, differences, err));
     for (int m = 0; m < set->n; m++) {
         against->difference[m] = value[m] - against->value[m];
         for (int64_t r = 0; r < resamples; r++)

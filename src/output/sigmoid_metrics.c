@@ -146,10 +146,18 @@ static void measure(const void *prepared, void *work, const uint32_t *count, dou
         memcpy(shown, bins, sizeof bins);
 }
 
-static void redraw(void *prepared, uint64_t seed, uint64_t stream) {
-    prepared_rows *all = prepared;
-    for (int64_t i = 0; i < all->n * all->c; i++)
-        all->in[i] = la_random_uniform(seed, stream, (uint64_t)i) < all->p[i];
+static size_t workspace_bytes(const void *prepared) {
+    const prepared_rows *all = prepared;
+    return (size_t)(all->n * all->c) * sizeof *all->in;
+}
+
+static void measure_drawn(const void *prepared, void *work, uint64_t seed, uint64_t stream,
+                          double *value) {
+    prepared_rows drawn = *(const prepared_rows *)prepared;
+    drawn.in = work;
+    for (int64_t i = 0; i < drawn.n * drawn.c; i++)
+        drawn.in[i] = la_random_uniform(seed, stream, (uint64_t)i) < drawn.p[i];
+    measure(&drawn, NULL, NULL, value, NULL);
 }
 
 static int64_t take_chances(const la_metric_rows *rows, double *chances) {
@@ -205,8 +213,10 @@ const la_metric_set la_sigmoid_metrics = {.rows = "sets of classes",
                                           .bin_share = "frequency",
                                           .bin_mean = "probability",
                                           .prepare = prepare,
+                                          .at_once = 1,
                                           .measure = measure,
-                                          .redraw = redraw,
+                                          .workspace = workspace_bytes,
+                                          .measure_drawn = measure_drawn,
                                           .outcome = judge,
                                           .chances = take_chances,
                                           .class_list = class_list,

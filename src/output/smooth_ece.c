@@ -48,12 +48,23 @@ void la_smooth_clear(const la_smoother *smoother, double *sums) {
     memset(sums, 0, 2 * (size_t)smoother->grid * sizeof *sums);
 }
 
+int64_t la_smooth_cells(const la_smoother *smoother) {
+    return smoother->grid;
+}
+
+int64_t la_smooth_cell(const la_smoother *smoother, double confidence, double *share) {
+    double at = confidence * (double)(smoother->grid - 1);
+    int64_t cell = least((int64_t)at, smoother->grid - 2);
+    *share = at - (double)cell;
+    return cell;
+}
+
 /* sums: residuals [grid], rows [grid], smoothed residuals [mesh + BAND_MOST]. */
 void la_smooth_add(const la_smoother *smoother, double *sums, double confidence, double residual,
                    double weight) {
-    double at = confidence * (double)(smoother->grid - 1);
-    int64_t cell = least((int64_t)at, smoother->grid - 2);
-    double above = weight * (at - (double)cell), below = weight - above;
+    double share;
+    int64_t cell = la_smooth_cell(smoother, confidence, &share);
+    double above = weight * share, below = weight - above;
     double *rows = sums + smoother->grid;
     sums[cell] += below * residual;
     sums[cell + 1] += above * residual;

@@ -27,6 +27,11 @@ void la_smoother_fit(la_smoother *smoother, la_smooth_rows add, const void *rows
 
 double la_smoother_bandwidth(const la_smoother *smoother);
 
+/* Cells of its grid. */
+int64_t la_smooth_cells(const la_smoother *smoother);
+/* The cell that a row falls into; *share of it falls into the next one. */
+int64_t la_smooth_cell(const la_smoother *smoother, double confidence, double *share);
+
 void la_smooth_clear(const la_smoother *smoother, double *sums);
 /* residual: confidence less hit. */
 void la_smooth_add(const la_smoother *smoother, double *sums, double confidence, double residual,

@@ -1,0 +1,42 @@
+/* Rows of probabilities in the order in which they are measured: what output/softmax_metrics.c
+ * prepares and output/softmax_measure.c measures. */
+#ifndef LA_OUTPUT_SOFTMAX_RANKED_H
+#define LA_OUTPUT_SOFTMAX_RANKED_H
+
+#include "output/metrics.h"
+#include "output/smooth_ece.h"
+
+/* Coverages in percent at which the risk is shown, and risks at which the coverage is. */
+enum { LA_SELECTIVE_LEVELS = 3 };
+extern const int64_t la_selective_coverages[LA_SELECTIVE_LEVELS];
+extern const double la_selective_risks[LA_SELECTIVE_LEVELS];
+
+/* A row as metrics see it. */
+typedef struct la_scored_row {
+    double confidence, nll, brier;
+    const double *probs; /* [n_classes] */
+    int32_t prediction, label;
+} la_scored_row;
+
+typedef struct la_ranked_rows {
+    int64_t n, n_classes;
+    la_scored_row *rows; /* [n] by confidence */
+    double *probs;       /* [n, n_classes] in that order */
+    uint8_t *bins;       /* [n, n_classes] bin of each */
+    la_smoother *smoother;
+} la_ranked_rows;
+
+static inline bool la_scored_right(const la_scored_row *row) {
+    return row->prediction == row->label;
+}
+
+/* Resamples that are measured at once. */
+enum { LA_SOFTMAX_AT_ONCE = 8 };
+/* As la_metric_set has them. */
+size_t la_softmax_workspace(const void *prepared);
+void la_softmax_measure(const void *prepared, void *memory, const uint32_t *count, double *value,
+                        la_metric_bin *bins);
+void la_softmax_measure_drawn(const void *prepared, void *memory, uint64_t seed, uint64_t stream,
+                              double *value);
+
+#endif
