@@ -1,5 +1,6 @@
 /* From --device to opened backends. */
 #include "backend/cuda_plugin.h"
+#include "backend/product_choice.h"
 #include "base/list.h"
 #include "base/numbers.h"
 
@@ -31,6 +32,7 @@ static la_status open_host(la_precision precision, la_team team, const char *why
                        "--precision %s: the CPU computes in f32 (weights stay as they are "
                        "stored)%s%s",
                        la_precision_name(precision), *why ? "; it is used because " : "", why);
+    LA_TRY(la_products_choose(err));
     LA_TRY(la_backend_open_cpu(team, backend, err));
     *n = 1;
     return LA_OK;

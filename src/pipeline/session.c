@@ -1,4 +1,5 @@
 #include "pipeline/session.h"
+#include "backend/product_choice.h"
 #include "backend/profile.h"
 #include "base/kernels.h"
 #include "base/team_open.h"
@@ -193,6 +194,11 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
                            &session->n_workers, err));
     for (int w = 0; w < session->n_workers; w++)
         session->workers[w].backend = backends[w];
+    if (run->profile && backends->ops->in_place) {
+        char products[LA_PRODUCTS_TEXT];
+        la_products_describe(products);
+        la_warn(&run->log, "%s", products);
+    }
     for (int w = 0; w < session->n_workers && run->profile; w++)
         LA_TRY(la_profile_start(&session->workers[w].backend, err));
     LA_TRY(la_config_beside(session->adapter, session->base, &session->beside, &run->log, err));
