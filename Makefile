@@ -31,6 +31,8 @@ PACKAGES      = gcc make libc6-dev libopenblas-openmp-dev liblapacke-dev libhdf5
                 librandom123-dev
 TEST_PACKAGES = $(PACKAGES) g++ libcmocka-dev hdf5-tools
 DEMO_PACKAGES = $(PACKAGES) python3 python3-pip
+# the first of these that there is: oneDNN, whose products are faster on many processors
+OPTIONAL_PACKAGES = libdnnl3 libdnnl2
 
 OPENBLAS := $(firstword $(wildcard /usr/lib/*/openblas-openmp))
 HDF5     := $(firstword $(wildcard /usr/include/hdf5/serial /usr/include))
@@ -258,6 +260,12 @@ packages-demo:
 	$(call install,$(DEMO_PACKAGES),ask)
 deps:
 	$(call install,$(sort $(TEST_PACKAGES) $(DEMO_PACKAGES)),yes)
+	@command -v apt-get >/dev/null 2>&1 || exit 0; \
+	run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
+	for p in $(OPTIONAL_PACKAGES); do \
+	    $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$p && exit 0; \
+	done; \
+	echo "none of $(OPTIONAL_PACKAGES) could be installed: laplora does without"
 
 # Paths above were looked up when make started: a second make sees what was just installed.
 test: packages-test

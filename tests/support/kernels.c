@@ -1,5 +1,5 @@
-/* Tests and benches compute with the kernels that the program takes, and with OpenBLAS where nothing
- * else is asked for: its numbers are the same on two machines of one kind. */
+/* Tests compute with the kernels that the program takes, and with OpenBLAS where nothing else is
+ * asked for. */
 #include "laplora.h"
 
 #include <stdlib.h>
