@@ -27,6 +27,8 @@ static const char missing[] = "is missing", no_range[] = "is out of range",
 #define INT(of, member, title, least, most, ...)                                                   \
     LA_FIELD(of, member, title, LA_FIELD_INT, .min = (double)(least), .max = (double)(most),       \
              .meaning = __VA_ARGS__)
+#define FLAG(of, member, title, ...)                                                               \
+    LA_FIELD(of, member, title, LA_FIELD_FLAG, .max = 1, .meaning = __VA_ARGS__)
 #define NUMBER(of, member, title, ...)                                                             \
     LA_FIELD(of, member, title, LA_FIELD_NUMBER, .min = -NUMBER_MOST, .max = NUMBER_MOST,          \
              .meaning = __VA_ARGS__)

@@ -97,11 +97,8 @@ static la_status resolve_selection(fitting *f, la_error *err) {
 
 static la_status select_scale(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
-    la_guard how = {.noise_given = f->options->noise > 0,
-                    .keep_answers = f->options->keep_answers,
-                    .names = (const char *const *)f->session.labels.names,
-                    .log = log,
-                    .states = f->options->ood ? &f->held_states : NULL};
+    la_guard how = la_guard_like(&f->structure.posterior, &f->session, log);
+    how.states = f->options->ood ? &f->held_states : NULL;
     f->structure.posterior.temperature = 1;
     switch (f->select) {
     case LA_SELECT_VAL:
@@ -478,6 +475,7 @@ static la_status describe(fitting *f, la_error *err) {
                                                 ? la_tokenizer_digest(f->session.tokenizer)
                                                 : ""};
     p->noise_asked = f->options->noise;
+    p->keep_answers = f->options->keep_answers != 0;
     LA_TRY(la_base_quant_parse(f->options->run.base_quant, &origin.base_quant, err));
     LA_TRY(la_origin_of_model(&f->session, &origin, p, err));
     LA_TRY(f->brought ? digest_brought(f, p, err) : la_origin_of_rows(&f->rows, p, err));

@@ -180,6 +180,14 @@ static la_status warn_of_fitted(const la_posterior *posterior, const la_row_set 
     return err->status;
 }
 
+la_guard la_guard_like(const la_posterior *posterior, const la_session *session,
+                       const la_log *log) {
+    return (la_guard){.noise_given = posterior->noise_asked > 0,
+                      .keep_answers = posterior->keep_answers,
+                      .names = (const char *const *)session->labels.names,
+                      .log = log};
+}
+
 la_status la_guard_val(la_session *session, la_structure *structure, const la_row_set *held,
                        const la_guard *how, la_error *err) {
     double scales[LA_SELECTION_SCALES];

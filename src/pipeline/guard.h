@@ -13,6 +13,9 @@ typedef struct la_guard {
     float **states; /* gets the states of held-out rows, which the caller frees; NULL: not wanted */
 } la_guard;
 
+/* As the fit of a posterior was asked to guard. */
+la_guard la_guard_like(const la_posterior *posterior, const la_session *session, const la_log *log);
+
 /* Chooses by the rows of `held`, none of which the curvature has seen, and applies the choice to
  * the structure's posterior, whose prior is the start. */
 la_status la_guard_val(la_session *session, la_structure *structure, const la_row_set *held,

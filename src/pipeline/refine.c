@@ -115,6 +115,8 @@ static la_status describe(refining *r, la_error *err) {
                                                 ? la_tokenizer_digest(r->session.tokenizer)
                                                 : from->tokenizer_digest,
                         .base_quant = from->base_quant};
+    p->noise_asked = r->old.noise_asked;
+    p->keep_answers = r->old.keep_answers;
     LA_TRY(la_origin_of_model(&r->session, &origin, p, err));
     LA_TRY(la_origin_of_rows(&r->rows, p, err));
     return la_origin_count_classes(&r->rows, p->n_classes, p, err);
@@ -216,7 +218,7 @@ static la_status write_posterior(refining *r, la_error *err) {
     r->structure.params = r->old.params;
     LA_TRY(measure_curvature(r, err));
     LA_TRY(describe(r, err));
-    la_guard how = {.names = (const char *const *)r->session.labels.names, .log = log};
+    la_guard how = la_guard_like(&r->old, &r->session, log);
     if (r->held.n)
         LA_TRY(la_guard_val(&r->session, &r->structure, &r->held, &how, err));
     else

@@ -33,9 +33,7 @@ static la_status choose_settings(la_updating *u, la_error *err) {
     la_posterior *p = &u->structure.posterior;
     const la_choice *choice = &u->old.choice;
     const la_log *log = &u->options->run.log;
-    la_guard how = {.noise_given = u->old.noise_asked > 0,
-                    .names = (const char *const *)u->session.labels.names,
-                    .log = log};
+    la_guard how = la_guard_like(&u->old, &u->session, log);
     p->temperature = 1;
     if (u->options->val) {
         u->summary->choice = LA_CHOICE_NEW;

@@ -592,6 +592,44 @@ static void unguarded_notes(void **state) {
     }
 }
 
+/* What --keep-answers asked holds for every later choice: also where one was dropped between. */
+static void answers_stay(void **state) {
+    static const char *const lines[] = {
+        "update --posterior @/a --data @/more.jsonl --val @/val.jsonl --out @/b",
+        "update --posterior @/a --data @/more.jsonl --out @/b",
+        "update --posterior @/b --remove @/more.jsonl --out @/c",
+        "update --posterior @/c --data @/more.jsonl --val @/val.jsonl --out @/d", NULL};
+#define REFINE                                                                                     \
+    "refine --posterior @/d --data @/more.jsonl --val @/val.jsonl --epochs 1 --out @/e "           \
+    "--out-adapter @/refined-"
+    static const char *const refines[] = {REFINE "0", REFINE "1"};
+    const char *folder = open_bert(LA_PRIOR_MODULE, "kron");
+    (void)state;
+    row_file held = labelled(folder, 11, 60, 1), more = labelled(folder, 12, 20, 1);
+    for (int64_t i = 0; i < held.n; i++)
+        held.labels[i] += !held.labels[i];
+    rows_write(&held, in_case(folder, "val.jsonl"), true);
+    rows_write(&more, in_case(folder, "more.jsonl"), true);
+    for (int keep = 1; keep >= 0; keep--) {
+        char *notes =
+            run_notes(folder, keep ? ON("calib.jsonl", "a", "--val @/val.jsonl --keep-answers")
+                                   : ON("calib.jsonl", "a", "--val @/val.jsonl"));
+        expect_note(notes, "classes are corrected", !keep);
+        free(notes);
+        for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+            const char *line = lines[i] ? lines[i] : refines[keep];
+            bool chooses = strstr(line, "--val") != NULL;
+            notes = run_notes(folder, line);
+            if (chooses) {
+                expect_note(notes, "classes are biased", keep);
+                expect_note(notes, "classes are corrected", !keep);
+                expect_note(notes, "answers change", !keep);
+            }
+            free(notes);
+        }
+    }
+}
+
 /* A gain is told by its size and its sign in words; the average's NLL says that it leaves rows
  * out. */
 static void signs_in_words(void **state) {
@@ -776,6 +814,7 @@ int main(void) {
         cmocka_unit_test(unguarded_notes),
         cmocka_unit_test(biased_classes),
         cmocka_unit_test(signs_in_words),
+        cmocka_unit_test(answers_stay),
         cmocka_unit_test(choices_of_tokens),
     };
     int failed = run_faults("guard, refused", faults, sizeof faults / sizeof *faults);

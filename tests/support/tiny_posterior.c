@@ -106,6 +106,7 @@ static void add_extras(la_posterior *p) {
     p->earlier_rows = 12;
     p->earlier_distance = 3.25;
     p->noise_asked = 0.5;
+    p->keep_answers = 1;
     p->choice.older = 1;
     p->provenance.base_quant = (la_base_quant)1;
     p->provenance.choice_ids = take(p, 3, sizeof *p->provenance.choice_ids);
