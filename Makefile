@@ -4,8 +4,11 @@
 # taken to have asked.
 
 CC       ?= gcc
-ARCH     ?= native
-OPT      ?= -O3 -g -march=$(ARCH)
+# ARCH=NAME builds for that processor alone (native: this one). Otherwise the program runs on every
+# processor of its kind, and the CPU backend is compiled for several sets of instructions, of which
+# the machine's is taken at run time.
+ARCH     ?=
+OPT      ?= -O3 -g $(if $(ARCH),-march=$(ARCH))
 BUILD    ?= build
 PREFIX   ?= /usr/local
 SAN      ?=
@@ -53,6 +56,15 @@ LIB_SRC  = $(foreach module,$(MODULES),$(wildcard src/$(module)/*.c))
 CLI_SRC  = $(wildcard src/cli/*.c)
 LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
+
+# sources of the CPU backend's operations, and the sets of instructions that they are compiled for
+# besides
+LEVELS   := $(if $(ARCH),,$(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),fma avx512))
+LEVEL_SRC = $(filter-out %/cpu_open.c,$(wildcard src/backend/cpu.c src/backend/cpu_*.c)) \
+            src/backend/quant.c
+LEVEL_OBJ = $(LEVELS:%=$(BUILD)/obj/levels/%.o)
+LEVEL_FLAGS_fma    = -march=x86-64-v3
+LEVEL_FLAGS_avx512 = -march=x86-64-v4 -mprefer-vector-width=512
 TEST_SRC = $(wildcard tests/*/test_*.c)
 TESTS    = $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 # those that take minutes begin first, so that none of them is the last one running
@@ -137,11 +149,29 @@ $(BUILD)/liblaplora_mpi.so: src/mpi/module.c src/pipeline/ranks_module.h
 	    echo "MPI=1 needs mpicc: apt-get install libopenmpi-dev openmpi-bin"; exit 1; }
 	$(Q)mpicc $(CPPFLAGS) -std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared -o $@ $<
 
-$(BUILD)/liblaplora.a: $(LIB_OBJ)
+$(BUILD)/liblaplora.a: $(LIB_OBJ) $(LEVEL_OBJ)
 	@rm -f $@
 	$(if $(Q),@echo "  AR   $@")
-	$(Q)ar rcs $@ $(LIB_OBJ)
+	$(Q)ar rcs $@ $(LIB_OBJ) $(LEVEL_OBJ)
 
+# a level is one object whose only global name is its table of operations
+define level
+$(BUILD)/obj/$(1)/%.o: src/%.c
+	@mkdir -p $$(@D)
+	$$(if $$(Q),@echo "  CC   $$< ($(1))")
+	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LEVEL_FLAGS_$(1)) -Dla_cpu_ops=la_cpu_ops_$(1) \
+	    -MMD -MP -c -o $$@ $$<
+$(BUILD)/obj/levels/$(1).o: $(LEVEL_SRC:src/%.c=$(BUILD)/obj/$(1)/%.o)
+	@mkdir -p $$(@D)
+	$$(if $$(Q),@echo "  LD   $$@")
+	$$(Q)$$(CC) -r -nostdlib -o $$@.all $$^
+	$$(Q)objcopy --keep-global-symbol=la_cpu_ops_$(1) $$@.all $$@
+	@rm -f $$@.all
+endef
+$(foreach one,$(LEVELS),$(eval $(call level,$(one))))
+
+$(BUILD)/obj/backend/cpu_open.o $(BUILD)/tests/backend/test_backward.o: \
+    CPPFLAGS += $(if $(LEVELS),-DLA_CPU_LEVELS)
 $(BUILD)/obj/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC   $<")
@@ -415,4 +445,5 @@ format:
 clean:
 	rm -rf $(BUILD)
 
+-include $(foreach one,$(LEVELS),$(LEVEL_SRC:src/%.c=$(BUILD)/obj/$(one)/%.d))
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TESTS:=.d) $(HELP_OBJ:.o=.d)

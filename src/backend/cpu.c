@@ -1,4 +1,5 @@
-/* The host backend's table, memory and faults. The operations are in cpu_*.c, one family a file. */
+/* The host backend's table, memory and faults. The operations are in cpu_*.c, one family a file;
+ * all of them are compiled once more for each set of instructions (cpu_open.c). */
 #include "backend/cpu.h"
 #include "base/memory.h"
 #include "base/machine.h"
@@ -129,16 +130,3 @@ const la_ops la_cpu_ops = {
 #define LA_OP(cost, result, name, parameters, arguments) .name = la_cpu_##name,
 #include "backend/ops.def"
 };
-
-la_status la_backend_open_cpu(la_team team, la_backend *backend, la_error *err) {
-    la_cpu *cpu = la_alloc(1, sizeof *cpu, err);
-    if (!cpu)
-        return err->status;
-    *backend = (la_backend){.ops = &la_cpu_ops,
-                            .context = cpu,
-                            .team = team,
-                            .precision = LA_PRECISION_F32,
-                            .activation = LA_F32,
-                            .device = "cpu"};
-    return LA_OK;
-}

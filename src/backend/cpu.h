@@ -3,6 +3,7 @@
 #define LA_BACKEND_CPU_H
 
 #include "backend/ops.h"
+#include "base/kernels.h"
 
 #include <stddef.h>
 
@@ -31,5 +32,7 @@ size_t la_cpu_attention_bytes(la_team team, int64_t max_length, int64_t max_rela
 #define LA_OP(cost, result, name, parameters, arguments) result la_cpu_##name parameters;
 #include "backend/ops.def"
 extern const la_ops la_cpu_ops;
+/* The table for the best instructions of a level at most; they are named for people. */
+const la_ops *la_cpu_ops_for(la_kernel_level most, const char **instructions);
 
 #endif

@@ -143,6 +143,8 @@ enum { LA_DEVICES_MAX = 16 };
 
 /* The host, over a team of threads. Free with backend->ops->close. */
 la_status la_backend_open_cpu(la_team team, la_backend *backend, la_error *err);
+/* Instructions that its operations were compiled for, for people: "AVX-512". */
+const char *la_cpu_instructions(void);
 
 /* "f32", "tf32", "bf16" */
 extern const char *const la_precision_names[LA_PRECISIONS];

@@ -152,6 +152,13 @@ static bool set_by_hand(void) {
     return value && !strcasecmp(value, la_kernels_name());
 }
 
+la_kernel_level la_kernels_instructions(void) {
+    la_processor here = la_processor_here();
+    la_kernel_level most = la_processor_level(&here);
+    la_kernel_level named = set_by_hand() ? la_kernels_level(la_kernels_name()) : most;
+    return named < most ? named : most;
+}
+
 const char *la_kernels_choose(void) {
     if (getenv(RESTARTED)) {
         chosen.restarted = true;

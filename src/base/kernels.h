@@ -41,6 +41,10 @@ void la_kernels_better(const la_processor *processor, const char *in_use,
  * another thread is in a product or reads the environment. */
 bool la_kernels_switch(const char *name);
 
+/* The level that this program's own operations may use: the processor's, or that of the kernels
+ * which OPENBLAS_CORETYPE names, where a person set it and it asks for less. */
+la_kernel_level la_kernels_instructions(void);
+
 /* Name of the kernels that the processor allows and la_kernels_choose could not take within this
  * process, or NULL. */
 const char *la_kernels_missing(void);

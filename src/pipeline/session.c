@@ -186,6 +186,8 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         char kernels[256];
         la_kernels_describe(kernels, sizeof kernels);
         la_warn(&run->log, "%s", kernels);
+        la_warn(&run->log, "instructions of other operations on the CPU: %s",
+                la_cpu_instructions());
     }
     la_team team;
     LA_TRY(la_team_open(run->threads, true, &run->log, &team, err));

@@ -1,7 +1,7 @@
 /* Every operation's backward against finite differences of an independent f64 forward written here,
  * and every forward against the same: shapes are multiples of nothing, cotangents have three
  * right-hand sides. The limits are at most four times what is observed (f32 rounding). */
-#include "backend/ops.h"
+#include "backend/cpu.h"
 #include "base/random.h"
 #include "support/support.h"
 
@@ -13,11 +13,17 @@ enum { RHS = 3 };
 #define STEP 1e-5
 
 static la_backend backend;
+/* The most that the operations under test may use. */
+static la_kernel_level level;
 
 static int open_backend(void **state) {
     (void)state;
     la_error err = {0};
-    return la_backend_open_cpu(la_team_of(2), &backend, &err);
+    const char *instructions;
+    if (la_backend_open_cpu(la_team_of(2), &backend, &err) != LA_OK)
+        return -1;
+    backend.ops = la_cpu_ops_for(level, &instructions);
+    return 0;
 }
 
 static int close_backend(void **state) {
@@ -776,6 +782,35 @@ static void eigendecomposition(void **state) {
     release(&x);
 }
 
+/* Each set of instructions that the program has operations for has a table of its own. */
+static void a_table_a_level(void **state) {
+    (void)state;
+    static const struct {
+        la_kernel_level level;
+        const char *instructions;
+    } known[] = {{LA_KERNELS_FMA, "AVX2 and FMA"}, {LA_KERNELS_AVX512, "AVX-512"}};
+    const char *instructions;
+    const la_ops *plain = la_cpu_ops_for(LA_KERNELS_UNKNOWN, &instructions);
+    assert_ptr_equal(plain, &la_cpu_ops);
+    assert_ptr_equal(la_cpu_ops_for(LA_KERNELS_AVX, &instructions), plain);
+    const la_ops *last = plain;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const la_ops *ops = la_cpu_ops_for(known[i].level, &instructions);
+#ifdef LA_CPU_LEVELS
+        assert_ptr_not_equal(ops, last);
+        assert_true(ops->norm != last->norm);
+        assert_string_equal(instructions, known[i].instructions);
+#else
+        assert_ptr_equal(ops, plain);
+#endif
+        last = ops;
+    }
+    la_processor here = la_processor_here();
+    assert_true(la_kernels_instructions() <= la_processor_level(&here));
+    la_cpu_ops_for(la_kernels_instructions(), &instructions);
+    assert_string_equal(instructions, la_cpu_instructions());
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_f32),
@@ -797,5 +832,19 @@ int main(void) {
         cmocka_unit_test(curvature_sums),
         cmocka_unit_test(eigendecomposition),
     };
-    return cmocka_run_group_tests_name("backward", tests, open_backend, close_backend);
+    const struct CMUnitTest choice[] = {cmocka_unit_test(a_table_a_level)};
+    int failed = cmocka_run_group_tests_name("tables of operations", choice, NULL, NULL);
+    /* every table that this machine can run */
+    la_processor here = la_processor_here();
+    const la_ops *last = NULL;
+    for (int i = LA_KERNELS_UNKNOWN; i <= (int)la_processor_level(&here); i++) {
+        const char *instructions;
+        level = (la_kernel_level)i;
+        const la_ops *ops = la_cpu_ops_for(level, &instructions);
+        if (ops == last)
+            continue;
+        last = ops;
+        failed += cmocka_run_group_tests_name(instructions, tests, open_backend, close_backend);
+    }
+    return failed;
 }

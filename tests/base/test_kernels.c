@@ -305,6 +305,7 @@ static void the_program(void **state) {
     command done = fit(folder);
     assert_int_equal(done.code, 0);
     assert_non_null(strstr(done.err, "kernels: OpenBLAS Nehalem, as " VARIABLE " says"));
+    assert_non_null(strstr(done.err, "CPU: those that the program was built for"));
     command_free(&done);
     unsetenv(VARIABLE);
     la_kernels_switch("Prescott");
