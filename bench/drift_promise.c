@@ -63,7 +63,8 @@ static la_drift_row draw(const world *w, bool labelled) {
 }
 
 static la_drift_rows draw_rows(const world *w, int64_t n, bool labelled) {
-    la_drift_rows rows = {calloc((size_t)n, sizeof *rows.list), n, CLASSES};
+    la_drift_rows rows = {
+        .list = calloc((size_t)n, sizeof *rows.list), .n = n, .n_classes = CLASSES};
     for (int64_t i = 0; i < n; i++)
         rows.list[i] = draw(w, labelled);
     return rows;

@@ -49,7 +49,7 @@ typedef struct drift_file {
     size_t capacity;
     int64_t n;                      /* predictions */
     int64_t counts[LA_DRIFT_KINDS]; /* of those, the rows that have the values of each test */
-    bool sets;
+    la_answer_form form;
     la_error err;
     /* of a stream: */
     const struct drift_file *reference;
@@ -65,32 +65,42 @@ static la_drift_row take_values(drift_file *file, const la_answer_values *answer
                                                      [LA_DRIFT_MUTUAL_INFORMATION] =
                                                          LA_SCORE_MUTUAL_INFORMATION,
                                                      [LA_DRIFT_OOD] = LA_SCORE_OOD};
-    la_drift_row row = {.class = answer->class,
-                        .label = answer->label,
-                        .labelled = answer->labelled,
-                        .right = answer->right};
+    bool number = answer->form == LA_ANSWER_NUMBER;
+    la_drift_row row = {.labelled = answer->labelled, .right = answer->right};
     for (int s = 0; s < LA_DRIFT_SCORES; s++)
         row.scores[s] = answer->scores[scores[s]];
-    unsigned mask = la_drift_values(&row);
+    if (number) {
+        row.scores[LA_NUMBER_PREDICTION] = answer->mean;
+        row.scores[LA_NUMBER_DEVIATION] = answer->deviation;
+        row.scores[LA_NUMBER_MODEL_VARIANCE] = answer->model_variance;
+        row.target = answer->target;
+    } else {
+        row.class = answer->class;
+        row.label = answer->label;
+    }
+    unsigned mask = la_drift_values(number, &row);
     for (int k = 0; k < LA_DRIFT_KINDS; k++)
         file->counts[k] += mask >> k & 1;
     return row;
 }
 
-static la_status check_kind(drift_file *file, const la_answer_values *answer, la_error *err) {
-    if (file->n++ && file->sets != answer->set)
+static const char *const form_names[] = {
+    [LA_ANSWER_CLASS] = "class", [LA_ANSWER_SET] = "list", [LA_ANSWER_NUMBER] = "number"};
+
+static la_status check_form(drift_file *file, const la_answer_values *answer, la_error *err) {
+    if (file->n++ && file->form != answer->form)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s: \"prediction\" is a class in some rows and a list in others, expected "
-                       "one kind of rows",
-                       file->name);
-    file->sets = answer->set;
+                       "%s: \"prediction\" is a %s in some rows and a %s in others, expected one "
+                       "kind of rows",
+                       file->name, form_names[file->form], form_names[answer->form]);
+    file->form = answer->form;
     return LA_OK;
 }
 
 static la_status take(void *user, const la_answer_values *answer, la_error *err) {
     drift_file *file = user;
     la_drift_rows *rows = &file->rows;
-    LA_TRY(check_kind(file, answer, err));
+    LA_TRY(check_form(file, answer, err));
     LA_TRY(la_grow(&rows->list, &file->capacity, (size_t)rows->n + 1, sizeof *rows->list, err));
     rows->list[rows->n++] = take_values(file, answer);
     return LA_OK;
@@ -104,10 +114,10 @@ static la_status check_pair(const drift_file *a, const drift_file *b, la_error *
                        "%s: rows of %lld classes, %s: rows of %lld; expected predictions of one "
                        "model",
                        a->name, n[0], b->name, n[1]);
-    if (a->sets != b->sets)
+    if (a->form != b->form)
         return la_fail(err, LA_BAD_INPUT,
                        "%s: \"prediction\" is a %s, %s: a %s; expected predictions of one model",
-                       a->name, a->sets ? "list" : "class", b->name, b->sets ? "list" : "class");
+                       a->name, form_names[a->form], b->name, form_names[b->form]);
     return LA_OK;
 }
 
@@ -127,7 +137,7 @@ static void note_missing(const la_log *log, const drift_file *file) {
         if (file->counts[s] && file->counts[s] < file->n)
             la_warn(log, "%s: %lld of %lld rows have no \"%s\": tests of it leave them out",
                     file->name, (long long)(file->n - file->counts[s]), (long long)file->n,
-                    la_drift_names[s]);
+                    la_drift_name(file->form == LA_ANSWER_NUMBER, s));
 }
 
 static void note_origins(const la_common *common, const drift_file *a, const drift_file *b) {
@@ -155,11 +165,8 @@ static la_status read_pair(la_team team, drift_file files[2], la_error *err) {
         drift_file *file = &files[f];
         (void)la_answers_each(file->path, take, file, &file->answers, &file->err);
         file->rows.n_classes = file->answers.n_classes;
+        file->rows.numbers = file->form == LA_ANSWER_NUMBER;
     }
-    for (int f = 0; f < 2; f++)
-        if (files[f].err.status == LA_UNSUPPORTED && files[1 - f].err.status == LA_OK)
-            return la_fail(err, LA_BAD_INPUT, "%s: rows of classes, %s: rows of another kind (%s)",
-                           files[1 - f].name, files[f].name, files[f].err.message);
     for (int f = 0; f < 2; f++)
         if (files[f].err.status != LA_OK) {
             *err = files[f].err;
@@ -204,7 +211,8 @@ static la_status write_alarm(drift_file *file, unsigned alarms, double e_value, 
             (long long)row);
     for (int k = 0; k < LA_DRIFT_KINDS; k++)
         if (alarms >> k & 1) {
-            fprintf(file->stream, "%s\"%s\"", between, la_drift_names[k]);
+            fprintf(file->stream, "%s\"%s\"", between,
+                    la_drift_name(file->form == LA_ANSWER_NUMBER, k));
             between = ",";
         }
     fprintf(file->stream, "],\"e_value\":%.6g}\n", e_value);
@@ -218,7 +226,7 @@ static la_status write_alarm(drift_file *file, unsigned alarms, double e_value, 
 static la_status take_next(void *user, const la_answer_values *answer, la_error *err) {
     drift_file *file = user;
     double e_value;
-    LA_TRY(check_kind(file, answer, err));
+    LA_TRY(check_form(file, answer, err));
     LA_TRY(check_pair(file->reference, file, err));
     la_drift_row row = take_values(file, answer);
     unsigned alarms = la_watch_row(file->watch, &row, &e_value);
@@ -233,6 +241,7 @@ static la_status follow(const drift_given *given, bool *alarm, la_error *err) {
     la_status status = la_answers_each(reference.path, take, &reference, &reference.answers, err);
     if (status == LA_OK) {
         reference.rows.n_classes = reference.answers.n_classes;
+        reference.rows.numbers = reference.form == LA_ANSWER_NUMBER;
         status = la_watch_open(&reference.rows, given->alpha.given ? given->alpha.value : ALPHA,
                                (uint64_t)given->seed, &current.watch, err);
     }

@@ -6,6 +6,7 @@
 #include "input/json.h"
 #include "input/json_members.h"
 #include "input/rows.h"
+#include "output/gaussian_metrics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -34,14 +35,16 @@ enum {
     CALIBRATION,
     ID,
     TOKEN,
+    VARIANCE,
+    MODEL_VARIANCE,
     NOISE_VARIANCE,
     SCORES,
     FIELDS = SCORES + LA_SCORES
 };
 static const char *const field_names[SCORES] = {
-    "error", "tokens",          "label",         "prediction", "prediction_label",
-    "probs", "confidence_kind", "model",         "held_out",   "calibration",
-    "id",    "token",           "noise_variance"};
+    "error", "tokens",          "label",    "prediction",     "prediction_label",
+    "probs", "confidence_kind", "model",    "held_out",       "calibration",
+    "id",    "token",           "variance", "model_variance", "noise_variance"};
 
 enum { MEMBERS_MOST = 64, CLASSES_MOST = 1 << 20 };
 
@@ -246,16 +249,34 @@ static void count_seen(reading *r) {
     seen->n_calibration += r->fields[CALIBRATION] && r->fields[CALIBRATION]->type == 't';
 }
 
-static la_status hand_over(reading *r, int64_t class, double largest, bool set, la_error *err) {
-    la_answer_values row = {.class = (int32_t) class, .label = -1, .set = set};
-    la_answer compared;
-    int64_t label = -1;
+/* Scores that the row has; largest: its confidence, where no field says it. */
+static la_status take_scores(const reading *r, double largest, la_answer_values *row,
+                             la_error *err) {
     for (int s = 0; s < LA_SCORES; s++) {
         const la_json_value *v = r->fields[SCORES + s];
-        row.scores[s] = s == LA_SCORE_CONFIDENCE ? largest : NAN;
+        row->scores[s] = s == LA_SCORE_CONFIDENCE ? largest : NAN;
         if (v && v->type != 'n')
-            LA_TRY(take_score(r, (la_score)s, &row.scores[s], err));
+            LA_TRY(take_score(r, (la_score)s, &row->scores[s], err));
     }
+    return LA_OK;
+}
+
+static la_status hand_over(reading *r, la_answer_values *row, la_error *err) {
+    r->n_taken++;
+    r->out->n += row->labelled;
+    if (row->labelled)
+        count_seen(r);
+    r->out->n_unlabelled += !row->labelled;
+    return r->take(r->user, row, err);
+}
+
+static la_status hand_over_class(reading *r, int64_t class, double largest, bool set,
+                                 la_error *err) {
+    la_answer_values row = {
+        .form = set ? LA_ANSWER_SET : LA_ANSWER_CLASS, .class = (int32_t) class, .label = -1};
+    la_answer compared;
+    int64_t label = -1;
+    LA_TRY(take_scores(r, largest, &row, err));
     row.labelled = r->fields[LABEL] != NULL;
     if (row.labelled && set) {
         LA_TRY(compare_sets(r, &compared, err));
@@ -265,12 +286,46 @@ static la_status hand_over(reading *r, int64_t class, double largest, bool set, 
         row.label = (int32_t)label;
         row.right = label == class;
     }
-    r->n_taken++;
-    r->out->n += row.labelled;
-    if (row.labelled)
-        count_seen(r);
-    r->out->n_unlabelled += !row.labelled;
-    return r->take(r->user, &row, err);
+    return hand_over(r, &row, err);
+}
+
+/* A number of a regression's row; NaN where there is none and none is required. least: what it is
+ * above, or at least, where orless. */
+static la_status take_number(const reading *r, int f, bool required, double least, bool orless,
+                             double *number, la_error *err) {
+    const la_json_value *v = r->fields[f];
+    *number = NAN;
+    if (!v && !required)
+        return LA_OK;
+    *number = v && v->type == '0' ? la_json_value_number(v) : NAN;
+    if (isfinite(*number) && (*number > least || (orless && *number == least)))
+        return LA_OK;
+    return bad_field(r, f,
+                     isinf(least) ? "a number"
+                     : orless     ? "0 or more"
+                                  : "a number above 0",
+                     err);
+}
+
+static la_status hand_over_number(reading *r, la_error *err) {
+    la_answer_values row = {.form = LA_ANSWER_NUMBER, .class = -1, .label = -1};
+    double variance;
+    LA_TRY(take_origin(r, err));
+    LA_TRY(take_scores(r, NAN, &row, err));
+    LA_TRY(take_number(r, PREDICTION, true, -INFINITY, false, &row.mean, err));
+    LA_TRY(take_number(r, VARIANCE, true, 0, false, &variance, err));
+    LA_TRY(take_number(r, MODEL_VARIANCE, false, 0, true, &row.model_variance, err));
+    LA_TRY(take_number(r, LABEL, false, -INFINITY, false, &row.target, err));
+    row.deviation = sqrt(variance);
+    row.labelled = !isnan(row.target);
+    row.right = fabs(row.target - row.mean) <= LA_GAUSSIAN_Z90 * row.deviation;
+    return hand_over(r, &row, err);
+}
+
+static bool is_number(const reading *r) {
+    const la_json_value *variance = r->fields[VARIANCE];
+    return r->fields[NOISE_VARIANCE] ||
+           (r->fields[PREDICTION] && variance && variance->type == '0');
 }
 
 /* A prediction, its fields found. */
@@ -280,7 +335,9 @@ static la_status take_fields(reading *r, la_error *err) {
     const la_json_value *prediction = r->fields[PREDICTION], *probs = r->fields[PROBS];
     int64_t label, class = -1;
     double largest = NAN;
-    if (!probs && r->fields[NOISE_VARIANCE])
+    if (!probs && is_number(r) && r->take)
+        return hand_over_number(r, err);
+    if (!probs && is_number(r))
         return la_fail(err, LA_UNSUPPORTED,
                        "%s:%lld: the row is of a regression, whose answers are not right or wrong; "
                        "expected rows of classes",
@@ -306,7 +363,7 @@ static la_status take_fields(reading *r, la_error *err) {
         LA_TRY(take_class(r, PREDICTION, &class, err));
     LA_TRY(take_name(r, set ? -1 : class, err));
     if (r->take)
-        return hand_over(r, set ? -1 : class, largest, set, err);
+        return hand_over_class(r, set ? -1 : class, largest, set, err);
     for (int s = 0; s < 2; s++) {
         double *score = s ? &answer.second : &answer.score;
         if (r->scores[s] == LA_SCORE_CONFIDENCE && !r->fields[SCORES + LA_SCORE_CONFIDENCE])

@@ -34,11 +34,17 @@ typedef struct la_answer {
     bool right;
 } la_answer;
 
+/* Forms of a prediction. */
+typedef enum la_answer_form { LA_ANSWER_CLASS, LA_ANSWER_SET, LA_ANSWER_NUMBER } la_answer_form;
+
 /* One prediction, with a label or without. */
 typedef struct la_answer_values {
+    la_answer_form form;
     double scores[LA_SCORES]; /* NaN: missing */
-    int32_t class, label;     /* -1: none, or a set of classes */
-    bool set, labelled, right;
+    int32_t class, label;     /* -1: none, or no class */
+    bool labelled, right;     /* of a number, right: inside its central interval of 90 % */
+    /* of a number (a regression); NaN: missing */
+    double mean, deviation, model_variance, target;
 } la_answer_values;
 
 enum { LA_KIND_TEXT = 32 };
@@ -58,13 +64,14 @@ typedef struct la_answers {
 
 /* path "-": standard input. score: of every row; second may be LA_SCORE_NONE. LA_BAD_INPUT, with
  * the line, for a row that is no prediction, lacks a score, or has the id of one before it; for a
- * file of two models, or without labelled rows. Free with la_answers_free. */
+ * file of two models, or without labelled rows; LA_UNSUPPORTED for a regression. Free with
+ * la_answers_free. */
 la_status la_answers_read(const char *path, la_score score, la_score second, la_answers *answers,
                           la_error *err);
-/* Hands over each prediction as soon as its line was read; what is kept does not grow with the
- * file. answers: counts of the rows before, and all but the list in the end. LA_BAD_INPUT as above,
- * but that labels, scores and ids of their own are not asked for; what take returns. Free with
- * la_answers_free. */
+/* Hands over each prediction, of a class, a set or a number, as soon as its line was read; what
+ * is kept does not grow with the file. answers: counts of the rows before, and all but the list
+ * in the end. LA_BAD_INPUT as above, but that labels, scores and ids of their own are not asked
+ * for; what take returns. Free with la_answers_free. */
 typedef la_status (*la_answer_take)(void *user, const la_answer_values *row, la_error *err);
 la_status la_answers_each(const char *path, la_answer_take take, void *user, la_answers *answers,
                           la_error *err);

@@ -13,6 +13,30 @@ static void write_number(FILE *stream, const char *before, double number) {
         fprintf(stream, "%.12g", number);
 }
 
+static void write_interval(FILE *stream, const double interval[2]) {
+    if (isnan(interval[0]))
+        fputs(",\"estimated_ci\":null", stream);
+    else
+        fprintf(stream, ",\"estimated_ci\":[%.12g,%.12g]", interval[0], interval[1]);
+}
+
+static void write_json_errors(const la_drift *d, FILE *stream) {
+    const la_drift_error *errors[2] = {&d->rmse, &d->nll};
+    for (int k = 0; k < 2; k++) {
+        fprintf(stream, "%s\"%s\":", k ? "," : ",\"errors\":{", k ? "nll" : "rmse");
+        write_number(stream, "{\"reference\":", errors[k]->reference);
+        write_number(stream, ",\"estimated\":", errors[k]->estimated);
+        write_interval(stream, errors[k]->interval);
+        write_number(stream, ",\"measured\":", errors[k]->measured);
+        fputs("}", stream);
+    }
+    write_number(stream, ",\"coverage_90\":{\"reference\":", d->coverage[0]);
+    write_number(stream, ",\"measured\":", d->coverage[1]);
+    write_number(stream, "},\"standardised_rms\":{\"reference\":", d->spread[0]);
+    write_number(stream, ",\"measured\":", d->spread[1]);
+    fputs("}}", stream);
+}
+
 static void write_json(const la_drift *d, FILE *stream) {
     const char *between = "";
     fprintf(stream, "{\"schema\":\"laplora.drift/1\",\"n_reference\":%lld,\"n_current\":%lld",
@@ -23,7 +47,7 @@ static void write_json(const la_drift *d, FILE *stream) {
         const la_drift_test *t = &d->tests[k];
         if (!t->tested)
             continue;
-        fprintf(stream, "%s{\"name\":\"%s\"", between, la_drift_names[k]);
+        fprintf(stream, "%s{\"name\":\"%s\"", between, la_drift_name(d->numbers, k));
         write_number(stream, ",\"statistic\":", t->statistic);
         write_number(stream, ",\"p_value\":", t->p_value);
         write_number(stream, ",\"adjusted\":", t->adjusted);
@@ -33,29 +57,49 @@ static void write_json(const la_drift *d, FILE *stream) {
     }
     write_number(stream, "],\"accuracy\":{\"reference\":", d->reference);
     write_number(stream, ",\"estimated\":", d->estimated);
-    if (isnan(d->estimated))
-        fputs(",\"estimated_ci\":null", stream);
-    else
-        fprintf(stream, ",\"estimated_ci\":[%.12g,%.12g]", d->interval[0], d->interval[1]);
+    write_interval(stream, d->interval);
     write_number(stream, ",\"measured\":", d->measured);
     write_number(stream, "},\"auroc\":{\"reference\":", d->auroc[0]);
     write_number(stream, ",\"current\":", d->auroc[1]);
-    fprintf(stream, "},\"advice\":\"%s\",\"reason\":\"%s\"}\n", advices[d->advice], d->reason);
+    fputs("}", stream);
+    if (d->numbers)
+        write_json_errors(d, stream);
+    fprintf(stream, ",\"advice\":\"%s\",\"reason\":\"%s\"}\n", advices[d->advice], d->reason);
 }
 
-static void write_share(FILE *stream, const char *before, double share, const char *behind) {
-    if (!isnan(share))
-        fprintf(stream, "%s%.4f%s", before, share, behind);
+/* A line of what was before, is expected and was found, as far as it is known. */
+static void write_line(const char *name, const la_drift_error *e, bool markdown, FILE *stream) {
+    const char *between = ":";
+    if (isnan(e->reference) && isnan(e->estimated) && isnan(e->measured))
+        return;
+    fputs(name, stream);
+    if (!isnan(e->reference)) {
+        fprintf(stream, ": reference %.4f", e->reference);
+        between = ",";
+    }
+    if (!isnan(e->estimated)) {
+        fprintf(stream, "%s estimated %.4f (95 %% interval %.4f to %.4f)", between, e->estimated,
+                e->interval[0], e->interval[1]);
+        between = ",";
+    }
+    if (!isnan(e->measured))
+        fprintf(stream, "%s measured %.4f", between, e->measured);
+    fputs(markdown ? "\n\n" : "\n", stream);
 }
 
-static void write_accuracy(const la_drift *d, FILE *stream) {
-    fputs("accuracy:", stream);
-    write_share(stream, " reference ", d->reference, ",");
-    write_share(stream, " estimated ", d->estimated, "");
-    if (!isnan(d->estimated))
-        fprintf(stream, " (95 %% interval %.4f to %.4f)", d->interval[0], d->interval[1]);
-    write_share(stream, isnan(d->estimated) ? " measured " : ", measured ", d->measured, "");
-    fputs("\n", stream);
+static void write_figures(const la_drift *d, bool markdown, FILE *stream) {
+    la_drift_error accuracy = {
+        d->reference, d->estimated, {d->interval[0], d->interval[1]}, d->measured};
+    la_drift_error coverage = {d->coverage[0], NAN, {NAN, NAN}, d->coverage[1]};
+    la_drift_error spread = {d->spread[0], NAN, {NAN, NAN}, d->spread[1]};
+    if (d->numbers) {
+        write_line("rmse", &d->rmse, markdown, stream);
+        write_line("nll", &d->nll, markdown, stream);
+        write_line("labels in the intervals of 90 %", &coverage, markdown, stream);
+        write_line("errors in standard deviations, rms", &spread, markdown, stream);
+    } else {
+        write_line("accuracy", &accuracy, markdown, stream);
+    }
 }
 
 static void write_rows(const la_drift *d, bool markdown, FILE *stream) {
@@ -69,15 +113,16 @@ static void write_rows(const la_drift *d, bool markdown, FILE *stream) {
         const la_drift_test *t = &d->tests[k];
         const char *alarm = !t->alarm ? "" : markdown ? "**alarm**" : "   alarm";
         if (t->tested)
-            fprintf(stream, row, la_drift_names[k], t->statistic, t->p_value, t->adjusted, alarm);
+            fprintf(stream, row, la_drift_name(d->numbers, k), t->statistic, t->p_value,
+                    t->adjusted, alarm);
     }
     fputs("\n", stream);
     for (int k = 0; k < LA_DRIFT_SCORES; k++) {
         const la_drift_test *t = &d->tests[k];
         if (t->tested && (t->n_reference < d->n_reference || t->n_current < d->n_current))
             fprintf(stream, "%s: of the %lld reference rows and %lld current ones that have it\n%s",
-                    la_drift_names[k], (long long)t->n_reference, (long long)t->n_current,
-                    markdown ? "\n" : "");
+                    la_drift_name(d->numbers, k), (long long)t->n_reference,
+                    (long long)t->n_current, markdown ? "\n" : "");
     }
 }
 
@@ -91,9 +136,6 @@ void la_drift_write(const la_drift *d, la_drift_format format, FILE *stream) {
             markdown ? "## Drift: " : "drift: ", d->alarm ? "alarm" : "none",
             (long long)d->n_reference, (long long)d->n_current, d->alpha);
     write_rows(d, markdown, stream);
-    if (!isnan(d->reference) || !isnan(d->estimated) || !isnan(d->measured))
-        write_accuracy(d, stream);
-    if (markdown)
-        fputs("\n", stream);
+    write_figures(d, markdown, stream);
     fprintf(stream, "advice: %s: %s\n", advices[d->advice], d->reason);
 }

@@ -1,6 +1,8 @@
 #include "monitor/martingale.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/statistics.h"
+#include "monitor/two_sample.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,9 +13,12 @@ enum {
     PER_DOUBLING = 64,
     OCTAVES = 40,
     CELLS = 2 * OCTAVES * PER_DOUBLING + 2,
+    SIGNED_CELLS = 2 * CELLS,
     BANDS = 32,
     CLASSES_USUAL = 256,
-    CLASSES_MOST = 1024
+    CLASSES_MOST = 1024,
+    UNIT_ROWS = 256,
+    UNIT_ROWS_LEAST = 4
 };
 
 /* Bets on a rank p: the density t exp(t q) / (exp(t) - 1), q = p, or folded: |2p - 1|. */
@@ -41,7 +46,10 @@ enum {
  * sums of a Fenwick tree (Software: Practice and Experience 24, 1994). A part is a martingale of
  * its own: of three classes or more, one for each, which is held against the rest. */
 typedef struct test {
-    bool scores;
+    bool numbers, scores;
+    double centre, width; /* of values that may have any sign and size: cells are of these units */
+    int64_t
+        n_measured; /* first values of the reference, which give the units and are not counted */
     int n_groups, n_cells, n_parts, n_bets;
     int64_t *reference, *counts; /* [n_groups * n_cells] */
     double *stakes;              /* [n_parts * n_bets] */
@@ -72,9 +80,26 @@ static int cell_of_size(double x) {
 }
 
 /* Shares are as fine near 1 as they are near 0. */
+static int cell_of_share(double x) {
+    return x > 0.5 ? CELLS - 1 - cell_of_size(fmax(0, 1 - x)) : cell_of_size(x);
+}
+
 static int cell_of_score(int kind, double x) {
     bool share = kind == LA_DRIFT_CONFIDENCE || kind == LA_DRIFT_OOD;
-    return share && x > 0.5 ? CELLS - 1 - cell_of_size(fmax(0, 1 - x)) : cell_of_size(x);
+    return share ? cell_of_share(x) : cell_of_size(x);
+}
+
+/* Errors in standard deviations are taken as shares of the normal distribution. */
+static int cell_of_number(const test *t, int kind, double x) {
+    if (kind == LA_NUMBER_CALIBRATION)
+        return x > 0 ? CELLS - 1 - cell_of_size(la_normal_tail(x))
+                     : cell_of_size(la_normal_tail(-x));
+    if (kind == LA_NUMBER_OOD)
+        return cell_of_share(x);
+    if (kind == LA_NUMBER_COVERAGE)
+        return x > 0;
+    x = (x - t->centre) / t->width;
+    return x < 0 ? CELLS - 1 - cell_of_size(-x) : CELLS + cell_of_size(x);
 }
 
 /* Bands of confidence, four to a halving of 1 - confidence. */
@@ -86,6 +111,11 @@ static int band_of(double confidence) {
 /* Place of a row's value in a test; false: it has none. */
 static bool locate(const test *t, int kind, const la_drift_row *row, int *group, int *cell) {
     *group = 0;
+    if (t->numbers) {
+        double number = la_drift_number(row, kind);
+        *cell = isnan(number) ? -1 : cell_of_number(t, kind, number);
+        return *cell >= 0;
+    }
     switch (kind) {
     case LA_DRIFT_PREDICTED_CLASS:
         *cell = row->class;
@@ -151,7 +181,7 @@ static double scale_of(double factor, double share) {
 static double density_of(const test *t, int kind, int bet, int group, double p) {
     if (t->scores)
         return tilted(tilts[bet].tilt, tilts[bet].folded, p);
-    if (kind != LA_DRIFT_CALIBRATION)
+    if (t->numbers || kind != LA_DRIFT_CALIBRATION)
         return t->scales[bet] * (p < shares[bet / FACTORS] ? factors[bet % FACTORS] : 1);
     double share = exp2(-(group + 0.5) / 4);
     return scale_of(factors[bet], share) * (p < share ? factors[bet] : 1);
@@ -225,17 +255,64 @@ unsigned la_watch_row(la_watch *watch, const la_drift_row *row, double *e_value)
 
 /* ---- the reference ---- */
 
-static la_status open_test(test *t, int kind, const la_drift_rows *reference, double level,
-                           la_error *err) {
+/* Cells, parts and bets of a test of classes. */
+static void shape_classes(test *t, int kind, int64_t n_classes) {
     bool classes = kind == LA_DRIFT_PREDICTED_CLASS || kind == LA_DRIFT_LABEL;
-    int group, cell;
+    n_classes = n_classes ? n_classes : CLASSES_USUAL;
+    n_classes = n_classes < CLASSES_MOST ? n_classes : CLASSES_MOST;
     t->scores = kind < LA_DRIFT_SCORES;
     t->n_groups = kind == LA_DRIFT_CALIBRATION ? BANDS : 1;
-    int64_t n_classes = reference->n_classes ? reference->n_classes : CLASSES_USUAL;
-    n_classes = n_classes < CLASSES_MOST ? n_classes : CLASSES_MOST;
     t->n_cells = t->scores ? CELLS : classes ? (int)n_classes : 2;
     t->n_parts = classes && n_classes > 2 ? (int)n_classes : 1;
     t->n_bets = t->scores ? TILTS : kind == LA_DRIFT_CALIBRATION ? FACTORS : FACTORS * SHARES;
+}
+
+/* The middle and the spread of the first quarter of the values, at most as many as fit. Cells would
+ * be no finer where all values lie far from 0; from rows that are counted they could not come, as
+ * ranks among them are then no longer exchangeable with those of new rows. */
+static void measure_units(test *t, int kind, const la_drift_rows *reference) {
+    double values[UNIT_ROWS];
+    int64_t n = 0, have[LA_DRIFT_KINDS], most;
+    la_drift_count(reference, have);
+    most = have[kind] / 4 < UNIT_ROWS ? have[kind] / 4 : UNIT_ROWS;
+    t->centre = 0;
+    t->width = 1;
+    for (int64_t i = 0; i < reference->n && n < most && most >= UNIT_ROWS_LEAST; i++) {
+        double number = la_drift_number(&reference->list[i], kind);
+        if (!isnan(number))
+            values[n++] = number;
+    }
+    t->n_measured = n;
+    if (!n)
+        return;
+    la_doubles_sort(values, n);
+    t->centre = la_quantile(values, n, 0.5);
+    double spread = la_quantile(values, n, 0.75) - la_quantile(values, n, 0.25);
+    t->width = spread > 0                  ? spread
+               : values[n - 1] > values[0] ? values[n - 1] - values[0]
+               : t->centre != 0            ? fabs(t->centre)
+                                           : 1;
+}
+
+static void shape_numbers(test *t, int kind, const la_drift_rows *reference) {
+    bool share = kind == LA_NUMBER_CALIBRATION || kind == LA_NUMBER_OOD;
+    t->numbers = true;
+    t->scores = kind != LA_NUMBER_COVERAGE;
+    t->n_groups = t->n_parts = 1;
+    t->n_cells = !t->scores ? 2 : share ? CELLS : SIGNED_CELLS;
+    t->n_bets = t->scores ? TILTS : FACTORS * SHARES;
+    if (t->scores && !share)
+        measure_units(t, kind, reference);
+}
+
+static la_status open_test(test *t, int kind, const la_drift_rows *reference, double level,
+                           la_error *err) {
+    int group, cell;
+    int64_t n_located = 0;
+    if (reference->numbers)
+        shape_numbers(t, kind, reference);
+    else
+        shape_classes(t, kind, reference->n_classes);
     t->level = level;
     for (int b = 0; b < FACTORS * SHARES; b++)
         t->scales[b] = scale_of(factors[b % FACTORS], shares[b / FACTORS]);
@@ -247,7 +324,7 @@ static la_status open_test(test *t, int kind, const la_drift_rows *reference, do
     if (!t->stakes)
         return err->status;
     for (int64_t i = 0; i < reference->n; i++)
-        if (locate(t, kind, &reference->list[i], &group, &cell))
+        if (locate(t, kind, &reference->list[i], &group, &cell) && ++n_located > t->n_measured)
             count(t, t->reference + group * t->n_cells, cell);
     begin(t);
     return LA_OK;

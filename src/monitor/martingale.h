@@ -4,10 +4,12 @@
  * 36, 2021). A row's value is ranked among those of the reference and of all rows before it, ties
  * in a random order: while reference and stream are exchangeable, these ranks p_1, p_2, .. are
  * independent and uniform, however few the reference rows are. Values are put into cells that are
- * fixed before any row is seen (64 to a doubling), so that counts of cells are all that has to be
- * kept: the memory does not grow with the stream. Calibration ranks right above wrong among the
- * rows of a similar confidence alone (a taxonomy; Vovk, Gammerman and Shafer, Algorithmic Learning
- * in a Random World, 4.5), and so sees errors that the confidences do not account for.
+ * fixed before any row is seen (64 to a doubling; of a regression's numbers, of their distance to
+ * the middle of the first quarter of the reference, 256 rows at most, which are then not counted),
+ * so that counts of cells are all that has to be kept: the memory does not grow with the stream.
+ * Calibration ranks right above wrong among the rows of a similar confidence alone (a taxonomy;
+ * Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 4.5), and so sees errors that
+ * the confidences do not account for.
  *
  * Capital of 1 is bet on p not being uniform. Bets are densities on [0, 1] that are fixed before
  * any row is seen: tilts to either side, to the ends, to the middle; a class, or errors, more or

@@ -104,6 +104,10 @@ la_status la_ks_test(const double *a, int64_t n_a, const double *b, int64_t n_b,
     return err->status;
 }
 
+void la_distance_test(double far, int64_t n, la_test_value *out) {
+    *out = (la_test_value){far, fmin(1, 2 * exp(-2 * (double)n * far * far))};
+}
+
 /* ---- counts ---- */
 
 /* table[2][n], pooled in place; returns how many columns are left. least: of a column's sum. */

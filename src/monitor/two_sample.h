@@ -19,6 +19,11 @@ typedef struct la_test_value {
 la_status la_ks_test(const double *a, int64_t n_a, const double *b, int64_t n_b, la_test_value *out,
                      la_error *err);
 
+/* Whether n values come from a distribution given in advance, from which theirs is `far` at
+ * most, on either side: the bound of Dvoretzky, Kiefer and Wolfowitz with Massart's constant
+ * (Annals of Probability 18, 1990), which holds for every n and with ties. */
+void la_distance_test(double far, int64_t n, la_test_value *out);
+
 /* Homogeneity of counts a and b, [n] each, of the same classes: Pearson's chi-squared. Classes
  * that are expected fewer than five times in one of the samples, by the counts of both, are pooled;
  * where fewer than three are left, the most frequent one is held against the rest, exactly. */

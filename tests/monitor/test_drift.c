@@ -45,7 +45,8 @@ static la_drift_row draw(const world *w) {
 }
 
 static la_drift_rows draw_rows(const world *w, int64_t n) {
-    la_drift_rows rows = {calloc((size_t)n, sizeof *rows.list), n, CLASSES};
+    la_drift_rows rows = {
+        .list = calloc((size_t)n, sizeof *rows.list), .n = n, .n_classes = CLASSES};
     assert_non_null(rows.list);
     for (int64_t i = 0; i < n; i++)
         rows.list[i] = draw(w);
@@ -450,7 +451,7 @@ static void bad_input(void **state) {
         expect("-", o, "{\"text\":\"good\"}\n", 3, "probs");
     }
     expect("-", "", "{\"prediction\":1.5,\"variance\":1,\"noise_variance\":1}\n", 3,
-           "another kind");
+           "standard input: a number");
     expect(same_path, "--alpha 1", NULL, 2, "--alpha");
     expect(same_path, "--alpha 0", NULL, 2, "--alpha");
     expect(same_path, "--json --format text", NULL, 2, "--format");

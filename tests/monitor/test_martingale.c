@@ -31,7 +31,7 @@ static la_drift_row draw(const world *w) {
 }
 
 static la_watch *open_watch(const world *w, int64_t n, double alpha, uint64_t seed) {
-    la_drift_rows rows = {calloc((size_t)n, sizeof *rows.list), n, 4};
+    la_drift_rows rows = {.list = calloc((size_t)n, sizeof *rows.list), .n = n, .n_classes = 4};
     la_error err = {0};
     la_watch *watch;
     assert_non_null(rows.list);
@@ -127,7 +127,7 @@ static void missing_values(void **state) {
     la_drift_row list[3] = {{.scores = {0.9, NAN, NAN, NAN}, .class = 0, .label = -1},
                             {.scores = {0.8, NAN, NAN, NAN}, .class = 1, .label = -1},
                             {.scores = {0.7, NAN, NAN, NAN}, .class = 0, .label = -1}};
-    la_drift_rows rows = {list, 3, 0};
+    la_drift_rows rows = {.list = list, .n = 3};
     la_error err = {0};
     la_watch *watch;
     double e_value;

@@ -1,0 +1,211 @@
+/* What drift promises of regressions, on simulated rows: false alarms of two files and of streams,
+ * how often and how soon changes are found, the advice, and how often the intervals of the
+ * estimated errors hold those that labels show.
+ *
+ *     make build/drift_numbers && build/drift_numbers [PAIRS [STREAMS [ROWS]]]
+ */
+#include "base/random.h"
+#include "monitor/martingale.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint64_t at; /* numbers drawn so far */
+
+static double uniform(void) {
+    return la_random_uniform(19, 0, at++);
+}
+
+static double normal(void) {
+    double z;
+    la_random_normal(19, 1, at++, 1, &z);
+    return z;
+}
+
+/* Of unit variance: normal, or Student's t with six degrees of freedom. */
+static double noise(bool heavy) {
+    double z = normal(), chi = 0;
+    for (int k = 0; k < 6 && heavy; k++) {
+        double x = normal();
+        chi += x * x;
+    }
+    return heavy ? z / sqrt(chi / 6) / sqrt(1.5) : z;
+}
+
+/* Standard deviations are (0.5 + u) size, stated times `stated`; labels lie `shift` of them off the
+ * prediction, which is level + N(0, 1), and about that by `worse` of them; ood is u^(1 / far). */
+typedef struct world {
+    const char *name;
+    double size, stated, level, shift, worse, far;
+    bool heavy, constant;
+} world;
+
+static const world same[] = {
+    {"no drift", 1, 1, 0, 0, 1, 1, false, false},
+    {"no drift, deviations too small by 0.6", 1, 0.6, 0, 0, 1, 1, false, false},
+    {"no drift, heavy tails", 1, 1, 0, 0, 1, 1, true, false},
+    {"no drift, one deviation", 1, 1, 1000, 0, 1, 1, false, true}};
+static const world shifts[] = {
+    {"harder rows, which say so", 1.3, 1, 0, 0, 1, 1, false, false},
+    {"errors grow by a third", 1, 1, 0, 0, 1.33, 1, false, false},
+    {"errors to one side", 1, 1, 0, 0.4, 1, 1, false, false},
+    {"same errors, deviations less by a third", 1, 0.67, 0, 0, 1, 1, false, false},
+    {"other predictions", 1, 1, 0.4, 0, 1, 1, false, false},
+    {"inputs far away, harder", 1.2, 1, 0, 0, 1, 3, false, false}};
+enum { SAME = sizeof same / sizeof *same, SHIFTS = sizeof shifts / sizeof *shifts };
+
+static la_drift_row draw(const world *w, bool labelled) {
+    double own = w->size * (w->constant ? 1 : 0.5 + uniform());
+    la_drift_row row = {.labelled = labelled};
+    row.scores[LA_NUMBER_PREDICTION] = w->level + normal();
+    row.scores[LA_NUMBER_DEVIATION] = own * w->stated;
+    row.scores[LA_NUMBER_MODEL_VARIANCE] = 0.2 * own * own * uniform();
+    row.scores[LA_NUMBER_OOD] = pow(uniform(), 1 / w->far);
+    double off = own * (w->shift + w->worse * noise(w->heavy));
+    row.target = labelled ? row.scores[LA_NUMBER_PREDICTION] + off : NAN;
+    row.right = fabs(off) <= 1.6448536269514722 * row.scores[LA_NUMBER_DEVIATION];
+    return row;
+}
+
+static la_drift_rows draw_rows(const world *w, int64_t n, bool labelled) {
+    la_drift_rows rows = {.list = calloc((size_t)n, sizeof *rows.list), .n = n, .numbers = true};
+    for (int64_t i = 0; i < n; i++)
+        rows.list[i] = draw(w, labelled);
+    return rows;
+}
+
+static double error_of(double share, int64_t n) {
+    return sqrt(share * (1 - share) / (double)n);
+}
+
+/* ---- two files ---- */
+
+static void compare_pairs(const world *from, const world *to, const int64_t n[2],
+                          const bool labels[2], int64_t pairs) {
+    int64_t alarms = 0, held[2] = {0, 0}, measured = 0, advice[3] = {0};
+    double width = 0;
+    for (int64_t i = 0; i < pairs; i++) {
+        la_drift_rows a = draw_rows(from, n[0], labels[0]), b = draw_rows(to, n[1], labels[1]);
+        la_error err = {0};
+        la_drift d;
+        if (la_drift_of((la_team){1}, &a, &b, 0.01, &d, &err) != LA_OK) {
+            fprintf(stderr, "%s\n", err.message);
+            exit(1);
+        }
+        free(a.list);
+        free(b.list);
+        alarms += d.alarm;
+        advice[d.advice]++;
+        width += (d.rmse.interval[1] - d.rmse.interval[0]) / (double)pairs;
+        const la_drift_error *errors[2] = {&d.rmse, &d.nll};
+        measured += labels[1];
+        for (int k = 0; k < 2 && labels[1]; k++)
+            held[k] += errors[k]->measured >= errors[k]->interval[0] &&
+                       errors[k]->measured <= errors[k]->interval[1];
+    }
+    double share = (double)alarms / (double)pairs;
+    printf("| %s | %lld, %lld | %s, %s | %.4f ± %.4f |", to->name, (long long)n[0], (long long)n[1],
+           labels[0] ? "yes" : "no", labels[1] ? "yes" : "no", share, error_of(share, pairs));
+    for (int k = 0; k < 2; k++)
+        if (measured)
+            printf(" %.3f |", (double)held[k] / (double)measured);
+        else
+            printf(" |");
+    printf(" %.3f |", width);
+    for (int a = 0; a < 3; a++)
+        printf(" %.2f |", (double)advice[a] / (double)pairs);
+    printf("\n");
+}
+
+static void table_of_pairs(int64_t pairs) {
+    static const int64_t sizes[][2] = {{30, 20}, {300, 200}, {600, 600}, {2000, 200}};
+    static const bool labels[][2] = {{true, true}, {true, false}, {false, true}};
+    printf("| current rows | rows | labels | alarms | RMSE held | NLL held | width | none | "
+           "recalibrate | retrain |\n|---|---|---|---|---:|---:|---:|---:|---:|---:|\n");
+    for (size_t w = 0; w < SAME; w++)
+        for (size_t s = 0; s < 4; s++)
+            compare_pairs(&same[w], &same[w], sizes[s], labels[0], pairs);
+    for (size_t l = 1; l < 3; l++)
+        compare_pairs(&same[0], &same[0], sizes[2], labels[l], pairs);
+    for (size_t w = 0; w < SHIFTS; w++)
+        for (size_t l = 0; l < 2; l++)
+            compare_pairs(&same[0], &shifts[w], sizes[2], labels[l], pairs / 4);
+}
+
+/* ---- streams ---- */
+
+/* Row of the first alarm, counted from 1; 0: none. */
+static int64_t watch_stream(const world *from, const world *to, int64_t change, int64_t n_reference,
+                            int64_t rows, uint64_t seed) {
+    la_drift_rows reference = draw_rows(from, n_reference, true);
+    la_error err = {0};
+    la_watch *watch;
+    int64_t alarm = 0;
+    double e_value;
+    if (la_watch_open(&reference, 0.01, seed, &watch, &err) != LA_OK)
+        exit(1);
+    for (int64_t i = 0; i < rows && !alarm; i++) {
+        la_drift_row row = draw(i < change ? from : to, true);
+        alarm = la_watch_row(watch, &row, &e_value) ? i + 1 : 0;
+    }
+    la_watch_free(watch);
+    free(reference.list);
+    return alarm;
+}
+
+static int by_size(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void table_of_streams(int64_t streams, int64_t rows) {
+    static const int64_t references[] = {10, 100, 1000};
+    printf("\n| stream | reference rows | streams | rows | alarms |\n|---|---:|---:|---:|---|\n");
+    for (size_t w = 0; w < SAME; w += SAME - 1)
+        for (size_t r = 0; r < 3; r++) {
+            int64_t alarms = 0;
+            for (int64_t i = 0; i < streams; i++)
+                alarms +=
+                    watch_stream(&same[w], &same[w], rows, references[r], rows, (uint64_t)i) > 0;
+            double share = (double)alarms / (double)streams;
+            printf("| %s | %lld | %lld | %lld | %.4f ± %.4f |\n", same[w].name,
+                   (long long)references[r], (long long)streams, (long long)rows, share,
+                   error_of(share, streams));
+        }
+}
+
+static void table_of_delays(int64_t streams) {
+    enum { LONGEST = 20000, CHANGE = 1000 };
+    int64_t *delays = calloc((size_t)streams, sizeof *delays);
+    printf("\n| change at row %d | found within %d rows | too early | median delay | 90 %% "
+           "|\n|---|---:|---:|---:|---:|\n",
+           CHANGE, LONGEST);
+    for (size_t w = 0; w < SHIFTS; w++) {
+        int64_t early = 0, found = 0;
+        for (int64_t i = 0; i < streams; i++) {
+            int64_t row =
+                watch_stream(&same[0], &shifts[w], CHANGE, 1000, CHANGE + LONGEST, (uint64_t)i);
+            early += row && row <= CHANGE;
+            found += row > CHANGE;
+            delays[i] = row > CHANGE ? row - CHANGE : LONGEST;
+        }
+        qsort(delays, (size_t)streams, sizeof *delays, by_size);
+        printf("| %s | %.2f | %.2f | %lld | %lld |\n", shifts[w].name,
+               (double)found / (double)streams, (double)early / (double)streams,
+               (long long)delays[streams / 2], (long long)delays[streams * 9 / 10]);
+    }
+    free(delays);
+}
+
+int main(int argc, char **argv) {
+    int64_t pairs = argc > 1 ? atoll(argv[1]) : 4000, streams = argc > 2 ? atoll(argv[2]) : 2000;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (pairs)
+        table_of_pairs(pairs);
+    if (streams)
+        table_of_streams(streams, argc > 3 ? atoll(argv[3]) : 10000);
+    if (streams)
+        table_of_delays(streams / 20 + 1);
+    return 0;
+}
