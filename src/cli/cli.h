@@ -79,8 +79,8 @@ struct json_t;
 struct json_t *la_fit_summary_json(const la_fit_summary *summary, const char *schema);
 /* A JSON object as a line on standard output; NULL: out of memory. Its reference is taken. */
 la_status la_cli_print_object(struct json_t *root, la_error *err);
-/* For people, on standard error. out: the file written. */
-void la_fit_summary_print(const la_fit_summary *summary, const char *out);
+/* For people, on standard error. out: the file written. merged: of sums that were read. */
+void la_fit_summary_print(const la_fit_summary *summary, const char *out, bool merged);
 
 /* ---- what is said on standard error ---- */
 

@@ -199,7 +199,7 @@ static void print_adue(const la_fit_summary *s) {
     fprintf(stderr, ", %.2f s\n", s->seconds_adue);
 }
 
-void la_fit_summary_print(const la_fit_summary *s, const char *out) {
+void la_fit_summary_print(const la_fit_summary *s, const char *out, bool merged) {
     const la_likelihood *likelihood = la_likelihood_of_task(s->task);
     char task[64];
     snprintf(task, sizeof task, "%s", likelihood->name);
@@ -231,12 +231,14 @@ void la_fit_summary_print(const la_fit_summary *s, const char *out) {
         fprintf(stderr, "distances: %lld %s rows for reference, %lld directions, %.2f s\n",
                 (long long)s->ood.n_reference, s->ood.held_out ? "held-out" : "calibration",
                 (long long)s->ood.rank, s->seconds_ood);
-    fprintf(stderr,
-            "seconds: load %.2f, curvature %.2f (%.0f rows/s), decompose %.2f, prior %.3f, select "
-            "%.2f, save %.2f\n",
-            s->seconds_load, s->seconds_curvature,
-            (double)s->n_rows / (s->seconds_curvature > 0 ? s->seconds_curvature : 1),
-            s->seconds_decompose, s->seconds_prior, s->seconds_select, s->seconds_save);
+    if (merged)
+        fprintf(stderr, "seconds: load %.2f, sums %.2f, ", s->seconds_load, s->seconds_curvature);
+    else
+        fprintf(stderr, "seconds: load %.2f, curvature %.2f (%.0f rows/s), ", s->seconds_load,
+                s->seconds_curvature,
+                (double)s->n_rows / (s->seconds_curvature > 0 ? s->seconds_curvature : 1));
+    fprintf(stderr, "decompose %.2f, prior %.3f, select %.2f, save %.2f\n", s->seconds_decompose,
+            s->seconds_prior, s->seconds_select, s->seconds_save);
 }
 
 /* Refuses options without effect, where the table alone shows it. */
@@ -367,7 +369,7 @@ static la_status fit(const fit_given *given, la_error *err) {
     if (given->json)
         status = la_cli_print_object(la_fit_summary_json(summary, "laplora.fit/1"), err);
     else if (!given->common.quiet)
-        la_fit_summary_print(summary, given->out);
+        la_fit_summary_print(summary, given->out, false);
     la_fit_summary_free(summary);
     return status;
 }

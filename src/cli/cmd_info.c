@@ -121,6 +121,8 @@ static la_status describe(const char *path, bool all, const la_log *log, json_t 
         return describe_found(path, log, out, err);
     const char *dot = strrchr(path, '.');
     bool named = dot && (!strcmp(dot, ".h5") || !strcmp(dot, ".hdf5"));
+    if (!S_ISDIR(info.st_mode) && la_sums_looks_like(path))
+        return la_sums_facts(path, out, err);
     if (!S_ISDIR(info.st_mode))
         return named || la_posterior_looks_like(path) ? la_posterior_facts(path, all, out, err)
                                                       : la_file_facts(path, out, err);

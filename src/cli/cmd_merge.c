@@ -54,7 +54,7 @@ static la_status merge(const merge_given *given, la_error *err) {
             json_object_set_new(root, "n_parts", json_integer((json_int_t)run.n_parts));
         status = la_cli_print_object(root, err);
     } else if (!given->common.quiet) {
-        la_fit_summary_print(summary, given->out);
+        la_fit_summary_print(summary, given->out, true);
     }
     la_fit_summary_free(summary);
     return status;

@@ -10,6 +10,27 @@
 /* Bytes of the magic at most. */
 enum { MAGIC_MOST = 64 };
 
+/* What else laplora writes that begins like this, by the first line. */
+static const struct {
+    const char *magic, *what;
+} others[] = {
+    {"laplora posterior", "a posterior"},
+    {"laplora part", "a part of one, of laplora fit --shard; laplora merge makes a posterior of "
+                     "all its parts"},
+    {"laplora sums", "the checkpoint of an unfinished fit, which goes on with --resume added to "
+                     "its command line"},
+};
+
+static la_status refuse(const la_seal *seal, const char *path, const char *block, la_error *err) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strncmp(block, others[i].magic, strlen(others[i].magic)))
+            return la_fail(err, LA_BAD_INPUT, "%s: is no %s but %s", path, seal->title,
+                           others[i].what);
+    return la_fail(err, LA_BAD_INPUT,
+                   "%s: is no %s of laplora (an HDF5 file of its own kind), or a truncated one",
+                   path, seal->title);
+}
+
 /* Digest of everything behind the block. */
 static la_status digest_rest(la_h5_file *file, bool unstopped, char digest[LA_DIGEST_TEXT]) {
     char buffer[1 << 16];
@@ -70,10 +91,10 @@ la_status la_seal_check(const la_seal *seal, la_h5_file *file) {
     la_error *err = file->err;
     if (file->size >= LA_SEAL_BYTES)
         LA_TRY(la_h5_bytes(file, 0, block, LA_SEAL_BYTES));
-    if (strncmp(block, seal->magic, length) || sscanf(rest, " %9d", &schema) != 1)
-        return la_fail(err, LA_BAD_INPUT,
-                       "%s: is no %s of laplora (an HDF5 file of its own kind), or a truncated one",
-                       path, seal->title);
+    if (strncmp(block, seal->magic, length))
+        return refuse(seal, path, block, err);
+    if (sscanf(rest, " %9d", &schema) != 1)
+        return refuse(seal, path, "", err);
     if (schema > seal->schema)
         return la_fail(err, LA_UNSUPPORTED,
                        "%s: schema %d is newer than the %d that this laplora reads; update it",

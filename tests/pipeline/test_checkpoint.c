@@ -264,9 +264,28 @@ static void check_refused(const char *folder, int code, const char *options, con
     check_nothing_written(folder);
 }
 
+/* What a checkpoint is, and what becomes of it. */
+static void told(const char *folder) {
+    static const struct {
+        const char *line, *piece;
+        int code;
+    } list[] = {
+        {"info @/ck", "--resume", 0},
+        {"predict --posterior @/ck --data @/test.jsonl", "is no posterior but the check", 3},
+        {"report @/ck", "is a checkpoint of laplora fit, expected a prediction file", 4},
+        {"merge @/ck --out @/out", "is no part but the checkpoint", 3}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        command done = run_line(folder, list[i].line, NULL);
+        if (done.code != list[i].code || !strstr(done.code ? done.err : done.out, list[i].piece))
+            fail_msg("%s: %d %s%s", list[i].line, done.code, done.out, done.err);
+        command_free(&done);
+    }
+}
+
 static void of_another_fit(void **state) {
     (void)state;
     const char *folder = open_killed();
+    told(folder);
     static const struct {
         const char *options, *field;
     } rows[] = {{"--kron reduce", "--kron is expand there, reduce here"},

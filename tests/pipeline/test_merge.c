@@ -354,7 +354,6 @@ static const wrong wrongs[] = {
     {"merge @/one @/rows" OUT, 7, {"/rows", "another rows (--data)"}},
     {"merge @/still.h5 @/one" OUT, 7, {"/one", "another adapter", "/still.h5"}},
     {"merge @/one @/two --adapter @/still" OUT, 7, {"/still", "another adapter"}},
-    {"merge @/one @/whole" OUT, 3, {"/whole", "is no part of laplora"}},
     {"merge @/one @/nothing" OUT, 3, {"/nothing", "cannot read"}},
     {"merge @/one @/base" OUT, 3, {"/base", "is no file, expected a part"}},
     {"merge @/one @/calib.jsonl" OUT, 3, {"calib.jsonl", "is no part"}},
@@ -367,7 +366,12 @@ static const wrong wrongs[] = {
     {"merge @/one @/two --out @/one --quiet", 2, {"/one"}},
     {"merge @/one @/two --quiet", 2, {"--out"}},
     {"merge --out @/out", 2, {"PART.h5"}},
-    {"predict --posterior @/one --data @/test.jsonl --quiet", 3, {"/one", "is no posterior"}},
+    {"predict --posterior @/one --data @/test.jsonl --quiet",
+     3,
+     {"/one", "is no posterior but a part of one", "laplora merge"}},
+    {"report @/one", 4, {"/one", "is a part of a laplora posterior", "laplora merge"}},
+    {"report @/whole", 4, {"/whole", "is a laplora posterior", "laplora predict"}},
+    {"merge @/one @/whole" OUT, 3, {"/whole", "is no part but a posterior"}},
     {SUM "--shard 1/2 --out @/out --prior 3", 2, {"--prior", "laplora merge"}},
     {SUM "--shard 1/2 --out @/out --val @/test.jsonl", 2, {"--val", "laplora merge"}},
     {SUM "--shard 1/2 --out @/out --heldout", 2, {"--heldout", "laplora merge"}},
@@ -420,6 +424,36 @@ static void wrong_parts(void **state) {
         check_nothing_written(folder);
         command_free(&done);
     }
+}
+
+/* What a part is, and what becomes of it; the summary of a merge counts no rows a second, as it
+ * passes over none. */
+static void told(void **state) {
+    static const char *const lines[] = {
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --shard 2/3 --out @/part",
+        "fit --base @/base --adapter @/adapter --data @/calib.jsonl --shard 1/1 --out @/all",
+        "merge @/all --out @/out"};
+    (void)state;
+    snprintf(folder, sizeof folder, "%s", open_case("bert"));
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        command done = run_line(folder, lines[i], NULL);
+        assert_int_equal(done.code, 0);
+        assert_null(strstr(done.err, "rows/s"));
+        assert_non_null(strstr(done.err, i < 2 ? ": part " : ", sums "));
+        command_free(&done);
+    }
+    command done = run_line(folder, "info @/part --json", NULL);
+    json_t *facts = json_loads(done.out, 0, NULL);
+    assert_int_equal(done.code, 0);
+    assert_string_equal(json_string_value(at(facts, "kind")), "part");
+    assert_int_equal(number_at(facts, "part"), 2);
+    assert_int_equal(number_at(facts, "n_parts"), 3);
+    assert_int_equal(number_at(facts, "n_rows"), 8);
+    assert_int_equal(number_at(facts, "n_rows_of_all"), 24);
+    assert_non_null(strstr(json_string_value(at(facts, "base")), "/base"));
+    assert_non_null(strstr(json_string_value(at(facts, "next")), "laplora merge"));
+    json_decref(facts);
+    command_free(&done);
 }
 
 /* Cut, changed, and changed under a good seal: an error of a file, never another posterior. */
@@ -535,7 +569,7 @@ int main(void) {
         cmocka_unit_test(equal_to_one_fit), cmocka_unit_test(choices),
         cmocka_unit_test(one_name),         cmocka_unit_test(loop),
         cmocka_unit_test(wrong_parts),      cmocka_unit_test(damaged_parts),
-        cmocka_unit_test(which_part),
+        cmocka_unit_test(which_part),       cmocka_unit_test(told),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
