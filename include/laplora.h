@@ -125,7 +125,7 @@ typedef enum la_select_kind {
  * default. */
 typedef struct la_run_options {
     const char *device;    /* "auto", "cpu", "cuda", "cuda:0,1" */
-    const char *precision; /* "f32"; on CUDA also "tf32", "bf16" */
+    const char *precision; /* "f32"; "bf16" where processor or device has it; on CUDA also "tf32" */
     int threads;           /* of this handle or fit, at most 4096; 0: a thread a processor */
     int64_t max_length;    /* tokens a row is truncated to; at least 0 */
     int64_t batch_tokens;  /* tokens that are run together; -1: as many as the free memory holds */

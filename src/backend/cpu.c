@@ -46,6 +46,20 @@ void la_cpu_zero(la_backend *be, void *memory, size_t bytes) {
     memset(memory, 0, bytes);
 }
 
+/* Weights are rounded once, by way of f32 where they are of another type. */
+static void round_all(la_backend *be, const void *host, la_dtype from, int64_t count,
+                      uint16_t *to) {
+    enum { PIECE = 4096 };
+    size_t size = la_dtype_size(from);
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
+    for (int64_t at = 0; at < count; at += PIECE) {
+        float wide[PIECE];
+        int64_t n = count - at < PIECE ? count - at : PIECE;
+        la_dtype_to_f32(from, (const char *)host + (size_t)at * size, n, wide);
+        la_f32_to_bf16(wide, n, to + at);
+    }
+}
+
 const void *la_cpu_place(la_backend *be, const void *host, la_dtype from, int64_t count,
                          la_dtype to, bool *copied) {
     size_t size = la_dtype_size(from);
@@ -58,7 +72,9 @@ const void *la_cpu_place(la_backend *be, const void *host, la_dtype from, int64_
         return NULL;
     if (from == to)
         memcpy(memory, host, (size_t)count * size);
-    else /* the host computes in f32: nothing asks it for another type */
+    else if (to == LA_BF16)
+        round_all(be, host, from, count, memory);
+    else
         la_dtype_to_f32(from, host, count, memory);
     *copied = true;
     return memory;
@@ -89,7 +105,11 @@ size_t la_cpu_workspace(la_backend *be, const la_sizes *sizes) {
     size_t bytes = la_cpu_attention_bytes(be->team, sizes->max_length, sizes->max_relative);
     bytes += (size_t)(sizes->max_factor * sizes->max_factor) * sizeof(float);
     if (sizes->max_weight)
-        bytes += la_cpu_panel_bytes(sizes->max_weight, sizes->max_width, &step);
+        bytes += la_cpu_panel_bytes(be, sizes->max_weight, sizes->max_width, &step);
+    /* two matrices of the widest may be one product */
+    int64_t rows = sizes->max_tokens * (sizes->n_rhs ? sizes->n_rhs : 1);
+    if (be->precision == LA_PRECISION_BF16)
+        bytes += (size_t)(rows * 2 * sizes->max_width) * sizeof(uint16_t);
     return bytes;
 }
 

@@ -9,6 +9,7 @@
 
 typedef enum la_cpu_scratch {
     LA_SCRATCH_PANEL,
+    LA_SCRATCH_NARROW,
     LA_SCRATCH_ATTENTION,
     LA_SCRATCH_FACTOR,
     LA_SCRATCHES
@@ -23,8 +24,14 @@ typedef struct la_cpu {
 /* Workspace of at least bytes, kept from call to call; NULL (and a fault) when there is no memory.
  */
 void *la_cpu_scratch_get(la_backend *be, la_cpu_scratch which, size_t bytes);
-/* Bytes of the panel that weights of another type are widened in, and its rows. */
-size_t la_cpu_panel_bytes(int64_t rows, int64_t cols, int64_t *step);
+/* Bytes of the panel that weights of another type are widened in (and rounded again, for products
+ * of bf16), and its rows. */
+size_t la_cpu_panel_bytes(const la_backend *be, int64_t rows, int64_t cols, int64_t *step);
+
+/* Whether products with this weight are of bf16: all but the head's, which stays f32. */
+static inline bool la_cpu_in_bf16(const la_backend *be, const la_mat *w) {
+    return be->precision == LA_PRECISION_BF16 && w->type != LA_F32;
+}
 
 size_t la_cpu_attention_bytes(la_team team, int64_t max_length, int64_t max_relative);
 

@@ -25,15 +25,24 @@ la_status la_precision_parse(const char *text, la_precision *precision, la_error
     return la_fail(err, LA_USAGE, "--precision \"%s\": expected f32, tf32 or bf16", text);
 }
 
-static la_status open_host(la_precision precision, la_team team, const char *why,
+static la_status open_host(la_precision precision, la_team team, const la_log *log, const char *why,
                            la_backend *backend, int *n, la_error *err) {
-    if (precision != LA_PRECISION_F32)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "--precision %s: the CPU computes in f32 (weights stay as they are "
-                       "stored)%s%s",
-                       la_precision_name(precision), *why ? "; it is used because " : "", why);
+    double gain = 0;
+    la_error lacks = {0};
     LA_TRY(la_products_choose(err));
+    if (precision == LA_PRECISION_TF32)
+        (void)la_fail(&lacks, LA_UNSUPPORTED, "its products are of f32 or bf16");
+    else if (precision == LA_PRECISION_BF16)
+        (void)la_products_check_bf16(&gain, &lacks);
+    if (lacks.status != LA_OK)
+        return la_fail(err, LA_UNSUPPORTED, "--precision %s: the CPU computes in f32 here: %s%s%s",
+                       la_precision_name(precision), lacks.message,
+                       *why ? "; it is used because " : "", why);
+    if (gain > 0 && gain < 1)
+        la_warn(log, "products of bf16 are %.2g times as fast as those of f32 on this processor",
+                gain);
     LA_TRY(la_backend_open_cpu(team, backend, err));
+    backend->precision = precision;
     *n = 1;
     return LA_OK;
 }
@@ -98,7 +107,7 @@ static la_status open_auto(la_precision precision, la_team team, const la_log *l
     /* a build without CUDA reports nothing */
     if (plugin || why.status == LA_RESOURCE)
         la_warn(log, "%s; using the CPU", why.message);
-    return open_host(precision, team, why.message, backends, n, err);
+    return open_host(precision, team, log, why.message, backends, n, err);
 }
 
 la_status la_backend_open(const char *device, la_precision precision, la_team team,
@@ -108,7 +117,7 @@ la_status la_backend_open(const char *device, la_precision precision, la_team te
     if (!device || !strcmp(device, "auto"))
         return open_auto(precision, team, log, backends, n, err);
     if (!strcmp(device, "cpu"))
-        return open_host(precision, team, "", backends, n, err);
+        return open_host(precision, team, log, "", backends, n, err);
     if (strncmp(device, "cuda", 4) || (device[4] && device[4] != ':'))
         return la_fail(err, LA_USAGE, "--device \"%s\": expected auto, cpu, cuda or cuda:0,1",
                        device);

@@ -34,7 +34,8 @@ static inline la_mat la_mat_f32(float *data, int64_t rows, int64_t cols) {
 typedef enum la_precision {
     LA_PRECISION_F32,
     LA_PRECISION_TF32, /* f32 storage, factors of products rounded to 10 bits */
-    LA_PRECISION_BF16, /* activations, cotangents and weights in bf16 */
+    LA_PRECISION_BF16, /* weights in bf16; activations and cotangents too, or (on the host) rounded
+                        * to it where they are multiplied by weights */
     LA_PRECISIONS
 } la_precision;
 
@@ -137,6 +138,11 @@ static inline la_dtype la_weight_type(const la_backend *be, la_dtype stored) {
     if (be->activation == LA_BF16)
         return LA_BF16;
     return stored == LA_F64 ? LA_F32 : stored;
+}
+
+/* The type of a weight that is multiplied: bf16, rounded once, where products are. */
+static inline la_dtype la_product_type(const la_backend *be, la_dtype stored) {
+    return be->precision == LA_PRECISION_BF16 ? LA_BF16 : la_weight_type(be, stored);
 }
 
 enum { LA_DEVICES_MAX = 16 };

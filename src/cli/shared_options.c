@@ -44,7 +44,7 @@ const la_option la_run_rows[LA_RUN_ROWS] = {
     LA_ROW(TEXT, la_run_given, device, "device", .argument = "auto|cpu|cuda|cuda:0,1",
            .help = "where to compute (default auto); several devices share the rows"),
     LA_ROW(CHOICE, la_run_given, precision, "precision", LA_NAMES(la_precision_names),
-           .help = "of products on CUDA (default f32); the CPU computes in f32"),
+           .help = "of products (default f32); on the CPU f32, and bf16 where it is fast"),
     LA_ROW(INTEGER, la_run_given, threads, "threads", .argument = "N", .min = 1, .max = 4096,
            .help = "default: the CPUs this process may use"),
     LA_ROW(INTEGER, la_run_given, batch_tokens, "batch-tokens", LA_NAMES(auto_names),

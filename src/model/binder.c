@@ -78,6 +78,8 @@ la_status la_binder_upload(la_binder *b, const void *host, la_dtype from, int64_
     *model->next_upload = upload;
     model->next_upload = &upload->next;
     model->weight_bytes += (size_t)count * la_dtype_size(to);
+    if (from != to)
+        model->converted_bytes += (size_t)count * la_dtype_size(to);
     return LA_OK;
 }
 
@@ -186,9 +188,8 @@ static la_status bind_matrix(la_binder *b, const la_tensor *tensor, int64_t rows
         return LA_OK;
     }
     LA_TRY(la_binder_check_values(b, tensor, err));
-    la_dtype to = of_head && model->be->activation != LA_F32
-                      ? LA_F32
-                      : la_weight_type(model->be, tensor->dtype);
+    bool rounds = model->be->precision == LA_PRECISION_BF16;
+    la_dtype to = of_head && rounds ? LA_F32 : la_product_type(model->be, tensor->dtype);
     *out = (la_mat){NULL, rows, cols, cols, to};
     if (to != (of_head ? LA_F32 : model->be->activation) && tensor->count > model->max_weight) {
         model->max_weight = tensor->count;

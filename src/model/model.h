@@ -91,6 +91,7 @@ typedef struct la_model {
     la_adapter adapter;
     la_upload *uploads, **next_upload;    /* host arrays for the device, in order */
     size_t weight_bytes;                  /* bytes of all uploads on the device */
+    size_t converted_bytes;               /* of those, of another type than they are stored in */
     la_packed *packed, **next_packed;     /* packed weights, in order */
     int64_t max_weight, max_weight_width; /* elements and columns of the largest weight that is not
                                              of the activation type; 0: none */

@@ -1,7 +1,6 @@
 #include "model/weights.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* A matrix of a marked block. */
 typedef struct part {
@@ -101,13 +100,6 @@ la_status la_weights_read(la_weights *w, float *theta, la_error *err) {
     return LA_OK;
 }
 
-/* to the nearest, ties to even */
-static uint16_t round_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
 /* Elements of a block to a matrix, f32 or bf16. */
 static void put(la_weights *w, const float *block, const la_cut *cut, const la_mat *matrix) {
     int64_t rows = matrix->rows, cols = matrix->cols;
@@ -121,7 +113,7 @@ static void put(la_weights *w, const float *block, const la_cut *cut, const la_m
         const float *row = block + i * cut->down;
         if (matrix->type == LA_BF16)
             for (int64_t j = 0; j < cols; j++)
-                narrow[i * cols + j] = round_bf16(row[j * cut->across]);
+                la_f32_to_bf16(row + j * cut->across, 1, narrow + i * cols + j);
         else
             for (int64_t j = 0; j < cols; j++)
                 wide[i * cols + j] = row[j * cut->across];

@@ -65,7 +65,7 @@ static la_status measure(la_model *model, const la_blocks *blocks, const la_plan
         plan->curvature = request->kind->covariance->bytes(blocks, request->posterior, &cov);
     }
     plan->workspace = model->be->ops->workspace(model->be, &sizes);
-    plan->weights = model->be->ops->in_place ? 0 : model->weight_bytes;
+    plan->weights = model->be->ops->in_place ? model->converted_bytes : model->weight_bytes;
     return LA_OK;
 }
 
