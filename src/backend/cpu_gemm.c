@@ -40,13 +40,14 @@ static bool open_factor(la_backend *be, const la_mat *w, factor *f) {
 
 /* Rows [from, from + n), n at most step. */
 static const void *rows_of(const factor *f, int64_t from, int64_t n) {
+    la_backend *be = f->be;
     const la_mat *w = f->w;
     size_t size = la_dtype_size(w->type);
     const char *data = w->data;
     if (!f->panel)
         return data + (size_t)(from * w->ld) * size;
     uint16_t *narrow = (uint16_t *)(void *)(f->panel + f->step * w->cols);
-#pragma omp parallel for schedule(static) num_threads(f->be->team.threads)
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < n; i++) {
         float *row = f->panel + i * w->cols;
         if (w->type == LA_CODES)
@@ -64,9 +65,10 @@ static const void *rows_of(const factor *f, int64_t from, int64_t n) {
 static la_mat side_of(const factor *f, const la_mat *x) {
     if (f->type == LA_F32)
         return *x;
+    la_backend *be = f->be;
     size_t bytes = (size_t)(x->rows * x->cols) * sizeof(uint16_t);
-    uint16_t *narrow = la_cpu_scratch_get(f->be, LA_SCRATCH_NARROW, bytes);
-#pragma omp parallel for schedule(static) num_threads(f->be->team.threads)
+    uint16_t *narrow = la_cpu_scratch_get(be, LA_SCRATCH_NARROW, bytes);
+#pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < (narrow ? x->rows : 0); i++)
         la_f32_to_bf16((const float *)x->data + i * x->ld, x->cols, narrow + i * x->cols);
     return la_mat_of(LA_BF16, narrow, x->rows, x->cols);
