@@ -84,6 +84,12 @@ void la_visible_write(const char *text, FILE *stream) {
 void la_visible_json(const char *json, size_t length, FILE *stream) {
     for (size_t took; length; json += took, length -= took) {
         uint32_t code;
+        for (took = 0; took < length && json[took] >= ' ' && json[took] < 127;)
+            took++;
+        if (took) {
+            fwrite(json, 1, took, stream);
+            continue;
+        }
         took = la_utf8_decode(json, length, &code);
         bool blank = took && (code == '\n' || code == '\r' || code == '\t');
         if (!took || blank || !is_hidden(code)) {

@@ -1,10 +1,13 @@
 #include "input/json_members.h"
+#include "base/memory.h"
 #include "base/numbers.h"
+#include "base/utf8.h"
+#include "input/json.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH = 4, KEYS_MOST = 64 };
+enum { DEPTH = 8, KEYS_MOST = 64 };
 
 typedef struct cursor {
     const char *at, *end;
@@ -25,12 +28,59 @@ static bool take(cursor *c, char expected) {
     return true;
 }
 
+/* Four hexadecimal digits; -1: there are none. */
+static int32_t read_hex(cursor *c) {
+    int32_t code = 0;
+    for (int i = 0; i < 4; i++, c->at++) {
+        static const char digits[] = "0123456789abcdef";
+        const char *digit =
+            c->at < c->end && *c->at ? strchr(digits, *c->at >= 'A' ? *c->at | ' ' : *c->at) : NULL;
+        if (!digit)
+            return -1;
+        code = code * 16 + (int32_t)(digit - digits);
+    }
+    return code;
+}
+
+/* Behind the backslash. */
+static bool skip_escape(cursor *c) {
+    if (c->at >= c->end)
+        return false;
+    char kind = *c->at++;
+    if (kind != 'u')
+        return kind && strchr("\"\\/bfnrt", kind);
+    int32_t code = read_hex(c);
+    if (code < 0xd800 || code > 0xdfff)
+        return code > 0; /* no NUL */
+    if (code > 0xdbff || c->end - c->at < 2 || c->at[0] != '\\' || c->at[1] != 'u')
+        return false;
+    c->at += 2;
+    code = read_hex(c);
+    return code >= 0xdc00 && code <= 0xdfff;
+}
+
 /* Behind the opening quote. */
-static bool read_string(cursor *c, const char **text, size_t *length) {
+static bool read_string(cursor *c, const char **text, size_t *length, bool *escaped) {
     *text = c->at;
-    while (c->at < c->end && *c->at != '"' && *c->at != '\\' && (unsigned char)*c->at >= ' ' &&
-           (unsigned char)*c->at < 127)
-        c->at++;
+    *escaped = false;
+    while (c->at < c->end && *c->at != '"') {
+        uint32_t code;
+        size_t size = 1;
+        if (*c->at == '\\') {
+            c->at++;
+            *escaped = true;
+            if (!skip_escape(c))
+                return false;
+            continue;
+        }
+        if ((unsigned char)*c->at < ' ')
+            return false;
+        if ((unsigned char)*c->at > 127)
+            size = la_utf8_decode(c->at, (size_t)(c->end - c->at), &code);
+        if (!size)
+            return false;
+        c->at += size;
+    }
     *length = (size_t)(c->at - *text);
     return c->at < c->end && *c->at++ == '"';
 }
@@ -90,8 +140,9 @@ static bool read_object(cursor *c, int depth, la_json_value *members, int most, 
         if (*n >= most || !take(c, '"'))
             return false;
         la_json_value *member = &members[(*n)++];
-        if (!read_string(c, &member->key, &member->key_length) || !take(c, ':') ||
-            !read_value(c, depth, member))
+        bool escaped;
+        if (!read_string(c, &member->key, &member->key_length, &escaped) || escaped ||
+            !take(c, ':') || !read_value(c, depth, member))
             return false;
         for (int i = 0; i < *n - 1; i++)
             if (members[i].key_length == member->key_length &&
@@ -116,6 +167,7 @@ static bool read_value(cursor *c, int depth, la_json_value *value) {
     skip_blanks(c);
     value->text = c->at;
     value->count = 0;
+    value->escaped = false;
     if (c->at >= c->end || depth >= DEPTH)
         return false;
     value->type = *c->at;
@@ -123,7 +175,7 @@ static bool read_value(cursor *c, int depth, la_json_value *value) {
     switch (*c->at) {
     case '"':
         c->at++;
-        return read_string(c, &value->text, &value->length);
+        return read_string(c, &value->text, &value->length, &value->escaped);
     case '[':
         c->at++;
         known = read_list(c, depth + 1, value);
@@ -162,6 +214,44 @@ const la_json_value *la_json_member_of(const la_json_value *members, int n, cons
         if (members[i].key_length == length && !memcmp(members[i].key, name, length))
             return &members[i];
     return NULL;
+}
+
+void la_json_entries(const la_json_value *list, const char **at) {
+    *at = list->text + 1;
+}
+
+bool la_json_entry(const la_json_value *list, const char **at, la_json_value *entry) {
+    cursor c = {*at, list->text + list->length - 1};
+    *entry = (la_json_value){0};
+    skip_blanks(&c);
+    if (c.at < c.end && *c.at == ',')
+        c.at++;
+    bool found = read_value(&c, 0, entry);
+    *at = c.at;
+    return found;
+}
+
+json_t *la_json_value_parse(const la_json_value *value) {
+    if (value->type != '"')
+        return la_json_loadb(value->text, value->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    if (value->escaped) /* with the quotes around it */
+        return la_json_loadb(value->text - 1, value->length + 2, JSON_DECODE_ANY, NULL);
+    return json_stringn(value->text, value->length);
+}
+
+char *la_json_value_text(const la_json_value *value, la_error *err) {
+    json_t *string = value->escaped ? la_json_value_parse(value) : NULL;
+    const char *from = string ? json_string_value(string) : value->text;
+    size_t length = string ? json_string_length(string) : value->length;
+    char *text = NULL;
+    if (value->escaped && !string)
+        (void)la_fail(err, LA_RESOURCE, "out of memory for a row");
+    else
+        text = la_alloc(length + 1, 1, err);
+    if (text)
+        memcpy(text, from, length);
+    json_decref(string);
+    return text;
 }
 
 /* Digits below 2^53 and a power of ten up to 10^22 are both exact, so that their quotient is

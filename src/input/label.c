@@ -99,6 +99,22 @@ la_status la_label_of_json(const json_t *row, const char *place, int64_t n_class
     return err->status;
 }
 
+bool la_label_of_value(const la_json_value *value, int64_t n_classes, la_label *label) {
+    int64_t class;
+    if (!value || value->type == 'n')
+        return true;
+    if (label->kind == LA_LABEL_SET || value->type != '0')
+        return false;
+    if (label->kind == LA_LABEL_NUMBER) {
+        label->number = la_json_value_number(value);
+        return true;
+    }
+    if (!la_json_value_integer(value, &class) || class < 0 || class >= n_classes)
+        return false;
+    label->class = class;
+    return true;
+}
+
 void la_label_digest(la_digest *digest, la_label label, int64_t width) {
     if (label.kind == LA_LABEL_SET) {
         la_digest_add(digest, label.set, (size_t)width);

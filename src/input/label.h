@@ -4,6 +4,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "input/json_members.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -38,6 +39,9 @@ void la_label_write(FILE *stream, la_label label, int64_t n_classes);
  * la_label_free. */
 la_status la_label_of_json(const json_t *row, const char *place, int64_t n_classes, la_label *label,
                            la_error *err);
+/* Likewise the value of such a field, NULL where it is missing. False for one that la_label_of_json
+ * is to look at: a set, and what is no label. */
+bool la_label_of_value(const la_json_value *value, int64_t n_classes, la_label *label);
 /* width: C, of a set. */
 void la_label_digest(la_digest *digest, la_label label, int64_t width);
 

@@ -1,12 +1,8 @@
 #include "monitor/answers.h"
 #include "base/memory.h"
-#include "base/numbers.h"
-#include "base/stop.h"
 #include "base/visible.h"
-#include "input/json.h"
-#include "input/json_members.h"
-#include "input/rows.h"
 #include "output/gaussian_metrics.h"
+#include "output/prediction_file.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,16 +19,12 @@ const la_score_info la_scores[LA_SCORES] = {
 
 /* Fields of a row that are read; scores are at their own place behind them. */
 enum {
-    ERROR,
-    TOKENS,
     LABEL,
     PREDICTION,
     PREDICTION_LABEL,
     PROBS,
     KIND,
     MODEL,
-    HELD_OUT,
-    CALIBRATION,
     ID,
     TOKEN,
     VARIANCE,
@@ -42,11 +34,10 @@ enum {
     FIELDS = SCORES + LA_SCORES
 };
 static const char *const field_names[SCORES] = {
-    "error", "tokens",          "label",    "prediction",     "prediction_label",
-    "probs", "confidence_kind", "model",    "held_out",       "calibration",
-    "id",    "token",           "variance", "model_variance", "noise_variance"};
+    "label", "prediction", "prediction_label", "probs",          "confidence_kind", "model",
+    "id",    "token",      "variance",         "model_variance", "noise_variance"};
 
-enum { MEMBERS_MOST = 64, CLASSES_MOST = 1 << 20 };
+enum { CLASSES_MOST = 1 << 20 };
 
 /* Id of a row, by its hash. */
 typedef struct known_id {
@@ -60,16 +51,13 @@ typedef struct reading {
     la_answer_take take; /* NULL: answers are listed */
     void *user;
     int64_t n_taken;
-    la_row_reader *rows;
     const char *name;
     int64_t line;
-    bool table;
     int64_t n_kinds, n_models;
     size_t list_capacity, names_capacity, ids_capacity;
     known_id *ids;
     int64_t n_ids;
-    la_json_value members[MEMBERS_MOST];
-    int n_members;
+    const la_prediction_entry *entry;
     size_t lengths[FIELDS]; /* of the fields' names */
     /* of the row at hand; NULL: missing, or null but for scores */
     const la_json_value *fields[FIELDS];
@@ -133,7 +121,7 @@ static la_status take_class(const reading *r, int f, int64_t *class, la_error *e
  * caller frees it. */
 static json_t *take_set(const reading *r, int f, la_error *err) {
     const la_json_value *v = r->fields[f];
-    json_t *list = v->type == '[' ? la_json_loadb(v->text, v->length, 0, NULL) : NULL, *entry;
+    json_t *list = v->type == '[' ? la_json_value_parse(v) : NULL, *entry;
     json_t *set = json_object();
     size_t i;
     bool bad = !list || !set;
@@ -161,23 +149,24 @@ static la_status compare_sets(reading *r, la_answer *answer, la_error *err) {
 
 /* The largest probability and its class, for rows that do not say them. */
 static la_status take_largest(const reading *r, int64_t *class, double *confidence, la_error *err) {
-    const la_json_value *v = r->fields[PROBS];
-    json_t *list = v && v->type == '[' ? la_json_loadb(v->text, v->length, 0, NULL) : NULL, *entry;
-    size_t i;
+    const la_json_value *list = r->fields[PROBS];
+    la_json_value entry;
+    const char *at;
+    int64_t i = 0;
     *class = -1;
     *confidence = -1;
-    json_array_foreach(list, i, entry) {
-        double p = json_number_value(entry);
-        if (!json_is_number(entry) || p < 0 || p > 1 + 1e-9)
-            break;
-        if (p > *confidence) {
-            *confidence = p;
-            *class = (int64_t)i;
+    if (list && list->type == '[')
+        for (la_json_entries(list, &at); la_json_entry(list, &at, &entry); i++) {
+            double p = entry.type == '0' ? la_json_value_number(&entry) : -1;
+            if (p < 0 || p > 1 + 1e-9)
+                break;
+            if (p > *confidence) {
+                *confidence = p;
+                *class = i;
+            }
         }
-    }
-    bool whole = list && i == json_array_size(list) && i;
-    json_decref(list);
-    return whole ? LA_OK : bad_field(r, PROBS, "a list of probabilities", err);
+    return list && i && i == list->count ? LA_OK
+                                         : bad_field(r, PROBS, "a list of probabilities", err);
 }
 
 void la_answers_word(const char *text, size_t size, char *word) {
@@ -188,28 +177,33 @@ void la_answers_word(const char *text, size_t size, char *word) {
 }
 
 /* A word that all rows of a file should share. */
-static void take_word(const reading *r, int f, char *word, size_t size, int64_t *n, bool *same) {
+static la_status take_word(const reading *r, int f, char *word, size_t size, int64_t *n, bool *same,
+                           la_error *err) {
     const la_json_value *v = r->fields[f];
-    char own[LA_KIND_TEXT], text[LA_KIND_TEXT];
+    char text[LA_KIND_TEXT];
     *same = true;
     if (!v || v->type != '"')
-        return;
-    snprintf(own, size, "%.*s", (int)(v->length < size ? v->length : size - 1), v->text);
+        return LA_OK;
+    char *own = la_json_value_text(v, err);
+    if (!own)
+        return err->status;
     la_answers_word(own, size, text);
+    free(own);
     *same = !(*n)++ || !strcmp(text, word);
     if (*n == 1)
         memcpy(word, text, size);
+    return LA_OK;
 }
 
 static la_status take_origin(reading *r, la_error *err) {
     la_answers *out = r->out;
     char model[LA_MODEL_TEXT];
     bool same;
-    take_word(r, KIND, out->kind, sizeof out->kind, &r->n_kinds, &same);
+    LA_TRY(take_word(r, KIND, out->kind, sizeof out->kind, &r->n_kinds, &same, err));
     if (!same)
         strcpy(out->kind, "mixed");
     memcpy(model, out->model, sizeof model);
-    take_word(r, MODEL, out->model, sizeof out->model, &r->n_models, &same);
+    LA_TRY(take_word(r, MODEL, out->model, sizeof out->model, &r->n_models, &same, err));
     if (same)
         return LA_OK;
     return bad_field(r, MODEL, "that of the rows before: a file is of one model", err);
@@ -225,9 +219,7 @@ static la_status take_name(reading *r, int64_t class, la_error *err) {
         out->names[out->n_names] = NULL;
     if (out->names[class])
         return LA_OK;
-    char *name = out->names[class] = la_alloc(v->length + 1, 1, err);
-    if (name)
-        memcpy(name, v->text, v->length);
+    out->names[class] = la_json_value_text(v, err);
     return err->status;
 }
 
@@ -236,7 +228,11 @@ static la_status take_id(reading *r, la_error *err) {
     if (!v || r->take || r->fields[TOKEN]) /* tokens of a row share its id */
         return LA_OK;
     LA_TRY(la_grow(&r->ids, &r->ids_capacity, (size_t)r->n_ids + 1, sizeof *r->ids, err));
-    uint64_t keys[2] = {la_hash64(v->text, v->length), v->type == '"'};
+    char *text = v->escaped ? la_json_value_text(v, err) : NULL;
+    LA_TRY(err->status);
+    uint64_t keys[2] = {text ? la_hash64(text, strlen(text)) : la_hash64(v->text, v->length),
+                        v->type == '"'};
+    free(text);
     r->ids[r->n_ids++] = (known_id){la_hash64(keys, sizeof keys), r->line};
     return LA_OK;
 }
@@ -245,8 +241,8 @@ static la_status take_id(reading *r, la_error *err) {
 
 static void count_seen(reading *r) {
     la_seen_rows *seen = &r->out->seen;
-    seen->n_held_out += r->fields[HELD_OUT] && r->fields[HELD_OUT]->type == 't';
-    seen->n_calibration += r->fields[CALIBRATION] && r->fields[CALIBRATION]->type == 't';
+    seen->n_held_out += la_entry_is(r->entry, "held_out");
+    seen->n_calibration += la_entry_is(r->entry, "calibration");
 }
 
 /* Scores that the row has; largest: its confidence, where no field says it. */
@@ -389,88 +385,20 @@ static la_status take_fields(reading *r, la_error *err) {
     return LA_OK;
 }
 
-static void find_fields(reading *r) {
-    memset(r->fields, 0, sizeof r->fields);
-    for (int m = 0; m < r->n_members; m++) {
-        int f = find_field(r, &r->members[m]);
-        if (f >= 0 && (f >= SCORES || r->members[m].type != 'n'))
-            r->fields[f] = &r->members[m];
-    }
-}
-
-static bool scan(void *user, const char *text, size_t length) {
-    reading *r = user;
-    if (!la_json_members(text, length, r->members, MEMBERS_MOST, &r->n_members))
-        return false;
-    find_fields(r);
-    return !r->fields[TOKENS];
-}
-
-/* Value of a parsed row in the form in which scanned ones are; *text is to be freed. */
-static la_json_value value_of(const json_t *value, bool table, char **text) {
-    static const char types[] = {
-        [JSON_OBJECT] = '{', [JSON_ARRAY] = '[', [JSON_STRING] = '"', [JSON_INTEGER] = '0',
-        [JSON_REAL] = '0',   [JSON_TRUE] = 't',  [JSON_FALSE] = 'f',  [JSON_NULL] = 'n'};
-    double number;
-    la_json_value v = {.type = types[json_typeof(value)]};
-    if (json_is_string(value)) {
-        v.text = json_string_value(value);
-        v.length = json_string_length(value);
-        bool digits = table && v.length < LA_JSON_DIGITS && la_number_parse(v.text, &number);
-        v.type = table && !v.length ? 'n' : digits ? '0' : table && *v.text == '[' ? '[' : '"';
-        if (table && !strcmp(v.text, "true"))
-            v.type = 't';
-        return v;
-    }
-    v.text = *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    v.length = *text ? strlen(*text) : 0;
-    v.count = (int64_t)json_array_size(value);
-    return v;
-}
-
-/* A row that was parsed. */
-static la_status take_object(reading *r, const json_t *row, la_error *err) {
-    char *texts[FIELDS] = {NULL};
-    la_json_value values[FIELDS];
-    const char *column;
-    json_t *cell;
-    int64_t n_probs = 0;
-    memset(r->fields, 0, sizeof r->fields);
-    for (int f = 0; f < FIELDS; f++) {
-        const json_t *value = json_object_get(row, field_name(f));
-        if (!value)
-            continue;
-        values[f] = value_of(value, r->table, &texts[f]);
-        if (!values[f].text && values[f].type != 'n')
-            (void)la_fail(err, LA_RESOURCE, "out of memory for a row");
-        bool missing = values[f].type == 'n' && (f < SCORES || r->table);
-        r->fields[f] = missing ? NULL : &values[f];
-    }
-    json_object_foreach((json_t *)(uintptr_t)row, column, cell) n_probs +=
-        r->table && !strncmp(column, "prob_", 5);
-    if (n_probs)
-        r->out->n_classes = n_probs;
-    la_status status = err->status == LA_OK ? take_fields(r, err) : err->status;
-    for (int f = 0; f < FIELDS; f++)
-        free(texts[f]);
-    return status;
-}
-
-static la_status take_row(reading *r, const la_row *row, la_error *err) {
-    const json_t *error = json_object_get(row->object, "error");
-    const json_t *tokens = json_object_get(row->object, "tokens"), *entry;
-    bool failed = error && !json_is_null(error) && (!r->table || json_string_length(error));
-    size_t i;
-    if (row->object ? failed : r->fields[ERROR] != NULL) {
+static la_status take_entry(reading *r, const la_prediction_entry *entry, la_error *err) {
+    r->entry = entry;
+    r->line = entry->line;
+    if (entry->failed) {
         r->out->n_errors++;
         return LA_OK;
     }
-    if (!row->object)
-        return take_fields(r, err);
-    if (!json_is_array(tokens) || json_object_get(row->object, "probs"))
-        return take_object(r, row->object, err);
-    json_array_foreach((json_t *)(uintptr_t)tokens, i, entry) LA_TRY(take_object(r, entry, err));
-    return LA_OK;
+    memset(r->fields, 0, sizeof r->fields);
+    for (int m = 0; m < entry->n_members; m++) {
+        int f = find_field(r, &entry->members[m]);
+        if (f >= 0 && (f >= SCORES || entry->members[m].type != 'n'))
+            r->fields[f] = &entry->members[m];
+    }
+    return take_fields(r, err);
 }
 
 static int by_hash(const void *a, const void *b) {
@@ -496,17 +424,14 @@ static la_status check_ids(reading *r, la_error *err) {
         r->name, (long long)first->line, (long long)first[-1].line);
 }
 
-static la_status read_rows(reading *r, la_error *err) {
+static la_status read_rows(reading *r, la_prediction_file *file, la_error *err) {
     la_answers *out = r->out;
-    la_row row;
+    la_prediction_entry entry;
     for (bool more = true;;) {
-        LA_TRY(la_row_reader_next(r->rows, &row, &more, err));
+        LA_TRY(la_prediction_file_next(file, &entry, &more, err));
         if (!more)
             break;
-        r->line = row.line;
-        LA_TRY(take_row(r, &row, err));
-        if (row.index % 1024 == 0)
-            LA_TRY(la_check_interrupt(err));
+        LA_TRY(take_entry(r, &entry, err));
     }
     if (r->take && !r->n_taken)
         return la_fail(err, LA_BAD_INPUT, "%s: no predictions, and %lld rows with an error; %s",
@@ -527,18 +452,13 @@ static la_status read_file(const char *path, reading *r, la_answers *answers, la
     r->out = answers;
     for (int f = 0; f < FIELDS; f++)
         r->lengths[f] = strlen(field_name(f));
-    la_row_fields fields = {.objects = true,
-                            .expected = "a prediction file",
-                            .scan = scan,
-                            .user = r,
-                            .digest = digest};
-    la_status status = la_row_reader_open(path, &fields, &r->rows, err);
+    la_prediction_file *file = NULL;
+    la_status status = la_prediction_file_open(path, digest, true, &file, err);
     if (status == LA_OK) {
-        r->name = la_row_reader_name(r->rows);
-        r->table = la_row_reader_is_table(r->rows);
-        status = read_rows(r, err);
+        r->name = la_prediction_file_name(file);
+        status = read_rows(r, file, err);
     }
-    la_row_reader_close(r->rows);
+    la_prediction_file_close(file);
     la_digest_finish(digest, answers->digest);
     free(r->ids);
     if (status != LA_OK)

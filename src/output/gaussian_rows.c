@@ -24,9 +24,9 @@ static la_look look(const double *values, int64_t n_classes, la_label label) {
                      .class = -1};
 }
 
-static bool is_row(const json_t *row) {
-    return !json_object_get(row, "probs") && json_object_get(row, "variance") &&
-           json_object_get(row, "prediction");
+static bool is_row(const la_prediction_entry *row) {
+    return !la_entry_member(row, "probs") && la_entry_member(row, "variance") &&
+           la_entry_member(row, "prediction");
 }
 
 #define AT(member) .offset = offsetof(la_row_values, member)

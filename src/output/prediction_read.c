@@ -1,10 +1,6 @@
 #include "base/memory.h"
-#include "base/numbers.h"
-#include "base/stop.h"
 #include "base/visible.h"
 #include "input/json.h"
-#include "input/json_members.h"
-#include "input/rows.h"
 #include "output/row_kind.h"
 
 #include <math.h>
@@ -12,15 +8,13 @@
 #include <string.h>
 
 typedef struct row_reader {
-    la_row_reader *rows;
     const char *name;
     int64_t line;
-    char place[512]; /* FILE:LINE, for messages */
+    char place[LA_ENTRY_PLACE]; /* FILE:LINE, for messages */
     la_predictions *out;
     const la_prediction_watch *watch; /* NULL: none */
     size_t values_capacity, map_capacity, labels_capacity;
     int64_t n_kinds; /* rows that say their kind of confidence */
-    int64_t n_lists; /* lines that are lists of them */
 } row_reader;
 
 static la_status bad_value(const row_reader *reader, const char *key, const char *index,
@@ -96,18 +90,27 @@ static la_status take_values(const row_reader *reader, const json_t *row, double
 }
 
 /* Names of classes, from the lists "prediction" and "prediction_label", where they go together. */
-static la_status take_names(const row_reader *reader, const json_t *row, la_error *err) {
+static la_status take_names(const row_reader *reader, const la_prediction_entry *entry,
+                            la_error *err) {
     const la_predictions *out = reader->out;
-    const json_t *classes = json_object_get(row, "prediction"), *class;
-    const json_t *names = json_object_get(row, "prediction_label");
-    size_t i;
-    if (!out->names || json_array_size(classes) != json_array_size(names))
+    const la_json_value *classes = la_entry_member(entry, "prediction");
+    const la_json_value *names = la_entry_member(entry, "prediction_label");
+    la_json_value class, name;
+    const char *class_at, *name_at;
+    if (!out->names || !classes || classes->type != '[' || !names || names->type != '[' ||
+        classes->count != names->count)
         return LA_OK;
-    json_array_foreach(classes, i, class) {
-        const char *name = json_string_value(json_array_get(names, i));
-        int64_t c = json_is_integer(class) ? json_integer_value(class) : -1;
-        if (name && c >= 0 && c < out->n_classes && !out->names[c])
-            out->names[c] = la_visible_copy(name, err);
+    la_json_entries(classes, &class_at);
+    la_json_entries(names, &name_at);
+    while (la_json_entry(classes, &class_at, &class) && la_json_entry(names, &name_at, &name)) {
+        int64_t c = -1;
+        if (!la_json_value_integer(&class, &c) || c < 0 || c >= out->n_classes || out->names[c] ||
+            name.type != '"')
+            continue;
+        char *text = la_json_value_text(&name, err);
+        out->names[c] = text ? la_visible_copy(text, err) : NULL;
+        free(text);
+        LA_TRY(err->status);
     }
     return err->status;
 }
@@ -115,9 +118,23 @@ static la_status take_names(const row_reader *reader, const json_t *row, la_erro
 static const char kind_characters[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
 
-static la_status take_confidence_kind(row_reader *reader, const json_t *row, la_error *err) {
+/* True where the row says the kind that those before it do, or none. */
+static bool has_known_kind(const row_reader *reader, const la_prediction_entry *entry) {
+    const la_json_value *kind = la_entry_member(entry, "confidence_kind");
+    const char *known = reader->out->confidence_kind;
+    return !kind || (reader->n_kinds && kind->type == '"' && kind->length == strlen(known) &&
+                     !memcmp(kind->text, known, kind->length));
+}
+
+static la_status take_confidence_kind(row_reader *reader, const la_prediction_entry *entry,
+                                      la_error *err) {
     const char *text = NULL;
     char kind[LA_CONFIDENCE_KIND_MAX];
+    if (has_known_kind(reader, entry))
+        return LA_OK;
+    (void)la_entry_place(entry, reader->place);
+    const json_t *row = la_entry_json(entry, err);
+    LA_TRY(err->status);
     LA_TRY(la_json_text(row, reader->place, "confidence_kind", false, &text, err));
     if (!text)
         return LA_OK;
@@ -133,18 +150,18 @@ static la_status take_confidence_kind(row_reader *reader, const json_t *row, la_
 }
 
 /* The first row decides what the file is of. */
-static la_status take_kind(row_reader *reader, const json_t *row, const la_row_kind *kind,
-                           la_error *err) {
+static la_status take_kind(row_reader *reader, const la_prediction_entry *entry,
+                           const la_row_kind *kind, la_error *err) {
     la_predictions *out = reader->out;
-    const json_t *values = json_object_get(row, kind->values_field);
+    const la_json_value *values = la_entry_member(entry, kind->values_field);
     int64_t least = kind->likelihood->n_least;
     out->kind = kind;
     out->labels.kind = kind->likelihood->label_kind;
-    out->n_classes = kind->width ? least : (int64_t)json_array_size(values);
+    out->n_classes = kind->width ? least : values->type == '[' ? values->count : 0;
     out->labels.width = out->n_classes;
     if (kind->metrics->n_class)
         out->names = la_alloc((size_t)out->n_classes, sizeof *out->names, err);
-    if (!kind->width && json_is_array(values) && out->n_classes < least)
+    if (!kind->width && values->type == '[' && out->n_classes < least)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: \"%s\" has %lld entries, expected one for each of at least %lld "
                        "classes",
@@ -153,91 +170,29 @@ static la_status take_kind(row_reader *reader, const json_t *row, const la_row_k
     return err->status;
 }
 
-static const la_row_kind *recognise(const json_t *row) {
+static const la_row_kind *recognise(const la_prediction_entry *entry) {
     for (int k = 0; k < LA_ROW_KINDS; k++)
-        if (la_row_kinds[k]->is(row))
+        if (la_row_kinds[k]->is(entry))
             return la_row_kinds[k];
     return NULL;
 }
 
-/* A flag of the row, or of the line that it is in; in a table it is text. */
-static bool is_flagged(const json_t *line, const json_t *row, const char *name) {
-    const json_t *flag = json_object_get(row, name);
-    if (!flag)
-        flag = json_object_get(line, name);
-    return json_is_true(flag) || (json_is_string(flag) && !strcmp(json_string_value(flag), "true"));
-}
-
-/* A prediction: a line, or an entry of a line's tokens. */
-static la_status take_prediction(row_reader *reader, const json_t *line, const json_t *row,
-                                 la_error *err) {
-    la_predictions *out = reader->out;
-    const la_row_kind *kind = recognise(row);
-    size_t n = (size_t)out->n;
-    la_label label;
-    bool has_map;
-    snprintf(reader->place, sizeof reader->place, "%.*s:%lld",
-             (int)la_visible_cut(reader->name, 400), reader->name, (long long)reader->line);
-    if (out->kind && out->kind->mismatch && kind != out->kind)
+static la_status check_kind(row_reader *reader, const la_prediction_entry *entry, la_error *err) {
+    const la_predictions *out = reader->out;
+    const la_row_kind *kind = recognise(entry);
+    if (kind && kind == out->kind)
+        return LA_OK;
+    if (out->kind && out->kind->mismatch)
         return la_fail(err, LA_BAD_INPUT, "%s:%lld: %s", reader->name, (long long)reader->line,
                        out->kind->mismatch);
-    if (!kind || (out->kind && kind != out->kind))
+    if (!kind || out->kind)
         return la_fail(err, LA_BAD_INPUT,
                        "%s:%lld: no field \"probs\"; expected rows as laplora predict writes them",
                        reader->name, (long long)reader->line);
-    if (!out->kind)
-        LA_TRY(take_kind(reader, row, kind, err));
-    size_t width = (size_t)(kind->width ? kind->width : out->n_classes);
-    LA_TRY(
-        la_grow(&out->values, &reader->values_capacity, (n + 1) * width, sizeof *out->values, err));
-    LA_TRY(la_grow(&out->map_values, &reader->map_capacity, (n + 1) * width,
-                   sizeof *out->map_values, err));
-    LA_TRY(la_label_list_grow(&out->labels, &reader->labels_capacity, n + 1, err));
-    LA_TRY(take_values(reader, row, out->values + n * width, out->map_values + n * width, &has_map,
-                       err));
-    LA_TRY(take_names(reader, row, err));
-    LA_TRY(take_confidence_kind(reader, row, err));
-    label = la_label_none(out->labels.kind);
-    LA_TRY(la_label_of_json(row, reader->place, out->n_classes, &label, err));
-    out->n_without_map += !has_map;
-    /* a row without a label is checked like any other, then overwritten by the next one */
-    la_label_list_set(&out->labels, out->n, label);
-    bool labelled = !la_label_is_none(label);
-    la_label_free(&label);
-    if (reader->watch)
-        LA_TRY(reader->watch->see(reader->watch->user, line, row, labelled ? out->n : -1,
-                                  reader->place, err));
-    out->n += labelled;
-    out->n_unlabelled += !labelled;
-    out->seen.n_held_out += labelled && is_flagged(line, row, "held_out");
-    out->seen.n_calibration += labelled && is_flagged(line, row, "calibration");
-    return LA_OK;
+    return take_kind(reader, entry, kind, err);
 }
 
-static la_status take_row(row_reader *reader, const json_t *row, la_error *err) {
-    const json_t *tokens = json_object_get(row, "tokens"), *error = json_object_get(row, "error");
-    size_t i;
-    json_t *entry;
-    if (error && !json_is_null(error)) {
-        reader->out->n_errors++;
-        return LA_OK;
-    }
-    if (!tokens || recognise(row))
-        return take_prediction(reader, row, row, err);
-    if (!json_is_array(tokens))
-        return bad_value(reader, "tokens", "", tokens, "a list of predictions", err);
-    reader->n_lists++;
-    json_array_foreach(tokens, i, entry) {
-        char index[32];
-        snprintf(index, sizeof index, "[%zu]", i);
-        if (!json_is_object(entry))
-            return bad_value(reader, "tokens", index, entry, "a prediction", err);
-        LA_TRY(take_prediction(reader, row, entry, err));
-    }
-    return LA_OK;
-}
-
-/* ---- rows taken from their text ---- */
+/* ---- values that are right ---- */
 
 /* Entries of a list of numbers. False for anything that take_vector refuses. */
 static bool scan_vector(const la_json_value *list, const la_row_field *field, int64_t n,
@@ -260,135 +215,110 @@ static bool scan_vector(const la_json_value *list, const la_row_field *field, in
     return field->range != LA_RANGE_DISTRIBUTION || fabs(sum - 1) <= LA_SUM_TOLERANCE;
 }
 
-static bool scan_label(const la_json_value *value, int64_t n_classes, int64_t *class) {
-    return value && la_json_value_integer(value, class) && *class >= 0 && *class < n_classes;
+static bool is_missing(const la_json_value *value) {
+    return !value || value->type == 'n';
 }
 
-static bool scan_flag(const la_json_value *members, int n, const char *name) {
-    const la_json_value *flag = la_json_member_of(members, n, name);
-    return flag && flag->type == 't';
+static bool scan_number(const la_prediction_entry *entry, const la_row_field *field, double *out) {
+    const la_json_value *own = la_entry_member(entry, field->name);
+    if (field->same_as && is_missing(own))
+        own = la_entry_member(entry, field->same_as);
+    *out = NAN;
+    if (is_missing(own))
+        return field->into != LA_INTO_VALUES;
+    if (own->type != '0')
+        return false;
+    *out = la_json_value_number(own);
+    return field->range != LA_RANGE_POSITIVE || *out > 0;
 }
 
-/* Takes a row like those before it: of classes, with a label and with values that are right. All
- * others are parsed, and judged, by take_prediction, which makes space for more rows as well. */
-static bool scan(void *user, const char *text, size_t length) {
-    enum { MOST = 32 };
-    row_reader *reader = user;
-    la_predictions *out = reader->out;
-    la_json_value members[MOST];
-    int n_members;
-    size_t n = (size_t)out->n, width = (size_t)out->n_classes;
-    int64_t class;
-    bool has_map = true;
-    if (!out->kind || !out->kind->scanned || (reader->watch && !reader->watch->skips) ||
-        n >= reader->labels_capacity || (n + 1) * width > reader->values_capacity ||
-        (n + 1) * width > reader->map_capacity ||
-        !la_json_members(text, length, members, MOST, &n_members))
-        return false;
-    const la_json_value *kind = la_json_member_of(members, n_members, "confidence_kind");
-    const la_json_value *prediction = la_json_member_of(members, n_members, "prediction");
-    if (kind &&
-        (!reader->n_kinds || kind->type != '"' || kind->length != strlen(out->confidence_kind) ||
-         memcmp(kind->text, out->confidence_kind, kind->length)))
-        return false;
-    if (la_json_member_of(members, n_members, "error") || (prediction && prediction->type != '0') ||
-        !scan_label(la_json_member_of(members, n_members, "label"), out->n_classes, &class))
-        return false;
-    for (int f = 0; f < out->kind->n_fields; f++) {
-        const la_row_field *field = &out->kind->fields[f];
-        double *into = (field->into == LA_INTO_MAP ? out->map_values : out->values) + n * width;
+/* values, map_values: of this prediction. *has_map is false where one of the latter is missing.
+ * False for values that take_values refuses, which then says why. */
+static bool scan_values(const row_reader *reader, const la_prediction_entry *entry, double *values,
+                        double *map_values, bool *has_map) {
+    const la_row_kind *kind = reader->out->kind;
+    *has_map = true;
+    for (const la_row_field *field = kind->fields; field < kind->fields + kind->n_fields; field++) {
+        double *into = field->into == LA_INTO_MAP ? map_values : values;
         if (field->into == LA_INTO_NOTHING)
             continue;
-        const la_json_value *value = la_json_member_of(members, n_members, field->name);
-        if (!value && field->into == LA_INTO_MAP)
-            has_map = false;
-        else if (!value || !scan_vector(value, field, out->n_classes, into))
+        if (field->type == LA_ROW_FIELD_NUMBER) {
+            if (!scan_number(entry, field, &into[field->at]))
+                return false;
+            *has_map &= !isnan(into[field->at]);
+            continue;
+        }
+        const la_json_value *value = la_entry_member(entry, field->name);
+        if (field->into == LA_INTO_MAP && is_missing(value))
+            *has_map = false;
+        else if (!value || !scan_vector(value, field, reader->out->n_classes, into))
             return false;
     }
-    out->labels.classes[n] = class;
-    if (reader->watch && !reader->watch->skips(reader->watch->user))
-        return false;
-    out->n++;
-    out->n_without_map += !has_map;
-    out->seen.n_held_out += scan_flag(members, n_members, "held_out");
-    out->seen.n_calibration += scan_flag(members, n_members, "calibration");
     return true;
 }
 
-/* ---- tables ---- */
+/* ---- predictions ---- */
 
-/* The vector that a column is an entry of; NULL: a field of its own. */
-static const la_row_field *vector_of(const char *column) {
-    for (int k = 0; k < LA_ROW_KINDS; k++)
-        for (int f = 0; f < la_row_kinds[k]->n_fields; f++) {
-            const la_row_field *field = &la_row_kinds[k]->fields[f];
-            size_t stem = field->column && field->into ? strlen(field->column) : 0;
-            if (stem && !strncmp(column, field->column, stem) && column[stem] == '_')
-                return field;
-        }
-    return NULL;
-}
-
-static json_t *value_of_cell(const char *text) {
-    double number;
-    json_t *nested =
-        *text == '[' || *text == '{' ? la_json_loadb(text, strlen(text), 0, NULL) : NULL;
-    if (nested)
-        return nested;
-    if (!la_number_parse(text, &number))
-        return json_string(text);
-    bool whole = !text[strspn(text, "+-0123456789")] && fabs(number) < 1e15;
-    return whole ? json_integer((json_int_t)number) : json_real(number);
-}
-
-/* The row as JSON has it. An empty cell is a missing field. The caller frees it. */
-static json_t *object_of_cells(const json_t *cells, la_error *err) {
-    json_t *object = json_object(), *cell, *list;
-    const char *column;
-    int bad = !object;
-    json_object_foreach((json_t *)(uintptr_t)cells, column, cell) {
-        const la_row_field *vector = vector_of(column);
-        if (!json_string_length(cell))
-            continue;
-        json_t *value = value_of_cell(json_string_value(cell));
-        if (!vector) {
-            bad |= json_object_set_new(object, column, value);
-            continue;
-        }
-        list = json_object_get(object, vector->name);
-        if (!list)
-            bad |= json_object_set_new(object, vector->name, list = json_array());
-        bad |= json_array_append_new(list, value);
-    }
-    if (!bad)
-        return object;
-    json_decref(object);
-    (void)la_fail(err, LA_RESOURCE, "out of memory for a row");
-    return NULL;
-}
-
-static la_status take_cells(row_reader *reader, const json_t *cells, la_error *err) {
-    json_t *object = object_of_cells(cells, err);
-    la_status status = object ? take_row(reader, object, err) : err->status;
-    json_decref(object);
-    return status;
-}
-
-static la_status read_rows(row_reader *reader, la_error *err) {
+static la_status grow(row_reader *reader, size_t n, size_t width, la_error *err) {
     la_predictions *out = reader->out;
-    bool table = la_row_reader_is_table(reader->rows);
-    la_row row;
+    LA_TRY(la_grow(&out->values, &reader->values_capacity, n * width, sizeof *out->values, err));
+    LA_TRY(
+        la_grow(&out->map_values, &reader->map_capacity, n * width, sizeof *out->map_values, err));
+    return la_label_list_grow(&out->labels, &reader->labels_capacity, n, err);
+}
+
+static la_status take_prediction(row_reader *reader, const la_prediction_entry *entry,
+                                 la_error *err) {
+    la_predictions *out = reader->out;
+    size_t n = (size_t)out->n;
+    bool has_map;
+    reader->line = entry->line;
+    LA_TRY(check_kind(reader, entry, err));
+    size_t width = (size_t)(out->kind->width ? out->kind->width : out->n_classes);
+    LA_TRY(grow(reader, n + 1, width, err));
+    double *values = out->values + n * width, *map_values = out->map_values + n * width;
+    la_label label = la_label_none(out->labels.kind);
+    if (!scan_values(reader, entry, values, map_values, &has_map)) {
+        (void)la_entry_place(entry, reader->place);
+        const json_t *row = la_entry_json(entry, err);
+        LA_TRY(err->status);
+        LA_TRY(take_values(reader, row, values, map_values, &has_map, err));
+    }
+    LA_TRY(take_names(reader, entry, err));
+    LA_TRY(take_confidence_kind(reader, entry, err));
+    if (!la_label_of_value(la_entry_member(entry, "label"), out->n_classes, &label)) {
+        (void)la_entry_place(entry, reader->place);
+        const json_t *row = la_entry_json(entry, err);
+        LA_TRY(err->status);
+        LA_TRY(la_label_of_json(row, reader->place, out->n_classes, &label, err));
+    }
+    out->n_without_map += !has_map;
+    /* a row without a label is checked like any other, then overwritten by the next one */
+    la_label_list_set(&out->labels, out->n, label);
+    bool labelled = !la_label_is_none(label);
+    la_label_free(&label);
+    if (reader->watch)
+        LA_TRY(reader->watch->see(reader->watch->user, entry, labelled ? out->n : -1, err));
+    out->n += labelled;
+    out->n_unlabelled += !labelled;
+    out->seen.n_held_out += labelled && la_entry_is(entry, "held_out");
+    out->seen.n_calibration += labelled && la_entry_is(entry, "calibration");
+    return LA_OK;
+}
+
+static la_status read_rows(row_reader *reader, la_prediction_file *file, la_error *err) {
+    la_predictions *out = reader->out;
+    la_prediction_entry entry;
     for (bool more = true;;) {
-        LA_TRY(la_row_reader_next(reader->rows, &row, &more, err));
+        LA_TRY(la_prediction_file_next(file, &entry, &more, err));
         if (!more)
             break;
-        reader->line = row.line;
-        if (row.object) /* else it was scanned */
-            LA_TRY(table ? take_cells(reader, row.object, err) : take_row(reader, row.object, err));
-        if (row.index % 1024 == 0)
-            LA_TRY(la_check_interrupt(err));
+        if (entry.failed)
+            out->n_errors++;
+        else
+            LA_TRY(take_prediction(reader, &entry, err));
     }
-    if (!out->kind && !out->n_errors && !reader->n_lists)
+    if (!out->kind && !out->n_errors && !la_prediction_file_lists(file))
         return la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", reader->name);
     if (!out->kind)
         out->kind = la_row_kinds[LA_ROW_KINDS - 1];
@@ -406,21 +336,17 @@ la_status la_predictions_read(const char *path, la_predictions *predictions, la_
 la_status la_predictions_watch(const char *path, const la_prediction_watch *watch,
                                la_predictions *predictions, la_error *err) {
     row_reader reader = {.out = predictions, .watch = watch};
+    la_prediction_file *file = NULL;
     *predictions = (la_predictions){0};
     la_digest *digest = la_digest_new(err);
     if (!digest)
         return err->status;
-    la_row_fields fields = {.objects = true,
-                            .expected = "a prediction file",
-                            .scan = scan,
-                            .user = &reader,
-                            .digest = digest};
-    la_status status = la_row_reader_open(path, &fields, &reader.rows, err);
+    la_status status = la_prediction_file_open(path, digest, true, &file, err);
     if (status == LA_OK) {
-        reader.name = la_row_reader_name(reader.rows);
-        status = read_rows(&reader, err);
+        reader.name = la_prediction_file_name(file);
+        status = read_rows(&reader, file, err);
     }
-    la_row_reader_close(reader.rows);
+    la_prediction_file_close(file);
     la_digest_finish(digest, predictions->digest);
     if (status != LA_OK)
         la_predictions_free(predictions);

@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "input/label.h"
+#include "output/prediction_file.h"
 #include "output/seen_rows.h"
 
 #include <stdbool.h>
@@ -108,14 +109,10 @@ typedef struct la_predictions {
  */
 la_status la_predictions_read(const char *path, la_predictions *predictions, la_error *err);
 
-/* Gets every prediction as it is read: line is the row of the file, row the prediction in it
- * (itself, or one of its tokens), number that among the rows with a label, -1 without one. place is
- * for messages. Rows that need not be seen are read several times as fast: skips is true of a row
- * with a label, which is in the predictions' arrays behind the last one; NULL: all are seen. */
+/* Gets every prediction as it is read, with its values behind the last ones of the predictions'
+ * arrays; number is that among the rows with a label, -1 without one. */
 typedef struct la_prediction_watch {
-    la_status (*see)(void *user, const json_t *line, const json_t *row, int64_t number,
-                     const char *place, la_error *err);
-    bool (*skips)(void *user);
+    la_status (*see)(void *user, const la_prediction_entry *entry, int64_t number, la_error *err);
     void *user;
 } la_prediction_watch;
 /* Likewise; watch may be NULL. */

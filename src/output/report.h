@@ -23,9 +23,8 @@ typedef struct la_tasks {
     size_t n, capacity;
 } la_tasks;
 
-/* Gathers a prediction (output/prediction_rows.h: see); user is the tasks. */
-la_status la_tasks_see(void *user, const json_t *line, const json_t *row, int64_t number,
-                       const char *place, la_error *err);
+/* Gathers a prediction. */
+la_status la_tasks_see(la_tasks *tasks, const la_prediction_entry *entry, la_error *err);
 void la_tasks_sort(la_tasks *tasks);
 void la_tasks_free(la_tasks *tasks);
 

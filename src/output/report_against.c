@@ -20,35 +20,45 @@ void la_row_ids_free(la_row_ids *ids) {
     *ids = (la_row_ids){0};
 }
 
-static const json_t *field_of(const json_t *line, const json_t *row, const char *name) {
-    const json_t *own = json_object_get(row, name);
-    own = own ? own : json_object_get(line, name);
-    return own && !json_is_null(own) ? own : NULL;
+static const la_json_value *field_of(const la_prediction_entry *entry, const char *name) {
+    const la_json_value *own = la_entry_field(entry, name);
+    return own && own->type != 'n' ? own : NULL;
+}
+
+/* What a string says; another value in compact form, its keys sorted. */
+static char *text_of(const la_json_value *value, la_error *err) {
+    int64_t integer;
+    if (value->type == '"' || la_json_value_integer(value, &integer))
+        return la_json_value_text(value, err);
+    json_t *parsed = la_json_value_parse(value);
+    char *text =
+        parsed ? json_dumps(parsed, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    json_decref(parsed);
+    if (!text)
+        (void)la_fail(err, LA_RESOURCE, "out of memory for ids");
+    return text;
 }
 
 /* "ID" or "ID, token N"; a number is its digits, so that tables have the same ids. The caller frees
  * it. */
-static char *id_of(const json_t *line, const json_t *row, const char *place, la_error *err) {
-    const json_t *id = field_of(line, row, "id"), *token = field_of(line, row, "token");
-    char *text, *full = NULL;
-    id = id ? id : field_of(line, row, "index");
+static char *id_of(const la_prediction_entry *entry, la_error *err) {
+    const la_json_value *id = field_of(entry, "id"), *token = field_of(entry, "token");
+    char place[LA_ENTRY_PLACE], *full = NULL;
+    int64_t number;
+    id = id ? id : field_of(entry, "index");
     if (!id) {
         (void)la_fail(err, LA_BAD_INPUT,
                       "%s: no \"id\" and no \"index\"; expected one, by which rows are paired",
-                      place);
+                      la_entry_place(entry, place));
         return NULL;
     }
-    text = json_is_string(id) ? strdup(json_string_value(id))
-                              : json_dumps(id, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
-    size_t size = text ? strlen(text) + 40 : 0;
-    if (text)
-        full = la_alloc(size, 1, err);
-    else
-        (void)la_fail(err, LA_RESOURCE, "out of memory for ids");
-    if (full && json_is_integer(token))
-        snprintf(full, size, "%s, token %lld", text, (long long)json_integer_value(token));
-    else if (full)
-        snprintf(full, size, "%s", text);
+    char *text = text_of(id, err);
+    if (!text || !token || !la_json_value_integer(token, &number))
+        return text;
+    size_t size = strlen(text) + 40;
+    full = la_alloc(size, 1, err);
+    if (full)
+        snprintf(full, size, "%s, token %lld", text, (long long)number);
     free(text);
     return full;
 }
@@ -59,16 +69,17 @@ static la_status bad_id(const char *place, const char *id, const char *what, la_
     return la_fail(err, LA_BAD_INPUT, "%s: id \"%s\" %s", place, shown, what);
 }
 
-la_status la_row_ids_see(la_row_ids *ids, const json_t *line, const json_t *row, int64_t number,
-                         const char *place, la_error *err) {
+la_status la_row_ids_see(la_row_ids *ids, const la_prediction_entry *entry, int64_t number,
+                         la_error *err) {
+    char place[LA_ENTRY_PLACE];
     if (number < 0)
         return LA_OK;
-    char *id = id_of(line, row, place, err);
+    char *id = id_of(entry, err);
     if (!id)
         return err->status;
     if (json_object_get(ids->rows, id))
-        (void)bad_id(place, id, "is there twice; expected each once, so that rows can be paired",
-                     err);
+        (void)bad_id(la_entry_place(entry, place), id,
+                     "is there twice; expected each once, so that rows can be paired", err);
     else if (json_object_set_new(ids->rows, id, json_integer(number)))
         (void)la_fail(err, LA_RESOURCE, "out of memory for ids");
     free(id);
@@ -82,16 +93,17 @@ typedef struct pairing {
     int64_t *partner; /* [n] */
 } pairing;
 
-static la_status see_partner(void *user, const json_t *line, const json_t *row, int64_t number,
-                             const char *place, la_error *err) {
+static la_status see_partner(void *user, const la_prediction_entry *entry, int64_t number,
+                             la_error *err) {
     const pairing *pairs = user;
-    char what[256];
+    char what[256], place[LA_ENTRY_PLACE];
     if (number < 0)
         return LA_OK;
-    char *id = id_of(line, row, place, err);
+    char *id = id_of(entry, err);
     if (!id)
         return err->status;
     const json_t *own = json_object_get(pairs->ids->rows, id);
+    (void)la_entry_place(entry, place);
     snprintf(what, sizeof what, "has no row with a label in %.*s; expected the same rows",
              (int)la_visible_cut(pairs->file, 180), pairs->file);
     if (!own)

@@ -23,10 +23,10 @@ typedef struct la_against {
 
 la_status la_row_ids_open(la_row_ids *ids, la_error *err);
 void la_row_ids_free(la_row_ids *ids);
-/* Notes the id of a prediction; LA_BAD_INPUT for one without and for one that is there already. As
- * la_prediction_watch. */
-la_status la_row_ids_see(la_row_ids *ids, const json_t *line, const json_t *row, int64_t number,
-                         const char *place, la_error *err);
+/* Notes the id of a prediction; LA_BAD_INPUT for one without and for one that is there already.
+ * number: as la_prediction_watch has it. */
+la_status la_row_ids_see(la_row_ids *ids, const la_prediction_entry *entry, int64_t number,
+                         la_error *err);
 /* Reads the other file. LA_BAD_INPUT where its labelled rows are others, have other labels, or its
  * predictions are of another kind. file is that of own, for messages. Free with
  * la_against_free. */

@@ -44,7 +44,7 @@ void la_report_slices_free(la_report_slices *slices) {
 /* ---- values ---- */
 
 /* Real numbers in as few digits as name them. The caller frees it; NULL: no memory. */
-static char *text_of(const json_t *value) {
+static char *text_of_json(const json_t *value) {
     char number[32];
     if (!json_is_real(value))
         return json_is_string(value) ? strdup(json_string_value(value))
@@ -57,41 +57,85 @@ static char *text_of(const json_t *value) {
     return strdup(number);
 }
 
-/* NULL: there is none. *found: the key is there, whatever its value. */
-static const json_t *value_of(const char *name, const json_t *line, const json_t *row,
-                              bool *found) {
-    const json_t *const places[] = {json_object_get(row, "fields"), json_object_get(line, "fields"),
-                                    row, line};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        const json_t *value = json_object_get(places[i], name);
-        if (!value)
-            continue;
-        *found = true;
-        return json_is_null(value) ? NULL : value;
-    }
-    return NULL;
+/* Likewise; NULL of null as well. */
+static char *text_of(const la_json_value *value, la_error *err) {
+    if (value->type == 'n')
+        return NULL;
+    char *text = NULL;
+    json_t *parsed = value->type == '"' ? NULL : la_json_value_parse(value);
+    if (value->type == '"')
+        return la_json_value_text(value, err);
+    if (parsed)
+        text = text_of_json(parsed);
+    json_decref(parsed);
+    if (!text)
+        (void)la_fail(err, LA_RESOURCE, "out of memory for slices");
+    return text;
 }
 
-static la_status code_of(la_slice_field *field, const json_t *value, int32_t *code, la_error *err) {
-    *code = -1;
+/* *text: of a member of an object, NULL for null; false where there is none. */
+static bool find_member(const la_json_value *object, const char *name, char **text, la_error *err) {
+    enum { MOST = 64 };
+    la_json_value members[MOST];
+    int n;
+    if (!object || object->type != '{')
+        return false;
+    if (la_json_members(object->text, object->length, members, MOST, &n)) {
+        const la_json_value *found = la_json_member_of(members, n, name);
+        if (found)
+            *text = text_of(found, err);
+        return found != NULL;
+    }
+    json_t *parsed = la_json_value_parse(object);
+    const json_t *found = json_object_get(parsed, name);
+    if (found && !json_is_null(found))
+        *text = text_of_json(found);
+    if (!parsed || (found && !json_is_null(found) && !*text))
+        (void)la_fail(err, LA_RESOURCE, "out of memory for slices");
+    json_decref(parsed);
+    return found != NULL;
+}
+
+/* Text of a prediction's value; NULL: it has none. *found: the key is there, whatever its value.
+ * The caller frees it. */
+static char *find_text(const char *name, const la_prediction_entry *entry, bool *found,
+                       la_error *err) {
+    const la_json_value *own = la_entry_member(entry, "fields"), *value;
+    const la_json_value *rows = la_json_member_of(entry->row, entry->n_row, "fields");
+    char *text = NULL;
+    if (find_member(own, name, &text, err) ||
+        (rows != own && find_member(rows, name, &text, err))) {
+        *found = true;
+        return text;
+    }
+    value = la_entry_field(entry, name);
     if (!value)
+        return NULL;
+    *found = true;
+    return text_of(value, err);
+}
+
+static la_status code_of(la_slice_field *field, const char *text, int32_t *code, la_error *err) {
+    *code = -1;
+    if (!text)
         return LA_OK;
-    char *text = text_of(value);
-    const json_t *known = text ? json_object_get(field->codes, text) : NULL;
+    const json_t *known = json_object_get(field->codes, text);
     *code =
         (int32_t)(known ? json_integer_value(known) : (json_int_t)json_object_size(field->codes));
-    bool bad = !text || (!known && json_object_set_new(field->codes, text, json_integer(*code)));
-    free(text);
+    bool bad = !known && json_object_set_new(field->codes, text, json_integer(*code));
     return bad ? la_fail(err, LA_RESOURCE, "out of memory for slices") : LA_OK;
 }
 
-la_status la_report_slices_see(la_report_slices *slices, const json_t *line, const json_t *row,
+la_status la_report_slices_see(la_report_slices *slices, const la_prediction_entry *entry,
                                int64_t number, la_error *err) {
     for (int i = 0; i < slices->n_fields && number >= 0; i++) {
         la_slice_field *field = &slices->fields[i];
-        const json_t *value = value_of(field->name, line, row, &field->found);
         LA_TRY(la_grow(&field->code, &field->capacity, field->n + 1, sizeof *field->code, err));
-        LA_TRY(code_of(field, value, &field->code[field->n], err));
+        char *text = find_text(field->name, entry, &field->found, err);
+        if (err->status == LA_OK)
+            (void)code_of(field, text, &field->code[field->n], err);
+        free(text);
+        LA_TRY(err->status);
         field->n++;
     }
     return LA_OK;
@@ -169,6 +213,16 @@ static la_status choose(la_report_slices *slices, int number, la_error *err) {
     return LA_OK;
 }
 
+/* The slices have no more resamples of all rows together than the report has, but the least number.
+ */
+static int64_t count_resamples(const la_slice *slice, int n_slices, const la_predictions *p,
+                               int64_t wanted) {
+    la_metric_rows rows = {.n = slice->n * n_slices, .n_classes = p->n_classes};
+    if (rows.n > p->n)
+        rows.n = p->n;
+    return la_metrics_resamples(&rows, wanted);
+}
+
 static la_status measure_slice(la_team team, const la_slice_field *field, int number,
                                la_slice *slice, const la_predictions *p, int64_t resamples,
                                uint64_t seed, la_error *err) {
@@ -244,7 +298,8 @@ la_status la_report_slices_measure(la_report_slices *slices, la_team team, const
     }
     for (int s = 0; s < slices->n; s++) {
         la_slice *slice = &slices->list[s];
-        LA_TRY(measure_slice(team, &slices->fields[slice->field], s, slice, predictions, resamples,
+        int64_t shared = count_resamples(slice, slices->n, predictions, resamples);
+        LA_TRY(measure_slice(team, &slices->fields[slice->field], s, slice, predictions, shared,
                              seed, err));
         LA_TRY(la_check_interrupt(err));
     }

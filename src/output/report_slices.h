@@ -39,8 +39,9 @@ typedef struct la_report_slices {
 la_status la_report_slices_open(const char *const *names, int n, la_report_slices *slices,
                                 la_error *err);
 void la_report_slices_free(la_report_slices *slices);
-/* Notes the values of a prediction: keys of "fields", else of the row. As la_prediction_watch. */
-la_status la_report_slices_see(la_report_slices *slices, const json_t *line, const json_t *row,
+/* Notes the values of a prediction: keys of "fields", else of the row. number: as
+ * la_prediction_watch has it. */
+la_status la_report_slices_see(la_report_slices *slices, const la_prediction_entry *entry,
                                int64_t number, la_error *err);
 /* Measures and tests them. LA_BAD_INPUT for a field that no row has; file is for messages. */
 la_status la_report_slices_measure(la_report_slices *slices, la_team team, const char *file,

@@ -70,12 +70,14 @@ static json_t *task_of(const json_t *line, const json_t *row, const json_t *conf
     return json_pack("{s:o, s:[o]}", "data", data_of(line, row), "predictions", prediction);
 }
 
-la_status la_tasks_see(void *user, const json_t *line, const json_t *row, int64_t number,
-                       const char *place, la_error *err) {
-    la_tasks *tasks = user;
+la_status la_tasks_see(la_tasks *tasks, const la_prediction_entry *entry, la_error *err) {
+    const json_t *line = la_entry_row_json(entry, err), *row = la_entry_json(entry, err);
+    char place[LA_ENTRY_PLACE];
+    if (!line || !row)
+        return err->status;
     const json_t *confidence = json_object_get(row, "confidence");
     const json_t *deviation = json_object_get(row, "std");
-    (void)number;
+    (void)la_entry_place(entry, place);
     if (!json_is_number(confidence) && !json_is_number(deviation))
         return la_fail(err, LA_BAD_INPUT,
                        "%s: no number \"confidence\"; expected one, by which tasks are ordered",

@@ -20,42 +20,56 @@ static int place_of(const la_review_list *list, double key) {
     return at;
 }
 
-static json_t *field_of(const json_t *line, const json_t *row, const char *name) {
-    json_t *own = json_object_get(row, name);
-    return json_incref(own ? own : json_object_get(line, name));
+/* A field of the prediction, or else of its row; NULL: missing. */
+static json_t *take_field(const la_prediction_entry *entry, const char *name, la_error *err) {
+    const la_json_value *value = la_entry_field(entry, name);
+    json_t *taken = value ? la_json_value_parse(value) : NULL;
+    if (value && !taken)
+        (void)la_fail(err, LA_RESOURCE, "out of memory for a row");
+    return taken;
 }
 
-static void insert(la_review_list *list, int at, const la_review_row *base, const json_t *line,
-                   const json_t *row) {
+/* Likewise, of the prediction alone. */
+static json_t *take_own(const la_prediction_entry *entry, const char *name, la_error *err) {
+    return la_entry_member(entry, name) ? take_field(entry, name, err) : NULL;
+}
+
+static la_status insert(la_review_list *list, int at, const la_review_row *base,
+                        const la_prediction_entry *entry, la_error *err) {
     la_review_row new = *base;
     if (list->n == LA_REVIEW_ROWS)
         free_row(&list->rows[--list->n]);
     memmove(&list->rows[at + 1], &list->rows[at], (size_t)(list->n - at) * sizeof *list->rows);
     list->n++;
-    new.index = field_of(line, row, "row");
+    new.index = take_field(entry, "row", err);
     if (!new.index)
-        new.index = field_of(line, row, "index");
-    new.token = field_of(row, row, "token");
-    new.id = field_of(line, row, "id");
-    new.label = field_of(row, row, "label");
-    new.prediction = field_of(row, row, "prediction_label");
+        new.index = take_field(entry, "index", err);
+    new.token = take_own(entry, "token", err);
+    new.id = take_field(entry, "id", err);
+    new.label = take_own(entry, "label", err);
+    new.prediction = take_own(entry, "prediction_label", err);
     if (!new.prediction)
-        new.prediction = field_of(row, row, "prediction");
-    new.fields = field_of(line, row, "fields");
+        new.prediction = take_own(entry, "prediction", err);
+    new.fields = take_field(entry, "fields", err);
     list->rows[at] = new;
+    return err->status;
 }
 
-static la_status take_name(la_review *review, const json_t *row, int64_t class, la_error *err) {
-    const char *name = json_string_value(json_object_get(row, "prediction_label"));
-    if (!name || class < 0)
+static la_status take_name(la_review *review, const la_prediction_entry *entry, int64_t class,
+                           la_error *err) {
+    if (class < 0 || (review->names && review->names[class]))
+        return LA_OK;
+    const la_json_value *name = la_entry_member(entry, "prediction_label");
+    if (!name || name->type != '"')
         return LA_OK;
     if (!review->names) {
         review->n_names = review->predictions->n_classes;
         review->names = la_alloc((size_t)review->n_names, sizeof *review->names, err);
         LA_TRY(err->status);
     }
-    if (!review->names[class])
-        review->names[class] = la_visible_copy(name, err);
+    char *text = la_json_value_text(name, err);
+    review->names[class] = text ? la_visible_copy(text, err) : NULL;
+    free(text);
     return err->status;
 }
 
@@ -72,15 +86,7 @@ static void find_places(const la_review *review, const la_look *look, int *uncer
     *wrong = isnan(look->mistake) ? LA_REVIEW_ROWS : place_of(&review->wrong, look->mistake);
 }
 
-bool la_review_skips(const la_review *review) {
-    la_look look = look_at(review->predictions, review->predictions->values, true);
-    int uncertain, wrong;
-    find_places(review, &look, &uncertain, &wrong);
-    bool named = look.class < 0 || (look.class < review->n_names && review->names[look.class]);
-    return uncertain == LA_REVIEW_ROWS && wrong == LA_REVIEW_ROWS && named;
-}
-
-la_status la_review_see(la_review *review, const json_t *line, const json_t *row, bool labelled,
+la_status la_review_see(la_review *review, const la_prediction_entry *entry, bool labelled,
                         la_look *out, la_error *err) {
     const la_predictions *p = review->predictions;
     la_look look = look_at(p, p->values, labelled);
@@ -92,11 +98,11 @@ la_status la_review_see(la_review *review, const json_t *line, const json_t *row
         base.map_shown = look_at(p, p->map_values, labelled).shown;
     base.key = -look.certainty;
     if (uncertain < LA_REVIEW_ROWS)
-        insert(&review->uncertain, uncertain, &base, line, row);
+        LA_TRY(insert(&review->uncertain, uncertain, &base, entry, err));
     base.key = look.mistake;
     if (wrong < LA_REVIEW_ROWS)
-        insert(&review->wrong, wrong, &base, line, row);
-    return take_name(review, row, look.class, err);
+        LA_TRY(insert(&review->wrong, wrong, &base, entry, err));
+    return take_name(review, entry, look.class, err);
 }
 
 void la_review_free(la_review *review) {

@@ -8,7 +8,7 @@
 
 enum { LA_REVIEW_ROWS = 20 };
 
-/* Values of the row's line are shared with it; NULL: the row has none. */
+/* NULL: the row has none. */
 typedef struct la_review_row {
     double key; /* rows of a list are in its order, the largest first; ties: the file's */
     la_look look;
@@ -29,10 +29,8 @@ typedef struct la_review {
 } la_review;
 
 /* Looks at a prediction (output/prediction_rows.h: see), and returns its look. */
-la_status la_review_see(la_review *review, const json_t *line, const json_t *row, bool labelled,
+la_status la_review_see(la_review *review, const la_prediction_entry *entry, bool labelled,
                         la_look *look, la_error *err);
-/* True where la_review_see of the row with a label behind the last one would change nothing. */
-bool la_review_skips(const la_review *review);
 void la_review_free(la_review *review);
 
 enum { LA_REVIEW_TEXT = 260 };

@@ -99,11 +99,8 @@ struct la_row_kind {
     /* values: of one row; label may be missing. */
     la_look (*look)(const double *values, int64_t n_classes, la_label label);
     la_look_words words;
-    /* The label is a class and all that is read besides are lists over the classes: the reader may
-     * take rows from their text. */
-    bool scanned;
     /* True of a row of a file that is of this kind. */
-    bool (*is)(const json_t *row);
+    bool (*is)(const la_prediction_entry *row);
     const char *mismatch; /* message about a row that is not, behind one that is; NULL: none */
 };
 

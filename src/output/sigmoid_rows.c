@@ -19,9 +19,13 @@ static la_look look(const double *probs, int64_t n_classes, la_label label) {
                      .class = -1};
 }
 
-static bool is_row(const json_t *row) {
-    return json_object_get(row, "probs") && (json_is_array(json_object_get(row, "prediction")) ||
-                                             json_is_array(json_object_get(row, "label")));
+static bool is_list(const la_json_value *value) {
+    return value && value->type == '[';
+}
+
+static bool is_row(const la_prediction_entry *row) {
+    return la_entry_member(row, "probs") &&
+           (is_list(la_entry_member(row, "prediction")) || is_list(la_entry_member(row, "label")));
 }
 
 #define AT(member) .offset = offsetof(la_row_values, member)

@@ -22,8 +22,8 @@ static la_look look(const double *probs, int64_t n_classes, la_label label) {
                      .class = best};
 }
 
-static bool is_row(const json_t *row) {
-    return json_object_get(row, "probs") != NULL;
+static bool is_row(const la_prediction_entry *row) {
+    return la_entry_member(row, "probs") != NULL;
 }
 
 #define AT(member) .offset = offsetof(la_row_values, member)
@@ -51,7 +51,6 @@ const la_row_kind la_softmax_rows = {
     .values_field = "probs",
     .map_field = "map_probs",
     .derive = derive,
-    .scanned = true,
     .look = look,
     .words = {"confidence", "Least certain", "Most confidently wrong"},
     .is = is_row};

@@ -1,7 +1,7 @@
 /* Answers of two prediction files, row by row. */
-#include "base/stop.h"
+#include "base/numbers.h"
 #include "input/json.h"
-#include "input/rows.h"
+#include "output/prediction_file.h"
 #include "pipeline/diff.h"
 
 #include <math.h>
@@ -21,66 +21,93 @@ typedef struct answer {
 typedef struct answers {
     const char *path;
     la_pool pool;
-    bool table;
     answer *list;
     size_t n, capacity, n_ids;
 } answers;
 
-/* Text of a value; NULL: missing. A cell of a table is the JSON that it spells, else a string. */
-static const char *text_of(answers *a, const json_t *row, const char *key, la_error *err) {
-    const json_t *value = json_object_get(row, key);
-    const char *cell = a->table ? json_string_value(value) : NULL;
-    json_t *spelt = cell ? la_json_loadb(cell, strlen(cell), JSON_DECODE_ANY, NULL) : NULL;
-    if (!value || json_is_null(value) || (json_is_string(value) && !json_string_length(value)))
+static bool is_plain(const la_json_value *value) {
+    for (size_t i = 0; i < value->length; i++)
+        if ((unsigned char)value->text[i] < ' ' || (unsigned char)value->text[i] > 126 ||
+            value->text[i] == '"' || value->text[i] == '\\')
+            return false;
+    return value->type == '"' || value->type == 't' || value->type == 'f' ||
+           (value->type == '0' && value->text[0] != '-' && value->text[0] != '+' &&
+            !memchr(value->text, '.', value->length) && !memchr(value->text, 'e', value->length) &&
+            !memchr(value->text, 'E', value->length) &&
+            (value->text[0] != '0' || value->length == 1));
+}
+
+/* JSON of a value as jansson writes it, in the pool; NULL: missing. */
+static const char *text_of(answers *a, const la_prediction_entry *entry, const char *key,
+                           la_error *err) {
+    const la_json_value *value = la_entry_member(entry, key);
+    const char *kept = NULL;
+    if (!value || value->type == 'n' || (value->type == '"' && !value->length))
         return NULL;
-    char *text = json_dumps(spelt ? spelt : value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
-    char *kept = text ? la_pool_text(&a->pool, text, strlen(text), err) : NULL;
+    if (is_plain(value)) { /* as it is, but for quotes */
+        size_t quotes = value->type == '"';
+        char *copy = la_pool_take(&a->pool, value->length + 2 * quotes + 1, 1, err);
+        if (copy && quotes)
+            copy[0] = copy[value->length + 1] = '"';
+        if (copy)
+            memcpy(copy + quotes, value->text, value->length);
+        return copy;
+    }
+    json_t *parsed = la_json_value_parse(value);
+    char *text =
+        parsed ? json_dumps(parsed, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (text)
+        kept = la_pool_text(&a->pool, text, strlen(text), err);
     free(text);
-    json_decref(spelt);
+    json_decref(parsed);
     if (!kept)
         (void)la_fail(err, LA_RESOURCE, "out of memory for rows");
     return kept;
 }
 
-static double number_of(const json_t *value) {
-    const char *text = json_string_value(value);
-    char *end = NULL;
-    double number = json_is_number(value) ? json_number_value(value) : NAN;
-    if (text && *text)
-        number = strtod(text, &end);
-    return end && *end ? NAN : number;
+/* NaN: none. */
+static double number_of(const la_json_value *value) {
+    double number;
+    char text[LA_JSON_DIGITS + 1];
+    if (value && value->type == '0')
+        return la_json_value_number(value);
+    if (!value || value->type != '"' || value->length > LA_JSON_DIGITS)
+        return NAN;
+    snprintf(text, sizeof text, "%.*s", (int)value->length, value->text);
+    return la_number_parse(text, &number) ? number : NAN;
 }
 
-static la_status take(answers *a, const la_row_reader *rows, const la_row *row, la_error *err) {
-    const json_t *object = row->object, *index = json_object_get(object, "index");
-    const json_t *title = json_object_get(object, "prediction_label");
+static la_status fail(const answers *a, const la_prediction_entry *entry, const char *what,
+                      la_error *err) {
+    return la_fail(err, LA_BAD_INPUT, "%s:%lld: %s", a->path, (long long)entry->line, what);
+}
+
+static la_status take(answers *a, const la_prediction_entry *entry, la_error *err) {
+    const la_json_value *title = la_entry_member(entry, "prediction_label");
     LA_TRY(la_grow(&a->list, &a->capacity, a->n + 1, sizeof *a->list, err));
-    double number = number_of(index);
+    double number = number_of(la_entry_member(entry, "index"));
     answer *to = &a->list[a->n++];
-    *to = (answer){.id = text_of(a, object, "id", err),
-                   .prediction = text_of(a, object, "prediction", err),
-                   .label = text_of(a, object, "label", err),
-                   .title =
-                       json_is_string(title) ? text_of(a, object, "prediction_label", err) : NULL,
-                   .index = number >= 0 && number < 1e15 ? (int64_t)number : row->index,
-                   .line = row->line,
-                   .confidence = number_of(json_object_get(object, "confidence")),
-                   .failed = text_of(a, object, "error", err) != NULL};
+    *to = (answer){.id = text_of(a, entry, "id", err),
+                   .prediction = text_of(a, entry, "prediction", err),
+                   .label = text_of(a, entry, "label", err),
+                   .title = title && title->type == '"' ? text_of(a, entry, "prediction_label", err)
+                                                        : NULL,
+                   .index = number >= 0 && number < 1e15 ? (int64_t)number : entry->index,
+                   .line = entry->line,
+                   .confidence = number_of(la_entry_member(entry, "confidence")),
+                   .failed = entry->failed};
     LA_TRY(err->status);
     a->n_ids += to->id != NULL;
     to->key = to->id;
-    if (json_object_get(object, "tokens"))
-        return la_row_fail(rows, row, err,
-                           "the answers of a row's tokens are a list; write them with predict "
-                           "--flat to compare them");
     if (!to->failed && !to->prediction)
-        return la_row_fail(rows, row, err,
-                           "no field \"prediction\"; expected rows as laplora predict writes them");
-    if (!to->failed && json_object_get(object, "std"))
-        return la_row_fail(rows, row, err,
-                           "the prediction is a number of a regression, which does not flip; "
-                           "--predictions compares classes");
-    const json_t *token = json_object_get(object, "token");
+        return fail(a, entry,
+                    "no field \"prediction\"; expected rows as laplora predict writes them", err);
+    if (!to->failed && la_entry_member(entry, "std"))
+        return fail(a, entry,
+                    "the prediction is a number of a regression, which does not flip; "
+                    "--predictions compares classes",
+                    err);
+    const la_json_value *token = la_entry_member(entry, "token");
     if (!token)
         return LA_OK;
     /* every token of a row has its id */
@@ -92,19 +119,16 @@ static la_status take(answers *a, const la_row_reader *rows, const la_row *row, 
 }
 
 static la_status read_answers(const char *path, answers *a, la_error *err) {
-    la_row_fields fields = {.objects = true, .expected = "a prediction file"};
-    la_row_reader *rows;
-    la_row row;
-    *a = (answers){.path = path};
-    LA_TRY(la_row_reader_open(path, &fields, &rows, err));
-    a->table = la_row_reader_is_table(rows);
+    la_prediction_file *file;
+    la_prediction_entry entry;
+    *a = (answers){.path = strcmp(path, "-") ? path : "standard input"};
+    LA_TRY(la_prediction_file_open(path, NULL, false, &file, err));
     for (bool more = true; err->status == LA_OK;) {
-        if (la_row_reader_next(rows, &row, &more, err) != LA_OK || !more)
+        if (la_prediction_file_next(file, &entry, &more, err) != LA_OK || !more)
             break;
-        if (take(a, rows, &row, err) == LA_OK && row.index % 1024 == 0)
-            (void)la_check_interrupt(err);
+        (void)take(a, &entry, err);
     }
-    la_row_reader_close(rows);
+    la_prediction_file_close(file);
     return err->status == LA_OK && !a->n
                ? la_fail(err, LA_BAD_INPUT, "%s: is empty, expected prediction rows", path)
                : err->status;

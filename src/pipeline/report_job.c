@@ -129,18 +129,33 @@ typedef struct notes {
     la_against against;
 } notes;
 
-static la_status judge(notes *kept, const json_t *row, const la_look *look, const char *place,
+/* A score of a prediction; NaN: missing. */
+static la_status find_score(const la_prediction_entry *entry, int score, double *out,
+                            la_error *err) {
+    const la_json_value *value = la_entry_member(entry, la_scores[score].name);
+    char place[LA_ENTRY_PLACE];
+    *out = NAN;
+    if (!value || value->type == '0') {
+        *out = value ? la_json_value_number(value) : NAN;
+        return LA_OK;
+    }
+    const json_t *row = la_entry_json(entry, err);
+    return row ? la_json_number(row, la_entry_place(entry, place), la_scores[score].name, false,
+                                out, err)
+               : err->status;
+}
+
+static la_status judge(notes *kept, const la_prediction_entry *entry, const la_look *look,
                        la_error *err) {
     double scores[LA_SCORES];
+    char place[LA_ENTRY_PLACE];
     la_score needed[] = {kept->rule.score, kept->rule.limited};
-    for (int s = 0; s < LA_SCORES; s++) {
-        scores[s] = NAN;
-        LA_TRY(la_json_number(row, place, la_scores[s].name, false, &scores[s], err));
-    }
+    for (int s = 0; s < LA_SCORES; s++)
+        LA_TRY(find_score(entry, s, &scores[s], err));
     for (int i = 0; i < 2; i++)
         if (needed[i] != LA_SCORE_NONE && isnan(scores[needed[i]]))
             return la_fail(err, LA_BAD_INPUT, "%s: no \"%s\", which the threshold of %s is on; %s",
-                           place, la_scores[needed[i]].name, kept->threshold,
+                           la_entry_place(entry, place), la_scores[needed[i]].name, kept->threshold,
                            la_scores[needed[i]].source);
     if (la_threshold_reason(&kept->rule, scores, look->class))
         return LA_OK;
@@ -149,40 +164,52 @@ static la_status judge(notes *kept, const json_t *row, const la_look *look, cons
     return LA_OK;
 }
 
+/* A word of a file as the threshold's has it; "": there is none. */
+static la_status find_word(const la_prediction_entry *entry, const char *name, bool of_row,
+                           size_t size, char *word, la_error *err) {
+    const la_json_value *value =
+        of_row ? la_entry_field(entry, name) : la_entry_member(entry, name);
+    char place[LA_ENTRY_PLACE];
+    *word = 0;
+    if (!value || value->type == 'n')
+        return LA_OK;
+    if (value->type != '"') {
+        const char *text = NULL;
+        const json_t *row = of_row ? la_entry_row_json(entry, err) : la_entry_json(entry, err);
+        return row ? la_json_text(row, la_entry_place(entry, place), name, false, &text, err)
+                   : err->status;
+    }
+    char *text = la_json_value_text(value, err);
+    if (text)
+        la_answers_word(text, size, word);
+    free(text);
+    return err->status;
+}
+
 /* Rows are of the threshold's model, and their confidences of its kind, as far as both say. */
-static la_status check_origin(const notes *kept, const json_t *line, const json_t *row,
-                              const char *place, la_error *err) {
-    const char *model = NULL, *kind = NULL;
-    char word[LA_MODEL_TEXT + LA_KIND_TEXT];
-    LA_TRY(la_json_text(line, place, "model", false, &model, err));
-    LA_TRY(la_json_text(row, place, "confidence_kind", false, &kind, err));
-    la_answers_word(model ? model : "", LA_MODEL_TEXT, word);
-    LA_TRY(la_threshold_of_model(&kept->rule, kept->threshold, "the row at", place, word, err));
-    la_answers_word(kind ? kind : "", LA_KIND_TEXT, word);
+static la_status check_origin(const notes *kept, const la_prediction_entry *entry, la_error *err) {
+    char word[LA_MODEL_TEXT + LA_KIND_TEXT], place[LA_ENTRY_PLACE];
+    LA_TRY(find_word(entry, "model", true, LA_MODEL_TEXT, word, err));
+    LA_TRY(la_threshold_of_model(&kept->rule, kept->threshold, "the row at",
+                                 la_entry_place(entry, place), word, err));
+    LA_TRY(find_word(entry, "confidence_kind", false, LA_KIND_TEXT, word, err));
     return la_threshold_of_kind(&kept->rule, kept->threshold, word, err);
 }
 
-static la_status see(void *user, const json_t *line, const json_t *row, int64_t number,
-                     const char *place, la_error *err) {
+static la_status see(void *user, const la_prediction_entry *entry, int64_t number, la_error *err) {
     notes *kept = user;
     la_look look;
     if (kept->wants_tasks)
-        LA_TRY(la_tasks_see(&kept->tasks, line, row, number, place, err));
+        LA_TRY(la_tasks_see(&kept->tasks, entry, err));
     if (kept->wants_page)
-        LA_TRY(la_review_see(&kept->review, line, row, number >= 0, &look, err));
+        LA_TRY(la_review_see(&kept->review, entry, number >= 0, &look, err));
     if (kept->threshold)
-        LA_TRY(check_origin(kept, line, row, place, err));
+        LA_TRY(check_origin(kept, entry, err));
     if (kept->threshold && number >= 0)
-        LA_TRY(judge(kept, row, &look, place, err));
+        LA_TRY(judge(kept, entry, &look, err));
     if (kept->ids.rows)
-        LA_TRY(la_row_ids_see(&kept->ids, line, row, number, place, err));
-    return la_report_slices_see(&kept->slices, line, row, number, err);
-}
-
-/* Of a page alone: most rows are no news to it. */
-static bool skips(void *user) {
-    const notes *kept = user;
-    return la_review_skips(&kept->review);
+        LA_TRY(la_row_ids_see(&kept->ids, entry, number, err));
+    return la_report_slices_see(&kept->slices, entry, number, err);
 }
 
 static la_status show_threshold(const notes *kept, la_report_threshold *out, la_error *err) {
@@ -204,8 +231,7 @@ static la_status show_threshold(const notes *kept, la_report_threshold *out, la_
 static la_status measure(const la_report_options *options, notes *kept, bool only_tasks,
                          la_gate *gates, int n_gates, la_report *report, la_error *err) {
     la_predictions predictions = {0};
-    bool page_alone = !kept->wants_tasks && !kept->threshold && !options->n_by && !options->against;
-    la_prediction_watch watch = {.see = see, .skips = page_alone ? skips : NULL, .user = kept};
+    la_prediction_watch watch = {.see = see, .user = kept};
     const char *path = options->predictions, *file = strcmp(path, "-") ? path : "standard input";
     kept->review.predictions = &predictions;
     la_labels labels = {0};

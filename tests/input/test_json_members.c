@@ -54,13 +54,22 @@ static void leaves_others(void **state) {
                                         "{\"a\":+1}",
                                         "{\"a\":-}",
                                         "{\"a\":1e}",
-                                        "{\"a\":\"x\\ny\"}",
-                                        "{\"a\":\"\xc3\xa4\"}",
+                                        "{\"a\":\"x\\qy\"}",
+                                        "{\"a\":\"x\\",
+                                        "{\"a\":\"\\u00g0\"}",
+                                        "{\"a\":\"\\u0000\"}",
+                                        "{\"a\":\"\\ud83d\"}",
+                                        "{\"a\":\"\\ud83d\\n\"}",
+                                        "{\"a\":\"\\ude00\"}",
+                                        "{\"a\":\"\xc3\"}",
+                                        "{\"a\":\"\xed\xa0\x80\"}",
+                                        "{\"a\":\"\xc0\xaf\"}",
+                                        "{\"\\u0061\":1}",
                                         "{\"a\":\"x",
                                         "{\"a\":[1,]}",
                                         "{\"a\":[1 2]}",
                                         "{\"a\":tru}",
-                                        "{\"a\":[[[[[[1]]]]]]}",
+                                        "{\"a\":[[[[[[[[[1]]]]]]]]]}",
                                         "{\"a\":\"\x01\"}",
                                         "{\"a\":12345678901234567890}",
                                         "{\"a\":1}{\"b\":2}"};
@@ -77,8 +86,9 @@ static void leaves_others(void **state) {
 static void damaged_rows(void **state) {
     static const char row[] =
         "{\"index\":0,\"id\":\"r\",\"label\":1,\"confidence\":0.8125,\"probs\":"
-        "[1e-3,0.999],\"ok\":false,\"none\":null}";
-    static const char bytes[] = "\"{}[]:,0-.eE+tfn\\ x\x80";
+        "[1e-3,0.999],\"ok\":false,\"none\":null,\"text\":\"\\ud83d\\ude00 \\u00e4 "
+        "\xc3\xa4 \xf0\x9f\x98\x80\\n\"}";
+    static const char bytes[] = "\"{}[]:,0-.eE+tfn\\ xu9d\x80\xe4";
     la_json_value m[MOST];
     char text[sizeof row];
     int n, taken = 0;
@@ -95,10 +105,34 @@ static void damaged_rows(void **state) {
             if (!parsed)
                 fail_msg("taken, and is no JSON: %s", text);
             assert_int_equal(n, json_object_size(parsed));
+            for (int k = 0; k < n; k++) {
+                json_t *own = la_json_value_parse(&m[k]);
+                assert_true(json_equal(own, json_object_getn(parsed, m[k].key, m[k].key_length)));
+                json_decref(own);
+            }
             json_decref(parsed);
             taken++;
         }
     assert_true(taken > 100);
+}
+
+static void entries_and_texts(void **state) {
+    static const char *const texts[] = {"1", "x,]", "\xc3\xa4\xc3\xa4", "[2, [3]]", "7"};
+    la_json_value m[MOST], entry;
+    const char *at;
+    int n, i = 0;
+    la_error err = {0};
+    (void)state;
+    assert_true(scan("{\"a\":[1, \"x,]\" ,\"\\u00e4\xc3\xa4\",[2, [3]],7 ],\"b\":[ ]}", m, &n));
+    for (la_json_entries(&m[0], &at); la_json_entry(&m[0], &at, &entry); i++) {
+        char *text = la_json_value_text(&entry, &err);
+        assert_string_equal(text, texts[i]);
+        assert_true(entry.escaped == (i == 2));
+        free(text);
+    }
+    assert_int_equal(i, 5);
+    la_json_entries(&m[1], &at);
+    assert_false(la_json_entry(&m[1], &at, &entry));
 }
 
 static void numbers(void **state) {
@@ -141,8 +175,9 @@ static void numbers(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(takes_values),
-                                       cmocka_unit_test(leaves_others),
-                                       cmocka_unit_test(damaged_rows), cmocka_unit_test(numbers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(takes_values), cmocka_unit_test(leaves_others),
+        cmocka_unit_test(damaged_rows), cmocka_unit_test(entries_and_texts),
+        cmocka_unit_test(numbers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
