@@ -320,6 +320,8 @@ typedef struct la_recipe_summary {
     double weight;          /* they sum to 1 */
     /* [n_classes] added to the outputs, before all that; until la_predictor_close. NULL: none */
     const double *bias;
+    /* [n_classes] of the outputs less their mean, before the bias; likewise. NULL: as they are */
+    const double *class_weight;
 } la_recipe_summary;
 /* Their number; 0 of NULL. */
 int64_t la_predictor_recipes(const la_predictor *predictor);

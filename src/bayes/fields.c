@@ -7,6 +7,12 @@ bool la_field_is_absent(const la_field *f, const void *item) {
     const void *at = (const char *)item + f->offset;
     if (!f->optional)
         return false;
+    if (f->inside) {
+        bool any = false;
+        for (int64_t i = 0; i < (int64_t)f->max; i++)
+            any |= ((const double *)at)[i] != 0;
+        return !any;
+    }
     switch (f->kind) {
     case LA_FIELD_NUMBER:
         return isnan(*(const double *)at);

@@ -54,7 +54,8 @@ typedef struct la_field {
     const struct la_field_list *list;                                      /* of a group */
     const struct la_field_list *(*part)(const struct la_posterior *whole); /* of a PART */
     int since;     /* minor version of the schema: a file of an earlier one may lack it */
-    bool optional; /* absent where it has no value: NULL, NaN, a POSITIVE of 0, a NAME of 0 */
+    bool optional; /* absent where it has no value: NULL, NaN, a POSITIVE of 0, a NAME of 0, an F64
+                      that is `inside` and all 0 */
     bool pointer;  /* GROUPS: behind a pointer, and as many in the file as `rows` */
     bool inside;   /* array: in the struct itself, which has room for `max` elements */
     bool detail;   /* not among the lines that `laplora info` prints by default */

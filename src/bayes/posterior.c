@@ -50,9 +50,14 @@ la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_
         la_digest_add_number(digest, choice->settings[i].prior_scale);
         la_digest_add_number(digest, choice->settings[i].temperature);
         la_digest_add_number(digest, choice->settings[i].weight);
-        int64_t correction = choice->settings[i].correction;
-        for (int64_t c = 0; correction && c < posterior->n_classes; c++)
-            la_digest_add_number(digest, choice->corrections[correction - 1].bias[c]);
+        if (!choice->settings[i].correction)
+            continue;
+        const la_correction *of = &choice->corrections[choice->settings[i].correction - 1];
+        const double *weight = la_correction_weight(of);
+        for (int64_t c = 0; c < posterior->n_classes; c++)
+            la_digest_add_number(digest, of->bias[c]);
+        for (int64_t c = 0; weight && c < posterior->n_classes; c++)
+            la_digest_add_number(digest, weight[c]);
     }
     for (int64_t i = 0; head->weight && i < head->n_classes * head->width; i++)
         la_digest_add_number(digest, head->weight[i]);

@@ -154,7 +154,8 @@ static void print_settings(const la_choice *choice) {
         if (s->temperature != 1)
             fprintf(stderr, " T %.3g", s->temperature);
         if (s->correction)
-            fputs(" biased", stderr);
+            fputs(choice->corrections[s->correction - 1].spread > 0 ? " weighed" : " biased",
+                  stderr);
     }
     fprintf(stderr, " (in place of all, at most %.1g off)\n", choice->shortening);
 }

@@ -13,6 +13,7 @@ struct la_answering {
     la_slices doubles, floats; /* memory of scratch */
     int64_t *scale;            /* [n] which of the rows' scales a recipe's is */
     double *basis;             /* [C, m] */
+    double *weight;            /* [n, m, m] of the contrasts, of recipes with weights; or NULL */
     /* where a device draws; NULL: nowhere */
     double *centre, *spread; /* [max_rows, C], [max_rows, C, m] */
     double *means;           /* [n, max_rows, 2C+1] */
@@ -22,9 +23,9 @@ struct la_answering {
 
 /* A thread's memory. */
 typedef struct scratch {
-    float *outputs;    /* [C] with the bias, over the temperature */
-    double *cov;       /* [m, m] over its square */
-    double *workspace; /* the likelihood's */
+    float *outputs;        /* [C] with weights and bias, over the temperature */
+    double *cov, *product; /* [m, m] with weights, over its square; [m, m], where there are any */
+    double *workspace;     /* the likelihood's */
     la_prediction part, own;
 } scratch;
 
@@ -70,11 +71,22 @@ static la_status find_scale(la_answering *a, int64_t r, la_error *err) {
 
 /* True where a row is read as it is. */
 static bool is_plain(const la_recipe *recipe) {
-    return recipe->temperature == 1 && !recipe->bias;
+    return recipe->temperature == 1 && !recipe->class_weight && !recipe->bias;
 }
 
-/* A row under a recipe: its bias is added to the outputs, which the temperature divides, and their
- * covariance. */
+/* to[m, m] = a b^T */
+static void times_transposed(int64_t m, const double *a, const double *b, double *to) {
+    for (int64_t k = 0; k < m; k++)
+        for (int64_t l = 0; l < m; l++) {
+            double sum = 0;
+            for (int64_t j = 0; j < m; j++)
+                sum += a[k * m + j] * b[l * m + j];
+            to[k * m + l] = sum;
+        }
+}
+
+/* A row under a recipe: its weights and bias change the outputs, which the temperature divides, and
+ * their covariance. */
 static la_answer_row row_of(const la_answering *a, int64_t r, int64_t i, scratch *s) {
     const la_output_rows *rows = a->rows;
     const la_recipe *recipe = &a->recipes[r];
@@ -92,11 +104,21 @@ static la_answer_row row_of(const la_answering *a, int64_t r, int64_t i, scratch
                          .map_variance = rows->map_variance};
     if (is_plain(recipe))
         return row;
+    double mean = 0;
+    for (int64_t k = 0; recipe->class_weight && k < c; k++)
+        mean += (double)row.outputs[k] / (double)c;
     for (int64_t k = 0; k < c; k++) {
-        double output = (double)row.outputs[k] + (recipe->bias ? recipe->bias[k] : 0);
+        double output = (double)row.outputs[k];
+        output = recipe->class_weight ? recipe->class_weight[k] * (output - mean) : output;
+        output += recipe->bias ? recipe->bias[k] : 0;
         s->outputs[k] = (float)(output / recipe->temperature);
     }
     row.outputs = s->outputs;
+    if (row.cov && recipe->class_weight) {
+        times_transposed(a->m, a->weight + r * square, row.cov, s->product);
+        times_transposed(a->m, s->product, a->weight + r * square, s->cov);
+        row.cov = s->cov;
+    }
     for (int64_t k = 0; row.cov && k < square; k++)
         s->cov[k] = row.cov[k] / (recipe->temperature * recipe->temperature);
     row.cov = row.cov ? s->cov : NULL;
@@ -112,7 +134,9 @@ static void answer_by(const la_answering *a, int64_t r, int64_t i, scratch *s, l
     a->likelihood->predict(a->recipes[r].kind, c, &row, s->workspace, out);
     if (is_plain(&a->recipes[r]))
         return;
-    a->likelihood->restore(c, rows->outputs + i * c, a->recipes[r].temperature, out);
+    bool weighs = a->recipes[r].class_weight && a->recipes[r].kind->reads_covariance;
+    const double *cov = weighs ? rows->cov + (a->scale[r] * rows->n + i) * a->m * a->m : NULL;
+    a->likelihood->restore(c, rows->outputs + i * c, a->recipes[r].temperature, a->basis, cov, out);
     a->likelihood->conclude(c, out);
 }
 
@@ -192,7 +216,8 @@ static void answer_wanted(const la_answering *a, int64_t i, scratch *s, la_predi
 
 static la_status open_scratches(la_answering *a, la_error *err) {
     int64_t c = a->n_outputs;
-    int64_t doubles = 2 * prediction_doubles(c) + a->m * a->m + a->likelihood->workspace(c);
+    int64_t square = a->m * a->m, covs = a->weight ? 2 * square : square;
+    int64_t doubles = 2 * prediction_doubles(c) + covs + a->likelihood->workspace(c);
     LA_TRY(la_slices_open(a->team, (size_t)doubles * sizeof(double), &a->doubles, err));
     return la_slices_open(a->team, (size_t)c * sizeof(float), &a->floats, err);
 }
@@ -200,10 +225,11 @@ static la_status open_scratches(la_answering *a, la_error *err) {
 static scratch own_scratch(const la_answering *a) {
     int64_t c = a->n_outputs;
     double *part = la_slices_own(&a->doubles), *own = part + prediction_doubles(c);
-    double *cov = own + prediction_doubles(c);
+    double *cov = own + prediction_doubles(c), *behind = cov + a->m * a->m;
     return (scratch){.outputs = la_slices_own(&a->floats),
                      .cov = cov,
-                     .workspace = cov + a->m * a->m,
+                     .product = behind,
+                     .workspace = a->weight ? behind + a->m * a->m : behind,
                      .part = la_prediction_at(c, part),
                      .own = la_prediction_at(c, own)};
 }
@@ -230,6 +256,26 @@ static void draw(la_answering *a) {
     }
 }
 
+/* Weights of the classes as they are of the contrasts: B^T diag(weight) B in the basis B. */
+static la_status weigh_contrasts(la_answering *a, la_error *err) {
+    int64_t c = a->n_outputs, m = a->m, square = m * m;
+    bool any = false;
+    for (int64_t r = 0; r < a->n; r++)
+        any |= a->recipes[r].class_weight != NULL;
+    if (!any)
+        return LA_OK;
+    a->weight = la_alloc((size_t)(a->n * square), sizeof *a->weight, err);
+    for (int64_t r = 0; r < a->n && a->weight; r++) {
+        double *to = a->weight + r * square;
+        for (int64_t e = 0; a->recipes[r].class_weight && e < c * square; e++) {
+            const double *row = a->basis + e / square * m;
+            int64_t at = e % square;
+            to[at] += a->recipes[r].class_weight[e / square] * row[at / m] * row[at % m];
+        }
+    }
+    return err->status;
+}
+
 static la_status allocate(la_answering *a, la_error *err) {
     size_t c = (size_t)a->n_outputs, rows = (size_t)a->max_rows, n = (size_t)a->n;
     a->scale = la_alloc(n, sizeof *a->scale, err);
@@ -242,6 +288,7 @@ static la_status allocate(la_answering *a, la_error *err) {
     }
     LA_TRY(err->status);
     a->likelihood->contrast_basis(a->n_outputs, a->basis);
+    LA_TRY(weigh_contrasts(a, err));
     return open_scratches(a, err);
 }
 
@@ -275,6 +322,7 @@ void la_answering_close(la_answering *a) {
     free(a->floats.memory);
     free(a->scale);
     free(a->basis);
+    free(a->weight);
     free(a->centre);
     free(a->spread);
     free(a->means);

@@ -13,7 +13,9 @@ typedef struct la_recipe {
     double prior_scale; /* factor of the prior precisions that the covariance is of */
     double temperature; /* divides the outputs; 1: none */
     double weight;      /* they sum to 1 */
-    const double *bias; /* [C] added to the outputs before all that; NULL: none */
+    /* The outputs f before all that are class_weight (f - mean f) + bias; NULL: 1, and 0.
+     * class_weight[C] sums to C, of a likelihood that sees no common shift. */
+    const double *class_weight, *bias;
 } la_recipe;
 
 /* Rows with their Gaussian over the outputs, under several scales of the prior. */

@@ -77,7 +77,8 @@ static void predict(const la_predictive_kind *kind, int64_t n_outputs, const la_
 
 /* There is no temperature. */
 static void restore(int64_t n_outputs, const float *outputs, double temperature,
-                    la_prediction *out) {
+                    const double *basis, const double *cov, la_prediction *out) {
+    (void)basis, (void)cov;
     (void)n_outputs, (void)outputs, (void)temperature, (void)out;
 }
 

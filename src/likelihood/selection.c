@@ -17,9 +17,10 @@ enum { TEMPERATURES = LA_SELECTION_TEMPERATURES };
 #define ACCURACY_SLACK 0.005
 /* Corrections of less evidence, relative to the best one's, are left out. */
 #define EVIDENCE_LEAST 0.05
-/* Their grid: every second scale and temperature, so that four of them cost as much as the model as
- * it is. */
-enum { CORRECTED_STEP = 2, CORRECTED_TEMPERATURES = 8 };
+/* Their grid: every second scale, and seven temperatures over the range of the model's own, so that
+ * four of them cost less than the model as it is. */
+#define CORRECTED_STEPS (16.0 / 6)
+enum { CORRECTED_STEP = 2, CORRECTED_TEMPERATURES = 7 };
 
 void la_selection_scales(double *scales) {
     for (int i = 0; i < LA_SELECTION_SCALES; i++)
@@ -32,11 +33,20 @@ void la_selection_temperatures(double scaling, double *temperatures) {
         temperatures[i] = scaling * pow(TEMPERATURE_STEP, 5 - i);
 }
 
+/* Corrections that are tried, and the prior mass of each: biases alone and biases with weights
+ * share it equally, each kind evenly over its numbers. */
+enum { WEIGHED_FROM = 2, TRIED_MOST = LA_CORRECTION_SCALES + WEIGHED_FROM * LA_CORRECTION_SPREADS };
+typedef struct corrections {
+    int n;
+    la_correction_fit fits[TRIED_MOST];
+    double log_mass[TRIED_MOST];
+} corrections;
+
 /* A choice that is being made. */
 typedef struct choosing {
     la_setting_table table;
     const la_held_out *rows;
-    la_correction_fit fits[LA_CORRECTION_SCALES];
+    corrections tried;
     double *base;              /* [3, n] nll of MAP, of temperature scaling and of the average */
     unsigned char *map, *mean; /* [n] bits of the MAP model's answers and the average's */
     int64_t n_right;           /* rows that the MAP model has right */
@@ -247,6 +257,19 @@ static void set_prior(const choosing *t, int n_groups, double *log_prior) {
     }
 }
 
+/* Means over the rows of the outputs less their mean. */
+static void put_centre(const la_held_out *rows, double *centre) {
+    int64_t n = rows->n, c = rows->n_classes;
+    for (int64_t i = 0; i < n; i++) {
+        const float *f = rows->logits + i * c;
+        double mean = 0;
+        for (int64_t k = 0; k < c; k++)
+            mean += (double)f[k] / (double)c;
+        for (int64_t k = 0; k < c; k++)
+            centre[k] += ((double)f[k] - mean) / (double)n;
+    }
+}
+
 /* The list goes into the choice, the heaviest first, with the corrections that it has. */
 static void put_list(const choosing *t, la_choice *choice) {
     int64_t numbers[LA_SETTING_GROUPS] = {0};
@@ -270,6 +293,8 @@ static void put_list(const choosing *t, la_choice *choice) {
             choice->settings[at] = choice->settings[at - 1];
         choice->settings[at] = one;
     }
+    if (choice->n_corrections)
+        put_centre(t->rows, choice->centre);
 }
 
 /* The average's likelihood, its list and how many rows that answers right, over the first n_groups
@@ -315,39 +340,74 @@ static la_status add_average(choosing *t, la_choice *choice, la_error *err) {
 
 /* ---- what is tried ---- */
 
-/* The corrections of most evidence become groups of their own. */
+/* The logarithm of what the rows and the prior give a correction. */
+static double tried_weight(const corrections *tried, int k) {
+    return tried->log_mass[k] + la_correction_evidence(&tried->fits[k]);
+}
+
+/* The correction of most weight that is not taken; -1: there is none. */
+static int next_tried(const corrections *tried, const bool *taken) {
+    int next = -1;
+    for (int k = 0; k < tried->n; k++)
+        if (!taken[k] && isfinite(tried->fits[k].log_likelihood) &&
+            (next < 0 || tried_weight(tried, k) > tried_weight(tried, next)))
+            next = k;
+    return next;
+}
+
+/* Fits biases, and weights from the biases of most evidence. */
+static la_status try_corrections(choosing *t, la_error *err) {
+    const la_held_out *rows = t->rows;
+    corrections *tried = &t->tried;
+    bool weighs = la_correction_weighs(rows->n_classes), taken[TRIED_MOST] = {false};
+    LA_TRY(la_corrections_fit(rows->n, rows->n_classes, rows->logits, rows->labels.classes,
+                              t->temperature, tried->fits, err));
+    tried->n = LA_CORRECTION_SCALES;
+    for (int k = 0; k < tried->n; k++)
+        tried->log_mass[k] = log((weighs ? 0.5 : 1) / LA_CORRECTION_SCALES);
+    for (int from = 0; weighs && from < WEIGHED_FROM; from++) {
+        corrections biases = {.n = LA_CORRECTION_SCALES};
+        memcpy(biases.fits, tried->fits, sizeof biases.fits);
+        int next = next_tried(&biases, taken);
+        if (next < 0)
+            break;
+        taken[next] = true;
+        LA_TRY(la_weights_fit(rows->n, rows->n_classes, rows->logits, rows->labels.classes,
+                              &tried->fits[next], &tried->fits[tried->n], err));
+        for (int k = 0; k < LA_CORRECTION_SPREADS; k++)
+            tried->log_mass[tried->n++] = log(0.5 / (LA_CORRECTION_SCALES * LA_CORRECTION_SPREADS));
+    }
+    return LA_OK;
+}
+
+/* The corrections of most weight become groups of their own, which share half of the prior mass. */
 static la_status add_corrections(choosing *t, la_error *err) {
     const la_held_out *rows = t->rows;
     la_setting_table *table = &t->table;
-    bool taken[LA_CORRECTION_SCALES] = {false};
-    double best = -INFINITY;
+    const corrections *tried = &t->tried;
+    bool taken[TRIED_MOST] = {false};
+    double least = -INFINITY, mass = 0;
     if (rows->keep_answers || rows->uncorrected || rows->n_classes > LA_CORRECTION_CLASSES_MOST)
         return LA_OK;
-    LA_TRY(la_corrections_fit(rows->n, rows->n_classes, rows->logits, rows->labels.classes,
-                              t->temperature, t->fits, err));
+    LA_TRY(try_corrections(t, err));
     while (table->n_groups < LA_SETTING_GROUPS) {
-        int next = -1;
-        for (int s = 0; s < LA_CORRECTION_SCALES; s++)
-            if (!taken[s] && isfinite(t->fits[s].log_likelihood) &&
-                (next < 0 ||
-                 la_correction_evidence(&t->fits[s]) > la_correction_evidence(&t->fits[next])))
-                next = s;
-        if (next < 0 || la_correction_evidence(&t->fits[next]) < best + log(EVIDENCE_LEAST))
+        int next = next_tried(tried, taken);
+        if (next < 0 || tried_weight(tried, next) < least)
             break;
-        best = fmax(best, la_correction_evidence(&t->fits[next]));
+        least = fmax(least, tried_weight(tried, next) + log(EVIDENCE_LEAST));
         taken[next] = true;
+        mass += exp(tried->log_mass[next]);
         la_setting_group *group = &table->groups[table->n_groups++];
-        *group = (la_setting_group){.correction = &t->fits[next].correction,
-                                    .log_mass = t->fits[next].log_occam,
+        *group = (la_setting_group){.correction = &tried->fits[next].correction,
+                                    .log_mass = tried->log_mass[next] + tried->fits[next].log_occam,
                                     .scale_step = CORRECTED_STEP,
                                     .n_temperatures = CORRECTED_TEMPERATURES};
         for (int u = 0; u < CORRECTED_TEMPERATURES; u++)
             group->temperatures[u] =
-                group->correction->temperature * pow(TEMPERATURE_STEP, 4 - CORRECTED_STEP * u);
+                group->correction->temperature * pow(TEMPERATURE_STEP, 4 - CORRECTED_STEPS * u);
     }
-    int corrections = table->n_groups - 1;
-    for (int k = 0; corrections && k < table->n_groups; k++)
-        table->groups[k].log_mass += log(k ? 0.5 / corrections : 0.5);
+    for (int k = 0; mass > 0 && k < table->n_groups; k++)
+        table->groups[k].log_mass += log(k ? 0.5 / mass : 0.5);
     return LA_OK;
 }
 
@@ -423,14 +483,16 @@ int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choi
     const la_setting *settings = average ? choice->settings : &single;
     int64_t n = average ? choice->n_settings : 1;
     for (int64_t s = 0; s < n; s++) {
-        int64_t correction = settings[s].correction;
+        const la_correction *of =
+            settings[s].correction ? &choice->corrections[settings[s].correction - 1] : NULL;
         recipes[s] =
             (la_recipe){.kind = la_predictive_find(likelihood->predictives,
                                                    la_method_predictive(settings[s].method)),
                         .prior_scale = settings[s].prior_scale,
                         .temperature = settings[s].temperature,
                         .weight = settings[s].weight,
-                        .bias = correction ? choice->corrections[correction - 1].bias : NULL};
+                        .class_weight = of ? la_correction_weight(of) : NULL,
+                        .bias = of ? of->bias : NULL};
     }
     return n;
 }
@@ -445,9 +507,14 @@ void la_choice_log_odds(const la_choice *choice, int64_t n_classes, double *log_
     memset(log_odds, 0, (size_t)n_classes * sizeof *log_odds);
     for (int64_t s = 0; s < choice->n_settings; s++) {
         const la_setting *one = &choice->settings[s];
-        for (int64_t c = 0; one->correction && c < n_classes; c++)
-            log_odds[c] +=
-                one->weight / one->temperature * choice->corrections[one->correction - 1].bias[c];
+        if (!one->correction)
+            continue;
+        const la_correction *of = &choice->corrections[one->correction - 1];
+        const double *weight = la_correction_weight(of);
+        for (int64_t c = 0; c < n_classes; c++) {
+            double moved = of->bias[c] + (weight ? (weight[c] - 1) * choice->centre[c] : 0);
+            log_odds[c] += one->weight / one->temperature * moved;
+        }
     }
 }
 

@@ -36,7 +36,7 @@ typedef struct la_candidate {
 typedef struct la_setting {
     la_method method; /* MAP, TEMPERATURE, LAPLACE or SCALAR, of f / T all of them */
     double prior_scale, temperature, weight;
-    int64_t correction; /* number from 1 of the one whose bias is added to f; 0: none */
+    int64_t correction; /* number from 1 of the one that f has; 0: none */
 } la_setting;
 enum { LA_SETTINGS_MOST = 32, LA_CORRECTIONS_MOST = 4 };
 
@@ -60,6 +60,9 @@ struct la_choice {
     la_setting settings[LA_SETTINGS_MOST];
     int64_t n_corrections; /* those that settings have */
     la_correction corrections[LA_CORRECTIONS_MOST];
+    /* [C] where there are any: means over the held-out rows of the outputs less their mean; 0: not
+     * known */
+    double centre[LA_CORRECTION_CLASSES_MOST];
     /* largest distance of a held-out label's probability under these from that under all
      * settings */
     double shortening;
@@ -99,12 +102,14 @@ enum { LA_DOUBT_ROWS = 400 };
 
 /* Sets the best candidate of every method, and the settings of the average (average.h).
  *
- * Those are of the model as it is and, for softmax, of corrections of its classes (correction.h),
- * at most LA_CORRECTIONS_MOST of those whose evidence is within a twentieth of the best one's. The
- * model as it is has half of the prior mass, which MAP, the temperatures, Monte Carlo and the
- * scalar probit share equally, each spread evenly over its settings; the corrections have the other
- * half, times their Occam factors, and all but MAP of these families. Their temperatures lie about
- * the one that was fitted with the bias, and their grid is coarser.
+ * Those are of the model as it is and, for softmax, of corrections of its classes (correction.h):
+ * biases under every prior and, of more than two classes, weights beside the two biases of most
+ * evidence; either kind has half of their prior mass. At most LA_CORRECTIONS_MOST are taken, of
+ * those whose mass times evidence is within a twentieth of the best one's. The model as it is has
+ * half of the prior mass, which MAP, the temperatures, Monte Carlo and the scalar probit share
+ * equally, each spread evenly over its settings; the corrections that are taken have the other half,
+ * times their Occam factors, and all but MAP of these families. Their temperatures lie about the one
+ * that was fitted with the bias, and their grid is coarser.
  *
  * A setting with fewer rows right than the MAP model, by more than the standard error of that or
  * 0.5 % of the rows, is not admitted, nor is such an average: then it is of the model as it is, if
@@ -137,8 +142,8 @@ la_method la_choice_laplace(const la_choice *choice);
 /* Probability that the method has a better nll than the MAP model on other such rows, by the normal
  * distribution of the gain; 1/2 where it is the MAP model. */
 double la_choice_surety(const la_choice *choice);
-/* log_odds[C]: what the average adds to a class's log odds against the mean of all, the mean over
- * its settings of bias / T; 0 where no setting has a bias. */
+/* log_odds[C]: what corrections add to a class's log odds against the mean of all, in an average and
+ * for outputs that are the held-out rows' mean; 0 where no setting is corrected. */
 void la_choice_log_odds(const la_choice *choice, int64_t n_classes, double *log_odds);
 
 /* record: a copy that the summary's owner frees. */

@@ -94,7 +94,8 @@ static double scalar_nll(int64_t c, const double *centre, double variance, doubl
 typedef struct workspace {
     double *centre, *moved, *spread, *factor; /* [C], [C], [C, C-1], [(C-1)^2] */
     double *p, *mean;                         /* [C], [C] */
-    float *draws, *normals, *e, *logits;      /* [DRAWS, C], [PAIRS, C-1], [C], [C] */
+    float *draws, *weighed, *normals;         /* [DRAWS, C], [DRAWS, C], [PAIRS, C-1] */
+    float *e, *logits;                        /* [C], [C] */
 } workspace;
 
 /* The normals of a row, the same under every setting. */
@@ -132,13 +133,44 @@ static double set_scale(const la_setting_table *t, const double *basis, int64_t 
     return la_pair_variance(c, trace);
 }
 
+static const double *weight_of(const la_setting_group *group) {
+    return group->correction ? la_correction_weight(group->correction) : NULL;
+}
+
 /* The centre as a group has it: in w's moved, and logits. */
 static void set_group(const la_setting_table *t, const la_setting_group *group, workspace *w) {
     int64_t c = t->rows->n_classes;
+    const double *weight = weight_of(group);
     for (int64_t k = 0; k < c; k++) {
-        w->moved[k] = w->centre[k] + (group->correction ? group->correction->bias[k] : 0);
+        w->moved[k] = (weight ? weight[k] : 1) * w->centre[k] +
+                      (group->correction ? group->correction->bias[k] : 0);
         w->logits[k] = (float)w->moved[k];
     }
+}
+
+/* The draws as a group has them, which are w's or, of one with weights, in w's weighed; *variance,
+ * which is that of w's, becomes the group's pair variance. */
+static const float *set_spread(const la_setting_table *t, const la_setting_group *group,
+                               workspace *w, double *variance) {
+    int64_t c = t->rows->n_classes, m = c - 1;
+    const double *weight = weight_of(group);
+    double trace = 0;
+    if (!weight)
+        return w->draws;
+    for (int64_t s = 0; s < DRAWS; s++)
+        for (int64_t k = 0; k < c; k++)
+            w->weighed[s * c + k] = (float)weight[k] * w->draws[s * c + k];
+    for (int64_t j = 0; j < m; j++) {
+        double sum = 0, square = 0;
+        for (int64_t k = 0; k < c; k++) {
+            double d = weight[k] * w->spread[k * m + j];
+            sum += d;
+            square += d * d;
+        }
+        trace += square - sum * sum / (double)c;
+    }
+    *variance = la_pair_variance(c, trace);
+    return w->weighed;
 }
 
 static unsigned char answer_of(const la_setting_table *t, int64_t i, int64_t answer) {
@@ -157,9 +189,10 @@ static void try_scale(la_setting_table *t, const la_setting_group *group, int64_
     float *mc = t->nll + group->first * n, *scalar = mc + cells_of(group) * n;
     unsigned char *answers = t->answers + group->first_answers * n;
     set_group(t, group, w);
+    const float *draws = set_spread(t, group, w, &variance);
     for (int u = 0; u < group->n_temperatures; u++) {
         int64_t at = (first + u) * n + i;
-        mean_softmax(c, w->logits, w->draws, (float)(1 / group->temperatures[u]), w->e, w->p);
+        mean_softmax(c, w->logits, draws, (float)(1 / group->temperatures[u]), w->e, w->p);
         /* the draws resolve nothing rarer */
         double p = w->p[label] > 1e-30 ? w->p[label] : 1e-30;
         mc[at] = (float)-log(p);
@@ -201,7 +234,7 @@ typedef void (*row_job)(la_setting_table *t, const double *basis, int64_t i, wor
 static la_status each_row(la_setting_table *t, row_job job, const void *user, la_error *err) {
     const la_held_out *rows = t->rows;
     int64_t c = rows->n_classes, m = c - 1;
-    int64_t doubles = 4 * c + c * m + m * m, floats = DRAWS * c + PAIRS * m + 2 * c + 2;
+    int64_t doubles = 4 * c + c * m + m * m, floats = 2 * DRAWS * c + PAIRS * m + 2 * c + 2;
     double *basis = la_alloc((size_t)(c * m), sizeof *basis, err);
     la_slices numbers = {0}, singles = {0};
     (void)la_slices_open(t->team, (size_t)doubles * sizeof(double), &numbers, err);
@@ -219,9 +252,10 @@ static la_status each_row(la_setting_table *t, row_job job, const void *user, la
                            .spread = d + 4 * c,
                            .factor = d + 4 * c + c * m,
                            .draws = f,
-                           .normals = f + DRAWS * c,
-                           .e = f + DRAWS * c + PAIRS * m,
-                           .logits = f + DRAWS * c + PAIRS * m + c};
+                           .weighed = f + DRAWS * c,
+                           .normals = f + 2 * DRAWS * c,
+                           .e = f + 2 * DRAWS * c + PAIRS * m,
+                           .logits = f + 2 * DRAWS * c + PAIRS * m + c};
             job(t, basis, i, &w, user);
         }
     }
@@ -271,8 +305,9 @@ static void setting_probs(const la_setting_table *t, const double *basis, int64_
     double temperature = group->temperatures[place.temperature], variance = 0, sum = 0;
     double of_scale = set_scale(t, basis, i, place.scale, w); /* any has the centre */
     set_group(t, group, w);
+    const float *draws = set_spread(t, group, w, &of_scale);
     if (place.family == LA_METHOD_LAPLACE) {
-        mean_softmax(c, w->logits, w->draws, (float)(1 / temperature), w->e, w->p);
+        mean_softmax(c, w->logits, draws, (float)(1 / temperature), w->e, w->p);
         return;
     }
     if (place.family == LA_METHOD_SCALAR)

@@ -166,7 +166,8 @@ static void predict(const la_predictive_kind *kind, int64_t n_classes, const la_
 }
 
 static void restore(int64_t n_classes, const float *outputs, double temperature,
-                    la_prediction *out) {
+                    const double *basis, const double *cov, la_prediction *out) {
+    (void)basis, (void)cov;
     for (int64_t c = 0; c < n_classes; c++) {
         out->logits[c] = (double)outputs[c];
         out->map_probs[c] = sigmoid((double)outputs[c]);

@@ -149,8 +149,8 @@ static void predict(const la_predictive_kind *kind, int64_t n_classes, const la_
     conclude(n_classes, out);
 }
 
-static void restore(int64_t n_classes, const float *logits, double temperature,
-                    la_prediction *out) {
+static void restore(int64_t n_classes, const float *logits, double temperature, const double *basis,
+                    const double *cov, la_prediction *out) {
     double top = (double)logits[0];
     for (int64_t c = 1; c < n_classes; c++)
         top = (double)logits[c] > top ? (double)logits[c] : top;
@@ -159,8 +159,10 @@ static void restore(int64_t n_classes, const float *logits, double temperature,
         out->map_probs[c] = (double)logits[c] - top;
     }
     la_class_probs(n_classes, out->map_probs, out->map_probs);
-    for (int64_t i = 0; i < n_classes * n_classes; i++)
+    for (int64_t i = 0; !cov && i < n_classes * n_classes; i++)
         out->logit_cov[i] *= temperature * temperature;
+    if (cov)
+        centred_covariance(n_classes, basis, cov, out->logit_cov);
 }
 
 static void add_network(int64_t n_classes, const float *logits, const float *map,

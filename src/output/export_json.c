@@ -30,12 +30,12 @@ static json_t *choices_array(const la_posterior *p) {
     return finish(array, bad);
 }
 
-/* null: nothing is added to the logits */
-static json_t *terms_array(const double *bias, int64_t n_classes) {
-    json_t *array = bias ? json_array() : json_null();
+/* null: the logits are as they are */
+static json_t *terms_array(const double *terms, int64_t n_classes) {
+    json_t *array = terms ? json_array() : json_null();
     int bad = 0;
-    for (int64_t c = 0; bias && c < n_classes; c++)
-        bad |= json_array_append_new(array, json_real(bias[c]));
+    for (int64_t c = 0; terms && c < n_classes; c++)
+        bad |= json_array_append_new(array, json_real(terms[c]));
     return finish(array, bad);
 }
 
@@ -45,9 +45,10 @@ static json_t *settings_array(const la_export *e) {
     for (const la_recipe *r = e->recipes; r < e->recipes + e->n_recipes; r++)
         bad |= json_array_append_new(
             array,
-            json_pack("{s:s, s:f, s:f, s:f, s:o}", "predictive", r->kind->name, "prior_scale",
+            json_pack("{s:s, s:f, s:f, s:f, s:o, s:o}", "predictive", r->kind->name, "prior_scale",
                       r->prior_scale, "temperature", r->temperature, "weight", r->weight,
-                      "class_terms", terms_array(r->bias, e->posterior->n_classes)));
+                      "class_terms", terms_array(r->bias, e->posterior->n_classes), "class_weights",
+                      terms_array(r->class_weight, e->posterior->n_classes)));
     return finish(array, bad);
 }
 
@@ -77,12 +78,14 @@ la_status la_export_json(const la_export *e, FILE *stream, la_error *err) {
     char model[LA_MODEL_TEXT];
     LA_TRY(la_posterior_model(p, model, err));
     const double *terms = e->n_recipes == 1 ? e->recipes->bias : NULL;
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o}", "schema",
+    const double *weights = e->n_recipes == 1 ? e->recipes->class_weight : NULL;
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o, s:o}", "schema",
                              "laplora.export/1", "version", LAPLORA_VERSION, "model", model, "task",
                              task ? task : "classes", "n_classes", (json_int_t)p->n_classes,
                              "classes", classes_array(p), "confidence_kind", e->kind, "temperature",
                              has_one ? json_real(temperature) : json_null(), "class_terms",
-                             terms_array(terms, p->n_classes), "settings", settings_array(e));
+                             terms_array(terms, p->n_classes), "class_weights",
+                             terms_array(weights, p->n_classes), "settings", settings_array(e));
     int bad = !root;
     bad |= json_object_set_new(root, "guard", la_choice_json(&p->choice, p->n_classes));
     bad |= json_object_set_new(root, "prior", prior_object(p));

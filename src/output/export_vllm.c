@@ -20,9 +20,10 @@ static void say_accuracy(const la_export *e) {
 }
 
 static void say_answers(const la_export *e) {
-    bool covariance = false, drawn = false, biased = false;
+    bool covariance = false, drawn = false, biased = false, weighed = false;
     for (int64_t r = 0; r < e->n_recipes; r++) {
         biased |= e->recipes[r].bias != NULL;
+        weighed |= e->recipes[r].class_weight != NULL;
         covariance |= e->recipes[r].kind->reads_covariance;
         drawn |= e->recipes[r].kind->draws == LA_DRAWS_ANSWER;
     }
@@ -31,9 +32,9 @@ static void say_answers(const la_export *e) {
                 (long long)e->n_recipes);
     if (biased)
         la_warn(e->log,
-                "vllm: not expressed: class biases, which are added to the logits%s; answers "
-                "are the MAP model's",
-                e->n_recipes > 1 ? " under some of them" : "");
+                "vllm: not expressed: class biases%s, which change the logits%s; answers are the "
+                "MAP model's",
+                weighed ? " and weights" : "", e->n_recipes > 1 ? " under some of them" : "");
     if (covariance)
         la_warn(e->log,
                 "vllm: not expressed: the covariance of each row%s, and with it variance "

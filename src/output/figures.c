@@ -27,10 +27,16 @@ static json_t *corrections_json(const la_choice *choice, int64_t n_classes) {
     for (const la_correction *of = choice->corrections;
          of < choice->corrections + choice->n_corrections; of++) {
         json_t *bias = json_array();
+        const double *weight = la_correction_weight(of);
+        json_t *weights = weight ? json_array() : NULL;
         for (int64_t c = 0; c < n_classes; c++)
             json_array_append_new(bias, json_real(of->bias[c]));
-        json_array_append_new(out, json_pack("{s:f,s:f,s:o}", "scale", of->scale, "temperature",
-                                             of->temperature, "bias", bias));
+        for (int64_t c = 0; weight && c < n_classes; c++)
+            json_array_append_new(weights, json_real(weight[c]));
+        json_array_append_new(out,
+                              json_pack("{s:f,s:f,s:o,s:o*,s:o*}", "scale", of->scale,
+                                        "temperature", of->temperature, "bias", bias, "spread",
+                                        weight ? json_real(of->spread) : NULL, "weight", weights));
     }
     return out;
 }

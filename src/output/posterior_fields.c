@@ -171,12 +171,38 @@ static const la_field correction[] = {
     LA_FIELD(la_correction, bias, "bias", LA_FIELD_F64, .inside = true,
              .max = LA_CORRECTION_CLASSES_MOST, .rows = {"classes", .size = all_classes},
              .meaning = "added to the logits, before a temperature"),
+    POSITIVE(la_correction, spread, "spread", "deviation of the prior of weight", .since = 8,
+             .optional = true),
+    LA_FIELD(la_correction, weight, "weight", LA_FIELD_F64, .inside = true,
+             .max = LA_CORRECTION_WEIGHTS_MOST, .rows = {"classes", .size = all_classes},
+             .since = 8, .optional = true,
+             .meaning = "of the logits less their mean, before the bias; its mean is 1"),
 };
-static const la_field_list correction_fields = {LA_FIELDS(correction), .since = 7,
-                                                .size = sizeof(la_correction)};
+
+static la_blame after_correction(la_posterior *p, void *item) {
+    const la_correction *of = item;
+    double sum = 0, size = 1;
+    if (p->n_classes > LA_CORRECTION_WEIGHTS_MOST)
+        return of->spread > 0 ? (la_blame){"weight", missing} : (la_blame){0};
+    for (int64_t c = 0; c < p->n_classes; c++) {
+        sum += of->weight[c] / (double)p->n_classes;
+        size = fmax(size, fabs(of->weight[c]));
+    }
+    if (fabs(sum - (of->spread > 0 ? 1 : 0)) <= WEIGHTS_ROUND * size)
+        return (la_blame){0};
+    return of->spread > 0 ? (la_blame){"weight", "has a mean that is not 1"}
+                          : (la_blame){"spread", missing};
+}
+
+static const la_field_list correction_fields = {
+    LA_FIELDS(correction), .since = 7, .size = sizeof(la_correction), .after = after_correction};
 
 static const la_field corrections[] = {
     INT(la_choice, n_corrections, "n_corrections", 1, LA_CORRECTIONS_MOST, "number of them"),
+    LA_FIELD(la_choice, centre, "centre", LA_FIELD_F64, .inside = true,
+             .max = LA_CORRECTION_CLASSES_MOST, .rows = {"classes", .size = all_classes},
+             .since = 8, .optional = true,
+             .meaning = "mean of the held-out rows' logits less their mean"),
     LA_FIELD(la_choice, corrections, NULL, LA_FIELD_GROUPS, .list = &correction_fields,
              .rows = LA_EXTENT(la_choice, n_corrections, "n_corrections")),
 };
@@ -200,7 +226,7 @@ static const la_field setting[] = {
     POSITIVE(la_setting, temperature, "temperature", "divides the logits"),
     POSITIVE(la_setting, weight, "weight", "all of them sum to 1"),
     INT(la_setting, correction, "correction", 0, LA_CORRECTIONS_MOST,
-        "number from 1 of the one added to the logits; 0: none", .since = 7),
+        "number from 1 of the one of the logits; 0: none", .since = 7),
 };
 
 static la_blame after_setting(la_posterior *p, void *item) {

@@ -267,7 +267,8 @@ la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i) 
                                .prior_scale = recipe->prior_scale,
                                .temperature = recipe->temperature,
                                .weight = recipe->weight,
-                               .bias = recipe->bias};
+                               .bias = recipe->bias,
+                               .class_weight = recipe->class_weight};
 }
 
 la_shares_summary la_predictor_shares(const la_predictor *predictor) {

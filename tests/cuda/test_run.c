@@ -226,7 +226,11 @@ static void averages(void **state) {
         posterior.choice.n_settings = sizeof list / sizeof *list;
         memcpy(posterior.choice.settings, list, sizeof list);
         posterior.choice.n_corrections = 1;
-        posterior.choice.corrections[0] = (la_correction){1, 1.5, {-0.75, 0.5, 0.25}};
+        posterior.choice.corrections[0] = (la_correction){.scale = 1,
+                                                          .spread = 0.3,
+                                                          .temperature = 1.5,
+                                                          .bias = {-0.75, 0.5, 0.25},
+                                                          .weight = {0.5, 1.5, 1}};
         assert_int_equal(la_posterior_save(&posterior, in_case(p.folder, "posterior"), &err),
                          LA_OK);
         la_posterior_free(&posterior);

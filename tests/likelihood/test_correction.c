@@ -9,23 +9,46 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Finite, likely, and a bias that sums to 0, and weights to C. */
+static void check_fit(int64_t c, const la_correction_fit *fit) {
+    const la_correction *of = &fit->correction;
+    const double *weight = la_correction_weight(of);
+    double sum = 0, largest = 1, sum_weights = 0, largest_weight = 1;
+    assert_true(isfinite(fit->log_likelihood) && fit->log_likelihood <= 0);
+    assert_true(isfinite(fit->log_occam) && fit->log_occam <= 1e-12);
+    assert_true(of->temperature > 0);
+    for (int64_t k = 0; k < c; k++) {
+        assert_true(isfinite(of->bias[k]) && (!weight || isfinite(weight[k])));
+        sum += of->bias[k];
+        largest = fmax(largest, fabs(of->bias[k]));
+        sum_weights += weight ? weight[k] : 1;
+        largest_weight = fmax(largest_weight, weight ? fabs(weight[k]) : 1);
+    }
+    assert_true(fabs(sum) < 1e-14 * largest * (double)c);
+    assert_true(fabs(sum_weights - (double)c) < 1e-14 * largest_weight * (double)c);
+}
+
 static void fit(int64_t n, int64_t c, const float *logits, const int64_t *labels, double start,
                 la_correction_fit *fits) {
     la_error err = {0};
     if (la_corrections_fit(n, c, logits, labels, start, fits, &err) != LA_OK)
         fail_msg("%s", err.message);
     for (int s = 0; s < LA_CORRECTION_SCALES; s++) {
-        double sum = 0, largest = 1;
-        assert_true(isfinite(fits[s].log_likelihood) && fits[s].log_likelihood <= 0);
-        assert_true(isfinite(fits[s].log_occam) && fits[s].log_occam <= 1e-12);
+        check_fit(c, &fits[s]);
         assert_true(fits[s].correction.scale == la_correction_scales[s]);
-        assert_true(fits[s].correction.temperature > 0);
-        for (int64_t k = 0; k < c; k++) {
-            assert_true(isfinite(fits[s].correction.bias[k]));
-            sum += fits[s].correction.bias[k];
-            largest = fmax(largest, fabs(fits[s].correction.bias[k]));
-        }
-        assert_true(fabs(sum) < 1e-14 * largest * (double)c);
+        assert_true(!la_correction_weight(&fits[s].correction));
+    }
+}
+
+static void fit_weights(int64_t n, int64_t c, const float *logits, const int64_t *labels,
+                        const la_correction_fit *from, la_correction_fit *fits) {
+    la_error err = {0};
+    if (la_weights_fit(n, c, logits, labels, from, fits, &err) != LA_OK)
+        fail_msg("%s", err.message);
+    for (int t = 0; t < LA_CORRECTION_SPREADS; t++) {
+        check_fit(c, &fits[t]);
+        assert_true(fits[t].correction.scale == from->correction.scale);
+        assert_true(fits[t].correction.spread == la_correction_spreads[t]);
     }
 }
 
@@ -33,6 +56,7 @@ static void reference(void **state) {
     (void)state;
     json_t *cases = load_json(fixture("baselines/correction.json")), *one, *want;
     double worst_temperature = 0, worst_bias = 0, worst_likelihood = 0, worst_occam = 0;
+    double of_weights = 0;
     size_t i, s;
     assert_int_equal(json_array_size(cases), 12);
     json_array_foreach(cases, i, one) {
@@ -56,6 +80,25 @@ static void reference(void **state) {
                 fmax(worst_occam, relative(got->log_occam, number_at(want, "log_occam"), 1));
             free(bias);
         }
+        json_array_foreach(json_object_get(one, "weights"), s, want) {
+            la_correction_fit weighed[LA_CORRECTION_SPREADS];
+            const la_correction_fit *got = &weighed[s % LA_CORRECTION_SPREADS];
+            double *bias = doubles(want, "bias", NULL), *weight = doubles(want, "weight", NULL);
+            int from = 0;
+            while (la_correction_scales[from] != number_at(want, "scale"))
+                from++;
+            fit_weights(n, c, logits, labels, &fits[from], weighed);
+            assert_true(got->correction.spread == number_at(want, "spread"));
+            of_weights = fmax(of_weights, largest_gap(c, got->correction.bias, bias, 1));
+            of_weights = fmax(of_weights, largest_gap(c, got->correction.weight, weight, 1));
+            of_weights = fmax(of_weights, relative(got->correction.temperature,
+                                                   number_at(want, "temperature"), 0));
+            of_weights = fmax(of_weights,
+                              relative(got->log_likelihood, number_at(want, "log_likelihood"), 1));
+            of_weights =
+                fmax(of_weights, relative(got->log_occam, number_at(want, "log_occam"), 1));
+            free(bias), free(weight);
+        }
         print_message("    %-24s bias off by %.3g\n",
                       json_string_value(json_object_get(one, "name")), gap);
         worst_bias = fmax(worst_bias, gap);
@@ -66,6 +109,7 @@ static void reference(void **state) {
     check_within("bias, of max(1, value)", worst_bias, 2.3e-14);
     check_within("log likelihood, of max(1, value)", worst_likelihood, 9.5e-14);
     check_within("Occam factor, of max(1, value)", worst_occam, 3.7e-13);
+    check_within("all numbers of weights, of max(1, value)", of_weights, 3.1e-13);
 }
 
 enum { N = 200, C = 5 };
@@ -89,6 +133,49 @@ static void draw_rows(uint64_t seed, const double *b, rows *out) {
         for (int64_t k = 0; k < C - 1 && (left -= p[k] / sum) > 0; k++)
             out->labels[i] = k + 1;
     }
+}
+
+/* Of labels drawn by weights of the outputs, the evidence has weights, which are those; of labels
+ * that no weight was in it has none, or small ones. */
+static void drawn_weights(void **state) {
+    (void)state;
+    static const double weight[C] = {2, 1.5, 0.7, 0.5, 0.3};
+    int found[2] = {0};
+    double off = 0;
+    for (int weighs = 0; weighs < 2; weighs++)
+        for (uint64_t seed = 0; seed < 20; seed++) {
+            static const double none[C] = {0};
+            rows r;
+            la_correction_fit fits[LA_CORRECTION_SCALES], weighed[LA_CORRECTION_SPREADS];
+            int most = 0, best = 0;
+            draw_rows(seed + 50, none, &r);
+            for (int64_t i = 0; i < N && weighs; i++) {
+                float mean = 0;
+                for (int k = 0; k < C; k++)
+                    mean += r.logits[i * C + k] / C;
+                for (int k = 0; k < C; k++)
+                    r.logits[i * C + k] = (r.logits[i * C + k] - mean) / (float)weight[k];
+            }
+            fit(N, C, r.logits, r.labels, 0.7, fits);
+            for (int s = 0; s < LA_CORRECTION_SCALES; s++)
+                most = la_correction_evidence(&fits[s]) > la_correction_evidence(&fits[most])
+                           ? s
+                           : most;
+            fit_weights(N, C, r.logits, r.labels, &fits[most], weighed);
+            for (int t = 0; t < LA_CORRECTION_SPREADS; t++)
+                best = la_correction_evidence(&weighed[t]) > la_correction_evidence(&weighed[best])
+                           ? t
+                           : best;
+            found[weighs] +=
+                la_correction_evidence(&weighed[best]) > la_correction_evidence(&fits[most]) + 3;
+            const double *got = weighed[best].correction.weight;
+            for (int k = 0; k < C && weighs; k++)
+                off += pow(log(got[k] / got[0]) - log(weight[k] / weight[0]), 2) / (20 * C);
+        }
+    print_message("    weights found %d times where there are some, %d where there are none\n",
+                  found[1], found[0]);
+    assert_true(found[1] >= 18 && found[0] <= 1);
+    check_within("deviation of the weights' logarithms", sqrt(off), 0.5);
 }
 
 /* What the labels were drawn by is found, and the scale of the prior that it was drawn with. */
@@ -174,6 +261,9 @@ static void degenerate(void **state) {
                                                 : i % 2;
                     }
                     fit(m, c, logits, labels, starts[n % 3], fits);
+                    la_correction_fit weighed[LA_CORRECTION_SPREADS];
+                    if (c > 2)
+                        fit_weights(m, c, logits, labels, &fits[n % LA_CORRECTION_SCALES], weighed);
                 }
     print_message("    %d inputs\n", n);
 }
@@ -194,12 +284,21 @@ static void bad_input(void **state) {
         la_corrections_fit(1, LA_CORRECTION_CLASSES_MOST + 1, many, labels, 1, fits, &err),
         LA_BAD_INPUT);
     fit(1, LA_CORRECTION_CLASSES_MOST, many, labels, 1, fits);
+    la_correction_fit weighed[LA_CORRECTION_SPREADS];
+    assert_true(!la_correction_weighs(2) && !la_correction_weighs(LA_CORRECTION_WEIGHTS_MOST + 1));
+    assert_int_equal(
+        la_weights_fit(1, LA_CORRECTION_WEIGHTS_MOST + 1, many, labels, fits, weighed, &err),
+        LA_BAD_INPUT);
+    fit(1, 2, many, labels, 1, fits);
+    assert_int_equal(la_weights_fit(1, 2, many, labels, fits, weighed, &err), LA_BAD_INPUT);
+    fit_weights(1, LA_CORRECTION_WEIGHTS_MOST, many, labels, fits, weighed);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reference),  cmocka_unit_test(drawn_rows), cmocka_unit_test(other_starts),
-        cmocka_unit_test(degenerate), cmocka_unit_test(bad_input),
+        cmocka_unit_test(reference),     cmocka_unit_test(drawn_rows),
+        cmocka_unit_test(drawn_weights), cmocka_unit_test(other_starts),
+        cmocka_unit_test(degenerate),    cmocka_unit_test(bad_input),
     };
     return cmocka_run_group_tests_name("correction", tests, NULL, NULL);
 }

@@ -385,7 +385,7 @@ static void temperature_is_put_back(void **state) {
             predict_into(&a, kinds[kind], C, divided, smaller, 20, 1, 2, NULL);
             predict_into(&untouched, kinds[kind], C, divided, smaller, 20, 1, 2, NULL);
             answer raw = predict(kinds[kind], C, logits, cov, 20, 1, 2);
-            la_softmax_likelihood.restore(C, logits, t, &a.p);
+            la_softmax_likelihood.restore(C, logits, t, NULL, NULL, &a.p);
             assert_memory_equal(a.probs, untouched.probs, sizeof a.probs);
             assert_memory_equal(a.variance, untouched.variance, sizeof a.variance);
             assert_true(a.p.prediction == untouched.p.prediction &&
@@ -401,6 +401,80 @@ static void temperature_is_put_back(void **state) {
                 assert_memory_equal(a.probs, untouched.map, sizeof a.probs);
         }
     check_within("map_probs and logit_cov put back", worst, 2e-15);
+}
+
+/* A recipe with weights answers as one without on the mapped outputs and their covariance, computed
+ * over classes; what it says of the model is of the outputs as they are. */
+static void weights_are_a_map_of_the_outputs(void **state) {
+    (void)state;
+    static const double weight[C] = {1.5, 0.5, -0.25, 2, 1.25}, bias[C] = {0.5, -1, 0.25, 0, 0.25};
+    double basis[C * M], worst = 0, of_model = 0;
+    la_softmax_likelihood.contrast_basis(C, basis);
+    for (const la_predictive_kind *const *kind = la_class_predictives; *kind; kind++) {
+        if ((*kind)->networks)
+            continue;
+        for (uint64_t i = 0; i < 20; i++) {
+            float logits[C], moved[C];
+            double cov[M * M], full[C * C], map[C * M], mapped[M * M], mean = 0, scale = 1;
+            random_logits(i, 3, logits);
+            random_covariance(i, 1, cov);
+            for (int c = 0; c < C; c++)
+                mean += (double)logits[c] / C;
+            for (int c = 0; c < C; c++)
+                moved[c] = (float)(weight[c] * ((double)logits[c] - mean) + bias[c]);
+            /* map = diag(weight) basis; mapped = basis^T map cov map^T basis */
+            for (int k = 0; k < C * M; k++)
+                map[k] = weight[k / M] * basis[k];
+            memset(full, 0, sizeof full);
+            memset(mapped, 0, sizeof mapped);
+            for (int e = 0; e < C * C * M * M; e++) {
+                int c = e / (C * M * M), d = e / (M * M) % C, k = e / M % M, l = e % M;
+                full[c * C + d] += map[c * M + k] * cov[k * M + l] * map[d * M + l];
+            }
+            for (int e = 0; e < C * C * M * M; e++) {
+                int c = e / (C * M * M), d = e / (M * M) % C, k = e / M % M, l = e % M;
+                mapped[k * M + l] += basis[c * M + k] * full[c * C + d] * basis[d * M + l];
+            }
+            double t = 0.5 + 0.1 * (double)i;
+            la_recipe weighed = {.kind = *kind,
+                                 .prior_scale = 1,
+                                 .temperature = t,
+                                 .weight = 1,
+                                 .class_weight = weight,
+                                 .bias = bias};
+            la_recipe plain = {.kind = *kind, .prior_scale = 1, .temperature = t, .weight = 1};
+            la_output_rows rows = {
+                .n = 1, .n_outputs = C, .n_scales = 1, .scales = &scale, .streams = &i};
+            la_draw_options draws = {.samples = 40};
+            double memory[3][4 * C + C * C];
+            la_prediction got = la_prediction_at(C, memory[0]);
+            la_prediction want = la_prediction_at(C, memory[1]);
+            la_prediction raw = la_prediction_at(C, memory[2]);
+            la_error err = {0};
+            rows.outputs = logits, rows.cov = cov;
+            assert_int_equal(la_answer_rows(&la_softmax_likelihood, &weighed, 1, &rows, &draws,
+                                            la_team_of(1), &got, &err),
+                             LA_OK);
+            assert_int_equal(la_answer_rows(&la_softmax_likelihood, &plain, 1, &rows, &draws,
+                                            la_team_of(1), &raw, &err),
+                             LA_OK);
+            rows.outputs = moved, rows.cov = mapped;
+            assert_int_equal(la_answer_rows(&la_softmax_likelihood, &plain, 1, &rows, &draws,
+                                            la_team_of(1), &want, &err),
+                             LA_OK);
+            for (int c = 0; c < C; c++) {
+                worst = fmax(worst, fabs(got.probs[c] - want.probs[c]));
+                assert_true(got.logits[c] == (double)logits[c]);
+                of_model = fmax(of_model, fabs(got.map_probs[c] - raw.map_probs[c]));
+                for (int d = 0; d < C; d++)
+                    of_model = fmax(
+                        of_model, relative(got.logit_cov[c * C + d], raw.logit_cov[c * C + d], 1));
+            }
+            assert_true(got.prediction == want.prediction);
+        }
+    }
+    check_within("probabilities of mapped outputs", worst, 4e-7);
+    check_within("map_probs and logit_cov as they are", of_model, 2e-15);
 }
 
 /* Draws come in pairs z, -z: with two classes the mean of a pair is on the MAP model's side, so
@@ -628,6 +702,7 @@ int main(void) {
         cmocka_unit_test(scalar_of_two),
         cmocka_unit_test(scalar_keeps_the_order),
         cmocka_unit_test(temperature_is_put_back),
+        cmocka_unit_test(weights_are_a_map_of_the_outputs),
         cmocka_unit_test(pairs_keep_the_answer_of_two),
         cmocka_unit_test(variance_lowers_confidence),
         cmocka_unit_test(bridge_information),

@@ -16,20 +16,28 @@ static la_choice choose(const held *h) {
     return choice;
 }
 
-/* Rows of softmax(f / T + bias): the average has the corrections, which answer as la_answer_rows
- * does, and its likelihood is what their evidence says. */
-static void biases_are_found(void **state) {
-    (void)state;
+/* Rows of softmax(weight f / T + bias): the average has the corrections, which answer as
+ * la_answer_rows does, and its likelihood is what their evidence says. */
+static void check_found(const double *weight) {
     static const double bias[3] = {1.5, -0.5, -1};
     double worst = 0, off = 0;
     for (uint64_t seed = 0; seed < 4; seed++) {
         held h = held_make(200, 3, 3, 1200 + seed, 2, 0.3, 1);
+        for (int64_t i = 0; i < 200; i++) { /* of which weights and bias make the ones to draw by */
+            float *f = h.logits + 3 * i, mean = (f[0] + f[1] + f[2]) / 3;
+            for (int64_t k = 0; k < 3; k++)
+                f[k] -= mean;
+        }
         for (int64_t i = 0; i < 600; i++)
-            h.logits[i] += (float)bias[i % 3];
+            h.logits[i] = (float)weight[i % 3] * h.logits[i] + (float)bias[i % 3];
         held_draw_labels(&h, seed, 0, 1);
         for (int64_t i = 0; i < 600; i++)
-            h.logits[i] -= (float)bias[i % 3];
+            h.logits[i] = (h.logits[i] - (float)bias[i % 3]) / (float)weight[i % 3];
         la_choice choice = choose(&h);
+        bool any = false;
+        for (int64_t k = 0; k < choice.n_corrections; k++)
+            any |= la_correction_weight(&choice.corrections[k]) != NULL;
+        assert_true(any || weight[0] == 1);
         const la_candidate *own = &choice.candidates[LA_METHOD_AVERAGE];
         assert_int_equal(choice.method, LA_METHOD_AVERAGE);
         assert_true(choice.n_corrections >= 1 && choice.n_corrections <= LA_CORRECTIONS_MOST);
@@ -38,7 +46,7 @@ static void biases_are_found(void **state) {
         double log_odds[3];
         la_choice_log_odds(&choice, 3, log_odds);
         for (int k = 0; k < 3; k++)
-            off = fmax(off, fabs(log_odds[k] - bias[k]));
+            off = fmax(off, fabs(log_odds[k] - bias[k]) * (weight[0] == 1));
         /* what the list answers */
         la_recipe recipes[LA_SETTINGS_MOST];
         int64_t n = la_choice_recipes(&la_softmax_likelihood, &choice, choice.method, recipes);
@@ -87,6 +95,18 @@ static void biases_are_found(void **state) {
     }
     check_within("log odds of the bias", off, 0.8);
     check_within("left-out likelihood against that of the rows", worst, 0.03);
+}
+
+static void biases_are_found(void **state) {
+    static const double none[3] = {1, 1, 1};
+    (void)state;
+    check_found(none);
+}
+
+static void weights_are_found(void **state) {
+    static const double weight[3] = {2.5, 0.4, 0.4};
+    (void)state;
+    check_found(weight);
 }
 
 /* Whatever the rows: under keep_answers no row gets another answer, ties and near ties too. */
@@ -161,6 +181,7 @@ static void few_rows(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(biases_are_found),
+        cmocka_unit_test(weights_are_found),
         cmocka_unit_test(answers_are_kept),
         cmocka_unit_test(few_rows),
     };

@@ -4,10 +4,11 @@ tests/fixtures/baselines/correction.json.
 
     python correction_reference.py [--out FOLDER]
 
-Inputs are multiples of 1/64 (exact in f32 and short in decimal). The bias is U b in an orthonormal
-basis of contrasts; the maximum over (log a, b) is scipy's (trust-exact, gradient and Hessian
-written out, from three starts, the best of them), polished by Newton steps. The Occam factor is by
-numpy.linalg.slogdet of the contrasts' Fisher information.
+Inputs are multiples of 1/64 (exact in f32 and short in decimal). The bias is U b, and what the
+weights differ from 1 by U v, in an orthonormal basis of contrasts; the maximum over (log a, b, v) is
+scipy's (trust-exact, gradient and Hessian written out, from three starts, the best of them),
+polished by Newton steps. The Occam factor is by numpy.linalg.slogdet of the contrasts' Fisher
+information.
 """
 
 import argparse
@@ -20,19 +21,21 @@ import scipy.optimize
 import scipy.special
 
 SCALES = [0.1, 0.3, 1, 3, 10]
+SPREADS = [0.1, 0.3, 1]
+WEIGHED = [0.3, 3]  # scales of biases beside which weights are fitted
 
 
 def parts(theta, f, y, basis):
-    """Negative log likelihood, its gradient, Hessian, and Fisher information, over (log a, b)."""
+    """Negative log likelihood, its gradient, Hessian, and Fisher information, over the logarithm of
+    what f is multiplied by and the coefficients of basis[n, C, k]."""
     n, a = len(y), np.exp(theta[0])
-    p = scipy.special.softmax(a * f + basis @ theta[1:], axis=1)
     z = a * f + basis @ theta[1:]
+    p = scipy.special.softmax(z, axis=1)
     nll = (scipy.special.logsumexp(z, axis=1) - z[np.arange(n), y]).sum()
     residual = p.copy()
     residual[np.arange(n), y] -= 1
     # d z / d theta of every row: [n, C, 1 + m]
-    jacobian = np.concatenate([(a * f)[:, :, None],
-                               np.broadcast_to(basis, (n,) + basis.shape)], axis=2)
+    jacobian = np.concatenate([(a * f)[:, :, None], basis], axis=2)
     gradient = np.einsum("ic,ick->k", residual, jacobian)
     fisher = np.einsum("ic,ick,icl->kl", p, jacobian, jacobian)
     mean = np.einsum("ic,ick->ik", p, jacobian)
@@ -42,10 +45,8 @@ def parts(theta, f, y, basis):
     return nll, gradient, hessian, fisher
 
 
-def fit(f, y, s):
-    c = f.shape[1]
-    basis = scipy.linalg.null_space(np.ones((1, c)))
-    prior = np.concatenate([[0.25], np.full(c - 1, 1 / s**2)])
+def maximum(f, y, basis, prior):
+    """theta, log likelihood and log Occam factor under the precisions of the prior."""
 
     def value(x):
         return parts(x, f, y, basis)[0] + 0.5 * (prior * x * x).sum()
@@ -58,7 +59,7 @@ def fit(f, y, s):
 
     found = []
     for start in (-2.0, 0.0, 2.0):
-        x = np.zeros(c)
+        x = np.zeros(len(prior))
         x[0] = start
         x = scipy.optimize.minimize(value, x, jac=gradient, hess=hessian, method="trust-exact",
                                     options={"gtol": 1e-9, "maxiter": 10000}).x
@@ -71,11 +72,35 @@ def fit(f, y, s):
     inner = fisher[1:, 1:]
     if fisher[0, 0] > 0:
         inner = inner - np.outer(fisher[1:, 0], fisher[1:, 0]) / fisher[0, 0]
-    sign, log_det = np.linalg.slogdet(np.eye(c - 1) + s**2 * inner)
+    root = 1 / np.sqrt(prior[1:])
+    sign, log_det = np.linalg.slogdet(np.eye(len(root)) + np.outer(root, root) * inner)
     assert sign == 1
+    return x, -nll, -0.5 * (prior[1:] * x[1:] ** 2).sum() - log_det / 2
+
+
+def fit(f, y, s):
+    n, c = f.shape
+    u = scipy.linalg.null_space(np.ones((1, c)))
+    x, likelihood, occam = maximum(f, y, np.broadcast_to(u, (n,) + u.shape),
+                                   np.concatenate([[0.25], np.full(c - 1, 1 / s**2)]))
     a = np.exp(x[0])
-    return {"scale": s, "temperature": 1 / a, "bias": (basis @ x[1:] / a).tolist(),
-            "log_likelihood": -nll, "log_occam": -(x[1:] @ x[1:]) / (2 * s * s) - log_det / 2}
+    return {"scale": s, "temperature": 1 / a, "bias": (u @ x[1:] / a).tolist(),
+            "log_likelihood": likelihood, "log_occam": occam}
+
+
+def fit_weights(f, y, s, t):
+    n, c = f.shape
+    u = scipy.linalg.null_space(np.ones((1, c)))
+    unit = 1 / fit(f, y, s)["temperature"]
+    centred = f - f.mean(1, keepdims=True)
+    basis = np.concatenate([np.broadcast_to(u, (n,) + u.shape), unit * centred[:, :, None] * u],
+                           axis=2)
+    prior = np.concatenate([[0.25], np.full(c - 1, 1 / s**2), np.full(c - 1, 1 / t**2)])
+    x, likelihood, occam = maximum(f, y, basis, prior)
+    a = np.exp(x[0])
+    return {"scale": s, "spread": t, "temperature": 1 / a, "bias": (u @ x[1:c] / a).tolist(),
+            "weight": (1 + unit / a * (u @ x[c:])).tolist(),
+            "log_likelihood": likelihood, "log_occam": occam}
 
 
 def case(rng, name, n, c, sharp, skill, bias=0.0, drop=None, all_right=False, flat=False,
@@ -92,7 +117,8 @@ def case(rng, name, n, c, sharp, skill, bias=0.0, drop=None, all_right=False, fl
     if all_right:
         y = f.argmax(1)
     return {"name": name, "n_classes": c, "logits": f.tolist(), "labels": y.tolist(),
-            "fits": [fit(f, y, s) for s in SCALES]}
+            "fits": [fit(f, y, s) for s in SCALES],
+            "weights": [fit_weights(f, y, s, t) for s in WEIGHED for t in SPREADS if c > 2]}
 
 
 def cases():

@@ -75,7 +75,13 @@ static void add_choice(la_posterior *p) {
     c->changes = (la_changes){5, 3, 1};
     c->n_corrections = 2;
     for (int k = 0; k < 2; k++)
-        c->corrections[k] = (la_correction){0.3 + k, 1.5, {-0.5, 0.125 * k, 0.25}};
+        c->corrections[k] =
+            (la_correction){.scale = 0.3 + k, .temperature = 1.5, .bias = {-0.5, 0.125 * k, 0.25}};
+    c->corrections[1].spread = 0.3;
+    for (int k = 0; k < 3; k++) {
+        c->corrections[1].weight[k] = 0.5 + 0.5 * k;
+        c->centre[k] = k - 1;
+    }
 }
 
 static void add_extras(la_posterior *p) {
@@ -238,7 +244,10 @@ double posterior_touch(const la_posterior *p) {
     for (int64_t k = 0; p->class_means && k < p->n_classes; k++)
         sum += p->class_means[k];
     for (int64_t k = 0; k < p->choice.n_corrections * p->n_classes; k++)
-        sum += p->choice.corrections[k / p->n_classes].bias[k % p->n_classes];
+        sum += p->choice.corrections[k / p->n_classes].bias[k % p->n_classes] +
+               p->choice.corrections[k / p->n_classes].weight[k % p->n_classes];
+    for (int64_t k = 0; p->choice.n_corrections && k < p->n_classes; k++)
+        sum += p->choice.centre[k];
     for (int64_t k = 0; k < p->provenance.n_held_out; k++)
         sum += p->provenance.held_out[k];
     for (int64_t k = 0; k < p->provenance.n_row_digests; k++)
