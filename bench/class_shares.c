@@ -6,8 +6,10 @@
  * which runs this program as class_shares NAME POSTERIOR PREDICTIONS [DRAWS]. The
  * predictions are of labelled rows, without class shares. A draw has shares of its own (training's;
  * or uniform over all shares, none below 0.02), N classes by them, and for each a row of that
- * class, with replacement. "by counts" is the estimate that knows no held-out rows. */
+ * class, with replacement. "by counts" is the estimate that knows no held-out rows; "right, by
+ * training's" takes the right shares over training's, whatever corrected the classes. */
 #include "base/random.h"
+#include "likelihood/selection.h"
 #include "likelihood/shares.h"
 #include "output/metrics.h"
 #include "output/posterior_file.h"
@@ -18,9 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIZES = 3, WAYS = 4, CLASSES_MOST = 64 };
+enum { SIZES = 3, BY_TRAINING = 4, WAYS, CLASSES_MOST = 64 };
 static const int64_t sizes[SIZES] = {30, 100, 500};
-static const char *const ways[WAYS] = {"none", "right", "estimated", "by counts"};
+static const char *const ways[WAYS] = {"none", "right", "estimated", "by counts",
+                                       "right, by training's"};
 
 static uint64_t position;
 static double uniform(void) {
@@ -81,11 +84,16 @@ static la_status one_draw(const la_predictions *p, const la_posterior *posterior
                           int64_t draw, totals *t, la_error *err) {
     la_class_shares s[WAYS] = {0};
     la_share_rows all = la_share_rows_of(p->n_classes);
-    double shares[CLASSES_MOST], base = 0;
+    double shares[CLASSES_MOST], base_rows[CLASSES_MOST], base = 0;
+    la_recipe recipes[LA_SETTINGS_MOST];
+    int64_t n_recipes = la_choice_recipes(&la_softmax_likelihood, &posterior->choice,
+                                          posterior->choice.method, recipes);
+    la_recipes_base_rows(recipes, n_recipes, p->n_classes, posterior->class_rows,
+                         posterior->class_held, base_rows);
     for (int w = 0; w < WAYS; w++)
-        LA_TRY(la_class_shares_open(p->n_classes, posterior->class_rows,
-                                    w == 3 ? NULL : posterior->class_means, "posterior", &s[w],
-                                    err));
+        LA_TRY(
+            la_class_shares_open(p->n_classes, w == BY_TRAINING ? posterior->class_rows : base_rows,
+                                 w == 3 ? NULL : posterior->class_means, "posterior", &s[w], err));
     draw_shares(&s[0], start, moved, shares);
     for (int64_t i = 0; i < n; i++) {
         double u = uniform();
@@ -100,6 +108,7 @@ static la_status one_draw(const la_predictions *p, const la_posterior *posterior
     LA_TRY(la_class_shares_set(&s[1], "right", shares, p->n_classes, err));
     LA_TRY(la_class_shares_estimate(&s[2], &all, err));
     LA_TRY(la_class_shares_estimate(&s[3], &all, err));
+    LA_TRY(la_class_shares_set(&s[BY_TRAINING], "right", shares, p->n_classes, err));
     for (int w = 0; w < WAYS; w++) {
         double nll, ece;
         measure(p, rows, n, w ? &s[w] : NULL, &nll, &ece);

@@ -331,10 +331,12 @@ la_recipe_summary la_predictor_recipe(const la_predictor *predictor, int64_t i);
  * estimate. */
 typedef struct la_shares_summary {
     int64_t n_classes;
-    const double *training; /* of the calibration rows; NULL: the posterior holds none */
-    const double *shares;   /* those that rows are answered for; NULL: training's */
-    const double *errors;   /* standard errors, NaN where there are none; NULL: not estimated */
-    int64_t n_rows;         /* that they were estimated from */
+    /* Those that rows are answered for without others: of the calibration rows, and as far as
+     * held-out rows determine corrections of the classes, of these. NULL: not known */
+    const double *training;
+    const double *shares; /* those that rows are answered for; NULL: training's */
+    const double *errors; /* standard errors, NaN where there are none; NULL: not estimated */
+    int64_t n_rows;       /* that they were estimated from */
 } la_shares_summary;
 /* All zero of NULL. */
 la_shares_summary la_predictor_shares(const la_predictor *predictor);

@@ -1,6 +1,7 @@
 #include "likelihood/answer.h"
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +52,25 @@ bool la_recipes_draw(const la_recipe *recipes, int64_t n, const la_draw_options 
     for (int64_t r = 0; r < n; r++)
         any |= recipes[r].kind->networks || recipe_draws(&recipes[r], draws);
     return any;
+}
+
+void la_recipes_base_rows(const la_recipe *recipes, int64_t n, int64_t n_classes,
+                          const double *rows, const double *held, double *base) {
+    double part = 0, sum = 0, sum_held = (double)n_classes;
+    for (int64_t r = 0; held && r < n; r++)
+        part += recipes[r].weight * recipes[r].determined;
+    for (int64_t c = 0; c < n_classes; c++) {
+        sum += rows[c];
+        sum_held += held ? held[c] : 0;
+    }
+    for (int64_t c = 0; c < n_classes; c++) {
+        base[c] = rows[c];
+        if (!(part > 0) || !(rows[c] > 0))
+            continue;
+        double share = rows[c] / sum;
+        double of_held = (held[c] + (double)n_classes * share) / sum_held;
+        base[c] *= pow(of_held / share, part);
+    }
 }
 
 static la_status find_scale(la_answering *a, int64_t r, la_error *err) {

@@ -16,7 +16,17 @@ typedef struct la_recipe {
     /* The outputs f before all that are class_weight (f - mean f) + bias; NULL: 1, and 0.
      * class_weight[C] sums to C, of a likelihood that sees no common shift. */
     const double *class_weight, *bias;
+    double determined; /* share of the bias that held-out rows say (correction.h) */
 } la_recipe;
+
+/* base[C]: the shares that the mean of n recipes is of, in number of rows, from rows[C] of each
+ * class in training and held[C] of those that chose biases. The model's probabilities are of
+ * training's shares; those with biases that held-out rows determine, of the held-out rows'; the
+ * mean has, in logarithms, the mean over recipes by weight and by what is determined. As many
+ * held-out rows as there are classes are added, of training's shares; a class that training has no
+ * rows of has 0. held NULL: not known. */
+void la_recipes_base_rows(const la_recipe *recipes, int64_t n, int64_t n_classes,
+                          const double *rows, const double *held, double *base);
 
 /* Rows with their Gaussian over the outputs, under several scales of the prior. */
 typedef struct la_output_rows {

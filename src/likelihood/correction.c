@@ -185,6 +185,18 @@ static bool set_correction(const problem *of, const double *theta, la_correction
     return finite;
 }
 
+/* By the factor[m, m] of I + H, whose first C rows are of the bias. x: [C, m] */
+static void set_determined(int64_t c, int64_t m, const double *factor, double *x,
+                           la_correction *correction) {
+    double left = 0; /* trace of (I + H)^-1 over these rows */
+    for (int64_t i = 0; i < c * m; i++)
+        x[i] = i / m == i % m;
+    la_dtrsm(c, m, factor, x);
+    for (int64_t i = 0; i < c * m; i++)
+        left += x[i] * x[i];
+    correction->determined = fmin(fmax(((double)c - left) / (double)(c - 1), 0), 1);
+}
+
 /* Sets what the fit says of the maximum theta; its memory is the workspace's. False where numbers
  * leave their range. */
 static bool conclude(const problem *of, const double *theta, double *workspace,
@@ -211,6 +223,7 @@ static bool conclude(const problem *of, const double *theta, double *workspace,
         length += in_prior * in_prior;
     }
     fit->log_occam = -0.5 * (length + log_det);
+    set_determined(of->n_classes, m, inner, fisher, &fit->correction);
     return set_correction(of, theta, &fit->correction) && isfinite(fit->log_likelihood) &&
            isfinite(fit->log_occam);
 }

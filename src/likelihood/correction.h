@@ -1,10 +1,10 @@
 /* Class corrections: a bias for each class that held-out rows want added to the outputs, softmax(a
  * f + b) (bias-corrected temperature scaling: Alexandari, Kundaje, Shrikumar, arXiv 1901.06852),
- * under a Gaussian prior b ~ N(0, s^2 I) that shrinks it; and with it a weight for each class (vector
- * scaling: Guo and others, arXiv 1706.04599), softmax(a (1 + v) f + b) of the outputs f less their
- * mean, under v ~ N(0, t^2 I), whose sum is 0. No s and t are right for all models: all that are
- * tried have their evidence by Laplace's method (MacKay 1992, Bayesian interpolation), by which an
- * average weighs them. */
+ * under a Gaussian prior b ~ N(0, s^2 I) that shrinks it; and with it a weight for each class
+ * (vector scaling: Guo and others, arXiv 1706.04599), softmax(a (1 + v) f + b) of the outputs f
+ * less their mean, under v ~ N(0, t^2 I), whose sum is 0. No s and t are right for all models: all
+ * that are tried have their evidence by Laplace's method (MacKay 1992, Bayesian interpolation), by
+ * which an average weighs them. */
 #ifndef LA_LIKELIHOOD_CORRECTION_H
 #define LA_LIKELIHOOD_CORRECTION_H
 
@@ -23,9 +23,11 @@ enum {
 
 /* weight (f - mean f) + bias in place of the outputs f */
 typedef struct la_correction {
-    double scale;                              /* s, in units of log odds */
-    double spread;                             /* t; 0: there are no weights */
-    double temperature;                        /* 1 / a, fitted with the rest */
+    double scale;       /* s, in units of log odds */
+    double spread;      /* t; 0: there are no weights */
+    double temperature; /* 1 / a, fitted with the rest */
+    double determined; /* share of the bias, 0 to 1, that the rows say and not the prior: with H the
+                          information about b / s, tr(H (I + H)^-1) / (C - 1) (MacKay 1992) */
     double bias[LA_CORRECTION_CLASSES_MOST];   /* [C] b / a, in units of the outputs; sums to 0 */
     double weight[LA_CORRECTION_WEIGHTS_MOST]; /* [C] 1 + v; their mean is 1 */
 } la_correction;

@@ -81,8 +81,8 @@ struct la_likelihood {
     void (*predict)(const la_predictive_kind *kind, int64_t n_outputs, const la_answer_row *row,
                     double *workspace, la_prediction *out);
     /* After predict of other outputs over T, and of another covariance over T^2: puts back what a
-     * prediction reports of the model as it is (logits, map_probs, logit_cov). cov[m, m] in the basis
-     * is the covariance as it is; NULL: it was cov / T^2, or none was read. */
+     * prediction reports of the model as it is (logits, map_probs, logit_cov). cov[m, m] in the
+     * basis is the covariance as it is; NULL: it was cov / T^2, or none was read. */
     void (*restore)(int64_t n_outputs, const float *outputs, double temperature,
                     const double *basis, const double *cov, la_prediction *out);
     /* Sets what follows from the probabilities: prediction, confidence, entropy. */

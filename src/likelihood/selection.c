@@ -492,7 +492,8 @@ int64_t la_choice_recipes(const la_likelihood *likelihood, const la_choice *choi
                         .temperature = settings[s].temperature,
                         .weight = settings[s].weight,
                         .class_weight = of ? la_correction_weight(of) : NULL,
-                        .bias = of ? of->bias : NULL};
+                        .bias = of ? of->bias : NULL,
+                        .determined = of ? of->determined : 0};
     }
     return n;
 }

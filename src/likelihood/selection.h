@@ -107,9 +107,9 @@ enum { LA_DOUBT_ROWS = 400 };
  * evidence; either kind has half of their prior mass. At most LA_CORRECTIONS_MOST are taken, of
  * those whose mass times evidence is within a twentieth of the best one's. The model as it is has
  * half of the prior mass, which MAP, the temperatures, Monte Carlo and the scalar probit share
- * equally, each spread evenly over its settings; the corrections that are taken have the other half,
- * times their Occam factors, and all but MAP of these families. Their temperatures lie about the one
- * that was fitted with the bias, and their grid is coarser.
+ * equally, each spread evenly over its settings; the corrections that are taken have the other
+ * half, times their Occam factors, and all but MAP of these families. Their temperatures lie about
+ * the one that was fitted with the bias, and their grid is coarser.
  *
  * A setting with fewer rows right than the MAP model, by more than the standard error of that or
  * 0.5 % of the rows, is not admitted, nor is such an average: then it is of the model as it is, if
@@ -142,8 +142,8 @@ la_method la_choice_laplace(const la_choice *choice);
 /* Probability that the method has a better nll than the MAP model on other such rows, by the normal
  * distribution of the gain; 1/2 where it is the MAP model. */
 double la_choice_surety(const la_choice *choice);
-/* log_odds[C]: what corrections add to a class's log odds against the mean of all, in an average and
- * for outputs that are the held-out rows' mean; 0 where no setting is corrected. */
+/* log_odds[C]: what corrections add to a class's log odds against the mean of all, in an average
+ * and for outputs that are the held-out rows' mean; 0 where no setting is corrected. */
 void la_choice_log_odds(const la_choice *choice, int64_t n_classes, double *log_odds);
 
 /* record: a copy that the summary's owner frees. */

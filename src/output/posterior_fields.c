@@ -171,6 +171,8 @@ static const la_field correction[] = {
     LA_FIELD(la_correction, bias, "bias", LA_FIELD_F64, .inside = true,
              .max = LA_CORRECTION_CLASSES_MOST, .rows = {"classes", .size = all_classes},
              .meaning = "added to the logits, before a temperature"),
+    SHARE(la_correction, determined, "determined",
+          "how far the rows, and not the prior, say the bias", .since = 8),
     POSITIVE(la_correction, spread, "spread", "deviation of the prior of weight", .since = 8,
              .optional = true),
     LA_FIELD(la_correction, weight, "weight", LA_FIELD_F64, .inside = true,

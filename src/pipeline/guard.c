@@ -95,7 +95,8 @@ static void say(const la_choice *choice, const la_likelihood *likelihood, const 
                 " (fit --keep-answers changes none)");
 }
 
-/* Mean probabilities of the rows by what was chosen: what they are of rows with these classes. */
+/* Mean probabilities of the rows by what was chosen, and how many are of each class: what they are
+ * of rows with these classes. */
 static la_status keep_means(la_team team, la_posterior *p, const la_held_out *rows, la_error *err) {
     const la_likelihood *likelihood = p->likelihood;
     size_t n = (size_t)rows->n, c = (size_t)rows->n_classes;
@@ -112,6 +113,7 @@ static la_status keep_means(la_team team, la_posterior *p, const la_held_out *ro
         return LA_OK;
     int64_t count = la_choice_recipes(likelihood, &p->choice, p->choice.method, recipes);
     double *means = la_pool_take(&p->pool, c, sizeof *means, err);
+    double *held = la_pool_take(&p->pool, c, sizeof *held, err);
     double *probs = la_alloc(n * c, sizeof *probs, err);
     la_prediction *out = la_alloc(n, sizeof *out, err);
     for (size_t i = 0; i < n && err->status == LA_OK; i++)
@@ -122,6 +124,8 @@ static la_status keep_means(la_team team, la_posterior *p, const la_held_out *ro
             means[i % c] += probs[i] / (double)n;
         p->class_means = means;
     }
+    if (held && la_label_list_count(&rows->labels, rows->n, rows->n_classes, held))
+        p->class_held = held;
     free(probs);
     free(out);
     return err->status;

@@ -500,7 +500,7 @@ static void log_shares(const file_run *run) {
         if (isfinite(s->errors[c]))
             snprintf(error, sizeof error, " +- %.3f", s->errors[c]);
         int length =
-            snprintf(text + used, sizeof text - used, "%s%.40s %.3f%s (in training %.3f)",
+            snprintf(text + used, sizeof text - used, "%s%.40s %.3f%s (else %.3f)",
                      used ? ", " : "", name ? name : number, s->shares[c], error, s->training[c]);
         used += length > 0 ? (size_t)length : 0;
         used = used < sizeof text ? used : sizeof text - 1;

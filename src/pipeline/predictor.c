@@ -176,9 +176,18 @@ la_status la_predictor_check_shares(const la_predictor *p, const char *path, la_
 
 static la_status open_shares(la_predictor *p, const la_predict_options *options, la_error *err) {
     const la_posterior *posterior = &p->posterior;
-    if (posterior->likelihood->reshare)
-        LA_TRY(la_class_shares_open(posterior->n_classes, posterior->class_rows,
-                                    posterior->class_means, options->posterior, &p->shares, err));
+    int64_t n = posterior->n_classes;
+    const double *rows = posterior->class_rows;
+    if (posterior->likelihood->reshare) {
+        double *base = rows ? la_alloc((size_t)n, sizeof *base, err) : NULL;
+        LA_TRY(err->status);
+        if (base)
+            la_recipes_base_rows(p->recipes, p->n_recipes, n, rows, posterior->class_held, base);
+        la_status status = la_class_shares_open(n, base, posterior->class_means, options->posterior,
+                                                &p->shares, err);
+        free(base);
+        LA_TRY(status);
+    }
     if (!options->class_shares)
         return LA_OK;
     LA_TRY(la_predictor_check_shares(p, options->posterior, err));

@@ -29,6 +29,13 @@ static la_status choose_prior(la_updating *u, la_error *err) {
     return la_noise_choose(&u->structure.posterior, old->prior, value, old->noise_asked, err);
 }
 
+/* Numbers of each class; NULL where there are none. */
+static double *copied(la_posterior *p, const double *of, la_error *err) {
+    size_t bytes = (size_t)p->n_classes * sizeof *of;
+    double *own = of ? la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *own, err) : NULL;
+    return own ? memcpy(own, of, bytes) : NULL;
+}
+
 static la_status choose_settings(la_updating *u, la_error *err) {
     la_posterior *p = &u->structure.posterior;
     const la_choice *choice = &u->old.choice;
@@ -60,6 +67,8 @@ static la_status choose_settings(la_updating *u, la_error *err) {
     p->provenance.held_out = n ? la_pool_take(&p->pool, n, sizeof(double), err) : NULL;
     for (size_t i = 0; i < n && p->provenance.held_out; i++)
         p->provenance.held_out[i] = u->old.provenance.held_out[i];
+    p->class_means = copied(p, u->old.class_means, err);
+    p->class_held = copied(p, u->old.class_held, err);
     return err->status;
 }
 

@@ -56,7 +56,7 @@ static void reference(void **state) {
     (void)state;
     json_t *cases = load_json(fixture("baselines/correction.json")), *one, *want;
     double worst_temperature = 0, worst_bias = 0, worst_likelihood = 0, worst_occam = 0;
-    double of_weights = 0;
+    double of_weights = 0, determined = 0;
     size_t i, s;
     assert_int_equal(json_array_size(cases), 12);
     json_array_foreach(cases, i, one) {
@@ -78,6 +78,8 @@ static void reference(void **state) {
                      relative(got->log_likelihood, number_at(want, "log_likelihood"), 1));
             worst_occam =
                 fmax(worst_occam, relative(got->log_occam, number_at(want, "log_occam"), 1));
+            determined =
+                fmax(determined, fabs(got->correction.determined - number_at(want, "determined")));
             free(bias);
         }
         json_array_foreach(json_object_get(one, "weights"), s, want) {
@@ -97,6 +99,8 @@ static void reference(void **state) {
                               relative(got->log_likelihood, number_at(want, "log_likelihood"), 1));
             of_weights =
                 fmax(of_weights, relative(got->log_occam, number_at(want, "log_occam"), 1));
+            determined =
+                fmax(determined, fabs(got->correction.determined - number_at(want, "determined")));
             free(bias), free(weight);
         }
         print_message("    %-24s bias off by %.3g\n",
@@ -109,6 +113,7 @@ static void reference(void **state) {
     check_within("bias, of max(1, value)", worst_bias, 2.3e-14);
     check_within("log likelihood, of max(1, value)", worst_likelihood, 9.5e-14);
     check_within("Occam factor, of max(1, value)", worst_occam, 3.7e-13);
+    check_within("what is determined", determined, 4.5e-13);
     check_within("all numbers of weights, of max(1, value)", of_weights, 3.1e-13);
 }
 

@@ -71,6 +71,7 @@ static void set_list(la_posterior *p) {
     p->choice.corrections[0] = (la_correction){.scale = 1,
                                                .spread = 0.3,
                                                .temperature = 0.5,
+                                               .determined = 0.75,
                                                .bias = {-0.5, 0.25, 0.25},
                                                .weight = {1.5, 0.75, 0.75}};
     p->choice.corrections[1] =
@@ -262,7 +263,7 @@ static void same_lists(const la_choice *a, const la_choice *b) {
     for (int64_t k = 0; k < a->n_corrections; k++) {
         const la_correction *x = &a->corrections[k], *y = &b->corrections[k];
         assert_true(x->scale == y->scale && x->temperature == y->temperature &&
-                    x->spread == y->spread);
+                    x->spread == y->spread && x->determined == y->determined);
         assert_memory_equal(x->bias, y->bias, ROW_CLASSES * sizeof *x->bias);
         assert_memory_equal(x->weight, y->weight, sizeof x->weight);
     }
@@ -300,6 +301,7 @@ static const damage damages[] = {
     {"corrections", "n_corrections", 3, NULL, "\"choice/corrections/00002\" is missing"},
     {"corrections", "n_corrections", 0, NULL, "n_corrections\" is out of range"},
     {"corrections/00001", "scale", 0, NULL, "00001/scale\" is not positive"},
+    {"corrections/00000", "determined", 1.5, NULL, "00000/determined\" is out of range"},
     {"corrections/00000", "spread", 0, NULL, "00000/spread\" is not positive"},
     {"corrections/00000", "spread", 0, "", "\"choice/corrections/00000/spread\" is missing"},
     {"corrections/00000", "weight", 0, "", "weight\" has a mean that is not 1"},

@@ -393,11 +393,70 @@ static void held_out(void **state) {
     assert_non_null(p.class_means);
     for (size_t c = 0; c < 3; c++) {
         sum += p.class_means[c];
-        assert_true(fabs(entry(said, "class_shares", c) - training[c]) < 0.02);
+        assert_true(fabs(entry(said, "class_shares", c) - entry(said, "training_shares", c)) <
+                    0.02);
     }
     assert_true(fabs(sum - 1) < 1e-9);
     json_decref(said);
+    /* an update that keeps the choice keeps what held-out rows said */
+    run_ok(folder,
+           "head -n 2 $D/test.jsonl >$D/more.jsonl &&\n"
+           "$L update --posterior $D/guarded --data $D/more.jsonl --quiet --out $D/updated");
+    la_posterior q = case_load(folder, "updated");
+    assert_non_null(q.class_means);
+    assert_non_null(q.class_held);
+    for (size_t c = 0; c < 3; c++)
+        assert_true(q.class_means[c] == p.class_means[c] && q.class_held[c] == p.class_held[c] &&
+                    q.class_held[c] > 0);
+    la_posterior_free(&q);
     la_posterior_free(&p);
+}
+
+/* Of biases that held-out rows determine, the ratio is to those rows' shares; of none, or of a
+ * predictive without them, to training's. */
+static void corrected(void **state) {
+    const char *folder = open_fitted();
+    static const double held[3] = {10, 10, 60}, shares[3] = {0.5, 0.2, 0.3};
+    (void)state;
+    run_ok(folder, "$L fit --base $D/base --adapter $D/adapter --data $D/calib.jsonl --quiet --val "
+                   "$D/test.jsonl --out $D/guarded");
+    for (int k = 0; k < 3; k++) {
+        la_posterior p = case_load(folder, "guarded");
+        assert_non_null(p.class_held);
+        memcpy(p.class_held, held, sizeof held);
+        p.choice.method = LA_METHOD_AVERAGE;
+        p.choice.candidates[LA_METHOD_AVERAGE].nll = 1;
+        p.choice.candidates[LA_METHOD_AVERAGE].accuracy = 0;
+        p.choice.n_settings = 2;
+        p.choice.n_corrections = 1;
+        p.choice.settings[0] = (la_setting){LA_METHOD_TEMPERATURE, 1, 2, 0.75, 1};
+        p.choice.settings[1] = (la_setting){LA_METHOD_MAP, 1, 1, 0.25, 0};
+        p.choice.corrections[0] = (la_correction){
+            .scale = 1, .temperature = 2, .determined = k ? 0.8 : 0, .bias = {-0.5, 0, 0.5}};
+        case_save(&p, folder, "corrected");
+        const char *how = k == 2 ? ASK "corrected --predictive map" : ASK "corrected";
+        char line[400];
+        json_t *plain = rows_of(folder, how), *row;
+        snprintf(line, sizeof line, "%s --class-shares 0.5,0.2,0.3", how);
+        json_t *moved = rows_of(folder, line);
+        double worst = 0, part = k == 1 ? 0.75 * 0.8 : 0;
+        size_t i;
+        json_array_foreach(plain, i, row) {
+            const json_t *got = json_array_get(moved, i);
+            double q[3], sum = 0;
+            for (size_t c = 0; c < 3; c++) {
+                double of_held = (held[c] + 3 * training[c]) / 83;
+                double base = training[c] * pow(of_held / training[c], part);
+                sum += q[c] = entry(row, "probs", c) * shares[c] / base;
+            }
+            for (size_t c = 0; c < 3; c++)
+                worst = fmax(worst, fabs(entry(got, "probs", c) - q[c] / sum));
+        }
+        check_within("probabilities over the shares that they are of", worst, 1e-9);
+        json_decref(plain);
+        json_decref(moved);
+        la_posterior_free(&p);
+    }
 }
 
 /* ---- the library ---- */
@@ -462,6 +521,7 @@ int main(void) {
         cmocka_unit_test(other_tasks),       cmocka_unit_test(from_c),
         cmocka_unit_test(estimates),         cmocka_unit_test(twice),
         cmocka_unit_test(estimates_refused), cmocka_unit_test(held_out),
+        cmocka_unit_test(corrected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

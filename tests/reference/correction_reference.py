@@ -5,8 +5,8 @@ tests/fixtures/baselines/correction.json.
     python correction_reference.py [--out FOLDER]
 
 Inputs are multiples of 1/64 (exact in f32 and short in decimal). The bias is U b, and what the
-weights differ from 1 by U v, in an orthonormal basis of contrasts; the maximum over (log a, b, v) is
-scipy's (trust-exact, gradient and Hessian written out, from three starts, the best of them),
+weights differ from 1 by U v, in an orthonormal basis of contrasts; the maximum over (log a, b, v)
+is scipy's (trust-exact, gradient and Hessian written out, from three starts, the best of them),
 polished by Newton steps. The Occam factor is by numpy.linalg.slogdet of the contrasts' Fisher
 information.
 """
@@ -46,7 +46,8 @@ def parts(theta, f, y, basis):
 
 
 def maximum(f, y, basis, prior):
-    """theta, log likelihood and log Occam factor under the precisions of the prior."""
+    """theta, log likelihood, log Occam factor under the precisions of the prior, and the share of
+    the first C - 1 coefficients that is determined."""
 
     def value(x):
         return parts(x, f, y, basis)[0] + 0.5 * (prior * x * x).sum()
@@ -75,17 +76,20 @@ def maximum(f, y, basis, prior):
     root = 1 / np.sqrt(prior[1:])
     sign, log_det = np.linalg.slogdet(np.eye(len(root)) + np.outer(root, root) * inner)
     assert sign == 1
-    return x, -nll, -0.5 * (prior[1:] * x[1:] ** 2).sum() - log_det / 2
+    inverse = np.linalg.inv(np.eye(len(root)) + np.outer(root, root) * inner)
+    determined = 1 - np.diag(inverse)[:f.shape[1] - 1].mean()
+    return x, -nll, -0.5 * (prior[1:] * x[1:] ** 2).sum() - log_det / 2, determined
 
 
 def fit(f, y, s):
     n, c = f.shape
     u = scipy.linalg.null_space(np.ones((1, c)))
-    x, likelihood, occam = maximum(f, y, np.broadcast_to(u, (n,) + u.shape),
-                                   np.concatenate([[0.25], np.full(c - 1, 1 / s**2)]))
+    x, likelihood, occam, determined = maximum(
+        f, y, np.broadcast_to(u, (n,) + u.shape),
+        np.concatenate([[0.25], np.full(c - 1, 1 / s**2)]))
     a = np.exp(x[0])
     return {"scale": s, "temperature": 1 / a, "bias": (u @ x[1:] / a).tolist(),
-            "log_likelihood": likelihood, "log_occam": occam}
+            "log_likelihood": likelihood, "log_occam": occam, "determined": determined}
 
 
 def fit_weights(f, y, s, t):
@@ -96,11 +100,11 @@ def fit_weights(f, y, s, t):
     basis = np.concatenate([np.broadcast_to(u, (n,) + u.shape), unit * centred[:, :, None] * u],
                            axis=2)
     prior = np.concatenate([[0.25], np.full(c - 1, 1 / s**2), np.full(c - 1, 1 / t**2)])
-    x, likelihood, occam = maximum(f, y, basis, prior)
+    x, likelihood, occam, determined = maximum(f, y, basis, prior)
     a = np.exp(x[0])
     return {"scale": s, "spread": t, "temperature": 1 / a, "bias": (u @ x[1:c] / a).tolist(),
             "weight": (1 + unit / a * (u @ x[c:])).tolist(),
-            "log_likelihood": likelihood, "log_occam": occam}
+            "log_likelihood": likelihood, "log_occam": occam, "determined": determined}
 
 
 def case(rng, name, n, c, sharp, skill, bias=0.0, drop=None, all_right=False, flat=False,

@@ -78,6 +78,7 @@ static void add_choice(la_posterior *p) {
         c->corrections[k] =
             (la_correction){.scale = 0.3 + k, .temperature = 1.5, .bias = {-0.5, 0.125 * k, 0.25}};
     c->corrections[1].spread = 0.3;
+    c->corrections[0].determined = 0.25;
     for (int k = 0; k < 3; k++) {
         c->corrections[1].weight[k] = 0.5 + 0.5 * k;
         c->centre[k] = k - 1;
@@ -92,8 +93,10 @@ static void add_extras(la_posterior *p) {
     p->provenance.adapter_name = "second";
     p->class_rows = take(p, 3, sizeof *p->class_rows);
     p->class_means = take(p, 3, sizeof *p->class_means);
+    p->class_held = take(p, 3, sizeof *p->class_held);
     for (int i = 0; i < 3; i++) {
         p->class_rows[i] = 8 * i;
+        p->class_held[i] = 4 + i;
         p->class_means[i] = 0.25 + 0.25 * (i == 2);
     }
     p->provenance.n_held_out = 3;
@@ -241,6 +244,8 @@ double posterior_touch(const la_posterior *p) {
         sum += p->adue.weight[k] + p->adue.bias[k % p->adue.n_classes];
     for (int64_t k = 0; p->class_rows && k < p->n_classes; k++)
         sum += p->class_rows[k];
+    for (int64_t k = 0; p->class_held && k < p->n_classes; k++)
+        sum += p->class_held[k];
     for (int64_t k = 0; p->class_means && k < p->n_classes; k++)
         sum += p->class_means[k];
     for (int64_t k = 0; k < p->choice.n_corrections * p->n_classes; k++)
