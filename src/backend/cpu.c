@@ -3,6 +3,7 @@
 #include "backend/cpu.h"
 #include "base/memory.h"
 #include "base/machine.h"
+#include "input/bf16.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -109,7 +110,7 @@ size_t la_cpu_workspace(la_backend *be, const la_sizes *sizes) {
     /* two matrices of the widest may be one product */
     int64_t rows = sizes->max_tokens * (sizes->n_rhs ? sizes->n_rhs : 1);
     if (be->precision == LA_PRECISION_BF16)
-        bytes += (size_t)(rows * 2 * sizes->max_width) * sizeof(uint16_t);
+        bytes += la_cpu_narrow_bytes(be->team, rows, 2 * sizes->max_width);
     return bytes;
 }
 

@@ -28,6 +28,8 @@ void *la_cpu_scratch_get(la_backend *be, la_cpu_scratch which, size_t bytes);
  * of bf16), and its rows. */
 size_t la_cpu_panel_bytes(const la_backend *be, int64_t rows, int64_t cols, int64_t *step);
 
+/* Bytes of the rows that threads round to bf16, of a matrix with so many rows and columns. */
+size_t la_cpu_narrow_bytes(la_team team, int64_t rows, int64_t cols);
 /* Whether products with this weight are of bf16: all but the head's, which stays f32. */
 static inline bool la_cpu_in_bf16(const la_backend *be, const la_mat *w) {
     return be->precision == LA_PRECISION_BF16 && w->type != LA_F32;

@@ -3,17 +3,21 @@
 #include "backend/cpu.h"
 #include "backend/quant.h"
 #include "base/blas.h"
+#include "input/bf16.h"
 
 #include <string.h>
 
-/* About 1 MiB of floats. */
+/* About 1 MiB of floats, or 2 MiB of halves: a product of bf16 rounds its other side again for
+ * every panel. */
 size_t la_cpu_panel_bytes(const la_backend *be, int64_t rows, int64_t cols, int64_t *step) {
-    size_t number = sizeof(float);
-    number += be->precision == LA_PRECISION_BF16 ? sizeof(uint16_t) : 0;
-    *step = (1 << 18) / (cols ? cols : 1);
+    bool half = be->precision == LA_PRECISION_BF16;
+    *step = (1 << (half ? 20 : 18)) / (cols ? cols : 1);
     *step = *step < 32 ? 32 : *step;
     *step = *step > rows ? rows : *step;
-    return (size_t)(*step * cols) * number;
+    size_t numbers = (size_t)(*step * cols), row = (size_t)cols * sizeof(float);
+    if (!half)
+        return numbers * sizeof(float);
+    return la_slices_bytes(be->team, row) + numbers * sizeof(uint16_t);
 }
 
 /* A weight as its products read it: rows of f32 or bf16. */
@@ -22,7 +26,8 @@ typedef struct factor {
     const la_mat *w;
     la_dtype type;
     int64_t step, ld; /* rows taken at a time */
-    float *panel;     /* NULL: it is read where it lies */
+    void *panel;      /* NULL: it is read where it lies */
+    la_slices wide;   /* a row of f32 a thread, before the panel */
 } factor;
 
 /* False when there is no memory. */
@@ -33,9 +38,15 @@ static bool open_factor(la_backend *be, const la_mat *w, factor *f) {
     if (w->type == f->type)
         return true;
     size_t bytes = la_cpu_panel_bytes(be, w->rows, w->cols, &f->step);
+    char *memory = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, bytes);
     f->ld = w->cols;
-    f->panel = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, bytes);
-    return f->panel != NULL;
+    f->panel = memory;
+    if (memory && f->type == LA_BF16) {
+        size_t row = (size_t)w->cols * sizeof(float);
+        f->wide = la_slices_in(memory, row);
+        f->panel = memory + la_slices_bytes(be->team, row);
+    }
+    return memory != NULL;
 }
 
 /* Rows [from, from + n), n at most step. */
@@ -46,43 +57,60 @@ static const void *rows_of(const factor *f, int64_t from, int64_t n) {
     const char *data = w->data;
     if (!f->panel)
         return data + (size_t)(from * w->ld) * size;
-    uint16_t *narrow = (uint16_t *)(void *)(f->panel + f->step * w->cols);
 #pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t i = 0; i < n; i++) {
-        float *row = f->panel + i * w->cols;
+        float *row = f->type == LA_BF16 ? la_slices_own(&f->wide) : (float *)f->panel + i * w->cols;
         if (w->type == LA_CODES)
             la_quant_decode(w, (from + i) * w->ld, w->cols, row);
         else
             la_dtype_to_f32(w->type, data + (size_t)((from + i) * w->ld) * size, w->cols, row);
         if (f->type == LA_BF16)
-            la_f32_to_bf16(row, w->cols, narrow + i * w->cols);
+            la_f32_to_bf16(row, w->cols, (uint16_t *)f->panel + i * w->cols);
     }
-    return f->type == LA_BF16 ? (const void *)narrow : f->panel;
+    return f->panel;
 }
 
-/* The other side of a product, of the factor's type: in place, or rounded. data NULL: there was no
- * memory. */
-static la_mat side_of(const factor *f, const la_mat *x) {
-    if (f->type == LA_F32)
-        return *x;
+/* Rows of x that are rounded to bf16 at a time: they stay in the second-level cache until they are
+ * multiplied. From the sizes alone. */
+static int64_t rows_at_a_time(int64_t rows) {
+    enum { FEW = 128, MANY = 256 };
+    return rows < 8 * MANY ? FEW : MANY;
+}
+
+size_t la_cpu_narrow_bytes(la_team team, int64_t rows, int64_t cols) {
+    int64_t most = rows_at_a_time(rows);
+    return la_slices_bytes(team, (size_t)((rows < most ? rows : most) * cols) * sizeof(uint16_t));
+}
+
+/* c[m, n] = x[m, k] op(w) + beta c, rounded */
+static void multiply_bf16(const factor *f, const la_mat *x, const void *w, bool trans_w, int64_t n,
+                          float beta, float *c, int64_t ldc) {
     la_backend *be = f->be;
-    size_t bytes = (size_t)(x->rows * x->cols) * sizeof(uint16_t);
-    uint16_t *narrow = la_cpu_scratch_get(be, LA_SCRATCH_NARROW, bytes);
-#pragma omp parallel for schedule(static) num_threads(be->team.threads)
-    for (int64_t i = 0; i < (narrow ? x->rows : 0); i++)
-        la_f32_to_bf16((const float *)x->data + i * x->ld, x->cols, narrow + i * x->cols);
-    return la_mat_of(LA_BF16, narrow, x->rows, x->cols);
+    int64_t step = rows_at_a_time(x->rows), most = x->rows < step ? x->rows : step;
+    size_t bytes = la_cpu_narrow_bytes(be->team, x->rows, x->cols);
+    void *memory = la_cpu_scratch_get(be, LA_SCRATCH_NARROW, bytes);
+    if (!memory)
+        return;
+    la_slices slices = la_slices_in(memory, (size_t)(most * x->cols) * sizeof(uint16_t));
+#pragma omp parallel for schedule(dynamic) num_threads(be->team.threads)
+    for (int64_t at = 0; at < x->rows; at += step) {
+        int64_t rows = x->rows - at < step ? x->rows - at : step;
+        uint16_t *narrow = la_slices_own(&slices);
+        for (int64_t i = 0; i < rows; i++)
+            la_f32_to_bf16((const float *)x->data + (at + i) * x->ld, x->cols,
+                           narrow + i * x->cols);
+        la_bgemm(false, trans_w, rows, n, x->cols, 1, narrow, x->cols, w, f->ld, beta, c + at * ldc,
+                 ldc);
+    }
 }
 
-/* c[m, n] = x[m, k] op(w) + beta c, x from column `at` on */
-static void multiply(const factor *f, const la_mat *x, int64_t at, const void *w, bool trans_w,
-                     int64_t n, int64_t k, float beta, float *c, int64_t ldc) {
+static void multiply(const factor *f, const la_mat *x, const void *w, bool trans_w, int64_t n,
+                     float beta, float *c, int64_t ldc) {
     if (f->type == LA_BF16)
-        la_team_bgemm(f->be->team, false, trans_w, x->rows, n, k, 1, (const uint16_t *)x->data + at,
-                      x->ld, w, f->ld, beta, c, ldc);
+        multiply_bf16(f, x, w, trans_w, n, beta, c, ldc);
     else
-        la_team_sgemm(f->be->team, false, trans_w, x->rows, n, k, 1, (const float *)x->data + at,
-                      x->ld, w, f->ld, beta, c, ldc);
+        la_team_sgemm(f->be->team, false, trans_w, x->rows, n, x->cols, 1, x->data, x->ld, w, f->ld,
+                      beta, c, ldc);
 }
 
 /* y = x w^T + bias + residual */
@@ -109,11 +137,10 @@ void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_ma
     factor f;
     if (!open_factor(be, w, &f))
         return;
-    la_mat side = side_of(&f, x);
-    for (int64_t from = 0; from < w->rows && side.data; from += f.step) {
+    for (int64_t from = 0; from < w->rows; from += f.step) {
         int64_t n = w->rows - from < f.step ? w->rows - from : f.step;
-        multiply(&f, &side, 0, rows_of(&f, from, n), true, n, x->cols, filled ? 1 : 0,
-                 (float *)y->data + from, y->ld);
+        multiply(&f, x, rows_of(&f, from, n), true, n, filled ? 1 : 0, (float *)y->data + from,
+                 y->ld);
     }
 }
 
@@ -131,11 +158,11 @@ void la_cpu_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, fl
     factor f;
     if (!open_factor(be, w, &f))
         return;
-    la_mat side = side_of(&f, g);
-    for (int64_t from = 0; from < w->rows && side.data; from += f.step) {
+    for (int64_t from = 0; from < w->rows; from += f.step) {
         int64_t n = w->rows - from < f.step ? w->rows - from : f.step;
-        multiply(&f, &side, from, rows_of(&f, from, n), false, w->cols, n, from ? 1 : beta,
-                 dx->data, dx->ld);
+        la_mat part = {(float *)g->data + from, g->rows, n, g->ld, LA_F32};
+        multiply(&f, &part, rows_of(&f, from, n), false, w->cols, from ? 1 : beta, dx->data,
+                 dx->ld);
     }
 }
 

@@ -81,6 +81,13 @@ void la_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float
     la_product_f32(&g);
 }
 
+void la_bgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+              const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c,
+              int64_t ldc) {
+    la_gemm g = {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
+    la_product_bf16(&g);
+}
+
 void la_dgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
               const double *a, int64_t lda, const double *b, int64_t ldb, double beta, double *c,
               int64_t ldc) {
@@ -146,8 +153,6 @@ typedef struct grid {
  * multiplications are done where they are: below ALONE, waking threads costs more. */
 enum { EDGE = 64, TILES = 32, LEAST_SIDE = 192 };
 static const double ALONE = 1 << 19, LEAST_WORK = 1 << 21;
-/* Products of bf16 do several times as much in the same time. */
-static const double LEAST_WORK_BF16 = 1 << 24;
 
 static int64_t pieces(int64_t whole, int64_t piece) {
     return (whole + piece - 1) / piece;
@@ -159,12 +164,12 @@ static int64_t half_of(int64_t side) {
 
 /* Depends on the sizes alone: halves of the longer side, until there are tiles enough for many
  * threads, or a tile is small. Small tiles are slow, as each packs its part of a and b anew. */
-static grid grid_of(int64_t m, int64_t n, int64_t k, double least_work) {
+static grid grid_of(int64_t m, int64_t n, int64_t k) {
     grid g = {.rows = m, .cols = n};
     double work = (double)m * (double)n * (double)k;
     g.shared = work > ALONE;
     while (g.shared && pieces(m, g.rows) * pieces(n, g.cols) < TILES &&
-           (double)g.rows * (double)g.cols * (double)k > 2 * least_work) {
+           (double)g.rows * (double)g.cols * (double)k > 2 * LEAST_WORK) {
         int64_t *longer = g.rows >= g.cols ? &g.rows : &g.cols;
         if (half_of(*longer) >= *longer || *longer < 2 * LEAST_SIDE)
             break;
@@ -187,45 +192,22 @@ static tile tile_at(const grid *g, int64_t m, int64_t n, int64_t number) {
     return t;
 }
 
-/* The part of a product that is a tile; size: bytes of a number of a and b. */
-static la_gemm gemm_of_tile(const la_gemm *whole, tile t, int64_t size) {
-    la_gemm g = *whole;
-    g.m = t.rows;
-    g.n = t.cols;
-    g.a = (const char *)g.a + size * (g.trans_a ? t.row : t.row * g.lda);
-    g.b = (const char *)g.b + size * (g.trans_b ? t.col * g.ldb : t.col);
-    g.c += t.row * g.ldc + t.col;
-    return g;
-}
-
-static void gemm_of_team(la_team team, const la_gemm *whole, int64_t size, double least_work,
-                         void (*product)(const la_gemm *)) {
-    grid g = grid_of(whole->m, whole->n, whole->k, least_work);
-#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
-    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
-        la_gemm part = gemm_of_tile(whole, tile_at(&g, whole->m, whole->n, i), size);
-        product(&part);
-    }
-}
-
 void la_team_sgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                    float beta, float *c, int64_t ldc) {
-    la_gemm g = {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
-    gemm_of_team(team, &g, sizeof *a, LEAST_WORK, la_product_f32);
-}
-
-void la_team_bgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
-                   float alpha, const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb,
-                   float beta, float *c, int64_t ldc) {
-    la_gemm g = {trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc};
-    gemm_of_team(team, &g, sizeof *a, LEAST_WORK_BF16, la_product_bf16);
+    grid g = grid_of(m, n, k);
+#pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
+    for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
+        tile t = tile_at(&g, m, n, i);
+        la_sgemm(trans_a, trans_b, t.rows, t.cols, k, alpha, a + (trans_a ? t.row : t.row * lda),
+                 lda, b + (trans_b ? t.col * ldb : t.col), ldb, beta, c + t.row * ldc + t.col, ldc);
+    }
 }
 
 void la_team_dgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,
                    double beta, double *c, int64_t ldc) {
-    grid g = grid_of(m, n, k, LEAST_WORK);
+    grid g = grid_of(m, n, k);
 #pragma omp parallel for schedule(dynamic) num_threads(team.threads) if (g.shared)
     for (int64_t i = 0; i < g.n_rows * g.n_cols; i++) {
         tile t = tile_at(&g, m, n, i);
@@ -236,7 +218,7 @@ void la_team_dgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t 
 
 /* Square tiles of the lower triangle. */
 static grid triangle_of(int64_t n, int64_t k) {
-    grid g = grid_of(n, n, k, LEAST_WORK);
+    grid g = grid_of(n, n, k);
     g.rows = g.cols = g.rows < g.cols ? g.rows : g.cols;
     g.n_rows = g.n_cols = pieces(n, g.rows);
     return g;

@@ -18,6 +18,10 @@
 void la_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
               const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
               int64_t ldc);
+/* a and b in bf16; la_products_bf16 (products.h) was there. */
+void la_bgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+              const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c,
+              int64_t ldc);
 void la_dgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
               const double *a, int64_t lda, const double *b, int64_t ldb, double beta, double *c,
               int64_t ldc);
@@ -39,10 +43,6 @@ int la_dgesdd(int64_t m, int64_t n, double *a, double *values, double *u, double
 
 void la_team_sgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
-                   float beta, float *c, int64_t ldc);
-/* a and b in bf16; la_products_bf16 (products.h) was there. */
-void la_team_bgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
-                   float alpha, const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb,
                    float beta, float *c, int64_t ldc);
 void la_team_dgemm(la_team team, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                    double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,

@@ -79,16 +79,6 @@ static float half_to_float(uint16_t half) {
     return out;
 }
 
-void la_f32_to_bf16(const float *in, int64_t count, uint16_t *out) {
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, in + i, sizeof bits);
-        uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-        bool nan = (bits & 0x7fffffff) > 0x7f800000;
-        out[i] = (uint16_t)(nan ? (bits >> 16) | 0x40 : rounded);
-    }
-}
-
 void la_dtype_to_f32(la_dtype dtype, const void *in, int64_t count, float *out) {
     const unsigned char *bytes = in;
     switch (dtype) {

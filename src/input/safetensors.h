@@ -55,8 +55,6 @@ la_status la_checkpoint_digest(const la_checkpoint *checkpoint, char out[33], la
 size_t la_dtype_size(la_dtype dtype);
 /* Converts count elements to f32. */
 void la_dtype_to_f32(la_dtype dtype, const void *in, int64_t count, float *out);
-/* Rounds count elements to bf16: to the nearest, ties to even; NaN stays NaN. */
-void la_f32_to_bf16(const float *in, int64_t count, uint16_t *out);
 /* LA_UNSUPPORTED unless the tensor is of a floating type we compute with. */
 la_status la_tensor_check_float(const la_tensor *tensor, la_error *err);
 /* LA_NUMERICAL naming tensor and index when a value is NaN or infinite. */

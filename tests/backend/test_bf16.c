@@ -3,13 +3,14 @@
  * library has them. */
 #include "backend/ops.h"
 #include "backend/quant.h"
+#include "input/bf16.h"
 #include "support/support.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { T = 301, IN = 96, OUT = 160, APART = 5 };
+enum { T = 2101, IN = 96, OUT = 160, APART = 5 };
 
 static la_backend be;
 
@@ -74,6 +75,31 @@ static la_mat with_gaps(float *data, int64_t cols) {
     return (la_mat){data, T, cols, cols + APART, LA_F32};
 }
 
+/* The same bytes, whatever the number of threads, here and there in memory; first: of one. */
+static void check_threads(arrays *a, const la_mat *w) {
+    la_team before = be.team;
+    for (int64_t rows = T; rows > 0; rows /= 11) {
+        float *first = malloc(sizeof a->y + sizeof a->dx), *again = malloc(sizeof a->y + 64);
+        for (int threads = 1; threads <= 5; threads++) {
+            float *at = again + threads;
+            be.team = la_team_of(threads);
+            la_mat x = with_gaps(a->x, IN), g = with_gaps(a->g, OUT);
+            x.rows = g.rows = rows;
+            la_mat y = la_mat_f32(threads == 1 ? first : at, rows, OUT);
+            be.ops->linear(&be, &x, w, NULL, NULL, &y);
+            if (threads > 1)
+                assert_memory_equal(at, first, (size_t)(rows * OUT) * sizeof *at);
+            la_mat dx = la_mat_f32(threads == 1 ? first + T * OUT : at, rows, IN);
+            be.ops->linear_backward(&be, &g, w, 0, &dx);
+            if (threads > 1)
+                assert_memory_equal(at, first + T * OUT, (size_t)(rows * IN) * sizeof *at);
+        }
+        free(first);
+        free(again);
+    }
+    be.team = before;
+}
+
 /* w[OUT, IN] as the weight is, rounded to bf16 or (a head's) not. */
 static void check_products(arrays *a, const la_mat *w, const float *values, bool exact) {
     la_mat x = with_gaps(a->x, IN), g = with_gaps(a->g, OUT), y = la_mat_f32(a->y, T, OUT);
@@ -106,6 +132,7 @@ static void check_products(arrays *a, const la_mat *w, const float *values, bool
     check_within("linear_backward", worst_back, exact ? 4e-5 : 7.3e-6);
     if (!exact) /* what rounding costs */
         check_within("linear, of numbers that are not rounded", coarse, 1.2e-1);
+    check_threads(a, w);
     need_backend();
 }
 

@@ -216,22 +216,14 @@ static void kinds_of_shapes(void **state) {
 
 /* ---- threads ---- */
 
-typedef void team_product(la_team team, const sample *s, float *c);
-
-static void by_f32(la_team team, const sample *s, float *c) {
+static void multiply(la_team team, const sample *s, float *c) {
     const la_gemm *g = &s->gemm;
     la_team_sgemm(team, g->trans_a, g->trans_b, g->m, g->n, g->k, g->alpha, s->a, g->lda, s->b,
                   g->ldb, g->beta, c, g->ldc);
 }
 
-static void by_bf16(la_team team, const sample *s, float *c) {
-    const la_gemm *g = &s->gemm;
-    la_team_bgemm(team, g->trans_a, g->trans_b, g->m, g->n, g->k, g->alpha, s->half_a, g->lda,
-                  s->half_b, g->ldb, g->beta, c, g->ldc);
-}
-
 /* Operands elsewhere in memory, and teams of any size, give the same bytes. */
-static void check_threads(team_product *product) {
+static void check_threads(void) {
     static const struct {
         int64_t m, n, k;
     } large[] = {{1023, 385, 384}, {96, 1536, 384}, {384, 384, 700}, {1500, 8, 384}, {700, 384, 8}};
@@ -239,11 +231,11 @@ static void check_threads(team_product *product) {
     for (size_t i = 0; i < sizeof large / sizeof *large * 4; i++) {
         sample s = sample_of(large[i / 4].m, large[i / 4].n, large[i / 4].k, (int)(i % 4), 1, 0, 0);
         float *got = malloc((s.n_c + 3) * sizeof *got);
-        product(la_team_of(1), &s, s.c);
+        multiply(la_team_of(1), &s, s.c);
         size_t bytes = (s.n_c - 1) * sizeof *got;
         for (int threads = 1; threads <= 5; threads++) {
             float *c = got + (threads & 3);
-            product(la_team_of(threads), &s, c);
+            multiply(la_team_of(threads), &s, c);
             if (memcmp(c, s.c, bytes))
                 fail_msg("%lld x %lld x %lld: other bytes with %d threads", (long long)s.gemm.m,
                          (long long)s.gemm.n, (long long)s.gemm.k, threads);
@@ -256,21 +248,13 @@ static void check_threads(team_product *product) {
 static void threads_openblas(void **state) {
     (void)state;
     use(loaded("openblas"));
-    check_threads(by_f32);
+    check_threads();
 }
 
 static void threads_onednn(void **state) {
     (void)state;
     use(loaded("onednn"));
-    check_threads(by_f32);
-}
-
-static void threads_bf16(void **state) {
-    (void)state;
-    la_error why = {0};
-    if (!la_products_bf16(&why))
-        skip();
-    check_threads(by_bf16);
+    check_threads();
 }
 
 /* ---- libraries that cannot be used ---- */
@@ -405,7 +389,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(products_of_bf16),
         cmocka_unit_test(threads_openblas),
         cmocka_unit_test_teardown(threads_onednn, use_openblas),
-        cmocka_unit_test(threads_bf16),
         cmocka_unit_test(unusable_libraries),
         cmocka_unit_test(signals_while_it_computes),
     };
