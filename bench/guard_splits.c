@@ -3,9 +3,12 @@
  * the prior; then the program's own selection on each split and number of rows that choose: the
  * first of those for the largest number, so that the same rows judge. Of fewer than twice as many
  * rows half choose. Prints, for each number, split and method, tab-separated:
- *   number split method nll accuracy ece noise auroc right wrong
+ *   number split method nll accuracy ece noise auroc right wrong aurc kept kept_map
  * right, wrong: answers of rows that judge changed from the MAP model's to right, and to wrong.
- * Methods: map, temperature, vector (scaling), average (whatever MAP does), guard; and bounds:
+ * aurc: mean error rate of the most confident rows, over all numbers of them. kept, kept_map: AUROC
+ * of errors over the rows whose answer is the MAP model's, by the method's confidence and by its.
+ * Methods: map, temperature, vector (scaling), biases (T + bias), stacking (of all these), average
+ * (whatever MAP does), guard; and bounds:
  * "temperature of the test" is chosen by the rows that judge; "world, chosen" and "world, known"
  * predict rows whose labels are drawn from a temperature of the model, so that temperature scaling
  * is exactly right there: with the temperature chosen by as many rows, and with the true one.
@@ -17,6 +20,7 @@
 #include "base/random.h"
 #include "likelihood/scaling.h"
 #include "likelihood/selection.h"
+#include "likelihood/stacking.h"
 #include "output/ece_noise.h"
 #include "output/softmax_metrics.h"
 #include "pipeline/passes.h"
@@ -26,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCALES = LA_SELECTION_SCALES, SAMPLES = 256, NOISE_DRAWS = 200, NUMBERS = 8 };
+enum { SCALES = LA_SELECTION_SCALES, SAMPLES = 256, NOISE_DRAWS = 200, NUMBERS = 8, PARTS = 5 };
 
 /* All rows: a row's covariances lie together. */
 typedef struct pool {
@@ -209,6 +213,10 @@ typedef struct splitting {
     int64_t *test_labels, *test_drawn; /* [judge] */
     int64_t *answers;                  /* [judge] of the MAP model */
     double *probs, *confidence;        /* [judge, C], [judge] */
+    double *map_probs;                 /* [judge, C] */
+    double *kept, *kept_map;           /* [judge, C] of rows whose answers are kept */
+    int64_t *kept_labels;              /* [judge] */
+    int64_t *list;                     /* [choose] 0, 1, .. */
     double *memory;                    /* [2 C] */
     float *moved;                      /* [C] */
     la_choice choice;
@@ -230,6 +238,13 @@ static la_status splitting_open(const pool *p, int64_t choose, const int64_t *or
     s->answers = la_alloc(j, sizeof *s->answers, err);
     s->probs = la_alloc(j * c, sizeof *s->probs, err);
     s->confidence = la_alloc(j, sizeof *s->confidence, err);
+    s->map_probs = la_alloc(j * c, sizeof *s->map_probs, err);
+    s->kept = la_alloc(j * c, sizeof *s->kept, err);
+    s->kept_map = la_alloc(j * c, sizeof *s->kept_map, err);
+    s->kept_labels = la_alloc(j, sizeof *s->kept_labels, err);
+    s->list = la_alloc(k, sizeof *s->list, err);
+    for (int64_t i = 0; i < choose && s->list; i++)
+        s->list[i] = i;
     s->memory = la_alloc(2 * c, sizeof *s->memory, err);
     s->moved = la_alloc(c, sizeof *s->moved, err);
     return err->status;
@@ -247,6 +262,11 @@ static void splitting_close(splitting *s) {
     free(s->answers);
     free(s->probs);
     free(s->confidence);
+    free(s->map_probs);
+    free(s->kept);
+    free(s->kept_map);
+    free(s->kept_labels);
+    free(s->list);
     free(s->memory);
     free(s->moved);
 }
@@ -334,9 +354,22 @@ static int64_t top_of(int64_t n, const double *values) {
     return best;
 }
 
+static la_status auroc_of(int64_t n, int64_t c, double *probs, int64_t *labels, double *auroc,
+                          la_error *err) {
+    la_metrics m;
+    la_metric_rows rows = {n, c, probs, {.kind = LA_LABEL_CLASS, .classes = labels}};
+    *auroc = NAN;
+    if (!n)
+        return LA_OK;
+    LA_TRY(la_metrics_compute(&la_softmax_metrics, &rows, &m, err));
+    *auroc = m.value[LA_METRIC_AUROC];
+    return LA_OK;
+}
+
 static la_status report(splitting *s, const char *method, int64_t *labels, la_error *err) {
     la_metrics m;
-    int64_t c = s->p->c, right = 0, wrong = 0;
+    int64_t c = s->p->c, right = 0, wrong = 0, n_kept = 0;
+    double kept, kept_map;
     la_metric_rows rows = {s->judge, c, s->probs, {.kind = LA_LABEL_CLASS, .classes = labels}};
     LA_TRY(la_metrics_compute(&la_softmax_metrics, &rows, &m, err));
     for (int64_t i = 0; i < s->judge; i++) {
@@ -345,12 +378,20 @@ static la_status report(splitting *s, const char *method, int64_t *labels, la_er
         s->confidence[i] = p[answer];
         right += answer != was && answer == labels[i];
         wrong += answer != was && was == labels[i];
+        if (answer != was)
+            continue;
+        memcpy(s->kept + n_kept * c, p, (size_t)c * sizeof *p);
+        memcpy(s->kept_map + n_kept * c, s->map_probs + i * c, (size_t)c * sizeof *p);
+        s->kept_labels[n_kept++] = labels[i];
     }
-    printf("%lld\t%lld\t%s\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%lld\t%lld\n", (long long)s->asked,
-           (long long)s->split, method, m.value[LA_METRIC_NLL], m.value[LA_METRIC_ACCURACY],
-           m.value[LA_METRIC_ECE],
+    LA_TRY(auroc_of(n_kept, c, s->kept, s->kept_labels, &kept, err));
+    LA_TRY(auroc_of(n_kept, c, s->kept_map, s->kept_labels, &kept_map, err));
+    printf("%lld\t%lld\t%s\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%lld\t%lld\t%.6f\t%.6f\t%.6f\n",
+           (long long)s->asked, (long long)s->split, method, m.value[LA_METRIC_NLL],
+           m.value[LA_METRIC_ACCURACY], m.value[LA_METRIC_ECE],
            la_ece_noise(s->judge, s->confidence, NAN, NOISE_DRAWS, 1).ece_95,
-           m.value[LA_METRIC_AUROC], (long long)right, (long long)wrong);
+           m.value[LA_METRIC_AUROC], (long long)right, (long long)wrong, m.value[LA_METRIC_AURC],
+           kept, kept_map);
     return LA_OK;
 }
 
@@ -373,6 +414,22 @@ static la_status corrections(splitting *s, double temperature, la_error *err) {
     return report(s, "T + bias, shrunk", s->test_labels, err);
 }
 
+static la_status stacked(splitting *s, la_error *err) {
+    const pool *p = s->p;
+    int64_t starts[PARTS + 1];
+    la_stacking stacking = {0};
+    for (int k = 0; k <= PARTS; k++)
+        starts[k] = s->choose * k / PARTS;
+    la_status status =
+        la_stacking_fit(p->c, s->logits, s->labels, s->list, starts, PARTS, &stacking, err);
+    for (int64_t i = 0; i < s->judge && status == LA_OK; i++)
+        la_stacking_apply(&stacking, p->c, s->test_logits + i * p->c, s->memory,
+                          s->probs + i * p->c);
+    la_stacking_free(&stacking);
+    LA_TRY(status);
+    return report(s, "stacking", s->test_labels, err);
+}
+
 static la_status scalings(splitting *s, la_error *err) {
     const pool *p = s->p;
     double temperature, *scale = s->memory, *bias = scale + p->c;
@@ -383,7 +440,8 @@ static la_status scalings(splitting *s, la_error *err) {
     for (int64_t i = 0; i < s->judge; i++)
         la_vector_scaling_apply(p->c, scale, bias, s->test_logits + i * p->c, s->probs + i * p->c);
     LA_TRY(report(s, "vector", s->test_labels, err));
-    return corrections(s, temperature, err);
+    LA_TRY(corrections(s, temperature, err));
+    return stacked(s, err);
 }
 
 static la_status bounds(splitting *s, la_error *err) {
@@ -446,6 +504,7 @@ static la_status run_split(splitting *s, la_error *err) {
     LA_TRY(answer_method(s, LA_METHOD_MAP, err));
     for (int64_t i = 0; i < s->judge; i++)
         s->answers[i] = top_of(p->c, s->probs + i * p->c);
+    memcpy(s->map_probs, s->probs, (size_t)(s->judge * p->c) * sizeof *s->probs);
     LA_TRY(report(s, "map", s->test_labels, err));
     LA_TRY(scalings(s, err));
     LA_TRY(guards(s, &rows, &plain, err));
