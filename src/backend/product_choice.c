@@ -281,8 +281,8 @@ static bool write_whole(int fd, const char *text) {
     return !fsync(fd);
 }
 
-/* Puts the file in its place, unless another process was first: then its choice is taken. False:
- * nothing is kept; errno says why. */
+/* Puts the file in its place, unless another process was first, and takes the choice that is in it.
+ * False: nothing is kept; errno says why. */
 static bool keep(const char *path, la_products *products, rates *r) {
     char temporary[PATH_MAX];
     char *text = text_of(products, r);
@@ -296,24 +296,17 @@ static bool keep(const char *path, la_products *products, rates *r) {
     int why = errno;
     if (fd >= 0)
         close(fd);
-    la_products theirs;
-    rates their_rates;
-    if (kept && link(temporary, path)) {
-        bool first = errno == EEXIST && read_kept(path, &theirs, &their_rates);
-        if (first) {
-            *products = theirs;
-            *r = their_rates;
-        } else {
-            /* not a file of this, or a file system without links */
-            kept = !rename(temporary, path);
-            why = errno;
-        }
+    if (kept && link(temporary, path) && !(errno == EEXIST && read_kept(path, products, r))) {
+        /* not a file of this, or a file system without links */
+        kept = !rename(temporary, path);
+        why = errno;
     }
     if (fd >= 0)
         unlink(temporary);
     free(text);
     errno = why;
-    return kept;
+    /* as every later process will read it */
+    return kept && read_kept(path, products, r);
 }
 
 /* ---- the choice ---- */

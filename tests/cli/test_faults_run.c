@@ -177,7 +177,7 @@ static const fault faults[] = {
     USAGE("unknown params", "--params", FIT " --params all"),
     USAGE("unknown device", "--device", FIT " --device tpu"),
     USAGE("unknown precision", "--precision", FIT " --precision f8"),
-    {"bf16 on the CPU", 4, {"--precision", "bf16"}, .command = FIT " --precision bf16"},
+    {"tf32 on the CPU", 4, {"--precision", "tf32"}, .command = FIT " --precision tf32"},
     {"65 CUDA where there is none", 5, {"cuda"}, .command = FIT " --device cuda"},
     {"65 the device auto falls back", 0, {NULL}, .command = FIT " --device auto"},
     USAGE("--prior 0", "--prior", FIT " --prior 0"),
