@@ -124,6 +124,9 @@ static void print_summary(const la_predict_summary *s) {
     printf("{\"schema\":\"laplora.predict/1\",\"n_rows\":%lld,\"n_errors\":%lld,"
            "\"n_truncated\":%lld",
            (long long)s->n_rows, (long long)s->n_bad, (long long)s->n_truncated);
+    if (s->n_accepted >= 0)
+        printf(",\"n_accepted\":%lld,\"n_review\":%lld", (long long)s->n_accepted,
+               (long long)s->n_review);
     if (s->shares.is_set) {
         print_numbers("class_shares", s->shares.n_classes, s->shares.shares);
         print_numbers("training_shares", s->shares.n_classes, s->shares.training);
@@ -199,6 +202,9 @@ static la_status predict(const predict_given *given, double **shares, la_error *
         fprintf(stderr, "%lld rows%s in %.2f s (%.0f rows/s), after %.2f s of loading\n",
                 (long long)summary.n_rows, summary.n_bad ? " (and bad ones)" : "",
                 summary.seconds_rows, (double)summary.n_rows / seconds, summary.seconds_load);
+    if (!quiet && !given->lines && summary.n_accepted >= 0)
+        fprintf(stderr, "%lld answers accepted, %lld to be reviewed\n",
+                (long long)summary.n_accepted, (long long)summary.n_review);
     if (!quiet && summary.n_bad)
         fprintf(stderr, "laplora: note: %lld rows could not be used\n", (long long)summary.n_bad);
     return LA_OK;

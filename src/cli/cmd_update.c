@@ -52,15 +52,16 @@ static json_t *summary_json(const la_update_summary *s) {
         json_array_append_new(s->kept_ood ? older : dropped, json_string("ood"));
     bool one = s->prior == LA_PRIOR_GLOBAL || s->prior == LA_PRIOR_FIXED;
     return json_pack(
-        "{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:s,s:f,s:f,s:f,s:o,s:f,s:f,s:{s:s,s:o},s:s,s:o,s:o,"
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:s,s:f,s:f,s:f,s:o,s:f,s:f,s:{s:s,s:o},s:s,s:o,s:o,"
         "s:{s:f,s:f,s:f,s:f},s:s,s:s,s:i}",
         "schema", "laplora.update/1", "n_rows_old", (json_int_t)s->n_rows_old, "n_rows_new",
-        (json_int_t)s->n_rows_new, "n_rows_removed", (json_int_t)s->n_rows_removed, "n_rows",
-        (json_int_t)s->n_rows, "n_tokens", (json_int_t)s->n_tokens, "forget", s->forget, "adapter",
-        s->new_adapter ? "new" : "same", "compression_error", s->compression_error,
-        "least_eigenvalue", s->least_eigenvalue, "residual", s->residual, "distance",
-        number(s->distance), "log_likelihood", s->log_likelihood, "log_marginal_likelihood",
-        s->log_marginal_likelihood, "prior_precision", "kind", la_prior_names[s->prior], "value",
+        (json_int_t)s->n_rows_new, "n_rows_removed", (json_int_t)s->n_rows_removed, "n_rows_known",
+        (json_int_t)s->n_rows_known, "n_rows", (json_int_t)s->n_rows, "n_tokens",
+        (json_int_t)s->n_tokens, "forget", s->forget, "adapter", s->new_adapter ? "new" : "same",
+        "compression_error", s->compression_error, "least_eigenvalue", s->least_eigenvalue,
+        "residual", s->residual, "distance", number(s->distance), "log_likelihood",
+        s->log_likelihood, "log_marginal_likelihood", s->log_marginal_likelihood, "prior_precision",
+        "kind", la_prior_names[s->prior], "value",
         one ? json_real(s->prior_precision) : json_null(), "choice",
         la_update_choice_names[s->choice], "dropped", dropped, "older", older, "seconds", "load",
         s->seconds_load, "curvature", s->seconds_curvature, "select", s->seconds_select, "save",

@@ -253,8 +253,14 @@ static la_status read_rule(const json_t *root, const char *path, la_threshold_ru
     if (!strncmp(text, SCHEMA, strlen(SCHEMA) - 1) && strcmp(text, SCHEMA))
         return la_fail(err, LA_UNSUPPORTED, "%s: is of another schema than %s; update laplora",
                        path, SCHEMA);
-    if (strcmp(text, SCHEMA))
-        return bad(path, "schema", SCHEMA, err);
+    if (strcmp(text, SCHEMA)) {
+        char shown[64];
+        la_visible(text, shown, sizeof shown);
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: \"schema\" is %s, expected " SCHEMA ", which laplora threshold --out "
+                       "writes",
+                       path, *text ? shown : "missing");
+    }
     LA_TRY(read_scores(root, path, rule, err));
     if (!json_object_get(root, "threshold"))
         return bad(path, "threshold", "a number or null", err);
@@ -266,7 +272,15 @@ static la_status read_rule(const json_t *root, const char *path, la_threshold_ru
 la_status la_threshold_load(const char *path, la_threshold_rule *rule, la_error *err) {
     json_t *root;
     *rule = (la_threshold_rule){0};
-    LA_TRY(la_json_load(path, FILE_MOST, &root, err));
+    if (la_json_load(path, FILE_MOST, &root, err) == LA_BAD_INPUT ||
+        err->status == LA_UNSUPPORTED) {
+        la_error inner = *err;
+        *err = (la_error){0};
+        return la_fail(err, inner.status,
+                       "%s; expected a threshold, which laplora threshold --out writes",
+                       inner.message);
+    }
+    LA_TRY(err->status);
     la_status status = read_rule(root, path, rule, err);
     json_decref(root);
     if (status != LA_OK)

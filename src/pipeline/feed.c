@@ -208,7 +208,9 @@ static char *value_text(const char *text, size_t length, const json_t *value) {
 }
 
 /* {"NAME":VALUE,...} of the fields to be kept; the caller frees it. */
-static la_status kept_fields(const la_row *row, const la_list *keep, char **fields, la_error *err) {
+static la_status kept_fields(const la_row *row, const la_feed_options *options, char **fields,
+                             la_error *err) {
+    const la_list *keep = options->keep;
     size_t length;
     FILE *stream = open_memstream(fields, &length);
     bool bad = !stream;
@@ -218,6 +220,8 @@ static la_status kept_fields(const la_row *row, const la_list *keep, char **fiel
         const json_t *value = json_object_get(row->object, name);
         if (value && row->object_text)
             la_json_member(row->object_text, row->object_length, name, &text, &text_length);
+        if (value && options->kept)
+            options->kept[i] = true;
         json_t *string = json_string(name);
         char *key = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
         char *shown = value_text(text, text_length, value);
@@ -250,7 +254,7 @@ static la_status read_row(la_feed *feed, bool *more, la_error *err) {
             status = la_fail(err, LA_RESOURCE, "out of memory for a row's id");
     }
     if (status == LA_OK && feed->options.keep)
-        status = kept_fields(&row, feed->options.keep, &item->fields, err);
+        status = kept_fields(&row, &feed->options, &item->fields, err);
     if (status == LA_OK)
         status = read_labels(feed, &row, err);
     if (status == LA_OK)

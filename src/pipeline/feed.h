@@ -17,6 +17,7 @@ typedef struct la_feed_options {
     bool ignore_labels;      /* labels of rows are not read */
     const char *label_field; /* for messages; NULL: "label" */
     const la_list *keep;     /* names of fields that items carry; NULL: none */
+    bool *kept;              /* [keep->n] set where a row has the field; NULL: not wanted */
     bool skip_bad;           /* rows that cannot be used become items with an error */
     bool row_at_a_time;      /* a batch ends with its row */
     bool answer_all; /* so do empty lines, and rows the tokenizer makes nothing of, in any case */

@@ -36,6 +36,8 @@ typedef struct file_run {
     const la_row_format *format;
     la_row_shape shape; /* of all rows */
     int64_t n_written;
+    int64_t n_actions[2]; /* written: reviews, acceptances */
+    bool *has_kept;       /* [keep.n] fields that any row has had */
     uint64_t *hashes;
     la_prediction *answers; /* of a batch */
     la_threshold_rule rule;
@@ -92,6 +94,7 @@ static la_status write_items(file_run *run, const la_feed_item *items, int64_t n
         if (job->threshold && (row.prediction || row.error)) {
             row.reason = row.error ? "error" : reason_of(run, row.prediction);
             row.action = row.reason ? "review" : "accept";
+            run->n_actions[!row.reason]++;
         }
         la_status status = la_prediction_write(run->format, stream, &row, err);
         if (status == LA_RESOURCE && ferror(stream))
@@ -317,6 +320,7 @@ static la_feed_options feed_options(const file_run *run) {
     const la_session *session = &run->predictor->session;
     la_feed_options feed = la_session_feed(session, false, job->skip_bad);
     feed.keep = job->keep ? &run->keep : NULL;
+    feed.kept = run->has_kept;
     if (job->lines && !run->fields.tagged)
         feed.batch_rows = 1;
     feed.row_at_a_time = feed.answer_all = job->lines;
@@ -369,8 +373,11 @@ static la_status open_run(file_run *run, la_error *err) {
     LA_TRY(la_output_apart(job->out, "--threshold", job->threshold, err));
     if (job->threshold)
         LA_TRY(la_threshold_load(job->threshold, &run->rule, err));
-    if (job->keep)
+    if (job->keep) {
         LA_TRY(la_list_parse("--keep", job->keep, &run->keep, err));
+        run->has_kept = la_alloc(run->keep.n, sizeof *run->has_kept, err);
+        LA_TRY(err->status);
+    }
     LA_TRY(la_predictor_open(&job->options, &run->predictor, err));
     LA_TRY(la_output_apart(job->out, "a file of --base",
                            run->predictor->posterior.provenance.base_path, err));
@@ -454,6 +461,7 @@ static void close_run(file_run *run) {
     la_kept_rows_free(&run->kept);
     free(run->hashes);
     la_list_free(&run->keep);
+    free(run->has_kept);
     la_threshold_rule_free(&run->rule);
     la_prediction_list_free(run->answers);
     la_predictor_close(run->predictor);
@@ -538,6 +546,15 @@ static la_status run_estimated(file_run *run, la_error *err) {
     return run_rows(run, err);
 }
 
+/* A name that no row has is more likely a mistake than a field that all of them lack. */
+static void note_kept(const file_run *run) {
+    for (size_t i = 0; i < run->keep.n && run->feed.n_rows; i++)
+        if (!run->has_kept[i])
+            la_warn(&run->job->options.run.log,
+                    "--keep %s: no row of %s has that field, and all carry null",
+                    run->keep.items[i], la_row_reader_name(run->reader));
+}
+
 static la_status run_all(file_run *run, la_predict_summary *summary, la_error *err) {
     double start = la_seconds();
     LA_TRY(open_run(run, err));
@@ -556,6 +573,11 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
         la_warn(&run->job->options.run.log,
                 "%lld rows are longer than %lld tokens and were truncated",
                 (long long)feed->n_truncated, (long long)run->predictor->session.max_length);
+    if (!run->job->ranks.rank)
+        note_kept(run);
+    bool counted = run->job->threshold && run->job->ranks.size < 2;
+    summary->n_accepted = counted ? run->n_actions[1] : -1;
+    summary->n_review = counted ? run->n_actions[0] : -1;
     la_feed_log_lost(feed->n_lost, run->predictor->session.max_length, &run->job->options.run.log);
     if (!run->job->ranks.rank)
         LA_TRY(la_output_commit(&run->out, err));

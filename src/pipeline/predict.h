@@ -29,6 +29,9 @@ typedef struct la_predict_job {
 
 typedef struct la_predict_summary {
     int64_t n_rows, n_bad, n_truncated;
+    /* with a threshold, of answers: to be accepted, and to be reviewed; -1: not counted, as several
+     * processes do not */
+    int64_t n_accepted, n_review;
     double seconds_load, seconds_rows;
     la_class_shares shares; /* that rows are for; the caller's, la_class_shares_free */
 } la_predict_summary;

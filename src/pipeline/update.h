@@ -28,6 +28,7 @@ typedef enum la_update_choice {
 
 typedef struct la_update_summary {
     int64_t n_rows_old, n_rows_new, n_rows_removed, n_rows, n_tokens;
+    int64_t n_rows_known; /* of the new ones: are among the old ones */
     double forget;
     bool new_adapter;
     double compression_error; /* share of the curvature's trace that a --rank leaves out */

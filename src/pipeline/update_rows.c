@@ -113,9 +113,17 @@ static la_status add_rows(la_updating *u, const la_weighted_row *old, la_weighte
     bool earlier = la_update_old_is_prior(u);
     for (int64_t i = 0; i < u->old.n_rows; i++)
         all[i] = (la_weighted_row){old[i].digest, earlier ? 0 : u->times * old[i].weight};
-    for (int64_t i = 0; i < u->rows.n; i++)
+    for (int64_t i = 0; i < u->rows.n; i++) {
         all[u->old.n_rows + i] = (la_weighted_row){file[i].digest, 1};
+        u->summary->n_rows_known += la_posterior_has_row(&u->old, &file[i].digest);
+    }
     free(file);
+    if (u->summary->n_rows_known)
+        la_warn(&u->options->run.log,
+                "%s: %lld of %lld rows are among those of %s already, and count once more now; "
+                "update --remove takes them out again",
+                u->rows.name, (long long)u->summary->n_rows_known, (long long)u->rows.n,
+                u->options->posterior);
     return la_posterior_keep_weighted_rows(&u->structure.posterior, all, u->old.n_rows + u->rows.n,
                                            err);
 }

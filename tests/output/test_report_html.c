@@ -377,7 +377,7 @@ static void bad_thresholds(void **state) {
     } bad[] = {
         {RULE("adue", "<=", "0.5"), "html", "\"adue\", which the threshold of", LA_BAD_INPUT},
         {RULE("confidence", "<=", "0.5"), "html", "\"accept\": expected >=", LA_BAD_INPUT},
-        {"{}", "html", "\"schema\": expected laplora.threshold/1", LA_BAD_INPUT},
+        {"{}", "html", "\"schema\" is missing, expected laplora.threshold/1", LA_BAD_INPUT},
         {RULE("confidence", ">=", "0.5"), "json", "give --format html", LA_USAGE},
         {RULE_OF("confidence", ">=", "0.5", "\"model\":\"00ff\""), "html",
          "made from predictions of model 00ff, and the row at", LA_MISMATCH},

@@ -102,6 +102,53 @@ static void actions(void **state) {
     json_decref(plain);
 }
 
+static void expect_said(const char *folder, const char *line, int code, const char *piece,
+                        bool there) {
+    command done = run_line(folder, line, NULL);
+    if (done.code != code || !strstr(done.err, piece) == there)
+        fail_msg("%s: exit %d, %s, %s \"%s\"", line, done.code, done.err,
+                 there ? "expected" : "not", piece);
+    command_free(&done);
+}
+
+/* How many answers were accepted; a field that no row has; a file that is no threshold. */
+static void said_at_the_end(void **state) {
+#define ASK "predict --posterior @/posterior --data @/test.jsonl --out @/p.jsonl "
+    const char *folder = open_fitted();
+    char piece[100];
+    size_t n, accepted = 0, i;
+    json_t *row;
+    (void)state;
+    put_threshold(folder,
+                  "\"score\":\"confidence\",\"accept\":\">=\",\"threshold\":null,\"classes\":["
+                  "{\"class\":0,\"threshold\":null},{\"class\":1,\"threshold\":0}]",
+                  "\"model\":null");
+    json_t *rows = rows_of(folder, RUN "--threshold @/t.json", NULL);
+    n = json_array_size(rows);
+    json_array_foreach(rows, i, row) accepted += !strcmp(text_at(row, "action"), "accept");
+    json_decref(rows);
+    snprintf(piece, sizeof piece, "%zu answers accepted, %zu to be reviewed\n", accepted,
+             n - accepted);
+    expect_said(folder, ASK "--threshold @/t.json", 0, piece, true);
+    expect_said(folder, ASK "--threshold @/t.json --quiet", 0, "accepted", false);
+    expect_said(folder, ASK, 0, "accepted", false);
+    command done = run_line(folder, ASK "--threshold @/t.json --json --quiet", NULL);
+    json_t *summary = json_loads(done.out, 0, NULL);
+    assert_int_equal(number_at(summary, "n_accepted"), accepted);
+    assert_int_equal(number_at(summary, "n_review"), n - accepted);
+    json_decref(summary);
+    command_free(&done);
+    expect_said(folder, ASK "--keep label,txet", 0, "--keep txet: no row of ", true);
+    expect_said(folder, ASK "--keep label,txet", 0, "--keep label", false);
+    expect_said(folder, ASK "--keep label", 0, "--keep", false);
+    static const char *const files[] = {"test.jsonl", "posterior", "base/config.json", "none"};
+    for (i = 0; i < sizeof files / sizeof *files; i++) {
+        char line[200];
+        snprintf(line, sizeof line, ASK "--threshold @/%s", files[i]);
+        expect_said(folder, line, i == 1 ? 4 : 3, "laplora threshold --out writes", true);
+    }
+}
+
 /* The file that threshold writes of a posterior's predictions is for that posterior. */
 static void another_model(void **state) {
     const char *folder = open_fitted();
@@ -337,8 +384,9 @@ static void rows_that_chose(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(actions),        cmocka_unit_test(another_model),
-        cmocka_unit_test(bad_thresholds), cmocka_unit_test(kept_fields),
-        cmocka_unit_test(every_line),     cmocka_unit_test(rows_that_chose)};
+        cmocka_unit_test(actions),        cmocka_unit_test(said_at_the_end),
+        cmocka_unit_test(another_model),  cmocka_unit_test(bad_thresholds),
+        cmocka_unit_test(kept_fields),    cmocka_unit_test(every_line),
+        cmocka_unit_test(rows_that_chose)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

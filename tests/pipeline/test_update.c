@@ -244,6 +244,28 @@ static void equal_to_a_fit(void **state) {
     check_within("evidence", most.evidence, 1e-6);
 }
 
+/* Rows that the posterior has already are added, and said to be. */
+static void added_twice(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", open_case("bert"));
+    cut_rows(folder, "a.jsonl", 0, 12);
+    cut_rows(folder, "b.jsonl", 8, 20);
+    cut_rows(folder, "c.jsonl", 20, 24);
+    run_ok(folder, "fit --base @/base --adapter @/adapter --data @/a.jsonl --out @/p --quiet");
+    command done =
+        run_line(folder, "update --posterior @/p --data @/b.jsonl --out @/q --json", NULL);
+    assert_int_equal(done.code, 0);
+    assert_non_null(strstr(done.err, "b.jsonl: 4 of 12 rows are among those of "));
+    assert_non_null(strstr(done.out, "\"n_rows_known\":4,\"n_rows\":24"));
+    command_free(&done);
+    done = run_line(folder, "update --posterior @/p --data @/c.jsonl --out @/q --json", NULL);
+    assert_int_equal(done.code, 0);
+    assert_null(strstr(done.err, "rows are among"));
+    assert_non_null(strstr(done.out, "\"n_rows_known\":0"));
+    command_free(&done);
+}
+
 /* ---- discounted rows, other adapters ---- */
 
 /* Every row twice, which count half each, and other rows: all once. A row that counts half is taken
@@ -383,8 +405,8 @@ static const fault faults[] = {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_known),  cmocka_unit_test(equal_to_a_fit),
-        cmocka_unit_test(discounted),      cmocka_unit_test(another_adapter),
-        cmocka_unit_test(nothing_is_left),
+        cmocka_unit_test(added_twice),     cmocka_unit_test(discounted),
+        cmocka_unit_test(another_adapter), cmocka_unit_test(nothing_is_left),
     };
     int failed = cmocka_run_group_tests_name("update", tests, NULL, NULL);
     return failed + run_faults("update: faults", faults, sizeof faults / sizeof *faults);
