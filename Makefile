@@ -57,11 +57,12 @@ CLI_SRC  = $(wildcard src/cli/*.c)
 LIB_OBJ  = $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 
-# sources of the CPU backend's operations, and the sets of instructions that they are compiled for
-# besides
+# sources of the CPU backend's operations and of those over all rows of a report, and the sets of
+# instructions that they are compiled for besides
 LEVELS   := $(if $(ARCH),,$(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),fma avx512))
 LEVEL_SRC = $(filter-out %/cpu_open.c,$(wildcard src/backend/cpu.c src/backend/cpu_*.c)) \
-            src/backend/quant.c
+            src/backend/quant.c $(addprefix src/output/,resampling.c softmax_measure.c \
+            gaussian_measure.c)
 LEVEL_OBJ = $(LEVELS:%=$(BUILD)/obj/levels/%.o)
 LEVEL_FLAGS_fma    = -march=x86-64-v3
 LEVEL_FLAGS_avx512 = -march=x86-64-v4 -mprefer-vector-width=512
@@ -154,23 +155,25 @@ $(BUILD)/liblaplora.a: $(LIB_OBJ) $(LEVEL_OBJ)
 	$(if $(Q),@echo "  AR   $@")
 	$(Q)ar rcs $@ $(LIB_OBJ) $(LEVEL_OBJ)
 
-# a level is one object whose only global name is its table of operations
+# a level is one object whose only global names are its tables of operations
 define level
 $(BUILD)/obj/$(1)/%.o: src/%.c
 	@mkdir -p $$(@D)
 	$$(if $$(Q),@echo "  CC   $$< ($(1))")
 	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LEVEL_FLAGS_$(1)) -Dla_cpu_ops=la_cpu_ops_$(1) \
-	    -MMD -MP -c -o $$@ $$<
+	    -Dla_resampling_table=la_resampling_table_$(1) -MMD -MP -c -o $$@ $$<
 $(BUILD)/obj/levels/$(1).o: $(LEVEL_SRC:src/%.c=$(BUILD)/obj/$(1)/%.o)
 	@mkdir -p $$(@D)
 	$$(if $$(Q),@echo "  LD   $$@")
 	$$(Q)$$(CC) -r -nostdlib -o $$@.all $$^
-	$$(Q)objcopy --keep-global-symbol=la_cpu_ops_$(1) $$@.all $$@
+	$$(Q)objcopy --keep-global-symbol=la_cpu_ops_$(1) \
+	    --keep-global-symbol=la_resampling_table_$(1) $$@.all $$@
 	@rm -f $$@.all
 endef
 $(foreach one,$(LEVELS),$(eval $(call level,$(one))))
 
-$(BUILD)/obj/backend/cpu_open.o $(BUILD)/tests/backend/test_backward.o: \
+$(BUILD)/obj/backend/cpu_open.o $(BUILD)/obj/output/resampling_open.o \
+    $(BUILD)/tests/backend/test_backward.o: \
     CPPFLAGS += $(if $(LEVELS),-DLA_CPU_LEVELS)
 $(BUILD)/obj/%.o: src/%.c
 	@mkdir -p $(@D)
@@ -433,7 +436,7 @@ lint:
 POSTERIOR_FIELDS = $(BUILD)/tests/generate/posterior_fields
 docs: $(BUILD)/laplora $(POSTERIOR_FIELDS)
 	@tests/generate/option_table $(BUILD)/laplora src/cli/README.md
-	@$(POSTERIOR_FIELDS) table | tests/generate/put_table fields src/output/README.md
+	@$(POSTERIOR_FIELDS) table | tests/generate/put_table fields src/output/POSTERIOR.md
 
 $(POSTERIOR_FIELDS): $(POSTERIOR_FIELDS).o $(BUILD)/tests/support/schema.o $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")

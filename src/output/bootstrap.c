@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "base/statistics.h"
 #include "base/stop.h"
+#include "output/resampling.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,9 +32,10 @@ enum { BLOCK = 1536, BITS = 21, EACH = 3, MOST = 10 };
 
 /* Copies of up to BLOCK rows, `stride` apart; returns their sum. above[k]: from these bits on there
  * are more than k. position: of random numbers. */
-static int64_t draw_block(uint32_t *count, int64_t stride, int64_t n, const uint32_t above[MOST],
-                          uint64_t seed, uint64_t stream, uint64_t position) {
-    uint32_t bits[BLOCK], copies[BLOCK] = {0};
+static int64_t draw_block(const la_resampling *ops, uint32_t *count, int64_t stride, int64_t n,
+                          const uint32_t above[MOST], uint64_t seed, uint64_t stream,
+                          uint64_t position) {
+    uint32_t bits[BLOCK], copies[BLOCK];
     int64_t sum = 0;
     for (int64_t i = 0; i < n;) {
         uint64_t words[2];
@@ -42,9 +44,7 @@ static int64_t draw_block(uint32_t *count, int64_t stride, int64_t n, const uint
             for (int j = 0; j < EACH; j++, i++, words[w] >>= BITS)
                 bits[i] = words[w] & ((1 << BITS) - 1);
     }
-    for (int k = 0; k < MOST; k++)
-        for (int i = 0; i < BLOCK; i++)
-            copies[i] += bits[i] >= above[k];
+    ops->count_above(bits, n, above, MOST, copies);
     for (int64_t i = 0; i < n; i++) {
         count[i * stride] = copies[i];
         sum += copies[i];
@@ -57,6 +57,7 @@ static void draw_in_order(uint32_t *count, int at_once, int64_t n, uint64_t seed
                           int64_t *sums) {
     double mean = 1 - 6 / sqrt((double)n), p = exp(-mean), sum = 0;
     uint32_t above[MOST];
+    const la_resampling *ops = la_resampling_here();
     for (int k = 0; k < MOST; k++) {
         sum += p;
         p *= mean / (k + 1);
@@ -64,9 +65,9 @@ static void draw_in_order(uint32_t *count, int at_once, int64_t n, uint64_t seed
     }
     for (int64_t i = 0; i < n; i += BLOCK)
         for (int s = 0; s < at_once; s++)
-            sums[s] +=
-                draw_block(count + i * at_once + s, at_once, n - i < BLOCK ? n - i : BLOCK, above,
-                           seed, stream + (uint64_t)s, (uint64_t)n + (uint64_t)(i / (2 * EACH)));
+            sums[s] += draw_block(ops, count + i * at_once + s, at_once,
+                                  n - i < BLOCK ? n - i : BLOCK, above, seed, stream + (uint64_t)s,
+                                  (uint64_t)n + (uint64_t)(i / (2 * EACH)));
 }
 
 /* Of many rows most are drawn in order, the rest one by one at random places of memory: independent

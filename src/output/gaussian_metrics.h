@@ -1,5 +1,5 @@
 /* Metrics of Gaussians about numbers. Values of rows: [n, 2], means and variances, which are
- * positive; labels: numbers. Definitions: README.md beside this file, and
+ * positive; labels: numbers. Definitions: REPORT.md beside this file, and
  * tests/reference/regression_metrics_reference.py. */
 #ifndef LA_OUTPUT_GAUSSIAN_METRICS_H
 #define LA_OUTPUT_GAUSSIAN_METRICS_H

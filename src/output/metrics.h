@@ -1,6 +1,6 @@
 /* Metrics of predictions: pure functions over arrays. A likelihood has a set of metrics, a table
  * and a function that fills it (output/softmax_metrics.h, output/gaussian_metrics.h); reports in
- * all formats, gates, baselines and intervals follow from the table. Definitions: README.md
+ * all formats, gates, baselines and intervals follow from the table. Definitions: REPORT.md
  * beside this file, and tests/reference. Everything is computed from rows in an order of their
  * own, each with a count: the numbers of a file have every count 1, a bootstrap resample has
  * others, and no resample needs a sort. */

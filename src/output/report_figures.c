@@ -282,6 +282,13 @@ static void draw_threshold(const la_plot *plot, const la_report *report) {
     la_plot_text(plot, coverage > 0.5 ? "end" : "start", coverage, plot->y[1], 0, -6, text);
 }
 
+/* Left end of the curves' key: beside the threshold. */
+static double key_of_risk(const la_report *report) {
+    const la_report_threshold *t = &report->threshold;
+    bool crossed = t->file && t->n_accepted && 2 * t->n_accepted < report->n;
+    return crossed ? 0.52 : 0.03;
+}
+
 void la_figure_risk(const la_report *report, FILE *stream) {
     const la_metrics *models[] = {&report->metrics, &report->map};
     int n_models = report->show_map ? 2 : 1;
@@ -319,10 +326,11 @@ void la_figure_risk(const la_report *report, FILE *stream) {
     draw_threshold(&plot, report);
     char key[LA_REPORT_TITLE + LA_METRIC_TEXT + 16];
     snprintf(key, sizeof key, "%s, AURC %s", report->title, aurc[0]);
-    draw_line_key(&plot, "own", key, 0.03, plot.y[1] - 0.06 * plot.y[1]);
+    double left = key_of_risk(report);
+    draw_line_key(&plot, "own", key, left, plot.y[1] - 0.06 * plot.y[1]);
     if (report->show_map) {
         snprintf(key, sizeof key, "MAP, AURC %s", aurc[1]);
-        draw_line_key(&plot, "map", key, 0.03, plot.y[1] - 0.13 * plot.y[1]);
+        draw_line_key(&plot, "map", key, left, plot.y[1] - 0.13 * plot.y[1]);
     }
     open_numbers(&plot, text,
                  report->show_map
@@ -472,9 +480,9 @@ void la_figure_slices(const la_report *report, int field, const char *label, FIL
     la_plot plot = {.stream = stream,
                     .id = id,
                     .x = {step * floor(range[0] / step), step * ceil(range[1] / step)},
-                    .y = {n, 0},
+                    .y = {n, -0.3}, /* space above the first one, for what is written there */
                     .width = 340,
-                    .height = 26 * n,
+                    .height = 26 * n + 8,
                     .left = 190};
     const char *metric = report->set->list[columns[0]].name;
     snprintf(title, sizeof title, "%s of slices", metric);
@@ -486,7 +494,7 @@ void la_figure_slices(const la_report *report, int field, const char *label, FIL
     la_plot_open(&plot, title, text);
     la_plot_axes(&plot, metric, step, "", 0);
     if (!isnan(whole))
-        la_plot_segment(&plot, "diagonal", whole, 0, whole, n);
+        la_plot_segment(&plot, "diagonal", whole, plot.y[1], whole, n);
     for (int i = 0, row = 0; i < slices->n && row < n; i++)
         if (slices->list[i].field == field)
             draw_slice(&plot, &slices->list[i], columns[0], row++ + 0.5);

@@ -33,7 +33,8 @@ static const char style_sheet[] =
     "table{border-collapse:collapse;font-size:.92rem}thead{border-bottom:2px solid var(--line)}\n"
     "th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;"
     "vertical-align:top;font-weight:400;overflow-wrap:normal}thead th{font-weight:600}\n"
-    ".number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n"
+    ".number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+    ".interval,.other{white-space:nowrap}\n"
     ".id{min-width:6rem;overflow-wrap:anywhere}.long{min-width:16rem;overflow-wrap:anywhere}\n"
     ".pass,.ahead{color:var(--pass)}.fail{color:var(--fail);font-weight:700}\n"
     "svg{display:block;width:100%;height:auto}\n"
@@ -53,7 +54,8 @@ static const char style_sheet[] =
     "@page{size:A4;margin:14mm}\n"
     "@media print{:root{font-size:9.5pt}body{max-width:none;padding:0;font-size:1rem}nav,.skip,"
     "details:not([open]){display:none}h2,h3{break-after:avoid}tr{break-inside:avoid}"
-    "thead{display:table-header-group}.scroll{overflow:visible}.id,.long{min-width:0}"
+    "thead{display:table-header-group}.scroll{overflow:visible}.id{min-width:4.5rem}.long{min-"
+    "width:0}"
     "th,td{padding:.15rem .4rem}.figures{grid-template-columns:1fr 1fr}}\n";
 
 /* ---- pieces ---- */

@@ -139,11 +139,11 @@ static json_t *slice_object(const la_report *report, const la_slice *slice) {
         if (slice->flagged[f])
             bad |= json_array_append_new(flags, json_string(la_slice_flag_names[f]));
     }
-    json_t *object = json_pack(
-        "{s:s, s:s, s:s*, s:I, s:o, s:o, s:o, s:o}", "field",
-        report->slices->fields[slice->field].shown, "value", slice->value, "name", slice->name, "n",
-        (json_int_t)slice->n, "metrics", metrics_object(set, &slice->metrics), "ci",
-        intervals_object(set, slice->intervals), "flags", flags, "p_values", p);
+    json_t *object =
+        json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "field",
+                  report->slices->fields[slice->field].shown, "value", slice->value, "n",
+                  (json_int_t)slice->n, "metrics", metrics_object(set, &slice->metrics), "ci",
+                  intervals_object(set, slice->intervals), "flags", flags, "p_values", p);
     if (!bad)
         return object;
     json_decref(object);

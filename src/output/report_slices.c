@@ -3,8 +3,7 @@
 #include "base/statistics.h"
 #include "base/stop.h"
 #include "base/visible.h"
-#include "input/json.h"
-#include "output/review.h"
+#include "output/row_kind.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,7 +21,6 @@ la_status la_report_slices_open(const char *const *names, int n, la_report_slice
         la_slice_field *field = &slices->fields[slices->n_fields++];
         field->name = names[i];
         field->shown = la_visible_copy(names[i], err);
-        field->of_classes = !strcmp(names[i], "label") || !strcmp(names[i], "prediction");
         field->codes = json_object();
         if (!field->codes)
             (void)la_fail(err, LA_RESOURCE, "out of memory for slices");
@@ -38,11 +36,6 @@ void la_report_slices_free(la_report_slices *slices) {
         free(slices->fields[i].code);
         json_decref(slices->fields[i].codes);
     }
-    for (int s = 0; s < slices->n; s++)
-        free(slices->list[s].name);
-    for (int64_t c = 0; c < slices->n_names; c++)
-        free(slices->names[c]);
-    free(slices->names);
     free(slices->fields);
     free(slices->list);
     *slices = (la_report_slices){0};
@@ -103,21 +96,22 @@ static bool find_member(const la_json_value *object, const char *name, char **te
     return found != NULL;
 }
 
-/* Text of a prediction's value; NULL: it has none. The caller frees it. */
-static char *find_text(la_slice_field *field, const la_prediction_entry *entry, la_error *err) {
+/* Text of a prediction's value; NULL: it has none. *found: the key is there, whatever its value.
+ * The caller frees it. */
+static char *find_text(const char *name, const la_prediction_entry *entry, bool *found,
+                       la_error *err) {
     const la_json_value *own = la_entry_member(entry, "fields"), *value;
     const la_json_value *rows = la_json_member_of(entry->row, entry->n_row, "fields");
     char *text = NULL;
-    if (find_member(own, field->name, &text, err) ||
-        (rows != own && find_member(rows, field->name, &text, err))) {
-        field->found = true;
-        field->of_classes = false;
+    if (find_member(own, name, &text, err) ||
+        (rows != own && find_member(rows, name, &text, err))) {
+        *found = true;
         return text;
     }
-    value = la_entry_field(entry, field->name);
+    value = la_entry_field(entry, name);
     if (!value)
         return NULL;
-    field->found = true;
+    *found = true;
     return text_of(value, err);
 }
 
@@ -132,62 +126,17 @@ static la_status code_of(la_slice_field *field, const char *text, int32_t *code,
     return bad ? la_fail(err, LA_RESOURCE, "out of memory for slices") : LA_OK;
 }
 
-static la_status take_name(la_report_slices *slices, int64_t class, const la_json_value *name,
-                           la_error *err) {
-    enum { MOST = 1 << 20 };
-    bool known = class >= 0 && class < slices->n_names && slices->names[class];
-    if (known || class < 0 || class >= MOST || name->type != '"')
-        return LA_OK;
-    LA_TRY(la_grow(&slices->names, &slices->names_capacity, (size_t) class + 1,
-                   sizeof *slices->names, err));
-    while (slices->n_names <= class)
-        slices->names[slices->n_names++] = NULL;
-    char *text = la_json_value_text(name, err);
-    slices->names[class] = text ? la_visible_copy(text, err) : NULL;
-    free(text);
-    return err->status;
-}
-
-/* Names of the classes of a set. */
-static la_status take_list(la_report_slices *slices, const la_json_value *classes,
-                           const la_json_value *names, la_error *err) {
-    const char *at, *name_at;
-    la_json_value entry, name;
-    int64_t class;
-    la_json_entries(classes, &at);
-    la_json_entries(names, &name_at);
-    while (la_json_entry(classes, &at, &entry) && la_json_entry(names, &name_at, &name))
-        if (la_json_value_integer(&entry, &class))
-            LA_TRY(take_name(slices, class, &name, err));
-    return LA_OK;
-}
-
-/* Names of classes, where the row says what it predicts and how that is called. */
-static la_status take_names(la_report_slices *slices, const la_prediction_entry *entry,
-                            la_error *err) {
-    const la_json_value *classes = la_entry_member(entry, "prediction");
-    const la_json_value *names = la_entry_member(entry, "prediction_label");
-    int64_t class;
-    if (!classes || !names)
-        return LA_OK;
-    if (classes->type == '[' && names->type == '[')
-        return take_list(slices, classes, names, err);
-    return la_json_value_integer(classes, &class) ? take_name(slices, class, names, err) : LA_OK;
-}
-
 la_status la_report_slices_see(la_report_slices *slices, const la_prediction_entry *entry,
                                int64_t number, la_error *err) {
     for (int i = 0; i < slices->n_fields && number >= 0; i++) {
         la_slice_field *field = &slices->fields[i];
         LA_TRY(la_grow(&field->code, &field->capacity, field->n + 1, sizeof *field->code, err));
-        char *text = find_text(field, entry, err);
+        char *text = find_text(field->name, entry, &field->found, err);
         if (err->status == LA_OK)
             (void)code_of(field, text, &field->code[field->n], err);
         free(text);
         LA_TRY(err->status);
         field->n++;
-        if (field->of_classes)
-            LA_TRY(take_names(slices, entry, err));
     }
     return LA_OK;
 }
@@ -331,26 +280,6 @@ done:
     return status;
 }
 
-/* Name of a slice whose value is a class, or a list of them, all with names. */
-static la_status name_slice(const la_report_slices *slices, la_slice *slice, la_error *err) {
-    json_t *value = la_json_loadb(slice->value, strlen(slice->value), JSON_DECODE_ANY, NULL);
-    bool list = json_is_array(value);
-    size_t n = list ? json_array_size(value) : 1;
-    char text[LA_REVIEW_TEXT];
-    bool known = value != NULL;
-    for (size_t i = 0; i < n && known; i++) {
-        const json_t *entry = list ? json_array_get(value, i) : value;
-        int64_t c = json_is_integer(entry) ? json_integer_value(entry) : -1;
-        known = c >= 0 && c < slices->n_names && slices->names[c];
-    }
-    if (known) {
-        la_review_label(slices->names, slices->n_names, value, LA_SLICE_TEXT - 1, text);
-        slice->name = la_visible_copy(text, err);
-    }
-    json_decref(value);
-    return err->status;
-}
-
 la_status la_report_slices_measure(la_report_slices *slices, la_team team, const char *file,
                                    const la_predictions *predictions, int64_t resamples,
                                    uint64_t seed, la_error *err) {
@@ -369,8 +298,6 @@ la_status la_report_slices_measure(la_report_slices *slices, la_team team, const
     }
     for (int s = 0; s < slices->n; s++) {
         la_slice *slice = &slices->list[s];
-        if (slices->fields[slice->field].of_classes)
-            LA_TRY(name_slice(slices, slice, err));
         int64_t shared = count_resamples(slice, slices->n, predictions, resamples);
         LA_TRY(measure_slice(team, &slices->fields[slice->field], s, slice, predictions, shared,
                              seed, err));
@@ -388,7 +315,7 @@ void la_slice_columns(const la_metric_set *set, int columns[2]) {
 }
 
 void la_slice_value_show(const la_slice *slice, char out[LA_SLICE_TEXT]) {
-    la_visible(slice->name ? slice->name : slice->value, out, LA_SLICE_TEXT);
+    la_visible(slice->value, out, LA_SLICE_TEXT);
 }
 
 void la_slice_flags_show(const la_slice *slice, char out[LA_SLICE_TEXT]) {

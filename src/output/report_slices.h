@@ -11,7 +11,6 @@ enum { LA_SLICES_MOST = 100 }; /* values of a field that are shown, the most fre
 typedef struct la_slice {
     int field;         /* number in fields */
     const char *value; /* as text; of rows without one, text that no row has */
-    char *name;        /* of a value that is a class, or several, as shown; NULL: not known */
     int64_t n;
     la_metrics metrics;
     la_interval intervals[LA_METRICS_MAX];
@@ -26,7 +25,6 @@ typedef struct la_slice_field {
     int32_t *code;         /* [n] of labelled rows; -1: no value */
     size_t n, capacity;
     bool found;                  /* in any row */
-    bool of_classes;             /* values are classes: the row's own label or prediction */
     int64_t n_more, n_more_rows; /* values that are not shown, and their rows */
 } la_slice_field;
 
@@ -35,9 +33,6 @@ typedef struct la_report_slices {
     int n_fields;
     la_slice *list; /* [n] field by field, the largest first */
     int n;
-    char **names; /* [n_names] of classes, as rows name their prediction; NULL: not known */
-    int64_t n_names;
-    size_t names_capacity;
 } la_report_slices;
 
 /* LA_USAGE for a name given twice. names are borrowed. Free with la_report_slices_free. */
@@ -58,7 +53,7 @@ la_status la_report_slices_measure(la_report_slices *slices, la_team team, const
 /* The two metrics of slices that tables show. */
 void la_slice_columns(const la_metric_set *set, int columns[2]);
 enum { LA_SLICE_TEXT = 96 };
-/* Beginning of a slice's value, or of its name where it has one, fit to be shown. */
+/* Beginning of a slice's value, fit to be shown. */
 void la_slice_value_show(const la_slice *slice, char out[LA_SLICE_TEXT]);
 /* "more_errors (p 0.001), ..."; "" without flags. */
 void la_slice_flags_show(const la_slice *slice, char out[LA_SLICE_TEXT]);

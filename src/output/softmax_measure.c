@@ -1,27 +1,23 @@
-/* Metrics of probabilities of classes, of several resamples of the same rows at once: a lane of a
- * vector is a resample, and everything that is read of a row serves all of them. Sums are made in
- * the order of the rows in each lane, so that a resample's numbers do not depend on the others.
+/* Metrics of probabilities of classes, of several resamples of the same rows at once
+ * (output/lanes.h).
  *
  * Rows come in blocks of groups of one confidence. What happens to a resample seldom, where its
  * rows fill a bin of equal mass or reach a coverage, is found at the end of a block, which is then
  * gone through once more for this lane alone. */
 #include "base/random.h"
+#include "output/lanes.h"
+#include "output/resampling.h"
 #include "output/softmax_metrics.h"
 #include "output/softmax_ranked.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Functions that give vectors are always inlined: how those are passed differs by processor. */
-#define INLINED static inline __attribute__((always_inline))
-/* which GCC says of such functions, too */
-#pragma GCC diagnostic ignored "-Wpsabi"
+enum { LANES = LA_LANES, GROUPS = 64, LEVELS = LA_SELECTIVE_LEVELS };
 
-enum { LANES = LA_SOFTMAX_AT_ONCE, GROUPS = 64, LEVELS = LA_SELECTIVE_LEVELS };
-
-typedef double lanes __attribute__((vector_size(LANES * 8), aligned(8)));
-typedef int64_t masks __attribute__((vector_size(LANES * 8), aligned(8)));
-typedef int32_t counts __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef la_lanes lanes;
+typedef la_lane_masks masks;
+#define WHERE LA_LANES_WHERE
 
 /* Copies of the rows of one confidence, in each resample. */
 typedef struct group {
@@ -69,7 +65,7 @@ typedef struct falling {
 
 /* What is measured: resamples of the rows, or the rows with other labels. */
 typedef struct task {
-    const uint32_t *count; /* [rows, LANES]; NULL: one of each */
+    const uint32_t *count; /* [rows, LA_LANES_AT_ONCE]; NULL: one of each */
     bool drawn;            /* labels are drawn, by the streams from that one on */
     uint64_t seed, stream;
 } task;
@@ -89,16 +85,8 @@ typedef struct workspace {
     lanes *excess;   /* [n_classes, LA_METRIC_BINS] probabilities less rows of the class */
 } workspace;
 
-/* value in the lanes of the mask, otherwise in the others */
-#define WHERE(mask, value, otherwise)                                                              \
-    ((lanes)(((masks)(value) & (mask)) | ((masks)(otherwise) & ~(mask))))
-
-INLINED lanes all_of(double value) {
-    return value - (lanes){0};
-}
-
-INLINED lanes at_least_one(const lanes *n) {
-    return WHERE(*n < all_of(1), all_of(1), *n);
+LA_LANES_INLINED lanes at_least_one(const lanes *n) {
+    return WHERE(*n < la_lanes_of(1), la_lanes_of(1), *n);
 }
 
 size_t la_softmax_workspace(const void *prepared) {
@@ -125,13 +113,8 @@ static int32_t draw_label(const la_scored_row *row, int64_t n_classes, double nu
 
 static void visit_row(const la_ranked_rows *all, const task *of, int64_t i, visit *v) {
     const la_scored_row *row = &all->rows[i];
-    counts copies;
-    v->n = all_of(1);
-    if (of->count) {
-        memcpy(&copies, of->count + i * LANES, sizeof copies);
-        v->n = __builtin_convertvector(copies, lanes);
-    }
-    v->right = la_scored_right(row) ? v->n : all_of(0);
+    v->n = la_lanes_copies(of->count, i);
+    v->right = la_scored_right(row) ? v->n : la_lanes_of(0);
     for (int l = 0; of->drawn && l < LANES; l++) {
         double number = la_random_uniform(of->seed, of->stream + (uint64_t)l, (uint64_t)i);
         v->labels[l] = draw_label(row, all->n_classes, number);
@@ -294,7 +277,7 @@ static void add_smooth(const la_smoother *smoother, const block *b, lanes *resid
         double share;
         int64_t cell = la_smooth_cell(smoother, g->confidence, &share);
         lanes above = g->n * share, below = g->n - above;
-        lanes residual = all_of(g->confidence - g->ok);
+        lanes residual = la_lanes_of(g->confidence - g->ok);
         if (!g->alone)
             residual = g->confidence - g->right / at_least_one(&g->n);
         residuals[cell] += below * residual;
@@ -319,8 +302,8 @@ static void rank_errors(const block *b, rising *up) {
 
 static void go_up(const la_ranked_rows *all, const task *of, workspace *work) {
     rising *up = &work->up;
-    up->mass.next = all_of((double)cut_at(all->n, LA_METRIC_BINS, 1));
-    up->debiased.next = all_of((double)cut_at(all->n, debiased_bins(all->n), 1));
+    up->mass.next = la_lanes_of((double)cut_at(all->n, LA_METRIC_BINS, 1));
+    up->debiased.next = la_lanes_of((double)cut_at(all->n, debiased_bins(all->n), 1));
     for (int64_t i = 0; i < all->n;) {
         i = fill_up(all, of, i, work);
         take_block(&up->mass, &work->block, all->n, fill_mass);
@@ -378,14 +361,14 @@ static void take_group(falling *down, const group *g) {
     for (int l = 0; l < LANES; l++)
         most = g->n[l] > most ? g->n[l] : most;
     for (double j = 1; j <= most; j++) {
-        masks there = g->n >= all_of(j);
-        lanes more = g->alone ? all_of(g->ok ? 0 : j) : j * new_wrong / size;
+        masks there = g->n >= la_lanes_of(j);
+        lanes more = g->alone ? la_lanes_of(g->ok ? 0 : j) : j * new_wrong / size;
         here += 1;
         lanes risk = (wrong + more) / here;
-        down->total += WHERE(there, risk, all_of(0));
+        down->total += WHERE(there, risk, la_lanes_of(0));
         for (int l = 0; l < LEVELS; l++)
             down->covered[l] =
-                WHERE(there & (risk <= all_of(la_selective_risks[l])), here, down->covered[l]);
+                WHERE(there & (risk <= la_lanes_of(la_selective_risks[l])), here, down->covered[l]);
     }
     down->taken += g->n;
     down->right += g->right;
@@ -394,8 +377,8 @@ static void take_group(falling *down, const group *g) {
 static void go_down(const la_ranked_rows *all, const task *of, workspace *work) {
     falling *down = &work->down;
     for (int l = 0; l < LEVELS; l++)
-        down->risk[l] = all_of(NAN);
-    down->fpr95 = all_of(NAN);
+        down->risk[l] = la_lanes_of(NAN);
+    down->fpr95 = la_lanes_of(NAN);
     for (int64_t i = all->n - 1; i >= 0;) {
         lanes taken = down->taken, right = down->right;
         i = fill_down(all, of, i, &work->block);
@@ -415,7 +398,7 @@ static void go_down(const la_ranked_rows *all, const task *of, workspace *work) 
 }
 
 /* The least sum of risks that so many right answers can have, in each lane. */
-INLINED lanes sum_oracle(int64_t n, const lanes *right) {
+LA_LANES_INLINED lanes sum_oracle(int64_t n, const lanes *right) {
     const lanes n_right = *right;
     lanes sum = {0}, zero = {0};
     double least = n_right[0];
@@ -512,9 +495,8 @@ static workspace *open_workspace(const la_ranked_rows *all, void *memory) {
     return work;
 }
 
-void la_softmax_measure(const void *prepared, void *memory, const uint32_t *count, double *value,
-                        la_metric_bin *bins) {
-    const la_ranked_rows *all = prepared;
+static void measure(const la_ranked_rows *all, void *memory, const uint32_t *count, double *value,
+                    la_metric_bin *bins) {
     const task of = {.count = count};
     workspace *work = open_workspace(all, memory);
     double n = (double)all->n;
@@ -536,12 +518,17 @@ void la_softmax_measure(const void *prepared, void *memory, const uint32_t *coun
         show_bins(&work->up, bins);
 }
 
-void la_softmax_measure_drawn(const void *prepared, void *memory, uint64_t seed, uint64_t stream,
-                              double *value) {
-    const la_ranked_rows *all = prepared;
-    const task of = {.drawn = true, .seed = seed, .stream = stream};
+void la_softmax_measure(const void *prepared, void *memory, const uint32_t *count, double *value,
+                        la_metric_bin *bins) {
+    if (!count)
+        measure(prepared, memory, NULL, value, bins);
+    for (int first = 0; count && first < LA_LANES_AT_ONCE; first += LANES)
+        measure(prepared, memory, count + first, value + first * LA_METRIC_COUNT, NULL);
+}
+
+static void measure_drawn(const la_ranked_rows *all, void *memory, const task *of, double *value) {
     workspace *work = open_workspace(all, memory);
-    go_up(all, &of, work);
+    go_up(all, of, work);
     for (int l = 0; l < LANES; l++) {
         double *own = value + l * LA_METRIC_COUNT;
         for (int m = 0; m < LA_METRIC_COUNT; m++)
@@ -549,5 +536,13 @@ void la_softmax_measure_drawn(const void *prepared, void *memory, uint64_t seed,
         take_bins(&work->up, l, (double)all->n, own);
         take_smooth(all->smoother, work, l, own);
         take_classwise(all, work, l, own);
+    }
+}
+
+void la_softmax_measure_drawn(const void *prepared, void *memory, uint64_t seed, uint64_t stream,
+                              double *value) {
+    for (int first = 0; first < LA_LANES_AT_ONCE; first += LANES) {
+        const task of = {.drawn = true, .seed = seed, .stream = stream + (uint64_t)first};
+        measure_drawn(prepared, memory, &of, value + first * LA_METRIC_COUNT);
     }
 }

@@ -2,6 +2,8 @@
 #include "base/memory.h"
 #include "base/statistics.h"
 #include "output/coverage_interval.h"
+#include "output/lanes.h"
+#include "output/resampling.h"
 #include "output/softmax_ranked.h"
 
 #include <float.h>
@@ -152,6 +154,20 @@ static int trace(const void *prepared, la_metric_point points[LA_METRIC_POINTS])
     return n_points;
 }
 
+static size_t workspace_bytes(const void *prepared) {
+    return la_resampling_here()->softmax_workspace(prepared);
+}
+
+static void measure(const void *prepared, void *work, const uint32_t *count, double *value,
+                    la_metric_bin *bins) {
+    la_resampling_here()->softmax(prepared, work, count, value, bins);
+}
+
+static void measure_drawn(const void *prepared, void *work, uint64_t seed, uint64_t stream,
+                          double *value) {
+    la_resampling_here()->softmax_drawn(prepared, work, seed, stream, value);
+}
+
 static int64_t take_chances(const la_metric_rows *rows, double *chances) {
     for (int64_t i = 0; i < rows->n; i++)
         chances[i] = score_row(rows->n_classes, rows->values + i * rows->n_classes, 0).confidence;
@@ -197,11 +213,11 @@ const la_metric_set la_softmax_metrics = {.rows = "classes",
                                           .bin_share = "accuracy",
                                           .bin_mean = "confidence",
                                           .prepare = prepare,
-                                          .at_once = LA_SOFTMAX_AT_ONCE,
-                                          .measure = la_softmax_measure,
-                                          .workspace = la_softmax_workspace,
+                                          .at_once = LA_LANES_AT_ONCE,
+                                          .measure = measure,
+                                          .workspace = workspace_bytes,
                                           .exact = exact,
                                           .trace = trace,
-                                          .measure_drawn = la_softmax_measure_drawn,
+                                          .measure_drawn = measure_drawn,
                                           .outcome = judge,
                                           .chances = take_chances};

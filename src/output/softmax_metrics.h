@@ -1,5 +1,5 @@
 /* Metrics of probabilities of classes. Values of rows: [n, n_classes], each in [0, 1]; labels:
- * classes. Definitions: README.md beside this file, and tests/reference/metrics_reference.py. */
+ * classes. Definitions: REPORT.md beside this file, and tests/reference/metrics_reference.py. */
 #ifndef LA_OUTPUT_SOFTMAX_METRICS_H
 #define LA_OUTPUT_SOFTMAX_METRICS_H
 

@@ -30,13 +30,4 @@ static inline bool la_scored_right(const la_scored_row *row) {
     return row->prediction == row->label;
 }
 
-/* Resamples that are measured at once. */
-enum { LA_SOFTMAX_AT_ONCE = 8 };
-/* As la_metric_set has them. */
-size_t la_softmax_workspace(const void *prepared);
-void la_softmax_measure(const void *prepared, void *memory, const uint32_t *count, double *value,
-                        la_metric_bin *bins);
-void la_softmax_measure_drawn(const void *prepared, void *memory, uint64_t seed, uint64_t stream,
-                              double *value);
-
 #endif

@@ -291,7 +291,7 @@ static void documented(void **state) {
     schema_table(stream);
     fclose(stream);
     command done = run_command((const char *const[]){"tests/generate/put_table", "fields",
-                                                     "src/output/README.md", "--check", NULL},
+                                                     "src/output/POSTERIOR.md", "--check", NULL},
                                table);
     if (done.code)
         fail_msg("%s", done.err);

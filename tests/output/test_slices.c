@@ -243,54 +243,6 @@ static void values(void **state) {
     json_decref(root);
 }
 
-#define NAMED(label, class, name, more)                                                            \
-    "{\"label\":" label ",\"prediction\":" class ",\"prediction_label\":" name                     \
-                                                 ",\"probs\":[0.75,0.25,0]" more "}\n"
-
-/* Slices by a class have its name where any row says it, and a field of the input of that name is
- * no class. */
-static void names_of_classes(void **state) {
-    static const char *const by[] = {"label", "prediction"};
-    static const char rows[] = NAMED("1", "0", "\"dog\"", "") NAMED("1", "1", "\"cat <b>\"", "")
-        NAMED("1", "1", "\"cat <b>\"", "") NAMED("0", "0", "\"dog\"", "")
-            NAMED("2", "0", "\"dog\"", "");
-    static const char kept[] = NAMED("1", "0", "\"dog\"", ",\"fields\":{\"label\":0}")
-        NAMED("1", "0", "\"dog\"", ",\"fields\":{\"label\":0}");
-    static const char sets[] =
-        "{\"label\":[0,1],\"prediction\":[0],\"prediction_label\":[\"dog\"],\"probs\":[0.9,0.2]}\n"
-        "{\"label\":[],\"prediction\":[1],\"prediction_label\":[\"cat\"],\"probs\":[0.1,0.8]}\n";
-    la_error err;
-    char *text;
-    (void)state;
-    json_t *root = json_by(rows, by, 2);
-    assert_string_equal(json_string_value(at(root, "slices/0/value")), "1");
-    assert_string_equal(json_string_value(at(root, "slices/0/name")), "cat <b>");
-    assert_string_equal(json_string_value(at(root, "slices/1/name")), "dog");
-    assert_null(json_object_get(at(root, "slices/2"), "name")); /* no row predicts it */
-    assert_string_equal(json_string_value(at(root, "slices/3/field")), "prediction");
-    assert_string_equal(json_string_value(at(root, "slices/3/name")), "dog");
-    json_decref(root);
-    static const char *const pieces[][2] = {{"text", "\ncat <b>   "},
-                                            {"markdown", "| `cat <b>` | 3 |"},
-                                            {"html", ">cat &lt;b&gt;<"},
-                                            {"csv", ",3,label,1\n"}};
-    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
-        assert_int_equal(report_by(rows, by, 2, pieces[i][0], &text, &err), LA_OK);
-        if (!strstr(text, pieces[i][1]))
-            fail_msg("%s: %s", pieces[i][0], text);
-        free(text);
-    }
-    root = json_by(kept, by, 1);
-    assert_string_equal(json_string_value(at(root, "slices/0/value")), "0");
-    assert_null(json_object_get(at(root, "slices/0"), "name"));
-    json_decref(root);
-    root = json_by(sets, by, 1);
-    assert_string_equal(json_string_value(at(root, "slices/0/value")), "[0,1]");
-    assert_string_equal(json_string_value(at(root, "slices/0/name")), "dog, cat");
-    assert_string_equal(json_string_value(at(root, "slices/1/name")), "none");
-    json_decref(root);
-}
-
 /* The metrics of a slice are those of its rows alone. */
 static void same_as_alone(void **state) {
     static const char *const by[] = {"k"};
@@ -421,18 +373,10 @@ static void refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exact_errors),
-        cmocka_unit_test(strata),
-        cmocka_unit_test(holm),
-        cmocka_unit_test(false_alarms),
-        cmocka_unit_test(power),
-        cmocka_unit_test(values),
-        cmocka_unit_test(names_of_classes),
-        cmocka_unit_test(same_as_alone),
-        cmocka_unit_test(many_values),
-        cmocka_unit_test(flags),
-        cmocka_unit_test(other_kinds),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(exact_errors),  cmocka_unit_test(strata),      cmocka_unit_test(holm),
+        cmocka_unit_test(false_alarms),  cmocka_unit_test(power),       cmocka_unit_test(values),
+        cmocka_unit_test(same_as_alone), cmocka_unit_test(many_values), cmocka_unit_test(flags),
+        cmocka_unit_test(other_kinds),   cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
