@@ -71,9 +71,12 @@ static la_status bad_field(const reading *r, int f, const char *expected, la_err
     const la_json_value *v = r->fields[f];
     char shown[40] = "missing";
     if (v) {
-        char text[24];
-        snprintf(text, sizeof text, "%.*s", (int)(v->length < 20 ? v->length : 20), v->text);
+        char text[24], *said = v->escaped ? la_json_value_text(v, err) : NULL;
+        size_t length = said ? strlen(said) : v->length;
+        length = la_visible_cut(said ? said : v->text, length < 20 ? length : 20);
+        snprintf(text, sizeof text, "%.*s", (int)length, said ? said : v->text);
         la_visible(text, shown, sizeof shown);
+        free(said);
     }
     return la_fail(err, LA_BAD_INPUT, "%s:%lld: \"%s\" is %s, expected %s", r->name,
                    (long long)r->line, field_name(f), shown, expected);

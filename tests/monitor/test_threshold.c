@@ -396,6 +396,11 @@ static void bad_input(void **state) {
         {"{\"label\":1,\"prediction\":1,\"confidence\":1.5}\n", 3, "\"confidence\" is 1.5"},
         {"{\"label\":1,\"prediction\":1,\"confidence\":\"high\"}\n", 3, "\"confidence\" is high"},
         {"{\"label\":1.5,\"prediction\":1,\"confidence\":0.9}\n", 3, "\"label\" is 1.5"},
+        {"{\"label\":\"\\u00e4\",\"prediction\":1,\"confidence\":0.9}\n", 3,
+         "\"label\" is \xc3\xa4, expected"},
+        {"{\"id\":\"a\xc3\xa4\",\"label\":1,\"prediction\":1,\"confidence\":0.9}\n"
+         "{\"id\":\"\\u0061\\u00e4\",\"label\":1,\"prediction\":1,\"confidence\":0.9}\n",
+         3, ":2: the row has the \"id\" of line 1"},
         {"{\"label\":-1,\"prediction\":1,\"confidence\":0.9}\n", 3, "\"label\" is -1"},
         {"{\"label\":2,\"prediction\":1,\"confidence\":0.9,\"probs\":[0.1,0.9]}\n", 3,
          "\"label\" is 2, expected 0 to 1"},
