@@ -312,7 +312,9 @@ typedef struct lie {
     }
 LIE(classes_huge, p->n_classes = 1ll << 40)
 LIE(classes_one, p->n_classes = 1)
-LIE(classes_two, p->n_classes = 2; p->provenance.choice_ids = NULL)
+LIE(classes_two, p->n_classes = 2; p->provenance.choice_ids = NULL;
+    p->choice.corrections[1] = p->choice.corrections[0])
+LIE(weights_of_two, p->choice.corrections[1].weight[2] = 0)
 LIE(rows_none, p->n_rows = 0)
 LIE(tokens_negative, p->n_tokens = INT64_MIN)
 LIE(length_negative, p->provenance.max_length = -1)
@@ -384,6 +386,7 @@ static const lie lies[] = {
     {"\"n_classes\" is out of range", TINY_KRON, classes_huge},
     {"\"n_classes\" is out of range", TINY_KRON, classes_one},
     {"\"adue/weight\" has another shape", TINY_GUARDED, classes_two},
+    {"\"choice/corrections/00001/weight\" has a mean that is not 1", TINY_GUARDED, weights_of_two},
     {"\"n_rows\" is out of range", TINY_KRON, rows_none},
     {"\"n_tokens\" is out of range", TINY_KRON, tokens_negative},
     {"\"max_length\" is out of range", TINY_KRON, length_negative},
