@@ -115,6 +115,11 @@ static void write_options(const la_difference *d, const style *s, FILE *stream) 
     json_array_foreach(d->options, i, option) {
         fputs(s->begin, stream);
         write_name(json_string_value(json_object_get(option, "name")), s->markdown, stream);
+        if (json_object_get(option, "meaning")) {
+            fputs(" (", stream);
+            write_value(json_object_get(option, "meaning"), s->markdown, stream);
+            fputs(")", stream);
+        }
         fputs(s->between, stream);
         write_value(json_object_get(option, "a"), s->markdown, stream);
         fputs(s->between, stream);

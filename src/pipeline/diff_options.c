@@ -134,6 +134,40 @@ static bool is_skipped(void *state, const la_field *f) {
     return f->name && IS_AMONG(f->name, groups);
 }
 
+static const la_field *find_field(const la_field_list *list, const char *name, size_t length,
+                                  bool deep) {
+    for (int i = 0; i < list->n; i++) {
+        const la_field *f = &list->fields[i], *inner = NULL;
+        if (f->name && strlen(f->name) == length && !memcmp(f->name, name, length))
+            return f;
+        if (deep && f->list)
+            inner = find_field(f->list, name, length, true);
+        if (inner)
+            return inner;
+    }
+    return NULL;
+}
+
+/* What "choice.temperature.nll" of a posterior is, by the list of its fields; NULL: not known. */
+static const char *meaning_of(const char *name) {
+    const char *last = strrchr(name, '.');
+    const la_field *f = find_field(&la_posterior_fields, name, strcspn(name, "."), false);
+    if (f && last && f->list)
+        f = find_field(f->list, last + 1, strlen(last + 1), true);
+    return f && f->meaning && *f->meaning ? f->meaning : NULL;
+}
+
+/* Precisions of several parts, and their geometric mean: one that is another shows in it. */
+static json_t *range_of_priors(const la_posterior *p) {
+    double least = INFINITY, most = 0, mean = 0;
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        least = fmin(least, p->blocks[b].prior_precision);
+        most = fmax(most, p->blocks[b].prior_precision);
+        mean += log(p->blocks[b].prior_precision) / (double)p->n_blocks;
+    }
+    return json_sprintf("%.6g to %.6g, mean %.6g", least, most, exp(mean));
+}
+
 la_status la_posterior_options(const la_posterior *p, json_t **options, la_error *err) {
     collecting c = {.out = json_object()};
     const la_fields_visitor visitor = {.posterior = p,
@@ -148,8 +182,10 @@ la_status la_posterior_options(const la_posterior *p, json_t **options, la_error
         return la_fail(err, LA_RESOURCE, "out of memory for options");
     if (p->likelihood->task)
         json_object_set_new(c.out, "task", json_string(p->likelihood->task));
-    if (!la_prior_is_one(p->prior))
+    if (!la_prior_is_one(p->prior)) {
         json_object_del(c.out, "prior_precision");
+        json_object_set_new(c.out, "prior_precisions", range_of_priors(p));
+    }
     return LA_OK;
 }
 
@@ -212,8 +248,9 @@ static la_status add_one(const char *name, json_t *a, json_t *b, bool of_posteri
         return LA_OK;
     *matters |= changes_answers(name, of_posterior);
     json_t *none = json_null();
-    return json_array_append_new(list, json_pack("{s:s, s:O, s:O}", "name", name, "a", a ? a : none,
-                                                 "b", b ? b : none))
+    return json_array_append_new(list, json_pack("{s:s, s:s*, s:O, s:O}", "name", name, "meaning",
+                                                 of_posterior ? meaning_of(name) : NULL, "a",
+                                                 a ? a : none, "b", b ? b : none))
                ? la_fail(err, LA_RESOURCE, "out of memory for options")
                : LA_OK;
 }

@@ -399,6 +399,12 @@ static void test_posteriors(void **state) {
     assert_string_equal(json_string_value(json_object_get(root, "kind")), "posterior");
     assert_int_equal(count_changes(root, "same"), 7);
     json_decref(root);
+    /* the precisions of its prior among them; what a field is stands beside its name */
+    done = run_line(folder, "diff @/p.h5 @/q.h5", NULL);
+    assert_non_null(strstr(done.out, "\n  n_rows (calibration rows)  24  "));
+    assert_non_null(strstr(done.out, "\n  prior_precisions  "));
+    assert_non_null(strstr(done.out, ", mean "));
+    command_free(&done);
     /* another adapter */
     copy_adapter("moved");
     tensor_file t = open_weights("moved");
