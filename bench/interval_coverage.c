@@ -276,8 +276,8 @@ static void compare_ways(const world *w, const la_metrics *population, int64_t n
 
 /* ---- the intervals of laplora ---- */
 
-enum { SIZES = 4 };
-static const int64_t sizes[SIZES] = {50, 100, 400, 2000};
+enum { SIZES = 5 };
+static const int64_t sizes[SIZES] = {50, 100, 200, 400, 2000};
 
 typedef struct held {
     double n, covered, width;
@@ -389,13 +389,14 @@ static void by_cost(const world *w, int64_t repetitions) {
             la_error err = {0};
             if (la_selection_by_cost(list, sizes[s], costs, (uint64_t)r + 1, &p, &err) != LA_OK)
                 exit(5);
-            double ends[3], at_rows[3] = {(double)p.accepted_interval[1],
-                                          (double)p.accepted_interval[0], (double)p.n_accepted};
-            for (int k = 0; k < 3; k++)
-                ends[k] = at_rows[k] > 0 ? -list[(int64_t)at_rows[k] - 1].key : 1;
+            /* as la_threshold has it, but that one which accepts all rows may be any below */
+            int64_t fewest = p.accepted_interval[0], most = p.accepted_interval[1];
+            double chosen = p.n_accepted ? -list[p.n_accepted - 1].key : INFINITY;
+            double high = fewest ? -list[fewest - 1].key : 1;
+            double low = most < sizes[s] ? -list[most].key : 0.5;
             count_held(&of_cost[s], p.cost_interval[0], p.cost_interval[1],
-                       cost_at(&curve, ends[2]));
-            count_held(&of_threshold[s], ends[0], ends[1], curve.cheapest);
+                       cost_at(&curve, chosen));
+            count_held(&of_threshold[s], low, high, curve.cheapest);
             free(list);
         }
     print_heading(w->name, "an error 5, a review 1");

@@ -63,9 +63,13 @@ enum { LA_COST_RESAMPLES = 1000 };
 typedef struct la_cost_point {
     int64_t n_accepted, n_errors;
     double cost; /* mean over the rows */
-    /* 95 % bootstrap intervals: of the cost with this threshold, up to what its errors could cost
-     * by the bound of Clopper and Pearson at least; and of the number of rows that the cheapest
-     * threshold of a resample accepts here */
+    /* 95 % intervals: of the cost of this threshold on new rows, by bootstrap, its upper end raised
+     * by what was not seen; and of the number of rows here that the threshold accepts which is the
+     * cheapest on new rows: the fewest and the most of those that no stretch of rows to either side
+     * shows to be dearer than another. Of a stretch behind the cheapest one at least the share of
+     * errors is wrong at which accepting costs as much as reviewing, of one before it at most that
+     * share; likelihood ratios against rates that are half as far off, a quarter, .., hold whatever
+     * the curve looks like. */
     double cost_interval[2];
     int64_t accepted_interval[2];
 } la_cost_point;

@@ -100,6 +100,36 @@ double la_log_gamma(double x) {
     return lgamma_r(x, &sign);
 }
 
+double la_normal_tail(double z) {
+    return 0.5 * erfc(z * M_SQRT1_2);
+}
+
+/* Regularised upper incomplete gamma function of a = freedom / 2: its series below a + 1, its
+ * continued fraction (Lentz) above. */
+double la_chi_squared_tail(double x, double freedom) {
+    double a = freedom / 2, z = x / 2;
+    if (!(z > 0))
+        return 1;
+    double scale = exp(a * log(z) - z - la_log_gamma(a));
+    if (z < a + 1) {
+        double term = 1 / a, sum = term;
+        for (double k = a + 1; term > sum * 1e-17; k++)
+            sum += term *= z / k;
+        return fmax(0, 1 - sum * scale);
+    }
+    double b = z + 1 - a, c = 1e300, d = 1 / b, h = d;
+    for (int i = 1; i < 100000; i++) {
+        double an = -i * (i - a);
+        b += 2;
+        d = 1 / (an * d + b);
+        c = b + an / c;
+        h *= d * c;
+        if (fabs(d * c - 1) < 1e-16)
+            break;
+    }
+    return scale * h;
+}
+
 static double log_choose(double n, double k) {
     return la_log_gamma(n + 1) - la_log_gamma(k + 1) - la_log_gamma(n - k + 1);
 }

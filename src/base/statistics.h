@@ -19,6 +19,10 @@ la_status la_doubles_rank(const double *values, size_t stride, uint32_t n, uint3
  * numpy.percentile. */
 double la_quantile(const double *sorted, int64_t n, double share);
 
+/* Upper tail of the standard normal distribution, and of chi-squared with that many degrees of
+ * freedom. */
+double la_normal_tail(double z);
+double la_chi_squared_tail(double x, double freedom);
 /* log of the gamma function, without the sign that lgamma leaves in a variable of all threads. */
 double la_log_gamma(double x);
 /* Least and most marked ones that can be among `drawn` of `all`. */

@@ -156,11 +156,15 @@ static la_status find_cheapest(la_threshold *t, const la_answers *answers, la_ra
     t->all.n_errors = point->n_errors;
     if (point->n_accepted)
         t->all.value = score_of(t, rows[point->n_accepted - 1].key);
-    /* rising: the fewest accepted have the largest threshold where high scores are accepted */
-    for (int end = 0; end < 2; end++)
-        if (point->accepted_interval[end])
-            t->value_interval[la_scores[t->options.score].low ? end : 1 - end] =
-                score_of(t, rows[point->accepted_interval[end] - 1].key);
+    /* From the score of the last row of the fewest, to that of the first behind the most: every
+     * threshold above that accepts them too. The fewest have the largest threshold where high
+     * scores are accepted. */
+    int64_t fewest = point->accepted_interval[0], most = point->accepted_interval[1];
+    int rising = la_scores[t->options.score].low;
+    if (fewest)
+        t->value_interval[rising ? 0 : 1] = score_of(t, rows[fewest - 1].key);
+    if (most)
+        t->value_interval[rising ? 1 : 0] = score_of(t, rows[most < n ? most : n - 1].key);
     /* rows beyond the limit are reviewed, each at the same cost */
     double share = (double)n / (double)answers->n, beyond = (double)limited / (double)answers->n;
     point->cost = share * point->cost + beyond * t->options.costs.review;

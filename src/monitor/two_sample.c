@@ -1,6 +1,5 @@
 #include "monitor/two_sample.h"
 #include "base/memory.h"
-#include "base/statistics.h"
 #include "base/trials.h"
 
 #include <math.h>
@@ -8,36 +7,6 @@
 #include <string.h>
 
 /* ---- distributions ---- */
-
-double la_normal_tail(double z) {
-    return 0.5 * erfc(z * M_SQRT1_2);
-}
-
-/* Regularised upper incomplete gamma function of a = freedom / 2: its series below a + 1, its
- * continued fraction (Lentz) above. */
-double la_chi_squared_tail(double x, double freedom) {
-    double a = freedom / 2, z = x / 2;
-    if (!(z > 0))
-        return 1;
-    double scale = exp(a * log(z) - z - la_log_gamma(a));
-    if (z < a + 1) {
-        double term = 1 / a, sum = term;
-        for (double k = a + 1; term > sum * 1e-17; k++)
-            sum += term *= z / k;
-        return fmax(0, 1 - sum * scale);
-    }
-    double b = z + 1 - a, c = 1e300, d = 1 / b, h = d;
-    for (int i = 1; i < 100000; i++) {
-        double an = -i * (i - a);
-        b += 2;
-        d = 1 / (an * d + b);
-        c = b + an / c;
-        h *= d * c;
-        if (fabs(d * c - 1) < 1e-16)
-            break;
-    }
-    return scale * h;
-}
 
 /* P(sqrt(n) D > x) in the limit, by whichever of its two series converges fast. */
 static double kolmogorov_tail(double x) {

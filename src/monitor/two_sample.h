@@ -4,6 +4,7 @@
 #define LA_MONITOR_TWO_SAMPLE_H
 
 #include "base/error.h"
+#include "base/statistics.h"
 
 #include <stdint.h>
 
@@ -50,10 +51,5 @@ la_status la_strata_test(const la_stratum *strata, int64_t n, la_test_value *out
 #define LA_RATES_EXACT 1e8
 la_status la_rates_test(const double *probabilities, int64_t n, int64_t n_right, la_test_value *out,
                         la_error *err);
-
-/* Upper tail of chi-squared with that many degrees of freedom. */
-double la_chi_squared_tail(double x, double freedom);
-/* Upper tail of the standard normal distribution. */
-double la_normal_tail(double z);
 
 #endif

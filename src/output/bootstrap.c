@@ -128,7 +128,7 @@ la_status la_bootstrap(la_team team, int64_t n, const la_metric_set *set, const 
         intervals[m] = la_bootstrap_interval(&set->list[m], once[m], column, resamples);
     }
     if (set->exact)
-        LA_TRY_DONE(set->exact(prepared, intervals, err));
+        LA_TRY_DONE(set->exact(prepared, once, intervals, err));
     for (int m = 0; m < set->n; m++)
         if (!isnan(intervals[m].lo))
             intervals[m] =

@@ -6,7 +6,8 @@
  * own, so that percentiles lie too high, often above the metric itself: these get the basic
  * interval, 2 x - q97.5 to 2 x - q2.5 of the metric x, cut to 0..1. Where the metric is near 0, the
  * upper end of that collapses: it lies at least q97.5 - q50 above the metric. Every interval is
- * then widened to hold its metric where it does not. bench/interval_coverage.c has the figures
+ * then widened to hold its metric where it does not; sets of metrics put others in their place
+ * (la_metric_set.exact). bench/interval_coverage.c has the figures
  * behind this choice. */
 #ifndef LA_OUTPUT_BOOTSTRAP_H
 #define LA_OUTPUT_BOOTSTRAP_H

@@ -18,8 +18,8 @@ enum { LA_METRIC_BINS = 15, LA_METRICS_MAX = 24, LA_AT_ONCE_MAX = 8 };
 typedef struct la_metric_info {
     const char *name;
     int direction; /* 1: higher is better, -1: lower is better, 0: neither */
-    bool gap;   /* a mean or largest distance, 0..1: resamples lie above it (output/bootstrap.h) */
-    bool exact; /* its interval is the set's own (la_metric_set.exact) */
+    bool gap; /* a mean or largest distance, 0..1: resamples lie above it (output/bootstrap.h) */
+    const char *way; /* name of how its interval is made without resamples (la_metric_set.exact) */
     const char *undefined; /* reason why rows leave it without a value; NULL: they never do */
 } la_metric_info;
 
@@ -98,8 +98,10 @@ typedef struct la_metric_set {
     void (*measure)(const void *prepared, void *work, const uint32_t *count, double *value,
                     la_metric_bin *bins);
     size_t (*workspace)(const void *prepared); /* NULL: none */
-    /* Intervals of metrics that have one without resamples, in place of theirs; NULL: none has. */
-    la_status (*exact)(const void *prepared, la_interval *intervals, la_error *err);
+    /* Intervals of metrics that have one without resamples, or a wider one, in place of theirs;
+     * NULL: none has. value: the metrics of the rows. */
+    la_status (*exact)(const void *prepared, const double *value, la_interval *intervals,
+                       la_error *err);
     /* The curve of risk over coverage as points; returns their number. NULL: no answer is right or
      * wrong as a whole. */
     int (*trace)(const void *prepared, la_metric_point points[LA_METRIC_POINTS]);
@@ -140,8 +142,9 @@ la_status la_metrics_noise(const la_metric_set *set, const la_metric_rows *rows,
 int64_t la_metrics_resamples(const la_metric_rows *rows, int64_t wanted);
 
 /* 95 % interval of every metric, by bootstrap (output/bootstrap.h) but for those that have one of
- * their own (output/coverage_interval.h); intervals has set->n entries. Each holds the metric
- * itself. The result depends on the rows, not their order, and the seed, not on the threads. */
+ * their own (output/coverage_interval.h, output/rare_intervals.h); intervals has set->n entries.
+ * Each holds the metric itself. The result depends on the rows, not their order, and the seed, not
+ * on the threads. */
 la_status la_metrics_intervals(la_team team, const la_metric_set *set, const la_metric_rows *rows,
                                int64_t resamples, uint64_t seed, la_interval *intervals,
                                la_error *err);

@@ -187,23 +187,34 @@ void la_report_summary(const la_report *report, char out[128]) {
              *report->confidence_kind ? report->confidence_kind : "kind not given");
 }
 
+static const char *way_of(const la_metric_info *info) {
+    return info->way ? info->way : info->gap ? "basic" : NULL;
+}
+
 /* "; NAME, NAME: way" of the metrics that have it. */
-static size_t name_ways(const la_metric_set *set, bool exact, const char *way, char *out,
-                        size_t size) {
+static size_t name_way(const la_metric_set *set, const char *way, char *out, size_t size) {
     size_t used = 0;
-    for (int m = 0; m < set->n; m++)
-        if ((exact ? set->list[m].exact : set->list[m].gap) && used < size)
+    for (int m = 0; m < set->n; m++) {
+        const char *own = way_of(&set->list[m]);
+        if (own && !strcmp(own, way) && used < size)
             used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "; ",
                                      set->list[m].name);
-    if (used && used < size)
+    }
+    if (used < size)
         used += (size_t)snprintf(out + used, size - used, ": %s", way);
     return used < size ? used : size - 1;
 }
 
 void la_report_intervals(const la_report *report, char out[LA_REPORT_INTERVALS]) {
     size_t used = (size_t)snprintf(out, LA_REPORT_INTERVALS, "percentile");
-    used += name_ways(report->set, false, "basic", out + used, LA_REPORT_INTERVALS - used);
-    (void)name_ways(report->set, true, "by tests", out + used, LA_REPORT_INTERVALS - used);
+    for (int m = 0; m < report->set->n; m++) {
+        const char *way = way_of(&report->set->list[m]);
+        bool first = way != NULL;
+        for (int k = 0; k < m && first; k++)
+            first = !way_of(&report->set->list[k]) || strcmp(way_of(&report->set->list[k]), way);
+        if (first)
+            used += name_way(report->set, way, out + used, LA_REPORT_INTERVALS - used);
+    }
 }
 
 void la_report_noise(const la_report *report, char out[128]) {

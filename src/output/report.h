@@ -116,7 +116,7 @@ void la_report_summary(const la_report *report, char out[128]);
 /* "this file", "the other", "": which of two files is better in a metric, if not by chance. */
 const char *la_report_against(const la_report *report, int metric);
 /* "percentile; ece, mce, ece_em: basic", how the intervals are made (output/bootstrap.h). */
-enum { LA_REPORT_INTERVALS = 256 };
+enum { LA_REPORT_INTERVALS = 384 };
 void la_report_intervals(const la_report *report, char out[LA_REPORT_INTERVALS]);
 /* "ece 0.0398: a perfectly calibrated model of 400 rows has 0.0352 on average"; "" of rows without
  * one. */

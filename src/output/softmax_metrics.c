@@ -3,6 +3,7 @@
 #include "base/statistics.h"
 #include "output/coverage_interval.h"
 #include "output/lanes.h"
+#include "output/rare_intervals.h"
 #include "output/resampling.h"
 #include "output/softmax_ranked.h"
 
@@ -80,17 +81,80 @@ static void add_rows(const void *rows, const la_smoother *smoother, double *sums
     }
 }
 
-/* coverage_at_risk_1, _2, _5 */
-static la_status exact(const void *prepared, la_interval *intervals, la_error *err) {
+static void widen(la_interval *interval, la_interval other) {
+    *interval = (la_interval){fmin(interval->lo, other.lo), fmax(interval->hi, other.hi)};
+}
+
+/* Losses of the rows if they were wrong, in the classes that their probabilities would have it. */
+static void widen_losses(const ranked *all, const double *value, la_interval *nll,
+                         la_interval *brier) {
+    double sums[2] = {0, 0}, squares[2] = {0, 0}, unseen[2] = {0, 0}, size = (double)all->n;
+    double unseen_squares[2] = {0, 0};
+    for (int64_t i = 0; i < all->n; i++) {
+        const scored_row *row = &all->rows[i];
+        double own[2] = {row->nll, row->brier}, doubt = fmax(1 - row->confidence, DBL_MIN);
+        double second = 0, wrong[2];
+        for (int64_t c = 0; c < all->n_classes; c++)
+            second = c == row->prediction ? second : fmax(second, row->probs[c]);
+        wrong[0] = -log(fmax(second, DBL_MIN));
+        wrong[1] = row->confidence * row->confidence + doubt * doubt;
+        for (int k = 0; k < 2; k++) {
+            sums[k] += own[k];
+            squares[k] += own[k] * own[k];
+            unseen[k] += wrong[k] / size;
+            unseen_squares[k] += wrong[k] * wrong[k] / size;
+        }
+    }
+    for (int k = 0; k < 2; k++) {
+        double variance = fmax(0, squares[k] - sums[k] * sums[k] / size) / (size * size);
+        la_interval wide = la_loss_interval(all->n, value[k ? LA_METRIC_BRIER : LA_METRIC_NLL],
+                                            variance, unseen[k], unseen_squares[k]);
+        wide.hi = k ? fmin(wide.hi, 2) : wide.hi;
+        widen(k ? brier : nll, wide);
+    }
+}
+
+/* Those that know few errors, or none: shares of rows as such, and what is made of them at least as
+ * wide. */
+static void set_shares(const ranked *all, int64_t n_wrong, const double *value,
+                       la_interval *intervals) {
+    intervals[LA_METRIC_ACCURACY] = la_exact_share(all->n, all->n - n_wrong);
+    for (int l = 0; l < LA_SELECTIVE_LEVELS; l++) {
+        int m = LA_METRIC_RISK_AT_COVERAGE_80 + l;
+        int64_t rows = (la_selective_coverages[l] * all->n + 99) / 100;
+        widen(&intervals[m], la_exact_share(rows, (int64_t)llrint(value[m] * (double)rows)));
+    }
+    if (!n_wrong)
+        return;
+    la_interval *aupr = &intervals[LA_METRIC_AUPR_ERROR];
+    double sd = (aupr->hi - aupr->lo) / (2 * 1.959963984540054);
+    *aupr = la_uneven_share_interval(value[LA_METRIC_AUPR_ERROR], sd * sd, n_wrong);
+    if (n_wrong < all->n)
+        widen(&intervals[LA_METRIC_FPR95],
+              la_exact_share(n_wrong, (int64_t)llrint(value[LA_METRIC_FPR95] * (double)n_wrong)));
+}
+
+static la_status exact(const void *prepared, const double *value, la_interval *intervals,
+                       la_error *err) {
     const ranked *all = prepared;
     la_ranked *rows = la_alloc((size_t)all->n, sizeof *rows, err);
+    la_rank_intervals ranks;
+    int64_t n_wrong = 0;
     for (int64_t i = 0; rows && i < all->n; i++) {
         const scored_row *row = &all->rows[all->n - 1 - i];
         rows[i] = (la_ranked){-row->confidence, !la_scored_right(row)};
+        n_wrong += rows[i].wrong;
     }
-    for (int l = 0; rows && l < LA_SELECTIVE_LEVELS; l++)
-        intervals[LA_METRIC_COVERAGE_AT_RISK_1 + l] =
-            la_coverage_interval(rows, all->n, la_selective_risks[l]);
+    if (rows && la_rank_intervals_of(rows, all->n, &ranks, err) == LA_OK) {
+        intervals[LA_METRIC_AUROC] = ranks.auroc;
+        intervals[LA_METRIC_AURC] = ranks.aurc;
+        intervals[LA_METRIC_EAURC] = ranks.eaurc;
+        set_shares(all, n_wrong, value, intervals);
+        widen_losses(all, value, &intervals[LA_METRIC_NLL], &intervals[LA_METRIC_BRIER]);
+        for (int l = 0; l < LA_SELECTIVE_LEVELS; l++)
+            intervals[LA_METRIC_COVERAGE_AT_RISK_1 + l] =
+                la_coverage_interval(rows, all->n, la_selective_risks[l]);
+    }
     free(rows);
     return err->status;
 }
@@ -176,7 +240,7 @@ static int64_t take_chances(const la_metric_rows *rows, double *chances) {
 
 #define NEEDS_BOTH .undefined = "needs both right and wrong answers"
 static const la_metric_info list[LA_METRIC_COUNT] = {
-    [LA_METRIC_ACCURACY] = {"accuracy", 1},
+    [LA_METRIC_ACCURACY] = {"accuracy", 1, .way = "Clopper-Pearson"},
     [LA_METRIC_NLL] = {"nll", -1},
     [LA_METRIC_BRIER] = {"brier", -1},
     [LA_METRIC_ECE] = {"ece", -1, .gap = true},
@@ -185,17 +249,18 @@ static const la_metric_info list[LA_METRIC_COUNT] = {
     [LA_METRIC_ECE_DEBIASED] = {"ece_debiased", -1, .gap = true},
     [LA_METRIC_ECE_SMOOTH] = {"ece_smooth", -1, .gap = true},
     [LA_METRIC_ECE_CLASSWISE] = {"ece_classwise", -1, .gap = true},
-    [LA_METRIC_AUROC] = {"auroc", 1, NEEDS_BOTH},
-    [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1, .undefined = "needs a wrong answer"},
-    [LA_METRIC_AURC] = {"aurc", -1},
-    [LA_METRIC_EAURC] = {"eaurc", -1},
+    [LA_METRIC_AUROC] = {"auroc", 1, .way = "score", NEEDS_BOTH},
+    [LA_METRIC_AUPR_ERROR] = {"aupr_error", 1, .way = "Wilson",
+                              .undefined = "needs a wrong answer"},
+    [LA_METRIC_AURC] = {"aurc", -1, .way = "gamma"},
+    [LA_METRIC_EAURC] = {"eaurc", -1, .way = "gamma"},
     [LA_METRIC_FPR95] = {"fpr95", -1, NEEDS_BOTH},
     [LA_METRIC_RISK_AT_COVERAGE_80] = {"risk_at_coverage_80", -1},
     [LA_METRIC_RISK_AT_COVERAGE_90] = {"risk_at_coverage_90", -1},
     [LA_METRIC_RISK_AT_COVERAGE_95] = {"risk_at_coverage_95", -1},
-    [LA_METRIC_COVERAGE_AT_RISK_1] = {"coverage_at_risk_1", 1, .exact = true},
-    [LA_METRIC_COVERAGE_AT_RISK_2] = {"coverage_at_risk_2", 1, .exact = true},
-    [LA_METRIC_COVERAGE_AT_RISK_5] = {"coverage_at_risk_5", 1, .exact = true},
+    [LA_METRIC_COVERAGE_AT_RISK_1] = {"coverage_at_risk_1", 1, .way = "by tests"},
+    [LA_METRIC_COVERAGE_AT_RISK_2] = {"coverage_at_risk_2", 1, .way = "by tests"},
+    [LA_METRIC_COVERAGE_AT_RISK_5] = {"coverage_at_risk_5", 1, .way = "by tests"},
     [LA_METRIC_CONFIDENCE] = {"confidence", 0},
 };
 

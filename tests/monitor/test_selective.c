@@ -214,9 +214,68 @@ static void cost_interval(void **state) {
         mean += drawn[b] / 1000;
     for (int b = 0; b < 1000; b++)
         square += (drawn[b] - mean) * (drawn[b] - mean) / 999;
-    double half = (p.cost_interval[1] - p.cost_interval[0]) / 2;
-    check_within("width beside resampled rows'", fabs(half / (1.96 * sqrt(square)) - 1), 0.1);
-    check_within("middle", fabs((p.cost_interval[0] + p.cost_interval[1]) / 2 - mean), half / 5);
+    /* the upper end is raised by what the choice of the cheapest makes the cost look lower */
+    double half = 1.96 * sqrt(square);
+    check_within("lower half beside resampled rows'", fabs((mean - p.cost_interval[0]) / half - 1),
+                 0.15);
+    assert_true(p.cost_interval[1] > mean + half && p.cost_interval[1] < mean + 2 * half);
+}
+
+/* Intervals hold the cost of the threshold on new rows, and the threshold that is the cheapest on
+ * new rows: where errors are the rarer the better the score, where they are in the middle, where
+ * all thresholds cost about the same, and where all are right. */
+static double even(double x) {
+    return x < 0.5 ? 0.199 : 0.201;
+}
+
+static double in_the_middle(double x) {
+    return x < 0.3 ? 0.05 : x < 0.5 ? 0.3 : x < 0.7 ? 0.1 : 0.6;
+}
+
+static double rising_rate(double x) {
+    return 0.5 * x * x;
+}
+
+static void intervals_of_costs(void **state) {
+    static const struct {
+        double (*rate)(double x);
+        double best;
+    } cases[] = {{rising_rate, 0.6324555}, {in_the_middle, 0.3}, {even, 0.5}};
+    static const int64_t sizes[] = {50, 400};
+    static la_ranked rows[ROWS_MOST];
+    la_error err = {0};
+    la_cost_point p;
+    (void)state;
+    for (int c = 0; c < 6; c++) {
+        int64_t n = sizes[c % 2];
+        double (*rate)(double x) = cases[c / 2].rate;
+        int held = 0, of_cost = 0;
+        for (uint64_t d = 0; d < DRAWS; d++) {
+            for (int64_t i = 0; i < n; i++) {
+                double x = la_random_uniform(900 + (uint64_t)c, d, 2 * (uint64_t)i);
+                rows[i] = (la_ranked){
+                    x, la_random_uniform(900 + (uint64_t)c, d, 2 * (uint64_t)i + 1) < rate(x)};
+            }
+            la_ranked_sort(rows, n);
+            assert_int_equal(la_selection_by_cost(rows, n, (la_costs){5, 1}, d, &p, &err), LA_OK);
+            int64_t fewest = p.accepted_interval[0], most = p.accepted_interval[1];
+            double low = fewest ? rows[fewest - 1].key : 0, high = most < n ? rows[most].key : 1;
+            held += low <= cases[c / 2].best && cases[c / 2].best <= high;
+            double t = p.n_accepted ? rows[p.n_accepted - 1].key : 0, cost = 1 - t;
+            for (int k = 0; k < 1000; k++)
+                cost += 5 * rate((k + 0.5) / 1000 * t) * t / 1000;
+            of_cost += p.cost_interval[0] <= cost && cost <= p.cost_interval[1];
+        }
+        check_within("threshold: share of intervals that miss", 1 - (double)held / DRAWS,
+                     0.05 + 2 * sqrt(0.05 * 0.95 / DRAWS));
+        check_within("cost: share of intervals that miss", 1 - (double)of_cost / DRAWS,
+                     0.05 + 2 * sqrt(0.05 * 0.95 / DRAWS));
+    }
+    for (int i = 0; i < 30; i++) /* nothing is known of errors */
+        rows[i] = (la_ranked){(double)i, false};
+    assert_int_equal(la_selection_by_cost(rows, 30, (la_costs){5, 1}, 3, &p, &err), LA_OK);
+    assert_true(p.accepted_interval[0] < 20 && p.accepted_interval[1] == 30);
+    assert_true(p.cost_interval[0] == 0 && p.cost_interval[1] > 5 * 0.1);
 }
 
 /* p-values and the number of accepted rows of MAPIE, given the same procedure
@@ -261,6 +320,7 @@ int main(void) {
                                        cmocka_unit_test(rows_needed),
                                        cmocka_unit_test(costs),
                                        cmocka_unit_test(cost_interval),
+                                       cmocka_unit_test(intervals_of_costs),
                                        cmocka_unit_test(promises_of_mapie)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

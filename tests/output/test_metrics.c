@@ -333,10 +333,16 @@ static void check_resampling(int64_t n, int64_t levels) {
         }
         if (m == LA_METRIC_ECE_SMOOTH) /* resamples keep the bandwidth: test_smooth_ece */
             continue;
-        if (m >= LA_METRIC_COVERAGE_AT_RISK_1 && m <= LA_METRIC_COVERAGE_AT_RISK_5)
-            continue; /* test_coverage_intervals */
+        if (la_softmax_metrics.list[m].way)
+            continue; /* test_coverage_intervals, test_rare_intervals.c */
         la_interval want =
             expected_interval(&set, m, own.value[m], values[m], defined[m], &found[m]);
+        if (m == LA_METRIC_NLL || m == LA_METRIC_BRIER || m == LA_METRIC_FPR95 ||
+            (m >= LA_METRIC_RISK_AT_COVERAGE_80 && m <= LA_METRIC_RISK_AT_COVERAGE_95)) {
+            /* at least as wide: resamples do not show errors that were not seen */
+            assert_true(found[m].lo <= want.lo + 1e-15 && found[m].hi >= want.hi - 1e-15);
+            continue;
+        }
         double off = fmax(fabs(found[m].lo - want.lo), fabs(found[m].hi - want.hi));
         worst = fmax(worst, m == LA_METRIC_ECE_DEBIASED ? off / 1e7 : off);
     }
@@ -664,8 +670,10 @@ static void test_undefined(void **state) {
         assert_true(isnan(intervals[undefined[i]].lo));
         assert_true(isnan(intervals[undefined[i]].hi));
     }
-    assert_true(intervals[LA_METRIC_ACCURACY].lo == 1);
-    assert_true(intervals[LA_METRIC_AURC].hi == 0);
+    /* no error in 30 rows is no proof that there is none */
+    assert_true(intervals[LA_METRIC_ACCURACY].lo > 0.88 && intervals[LA_METRIC_ACCURACY].lo < 0.89);
+    assert_true(intervals[LA_METRIC_AURC].lo == 0 && intervals[LA_METRIC_AURC].hi > 0.1);
+    assert_true(intervals[LA_METRIC_RISK_AT_COVERAGE_80].hi > 0.1);
     /* one error in 30 rows: about a third of the resamples do not have it, and are left out */
     set.labels[3] = 1;
     intervals_of(&set, 100, 1, intervals);
