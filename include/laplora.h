@@ -160,6 +160,9 @@ typedef struct la_fit_options {
     /* The guard admits nothing that changes an answer of the adapter on any row: no Monte Carlo, no
      * correction of classes. Needs held-out rows. */
     int keep_answers;
+    /* Predictions cost a forward pass alone: the guard weighs settings under a variance that is
+     * distilled from the full one on the held-out rows. Needs those. */
+    int forward;
     int ood;      /* keep distances too: every prediction gets the share of nearer rows */
     int64_t rank; /* eigenpairs kept of a large factor; 0: all */
     /* "ekfac": a posterior of "kron" of the same rows and adapter, whose eigenvectors are used; or

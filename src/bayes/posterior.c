@@ -63,6 +63,9 @@ la_status la_posterior_model(const la_posterior *posterior, char model[LA_MODEL_
         la_digest_add_number(digest, head->weight[i]);
     for (int64_t i = 0; i < posterior->ood.n_table; i++)
         la_digest_add_number(digest, posterior->ood.table[i]);
+    const la_distilled *distilled = &posterior->distilled;
+    for (int64_t i = 0; distilled->mean && i < distilled->n_scales; i++)
+        la_digest_add_number(digest, distilled->weights[i * (distilled->n_features + 1)]);
     la_digest_finish(digest, text);
     snprintf(model, LA_MODEL_TEXT, "%.*s", LA_POSTERIOR_TEXT - 1, text);
     return LA_OK;
@@ -126,6 +129,33 @@ la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_e
         memcpy(copy.values, ood->values, rank * sizeof *copy.values);
     }
     posterior->ood = copy;
+    return LA_OK;
+}
+
+/* A copy of n numbers that the posterior owns. */
+static void *copy_of(la_posterior *posterior, const void *from, int64_t n, size_t size,
+                     la_error *err) {
+    void *to = la_pool_take(&posterior->pool, (size_t)n, size, err);
+    if (to)
+        memcpy(to, from, (size_t)n * size);
+    return to;
+}
+
+la_status la_posterior_keep_distilled(la_posterior *posterior, const la_distilled *d,
+                                      la_error *err) {
+    la_distilled copy = *d;
+    int64_t weights = d->n_scales * (d->n_features + 1);
+    copy.mean = copy_of(posterior, d->mean, d->width, sizeof *d->mean, err);
+    copy.vectors = copy_of(posterior, d->vectors, d->rank * d->width, sizeof *d->vectors, err);
+    copy.values = copy_of(posterior, d->values, d->rank, sizeof *d->values, err);
+    copy.centre = copy_of(posterior, d->centre, d->n_features, sizeof *d->centre, err);
+    copy.spread = copy_of(posterior, d->spread, d->n_features, sizeof *d->spread, err);
+    copy.scales = copy_of(posterior, d->scales, d->n_scales, sizeof *d->scales, err);
+    copy.weights = copy_of(posterior, d->weights, weights, sizeof *d->weights, err);
+    copy.least = copy_of(posterior, d->least, d->n_scales, sizeof *d->least, err);
+    copy.most = copy_of(posterior, d->most, d->n_scales, sizeof *d->most, err);
+    LA_TRY(err->status);
+    posterior->distilled = copy;
     return LA_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "baselines/adue.h"
+#include "baselines/distilled.h"
 #include "baselines/ood.h"
 #include "bayes/provenance.h"
 #include "bayes/spectrum.h"
@@ -73,6 +74,9 @@ bool la_posterior_chose(const la_posterior *posterior, uint64_t hash);
 la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, la_error *err);
 /* Likewise of distances with their table. */
 la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_error *err);
+/* Likewise of distilled variances. */
+la_status la_posterior_keep_distilled(la_posterior *posterior, const la_distilled *distilled,
+                                      la_error *err);
 
 /* Factor between the structure's curvature, which is of noise 1, and H. */
 static inline double la_curvature_scale(const la_posterior *posterior) {

@@ -17,6 +17,10 @@ static const struct {
                   {"marglik", LA_SELECT_MARGLIK},
                   {"none", LA_SELECT_NONE}};
 
+/* Costs of predict. */
+enum { COST_FORWARD, COST_ANY, COSTS };
+static const char *const costs[COSTS] = {"forward", "any"};
+
 const la_option la_choosing_rows[LA_CHOOSING_ROWS] = {
     {.name = "val",
      .kind = LA_OPTION_TEXT,
@@ -34,6 +38,13 @@ const la_option la_choosing_rows[LA_CHOOSING_ROWS] = {
      .offset = offsetof(la_choosing_given, keep_answers),
      .help = "the guard admits nothing that changes an answer of the adapter: no Monte Carlo, no "
              "correction of classes; needs --val or --heldout"},
+    {.name = "predict-cost",
+     .kind = LA_OPTION_CHOICE,
+     .offset = offsetof(la_choosing_given, predict_cost),
+     LA_NAMES(costs),
+     .help = "forward: predict runs a forward pass alone; the variance is distilled from the full "
+             "one on held-out rows (--val or --heldout). any (default): the full one, a backward "
+             "pass a class"},
     {.name = "select",
      .kind = LA_OPTION_CHOICE,
      .offset = offsetof(la_choosing_given, select),
@@ -74,6 +85,7 @@ void la_cli_choose(const la_choosing_given *given, la_fit_options *fit) {
     fit->val = given->val;
     fit->heldout = given->heldout;
     fit->keep_answers = given->keep_answers;
+    fit->forward = given->predict_cost == COST_FORWARD;
     fit->adue = given->adue;
     fit->ood = given->ood;
     fit->noise = given->noise.value;
@@ -83,10 +95,15 @@ la_status la_cli_check_unchosen(const la_choosing_given *given, la_error *err) {
     const struct {
         const char *name;
         bool given;
-    } options_given[] = {{"prior", given->prior.given},  {"noise", given->noise.given},
-                         {"select", given->select >= 0}, {"val", given->val != NULL},
-                         {"heldout", given->heldout},    {"keep-answers", given->keep_answers},
-                         {"adue", given->adue},          {"ood", given->ood}};
+    } options_given[] = {{"prior", given->prior.given},
+                         {"noise", given->noise.given},
+                         {"select", given->select >= 0},
+                         {"val", given->val != NULL},
+                         {"heldout", given->heldout},
+                         {"keep-answers", given->keep_answers},
+                         {"predict-cost", given->predict_cost >= 0},
+                         {"adue", given->adue},
+                         {"ood", given->ood}};
     for (size_t i = 0; i < sizeof options_given / sizeof *options_given; i++)
         if (options_given[i].given)
             return la_fail(err, LA_USAGE,

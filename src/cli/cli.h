@@ -44,9 +44,10 @@ typedef struct la_choosing_given {
     int select;
     la_number prior, noise;
     bool heldout, keep_answers, adue, ood;
+    int predict_cost; /* index of a name; below 0: not given */
 } la_choosing_given;
 
-enum { LA_CHOOSING_ROWS = 8 };
+enum { LA_CHOOSING_ROWS = 9 };
 extern const la_option la_choosing_rows[LA_CHOOSING_ROWS];
 void la_cli_choose(const la_choosing_given *given, la_fit_options *fit);
 /* LA_USAGE when any of them is given. */

@@ -133,6 +133,7 @@ static void print_summary(const la_predict_summary *s) {
     }
     if (s->shares.is_estimate)
         print_numbers("class_share_errors", s->shares.n_classes, s->shares.errors);
+    printf(",\"cost\":\"%s\"", s->forward ? "forward" : "any");
     printf(",\"seconds\":{\"load\":%.6f,\"rows\":%.6f}}\n", s->seconds_load, s->seconds_rows);
 }
 
@@ -199,9 +200,10 @@ static la_status predict(const predict_given *given, double **shares, la_error *
         print_summary(&summary);
     la_class_shares_free(&summary.shares);
     if (!quiet && !given->lines)
-        fprintf(stderr, "%lld rows%s in %.2f s (%.0f rows/s), after %.2f s of loading\n",
+        fprintf(stderr, "%lld rows%s%s in %.2f s (%.0f rows/s), after %.2f s of loading\n",
                 (long long)summary.n_rows, summary.n_bad ? " (and bad ones)" : "",
-                summary.seconds_rows, (double)summary.n_rows / seconds, summary.seconds_load);
+                summary.forward ? ", forward passes alone," : "", summary.seconds_rows,
+                (double)summary.n_rows / seconds, summary.seconds_load);
     if (!quiet && !given->lines && summary.n_accepted >= 0)
         fprintf(stderr, "%lld answers accepted, %lld to be reviewed\n",
                 (long long)summary.n_accepted, (long long)summary.n_review);

@@ -403,6 +403,89 @@ static la_blame after_ood(la_posterior *p, void *item) {
 static const la_field_list ood_group = {LA_FIELDS(ood), .since = 6, .is_set = has_distances,
                                         .after = after_ood};
 
+/* ---- distilled variances ---- */
+
+static int64_t weights_of(const la_posterior *whole, const void *item) {
+    (void)whole;
+    return ((const la_distilled *)item)->n_features + 1;
+}
+
+#define BY_FEATURE(member, text)                                                                   \
+    LA_FIELD(la_distilled, member, #member, LA_FIELD_F64,                                          \
+             .rows = LA_EXTENT(la_distilled, n_features, "features"), .meaning = text,             \
+             .detail = true)
+#define BY_SCALE(member, text)                                                                     \
+    LA_FIELD(la_distilled, member, #member, LA_FIELD_F64,                                          \
+             .rows = LA_EXTENT(la_distilled, n_scales, "scales"), .meaning = text, .detail = true)
+
+static const la_field distilled[] = {
+    LA_FIELD(la_distilled, mean, "mean", LA_FIELD_F32,
+             .rows = LA_FROM_SHAPE(la_distilled, width, "width"), .meaning = "of the states",
+             .detail = true),
+    LA_FIELD(la_distilled, vectors, "vectors", LA_FIELD_F32,
+             .rows = LA_FROM_SHAPE(la_distilled, rank, "rank"),
+             .cols = LA_EXTENT(la_distilled, width, "width"),
+             .meaning = "principal directions over the standard deviation along them",
+             .detail = true),
+    LA_FIELD(la_distilled, values, "values", LA_FIELD_F64,
+             .rows = LA_EXTENT(la_distilled, rank, "rank"), .negative = "a negative variance",
+             .meaning = "variances along them", .detail = true),
+    LA_FIELD(la_distilled, centre, "centre", LA_FIELD_F64,
+             .rows = LA_FROM_SHAPE(la_distilled, n_features, "features"),
+             .meaning = "means of the features", .detail = true),
+    BY_FEATURE(spread, "their standard deviations"),
+    LA_FIELD(la_distilled, scales, "scales", LA_FIELD_F64,
+             .rows = LA_FROM_SHAPE(la_distilled, n_scales, "scales"),
+             .negative = "a negative scale",
+             .meaning = "of the prior precisions, relative to those stored", .detail = true),
+    LA_FIELD(la_distilled, weights, "weights", LA_FIELD_F64,
+             .rows = LA_EXTENT(la_distilled, n_scales, "scales"),
+             .cols = {.name = "features + 1", .size = weights_of},
+             .meaning = "of the log variance, the intercept first", .detail = true),
+    BY_SCALE(least, "least log variance that was seen"),
+    BY_SCALE(most, "largest"),
+    NUMBER(la_distilled, explained, "explained",
+           "share of the log variance's variance, each row left out", .detail = true),
+};
+
+static bool has_variances(const void *item) {
+    return ((const la_distilled *)item)->mean != NULL;
+}
+
+static la_blame before_distilled(la_posterior *p, void *item) {
+    la_distilled *d = item;
+    d->n_outputs = p->n_classes;
+    d->n_contrasts = p->likelihood->contrasts(p->n_classes);
+    return (la_blame){0};
+}
+
+static la_blame after_distilled(la_posterior *p, void *item) {
+    static const char shape[] = "has another shape than expected";
+    const la_distilled *d = item;
+    int64_t m = d->n_contrasts;
+    (void)p;
+    if (d->width > LA_SIDE_MOST || !d->width)
+        return (la_blame){"mean", shape};
+    if (!d->rank || d->rank > LA_DISTILLED_RANK_MOST)
+        return (la_blame){"vectors", shape};
+    if (d->n_features != la_distilled_width(m, d->rank, false) &&
+        d->n_features != la_distilled_width(m, d->rank, true))
+        return (la_blame){"centre", shape};
+    if (!d->n_scales || d->n_scales > LA_SELECTION_SCALES)
+        return (la_blame){"scales", shape};
+    for (int64_t j = 0; j < d->n_features; j++)
+        if (!(d->spread[j] > 0))
+            return (la_blame){"spread", "is not positive"};
+    for (int64_t g = 0; g < d->n_scales; g++)
+        if (!(d->scales[g] > 0) || !(d->least[g] <= d->most[g]))
+            return (la_blame){d->scales[g] > 0 ? "least" : "scales", "is not in order"};
+    return (la_blame){0};
+}
+
+static const la_field_list distilled_group = {LA_FIELDS(distilled), .since = 8,
+                                              .is_set = has_variances, .before = before_distilled,
+                                              .after = after_distilled};
+
 /* ---- the root group ---- */
 
 static const la_field posterior[] = {

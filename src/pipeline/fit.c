@@ -87,6 +87,12 @@ static la_status resolve_selection(fitting *f, la_error *err) {
                        "change answers; give --val FILE or --heldout, and leave out --prior and "
                        "--select %s",
                        options->select == LA_SELECT_MARGLIK ? "marglik" : "none");
+    if (options->forward && !used)
+        return la_fail(err, LA_USAGE,
+                       "--predict-cost forward: the variance is distilled on held-out rows, and "
+                       "this fit has none; give --val FILE or --heldout, and leave out --prior and "
+                       "--select %s",
+                       options->select == LA_SELECT_MARGLIK ? "marglik" : "none");
     if ((options->val || options->heldout) && !used)
         la_warn(&options->run.log, "%s: the held-out rows choose nothing and guard nothing",
                 options->prior_given             ? "--prior is meant exactly"
@@ -476,6 +482,7 @@ static la_status describe(fitting *f, la_error *err) {
                                                 : ""};
     p->noise_asked = f->options->noise;
     p->keep_answers = f->options->keep_answers != 0;
+    p->forward = f->options->forward != 0;
     LA_TRY(la_base_quant_parse(f->options->run.base_quant, &origin.base_quant, err));
     LA_TRY(la_origin_of_model(&f->session, &origin, p, err));
     LA_TRY(f->brought ? digest_brought(f, p, err) : la_origin_of_rows(&f->rows, p, err));

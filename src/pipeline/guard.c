@@ -131,10 +131,53 @@ static la_status keep_means(la_team team, la_posterior *p, const la_held_out *ro
     return err->status;
 }
 
+/* The variance of the rows from their states: left_out[S, n, m, m], which are predicted of a row by
+ * the others, to choose by. The caller frees both, also after an error. */
+static la_status distil(la_team team, const la_posterior *p, const la_evaluation *e,
+                        const double *scales, const double *cov, const la_log *log,
+                        la_distilled *distilled, double **left_out, la_error *err) {
+    int64_t m = p->likelihood->contrasts(e->n_classes);
+    la_distilled_rows rows = {.n = e->n,
+                              .n_outputs = e->n_classes,
+                              .n_contrasts = m,
+                              .width = e->width,
+                              .n_scales = LA_SELECTION_SCALES,
+                              .outputs = e->logits,
+                              .states = e->states,
+                              .scales = scales,
+                              .cov = cov};
+    *left_out = la_alloc((size_t)(LA_SELECTION_SCALES * e->n * m * m), sizeof **left_out, err);
+    LA_TRY(err->status);
+    LA_TRY(la_distilled_fit(team, &rows, *left_out, distilled, err));
+    la_warn(log,
+            "predictions take their variance from the forward pass: it tells %.0f %% of how the "
+            "log variance differs between held-out rows, each left out",
+            100 * fmax(distilled->explained, 0));
+    return LA_OK;
+}
+
+/* The posterior gets the variances as they are under its precisions and noise, which the choice has
+ * just changed: with noise k times as large and precisions a / k times, a row's covariance is k
+ * times that under a. */
+static la_status keep_distilled(la_posterior *p, la_distilled *distilled, double noise_before,
+                                la_error *err) {
+    const la_candidate *c = &p->choice.candidates[la_choice_laplace(&p->choice)];
+    double factor = c->noise_variance > 0 ? c->noise_variance / noise_before : 1;
+    for (int64_t g = 0; g < distilled->n_scales; g++) {
+        distilled->scales[g] /= factor * c->prior_scale;
+        distilled->weights[g * (distilled->n_features + 1)] += log(factor);
+        distilled->least[g] += log(factor);
+        distilled->most[g] += log(factor);
+    }
+    return la_posterior_keep_distilled(p, distilled, err);
+}
+
 static la_status choose(la_team team, la_structure *structure, const la_row_job *job,
                         const la_evaluation *e, const double *scales, const double *cov, bool cross,
                         const la_guard *how, la_error *err) {
     const la_likelihood *likelihood = structure->posterior.likelihood;
+    la_distilled distilled = {0};
+    double *left_out = NULL, noise = structure->posterior.noise_variance;
     la_held_out rows = {.n = e->n,
                         .n_classes = e->n_classes,
                         .n_scales = LA_SELECTION_SCALES,
@@ -149,16 +192,25 @@ static la_status choose(la_team team, la_structure *structure, const la_row_job 
     la_choice choice;
     la_status status = gather(job, &rows.labels, &streams, err);
     rows.streams = streams;
+    if (status == LA_OK && how->forward) {
+        status = distil(team, &structure->posterior, e, scales, cov, how->log, &distilled,
+                        &left_out, err);
+        rows.cov = left_out;
+    }
     if (status == LA_OK)
         status = likelihood->select(team, &rows, &choice, err);
     if (status == LA_OK)
         say(&choice, likelihood, how->names, e->n_classes, how->log);
     if (status == LA_OK)
         status = apply(&structure->posterior, &choice, cross, err);
+    if (status == LA_OK && how->forward)
+        status = keep_distilled(&structure->posterior, &distilled, noise, err);
     if (status == LA_OK)
         status = remember(&structure->posterior, job, err);
     if (status == LA_OK)
         status = keep_means(team, &structure->posterior, &rows, err);
+    la_distilled_free(&distilled);
+    free(left_out);
     la_label_list_free(&rows.labels);
     free(streams);
     return status;
@@ -188,6 +240,7 @@ la_guard la_guard_like(const la_posterior *posterior, const la_session *session,
                        const la_log *log) {
     return (la_guard){.noise_given = posterior->noise_asked > 0,
                       .keep_answers = posterior->keep_answers,
+                      .forward = posterior->forward,
                       .names = (const char *const *)session->labels.names,
                       .log = log};
 }
@@ -200,13 +253,13 @@ la_status la_guard_val(la_session *session, la_structure *structure, const la_ro
     la_selection_scales(scales);
     LA_TRY(warn_of_fitted(&structure->posterior, held, how->log, err));
     LA_TRY(la_structures_evaluate(session, structure, 1, &rows, LA_SELECTION_SCALES, scales,
-                                  how->states != NULL, &e, err));
+                                  how->states || how->forward, &e, err));
+    la_status status =
+        choose(session->team, structure, &rows, &e, scales, e.cov[0], false, how, err);
     if (how->states) {
         *how->states = e.states;
         e.states = NULL;
     }
-    la_status status =
-        choose(session->team, structure, &rows, &e, scales, e.cov[0], false, how, err);
     la_evaluation_free(&e);
     return status;
 }
@@ -260,8 +313,8 @@ la_status la_row_set_split(const la_row_set *rows, int n_parts, int64_t *list, i
  * with H that of a share s, (H / s + k lambda)^-1 = s (H + s k lambda)^-1. */
 static la_status run_fold(la_session *session, const la_structure *structure,
                           const la_row_set *rows, const int64_t *list, int64_t from, int64_t to,
-                          const double *scales, const la_log *log, int64_t *others, float *logits,
-                          double *cov, la_error *err) {
+                          const double *scales, const la_log *log, int64_t *others,
+                          la_evaluation *all, double *cov, la_error *err) {
     int64_t n = rows->n, count = n - (to - from), m = session->n_rhs;
     double share = (double)count / (double)n, fold_scales[LA_SELECTION_SCALES];
     la_structure part = {.kind = structure->kind,
@@ -281,10 +334,14 @@ static la_status run_fold(la_session *session, const la_structure *structure,
     part.posterior.noise_variance = structure->posterior.noise_variance;
     if (status == LA_OK)
         status = la_structures_evaluate(session, &part, 1, &held, LA_SELECTION_SCALES, fold_scales,
-                                        false, &e, err);
+                                        all->states != NULL, &e, err);
     if (status == LA_OK) {
-        int64_t classes = e.n_classes;
-        memcpy(logits + from * classes, e.logits, (size_t)((to - from) * classes) * sizeof *logits);
+        int64_t classes = e.n_classes, width = all->width, held_rows = to - from;
+        memcpy(all->logits + from * classes, e.logits,
+               (size_t)(held_rows * classes) * sizeof *e.logits);
+        if (all->states)
+            memcpy(all->states + from * width, e.states,
+                   (size_t)(held_rows * width) * sizeof *e.states);
         for (int64_t g = 0; g < LA_SELECTION_SCALES; g++)
             for (int64_t i = 0; i < (to - from) * m * m; i++)
                 cov[(g * n + from) * m * m + i] = share * e.cov[0][g * e.n * m * m + i];
@@ -301,7 +358,12 @@ la_status la_guard_cross(la_session *session, la_structure *structure, const la_
     size_t classes = (size_t)session->workers[0].model.n_classes;
     int64_t starts[FOLDS + 1];
     int64_t *list = la_alloc(n, sizeof *list, err), *others = la_alloc(n, sizeof *others, err);
-    float *logits = la_alloc(n * classes, sizeof *logits, err);
+    la_evaluation all = {.n = rows->n,
+                         .n_classes = (int64_t)classes,
+                         .width = la_run_state_width(&session->workers[0].model)};
+    all.logits = la_alloc(n * classes, sizeof *all.logits, err);
+    if (how->forward)
+        all.states = la_alloc(n * (size_t)all.width, sizeof *all.states, err);
     double *cov = la_alloc(LA_SELECTION_SCALES * n * m * m, sizeof *cov, err);
     la_status status = err->status;
     la_selection_scales(scales);
@@ -309,15 +371,14 @@ la_status la_guard_cross(la_session *session, la_structure *structure, const la_
         status = la_row_set_split(rows, FOLDS, list, starts, err);
     for (int k = 0; k < FOLDS && status == LA_OK; k++)
         status = run_fold(session, structure, rows, list, starts[k], starts[k + 1], scales,
-                          how->log, others, logits, cov, err);
+                          how->log, others, &all, cov, err);
     if (status == LA_OK) {
-        la_evaluation all = {.n = rows->n, .n_classes = (int64_t)classes, .logits = logits};
         la_row_job folded = la_row_job_list(rows, list, rows->n, how->log);
         status = choose(session->team, structure, &folded, &all, scales, cov, true, how, err);
     }
     free(list);
     free(others);
-    free(logits);
+    la_evaluation_free(&all);
     free(cov);
     return status;
 }

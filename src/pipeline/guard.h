@@ -8,6 +8,7 @@
 typedef struct la_guard {
     bool noise_given;         /* of a regression: its noise variance is meant exactly */
     bool keep_answers;        /* only what never changes an answer of the MAP model is admitted */
+    bool forward;             /* settings are weighed under a distilled variance */
     const char *const *names; /* of the classes, for messages; NULL: none */
     const la_log *log;
     float **states; /* gets the states of held-out rows, which the caller frees; NULL: not wanted */

@@ -116,6 +116,11 @@ static la_status check_blocks(const la_posterior_session *ask, const la_model *m
                        "%s: its distances are of states of width %lld, the model's are of %lld; it "
                        "is damaged",
                        ask->path, (long long)p->ood.width, (long long)width);
+    if (p->distilled.mean && p->distilled.width != width)
+        return la_fail(err, LA_BAD_INPUT,
+                       "%s: its distilled variances are of states of width %lld, the model's are "
+                       "of %lld; it is damaged",
+                       ask->path, (long long)p->distilled.width, (long long)width);
     return LA_OK;
 }
 

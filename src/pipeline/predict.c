@@ -584,6 +584,7 @@ static la_status run_all(file_run *run, la_predict_summary *summary, la_error *e
     summary->seconds_rows = la_seconds() - start;
     la_session_profile(&run->predictor->session, summary->seconds_rows, &run->job->options.run.log);
     summary->shares = run->predictor->shares;
+    summary->forward = la_predictor_is_forward(run->predictor);
     run->predictor->shares = (la_class_shares){0};
     return LA_OK;
 }

@@ -33,6 +33,7 @@ typedef struct la_predict_summary {
      * processes do not */
     int64_t n_accepted, n_review;
     double seconds_load, seconds_rows;
+    bool forward;           /* rows cost a forward pass alone */
     la_class_shares shares; /* that rows are for; the caller's, la_class_shares_free */
 } la_predict_summary;
 

@@ -19,6 +19,15 @@ static bool needs_cov(const la_predictor *p) {
     return p->n_scales > 0;
 }
 
+/* True when that is the full one: a backward pass a contrast. */
+static bool needs_backward(const la_predictor *p) {
+    return needs_cov(p) && !p->posterior.distilled.mean;
+}
+
+bool la_predictor_is_forward(const la_predictor *p) {
+    return !needs_backward(p) && !p->recipes[0].kind->networks;
+}
+
 bool la_predictor_draws(const la_predictor *p) {
     return la_recipes_draw(p->recipes, p->n_recipes, &p->draws);
 }
@@ -34,7 +43,7 @@ static la_status open_session(la_predictor *p, const la_predict_options *options
                                 .path = options->posterior,
                                 .base = options->base,
                                 .adapter = options->adapter,
-                                .forward_only = !needs_cov(p),
+                                .forward_only = !needs_backward(p),
                                 .n_scales = p->n_scales};
     return la_posterior_session_open(&ask, &p->session, err);
 }
@@ -62,12 +71,14 @@ static la_status allocate(la_predictor *p, la_error *err) {
     size_t m = (size_t)p->n_contrasts, scales = (size_t)p->n_scales;
     const la_ood *ood = &p->posterior.ood;
     size_t working = c > (size_t)ood->rank ? c : (size_t)ood->rank;
+    size_t distilled = (size_t)p->posterior.distilled.n_features;
+    working = working > distilled ? working : distilled;
     for (int w = 0; w < p->session.n_workers; w++) {
         la_predictor_part *part = &p->parts[w];
         part->logits = la_alloc(rows * c, sizeof *part->logits, err);
         part->cotangents = la_alloc(rows * c * m, sizeof *part->cotangents, err);
         part->cov = la_alloc(scales * rows * m * m, sizeof *part->cov, err);
-        if (p->posterior.adue.weight || ood->means)
+        if (p->posterior.adue.weight || ood->means || p->posterior.distilled.mean)
             part->states = la_alloc(rows * (size_t)la_run_state_width(&p->session.workers[0].model),
                                     sizeof *part->states, err);
         if (samples_networks(p))
@@ -195,12 +206,25 @@ static la_status open_shares(la_predictor *p, const la_predict_options *options,
                                options->n_class_shares, err);
 }
 
+/* A file may hold distilled variances of none of the scales that its settings name. */
+static la_status check_distilled(const la_predictor *p, const char *path, la_error *err) {
+    const la_distilled *d = &p->posterior.distilled;
+    for (int g = 0; g < p->n_scales && d->mean; g++)
+        if (la_distilled_find(d, p->scales[g]) < 0)
+            return la_fail(err, LA_BAD_INPUT,
+                           "%s: no variances were distilled under %.17g times the prior, which a "
+                           "setting has",
+                           path, p->scales[g]);
+    return LA_OK;
+}
+
 static la_status open_parts(la_predictor *p, const la_predict_options *options, la_error *err) {
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
     p->kind = la_structure_of(p->posterior.curvature);
     LA_TRY(resolve_recipes(p, options, err));
     LA_TRY(open_shares(p, options, err));
     LA_TRY(open_session(p, options, err));
+    LA_TRY(check_distilled(p, options->posterior, err));
     p->n_classes = p->session.workers[0].model.n_classes;
     p->n_contrasts = p->posterior.likelihood->contrasts(p->n_classes);
     if (p->posterior.provenance.template_text)
@@ -372,7 +396,7 @@ static la_status reserve(la_predictor *p, int w, int64_t tokens, la_error *err) 
         part->covariance = NULL;
     }
     LA_TRY(la_session_reserve(&p->session, worker, tokens, &changed, err));
-    if (!needs_cov(p) || (part->covariance && !changed))
+    if (!needs_backward(p) || (part->covariance && !changed))
         return LA_OK;
     la_cov_shape shape = {
         .batch = {p->session.batch_rows, worker->run.max_tokens, p->session.n_rhs},
@@ -392,6 +416,21 @@ static la_status covariance(la_predictor *p, int w, const la_batch *batch, la_er
     return p->kind->covariance->read(part->covariance, part->cov, err);
 }
 
+/* From what the forward pass has left. */
+static void distilled_covariance(la_predictor *p, int w, const la_batch *batch) {
+    const la_distilled *d = &p->posterior.distilled;
+    const la_predictor_part *part = &p->parts[w];
+    int64_t n = batch->n_rows, size = p->n_contrasts * p->n_contrasts;
+#pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
+    for (int64_t i = 0; i < n; i++) {
+        double *workspace = la_slices_own(&p->workspace);
+        for (int64_t g = 0; g < p->n_scales; g++)
+            la_distilled_cov(d, la_distilled_find(d, p->scales[g]), part->logits + i * p->n_classes,
+                             part->states + i * d->width, workspace,
+                             part->cov + (g * n + i) * size);
+    }
+}
+
 la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_error *err) {
     la_worker *worker = &p->session.workers[w];
     LA_TRY(reserve(p, w, batch->n_tokens, err));
@@ -408,8 +447,10 @@ la_status la_predictor_batch(la_predictor *p, int w, const la_batch *batch, la_e
         worker->seconds_forward += la_seconds() - start;
         return LA_OK;
     }
-    if (needs_cov(p))
+    if (needs_backward(p))
         LA_TRY(covariance(p, w, batch, err));
+    else if (needs_cov(p))
+        distilled_covariance(p, w, batch);
     worker->seconds_backward += la_seconds() - start;
     return LA_OK;
 }

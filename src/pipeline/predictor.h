@@ -48,6 +48,8 @@ la_status la_predictor_answer(la_predictor *predictor, int worker, const la_batc
 /* LA_UNSUPPORTED or LA_USAGE where rows of that posterior cannot have class shares of their own. */
 la_status la_predictor_check_shares(const la_predictor *predictor, const char *path, la_error *err);
 
+/* True when predictions cost a forward pass alone. */
+bool la_predictor_is_forward(const la_predictor *predictor);
 /* True when random numbers enter the predictions: the probabilities, or their variance alone. */
 bool la_predictor_draws(const la_predictor *predictor);
 

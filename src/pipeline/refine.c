@@ -117,6 +117,7 @@ static la_status describe(refining *r, la_error *err) {
                         .base_quant = from->base_quant};
     p->noise_asked = r->old.noise_asked;
     p->keep_answers = r->old.keep_answers;
+    p->forward = r->old.forward;
     LA_TRY(la_origin_of_model(&r->session, &origin, p, err));
     LA_TRY(la_origin_of_rows(&r->rows, p, err));
     return la_origin_count_classes(&r->rows, p->n_classes, p, err);

@@ -160,6 +160,7 @@ static la_status describe(la_updating *u, la_error *err) {
                         .base_quant = from->base_quant};
     p->noise_asked = u->old.noise_asked;
     p->keep_answers = u->old.keep_answers;
+    p->forward = u->old.forward;
     LA_TRY(la_origin_of_model(&u->session, &origin, p, err));
     LA_TRY(count_classes(u, err));
     return la_update_keep_rows(u, err);

@@ -145,6 +145,23 @@ static void add_extras(la_posterior *p) {
         p->ood.table[i] = 0.5 + i;
     p->ood.values[0] = 3;
     p->ood.values[1] = 1.5;
+    p->forward = 1;
+    p->distilled = (la_distilled){.n_outputs = 3,
+                                  .n_contrasts = 2,
+                                  .width = WIDTH,
+                                  .rank = 2,
+                                  .n_features = la_distilled_width(2, 2, true),
+                                  .n_scales = 2,
+                                  .explained = 0.75};
+    p->distilled.mean = floats(p, WIDTH);
+    p->distilled.vectors = floats(p, 2 * WIDTH);
+    p->distilled.values = values(p, 2);
+    p->distilled.centre = values(p, p->distilled.n_features);
+    p->distilled.spread = values(p, p->distilled.n_features);
+    p->distilled.scales = values(p, 2);
+    p->distilled.weights = values(p, 2 * (p->distilled.n_features + 1));
+    p->distilled.least = values(p, 2);
+    p->distilled.most = values(p, 2);
 }
 
 la_posterior tiny_posterior(int kind) {
@@ -265,6 +282,12 @@ double posterior_touch(const la_posterior *p) {
         sum += (double)p->ood.vectors[k] * p->ood.values[k % p->ood.rank];
     for (int64_t k = 0; p->ood.table && k < p->ood.n_table; k++)
         sum += p->ood.table[k];
+    const la_distilled *v = &p->distilled;
+    for (int64_t k = 0; v->mean && k < v->width * v->rank; k++)
+        sum += (double)(v->mean[k % v->width] + v->vectors[k]) + v->values[k % v->rank];
+    for (int64_t k = 0; v->mean && k < v->n_scales * (v->n_features + 1); k++)
+        sum += v->weights[k] + v->centre[k % v->n_features] + v->spread[k % v->n_features] +
+               v->scales[k % v->n_scales] + v->least[k % v->n_scales] + v->most[k % v->n_scales];
     for (int64_t k = 0; p->provenance.choice_ids && k < p->n_classes; k++)
         sum += p->provenance.choice_ids[k];
     for (int64_t k = 0; p->provenance.labels.names && k < p->n_classes; k++)
