@@ -232,7 +232,7 @@ static void sum_bands(const la_drift_rows *rows, bool labelled, const double *ed
 static la_status estimate_accuracy(const la_drift_rows *const sets[2], la_drift *drift,
                                    la_error *err) {
     int64_t n_labelled = drift->tests[LA_DRIFT_CALIBRATION].n_reference;
-    double edges[LA_DRIFT_BANDS], n = (double)drift->tests[LA_DRIFT_CONFIDENCE].n_current;
+    double edges[LA_DRIFT_BANDS] = {0}, n = (double)drift->tests[LA_DRIFT_CONFIDENCE].n_current;
     double mean = 0, variance = 0;
     int bands = 1;
     band reference[LA_DRIFT_BANDS] = {0}, current[LA_DRIFT_BANDS] = {0};

@@ -201,7 +201,7 @@ static void sum_bands(const la_drift_rows *rows, bool labelled, const double *ed
  * there). */
 static la_status estimate_errors(const la_drift_rows *const sets[2], la_drift *drift,
                                  la_error *err) {
-    double edges[LA_DRIFT_BANDS], n = (double)sets[1]->n, spread = 2, ends[2];
+    double edges[LA_DRIFT_BANDS] = {0}, n = (double)sets[1]->n, spread = 2, ends[2];
     double mean[2] = {0, 0}, now[2] = {0, 0}, before[2] = {0, 0}, logs = 0.5 * log(2 * M_PI);
     int64_t n_labelled = drift->tests[LA_NUMBER_CALIBRATION].n_reference;
     band reference[LA_DRIFT_BANDS] = {0}, current[LA_DRIFT_BANDS] = {0};

@@ -36,14 +36,14 @@ static int64_t draw_block(const la_resampling *ops, uint32_t *count, int64_t str
                           const uint32_t above[MOST], uint64_t seed, uint64_t stream,
                           uint64_t position) {
     uint32_t bits[BLOCK], copies[BLOCK];
-    int64_t sum = 0;
-    for (int64_t i = 0; i < n;) {
+    int64_t sum = 0, drawn = 0;
+    do { /* BLOCK is a multiple of what two words have; n is at least 1 */
         uint64_t words[2];
         la_random_words(seed, stream, position++, words);
         for (int w = 0; w < 2; w++)
-            for (int j = 0; j < EACH; j++, i++, words[w] >>= BITS)
-                bits[i] = words[w] & ((1 << BITS) - 1);
-    }
+            for (int j = 0; j < EACH; j++, drawn++, words[w] >>= BITS)
+                bits[drawn] = words[w] & ((1 << BITS) - 1);
+    } while (drawn < n);
     ops->count_above(bits, n, above, MOST, copies);
     for (int64_t i = 0; i < n; i++) {
         count[i * stride] = copies[i];
