@@ -3,6 +3,7 @@
  *
  *     make build/interval_coverage && build/interval_coverage [REPETITIONS [RESAMPLES]]
  *     build/interval_coverage REPETITIONS RESAMPLES ways
+ *     build/interval_coverage REPETITIONS RESAMPLES against
  *
  * The first is of the intervals that laplora reports: of every metric of report
  * (la_metrics_intervals, which slices have too: a slice is a set of few rows), and of the cost and
@@ -12,8 +13,12 @@
  * The second compares ways of making intervals of the metrics that do not take long. Resampling is
  * done the long way, with la_metrics_compute on copied rows. Every way is cut to the metric's range
  * and widened to hold the metric of the rows themselves, as the report's is, which is the last
- * column. */
+ * column.
+ *
+ * The third is of the differences between two files of the same rows (report --against), and how
+ * often one is called better. */
 #include "base/selective.h"
+#include "output/report_against.h"
 #include "output/softmax_metrics.h"
 
 #include <math.h>
@@ -410,9 +415,104 @@ static void by_cost(const world *w, int64_t repetitions) {
     fflush(stdout);
 }
 
+/* ---- differences between two models of the same rows ---- */
+
+/* A row is of the second class with the probability sigmoid(z), z ~ N(0, 3^2). A model sees z and
+ * noise of its own. */
+typedef struct pair_world {
+    const char *name;
+    double noise[2], factor[2];
+} pair_world;
+
+static const pair_world pairs[] = {{"two equally good models", {1, 1}, {1, 1}},
+                                   {"the same answers, confidence stretched", {0, 0}, {1, 1.5}},
+                                   {"one that sees more", {0.5, 1.5}, {1, 1}}};
+enum { PAIR_POPULATION = 1000000 };
+
+static double normal(void) {
+    return sqrt(-2 * log(1 - uniform())) * cos(2 * acos(-1) * uniform());
+}
+
+static void draw_pair(const pair_world *w, rows sets[2]) {
+    for (int64_t i = 0; i < sets[0].n; i++) {
+        double z = 3 * normal();
+        int64_t label = uniform() < 1 / (1 + exp(-z));
+        for (int k = 0; k < 2; k++) {
+            double seen = w->factor[k] * (z + w->noise[k] * normal());
+            sets[k].probs[2 * i + 1] = 1 / (1 + exp(-seen));
+            sets[k].probs[2 * i] = 1 / (1 + exp(seen));
+            sets[k].labels[i] = label;
+        }
+    }
+}
+
+static void differences(const pair_world *w, int64_t repetitions, int64_t resamples) {
+    held found[SIZES][LA_METRIC_COUNT] = {0};
+    double called[SIZES][LA_METRIC_COUNT] = {0}, truth[LA_METRIC_COUNT];
+    rows all[2] = {rows_of(PAIR_POPULATION), rows_of(PAIR_POPULATION)};
+    draw_pair(w, all);
+    la_metrics own = measure(&all[0]), other = measure(&all[1]);
+    bool equal = w->noise[0] == w->noise[1] && w->factor[0] == w->factor[1];
+    for (int m = 0; m < LA_METRIC_COUNT; m++)
+        truth[m] = equal ? 0 : own.value[m] - other.value[m];
+    for (int s = 0; s < SIZES; s++) {
+        rows sets[2] = {rows_of(sizes[s]), rows_of(sizes[s])};
+        int64_t *partner = calloc((size_t)sizes[s], sizeof *partner);
+        la_predictions files[2];
+        if (!partner)
+            exit(5);
+        for (int64_t i = 0; i < sizes[s]; i++)
+            partner[i] = i;
+        for (int k = 0; k < 2; k++)
+            files[k] = (la_predictions){.kind = la_row_kind_of(&la_softmax_likelihood),
+                                        .n = sizes[s],
+                                        .n_classes = 2,
+                                        .values = sets[k].probs,
+                                        .labels = {.classes = sets[k].labels}};
+        for (int64_t r = 0; r < repetitions; r++) {
+            la_against against = {0};
+            la_error err = {0};
+            draw_pair(w, sets);
+            if (la_against_compare(la_team_of(1), &files[0], &files[1], partner, resamples,
+                                   (uint64_t)r + 1, &against, &err) != LA_OK)
+                exit(5);
+            for (int m = 0; m < LA_METRIC_COUNT; m++) {
+                count_held(&found[s][m], against.intervals[m].lo, against.intervals[m].hi,
+                           truth[m]);
+                called[s][m] += la_against_better(&against, &la_softmax_metrics, m) != 0;
+            }
+        }
+        for (int k = 0; k < 2; k++) {
+            free(sets[k].probs);
+            free(sets[k].labels);
+        }
+        free(partner);
+    }
+    print_heading(w->name, "difference");
+    for (int m = 0; m < LA_METRIC_COUNT; m++) {
+        printf("\n%-22s %8.4f", la_softmax_metrics.list[m].name, truth[m]);
+        for (int s = 0; s < SIZES; s++)
+            print_held(&found[s][m]);
+        printf("\n%-31s", "  one is called better");
+        for (int s = 0; s < SIZES; s++)
+            printf(" %8.3f         ", called[s][m] / (double)repetitions);
+    }
+    printf("\n");
+    fflush(stdout);
+    for (int k = 0; k < 2; k++) {
+        free(all[k].probs);
+        free(all[k].labels);
+    }
+}
+
 int main(int argc, char **argv) {
     int64_t repetitions = argc > 1 ? atoll(argv[1]) : 400,
             resamples = argc > 2 ? atoll(argv[2]) : 500;
+    if (argc > 3 && !strcmp(argv[3], "against")) {
+        for (size_t k = 0; k < sizeof pairs / sizeof *pairs; k++)
+            differences(&pairs[k], repetitions, resamples);
+        return 0;
+    }
     for (size_t k = 0; k < sizeof worlds / sizeof *worlds; k++) {
         la_metrics population = population_of(&worlds[k]);
         for (int s = 1; s < SIZES && argc > 3; s++)

@@ -181,53 +181,83 @@ static uint32_t *map_places(int64_t n, const side *own, const side *other, const
 
 static la_status resample(la_team team, int64_t n, const la_metric_set *set, const side *own,
                           const side *other, const uint32_t *map, int64_t rounds, uint64_t seed,
-                          double *differences, la_error *err) {
+                          double *values, double *others, la_error *err) {
     const int64_t each = set->at_once;
 #pragma omp parallel num_threads(team.threads)
     {
         uint32_t *count = la_slices_own(&own->counts), *paired = la_slices_own(&other->counts);
         void *work = la_slices_own(&own->work), *other_work = la_slices_own(&other->work);
-        double value[LA_METRICS_MAX * LA_AT_ONCE_MAX];
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rounds; r++) {
-            double *out = differences + r * each * set->n;
+            int64_t first = r * each * set->n;
             if (la_interrupted())
                 continue;
             la_bootstrap_draw(count, set->at_once, n, seed, (uint64_t)(r * each));
             for (int64_t i = 0; i < n; i++)
                 memcpy(paired + map[i] * each, count + i * each, (size_t)each * sizeof *count);
-            set->measure(own->prepared, work, count, out, NULL);
-            set->measure(other->prepared, other_work, paired, value, NULL);
-            for (int64_t m = 0; m < each * set->n; m++)
-                out[m] -= value[m];
+            set->measure(own->prepared, work, count, values + first, NULL);
+            set->measure(other->prepared, other_work, paired, others + first, NULL);
         }
     }
     return la_check_interrupt(err);
 }
 
-/* Interval and test of a metric; column [resamples]: its differences, overwritten. */
-static void summarise(la_against *against, int metric, double *column, int64_t resamples) {
+/* A metric in the resamples of both files; column: that of a file, or of the difference. */
+typedef struct resampled {
+    const double *values, *others; /* [resamples, n] */
+    int64_t n, resamples;
+    double *column; /* [resamples], overwritten */
+} resampled;
+
+static la_interval interval_of(const resampled *from, const la_metric_info *info, int metric,
+                               const double *values, double value) {
+    for (int64_t r = 0; r < from->resamples; r++)
+        from->column[r] = values[r * from->n + metric];
+    return la_bootstrap_interval(info, value, from->column, from->resamples);
+}
+
+/* The interval of a difference from those of its parts, end against end: holds it where both hold
+ * theirs. */
+static la_interval from_parts(la_interval own, la_interval other) {
+    return (la_interval){own.lo - other.hi, own.hi - other.lo};
+}
+
+/* Interval and test of a metric. Distances are pushed up by chance, the more the smaller they are,
+ * and so a difference of two towards 0: percentiles of the resamples' differences do not hold it
+ * (bench/interval_coverage.c). */
+static void summarise(la_against *against, const la_metric_set *set, int metric, double value,
+                      const resampled *from) {
     static const la_metric_info difference = {.name = "difference"};
+    const la_metric_info *info = &set->list[metric];
     int64_t below = 0, above = 0, n = 0;
-    for (int64_t r = 0; r < resamples; r++) {
-        n += !isnan(column[r]);
-        below += column[r] <= 0;
-        above += column[r] >= 0;
+    double other = against->value[metric];
+    against->difference[metric] = value - other;
+    for (int64_t r = 0; r < from->resamples; r++) {
+        double gap = from->values[r * from->n + metric] - from->others[r * from->n + metric];
+        from->column[r] = gap;
+        n += !isnan(gap);
+        below += gap <= 0;
+        above += gap >= 0;
     }
-    against->intervals[metric] =
-        la_bootstrap_interval(&difference, against->difference[metric], column, resamples);
+    against->intervals[metric] = la_bootstrap_interval(&difference, against->difference[metric],
+                                                       from->column, from->resamples);
+    /* files that are the same in every resample are the same */
+    if (info->gap && against->intervals[metric].lo < against->intervals[metric].hi)
+        against->intervals[metric] =
+            from_parts(interval_of(from, info, metric, from->values, value),
+                       interval_of(from, info, metric, from->others, other));
     double rarer = (double)(below < above ? below : above);
     against->p[metric] =
         isnan(against->intervals[metric].lo) ? NAN : fmin(1, 2 * (rarer + 1) / ((double)n + 1));
 }
 
-static la_status compare(la_team team, const la_predictions *own, const la_predictions *other,
-                         const int64_t *partner, int64_t resamples, uint64_t seed,
-                         la_against *against, la_error *err) {
+la_status la_against_compare(la_team team, const la_predictions *own, const la_predictions *other,
+                             const int64_t *partner, int64_t resamples, uint64_t seed,
+                             la_against *against, la_error *err) {
     const la_metric_set *set = own->kind->metrics;
     la_metric_rows rows = {own->n, own->n_classes, own->values, own->labels};
     side a = {0}, b = {0};
-    double value[LA_METRICS_MAX], *differences = NULL, *column = NULL;
+    double value[LA_METRICS_MAX], *values = NULL, *others = NULL, *column = NULL;
     uint32_t *map = NULL;
     la_status status = LA_OK;
     resamples = la_metrics_resamples(&rows, resamples);
@@ -237,24 +267,22 @@ static la_status compare(la_team team, const la_predictions *own, const la_predi
     LA_TRY_DONE(open_side(team, set, own, &a, err));
     LA_TRY_DONE(open_side(team, set, other, &b, err));
     map = map_places(own->n, &a, &b, partner, err);
-    differences =
-        la_alloc((size_t)(rounds * set->at_once), (size_t)set->n * sizeof *differences, err);
+    values = la_alloc((size_t)(rounds * set->at_once), (size_t)set->n * sizeof *values, err);
+    others = la_alloc((size_t)(rounds * set->at_once), (size_t)set->n * sizeof *others, err);
     column = la_alloc((size_t)resamples, sizeof *column, err);
     LA_TRY_DONE(err->status);
     set->measure(a.prepared, a.work.memory, NULL, value, NULL);
     set->measure(b.prepared, b.work.memory, NULL, against->value, NULL);
-    LA_TRY_DONE(resample(team, own->n, set, &a, &b, map, rounds, seed, differences, err));
-    for (int m = 0; m < set->n; m++) {
-        against->difference[m] = value[m] - against->value[m];
-        for (int64_t r = 0; r < resamples; r++)
-            column[r] = differences[r * set->n + m];
-        summarise(against, m, column, resamples);
-    }
+    LA_TRY_DONE(resample(team, own->n, set, &a, &b, map, rounds, seed, values, others, err));
+    resampled drawn = {values, others, set->n, resamples, column};
+    for (int m = 0; m < set->n; m++)
+        summarise(against, set, m, value[m], &drawn);
 done:
     close_side(&a);
     close_side(&b);
     free(map);
-    free(differences);
+    free(values);
+    free(others);
     free(column);
     return status;
 }
@@ -275,7 +303,7 @@ la_status la_against_read(la_team team, const char *path, const char *file,
     LA_TRY_DONE(la_predictions_watch(path, &watch, &other, err));
     memcpy(against->digest, other.digest, sizeof against->digest);
     LA_TRY_DONE(check_pairs(&pairs, path, own, &other, err));
-    status = compare(team, own, &other, pairs.partner, resamples, seed, against, err);
+    status = la_against_compare(team, own, &other, pairs.partner, resamples, seed, against, err);
 done:
     free(pairs.partner);
     la_predictions_free(&other);

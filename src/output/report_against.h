@@ -34,6 +34,11 @@ la_status la_against_read(la_team team, const char *path, const char *file,
                           const la_predictions *own, const la_row_ids *ids, int64_t resamples,
                           uint64_t seed, la_against *against, la_error *err);
 void la_against_free(la_against *against);
+/* The comparison of labelled rows of one kind; partner[n]: the row of other that is the same as one
+ * of own. Sets all but file and digest. */
+la_status la_against_compare(la_team team, const la_predictions *own, const la_predictions *other,
+                             const int64_t *partner, int64_t resamples, uint64_t seed,
+                             la_against *against, la_error *err);
 
 /* The better file in a metric whose difference is not chance at the level of 5 %: 1 own, -1 the
  * other; 0: neither is known to be. */

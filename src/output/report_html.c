@@ -245,6 +245,9 @@ static void write_reliability(const la_report *report, FILE *stream) {
             set->bin_share, set->bin_mean, set->bin_rows);
     write_pair(report, stream, la_figure_reliability);
     close_section(stream);
+}
+
+static void write_distribution(const la_report *report, FILE *stream) {
     open_section("distribution", "How sure the answers are", stream);
     write_pair(report, stream, la_figure_counts);
     close_section(stream);
@@ -507,6 +510,7 @@ la_status la_report_html(const la_report *report, const la_report_style *style, 
         {"labels", "Labels", report->class_values != NULL, write_classes},
         {"reliability-of-confidence", "Reliability", report->set->bin_rows != NULL,
          write_reliability},
+        {"distribution", "How sure", report->set->bin_rows != NULL, write_distribution},
         {"selection", "Selection", report->metrics.n_points || report->threshold.file,
          write_selection},
         {"slices", "Slices", report->slices && report->slices->n_fields, write_slices},
