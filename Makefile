@@ -324,12 +324,6 @@ test-quick-run: $(BUILD)/laplora $(QUICK_TESTS) $(EMU)/liblaplora_cuda.so
 # numbers differ from kernel to kernel in their last digits, and nothing else may
 test-kernels: packages-test
 	@$(MAKE) --no-print-directory $(BUILD)/laplora $(BUILD)/tests/base/test_kernels
-	@if ldconfig -p | grep -q libdnnl.so; then \
-	    echo "the quick tests under LAPLORA_PRODUCTS=onednn"; \
-	    LAPLORA_PRODUCTS=onednn $(MAKE) --no-print-directory test-quick-run; \
-	else \
-	    echo "no oneDNN: apt-get install libdnnl2"; \
-	fi
 	@for name in $$($(BUILD)/tests/base/test_kernels --others); do \
 	    echo "the quick tests under OPENBLAS_CORETYPE=$$name"; \
 	    OPENBLAS_CORETYPE=$$name $(MAKE) --no-print-directory test-quick-run || exit 1; \

@@ -383,7 +383,11 @@ la_status la_products_choose(la_error *err) {
     pthread_mutex_lock(&choice.lock);
     if (!choice.settled) {
         const char *given = getenv(VARIABLE);
-        if (given && *given && strcmp(given, "auto"))
+        /* not unasked: oneDNN ends the process where memory is missing, and the last digits of its
+         * products depend on how many rows are multiplied at once */
+        if (!given || !*given)
+            stay(VARIABLE "=auto measures others");
+        else if (strcmp(given, "auto"))
             (void)take_named(given);
         else
             choose_best();
