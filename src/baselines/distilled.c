@@ -1,6 +1,7 @@
 #include "baselines/distilled.h"
 #include "base/blas.h"
 #include "base/memory.h"
+#include "baselines/principal.h"
 
 #include <float.h>
 #include <math.h>
@@ -97,8 +98,8 @@ static void state_features(const la_distilled *d, const float *state, double *x)
     x[d->rank + 2] = log((rest > least ? rest : least) + 1e-12);
 }
 
-/* x[F], not standardised */
-static void features(const la_distilled *d, const float *outputs, const float *state, double *x) {
+void la_distilled_features(const la_distilled *d, const float *outputs, const float *state,
+                           double *x) {
     bool each_class = d->n_features > la_distilled_width(d->n_contrasts, d->rank, false);
     state_features(d, state, output_features(d, each_class, outputs, x));
 }
@@ -115,11 +116,9 @@ static double within(const la_distilled *d, int64_t g, double log_trace) {
     return fmin(fmax(log_trace, d->least[g] - BEYOND), d->most[g] + BEYOND);
 }
 
-void la_distilled_cov(const la_distilled *d, int64_t scale, const float *outputs,
-                      const float *state, double *x, double *cov) {
+void la_distilled_cov(const la_distilled *d, int64_t scale, const double *x, double *cov) {
     const double *w = d->weights + scale * (d->n_features + 1);
     double log_trace = w[0];
-    features(d, outputs, state, x);
     for (int64_t j = 0; j < d->n_features; j++)
         log_trace += w[1 + j] * (x[j] - d->centre[j]) / d->spread[j];
     isotropic(d->n_contrasts, within(d, scale, log_trace), cov);
@@ -166,45 +165,34 @@ void la_distilled_free(la_distilled *d) {
     *d = (la_distilled){0};
 }
 
-/* Mean and principal directions of the states, by the Gram matrix z z^T of some of the rows: with
- * its eigenvectors u of values l, the directions over the standard deviation are z^T u sqrt(n) / l.
- * One along which the states do not vary is 0. */
+/* Mean and principal directions of the states, over the standard deviation along them. One along
+ * which the states do not vary is 0. */
 static la_status find_directions(la_team team, const la_distilled_rows *rows, la_distilled *d,
                                  la_error *err) {
-    int64_t n = rows->n < DIRECTION_ROWS ? rows->n : DIRECTION_ROWS, width = d->width;
-    double *z = la_alloc((size_t)(n * width), sizeof *z, err);
-    double *gram = la_alloc((size_t)(n * n), sizeof *gram, err);
-    double *values = la_alloc((size_t)n, sizeof *values, err);
-    for (int64_t i = 0; err->status == LA_OK && i < rows->n; i++)
-        for (int64_t j = 0; j < width; j++)
-            z[j] += (double)rows->states[i * width + j] / (double)rows->n;
+    int64_t n = rows->n < DIRECTION_ROWS ? rows->n : DIRECTION_ROWS, width = d->width, rank = 0;
+    la_principal among = {.n = n, .width = width, .states = rows->states, .means = d->mean};
+    double *sum = la_alloc((size_t)width, sizeof *sum, err);
+    int64_t *list = la_alloc((size_t)n, sizeof *list, err);
+    for (int64_t i = 0; err->status == LA_OK && i < rows->n * width; i++)
+        sum[i % width] += (double)rows->states[i];
     for (int64_t j = 0; err->status == LA_OK && j < width; j++)
-        d->mean[j] = (float)z[j];
-    for (int64_t i = 0; err->status == LA_OK && i < n; i++) {
-        const float *state = rows->states + i * rows->n / n * width;
+        d->mean[j] = (float)(sum[j] / (double)rows->n);
+    for (int64_t i = 0; err->status == LA_OK && i < n; i++)
+        list[i] = i * rows->n / n;
+    among.list = list;
+    if (err->status == LA_OK && la_principal_find(team, &among, err) == LA_OK)
+        while (rank < d->rank && rank < n && among.values[rank] > 1e-9 * among.values[0])
+            rank++;
+    if (rank)
+        (void)la_principal_take(team, &among, rank, d->vectors, err);
+    for (int64_t r = 0; r < rank; r++) {
+        d->values[r] = among.values[r];
         for (int64_t j = 0; j < width; j++)
-            z[i * width + j] = (double)state[j] - (double)d->mean[j];
+            d->vectors[r * width + j] /= (float)sqrt(among.values[r]);
     }
-    if (err->status == LA_OK) {
-        la_team_dgemm(team, false, true, n, n, width, 1, z, width, z, width, 0, gram, n);
-        if (la_dsyevd(n, gram, values))
-            (void)la_fail(err, LA_NUMERICAL,
-                          "the eigenpairs of the held-out rows' states were not found");
-    }
-    for (int64_t r = 0; err->status == LA_OK && r < d->rank && r < n; r++) {
-        double value = values[n - 1 - r];
-        const double *u = gram + (n - 1 - r) * n;
-        float *direction = d->vectors + r * width;
-        if (!(value > 1e-9 * values[n - 1]))
-            break;
-        d->values[r] = value / (double)n;
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < width; j++)
-                direction[j] += (float)(z[i * width + j] * u[i] * sqrt((double)n) / value);
-    }
-    free(z);
-    free(gram);
-    free(values);
+    la_principal_free(&among);
+    free(list);
+    free(sum);
     return err->status;
 }
 
@@ -213,8 +201,8 @@ static void design(const la_distilled_rows *rows, la_distilled *d, double *x) {
     int64_t n = rows->n, f = d->n_features;
     for (int64_t i = 0; i < n; i++) {
         x[i * (f + 1)] = 1;
-        features(d, rows->outputs + i * d->n_outputs, rows->states + i * d->width,
-                 x + i * (f + 1) + 1);
+        la_distilled_features(d, rows->outputs + i * d->n_outputs, rows->states + i * d->width,
+                              x + i * (f + 1) + 1);
     }
     for (int64_t j = 0; j < f; j++) {
         double mean = 0, square = 0;

@@ -58,8 +58,11 @@ void la_distilled_free(la_distilled *distilled);
 int64_t la_distilled_width(int64_t n_contrasts, int64_t rank, bool each_class);
 /* Index of a scale, or -1: covariances under it were not distilled. */
 int64_t la_distilled_find(const la_distilled *distilled, double scale);
-/* cov[m, m] of a row under scale number `scale`; workspace[F]. */
-void la_distilled_cov(const la_distilled *distilled, int64_t scale, const float *outputs,
-                      const float *state, double *workspace, double *cov);
+/* features[F] of a row, as they are, not standardised. */
+void la_distilled_features(const la_distilled *distilled, const float *outputs, const float *state,
+                           double *features);
+/* cov[m, m] of a row with these features under scale number `scale`. */
+void la_distilled_cov(const la_distilled *distilled, int64_t scale, const double *features,
+                      double *cov);
 
 #endif

@@ -3,12 +3,11 @@
 #include "base/memory.h"
 #include "base/statistics.h"
 #include "baselines/mahalanobis.h"
+#include "baselines/principal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { STRIP = 512 }; /* rows of a product */
 
 /* ---- the groups ---- */
 
@@ -35,21 +34,10 @@ static la_status group_rows(int64_t n, const int64_t *list, int64_t n_classes,
     return err->status;
 }
 
-/* Rows that a fit reads. */
-typedef struct fit_rows {
-    int64_t n, d;
-    const int64_t *list;
-    const float *states;
-    int64_t *group; /* [n] */
-} fit_rows;
-
-static const float *state_of(const fit_rows *rows, int64_t i) {
-    return rows->states + (rows->list ? rows->list[i] : i) * rows->d;
-}
-
 /* means[G, d] of the groups */
-static la_status find_means(const fit_rows *rows, int64_t n_groups, float *means, la_error *err) {
-    int64_t d = rows->d;
+static la_status find_means(const la_principal *rows, int64_t n_groups, float *means,
+                            la_error *err) {
+    int64_t d = rows->width;
     double *sums = la_alloc((size_t)(n_groups * (d + 1)), sizeof *sums, err);
     if (!sums)
         return err->status;
@@ -58,7 +46,7 @@ static la_status find_means(const fit_rows *rows, int64_t n_groups, float *means
         double *sum = sums + rows->group[i] * d;
         count[rows->group[i]]++;
         for (int64_t j = 0; j < d; j++)
-            sum[j] += (double)state_of(rows, i)[j];
+            sum[j] += (double)rows->states[(rows->list ? rows->list[i] : i) * d + j];
     }
     for (int64_t g = 0; g < n_groups; g++)
         for (int64_t j = 0; j < d; j++)
@@ -67,47 +55,7 @@ static la_status find_means(const fit_rows *rows, int64_t n_groups, float *means
     return LA_OK;
 }
 
-/* x[count, d] = (state - the group's mean) / sqrt(n) of rows from..from + count */
-static void centre(const fit_rows *rows, int64_t from, int64_t count, const float *means,
-                   double *x) {
-    int64_t d = rows->d;
-    double share = 1 / sqrt((double)rows->n);
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t j = 0; j < d; j++)
-            x[i * d + j] = ((double)state_of(rows, from + i)[j] -
-                            (double)means[rows->group[from + i] * d + j]) *
-                           share;
-}
-
 /* ---- the covariance ---- */
-
-/* values[m] descending, of x^T x with the centred rows x[n, d] where d <= n, else of x x^T, which
- * has the same but for zeros; the rows of vectors[m, m] belong to them from behind. x has at least
- * min(n, STRIP) rows, and all where n < d: it then holds them. */
-static la_status decompose(la_team team, const fit_rows *rows, const float *means, double *x,
-                           double *vectors, double *values, la_error *err) {
-    int64_t n = rows->n, d = rows->d, m = n < d ? n : d;
-    for (int64_t from = 0; d <= n && from < n; from += STRIP) {
-        int64_t count = n - from < STRIP ? n - from : STRIP;
-        centre(rows, from, count, means, x);
-        la_team_dgemm(team, true, false, d, d, count, 1, x, d, x, d, 1, vectors, d);
-    }
-    if (n < d) {
-        centre(rows, 0, n, means, x);
-        la_team_dgemm(team, false, true, n, n, d, 1, x, d, x, d, 0, vectors, n);
-    }
-    int code = la_dsyevd(m, vectors, values);
-    if (code)
-        return la_fail(err, code == la_lapack_no_memory ? LA_RESOURCE : LA_NUMERICAL,
-                       "ood: the %lld x %lld covariance of %lld states has no eigenpairs",
-                       (long long)d, (long long)d, (long long)n);
-    for (int64_t j = 0; j < m / 2; j++) {
-        double v = values[j];
-        values[j] = values[m - 1 - j];
-        values[m - 1 - j] = v;
-    }
-    return LA_OK;
-}
 
 /* Shrinkage of the eigenvalues values[m] (d - m more are 0), then rank, values and rest of out.
  * scale: mean square of the states, below whose rounding a variance is none. */
@@ -143,23 +91,6 @@ static la_status cut(int64_t n, int64_t m, const double *values, double scale, l
     return err->status;
 }
 
-/* vectors[k, d] from those of decompose: x^T v / sqrt(value) where they are of x x^T. */
-static la_status take_vectors(la_team team, int64_t n, const double *x, const double *v,
-                              const double *values, la_ood *out, la_error *err) {
-    int64_t d = out->width, k = out->rank, m = n < d ? n : d;
-    const double *last = v + (m - k) * m; /* the k largest, ascending */
-    double *rows = d <= n ? NULL : la_alloc((size_t)(k * d), sizeof *rows, err);
-    LA_TRY(err->status);
-    if (rows)
-        la_team_dgemm(team, false, false, k, d, m, 1, last, m, x, d, 0, rows, d);
-    for (int64_t j = 0; j < k; j++)
-        for (int64_t c = 0; c < d; c++)
-            out->vectors[j * d + c] = (float)(rows ? rows[(k - 1 - j) * d + c] / sqrt(values[j])
-                                                   : last[(k - 1 - j) * d + c]);
-    free(rows);
-    return LA_OK;
-}
-
 static la_status check(int64_t n, const int64_t *list, int64_t d, const float *states,
                        double *scale, la_error *err) {
     if (n < 1 || d < 1)
@@ -180,29 +111,25 @@ la_status la_ood_fit(la_team team, int64_t n, const int64_t *list, int64_t width
                      const float *states, int64_t n_classes, const int64_t *labels, la_ood *out,
                      la_error *err) {
     la_status status = LA_OK;
-    double scale = 0, *x = NULL, *vectors = NULL, *values = NULL;
-    fit_rows rows = {.n = n, .d = width, .list = list, .states = states};
-    int64_t m = n < width ? n : width;
+    double scale = 0;
+    int64_t *group = NULL;
+    la_principal rows = {.n = n, .width = width, .list = list, .states = states};
     *out = (la_ood){.width = width};
     LA_TRY(check(n, list, width, states, &scale, err));
-    x = la_alloc((size_t)((n < STRIP || n < width ? n : STRIP) * width), sizeof *x, err);
-    rows.group = la_alloc((size_t)n, sizeof *rows.group, err);
-    vectors = la_alloc((size_t)(m * m), sizeof *vectors, err);
-    values = la_alloc((size_t)m, sizeof *values, err);
+    rows.group = group = la_alloc((size_t)n, sizeof *group, err);
     LA_TRY_DONE(err->status);
-    LA_TRY_DONE(group_rows(n, list, n_classes, labels, rows.group, &out->n_groups, err));
-    out->means = la_alloc((size_t)(out->n_groups * width), sizeof *out->means, err);
+    LA_TRY_DONE(group_rows(n, list, n_classes, labels, group, &out->n_groups, err));
+    rows.means = out->means = la_alloc((size_t)(out->n_groups * width), sizeof *out->means, err);
     LA_TRY_DONE(err->status);
     LA_TRY_DONE(find_means(&rows, out->n_groups, out->means, err));
-    LA_TRY_DONE(decompose(team, &rows, out->means, x, vectors, values, err));
-    LA_TRY_DONE(cut(n, m, values, scale, out, err));
+    if (la_principal_find(team, &rows, err) != LA_OK)
+        LA_TRY_DONE(la_error_prefix(err, "ood: "));
+    LA_TRY_DONE(cut(n, n < width ? n : width, rows.values, scale, out, err));
     if (out->rank)
-        LA_TRY_DONE(take_vectors(team, n, x, vectors, values, out, err));
+        LA_TRY_DONE(la_principal_take(team, &rows, out->rank, out->vectors, err));
 done:
-    free(x);
-    free(rows.group);
-    free(values);
-    free(vectors);
+    la_principal_free(&rows);
+    free(group);
     if (status != LA_OK)
         la_ood_free(out);
     return status;

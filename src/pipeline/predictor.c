@@ -207,14 +207,16 @@ static la_status open_shares(la_predictor *p, const la_predict_options *options,
 }
 
 /* A file may hold distilled variances of none of the scales that its settings name. */
-static la_status check_distilled(const la_predictor *p, const char *path, la_error *err) {
+static la_status find_distilled(la_predictor *p, const char *path, la_error *err) {
     const la_distilled *d = &p->posterior.distilled;
-    for (int g = 0; g < p->n_scales && d->mean; g++)
-        if (la_distilled_find(d, p->scales[g]) < 0)
+    for (int g = 0; g < p->n_scales && d->mean; g++) {
+        p->distilled_scale[g] = la_distilled_find(d, p->scales[g]);
+        if (p->distilled_scale[g] < 0)
             return la_fail(err, LA_BAD_INPUT,
                            "%s: no variances were distilled under %.17g times the prior, which a "
                            "setting has",
                            path, p->scales[g]);
+    }
     return LA_OK;
 }
 
@@ -224,7 +226,7 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
     LA_TRY(resolve_recipes(p, options, err));
     LA_TRY(open_shares(p, options, err));
     LA_TRY(open_session(p, options, err));
-    LA_TRY(check_distilled(p, options->posterior, err));
+    LA_TRY(find_distilled(p, options->posterior, err));
     p->n_classes = p->session.workers[0].model.n_classes;
     p->n_contrasts = p->posterior.likelihood->contrasts(p->n_classes);
     if (p->posterior.provenance.template_text)
@@ -423,11 +425,11 @@ static void distilled_covariance(la_predictor *p, int w, const la_batch *batch) 
     int64_t n = batch->n_rows, size = p->n_contrasts * p->n_contrasts;
 #pragma omp parallel for schedule(static) num_threads(p->session.team.threads)
     for (int64_t i = 0; i < n; i++) {
-        double *workspace = la_slices_own(&p->workspace);
+        double *features = la_slices_own(&p->workspace);
+        la_distilled_features(d, part->logits + i * p->n_classes, part->states + i * d->width,
+                              features);
         for (int64_t g = 0; g < p->n_scales; g++)
-            la_distilled_cov(d, la_distilled_find(d, p->scales[g]), part->logits + i * p->n_classes,
-                             part->states + i * d->width, workspace,
-                             part->cov + (g * n + i) * size);
+            la_distilled_cov(d, p->distilled_scale[g], features, part->cov + (g * n + i) * size);
     }
 }
 

@@ -31,6 +31,7 @@ struct la_predictor {
     la_draw_options draws;
     la_recipe recipes[LA_SETTINGS_MOST]; /* their prior scales: factors of the stored precisions */
     double scales[LA_SETTINGS_MOST]; /* those that covariances are needed under, all different */
+    int64_t distilled_scale[LA_SETTINGS_MOST]; /* their numbers, where variances are distilled */
     int n_recipes, n_scales;
     double *basis;       /* [C, m] */
     la_slices workspace; /* of error head and distances */

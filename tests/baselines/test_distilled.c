@@ -208,7 +208,8 @@ static void check(const made *it, const la_distilled *d, double *out, double *in
                 trace += it->left_out[(g * n + i) * m * m + k];
             *out = fmax(*out, fabs(log(trace) - best[i]));
             assert_int_equal(la_distilled_find(d, it->scales[g]), g);
-            la_distilled_cov(d, g, it->outputs + i * c, it->states + i * WIDTH, workspace, cov);
+            la_distilled_features(d, it->outputs + i * c, it->states + i * WIDTH, workspace);
+            la_distilled_cov(d, g, workspace, cov);
             trace = 0;
             for (int64_t k = 0; k < m * m; k++) {
                 assert_true(k % (m + 1) ? cov[k] == 0 : cov[k] == cov[0]);
@@ -266,7 +267,8 @@ static void far_away(void **state) {
     for (int sign = -1; sign <= 1; sign += 2) {
         for (int64_t i = 0; i < WIDTH; i++)
             states[i] = (float)sign * 1e4F;
-        la_distilled_cov(&d, 1, outputs, states, workspace, cov);
+        la_distilled_features(&d, outputs, states, workspace);
+        la_distilled_cov(&d, 1, workspace, cov);
         double log_trace = log(cov[0] + cov[3]);
         assert_true(log_trace <= d.most[1] + 1 + 1e-12 && log_trace >= d.least[1] - 1 - 1e-12);
     }
@@ -291,7 +293,8 @@ static void nothing_to_learn(void **state) {
                 it->cov[i] = zero || (i % 4 && i % 4 != 3) ? 0 : 0.25;
             la_distilled d = fit(it, 2);
             double workspace[FEATURES_MOST], cov[4];
-            la_distilled_cov(&d, 1, it->outputs, it->states, workspace, cov);
+            la_distilled_features(&d, it->outputs, it->states, workspace);
+            la_distilled_cov(&d, 1, workspace, cov);
             assert_true(cov[0] == cov[3] && isfinite(cov[0]));
             if (zero)
                 assert_true(cov[0] < 1e-29);
