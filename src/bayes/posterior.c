@@ -112,33 +112,25 @@ la_status la_posterior_keep_adue(la_posterior *posterior, const la_adue *head, l
     return LA_OK;
 }
 
-la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_error *err) {
-    la_pool *pool = &posterior->pool;
-    size_t means = (size_t)(ood->n_groups * ood->width), vectors = (size_t)(ood->rank * ood->width);
-    size_t rank = (size_t)ood->rank, table = (size_t)ood->n_table;
-    la_ood copy = *ood;
-    copy.means = la_pool_take(pool, means, sizeof *copy.means, err);
-    copy.table = la_pool_take(pool, table, sizeof *copy.table, err);
-    copy.vectors = rank ? la_pool_take(pool, vectors, sizeof *copy.vectors, err) : NULL;
-    copy.values = rank ? la_pool_take(pool, rank, sizeof *copy.values, err) : NULL;
-    LA_TRY(err->status);
-    memcpy(copy.means, ood->means, means * sizeof *copy.means);
-    memcpy(copy.table, ood->table, table * sizeof *copy.table);
-    if (rank) {
-        memcpy(copy.vectors, ood->vectors, vectors * sizeof *copy.vectors);
-        memcpy(copy.values, ood->values, rank * sizeof *copy.values);
-    }
-    posterior->ood = copy;
-    return LA_OK;
-}
-
-/* A copy of n numbers that the posterior owns. */
+/* A copy of n numbers that the posterior owns; NULL of none. */
 static void *copy_of(la_posterior *posterior, const void *from, int64_t n, size_t size,
                      la_error *err) {
-    void *to = la_pool_take(&posterior->pool, (size_t)n, size, err);
+    void *to = n ? la_pool_take(&posterior->pool, (size_t)n, size, err) : NULL;
     if (to)
         memcpy(to, from, (size_t)n * size);
     return to;
+}
+
+la_status la_posterior_keep_ood(la_posterior *posterior, const la_ood *ood, la_error *err) {
+    la_ood copy = *ood;
+    int64_t means = ood->n_groups * ood->width, vectors = ood->rank * ood->width;
+    copy.means = copy_of(posterior, ood->means, means, sizeof *copy.means, err);
+    copy.table = copy_of(posterior, ood->table, ood->n_table, sizeof *copy.table, err);
+    copy.vectors = copy_of(posterior, ood->vectors, vectors, sizeof *copy.vectors, err);
+    copy.values = copy_of(posterior, ood->values, ood->rank, sizeof *copy.values, err);
+    LA_TRY(err->status);
+    posterior->ood = copy;
+    return LA_OK;
 }
 
 la_status la_posterior_keep_distilled(la_posterior *posterior, const la_distilled *d,
