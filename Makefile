@@ -61,8 +61,8 @@ CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 # instructions that they are compiled for besides
 LEVELS   := $(if $(ARCH),,$(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),fma avx512))
 LEVEL_SRC = $(filter-out %/cpu_open.c,$(wildcard src/backend/cpu.c src/backend/cpu_*.c)) \
-            src/backend/quant.c $(addprefix src/output/,resampling.c softmax_measure.c \
-            gaussian_measure.c)
+            src/backend/quant.c src/input/dtype.c \
+            $(addprefix src/output/,resampling.c softmax_measure.c gaussian_measure.c)
 LEVEL_OBJ = $(LEVELS:%=$(BUILD)/obj/levels/%.o)
 LEVEL_FLAGS_fma    = -march=x86-64-v3
 LEVEL_FLAGS_avx512 = -march=x86-64-v4 -mprefer-vector-width=512
@@ -82,7 +82,7 @@ DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) \
 # The CUDA backend twice: for a device, and for tests on the CPU (tests/emulation).
 CUDA_SRC = $(wildcard cuda/*.cu)
 CUDA_HDR = $(wildcard cuda/*.cuh) $(wildcard src/backend/*.h src/backend/*.def src/base/error.h) \
-           src/base/team.h src/input/safetensors.h include/laplora.h
+           src/base/team.h src/input/dtype.h src/input/safetensors.h include/laplora.h
 # sources of the library that the backend has copies of
 CUDA_BASE = error visible utf8 memory
 CUDA_OBJ = $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(CUDA_BASE:%=$(BUILD)/obj/cuda/base/%.o)
@@ -407,7 +407,7 @@ bench-gpu: all $(BUILD)/gemm_rate
 
 bench-build: $(BENCHES)
 
-$(BENCHES): $(BUILD)/%: bench/%.c $(BUILD)/liblaplora.a
+$(BENCHES): $(BUILD)/%: bench/%.c $(wildcard bench/*.h) $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/liblaplora.a $(LDLIBS)
 

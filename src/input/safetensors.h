@@ -4,12 +4,9 @@
 #define LA_INPUT_SAFETENSORS_H
 
 #include "base/error.h"
+#include "input/dtype.h"
 
 #include <stdbool.h>
-
-/* LA_CODES: bytes of packed weights, in matrices alone; a tensor with such bytes is
- * LA_DTYPE_OTHER. */
-typedef enum la_dtype { LA_F32, LA_F16, LA_BF16, LA_F64, LA_CODES, LA_DTYPE_OTHER } la_dtype;
 
 #define LA_TENSOR_DIMS 8
 
@@ -51,10 +48,6 @@ size_t la_checkpoint_bytes(const la_checkpoint *checkpoint);
 /* Digest of names, shapes, types and contents, whatever the sharding: 32 hex digits. */
 la_status la_checkpoint_digest(const la_checkpoint *checkpoint, char out[33], la_error *err);
 
-/* Element size in bytes; 0 for LA_DTYPE_OTHER. */
-size_t la_dtype_size(la_dtype dtype);
-/* Converts count elements to f32. */
-void la_dtype_to_f32(la_dtype dtype, const void *in, int64_t count, float *out);
 /* LA_UNSUPPORTED unless the tensor is of a floating type we compute with. */
 la_status la_tensor_check_float(const la_tensor *tensor, la_error *err);
 /* LA_NUMERICAL naming tensor and index when a value is NaN or infinite. */
