@@ -5,11 +5,7 @@
  *     make build/drift_numbers && build/drift_numbers [PAIRS [STREAMS [ROWS]]]
  */
 #include "base/random.h"
-#include "monitor/martingale.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "drift_simulation.h"
 
 static uint64_t at; /* numbers drawn so far */
 
@@ -55,7 +51,8 @@ static const world shifts[] = {
     {"inputs far away, harder", 1.2, 1, 0, 0, 1, 3, false, false}};
 enum { SAME = sizeof same / sizeof *same, SHIFTS = sizeof shifts / sizeof *shifts };
 
-static la_drift_row draw(const world *w, bool labelled) {
+static la_drift_row draw(const void *of, bool labelled) {
+    const world *w = of;
     double own = w->size * (w->constant ? 1 : 0.5 + uniform());
     la_drift_row row = {.labelled = labelled};
     row.scores[LA_NUMBER_PREDICTION] = w->level + normal();
@@ -68,16 +65,7 @@ static la_drift_row draw(const world *w, bool labelled) {
     return row;
 }
 
-static la_drift_rows draw_rows(const world *w, int64_t n, bool labelled) {
-    la_drift_rows rows = {.list = calloc((size_t)n, sizeof *rows.list), .n = n, .numbers = true};
-    for (int64_t i = 0; i < n; i++)
-        rows.list[i] = draw(w, labelled);
-    return rows;
-}
-
-static double error_of(double share, int64_t n) {
-    return sqrt(share * (1 - share) / (double)n);
-}
+static const simulation rows_drawn = {.draw = draw, .shape = {.numbers = true}};
 
 /* ---- two files ---- */
 
@@ -86,15 +74,7 @@ static void compare_pairs(const world *from, const world *to, const int64_t n[2]
     int64_t alarms = 0, held[2] = {0, 0}, measured = 0, advice[3] = {0};
     double width = 0;
     for (int64_t i = 0; i < pairs; i++) {
-        la_drift_rows a = draw_rows(from, n[0], labels[0]), b = draw_rows(to, n[1], labels[1]);
-        la_error err = {0};
-        la_drift d;
-        if (la_drift_of((la_team){1}, &a, &b, 0.01, &d, &err) != LA_OK) {
-            fprintf(stderr, "%s\n", err.message);
-            exit(1);
-        }
-        free(a.list);
-        free(b.list);
+        la_drift d = compare(&rows_drawn, from, to, n, labels);
         alarms += d.alarm;
         advice[d.advice]++;
         width += (d.rmse.interval[1] - d.rmse.interval[0]) / (double)pairs;
@@ -104,9 +84,7 @@ static void compare_pairs(const world *from, const world *to, const int64_t n[2]
             held[k] += errors[k]->measured >= errors[k]->interval[0] &&
                        errors[k]->measured <= errors[k]->interval[1];
     }
-    double share = (double)alarms / (double)pairs;
-    printf("| %s | %lld, %lld | %s, %s | %.4f ± %.4f |", to->name, (long long)n[0], (long long)n[1],
-           labels[0] ? "yes" : "no", labels[1] ? "yes" : "no", share, error_of(share, pairs));
+    print_alarms(to->name, n, labels, alarms, pairs);
     for (int k = 0; k < 2; k++)
         if (measured)
             printf(" %.3f |", (double)held[k] / (double)measured);
@@ -135,77 +113,25 @@ static void table_of_pairs(int64_t pairs) {
 
 /* ---- streams ---- */
 
-/* Row of the first alarm, counted from 1; 0: none. */
-static int64_t watch_stream(const world *from, const world *to, int64_t change, int64_t n_reference,
-                            int64_t rows, uint64_t seed) {
-    la_drift_rows reference = draw_rows(from, n_reference, true);
-    la_error err = {0};
-    la_watch *watch;
-    int64_t alarm = 0;
-    double e_value;
-    if (la_watch_open(&reference, 0.01, seed, &watch, &err) != LA_OK)
-        exit(1);
-    for (int64_t i = 0; i < rows && !alarm; i++) {
-        la_drift_row row = draw(i < change ? from : to, true);
-        alarm = la_watch_row(watch, &row, &e_value) ? i + 1 : 0;
-    }
-    la_watch_free(watch);
-    free(reference.list);
-    return alarm;
-}
-
-static int by_size(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void table_of_streams(int64_t streams, int64_t rows) {
     static const int64_t references[] = {10, 100, 1000};
-    printf("\n| stream | reference rows | streams | rows | alarms |\n|---|---:|---:|---:|---|\n");
+    print_streams_heading();
     for (size_t w = 0; w < SAME; w += SAME - 1)
-        for (size_t r = 0; r < 3; r++) {
-            int64_t alarms = 0;
-            for (int64_t i = 0; i < streams; i++)
-                alarms +=
-                    watch_stream(&same[w], &same[w], rows, references[r], rows, (uint64_t)i) > 0;
-            double share = (double)alarms / (double)streams;
-            printf("| %s | %lld | %lld | %lld | %.4f ± %.4f |\n", same[w].name,
-                   (long long)references[r], (long long)streams, (long long)rows, share,
-                   error_of(share, streams));
-        }
+        for (size_t r = 0; r < 3; r++)
+            print_streams(&rows_drawn, &same[w], same[w].name, references[r], streams, rows);
 }
 
 static void table_of_delays(int64_t streams) {
-    enum { LONGEST = 20000, CHANGE = 1000 };
-    int64_t *delays = calloc((size_t)streams, sizeof *delays);
+    enum { CHANGE = 1000 };
     printf("\n| change at row %d | found within %d rows | too early | median delay | 90 %% "
            "|\n|---|---:|---:|---:|---:|\n",
            CHANGE, LONGEST);
     for (size_t w = 0; w < SHIFTS; w++) {
-        int64_t early = 0, found = 0;
-        for (int64_t i = 0; i < streams; i++) {
-            int64_t row =
-                watch_stream(&same[0], &shifts[w], CHANGE, 1000, CHANGE + LONGEST, (uint64_t)i);
-            early += row && row <= CHANGE;
-            found += row > CHANGE;
-            delays[i] = row > CHANGE ? row - CHANGE : LONGEST;
-        }
-        qsort(delays, (size_t)streams, sizeof *delays, by_size);
-        printf("| %s | %.2f | %.2f | %lld | %lld |\n", shifts[w].name,
-               (double)found / (double)streams, (double)early / (double)streams,
-               (long long)delays[streams / 2], (long long)delays[streams * 9 / 10]);
+        printf("| %s |", shifts[w].name);
+        print_delays(&rows_drawn, &same[0], &shifts[w], CHANGE, streams);
     }
-    free(delays);
 }
 
 int main(int argc, char **argv) {
-    int64_t pairs = argc > 1 ? atoll(argv[1]) : 4000, streams = argc > 2 ? atoll(argv[2]) : 2000;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (pairs)
-        table_of_pairs(pairs);
-    if (streams)
-        table_of_streams(streams, argc > 3 ? atoll(argv[3]) : 10000);
-    if (streams)
-        table_of_delays(streams / 20 + 1);
-    return 0;
+    return print_tables(argc, argv, table_of_pairs, table_of_streams, table_of_delays);
 }

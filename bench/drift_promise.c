@@ -5,11 +5,7 @@
  *     make build/drift_promise && build/drift_promise [PAIRS [STREAMS [ROWS]]]
  */
 #include "base/random.h"
-#include "monitor/martingale.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "drift_simulation.h"
 #include <string.h>
 
 enum { CLASSES = 6 };
@@ -38,7 +34,8 @@ static const world shifts[] = {{"confidence drops", 2.2, 0, 1, 1, 1, false},
                                {"class shares", 3, 0, 0.3, 1, 1, false},
                                {"inputs far away, calibrated", 2.5, 0, 1, 3, 1, false}};
 
-static la_drift_row draw(const world *w, bool labelled) {
+static la_drift_row draw(const void *of, bool labelled) {
+    const world *w = of;
     la_drift_row row = {.label = -1, .labelled = labelled};
     double odds[CLASSES], sum = 0, confidence;
     confidence = 1 - (1 - 1.0 / CLASSES) * pow(uniform(), w->sharp);
@@ -62,32 +59,7 @@ static la_drift_row draw(const world *w, bool labelled) {
     return row;
 }
 
-static la_drift_rows draw_rows(const world *w, int64_t n, bool labelled) {
-    la_drift_rows rows = {
-        .list = calloc((size_t)n, sizeof *rows.list), .n = n, .n_classes = CLASSES};
-    for (int64_t i = 0; i < n; i++)
-        rows.list[i] = draw(w, labelled);
-    return rows;
-}
-
-static la_drift compare(const world *reference, const world *current, const int64_t n[2],
-                        const bool labels[2]) {
-    la_drift_rows a = draw_rows(reference, n[0], labels[0]);
-    la_drift_rows b = draw_rows(current, n[1], labels[1]);
-    la_error err = {0};
-    la_drift drift;
-    if (la_drift_of((la_team){1}, &a, &b, 0.01, &drift, &err) != LA_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        exit(1);
-    }
-    free(a.list);
-    free(b.list);
-    return drift;
-}
-
-static double error_of(double share, int64_t n) {
-    return sqrt(share * (1 - share) / (double)n);
-}
+static const simulation rows_drawn = {.draw = draw, .shape = {.n_classes = CLASSES}};
 
 /* ---- two files ---- */
 
@@ -95,7 +67,7 @@ static void compare_pairs(const world *from, const world *to, const int64_t n[2]
                           const bool labels[2], int64_t pairs) {
     int64_t alarms = 0, held = 0, measured = 0, advice[3] = {0};
     for (int64_t i = 0; i < pairs; i++) {
-        la_drift drift = compare(from, to, n, labels);
+        la_drift drift = compare(&rows_drawn, from, to, n, labels);
         alarms += drift.alarm;
         advice[drift.advice]++;
         if (!isnan(drift.measured)) {
@@ -103,9 +75,7 @@ static void compare_pairs(const world *from, const world *to, const int64_t n[2]
             held += drift.measured >= drift.interval[0] && drift.measured <= drift.interval[1];
         }
     }
-    double share = (double)alarms / (double)pairs;
-    printf("| %s | %lld, %lld | %s, %s | %.4f ± %.4f |", to->name, (long long)n[0], (long long)n[1],
-           labels[0] ? "yes" : "no", labels[1] ? "yes" : "no", share, error_of(share, pairs));
+    print_alarms(to->name, n, labels, alarms, pairs);
     if (measured)
         printf(" %.3f |", (double)held / (double)measured);
     else
@@ -134,81 +104,27 @@ static void table_of_pairs(int64_t pairs) {
 
 /* ---- streams ---- */
 
-/* Row of the first alarm, counted from 1; 0: none. */
-static int64_t watch_stream(const world *from, const world *to, int64_t change, int64_t n_reference,
-                            bool labelled, int64_t rows, uint64_t seed) {
-    la_drift_rows reference = draw_rows(from, n_reference, labelled);
-    la_error err = {0};
-    la_watch *watch;
-    int64_t alarm = 0;
-    double e_value;
-    if (la_watch_open(&reference, 0.01, seed, &watch, &err) != LA_OK)
-        exit(1);
-    for (int64_t i = 0; i < rows && !alarm; i++) {
-        la_drift_row row = draw(i < change ? from : to, labelled);
-        alarm = la_watch_row(watch, &row, &e_value) ? i + 1 : 0;
-    }
-    la_watch_free(watch);
-    free(reference.list);
-    return alarm;
-}
-
-static int by_size(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void table_of_streams(int64_t streams, int64_t rows) {
     static const int64_t references[] = {100, 1000};
     const world *same[] = {&before, &before_tied};
-    printf("\n| stream | reference rows | streams | rows | alarms |\n|---|---:|---:|---:|---|\n");
+    print_streams_heading();
     for (size_t w = 0; w < 2; w++)
-        for (size_t r = 0; r < 2; r++) {
-            int64_t alarms = 0;
-            for (int64_t i = 0; i < streams; i++)
-                alarms += watch_stream(same[w], same[w], rows, references[r], true, rows,
-                                       (uint64_t)i) > 0;
-            double share = (double)alarms / (double)streams;
-            printf("| %s | %lld | %lld | %lld | %.4f ± %.4f |\n", same[w]->name,
-                   (long long)references[r], (long long)streams, (long long)rows, share,
-                   error_of(share, streams));
-        }
+        for (size_t r = 0; r < 2; r++)
+            print_streams(&rows_drawn, same[w], same[w]->name, references[r], streams, rows);
 }
 
 static void table_of_delays(int64_t streams) {
-    enum { LONGEST = 20000 };
     static const int64_t changes[] = {0, 1000, 10000};
-    int64_t *delays = calloc((size_t)streams, sizeof *delays);
     printf("\n| change | at row | found within %d rows | too early | median delay | 90 %% "
            "|\n|---|---:|---:|---:|---:|---:|\n",
            LONGEST);
     for (size_t w = 0; w < sizeof shifts / sizeof *shifts; w++)
         for (size_t c = 0; c < 3; c++) {
-            int64_t early = 0, found = 0;
-            for (int64_t i = 0; i < streams; i++) {
-                int64_t row = watch_stream(&before, &shifts[w], changes[c], 1000, true,
-                                           changes[c] + LONGEST, (uint64_t)i);
-                early += row && row <= changes[c];
-                found += row > changes[c];
-                delays[i] = row > changes[c] ? row - changes[c] : LONGEST;
-            }
-            qsort(delays, (size_t)streams, sizeof *delays, by_size);
-            printf("| %s | %lld | %.2f | %.2f | %lld | %lld |\n", shifts[w].name,
-                   (long long)changes[c], (double)found / (double)streams,
-                   (double)early / (double)streams, (long long)delays[streams / 2],
-                   (long long)delays[streams * 9 / 10]);
+            printf("| %s | %lld |", shifts[w].name, (long long)changes[c]);
+            print_delays(&rows_drawn, &before, &shifts[w], changes[c], streams);
         }
-    free(delays);
 }
 
 int main(int argc, char **argv) {
-    int64_t pairs = argc > 1 ? atoll(argv[1]) : 4000, streams = argc > 2 ? atoll(argv[2]) : 2000;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (pairs)
-        table_of_pairs(pairs);
-    if (streams)
-        table_of_streams(streams, argc > 3 ? atoll(argv[3]) : 10000);
-    if (streams)
-        table_of_delays(streams / 20 + 1);
-    return 0;
+    return print_tables(argc, argv, table_of_pairs, table_of_streams, table_of_delays);
 }

@@ -303,21 +303,17 @@ static bool ranking_fell(const la_drift *drift, const double variances[2]) {
     return fall > 0 && sd > 0 && la_normal_tail(fall / sd) <= drift->alpha;
 }
 
-static bool alarmed(const la_drift *drift, int kind) {
-    return drift->tests[kind].alarm;
-}
-
 static la_drift_advice advise_labelled(la_drift *drift, const double variances[2]) {
     if (ranking_fell(drift, variances)) {
         drift->reason = "confidence no longer ranks right answers above wrong ones as it did";
         return LA_ADVICE_RETRAIN;
     }
-    if (alarmed(drift, LA_DRIFT_ERROR_RATE) && drift->measured < drift->reference &&
+    if (la_drift_alarmed(drift, LA_DRIFT_ERROR_RATE) && drift->measured < drift->reference &&
         drift->measured < drift->interval[0]) {
         drift->reason = "errors are more frequent, and the confidences do not say so";
         return LA_ADVICE_RETRAIN;
     }
-    if (alarmed(drift, LA_DRIFT_CALIBRATION)) {
+    if (la_drift_alarmed(drift, LA_DRIFT_CALIBRATION)) {
         drift->reason = "confidences are off, and still rank right answers above wrong ones";
         return LA_ADVICE_RECALIBRATE;
     }
@@ -327,7 +323,7 @@ static la_drift_advice advise_labelled(la_drift *drift, const double variances[2
 
 /* Without labels. before: accuracy of the reference, or what its confidences say of it. */
 static la_drift_advice advise_blind(la_drift *drift, double before, bool further) {
-    if (alarmed(drift, LA_DRIFT_OOD) && further) {
+    if (la_drift_alarmed(drift, LA_DRIFT_OOD) && further) {
         drift->reason = "inputs lie further from the training data; label some to measure errors";
         return LA_ADVICE_RETRAIN;
     }

@@ -31,6 +31,10 @@ int la_drift_bands(int64_t n);
 void la_drift_cut(const double *sorted, int64_t n, int bands, double *edges);
 int la_drift_band(const double *edges, int bands, double value);
 
+static inline bool la_drift_alarmed(const la_drift *drift, int kind) {
+    return drift->tests[kind].alarm;
+}
+
 /* Of the rows that have the score. */
 double la_drift_mean(const la_drift_rows *rows, int score);
 

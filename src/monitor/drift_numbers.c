@@ -245,17 +245,15 @@ static la_status estimate_errors(const la_drift_rows *const sets[2], la_drift *d
 
 /* ---- advice ---- */
 
-static bool alarmed(const la_drift *drift, int kind) {
-    return drift->tests[kind].alarm;
-}
-
 static la_drift_advice advise_labelled(la_drift *drift) {
     bool grew = !(drift->rmse.measured <= drift->rmse.reference);
-    if (alarmed(drift, LA_NUMBER_ERROR) && grew && drift->rmse.measured > drift->rmse.interval[1]) {
+    if (la_drift_alarmed(drift, LA_NUMBER_ERROR) && grew &&
+        drift->rmse.measured > drift->rmse.interval[1]) {
         drift->reason = "errors grew, and the standard deviations do not say so";
         return LA_ADVICE_RETRAIN;
     }
-    if (alarmed(drift, LA_NUMBER_CALIBRATION) || alarmed(drift, LA_NUMBER_COVERAGE)) {
+    if (la_drift_alarmed(drift, LA_NUMBER_CALIBRATION) ||
+        la_drift_alarmed(drift, LA_NUMBER_COVERAGE)) {
         drift->reason = "standard deviations are off, and errors did not grow beyond them";
         return LA_ADVICE_RECALIBRATE;
     }
@@ -265,7 +263,7 @@ static la_drift_advice advise_labelled(la_drift *drift) {
 
 /* Without labels. before: RMSE of the reference, or what its standard deviations say of it. */
 static la_drift_advice advise_blind(la_drift *drift, double before, bool further) {
-    if (alarmed(drift, LA_NUMBER_OOD) && further) {
+    if (la_drift_alarmed(drift, LA_NUMBER_OOD) && further) {
         drift->reason = "inputs lie further from the training data; label some to measure errors";
         return LA_ADVICE_RETRAIN;
     }
