@@ -44,6 +44,25 @@ static void close_fitting(fitting *f) {
     la_session_close(&f->session);
 }
 
+/* Options that mean nothing where no held-out rows choose. */
+static la_status check_unguarded(const la_fit_options *options, la_error *err) {
+    const struct {
+        bool given;
+        const char *option;
+    } needing[] = {{options->keep_answers, "--keep-answers: no held-out rows guard this fit, whose "
+                                           "predictions may change answers"},
+                   {options->forward, "--predict-cost forward: the variance is distilled on "
+                                      "held-out rows, and this fit has none"}};
+    for (size_t i = 0; i < sizeof needing / sizeof *needing; i++)
+        if (needing[i].given)
+            return la_fail(err, LA_USAGE,
+                           "%s; give --val FILE or --heldout, and leave out --prior and --select "
+                           "%s",
+                           needing[i].option,
+                           options->select == LA_SELECT_MARGLIK ? "marglik" : "none");
+    return LA_OK;
+}
+
 /* Choice of the prior, by the options and the rows given. */
 static la_status resolve_selection(fitting *f, la_error *err) {
     const la_fit_options *options = f->options;
@@ -81,18 +100,8 @@ static la_status resolve_selection(fitting *f, la_error *err) {
                        "--val: with --select cross the rows of --data choose and guard, those of "
                        "--val would not be read; give one of them");
     bool used = f->select == LA_SELECT_VAL || f->select == LA_SELECT_CROSS;
-    if (options->keep_answers && !used)
-        return la_fail(err, LA_USAGE,
-                       "--keep-answers: no held-out rows guard this fit, whose predictions may "
-                       "change answers; give --val FILE or --heldout, and leave out --prior and "
-                       "--select %s",
-                       options->select == LA_SELECT_MARGLIK ? "marglik" : "none");
-    if (options->forward && !used)
-        return la_fail(err, LA_USAGE,
-                       "--predict-cost forward: the variance is distilled on held-out rows, and "
-                       "this fit has none; give --val FILE or --heldout, and leave out --prior and "
-                       "--select %s",
-                       options->select == LA_SELECT_MARGLIK ? "marglik" : "none");
+    if (!used)
+        LA_TRY(check_unguarded(options, err));
     if ((options->val || options->heldout) && !used)
         la_warn(&options->run.log, "%s: the held-out rows choose nothing and guard nothing",
                 options->prior_given             ? "--prior is meant exactly"
