@@ -69,7 +69,14 @@ static la_status choose_settings(la_updating *u, la_error *err) {
         p->provenance.held_out[i] = u->old.provenance.held_out[i];
     p->class_means = copied(p, u->old.class_means, err);
     p->class_held = copied(p, u->old.class_held, err);
-    return err->status;
+    LA_TRY(err->status);
+    if (!u->old.distilled.mean)
+        return LA_OK;
+    if (!u->new_adapter)
+        return la_posterior_keep_distilled(p, &u->old.distilled, err);
+    la_warn(log, "the distilled variances are dropped, and predict runs backward passes: they are "
+                 "of the old adapter's states; give --val FILE for new ones");
+    return LA_OK;
 }
 
 /* ---- the old posterior as the prior ---- */

@@ -1,6 +1,7 @@
 /* fit --predict-cost forward: predictions without a backward pass, over kinds of heads. */
 #include "output/posterior_file.h"
 #include "pipeline/predictor.h"
+#include "pipeline/update.h"
 #include "support/faults.h"
 #include "support/posterior_files.h"
 #include "support/row_files.h"
@@ -22,10 +23,10 @@ static const struct {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static la_predictor *open_predictor(const char *folder, const char *predictive) {
+static la_predictor *open_predictor(const char *folder, const char *name, const char *predictive) {
     la_predictor *predictor;
     la_error err;
-    la_predict_options options = {.posterior = in_case(folder, "forward"),
+    la_predict_options options = {.posterior = in_case(folder, name),
                                   .predictive = predictive,
                                   .samples = 50,
                                   .run = {.threads = 2}};
@@ -66,7 +67,7 @@ static void without_a_backward(void **state) {
         assert_true(p.forward && p.distilled.mean && p.choice.guarded);
         assert_true(la_distilled_find(&p.distilled, 1) >= 0);
         la_posterior_free(&p);
-        la_predictor *predictor = open_predictor(folder, "mc");
+        la_predictor *predictor = open_predictor(folder, "forward", "mc");
         given_rows *rows = rows_read(in_case(folder, "test.jsonl"));
         la_error err;
         for (int64_t r = 0; r < rows->n; r++)
@@ -85,7 +86,45 @@ static void without_a_backward(void **state) {
     check_within("covariance against an isotropic one", gap, 4.4e-16);
 }
 
+/* An update that keeps the choice keeps what it was made under; settings that held-out rows choose
+ * anew are chosen under variances that are distilled anew. */
+static void updates(void **state) {
+    const char *folder = open_case("bert");
+    (void)state;
+    la_fit_summary_free(case_fit(
+        folder, "calib.jsonl", "forward",
+        (la_fit_options){
+            .prior = LA_PRIOR_MODULE, .curvature = "kron", .val = "calib.jsonl", .forward = 1}));
+    row_file more = rows_random(4, 20);
+    rows_write(&more, in_case(folder, "more.jsonl"), true);
+    la_posterior old = case_load(folder, "forward");
+    int64_t weights = old.distilled.n_scales * (old.distilled.n_features + 1);
+    for (int anew = 0; anew < 2; anew++) {
+        la_update_options options = {.posterior = in_case(folder, "forward"),
+                                     .out = in_case(folder, "updated"),
+                                     .data = in_case(folder, "more.jsonl"),
+                                     .val = anew ? in_case(folder, "calib.jsonl") : NULL,
+                                     .forget = 1,
+                                     .run = {.threads = 2}};
+        la_update_summary summary;
+        la_error err = {0};
+        if (la_update(&options, &summary, &err) != LA_OK)
+            fail_msg("%s", err.message);
+        la_posterior p = case_load(folder, "updated");
+        assert_true(p.forward && p.distilled.mean);
+        assert_int_equal(memcmp(p.distilled.weights, old.distilled.weights,
+                                (size_t)weights * sizeof(double)) != 0,
+                         anew);
+        la_posterior_free(&p);
+        la_predictor *predictor = open_predictor(folder, "updated", NULL);
+        assert_true(la_predictor_is_forward(predictor));
+        la_predictor_close(predictor);
+    }
+    la_posterior_free(&old);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(without_a_backward)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(without_a_backward),
+                                       cmocka_unit_test(updates)};
     return cmocka_run_group_tests_name("predict cost", tests, NULL, NULL);
 }
