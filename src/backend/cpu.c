@@ -1,9 +1,9 @@
 /* The host backend's table, memory and faults. The operations are in cpu_*.c, one family a file;
  * all of them are compiled once more for each set of instructions (cpu_open.c). */
 #include "backend/cpu.h"
+#include "base/bf16.h"
 #include "base/memory.h"
 #include "base/machine.h"
-#include "input/bf16.h"
 
 #include <stdlib.h>
 #include <string.h>

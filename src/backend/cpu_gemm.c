@@ -2,8 +2,8 @@
  * by panel, so that a checkpoint is never held twice: a panel stays in the second-level cache. */
 #include "backend/cpu.h"
 #include "backend/quant.h"
+#include "base/bf16.h"
 #include "base/blas.h"
-#include "input/bf16.h"
 
 #include <string.h>
 

@@ -1,14 +1,15 @@
 #include "backend/quant.h"
+#include "base/bf16.h"
 
 #include <math.h>
 #include <string.h>
 
 float la_quant_round(la_dtype type, float x) {
     uint32_t bits;
+    if (type == LA_BF16)
+        return la_bf16_wide(la_bf16_round(x));
     memcpy(&bits, &x, sizeof bits);
-    if (type == LA_BF16) {
-        bits = (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u;
-    } else if (type == LA_F16) {
+    if (type == LA_F16) {
         if (fabsf(x) < 0x1p-14f) /* below the normal numbers they are evenly spaced */
             return rintf(x * 0x1p24f) * 0x1p-24f;
         bits = (bits + 0xfffu + (bits >> 13 & 1)) & 0xffffe000u;
@@ -34,16 +35,14 @@ static uint16_t half_bits(float value) {
 void la_quant_store(float value, la_dtype type, void *to) {
     float rounded = type == LA_F16 || type == LA_BF16 ? la_quant_round(type, value) : value;
     double wide = (double)rounded;
-    uint32_t bits;
     uint16_t half;
-    memcpy(&bits, &rounded, sizeof bits);
     switch (type) {
     case LA_F16:
         half = half_bits(rounded);
         memcpy(to, &half, sizeof half);
         break;
     case LA_BF16:
-        half = (uint16_t)(bits >> 16);
+        half = la_bf16_round(value);
         memcpy(to, &half, sizeof half);
         break;
     case LA_F64:

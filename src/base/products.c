@@ -1,4 +1,5 @@
 #include "base/products.h"
+#include "base/bf16.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -60,13 +61,6 @@ void la_product_f32(const la_gemm *g) {
     (void)la_provider_openblas.f32(g);
 }
 
-static float widened(uint16_t half) {
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static void one_by_one(const la_gemm *g) {
     const uint16_t *a = g->a, *b = g->b;
     int64_t down_a = g->trans_a ? 1 : g->lda, along_a = g->trans_a ? g->lda : 1;
@@ -75,7 +69,8 @@ static void one_by_one(const la_gemm *g) {
         for (int64_t j = 0; j < g->n; j++) {
             float sum = 0, *c = &g->c[i * g->ldc + j];
             for (int64_t k = 0; k < g->k; k++)
-                sum += widened(a[i * down_a + k * along_a]) * widened(b[k * down_b + j * across_b]);
+                sum += la_bf16_wide(a[i * down_a + k * along_a]) *
+                       la_bf16_wide(b[k * down_b + j * across_b]);
             *c = g->alpha * sum + (g->beta != 0 ? g->beta * *c : 0);
         }
 }

@@ -1,4 +1,5 @@
 #include "input/dtype.h"
+#include "base/bf16.h"
 
 #include <string.h>
 
@@ -34,8 +35,7 @@ void la_dtype_to_f32(la_dtype dtype, const void *in, int64_t count, float *out) 
         for (int64_t i = 0; i < count; i++) {
             uint16_t half;
             memcpy(&half, bytes + 2 * i, sizeof half);
-            uint32_t bits = (uint32_t)half << 16;
-            memcpy(out + i, &bits, sizeof bits);
+            out[i] = la_bf16_wide(half);
         }
         break;
     case LA_F16:

@@ -1,5 +1,5 @@
 #include "model/weights.h"
-#include "input/bf16.h"
+#include "base/bf16.h"
 
 #include <stdlib.h>
 

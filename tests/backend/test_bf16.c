@@ -3,8 +3,8 @@
  * library has them. */
 #include "backend/ops.h"
 #include "backend/quant.h"
-#include "input/bf16.h"
 #include "support/support.h"
+#include "base/bf16.h"
 
 #include <math.h>
 #include <stdlib.h>
