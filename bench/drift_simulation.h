@@ -1,4 +1,4 @@
-/* Streams of simulated rows, and what drift does with pairs and streams of them: what the benches of
+/* Pairs of files and streams of simulated rows, and what drift does with them: what the benches of
  * classes (drift_promise.c) and of numbers (drift_numbers.c) share. Each draws rows of its own. */
 #ifndef LA_BENCH_DRIFT_SIMULATION_H
 #define LA_BENCH_DRIFT_SIMULATION_H

@@ -18,8 +18,8 @@ typedef struct la_principal {
     double *x, *vectors;  /* of la_principal_find, for la_principal_take */
 } la_principal;
 
-/* Fills values. Free with la_principal_free (also after an error). LA_NUMERICAL where the eigenpairs
- * are not found; LA_RESOURCE. */
+/* Fills values. Free with la_principal_free (also after an error). LA_NUMERICAL where the
+ * eigenpairs are not found; LA_RESOURCE. */
 la_status la_principal_find(la_team team, la_principal *principal, la_error *err);
 /* directions[k, d] of length 1, those of the k largest values, which are above 0. */
 la_status la_principal_take(la_team team, const la_principal *principal, int64_t k,
