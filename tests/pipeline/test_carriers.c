@@ -187,7 +187,7 @@ static void parts_add_up(void **state) {
         la_fit_summary_free(sum);
         forget_all(&s);
     }
-    check_within("evidence of two parts against all rows, relative", worst, 8e-8);
+    check_within("evidence of two parts against all rows, relative", worst, 3.6e-7);
     parity_close(&c);
 }
 
