@@ -23,9 +23,26 @@ static const struct {
 struct la_profile {
     const la_ops *inner;
     la_ops table;
-    double seconds[N_OPS];
+    double seconds[N_OPS], flops[N_OPS];
     int64_t calls[N_OPS];
 };
+_Static_assert((int)N_OPS <= (int)LA_PROFILE_OPS, "a list of operations holds all there are");
+
+static double product_of(int64_t m, int64_t n, int64_t k) {
+    return 2 * (double)m * (double)n * (double)k;
+}
+
+/* Work of an operation, in terms of its parameters. */
+#define FLOPS_linear product_of(x->rows, w->rows, w->cols)
+#define FLOPS_linear_activation FLOPS_linear
+#define FLOPS_linear_backward product_of(g->rows, w->rows, w->cols)
+#define FLOPS_gemm product_of(c->rows, c->cols, trans_a ? a->rows : a->cols)
+#define FLOPS_factor_add (product_of(x->rows, x->cols, x->cols + 1) / 2)
+#define FLOPS_sketch_add (2 * product_of(x->rows, x->cols, l))
+#define FLOPS_row_outer                                                                            \
+    (be->ops->in_place                                                                             \
+         ? product_of((int64_t)(cu[first + n_rows] - cu[first]) * n_rhs, s->cols, b->cols)         \
+         : 0)
 
 /* The inner table is in place while one of its operations runs, so that those that call others are
  * timed once. */
@@ -49,7 +66,13 @@ static void end(la_backend *be, int op, double start) {
         be->ops->name arguments;                                                                   \
         end(be, OP_##name, start);                                                                 \
     }
-#define TIMED_PRODUCT TIMED_OTHER
+#define TIMED_PRODUCT(name, parameters, arguments)                                                 \
+    static void timed_##name parameters {                                                          \
+        double start = begin(be);                                                                  \
+        be->profile->flops[OP_##name] += FLOPS_##name;                                             \
+        be->ops->name arguments;                                                                   \
+        end(be, OP_##name, start);                                                                 \
+    }
 #define TIMED_SOLVER(name, parameters, arguments)                                                  \
     static la_status timed_##name parameters {                                                     \
         double start = begin(be);                                                                  \
@@ -78,33 +101,41 @@ la_status la_profile_start(la_backend *backend, la_error *err) {
     return LA_OK;
 }
 
-void la_profile_report(const la_backend *backend, double total, const la_log *log) {
+int la_profile_ops(const la_backend *backend, la_profile_op ops[LA_PROFILE_OPS]) {
     const la_profile *profile = backend->profile;
-    if (!profile || !(total > 0))
+    int n = 0;
+    for (int i = 0; profile && i < N_OPS; i++) {
+        if (!profile->calls[i])
+            continue;
+        int at = n++;
+        for (; at > 0 && ops[at - 1].seconds < profile->seconds[i]; at--)
+            ops[at] = ops[at - 1];
+        ops[at] = (la_profile_op){.name = facts[i].name,
+                                  .product = facts[i].cost == PRODUCT,
+                                  .seconds = profile->seconds[i],
+                                  .flops = profile->flops[i],
+                                  .calls = profile->calls[i]};
+    }
+    return n;
+}
+
+void la_profile_report(const la_backend *backend, double total, const la_log *log) {
+    la_profile_op ops[LA_PROFILE_OPS];
+    int n = la_profile_ops(backend, ops);
+    if (!backend->profile || !(total > 0))
         return;
     if (backend->peak_bytes)
         la_warn(log, "device memory: peak %.2f GiB", (double)backend->peak_bytes / 1073741824.0);
     double products = 0, all = 0;
-    bool listed[N_OPS] = {false};
-    for (int i = 0; i < N_OPS; i++) {
-        products += facts[i].cost == PRODUCT ? profile->seconds[i] : 0;
-        all += profile->seconds[i];
+    for (int i = 0; i < n; i++) {
+        products += ops[i].product ? ops[i].seconds : 0;
+        all += ops[i].seconds;
     }
     la_warn(log, "time in products (BLAS) %.1f %%, in other operations %.1f %%, outside %.1f %%",
             100 * products / total, 100 * (all - products) / total, 100 * (total - all) / total);
-    for (int n = 0; n < N_OPS; n++) {
-        int most = -1;
-        for (int i = 0; i < N_OPS; i++)
-            if (!listed[i] && profile->calls[i] &&
-                (most < 0 || profile->seconds[i] > profile->seconds[most]))
-                most = i;
-        if (most < 0)
-            break;
-        listed[most] = true;
-        la_warn(log, "  %-20s %8.3f s %5.1f %% %8lld calls", facts[most].name,
-                profile->seconds[most], 100 * profile->seconds[most] / total,
-                (long long)profile->calls[most]);
-    }
+    for (int i = 0; i < n; i++)
+        la_warn(log, "  %-20s %8.3f s %5.1f %% %8lld calls", ops[i].name, ops[i].seconds,
+                100 * ops[i].seconds / total, (long long)ops[i].calls);
 }
 
 void la_profile_stop(la_backend *backend) {

@@ -48,6 +48,47 @@ double la_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+double la_processor_seconds(void) {
+    struct timespec spent;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
+}
+
+size_t la_memory_peak(void) {
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[256];
+    unsigned long long kib = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmHWM: %llu", &kib) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return (size_t)kib << 10;
+}
+
+bool la_memory_peak_forget(void) {
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    if (!file)
+        return false;
+    bool written = fputs("5", file) >= 0;
+    return !fclose(file) && written;
+}
+
+void la_processor_name(char name[LA_PROCESSOR_TEXT]) {
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[1024];
+    *name = 0;
+    while (file && !*name && fgets(line, sizeof line, file)) {
+        const char *value = strchr(line, ':');
+        if (strncmp(line, "model name", 10) || !value)
+            continue;
+        value += 1 + strspn(value + 1, " \t");
+        snprintf(name, LA_PROCESSOR_TEXT, "%.*s", (int)strcspn(value, "\n"), value);
+    }
+    if (file)
+        fclose(file);
+}
+
 bool la_library_find(const char *name, char path[PATH_MAX]) {
     static const char *const places[] = {"", "/../lib/laplora"};
     char program[PATH_MAX];

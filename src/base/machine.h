@@ -13,6 +13,19 @@ void la_memory_available(size_t *available, size_t *total);
 /* Seconds on a clock that never goes back. */
 double la_seconds(void);
 
+/* Seconds of processor time that all threads of this process have taken. */
+double la_processor_seconds(void);
+
+/* The most memory that this process has held at once since it began, or since the peak was last
+ * forgotten, in bytes; 0 where the system does not say. */
+size_t la_memory_peak(void);
+/* False where the system cannot forget it. */
+bool la_memory_peak_forget(void);
+
+/* Name of the processor as the system says it; "" where it does not. */
+enum { LA_PROCESSOR_TEXT = 128 };
+void la_processor_name(char name[LA_PROCESSOR_TEXT]);
+
 /* Path of a shared library beside the program, or in ../lib/laplora of it; false: it is in neither
  * place. */
 bool la_library_find(const char *name, char path[PATH_MAX]);

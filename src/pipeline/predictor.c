@@ -220,8 +220,11 @@ static la_status find_distilled(la_predictor *p, const char *path, la_error *err
     return LA_OK;
 }
 
-static la_status open_parts(la_predictor *p, const la_predict_options *options, la_error *err) {
+static la_status open_parts(la_predictor *p, const la_predict_options *options, bool full,
+                            la_error *err) {
     LA_TRY(la_posterior_load(options->posterior, &p->posterior, err));
+    if (full)
+        p->posterior.distilled = (la_distilled){0}; /* its memory is the posterior's */
     p->kind = la_structure_of(p->posterior.curvature);
     LA_TRY(resolve_recipes(p, options, err));
     LA_TRY(open_shares(p, options, err));
@@ -235,8 +238,8 @@ static la_status open_parts(la_predictor *p, const la_predict_options *options, 
     return allocate(p, err);
 }
 
-la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor,
-                            la_error *err) {
+static la_status open_predictor(const la_predict_options *options, bool full,
+                                la_predictor **predictor, la_error *err) {
     la_error ignored;
     err = err ? err : &ignored;
     *err = (la_error){0};
@@ -248,7 +251,7 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
     if (!p)
         return err->status;
     la_stop before = la_stop_set(options->run.stop);
-    la_status status = open_parts(p, options, err);
+    la_status status = open_parts(p, options, full, err);
     la_stop_set(before);
     if (status != LA_OK) {
         la_predictor_close(p);
@@ -256,6 +259,16 @@ la_status la_predictor_open(const la_predict_options *options, la_predictor **pr
     }
     *predictor = p;
     return LA_OK;
+}
+
+la_status la_predictor_open(const la_predict_options *options, la_predictor **predictor,
+                            la_error *err) {
+    return open_predictor(options, false, predictor, err);
+}
+
+la_status la_predictor_open_full(const la_predict_options *options, la_predictor **predictor,
+                                 la_error *err) {
+    return open_predictor(options, true, predictor, err);
 }
 
 void la_predictor_close(la_predictor *p) {

@@ -38,6 +38,10 @@ struct la_predictor {
     double *projected;   /* [G, k] of the distances (la_ood_project) */
 };
 
+/* As la_predictor_open, with the full covariance where the posterior has distilled variances, too.
+ */
+la_status la_predictor_open_full(const la_predict_options *options, la_predictor **predictor,
+                                 la_error *err);
 /* Logits and covariance of a batch, on a worker's device; workers may run at the same time. */
 la_status la_predictor_batch(la_predictor *predictor, int worker, const la_batch *batch,
                              la_error *err);

@@ -31,6 +31,7 @@
 #define RUN_UPDATE "update --posterior @/posterior --data @/test.jsonl --out @/o "
 #define RUN_TOKENIZE "tokenize --base @/base --data @/fields.jsonl --out @/o "
 #define RUN_EXPORT "export --posterior @/guarded --out @/o "
+#define RUN_BENCH "bench --posterior @/posterior --data @/test.jsonl --json --repeats 1 "
 #define QUIET "--quiet "
 #define MAP "--methods map --quiet "
 
@@ -270,6 +271,49 @@ static const effect effects[] = {
     ALTERS("tokenize", "text-field", WORDS, RUN_TOKENIZE, RUN_TOKENIZE "--text-field other"),
     ALTERS("tokenize", "pair-field", WORDS, RUN_TOKENIZE, RUN_TOKENIZE "--pair-field other"),
     ALTERS("tokenize", "max-length", WORDS, RUN_TOKENIZE, RUN_TOKENIZE "--max-length 3"),
+    SAYS("bench", "posterior", BERT, RUN_BENCH QUIET,
+         "bench --posterior @/guarded --data @/test.jsonl --json --repeats 1 --quiet", "guarded"),
+    SAYS("bench", "data", BERT, RUN_BENCH QUIET,
+         "bench --posterior @/posterior --data @/calib.jsonl --json --repeats 1 --quiet",
+         "calib.jsonl"),
+    SAYS("bench", "against", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--against @/bench.json",
+         "\"against\""),
+    SAYS("bench", "repeats", BERT, RUN_BENCH QUIET,
+         "bench --posterior @/posterior --data @/test.jsonl --json --repeats 2 --quiet",
+         "\"repeats\": 2,"),
+    SAYS("bench", "rows", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--rows 3", "\"n_rows\": 3,"),
+    SAYS("bench", "samples", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--samples 7",
+         "\"samples\": 7,"),
+    SAYS("bench", "base", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--base @/nothing", "nothing"),
+    SAYS("bench", "adapter", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--adapter @/nothing",
+         "nothing"),
+    SAYS("bench", "out", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--out @/o", "in the file:"),
+    SAYS("bench", "json", BERT, "bench --posterior @/posterior --data @/test.jsonl --quiet",
+         RUN_BENCH QUIET, "laplora.bench/1"),
+    SAYS("bench", "text-field", WORDS, RUN_BENCH QUIET, RUN_BENCH QUIET "--text-field none",
+         "none"),
+    SAYS("bench", "pair-field", WORDS, RUN_BENCH QUIET "--text-field text",
+         RUN_BENCH QUIET "--text-field text --pair-field none", "none"),
+    SAYS("bench", "max-length", WORDS, RUN_BENCH QUIET, RUN_BENCH QUIET "--max-length 3",
+         "\"longest\": 3,"),
+    SAYS("bench", "label-field", WORDS, RUN_BENCH QUIET, RUN_BENCH QUIET "--label-field second",
+         "--label-field"),
+    SAYS("bench", "labels", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--labels a", "--labels"),
+    SAYS("bench", "adapter-name", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--adapter-name none",
+         "none"),
+    SAYS("bench", "base-quant", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--base-quant int8",
+         "--base-quant none, not int8"),
+    SAYS("bench", "device", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--device cuda",
+         "--device cuda"),
+    SAYS("bench", "precision", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--precision tf32", "tf32"),
+    SAYS("bench", "threads", BERT, RUN_BENCH QUIET "--threads 1", RUN_BENCH QUIET "--threads 2",
+         "\"threads\": 2,"),
+    SAYS("bench", "batch-tokens", BERT, RUN_BENCH QUIET, RUN_BENCH QUIET "--batch-tokens 77",
+         "\"batch_tokens\": 77,"),
+    SAYS("bench", "verbose", BERT, RUN_BENCH, RUN_BENCH "--verbose", "note: plan for"),
+    SAYS("bench", "quiet", BERT,
+         "bench --posterior @/posterior --data @/test.jsonl --repeats 1 --out @/o --quiet",
+         "bench --posterior @/posterior --data @/test.jsonl --repeats 1 --out @/o", "medians of"),
     ALTERS("compare", "base", BERT, RUN_COMPARE MAP,
            "compare --base @/nothing --adapter @/adapter --calib @/calib.jsonl --test @/test.jsonl "
            "--json " MAP),
@@ -492,6 +536,7 @@ static void prepare(void) {
         "fit --base @/base --adapter @/adapter --data @/calib.jsonl --out @/guarded --quiet "
         "--val @/val.jsonl",
         "predict --posterior @/posterior --data @/test.jsonl --out @/p.jsonl --quiet",
+        "bench --posterior @/posterior --data @/test.jsonl --out @/bench.json --quiet",
         "threshold @/p.jsonl --target-error 0.9 --out @/limit --quiet",
         "report @/p.jsonl --json --out @/report.json",
         "threshold @/scored.jsonl --target-error 0.2 --out @/threshold.json --quiet"};
