@@ -91,9 +91,10 @@ static la_status one_draw(const la_predictions *p, const la_posterior *posterior
     la_recipes_base_rows(recipes, n_recipes, p->n_classes, posterior->class_rows,
                          posterior->class_held, base_rows);
     for (int w = 0; w < WAYS; w++)
-        LA_TRY(
-            la_class_shares_open(p->n_classes, w == BY_TRAINING ? posterior->class_rows : base_rows,
-                                 w == 3 ? NULL : posterior->class_means, "posterior", &s[w], err));
+        LA_TRY(la_class_shares_open(
+            p->n_classes, w == BY_TRAINING ? posterior->class_rows : base_rows,
+            w == 3 ? NULL : posterior->class_means, w == 3 ? NULL : posterior->class_answers,
+            "posterior", &s[w], err));
     draw_shares(&s[0], start, moved, shares);
     for (int64_t i = 0; i < n; i++) {
         double u = uniform();

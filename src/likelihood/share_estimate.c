@@ -1,4 +1,12 @@
-/* Class shares of rows without labels, from the model's probabilities of them. */
+/* Class shares of rows without labels, from the model's probabilities of them.
+ *
+ * Where held-out rows have told what the model answers on rows of each class, a row counts as one
+ * answer that is drawn by its probabilities: of n rows with the mean probabilities m, n m_j are
+ * answers j, and a row of class c is answered j with the mean probability M_cj of the held-out rows
+ * of c. That holds whether or not the probabilities are right, also far out in their tails (Lipton,
+ * Wang, Smola 2018, arXiv 1802.03916, who invert M), and drawing adds to the variance of m, so that
+ * it never says more than the rows do. Where nothing has been told, the rows' own likelihood ratios
+ * p_c / reference_c take M's place, and all rows together count as few. */
 #include "base/blas.h"
 #include "base/memory.h"
 #include "base/statistics.h"
@@ -10,8 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows that all of them together count as at most: probabilities are never so right in their tails
- * as the evidence of many would take them to be, and a rare class would swallow others. */
+/* Rows that all of them together count as at most, without M: probabilities are never so right in
+ * their tails as the evidence of many would take them to be, and a rare class would swallow others.
+ */
 enum { ROWS_COUNTED = 20 };
 
 /* The strength s of a prior is in rows: how many with the reference shares it is worth. The last
@@ -19,7 +28,7 @@ enum { ROWS_COUNTED = 20 };
 enum { STRENGTHS = 5, UNMOVED = STRENGTHS, STEPS_MOST = 1000 };
 static const double strengths[STRENGTHS] = {2048, 512, 128, 32, 8};
 /* Where there are too many classes for standard errors, and so for evidence. */
-enum { INFORMED_MOST = 256, PLAIN = 3 };
+enum { PLAIN = 3 };
 #define STEP_LEAST 1e-9
 
 /* ---- rows ---- */
@@ -68,41 +77,57 @@ la_status la_share_rows_add(la_share_rows *rows, const double *probs, la_error *
 typedef struct estimate {
     const la_share_rows *rows;
     int64_t c, m;      /* classes that have a reference, less one */
+    int64_t n;         /* rows; or c kinds of answers */
     int64_t *class;    /* [C] their numbers */
     double *reference; /* [C] shares P at which no row is re-weighted */
+    double *ratio;     /* [answers, C] M_cj, c fastest; NULL: rows */
+    double *count;     /* [answers] share of the rows that is answered so */
+    double *told;      /* [C] held-out rows of each class that M is from */
     double *q, *sums;  /* [C] */
     double *shares;    /* [STRENGTHS + 1, C] */
     double evidence[STRENGTHS + 1];
-    double power; /* of the likelihood: what a row counts */
+    double counted; /* what all rows together count as */
     /* where there are few enough classes; else NULL */
     double *basis, *part;     /* [C, m], [C, C] */
     double *square, *hessian; /* [C, C], [m, m] */
     double *cov;              /* [STRENGTHS + 1, C, C] of the shares */
 } estimate;
 
-/* q[C] of a row under shares P; returns the sum over classes of P p / reference. */
+/* What a row, or an answer, counts. */
+static double power_of(const estimate *e, int64_t i) {
+    return e->counted * (e->ratio ? e->count[i] : 1 / (double)e->n);
+}
+
+/* q[C] of a row, or of an answer, under shares P; returns their sum before they are divided by it.
+ */
 static double weigh(const estimate *e, int64_t i, const double *shares, double *q) {
-    const float *p = e->rows->probs + i * e->rows->n_classes;
     double sum = 0;
-    for (int64_t c = 0; c < e->c; c++)
-        sum += q[c] = (double)p[e->class[c]] / e->reference[c] * shares[c];
+    if (e->ratio) {
+        for (int64_t c = 0; c < e->c; c++)
+            sum += q[c] = e->ratio[i * e->c + c] * shares[c];
+    } else {
+        const float *p = e->rows->probs + i * e->rows->n_classes;
+        for (int64_t c = 0; c < e->c; c++)
+            sum += q[c] = (double)p[e->class[c]] / e->reference[c] * shares[c];
+    }
     for (int64_t c = 0; c < e->c; c++)
         q[c] = sum > 0 ? q[c] / sum : shares[c];
     return sum;
 }
 
-/* EM's step, of the posterior's mode in the softmax basis: P_c = (power sum of q_c + s
- * reference_c) over power n + s. Returns how far they moved. */
+/* EM's step, of the posterior's mode in the softmax basis: P_c = (sum of power q_c + s reference_c)
+ * over counted + s. Returns how far they moved. */
 static double step(estimate *e, double strength, double *shares) {
-    double moved = 0, n = e->power * (double)e->rows->n + strength;
+    double moved = 0, n = e->counted + strength;
     memset(e->sums, 0, (size_t)e->c * sizeof *e->sums);
-    for (int64_t i = 0; i < e->rows->n; i++) {
+    for (int64_t i = 0; i < e->n; i++) {
+        double power = power_of(e, i);
         weigh(e, i, shares, e->q);
         for (int64_t c = 0; c < e->c; c++)
-            e->sums[c] += e->q[c];
+            e->sums[c] += power * e->q[c];
     }
     for (int64_t c = 0; c < e->c; c++) {
-        double to = (e->power * e->sums[c] + strength * e->reference[c]) / n;
+        double to = (e->sums[c] + strength * e->reference[c]) / n;
         moved = fmax(moved, fabs(to - shares[c]));
         shares[c] = to;
     }
@@ -120,19 +145,19 @@ static bool factorise(estimate *e, double *log_det) {
 }
 
 /* Minus the second derivative of the log posterior by the softmax coordinates of the shares, on the
- * contrasts: s diag(reference) + power sum q q^T - (power n + s) P P^T. *value: the log
+ * contrasts: s diag(reference) + sum of power q q^T - (counted + s) P P^T. *value: the log
  * likelihood. */
 static void second_derivative(estimate *e, double strength, const double *shares, double *value) {
     int64_t c = e->c, m = e->m;
-    double n = e->power * (double)e->rows->n + strength;
+    double n = e->counted + strength;
     memset(e->square, 0, (size_t)(c * c) * sizeof *e->square);
     *value = 0;
-    for (int64_t i = 0; i < e->rows->n; i++) {
-        double sum = weigh(e, i, shares, e->q);
-        *value += e->power * log(sum > 0 ? sum : 1);
+    for (int64_t i = 0; i < e->n; i++) {
+        double sum = weigh(e, i, shares, e->q), power = power_of(e, i);
+        *value += power * log(sum > 0 ? sum : 1);
         for (int64_t a = 0; a < c; a++)
             for (int64_t b = 0; b <= a; b++)
-                e->square[a * c + b] += e->power * e->q[a] * e->q[b];
+                e->square[a * c + b] += power * e->q[a] * e->q[b];
     }
     for (int64_t a = 0; a < c; a++)
         for (int64_t b = 0; b <= a; b++) {
@@ -275,7 +300,7 @@ static void convert(const estimate *e, const double *p, const double *cov, la_cl
 
 static la_status allocate(estimate *e, double **memory, la_error *err) {
     size_t c = (size_t)e->c, m = (size_t)e->m, square = c * c;
-    bool informed = e->c > 1 && e->c <= INFORMED_MOST;
+    bool informed = e->c > 1 && e->c <= LA_SHARE_ANSWERS_MOST;
     size_t own = (STRENGTHS + 4) * c;
     size_t rest = informed ? 2 * c * m + m * m + (STRENGTHS + 3) * square : 0;
     double *at = *memory = la_alloc(own + rest, sizeof **memory, err);
@@ -296,41 +321,130 @@ static la_status allocate(estimate *e, double **memory, la_error *err) {
     return LA_OK;
 }
 
+/* Mean shares, and their covariance where there is one, for what the rows count as. */
+static la_status run_counted(estimate *e, double counted, la_error *err) {
+    e->counted = counted;
+    LA_TRY(run_strengths(e, err));
+    average(e, e->sums, e->cov ? e->square : NULL);
+    return LA_OK;
+}
+
+/* What n rows with shares P count as: the variance of their mean answer is 1 / n of a row's, and
+ * that of what M says it is the sum over classes of P_c^2 / told_c. */
+static double rows_counted(const estimate *e, const double *shares) {
+    double variance = 1 / (double)e->rows->n;
+    for (int64_t c = 0; c < e->c; c++)
+        variance += shares[c] * shares[c] / e->told[c];
+    return e->rows->n ? 1 / variance : 0;
+}
+
+/* Of answers the second run counts the rows by the shares that the first has found. */
 static la_status run(estimate *e, la_class_shares *s, la_error *err) {
-    double *memory = NULL;
+    double *memory = NULL, n = (double)e->rows->n;
     la_status status = allocate(e, &memory, err);
     if (status == LA_OK)
-        status = run_strengths(e, err);
-    if (status == LA_OK) {
-        double *shares = e->sums, *cov = e->cov ? e->square : NULL;
-        average(e, shares, cov);
-        convert(e, shares, cov, s);
-    }
+        status =
+            run_counted(e, e->ratio ? rows_counted(e, e->reference) : fmin(n, ROWS_COUNTED), err);
+    if (status == LA_OK && e->ratio)
+        status = run_counted(e, rows_counted(e, e->sums), err);
+    if (status == LA_OK)
+        convert(e, e->sums, e->cov ? e->square : NULL, s);
     free(memory);
     return status;
 }
 
-la_status la_class_shares_estimate(la_class_shares *s, const la_share_rows *rows, la_error *err) {
-    double sum = 0;
-    estimate e = {.rows = rows,
-                  .class = la_alloc((size_t)s->n_classes, sizeof *e.class, err),
-                  .reference = la_alloc((size_t)s->n_classes, sizeof *e.reference, err)};
-    for (int64_t c = 0; err->status == LA_OK && c < s->n_classes; c++)
-        if (s->training[c] > 0 && s->reference[c] > 0) {
-            e.class[e.c] = c;
-            sum += e.reference[e.c++] = s->reference[c];
+/* ---- what rows of each class are answered ---- */
+
+/* Mean probabilities m[C] of the held-out rows of the classes; returns how many rows these are. */
+static double mean_answers(const estimate *e, const la_class_shares *s, double *m) {
+    double n = 0;
+    memset(m, 0, (size_t)s->n_classes * sizeof *m);
+    for (int64_t a = 0; a < e->c; a++)
+        for (int64_t j = 0; j < s->n_classes; j++) {
+            double sum = s->answers[e->class[a] * s -> n_classes + j];
+            m[j] += sum;
+            n += sum;
         }
-    for (int64_t a = 0; a < e.c; a++)
-        e.reference[a] /= sum;
-    e.m = e.c - 1;
-    e.power = rows->n > ROWS_COUNTED ? ROWS_COUNTED / (double)rows->n : 1;
-    la_status status = err->status == LA_OK ? run(&e, s, err) : err->status;
+    for (int64_t j = 0; j < s->n_classes && n > 0; j++)
+        m[j] /= n;
+    return n;
+}
+
+/* M from the sums of held-out rows of each class, and C rows more, m_c of each: these are answered m,
+ * as if there were no classes, so that few rows say little; and rows in use that are answered m on
+ * average are not re-weighted. m[C] becomes the answers' counts. */
+static void set_answers(estimate *e, const la_class_shares *s, double *m) {
+    double all = 0, of_classes = 0;
+    int64_t kept = 0;
+    if (!(mean_answers(e, s, m) > 0))
+        return;
+    for (int64_t a = 0; a < e->c; a++) {
+        const double *sums = s->answers + e->class[a] * s->n_classes;
+        double told = 0;
+        for (int64_t j = 0; j < s->n_classes; j++)
+            told += sums[j];
+        if (!(told > 0 || m[e->class[a]] > 0))
+            continue;
+        of_classes += m[e->class[a]];
+        e->class[kept] = e->class[a];
+        e->told[kept++] = told;
+    }
+    e->c = kept;
+    e->n = s->n_classes;
+    for (int64_t a = 0; a < e->c; a++) {
+        const double *sums = s->answers + e->class[a] * s->n_classes;
+        double more = (double)e->c * m[e->class[a]] / of_classes;
+        e->told[a] += more;
+        all += e->told[a];
+        for (int64_t j = 0; j < s->n_classes; j++)
+            e->ratio[j * e->c + a] = (sums[j] + more * m[j]) / e->told[a];
+    }
+    for (int64_t a = 0; a < e->c; a++)
+        e->reference[a] = e->told[a] / all;
+    memset(m, 0, (size_t)s->n_classes * sizeof *m);
+    for (int64_t i = 0; i < e->rows->n; i++)
+        for (int64_t j = 0; j < s->n_classes; j++)
+            m[j] += (double)e->rows->probs[i * s->n_classes + j] / (double)e->rows->n;
+    e->count = m;
+}
+
+/* Classes, their reference and what rows of them are answered. memory[3 + C, C], or [C] without
+ * answers. */
+static void set_classes(estimate *e, const la_class_shares *s, double *memory) {
+    double sum = 0;
+    e->reference = memory;
+    for (int64_t c = 0; c < s->n_classes; c++)
+        if (s->training[c] > 0 && s->reference[c] > 0) {
+            e->class[e->c] = c;
+            sum += e->reference[e->c++] = s->reference[c];
+        }
+    for (int64_t a = 0; a < e->c; a++)
+        e->reference[a] /= sum;
+    e->n = e->rows->n;
+    if (s->answers) {
+        e->told = memory + s->n_classes;
+        e->ratio = memory + 3 * s->n_classes;
+        set_answers(e, s, memory + 2 * s->n_classes);
+    }
+    e->ratio = e->count ? e->ratio : NULL;
+    e->m = e->c - 1;
+}
+
+la_status la_class_shares_estimate(la_class_shares *s, const la_share_rows *rows, la_error *err) {
+    size_t c = (size_t)s->n_classes;
+    double *memory = la_alloc(s->answers ? (3 + c) * c : c, sizeof *memory, err);
+    estimate e = {.rows = rows, .class = la_alloc(c, sizeof *e.class, err)};
+    la_status status = err->status;
+    if (status == LA_OK) {
+        set_classes(&e, s, memory);
+        status = run(&e, s, err);
+    }
     if (status == LA_OK) {
         s->is_estimate = true;
         s->n_rows = rows->seen;
         la_class_shares_finish(s);
     }
     free(e.class);
-    free(e.reference);
+    free(memory);
     return status;
 }

@@ -23,12 +23,13 @@ static bool normalise(int64_t n, const double *from, const double *within, doubl
 }
 
 la_status la_class_shares_open(int64_t n_classes, const double *rows, const double *reference,
-                               const char *path, la_class_shares *shares, la_error *err) {
+                               const double *answers, const char *path, la_class_shares *shares,
+                               la_error *err) {
     size_t c = (size_t)n_classes;
     *shares = (la_class_shares){.n_classes = n_classes};
     if (!rows)
         return LA_OK;
-    double *memory = la_alloc(5 * c, sizeof *memory, err);
+    double *memory = la_alloc((answers ? 5 + c : 5) * c, sizeof *memory, err);
     if (!memory)
         return err->status;
     *shares = (la_class_shares){.n_classes = n_classes,
@@ -36,7 +37,10 @@ la_status la_class_shares_open(int64_t n_classes, const double *rows, const doub
                                 .shares = memory + c,
                                 .errors = memory + 2 * c,
                                 .ratio = memory + 3 * c,
-                                .reference = memory + 4 * c};
+                                .reference = memory + 4 * c,
+                                .answers = answers ? memory + 5 * c : NULL};
+    if (answers)
+        memcpy(shares->answers, answers, c * c * sizeof *answers);
     if (!normalise(n_classes, rows, rows, shares->training))
         return la_fail(err, LA_BAD_INPUT,
                        "%s: class_rows: no class has a calibration row; the file is damaged", path);

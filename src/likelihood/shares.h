@@ -20,6 +20,7 @@ typedef struct la_class_shares {
     double *errors;    /* [C] their standard errors; NaN: the shares were given, or not known */
     double *reference; /* [C] mean probability of rows with training's shares */
     double *ratio;     /* [C] shares over training's, of which the largest is 1 */
+    double *answers;   /* [C, C] see la_class_shares_open; NULL: not known */
     bool is_set;       /* predictions are for shares of their own */
     bool is_estimate;
     int64_t n_rows; /* rows that they were estimated from */
@@ -28,6 +29,8 @@ typedef struct la_class_shares {
 /* Probabilities of rows that shares are estimated from: all of them, or where they are many every
  * second, fourth, ... */
 enum { LA_SHARE_ROWS_MOST = 1 << 17, LA_SHARE_NUMBERS_MOST = 1 << 22 };
+/* Of a model with more classes there are no answers, and an estimate has no standard errors. */
+enum { LA_SHARE_ANSWERS_MOST = 256 };
 typedef struct la_share_rows {
     int64_t n_classes, n, most, step;
     int64_t seen;    /* rows that were added */
@@ -36,10 +39,12 @@ typedef struct la_share_rows {
 } la_share_rows;
 
 /* Training's shares of rows[C] of each class; none where rows is NULL. reference[C]: see above,
- * NULL: training's. LA_BAD_INPUT, naming path, where no class has any. Free with
- * la_class_shares_free (also after a failure). */
+ * NULL: training's. answers[C, C]: sums of the probabilities of held-out rows of each class, NULL:
+ * not known. LA_BAD_INPUT, naming path, where no class has any. Free with la_class_shares_free
+ * (also after a failure). */
 la_status la_class_shares_open(int64_t n_classes, const double *rows, const double *reference,
-                               const char *path, la_class_shares *shares, la_error *err);
+                               const double *answers, const char *path, la_class_shares *shares,
+                               la_error *err);
 void la_class_shares_free(la_class_shares *shares);
 
 /* The numbers of a list (base/list.h); the caller frees *values. */
@@ -68,7 +73,12 @@ void la_share_rows_free(la_share_rows *rows);
 /* Sets the shares to those of the rows, of which only the model's probabilities are known: the mode
  * by EM (Saerens 2002, equation 2.10) under a Dirichlet prior about the reference, averaged over
  * the prior's strength by evidence. Half of the prior is that shares have not moved. A class
- * without calibration rows keeps its probability. */
+ * without calibration rows keeps its probability. With answers EM is over these, and n rows count
+ * as
+ *   1 / (1 / n + sum over classes of P_c^2 / h_c)
+ * of h_c held-out rows of a class: the variance of n rows' mean answer and of what the held-out
+ * rows say it is at shares P. That is at most as many as were held out, and less the more the rows
+ * are of classes of which few were. Without answers all rows count as 20. */
 la_status la_class_shares_estimate(la_class_shares *shares, const la_share_rows *rows,
                                    la_error *err);
 

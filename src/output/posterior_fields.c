@@ -39,6 +39,10 @@ static const char missing[] = "is missing", no_range[] = "is out of range",
 #define CLASSES(of, member, title, below, ...)                                                     \
     LA_FIELD(of, member, title, LA_FIELD_F64, .rows = LA_EXTENT(of, n_classes, "classes"),         \
              .negative = below, .meaning = __VA_ARGS__)
+#define CLASSES_SQUARE(of, member, title, below, ...)                                              \
+    LA_FIELD(of, member, title, LA_FIELD_F64, .rows = LA_EXTENT(of, n_classes, "classes"),         \
+             .cols = LA_EXTENT(of, n_classes, "classes"), .negative = below,                       \
+             .meaning = __VA_ARGS__)
 #define NAME(of, member, title, list, count, ...)                                                  \
     LA_FIELD(of, member, title, LA_FIELD_NAME, .names = list, .max = count, .meaning = __VA_ARGS__)
 #define TEXT(of, member, title, type, ...) LA_FIELD(of, member, title, type, .meaning = __VA_ARGS__)

@@ -1,5 +1,6 @@
 #include "pipeline/guard.h"
 #include "likelihood/answer.h"
+#include "likelihood/shares.h"
 #include "bayes/row_digests.h"
 #include "likelihood/signs.h"
 #include "output/figures.h"
@@ -95,6 +96,20 @@ static void say(const la_choice *choice, const la_likelihood *likelihood, const 
                 " (fit --keep-answers changes none)");
 }
 
+/* Sums of the rows' probabilities by class, where the classes are few enough. */
+static la_status keep_answers(la_posterior *p, const la_held_out *rows, const double *probs,
+                              la_error *err) {
+    size_t c = (size_t)rows->n_classes;
+    if (c > LA_SHARE_ANSWERS_MOST)
+        return LA_OK;
+    double *sums = la_pool_take(&p->pool, c * c, sizeof *sums, err);
+    for (int64_t i = 0; sums && i < rows->n; i++)
+        for (size_t k = 0; k < c; k++)
+            sums[(size_t)rows->labels.classes[i] * c + k] += probs[(size_t)i * c + k];
+    p->class_answers = sums;
+    return err->status;
+}
+
 /* Mean probabilities of the rows by what was chosen, and how many are of each class: what they are
  * of rows with these classes. */
 static la_status keep_means(la_team team, la_posterior *p, const la_held_out *rows, la_error *err) {
@@ -123,6 +138,7 @@ static la_status keep_means(la_team team, la_posterior *p, const la_held_out *ro
         for (size_t i = 0; i < n * c; i++)
             means[i % c] += probs[i] / (double)n;
         p->class_means = means;
+        (void)keep_answers(p, rows, probs, err);
     }
     if (held && la_label_list_count(&rows->labels, rows->n, rows->n_classes, held))
         p->class_held = held;

@@ -194,8 +194,9 @@ static la_status open_shares(la_predictor *p, const la_predict_options *options,
         LA_TRY(err->status);
         if (base)
             la_recipes_base_rows(p->recipes, p->n_recipes, n, rows, posterior->class_held, base);
-        la_status status = la_class_shares_open(n, base, posterior->class_means, options->posterior,
-                                                &p->shares, err);
+        la_status status =
+            la_class_shares_open(n, base, posterior->class_means, posterior->class_answers,
+                                 options->posterior, &p->shares, err);
         free(base);
         LA_TRY(status);
     }

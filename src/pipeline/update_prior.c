@@ -30,10 +30,9 @@ static la_status choose_prior(la_updating *u, la_error *err) {
 }
 
 /* Numbers of each class; NULL where there are none. */
-static double *copied(la_posterior *p, const double *of, la_error *err) {
-    size_t bytes = (size_t)p->n_classes * sizeof *of;
-    double *own = of ? la_pool_take(&p->pool, (size_t)p->n_classes, sizeof *own, err) : NULL;
-    return own ? memcpy(own, of, bytes) : NULL;
+static double *copied(la_posterior *p, const double *of, int64_t n, la_error *err) {
+    double *own = of ? la_pool_take(&p->pool, (size_t)n, sizeof *own, err) : NULL;
+    return own ? memcpy(own, of, (size_t)n * sizeof *of) : NULL;
 }
 
 static la_status choose_settings(la_updating *u, la_error *err) {
@@ -67,8 +66,10 @@ static la_status choose_settings(la_updating *u, la_error *err) {
     p->provenance.held_out = n ? la_pool_take(&p->pool, n, sizeof(double), err) : NULL;
     for (size_t i = 0; i < n && p->provenance.held_out; i++)
         p->provenance.held_out[i] = u->old.provenance.held_out[i];
-    p->class_means = copied(p, u->old.class_means, err);
-    p->class_held = copied(p, u->old.class_held, err);
+    int64_t c = p->n_classes;
+    p->class_means = copied(p, u->old.class_means, c, err);
+    p->class_held = copied(p, u->old.class_held, c, err);
+    p->class_answers = copied(p, u->old.class_answers, c * c, err);
     LA_TRY(err->status);
     if (!u->old.distilled.mean)
         return LA_OK;

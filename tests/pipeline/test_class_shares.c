@@ -398,6 +398,14 @@ static void held_out(void **state) {
     }
     assert_true(fabs(sum - 1) < 1e-9);
     json_decref(said);
+    /* sums over the rows of a class are as many as these, and over all classes the means */
+    assert_non_null(p.class_answers);
+    double held = p.class_held[0] + p.class_held[1] + p.class_held[2];
+    for (size_t c = 0; c < 3; c++) {
+        const double *sums = p.class_answers;
+        assert_true(fabs(sums[3 * c] + sums[3 * c + 1] + sums[3 * c + 2] - p.class_held[c]) < 1e-9);
+        assert_true(fabs(sums[c] + sums[3 + c] + sums[6 + c] - held * p.class_means[c]) < 1e-9);
+    }
     /* an update that keeps the choice keeps what held-out rows said */
     run_ok(folder,
            "head -n 2 $D/test.jsonl >$D/more.jsonl &&\n"
@@ -408,6 +416,8 @@ static void held_out(void **state) {
     for (size_t c = 0; c < 3; c++)
         assert_true(q.class_means[c] == p.class_means[c] && q.class_held[c] == p.class_held[c] &&
                     q.class_held[c] > 0);
+    for (size_t c = 0; c < 9; c++)
+        assert_true(q.class_answers[c] == p.class_answers[c]);
     la_posterior_free(&q);
     la_posterior_free(&p);
 }

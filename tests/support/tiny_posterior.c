@@ -94,10 +94,13 @@ static void add_extras(la_posterior *p) {
     p->class_rows = take(p, 3, sizeof *p->class_rows);
     p->class_means = take(p, 3, sizeof *p->class_means);
     p->class_held = take(p, 3, sizeof *p->class_held);
+    p->class_answers = take(p, 9, sizeof *p->class_answers);
     for (int i = 0; i < 3; i++) {
         p->class_rows[i] = 8 * i;
         p->class_held[i] = 4 + i;
         p->class_means[i] = 0.25 + 0.25 * (i == 2);
+        for (int k = 0; k < 3; k++)
+            p->class_answers[3 * i + k] = (4 + i) * (0.25 + 0.25 * (i == k));
     }
     p->provenance.n_held_out = 3;
     p->provenance.held_out = take(p, 3, sizeof *p->provenance.held_out);
@@ -265,6 +268,8 @@ double posterior_touch(const la_posterior *p) {
         sum += p->class_held[k];
     for (int64_t k = 0; p->class_means && k < p->n_classes; k++)
         sum += p->class_means[k];
+    for (int64_t k = 0; p->class_answers && k < p->n_classes * p->n_classes; k++)
+        sum += p->class_answers[k];
     for (int64_t k = 0; k < p->choice.n_corrections * p->n_classes; k++)
         sum += p->choice.corrections[k / p->n_classes].bias[k % p->n_classes] +
                p->choice.corrections[k / p->n_classes].weight[k % p->n_classes];
