@@ -370,9 +370,9 @@ static double mean_answers(const estimate *e, const la_class_shares *s, double *
     return n;
 }
 
-/* M from the sums of held-out rows of each class, and C rows more, m_c of each: these are answered m,
- * as if there were no classes, so that few rows say little; and rows in use that are answered m on
- * average are not re-weighted. m[C] becomes the answers' counts. */
+/* M from the sums of held-out rows of each class, and C rows more, m_c of each: these are answered
+ * m, as if there were no classes, so that few rows say little; and rows in use that are answered m
+ * on average are not re-weighted. m[C] becomes the answers' counts. */
 static void set_answers(estimate *e, const la_class_shares *s, double *m) {
     double all = 0, of_classes = 0;
     int64_t kept = 0;
