@@ -107,8 +107,8 @@ HELP_SRC = $(wildcard tests/support/*.c tests/cuda/compare.c)
 HELP_OBJ = $(HELP_SRC:tests/%.c=$(BUILD)/tests/%.o)
 BENCHES  = $(patsubst bench/%.c,$(BUILD)/%,$(wildcard bench/*.c))
 
-.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo demo-run check-shared \
-        check-integrations bench bench-build bench-gpu install clean help lint docs format asan \
+.PHONY: all test test-run test-quick test-quick-run test-kernels deps demo demo-run rounds \
+        rounds-run check-shared check-integrations bench bench-build bench-gpu install clean help lint docs format asan \
         tsan fuzz packages-build packages-test packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -129,6 +129,7 @@ help:
 	@echo "make deps         installs the packages for all of these (Debian, Ubuntu); YES=1 has the"
 	@echo "                  others do so unasked"
 	@echo "make demo         fit, predict, act on the confidence, a page to look at"
+	@echo "make rounds       the demo's next month: labels of a person, a round of training, figures"
 	@echo "make bench        rows a second, memory, time in BLAS"
 	@echo "make bench-build  programs of bench/, which make test compiles too"
 	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
@@ -387,6 +388,12 @@ demo: packages-demo
 
 demo-run: $(BUILD)/laplora
 	@data/demo/run $(BUILD)/laplora
+
+rounds: packages-demo
+	@$(MAKE) --no-print-directory rounds-run
+
+rounds-run: $(BUILD)/laplora
+	@data/rounds/run $(BUILD)/laplora
 
 check-shared: packages-demo
 	@$(MAKE) --no-print-directory $(BUILD)/laplora
