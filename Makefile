@@ -108,7 +108,8 @@ HELP_OBJ = $(HELP_SRC:tests/%.c=$(BUILD)/tests/%.o)
 BENCHES  = $(patsubst bench/%.c,$(BUILD)/%,$(wildcard bench/*.c))
 
 .PHONY: all test test-run test-quick test-quick-run test-kernels deps demo demo-run rounds \
-        rounds-run check-shared check-integrations bench bench-build bench-gpu install clean help lint docs format asan \
+        rounds-run check-shared check-integrations bench bench-build bench-gpu install clean \
+        help lint docs format asan \
         tsan fuzz packages-build packages-test packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 la_spectrum la_block_spectrum(const la_posterior *posterior, const la_posterior_block *block) {
     const la_factored_block *own = block->structure;
@@ -134,6 +135,50 @@ la_status la_factored_diagonal(const la_posterior *posterior, int64_t number, do
     free(in);
     return err->status;
 }
+
+/* ---- the basis of its eigenvectors ---- */
+
+static bool basis_is_whole(const la_posterior *posterior) {
+    for (int64_t i = 0; i < posterior->n_inputs; i++)
+        if (la_factored_inputs(posterior)[i].rank < la_factored_inputs(posterior)[i].n)
+            return false;
+    for (int64_t b = 0; b < posterior->n_blocks && posterior->n_inputs; b++)
+        if (la_factored_of(posterior, b)->output.rank < posterior->blocks[b].out)
+            return false;
+    return true;
+}
+
+/* U_out x U_in^T, or U_out^T x U_in back: eigenvectors are rows. */
+static la_status turn_block(const la_posterior *posterior, int64_t number, bool back,
+                            const float *x, float *to, la_error *err) {
+    const la_posterior_block *block = &posterior->blocks[number];
+    int64_t out = block->out, in = block->in;
+    if (!posterior->n_inputs) {
+        memcpy(to, x, (size_t)(out * in) * sizeof *to);
+        return LA_OK;
+    }
+    float *half = la_alloc((size_t)(out * in), sizeof *half, err);
+    if (!half)
+        return err->status;
+    product(back, false, out, in, out, la_factored_of(posterior, number)->output.vectors, x, 0,
+            half);
+    product(false, !back, out, in, in, half, la_factored_inputs(posterior)[block->input].vectors, 0,
+            to);
+    free(half);
+    return LA_OK;
+}
+
+static void block_values(const la_posterior *posterior, int64_t number, double *values) {
+    const la_posterior_block *block = &posterior->blocks[number];
+    la_spectrum s = la_block_spectrum(posterior, block);
+    bool out_is_small = block->out <= block->in;
+    for (int64_t o = 0; o < block->out; o++)
+        for (int64_t i = 0; i < block->in; i++)
+            values[o * block->in + i] =
+                out_is_small ? la_spectrum_at(&s, o, i) : la_spectrum_at(&s, i, o);
+}
+
+const la_basis_kind la_factored_basis = {basis_is_whole, turn_block, block_values};
 
 /* ---- drawing ---- */
 

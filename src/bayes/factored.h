@@ -43,6 +43,7 @@ la_status la_factored_quadratic(const la_posterior *posterior, int64_t block, co
                                 double *sum, la_error *err);
 la_status la_factored_diagonal(const la_posterior *posterior, int64_t block, double *diagonal,
                                la_error *err);
+extern const la_basis_kind la_factored_basis;
 size_t la_factored_draw_bytes(const la_draw *draw);
 void la_factored_draw(const la_draw *draw, int64_t number, const float *map, float *theta);
 extern const la_covariance_kind la_factored_covariance;
@@ -50,8 +51,8 @@ extern const la_covariance_kind la_factored_covariance;
     {                                                                                              \
         __VA_ARGS__, .covariance = &la_factored_covariance, .fields = &la_no_fields,               \
                      .sums = la_factored_sums, .quadratic = la_factored_quadratic,                 \
-                     .diagonal = la_factored_diagonal, .draw_bytes = la_factored_draw_bytes,       \
-                     .draw = la_factored_draw                                                      \
+                     .diagonal = la_factored_diagonal, .eigenbasis = &la_factored_basis,           \
+                     .draw_bytes = la_factored_draw_bytes, .draw = la_factored_draw                \
     }
 /* Fields of a block. */
 extern const la_field_list la_kron_fields, la_ekfac_fields, la_diag_fields;

@@ -112,6 +112,17 @@ typedef struct la_fit_kind {
     void (*close)(la_structure_fit *fit);
 } la_fit_kind;
 
+/* The basis in which a block's H is diagonal. */
+typedef struct la_basis_kind {
+    /* Whether all of it is kept: a --rank cuts it. */
+    bool (*whole)(const la_posterior *posterior);
+    /* to[out, in] = x[out, in] in that basis; back: x is, and to is in the weights' own. */
+    la_status (*turn)(const la_posterior *posterior, int64_t block, bool back, const float *x,
+                      float *to, la_error *err);
+    /* values[out, in]: diagonal of H in it */
+    void (*values)(const la_posterior *posterior, int64_t block, double *values);
+} la_basis_kind;
+
 typedef struct la_structure_kind {
     la_curvature curvature;
     bool one_device;                       /* its passes cannot be shared among devices */
@@ -145,6 +156,7 @@ typedef struct la_structure_kind {
     /* diagonal[out, in] of a block's H in the basis of its weights; NULL: it is not read. */
     la_status (*diagonal)(const la_posterior *posterior, int64_t block, double *diagonal,
                           la_error *err);
+    const la_basis_kind *eigenbasis; /* NULL: there is none, or it is the weights' */
     /* Memory that drawing takes. */
     size_t (*draw_bytes)(const la_draw *draw);
     /* Arguments of la_draw_network. */

@@ -37,6 +37,68 @@ static bool parts_in(const char *name, const char *key) {
     return true;
 }
 
+/* Virtual tokens of a layer are called by the adapter's name first: TOKENS.LAYER.key. */
+static bool names_agree(const la_block *block, const char *key) {
+    char tokens[128];
+    if (parts_in(block->name, key) || parts_in(key, block->name))
+        return true;
+    snprintf(tokens, sizeof tokens, "%.*s", (int)strcspn(block->name, "."), block->name);
+    return block->n_virtual && parts_in(tokens, key);
+}
+
+/* ---- virtual tokens behind a network ---- */
+
+/* The `adapters` library computes a prefix by a network until it is told to eject it: what is left
+ * is a flat prefix, which trained tokens are written as. Its tensor takes the place of the first of
+ * the network's, the others go. */
+typedef enum network_part { NO_PART, FIRST_PART, OTHER_PART } network_part;
+#define FIRST_NAME "self_prefix.wte.weight"
+#define FLAT_NAME "self_prefix.control_trans"
+
+static network_part part_of(const la_blocks *blocks, const char *name) {
+    size_t length = strlen(name), first = strlen(FIRST_NAME);
+    for (int64_t b = 0; b < blocks->n; b++)
+        if (blocks->list[b].n_virtual) {
+            if (strstr(name, FLAT_NAME "."))
+                return OTHER_PART;
+            return length >= first && !strcmp(name + length - first, FIRST_NAME) ? FIRST_PART
+                                                                                 : NO_PART;
+        }
+    return NO_PART;
+}
+
+static int64_t flat_count(const la_blocks *blocks) {
+    int64_t count = 0;
+    for (int64_t b = 0; b < blocks->n; b++)
+        if (blocks->list[b].n_virtual)
+            count += blocks->list[b].out * blocks->list[b].in;
+    return count;
+}
+
+/* [tokens, all blocks' out] of the blocks, which are the transposes of its columns. */
+static la_status take_flat(taken *t, la_error *err) {
+    const la_blocks *blocks = t->change->blocks;
+    int64_t count = flat_count(blocks), offset = 0, column = 0;
+    t->values = la_alloc((size_t)count, sizeof *t->values, err);
+    if (!t->values)
+        return err->status;
+    t->changed = true;
+    for (int64_t b = 0; b < blocks->n; b++) {
+        const la_block *block = &blocks->list[b];
+        int64_t out = block->out, in = block->in;
+        for (int64_t i = 0; block->n_virtual && i < out * in; i++) {
+            t->values[i % in * (count / in) + column + i / in] = t->change->after[offset + i];
+            if (t->found)
+                t->found[offset + i] = true;
+        }
+        column += block->n_virtual ? out : 0;
+        offset += out * in;
+    }
+    return LA_OK;
+}
+
+/* ---- tensors as they are stored ---- */
+
 /* Numbers of a block that lie in a tensor: [rows, cols] of them, of which (i, j) is number from +
  * i down + j across of the tensor and base + i row + j col of the block. */
 typedef struct overlap {
@@ -77,8 +139,8 @@ static void take_block(taken *t, const la_tensor *tensor, const float *stored,
             take(t, &ways[i], offset);
             return;
         }
-    int64_t all =
-        block->n_virtual && tensor->n_dims == 2 && tensor->shape[0] == in ? tensor->shape[1] : 0;
+    bool rows = tensor->n_dims == 1 ? count % in == 0 : tensor->shape[0] == in;
+    int64_t all = block->n_virtual && tensor->n_dims <= 2 && rows ? count / in : 0;
     for (int64_t from = 0; from + out <= all; from += out) {
         overlap turned = {in, out, from, all, 1, 0, 1, in};
         if (same_numbers(&turned, stored, before)) {
@@ -88,20 +150,26 @@ static void take_block(taken *t, const la_tensor *tensor, const float *stored,
     }
 }
 
-/* Fills t->values of an entry. */
+/* Fills t->values of an entry; NULL: it is not written. */
 static la_status take_entry(taken *t, const la_adapter_entry *entry, la_error *err) {
+    t->changed = false;
+    t->values = NULL;
     const la_tensor *tensor = entry->tensor;
     const la_blocks *blocks = t->change->blocks;
+    network_part part = part_of(blocks, tensor->name);
+    if (part == OTHER_PART)
+        return LA_OK;
+    if (part == FIRST_PART)
+        return take_flat(t, err);
     float *stored = la_alloc((size_t)tensor->count, sizeof *stored, err);
     t->values = la_alloc((size_t)tensor->count, sizeof *t->values, err);
-    t->changed = false;
     if (err->status == LA_OK) {
         la_dtype_to_f32(tensor->dtype, tensor->data, tensor->count, stored);
         memcpy(t->values, stored, (size_t)tensor->count * sizeof *stored);
         int64_t offset = 0;
         for (int64_t b = 0; b < blocks->n; b++) {
             const la_block *block = &blocks->list[b];
-            if (parts_in(block->name, entry->key) || parts_in(entry->key, block->name))
+            if (names_agree(block, entry->key))
                 take_block(t, tensor, stored, block, offset);
             offset += block->out * block->in;
         }
@@ -141,10 +209,11 @@ la_status la_adapter_write_check(const la_adapter_change *change, const char *di
     const la_adapter *adapter = &change->model->adapter;
     const la_blocks *blocks = change->blocks;
     LA_TRY(check_folder(dir, err));
-    if (adapter->next)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "%s: several adapters at once are not written; expected one",
-                       adapter->config_path);
+    for (const la_adapter *other = adapter->next; other; other = other->next)
+        if (!other->shares)
+            return la_fail(err, LA_UNSUPPORTED,
+                           "%s: several adapters at once are not written; expected one, or a union",
+                           adapter->config_path);
     taken t = {.change = change};
     t.found = la_alloc((size_t)la_blocks_width(blocks), sizeof *t.found, err);
     for (int64_t i = 0; i < adapter->n_entries && err->status == LA_OK; i++) {
@@ -165,17 +234,31 @@ la_status la_adapter_write_check(const la_adapter_change *change, const char *di
 
 /* ---- safetensors ---- */
 
-static la_status write_header(FILE *out, const la_checkpoint *file, const bool *changed,
-                              la_error *err) {
+static la_status write_header(FILE *out, const la_blocks *blocks, const la_checkpoint *file,
+                              const bool *changed, la_error *err) {
     json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     json_int_t at = 0;
     for (int64_t i = 0; i < la_checkpoint_count(file); i++) {
         const la_tensor *t = la_checkpoint_at(file, i);
-        json_int_t bytes = (json_int_t)(changed[i] ? (size_t)t->count * sizeof(float) : t->bytes);
+        network_part part = part_of(blocks, t->name);
+        int64_t count = part == FIRST_PART ? flat_count(blocks) : t->count;
+        json_int_t bytes = (json_int_t)(changed[i] ? (size_t)count * sizeof(float) : t->bytes);
         json_t *shape = json_array();
-        for (int d = 0; d < t->n_dims; d++)
+        char name[4096];
+        size_t stem = strlen(t->name);
+        if (part == FIRST_PART)
+            json_array_append_new(shape, json_integer((json_int_t)count));
+        for (int d = 0; part == NO_PART && d < t->n_dims; d++)
             json_array_append_new(shape, json_integer((json_int_t)t->shape[d]));
-        json_object_set_new(root, t->name,
+        if (part == FIRST_PART)
+            stem -= strlen(FIRST_NAME);
+        snprintf(name, sizeof name, "%.*s%s", (int)stem, t->name,
+                 part == FIRST_PART ? FLAT_NAME : "");
+        if (part == OTHER_PART) {
+            json_decref(shape);
+            continue;
+        }
+        json_object_set_new(root, name,
                             json_pack("{s:s,s:o,s:[I,I]}", "dtype",
                                       changed[i] ? "F32" : t->dtype_name, "shape", shape,
                                       "data_offsets", at, at + bytes));
@@ -213,15 +296,17 @@ static la_status write_tensors(FILE *out, const la_adapter_change *change,
             if (entry && (!pass || changed[i]))
                 (void)take_entry(&t, entry, err);
             changed[i] = t.changed;
+            network_part part = part_of(change->blocks, tensor->name);
+            int64_t count = part == FIRST_PART ? flat_count(change->blocks) : tensor->count;
             if (pass && err->status == LA_OK && t.changed)
-                fwrite(t.values, sizeof *t.values, (size_t)tensor->count, out);
-            else if (pass && err->status == LA_OK)
+                fwrite(t.values, sizeof *t.values, (size_t)count, out);
+            else if (pass && err->status == LA_OK && part == NO_PART)
                 fwrite(tensor->data, 1, tensor->bytes, out);
             free(t.values);
             LA_TRY(err->status);
         }
         if (!pass)
-            LA_TRY(write_header(out, file, changed, err));
+            LA_TRY(write_header(out, change->blocks, file, changed, err));
     }
     return LA_OK;
 }
@@ -278,7 +363,41 @@ static la_status copy_file(const char *from, const char *to, la_error *err) {
     return status;
 }
 
-/* Small files beside the tensors: configuration, tokenizer, model card. config: the last. */
+/* The configuration, where prefixes of a network become flat ones. */
+static la_status write_config(const la_adapter_change *change, const char *from, const char *to,
+                              la_error *err) {
+    const la_adapter *adapter = &change->model->adapter;
+    json_t *root = adapter->config ? json_deep_copy(adapter->config) : NULL;
+    json_t *config = json_object_get(root, "config");
+    json_t *parts = json_object_get(config, "configs");
+    bool flat = false;
+    for (size_t i = 0; config && i < (parts ? json_array_size(parts) : 1); i++) {
+        json_t *part = parts ? json_array_get(parts, i) : config;
+        const char *kind = json_string_value(json_object_get(part, "architecture"));
+        if (kind && !strcmp(kind, "prefix_tuning") && flat_count(change->blocks) &&
+            !json_is_true(json_object_get(part, "flat"))) {
+            json_object_set_new(part, "flat", json_true());
+            flat = true;
+        }
+    }
+    la_status status = LA_OK;
+    char *text = flat ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    json_decref(root);
+    if (!flat)
+        return copy_file(from, to, err);
+    if (!text)
+        return la_fail(err, LA_RESOURCE, "%s: out of memory", to);
+    la_output_file out;
+    status = la_output_open(&out, to, LA_OUTPUT_STREAM, err);
+    if (status == LA_OK) {
+        fputs(text, out.stream);
+        status = la_output_finish(&out, LA_OK, err);
+    }
+    free(text);
+    return status;
+}
+
+/* Small files beside the tensors: tokenizer, model card; not the configuration. */
 static la_status copy_files(const char *from, const char *to, const char *config, la_error *err) {
     char source[4096], target[4096];
     struct stat about;
@@ -293,10 +412,7 @@ static la_status copy_files(const char *from, const char *to, const char *config
             (void)copy_file(source, target, err);
     }
     closedir(folder);
-    LA_TRY(err->status);
-    snprintf(source, sizeof source, "%s/%s", from, config);
-    snprintf(target, sizeof target, "%s/%s", to, config);
-    return copy_file(source, target, err);
+    return err->status;
 }
 
 la_status la_adapter_write(const la_adapter_change *change, const char *dir, la_error *err) {
@@ -313,5 +429,8 @@ la_status la_adapter_write(const la_adapter_change *change, const char *dir, la_
     const char *config = slash ? slash + 1 : adapter->config_path;
     if (slash)
         *slash = 0;
-    return copy_files(slash ? from : ".", dir, config, err);
+    LA_TRY(copy_files(slash ? from : ".", dir, config, err));
+    char to[4096];
+    snprintf(to, sizeof to, "%s/%s", dir, config);
+    return write_config(change, adapter->config_path, to, err);
 }

@@ -14,8 +14,8 @@ typedef struct la_adapter_change {
 } la_adapter_change;
 
 /* Checks that every number of the blocks is found in the adapter's tensors, and that the folder is
- * new or empty. LA_UNSUPPORTED for several adapters at once, and for a block that no tensor holds
- * as it is. */
+ * new or empty. LA_UNSUPPORTED for several adapters at once, other than parts of a union, and for a
+ * block that no tensor holds as it is, nor a network computes. */
 la_status la_adapter_write_check(const la_adapter_change *change, const char *dir, la_error *err);
 /* Creates the folder. The configuration comes last: a folder without one is no adapter. */
 la_status la_adapter_write(const la_adapter_change *change, const char *dir, la_error *err);

@@ -29,38 +29,59 @@ typedef struct training {
     const la_row_set *rows, *held;
     la_gradient *gradient;
     la_team team;
-    la_ivon state; /* Adam's too: its moments are momentum and draw */
-    double scale;  /* of the log likelihood: one over the noise variance */
+    const la_basis_kind *basis; /* that the state is in; NULL: the weights' own */
+    la_ivon state;              /* Adam's too: its moments are momentum and draw */
+    double scale;               /* of the log likelihood: one over the noise variance */
     int64_t *order;
-    float *start, *start_hessian, *theta, *slope; /* [width] */
-    float *best;                                  /* [width] */
+    float *start, *theta, *slope, *best;        /* [width] in the weights' basis */
+    float *start_mean, *start_hessian, *turned; /* [width] in that of the state */
 } training;
+
+/* ---- bases ---- */
+
+/* to[width] = x[width] of the weights' basis in that of the state; back: the other way. */
+static la_status turn(const training *t, bool back, const float *x, float *to, la_error *err) {
+    const la_posterior *p = t->posterior;
+    int64_t at = 0;
+    if (!t->basis)
+        memcpy(to, x, (size_t)t->state.n * sizeof *to);
+    for (int64_t b = 0; t->basis && b < p->n_blocks; b++) {
+        LA_TRY(t->basis->turn(p, b, back, x + at, to + at, err));
+        at += p->blocks[b].out * p->blocks[b].in;
+    }
+    return LA_OK;
+}
 
 /* ---- methods ---- */
 
-static void sample_ivon(training *t) {
-    la_ivon_sample(&t->state, t->theta);
+static la_status sample_ivon(training *t, la_error *err) {
+    la_ivon_sample(&t->state, t->turned);
+    return turn(t, true, t->turned, t->theta, err);
 }
 
-static void step_ivon(training *t, double rate) {
-    la_ivon_step(&t->state, rate, t->slope);
+static la_status step_ivon(training *t, double rate, la_error *err) {
+    LA_TRY(turn(t, false, t->slope, t->turned, err));
+    la_ivon_step(&t->state, rate, t->turned);
+    return LA_OK;
 }
 
-static void sample_mean(training *t) {
-    memcpy(t->theta, t->state.mean, (size_t)t->state.n * sizeof *t->theta);
+static la_status sample_mean(training *t, la_error *err) {
+    return turn(t, true, t->state.mean, t->theta, err);
 }
 
-static void step_adam(training *t, double rate) {
+static la_status step_adam(training *t, double rate, la_error *err) {
+    (void)err;
     la_ivon *s = &t->state;
     la_adam_step(t->team, s->n, ++s->steps, rate, t->slope, s->momentum, s->draw, s->mean);
+    return LA_OK;
 }
 
 /* Rates: the first is the method's own. */
 static const struct method {
     double rates[RATES];
     bool variational, flat;
-    void (*sample)(training *t);
-    void (*step)(training *t, double rate);
+    la_status (*sample)(training *t, la_error *err);
+    la_status (*step)(training *t, double rate, la_error *err);
 } methods[LA_REFINE_METHODS] = {
     [LA_REFINE_IVON] = {{0.01, 0.03, 0.003}, true, false, sample_ivon, step_ivon},
     [LA_REFINE_IVON_FLAT] = {{0.01, 0.03, 0.003}, true, true, sample_ivon, step_ivon},
@@ -79,7 +100,11 @@ static la_status read_prior(training *t, la_error *err) {
     for (int64_t b = 0; b < p->n_blocks; b++) {
         int64_t n = p->blocks[b].out * p->blocks[b].in;
         double *diagonal = la_alloc((size_t)n, sizeof *diagonal, err);
-        la_status status = diagonal ? kind->diagonal(p, b, diagonal, err) : err->status;
+        la_status status = err->status;
+        if (diagonal && t->basis)
+            t->basis->values(p, b, diagonal);
+        else if (diagonal)
+            status = kind->diagonal(p, b, diagonal, err);
         for (int64_t i = 0; status == LA_OK && i < n; i++, at++) {
             s->prior[at] = (float)((diagonal[i] + p->blocks[b].prior_precision) / s->rows);
             s->hessian[at] = (float)(diagonal[i] / old_rows);
@@ -102,7 +127,11 @@ static la_status read_prior(training *t, la_error *err) {
 static la_status open_training(training *t, la_session *session, la_error *err) {
     LA_TRY(la_gradient_open(session, t->posterior->params, &t->gradient, err));
     int64_t n = la_gradient_width(t->gradient);
-    float **arrays[] = {&t->start, &t->start_hessian, &t->theta, &t->slope, &t->best};
+    float **arrays[] = {&t->start,      &t->theta,         &t->slope, &t->best,
+                        &t->start_mean, &t->start_hessian, &t->turned};
+    const la_basis_kind *basis = la_structure_of(t->posterior->curvature)->eigenbasis;
+    if (methods[t->settings->method].variational && basis && basis->whole(t->posterior))
+        t->basis = basis;
     t->team = session->team;
     t->scale = la_curvature_scale(t->posterior);
     LA_TRY(la_ivon_open(t->team, n, (double)t->rows->n, t->settings->seed, &t->state, err));
@@ -111,7 +140,8 @@ static la_status open_training(training *t, la_session *session, la_error *err) 
     t->order = la_alloc((size_t)t->rows->n, sizeof *t->order, err);
     LA_TRY(err->status);
     LA_TRY(la_gradient_read(t->gradient, t->start, err));
-    memcpy(t->state.prior_mean, t->start, (size_t)n * sizeof *t->start);
+    LA_TRY(turn(t, false, t->start, t->start_mean, err));
+    memcpy(t->state.prior_mean, t->start_mean, (size_t)n * sizeof *t->start_mean);
     return read_prior(t, err);
 }
 
@@ -124,6 +154,8 @@ static void close_training(training *t) {
     free(t->theta);
     free(t->slope);
     free(t->best);
+    free(t->start_mean);
+    free(t->turned);
 }
 
 /* ---- training ---- */
@@ -148,14 +180,14 @@ static la_status choose_temper(training *t, la_error *err) {
     if (!methods[t->settings->method].variational)
         return LA_OK;
     LA_TRY(loss_at(t, set, n, t->start, &mean, err));
-    memcpy(s->mean, t->start, (size_t)s->n * sizeof *s->mean);
+    memcpy(s->mean, t->start_mean, (size_t)s->n * sizeof *s->mean);
     for (;; s->temper *= TEMPER_STEP) {
         cost = 0;
         for (int i = 0; i < TEMPER_NETWORKS; i++) {
             double one = 0;
             la_error own = {0};
             s->steps = TEMPER_STREAM + i;
-            la_ivon_sample(s, t->theta);
+            LA_TRY(sample_ivon(t, err));
             la_status status = loss_at(t, set, n, t->theta, &one, &own);
             if (status != LA_OK && status != LA_NUMERICAL) {
                 *err = own;
@@ -202,7 +234,7 @@ static la_status run_epoch(training *t, int64_t epoch, double rate, int64_t step
         int64_t to = from + each < n ? from + each : n;
         double part;
         LA_TRY(la_check_interrupt(err));
-        method->sample(t);
+        LA_TRY(method->sample(t, err));
         la_gradient_put(t->gradient, t->theta);
         LA_TRY(la_gradient_run(t->gradient, &job, from, to, &part, t->slope, err));
         double to_loss = -t->scale / (double)(to - from);
@@ -210,16 +242,11 @@ static la_status run_epoch(training *t, int64_t epoch, double rate, int64_t step
             t->slope[i] *= (float)to_loss;
         *sum += part * t->scale;
         double done = (double)t->state.steps / (double)steps;
-        method->step(t, rate * (1 - done));
+        LA_TRY(method->step(t, rate * (1 - done), err));
         if (log->progress)
             log->progress(log->user, "train", t->state.steps, done);
     }
     return LA_OK;
-}
-
-static void keep_best(training *t) {
-    size_t bytes = (size_t)t->state.n * sizeof(float);
-    memcpy(t->best, t->state.mean, bytes);
 }
 
 /* From the beginning, with one rate; *nll: of that, then of what is best, which is in t->best. */
@@ -232,22 +259,23 @@ static la_status run_rate(training *t, double rate, double *elbo, int64_t *epoch
     state->steps = 0;
     state->clip = CLIP * sqrt((double)each);
     state->beta2 = 1 - 2 * CURVATURE_ERROR / (state->temper * (double)each);
-    memcpy(state->mean, t->start, bytes);
+    memcpy(state->mean, t->start_mean, bytes);
     memcpy(state->hessian, t->start_hessian, bytes);
     memset(state->momentum, 0, bytes);
     memset(state->draw, 0, bytes);
-    keep_best(t);
+    memcpy(t->best, t->start, bytes);
     *epoch = 0;
     for (int64_t e = 0; e < s->epochs; e++) {
         double sum, now;
         LA_TRY(run_epoch(t, e, rate, s->epochs * each, &sum, err));
         elbo[e] = sum - la_ivon_divergence(state);
-        LA_TRY(measure(t, state->mean, &now, err));
+        LA_TRY(sample_mean(t, err));
+        LA_TRY(measure(t, t->theta, &now, err));
         if (t->held->n && !(now < *nll))
             continue;
         *nll = now;
         *epoch = e + 1;
-        keep_best(t);
+        memcpy(t->best, t->theta, bytes);
     }
     return LA_OK;
 }

@@ -120,6 +120,7 @@ static void test_gradients(void **state) {
                  {"houlsby-bert", "", 0},
                  {"parallel-llama", "--choice-ids 37,76,92,95", 0.0003},
                  {"prefix-tuning-bert", "--params lora+head", 0},
+                 {"union-bert", "--params lora+head", 0.001},
                  {"lora-embedding-bert", "", 0},
                  {"vera-bert", "", 0},
                  {"bert-regression", "--params lora+head", 0},
@@ -142,7 +143,7 @@ static void test_gradients(void **state) {
         worst = deviation > worst ? deviation : worst;
         close_gradient(&o);
     }
-    check_within("slope along a block's gradient", worst, 5e-4);
+    check_within("slope along a block's gradient", worst, 2.3e-4);
 }
 
 /* ---- steps ---- */
@@ -227,8 +228,10 @@ static double nll_of(const char *path) {
 
 /* The folder that was written holds the network that training ended with, as predict reads it. */
 static void test_command(void **state) {
-    static const char *const fixtures[] = {"bert",     "houlsby-bert",        "prefix-tuning-bert",
-                                           "ia3-bert", "lora-embedding-bert", "llama-seq"};
+    static const char *const fixtures[] = {
+        "bert",      "houlsby-bert", "prefix-tuning-bert", "ia3-bert", "lora-embedding-bert",
+        "llama-seq", "union-bert", /* whose prefix stands behind a network, and is written flat */
+    };
     (void)state;
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
         const char *folder = open_case(fixtures[i]);
