@@ -26,7 +26,7 @@ typedef struct la_answer_row {
 struct la_held_out;
 struct la_class_shares;
 struct la_candidate;
-struct la_output_rows;
+struct la_sign_rows;
 typedef struct la_choice la_choice;
 typedef struct la_likelihood la_likelihood;
 
@@ -66,8 +66,8 @@ struct la_likelihood {
     const char *(*lacks)(const struct la_candidate *candidate);
     /* Logs what is predicted for rows that the posterior was fitted to: signs.h. */
     la_status (*report)(const la_likelihood *likelihood, la_team team,
-                        const struct la_output_rows *rows, const la_label_list *labels,
-                        double leverage, double ratio, const la_log *log, la_error *err);
+                        const struct la_sign_rows *rows, double leverage, double ratio,
+                        const la_log *log, la_error *err);
 
     /* ---- predictions ---- */
     const la_predictive_kind *const *predictives; /* its own; NULL ends them */

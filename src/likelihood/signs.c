@@ -3,6 +3,7 @@
 #include "likelihood/scaling.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -127,44 +128,110 @@ static la_status most_leverage(const la_likelihood *likelihood, const la_output_
 
 /* ---- confidence ---- */
 
-/* Means over the rows, of the prediction and of the MAP model. */
+/* Means over rows, of the prediction and of the MAP model. */
 typedef struct signs {
     double accuracy, confidence, map_confidence;
 } signs;
 
-static la_status measure(const la_likelihood *likelihood, la_team team, const la_output_rows *rows,
-                         const la_label_list *labels, signs *out, la_error *err) {
-    int64_t c = rows->n_outputs;
-    double *map_probs = la_alloc((size_t)(rows->n * c), sizeof *map_probs, err);
-    la_prediction *predictions = la_alloc((size_t)rows->n, sizeof *predictions, err);
-    for (int64_t i = 0; i < rows->n && err->status == LA_OK; i++)
-        predictions[i].map_probs = map_probs + i * c;
-    la_recipe plain = {
-        .kind = *likelihood->predictives, .prior_scale = 1, .temperature = 1, .weight = 1};
-    la_draw_options draws = {.samples = SAMPLES};
+/* What the MAP model says of n rows: probs[n, C], and its answers where they are wanted. */
+static la_status answer_plainly(const la_likelihood *likelihood, la_team team, int64_t n, int64_t c,
+                                const float *outputs, double *probs, la_error *err) {
+    la_prediction *predictions = la_alloc((size_t)n, sizeof *predictions, err);
+    la_output_rows rows = {.n = n, .n_outputs = c, .outputs = outputs, .noise_variance = 1};
+    la_recipe plain = {.kind = la_predictive_find(likelihood->predictives, "map"),
+                       .prior_scale = 1,
+                       .temperature = 1,
+                       .weight = 1};
+    la_draw_options draws = {.samples = 0};
+    for (int64_t i = 0; predictions && i < n; i++)
+        predictions[i].probs = probs + i * c;
     la_status status = err->status;
     if (status == LA_OK)
-        status = la_answer_rows(likelihood, &plain, 1, rows, &draws, team, predictions, err);
-    for (int64_t i = 0; i < rows->n && status == LA_OK; i++) {
-        la_prediction map = {.probs = map_probs + i * c};
-        likelihood->conclude(c, &map);
-        bool right = likelihood->is_right(c, map.probs, la_label_list_at(labels, i));
-        out->accuracy += right / (double)rows->n;
-        out->map_confidence += map.confidence / (double)rows->n;
-        out->confidence += predictions[i].confidence / (double)rows->n;
-    }
-    free(map_probs);
+        status = la_answer_rows(likelihood, &plain, 1, &rows, &draws, team, predictions, err);
     free(predictions);
     return status;
 }
 
+la_status la_signs_confidence(const la_likelihood *likelihood, la_team team, int64_t n, int64_t c,
+                              const float *outputs, double *confidence, la_error *err) {
+    double *probs = la_alloc((size_t)(n * c), sizeof *probs, err);
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = answer_plainly(likelihood, team, n, c, outputs, probs, err);
+    for (int64_t i = 0; i < n && status == LA_OK; i++) {
+        la_prediction map = {.probs = probs + i * c};
+        likelihood->conclude(c, &map);
+        confidence[i] = map.confidence;
+    }
+    free(probs);
+    return status;
+}
+
+/* Accuracy and confidence of the MAP model. */
+static la_status measure_map(const la_likelihood *likelihood, la_team team, int64_t n, int64_t c,
+                             const float *outputs, const la_label_list *labels, signs *out,
+                             la_error *err) {
+    double *probs = la_alloc((size_t)(n * c), sizeof *probs, err);
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = answer_plainly(likelihood, team, n, c, outputs, probs, err);
+    *out = (signs){0};
+    for (int64_t i = 0; i < n && status == LA_OK; i++) {
+        la_prediction map = {.probs = probs + i * c};
+        likelihood->conclude(c, &map);
+        bool right = likelihood->is_right(c, map.probs, la_label_list_at(labels, i));
+        out->accuracy += right / (double)n;
+        out->map_confidence += map.confidence / (double)n;
+    }
+    free(probs);
+    return status;
+}
+
+/* Confidence of the posterior in the fair rows; of all, the MAP model's less what the posterior
+ * takes from it on those. */
+static la_status measure(const la_likelihood *likelihood, la_team team, const la_sign_rows *from,
+                         signs *out, la_error *err) {
+    la_output_rows fair = *from->rows;
+    int64_t n = fair.n = from->n_fair, c = fair.n_outputs;
+    la_prediction *predictions = la_alloc((size_t)n, sizeof *predictions, err);
+    la_recipe plain = {
+        .kind = *likelihood->predictives, .prior_scale = 1, .temperature = 1, .weight = 1};
+    la_draw_options draws = {.samples = SAMPLES};
+    signs some, all;
+    double confidence = 0;
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = la_answer_rows(likelihood, &plain, 1, &fair, &draws, team, predictions, err);
+    for (int64_t i = 0; i < n && status == LA_OK; i++)
+        confidence += predictions[i].confidence / (double)n;
+    free(predictions);
+    LA_TRY(status);
+    LA_TRY(measure_map(likelihood, team, n, c, fair.outputs, from->labels, &some, err));
+    all = some;
+    if (from->n_all)
+        LA_TRY(measure_map(likelihood, team, from->n_all, c, from->outputs, from->labels_all, &all,
+                           err));
+    *out = all;
+    out->confidence = confidence + (all.map_confidence - some.map_confidence);
+    return LA_OK;
+}
+
+/* " of N of them", where covariances are of some rows alone. */
+enum { SOME_TEXT = 32 };
+static void name_some(const la_sign_rows *rows, char text[SOME_TEXT]) {
+    *text = 0;
+    if (rows->n_all > rows->rows->n)
+        snprintf(text, SOME_TEXT, " of %lld of them", (long long)rows->rows->n);
+}
+
 la_status la_signs_of_numbers(const la_likelihood *likelihood, la_team team,
-                              const la_output_rows *rows, const la_label_list *labels,
-                              double leverage, double ratio, const la_log *log, la_error *err) {
+                              const la_sign_rows *from, double leverage, double ratio,
+                              const la_log *log, la_error *err) {
+    const la_output_rows *rows = from->rows;
     double mean = 0;
-    (void)likelihood, (void)team, (void)labels, (void)err;
-    for (int64_t i = 0; i < rows->n; i++)
-        mean += rows->cov[i] / (double)rows->n;
+    (void)likelihood, (void)team, (void)err;
+    for (int64_t i = 0; i < from->n_fair; i++)
+        mean += rows->cov[i] / (double)from->n_fair;
     la_warn(log,
             "on %lld calibration rows: variance of the model %.3g, of the noise %.3g, largest "
             "leverage %.3g, posterior over prior variance %.3f",
@@ -173,15 +240,17 @@ la_status la_signs_of_numbers(const la_likelihood *likelihood, la_team team,
 }
 
 la_status la_signs_of_classes(const la_likelihood *likelihood, la_team team,
-                              const la_output_rows *rows, const la_label_list *labels,
-                              double leverage, double ratio, const la_log *log, la_error *err) {
+                              const la_sign_rows *rows, double leverage, double ratio,
+                              const la_log *log, la_error *err) {
     signs s = {0};
-    LA_TRY(measure(likelihood, team, rows, labels, &s, err));
+    char some[SOME_TEXT];
+    LA_TRY(measure(likelihood, team, rows, &s, err));
+    name_some(rows, some);
     la_warn(log,
             "on %lld calibration rows: %s %.3f, mean confidence %.3f (MAP %.3f), largest "
-            "leverage %.3g, posterior over prior variance %.3f",
-            (long long)rows->n, likelihood->right, s.accuracy, s.confidence, s.map_confidence,
-            leverage, ratio);
+            "leverage %.3g%s, posterior over prior variance %.3f",
+            (long long)(rows->n_all ? rows->n_all : rows->rows->n), likelihood->right, s.accuracy,
+            s.confidence, s.map_confidence, leverage, some, ratio);
     if (s.accuracy - s.confidence > USUAL_GAP)
         la_warn(log,
                 "under-confident: the posterior's mean confidence is %.3f below the %s on the "
@@ -191,13 +260,12 @@ la_status la_signs_of_classes(const la_likelihood *likelihood, la_team team,
     return LA_OK;
 }
 
-la_status la_signs_report(const la_likelihood *likelihood, la_team team, const la_output_rows *rows,
-                          const la_label_list *labels, double scale, double ratio,
-                          const la_log *log, la_error *err) {
+la_status la_signs_report(const la_likelihood *likelihood, la_team team, const la_sign_rows *rows,
+                          double scale, double ratio, const la_log *log, la_error *err) {
     double most = 0;
-    LA_TRY(most_leverage(likelihood, rows, &most, err));
+    LA_TRY(most_leverage(likelihood, rows->rows, &most, err));
     most *= scale;
-    LA_TRY(likelihood->report(likelihood, team, rows, labels, most, ratio, log, err));
+    LA_TRY(likelihood->report(likelihood, team, rows, most, ratio, log, err));
     if (most > HIGH_LEVERAGE)
         la_warn(
             log,

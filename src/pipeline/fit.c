@@ -19,6 +19,7 @@
 #include <string.h>
 
 enum { FEW_ROWS = 10 };
+#define OUTPUTS_MOST ((size_t)1 << 24) /* that are kept, for what is said of all rows */
 
 typedef struct fitting {
     const la_fit_options *options;
@@ -29,7 +30,8 @@ typedef struct fitting {
     la_template *prompt;
     la_posterior basis; /* that was given */
     la_row_set rows, held;
-    float *states, *held_states; /* of them, for distances; NULL: not there */
+    float *states, *held_states; /* of them, for distances and error head; NULL: not there */
+    float *outputs;              /* of rows, for signs of trouble; likewise */
     la_select_kind select;       /* AUTO resolved */
 } fitting;
 
@@ -38,6 +40,7 @@ static void close_fitting(fitting *f) {
     la_row_set_free(&f->held);
     free(f->states);
     free(f->held_states);
+    free(f->outputs);
     la_template_free(f->prompt);
     la_posterior_free(&f->basis);
     la_structures_free(&f->structure, 1);
@@ -113,7 +116,7 @@ static la_status resolve_selection(fitting *f, la_error *err) {
 static la_status select_scale(fitting *f, la_error *err) {
     const la_log *log = &f->options->run.log;
     la_guard how = la_guard_like(&f->structure.posterior, &f->session, log);
-    how.states = f->options->ood ? &f->held_states : NULL;
+    how.states = f->options->ood || f->options->adue ? &f->held_states : NULL;
     f->structure.posterior.temperature = 1;
     switch (f->select) {
     case LA_SELECT_VAL:
@@ -126,7 +129,7 @@ static la_status select_scale(fitting *f, la_error *err) {
                          "and without --data no calibration rows either");
             return LA_OK;
         }
-        return la_guard_signs(&f->session, &f->structure, &f->rows, log, err);
+        return la_guard_signs(&f->session, &f->structure, &f->rows, f->outputs, log, err);
     case LA_SELECT_AUTO:
     case LA_SELECT_NONE:
         break;
@@ -143,17 +146,28 @@ static void note_untrained(const fitting *f, la_adue_outcome outcome) {
             training ? "train" : "validate", right ? "right" : "wrong");
 }
 
+/* States of rows: those that a pass has left, which stay its own, else of one more. */
+static la_status states_of(fitting *f, const la_row_job *rows, float *left, la_evaluation *out,
+                           la_error *err) {
+    const la_model *model = &f->session.workers[0].model;
+    *out = (la_evaluation){.n = rows->n,
+                           .n_classes = model->n_classes,
+                           .width = la_run_state_width(model),
+                           .states = left};
+    if (left)
+        return LA_OK;
+    return la_structures_evaluate(&f->session, NULL, 0, rows, 0, NULL, true, out, err);
+}
+
 /* From the states of the calibration rows, validated by the held-out rows where there are any. */
 static la_status fit_adue(fitting *f, la_error *err) {
     la_evaluation training = {0}, validation = {0};
     la_adue head = {0};
     const la_log *log = &f->options->run.log;
     la_row_job rows = la_row_job_all(&f->rows, log), held = la_row_job_all(&f->held, log);
-    la_status status =
-        la_structures_evaluate(&f->session, NULL, 0, &rows, 0, NULL, true, &training, err);
+    la_status status = states_of(f, &rows, f->states, &training, err);
     if (status == LA_OK && held.n)
-        status =
-            la_structures_evaluate(&f->session, NULL, 0, &held, 0, NULL, true, &validation, err);
+        status = states_of(f, &held, f->held_states, &validation, err);
     if (status == LA_OK)
         status = la_adue_head_fit(&f->session, &training, f->rows.labels.classes, &validation,
                                   f->held.labels.classes, 0, &head, err);
@@ -162,6 +176,8 @@ static la_status fit_adue(fitting *f, la_error *err) {
     if (status == LA_OK)
         status = la_posterior_keep_adue(&f->structure.posterior, &head, err);
     la_adue_free(&head);
+    training.states = f->states ? NULL : training.states;
+    validation.states = f->held_states ? NULL : validation.states;
     la_evaluation_free(&training);
     la_evaluation_free(&validation);
     return status;
@@ -597,6 +613,18 @@ static la_status finish(fitting *f, double seconds[8], la_fit_summary **summary,
     return summarise(f, seconds, summary, err);
 }
 
+/* Memory for what the passes leave of the rows beside their sums. */
+static la_status keep_rows(fitting *f, la_row_job *rows, la_error *err) {
+    const la_model *model = &f->session.workers[0].model;
+    size_t n = (size_t)rows->n, width = (size_t)la_run_state_width(model);
+    size_t outputs = n * (size_t)model->n_classes;
+    if (f->options->ood || f->options->adue)
+        rows->states = f->states = la_alloc(n * width, sizeof *f->states, err);
+    if (f->select == LA_SELECT_MARGLIK && f->options->run.log.warn && outputs <= OUTPUTS_MOST)
+        rows->outputs = f->outputs = la_alloc(outputs, sizeof *f->outputs, err);
+    return err->status;
+}
+
 static la_status run(fitting *f, la_carriers *carriers, la_fit_summary **summary, la_error *err) {
     double seconds[8], start = la_seconds(), loaded;
     LA_TRY(open_fitting(f, err));
@@ -605,11 +633,8 @@ static la_status run(fitting *f, la_carriers *carriers, la_fit_summary **summary
     la_row_job rows = la_row_job_all(&f->rows, &f->options->run.log);
     if (f->brought)
         rows.n = 0;
-    if (f->options->ood && !carriers) { /* others run rows elsewhere */
-        size_t width = (size_t)la_run_state_width(&f->session.workers[0].model);
-        rows.states = f->states = la_alloc((size_t)rows.n * width, sizeof *f->states, err);
-        LA_TRY(err->status);
-    }
+    if (!carriers) /* others run rows elsewhere */
+        LA_TRY(keep_rows(f, &rows, err));
     loaded = la_seconds();
     seconds[0] = loaded - start;
     LA_TRY(la_structures_fit(&f->session, &f->structure, 1, &rows, carriers, err));

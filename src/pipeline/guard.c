@@ -13,7 +13,12 @@ enum {
     FOLDS = 5,
     FEW_ROWS = 100,     /* with fewer it is said how sure the choice is */
     MEAN_SAMPLES = 100, /* of a row; the mean is over many */
-    SIGN_ROWS = 256     /* looked at for signs of trouble */
+    /* rows that signs of trouble are looked for on: one in so many, within bounds; of those one in
+     * so many for its leverage */
+    SIGN_SHARE = 16,
+    SIGN_LEAST = 32,
+    SIGN_MOST = 64,
+    SIGN_SUSPECTS = 4
 };
 
 /* ---- choosing ---- */
@@ -401,8 +406,53 @@ la_status la_guard_cross(la_session *session, la_structure *structure, const la_
 
 /* ---- signs of trouble ---- */
 
+typedef struct suspect {
+    double confidence;
+    int64_t row;
+} suspect;
+
+static int least_sure_first(const void *a, const void *b) {
+    const suspect *x = a, *y = b;
+    if (x->confidence != y->confidence)
+        return x->confidence < y->confidence ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/* list[n] of the rows: n_fair of them spread evenly, then those that the model is least sure of,
+ * whose Fisher information and so whose leverage is largest, as far as they are others. Returns how
+ * many there are. outputs NULL: none of those. */
+static int64_t pick_rows(const la_session *session, const la_row_set *rows, const float *outputs,
+                         int64_t most, int64_t n_fair, int64_t *list, la_error *err) {
+    const la_model *model = &session->workers[0].model;
+    int64_t n = n_fair;
+    for (int64_t i = 0; i < n_fair; i++)
+        list[i] = i * rows->n / n_fair;
+    if (!outputs || n_fair == most)
+        return n;
+    suspect *suspects = la_alloc((size_t)rows->n, sizeof *suspects, err);
+    double *confidence = la_alloc((size_t)rows->n, sizeof *confidence, err);
+    bool *taken = la_alloc((size_t)rows->n, sizeof *taken, err);
+    if (err->status == LA_OK &&
+        la_signs_confidence(model->likelihood, session->team, rows->n, model->n_classes, outputs,
+                            confidence, err) == LA_OK) {
+        for (int64_t i = 0; i < rows->n; i++)
+            suspects[i] = (suspect){confidence[i], i};
+        for (int64_t i = 0; i < n_fair; i++)
+            taken[list[i]] = true;
+        qsort(suspects, (size_t)rows->n, sizeof *suspects, least_sure_first);
+        for (int64_t i = 0; i < rows->n && n < most; i++)
+            if (!taken[suspects[i].row])
+                list[n++] = suspects[i].row;
+    }
+    free(suspects);
+    free(confidence);
+    free(taken);
+    return n;
+}
+
 static la_status report_signs(la_team team, const la_posterior *p, const la_row_job *job,
-                              const la_evaluation *e, const la_log *log, la_error *err) {
+                              int64_t n_fair, const float *outputs, const la_evaluation *e,
+                              const la_log *log, la_error *err) {
     static const double one = 1;
     double effective;
     la_label_list labels;
@@ -419,33 +469,44 @@ static la_status report_signs(la_team team, const la_posterior *p, const la_row_
                            .cov = e->cov[0],
                            .streams = streams,
                            .noise_variance = p->noise_variance};
+    la_sign_rows from = {.rows = &rows,
+                         .labels = &labels,
+                         .n_fair = n_fair,
+                         .n_all = outputs ? job->set->n : 0,
+                         .outputs = outputs,
+                         .labels_all = &job->set->labels};
     if (status == LA_OK)
-        status = la_signs_report(p->likelihood, team, &rows, &labels, la_curvature_scale(p), ratio,
-                                 log, err);
+        status =
+            la_signs_report(p->likelihood, team, &from, la_curvature_scale(p), ratio, log, err);
     la_label_list_free(&labels);
     free(streams);
     return status;
 }
 
 la_status la_guard_signs(la_session *session, const la_structure *structure, const la_row_set *rows,
-                         const la_log *log, la_error *err) {
+                         const float *outputs, const la_log *log, la_error *err) {
     static const double one = 1;
-    int64_t n = rows->n < SIGN_ROWS ? rows->n : SIGN_ROWS;
-    int64_t *list = la_alloc((size_t)n, sizeof *list, err);
+    int64_t most = rows->n / SIGN_SHARE;
+    most = most < SIGN_LEAST ? SIGN_LEAST : most > SIGN_MOST ? SIGN_MOST : most;
+    most = most < rows->n ? most : rows->n;
+    bool suspects = most < rows->n && outputs && !(structure->posterior.noise_variance > 0);
+    int64_t n_fair = suspects ? most - most / SIGN_SUSPECTS : most;
+    int64_t *list = la_alloc((size_t)most, sizeof *list, err);
     la_evaluation e;
     if (!list || !log->warn) { /* no one to log to */
         free(list);
         return err->status;
     }
-    for (int64_t i = 0; i < n; i++)
-        list[i] = i * rows->n / n;
     la_warn(log, "unguarded: no held-out rows (--val FILE, or --heldout) have checked this "
                  "confidence");
+    int64_t n = pick_rows(session, rows, outputs, most, n_fair, list, err);
     la_row_job some = la_row_job_list(rows, list, n, log);
-    la_status status =
-        la_structures_evaluate(session, structure, 1, &some, 1, &one, false, &e, err);
+    la_status status = err->status;
+    if (status == LA_OK)
+        status = la_structures_evaluate(session, structure, 1, &some, 1, &one, false, &e, err);
     if (status == LA_OK) {
-        status = report_signs(session->team, &structure->posterior, &some, &e, log, err);
+        status = report_signs(session->team, &structure->posterior, &some, n_fair, outputs, &e, log,
+                              err);
         la_evaluation_free(&e);
     }
     free(list);

@@ -37,9 +37,10 @@ la_status la_guard_keep(la_posterior *posterior, const la_choice *choice, la_err
 la_status la_row_set_split(const la_row_set *rows, int n_parts, int64_t *list, int64_t *starts,
                            la_error *err);
 
-/* One line that the confidence is unguarded, and a line for every sign of trouble on (some of) the
- * calibration rows. */
+/* One line that the confidence is unguarded, and a line for every sign of trouble on the
+ * calibration rows. outputs[n, C] of all of them, as the fit's passes left them, so that only some
+ * are run again: those whose covariance is looked at. NULL: nothing is said of the others. */
 la_status la_guard_signs(la_session *session, const la_structure *structure, const la_row_set *rows,
-                         const la_log *log, la_error *err);
+                         const float *outputs, const la_log *log, la_error *err);
 
 #endif

@@ -91,6 +91,11 @@ static la_status run_batch(void *user, int w, const la_batch *batch, int64_t fir
     if (f->rows.states)
         LA_TRY(la_run_states(&worker->run,
                              f->rows.states + first * la_run_state_width(&worker->model), err));
+    if (f->rows.outputs) {
+        size_t c = (size_t)worker->model.n_classes;
+        memcpy(f->rows.outputs + (size_t)first * c, b->logits,
+               (size_t)batch->n_rows * c * sizeof *b->logits);
+    }
     worker->seconds_forward += la_seconds() - start;
     start = la_seconds();
     b->first = first;

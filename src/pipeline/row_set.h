@@ -40,6 +40,7 @@ typedef struct la_row_job {
     const la_log *log; /* of progress */
     float *states;     /* [n, width] gets what the head's last layer reads, from the passes of a fit
                           over these rows; NULL: not wanted */
+    float *outputs;    /* [n, C] likewise, of the model */
 } la_row_job;
 
 /* All rows of a set. */

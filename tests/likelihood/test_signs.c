@@ -20,6 +20,13 @@ static void keep(void *user, const char *message) {
 
 enum { N = 4, ROWS = 200 };
 
+/* All rows, where N are some of them. */
+typedef struct other_rows {
+    int64_t n;
+    const float *outputs;
+    la_label_list labels;
+} other_rows;
+
 /* Outputs of two classes, or of a number each. */
 typedef struct rows {
     float outputs[2 * N];
@@ -27,6 +34,7 @@ typedef struct rows {
     int64_t labels[N];
     la_team team;
     lines log;
+    const other_rows *others; /* NULL: N are all */
 } rows;
 
 static void report(rows *r, const la_likelihood *likelihood, double scale) {
@@ -44,8 +52,15 @@ static void report(rows *r, const la_likelihood *likelihood, double scale) {
                           .noise_variance = 0.5};
     la_label_list labels = {.kind = LA_LABEL_CLASS, .classes = r->labels};
     r->log = (lines){0};
-    assert_int_equal(la_signs_report(likelihood, r->team, &all, &labels, scale, 0.25, &log, &err),
-                     LA_OK);
+    la_sign_rows from = {.rows = &all, .labels = &labels, .n_fair = N};
+    if (r->others)
+        from = (la_sign_rows){.rows = &all,
+                              .labels = &labels,
+                              .n_fair = N - 1,
+                              .n_all = r->others->n,
+                              .outputs = r->others->outputs,
+                              .labels_all = &r->others->labels};
+    assert_int_equal(la_signs_report(likelihood, r->team, &from, scale, 0.25, &log, &err), LA_OK);
 }
 
 /* Equal outputs: Fisher information 1/2 in the one contrast of two classes, 1 of a number. */
@@ -80,6 +95,36 @@ static void a_lack_of_confidence_is_reported(void **state) {
     report(r, &la_softmax_likelihood, 1e-4);
     assert_int_equal(r->log.n, 2);
     assert_non_null(strstr(r->log.text, "under-confident"));
+    memset(r->cov, 0, sizeof r->cov);
+    memset(r->outputs, 0, sizeof r->outputs);
+}
+
+/* Accuracy and confidence are of all rows, what the posterior takes of the confidence that of the
+ * fair ones, the leverage that of any. */
+static void some_stand_for_all(void **state) {
+    float outputs[2 * ROWS];
+    int64_t labels[ROWS];
+    rows *r = *state;
+    for (int i = 0; i < ROWS; i++) { /* one in four is wrong; confidence 1 / (1 + e^-2) */
+        labels[i] = i % 4 == 3;
+        outputs[2 * i] = 2;
+        outputs[2 * i + 1] = 0;
+    }
+    const other_rows all = {ROWS, outputs, {.kind = LA_LABEL_CLASS, .classes = labels}};
+    r->others = &all;
+    for (int i = 0; i < N; i++)
+        r->outputs[2 * i] = 100;
+    r->outputs[2 * (N - 1)] = 0; /* the suspect: Fisher information 1/2 */
+    r->cov[N - 1] = 3;
+    report(r, &la_softmax_likelihood, 1);
+    assert_non_null(strstr(r->log.text,
+                           "on 200 calibration rows: accuracy 0.750, mean confidence 0.881 (MAP "
+                           "0.881), largest leverage 1.5 of 4 of them,"));
+    /* a fair row whose answer is as good as a guess takes a sixth: (1 - 1/2) / 3 */
+    r->cov[0] = 1e12;
+    report(r, &la_softmax_likelihood, 1e-12);
+    assert_non_null(strstr(r->log.text, "mean confidence 0.714 (MAP 0.881)"));
+    r->others = NULL;
     memset(r->cov, 0, sizeof r->cov);
     memset(r->outputs, 0, sizeof r->outputs);
 }
@@ -131,6 +176,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leverage_is_that_of_the_worst_row),
         cmocka_unit_test(a_lack_of_confidence_is_reported),
+        cmocka_unit_test(some_stand_for_all),
         cmocka_unit_test(biased_classes_are_reported),
     };
     return cmocka_run_group_tests(tests, open_rows, close_rows);
