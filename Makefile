@@ -61,7 +61,7 @@ CLI_OBJ  = $(CLI_SRC:src/%.c=$(BUILD)/obj/%.o)
 # instructions that they are compiled for besides
 LEVELS   := $(if $(ARCH),,$(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),fma avx512))
 LEVEL_SRC = $(filter-out %/cpu_open.c,$(wildcard src/backend/cpu.c src/backend/cpu_*.c)) \
-            src/backend/quant.c src/input/dtype.c \
+            src/backend/quant.c src/input/dtype.c src/likelihood/drawing.c \
             $(addprefix src/output/,resampling.c softmax_measure.c gaussian_measure.c)
 LEVEL_OBJ = $(LEVELS:%=$(BUILD)/obj/levels/%.o)
 LEVEL_FLAGS_fma    = -march=x86-64-v3
@@ -163,20 +163,26 @@ $(BUILD)/obj/$(1)/%.o: src/%.c
 	@mkdir -p $$(@D)
 	$$(if $$(Q),@echo "  CC   $$< ($(1))")
 	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LEVEL_FLAGS_$(1)) -Dla_cpu_ops=la_cpu_ops_$(1) \
-	    -Dla_resampling_table=la_resampling_table_$(1) -MMD -MP -c -o $$@ $$<
+	    -Dla_resampling_table=la_resampling_table_$(1) \
+	    -Dla_drawing_table=la_drawing_table_$(1) -MMD -MP -c -o $$@ $$<
 $(BUILD)/obj/levels/$(1).o: $(LEVEL_SRC:src/%.c=$(BUILD)/obj/$(1)/%.o)
 	@mkdir -p $$(@D)
 	$$(if $$(Q),@echo "  LD   $$@")
 	$$(Q)$$(CC) -r -nostdlib -o $$@.all $$^
 	$$(Q)objcopy --keep-global-symbol=la_cpu_ops_$(1) \
-	    --keep-global-symbol=la_resampling_table_$(1) $$@.all $$@
+	    --keep-global-symbol=la_resampling_table_$(1) \
+	    --keep-global-symbol=la_drawing_table_$(1) $$@.all $$@
 	@rm -f $$@.all
 endef
 $(foreach one,$(LEVELS),$(eval $(call level,$(one))))
 
 $(BUILD)/obj/backend/cpu_open.o $(BUILD)/obj/output/resampling_open.o \
+    $(BUILD)/obj/likelihood/drawing_open.o $(BUILD)/tests/likelihood/test_drawing.o \
     $(BUILD)/tests/backend/test_backward.o: \
     CPPFLAGS += $(if $(LEVELS),-DLA_CPU_LEVELS)
+# roots and choices become vectors where nothing reads errno or the flags of exceptions
+$(foreach one,obj $(LEVELS:%=obj/%),$(BUILD)/$(one)/likelihood/drawing.o): \
+    CFLAGS += -fno-math-errno -fno-trapping-math
 $(BUILD)/obj/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC   $<")

@@ -1,6 +1,6 @@
 /* Monte Carlo: E softmax(f) over draws of f ~ N(f_MAP, cov), or over networks whose weights are
  * drawn. */
-#include "base/random.h"
+#include "likelihood/drawing.h"
 #include "likelihood/predictive.h"
 
 #include <string.h>
@@ -49,30 +49,8 @@ void la_draw_gaussian(int64_t n_classes, const float *outputs, const double *bas
 void la_draw_classes(int64_t n_classes, const double *centre, const double *spread,
                      const double *map_probs, int64_t samples, uint64_t seed, uint64_t stream,
                      double *workspace, double *means) {
-    int64_t m = n_classes - 1;
-    double *z = workspace, *f = z + m, *p = f + n_classes, *squares = means + n_classes + 1;
-    for (int64_t c = 0; c <= 2 * n_classes; c++)
-        means[c] = 0;
-    for (int64_t s = 0; s < samples; s++) {
-        if (s % 2)
-            for (int64_t k = 0; k < m; k++)
-                z[k] = -z[k];
-        else
-            la_random_normal(seed, stream, (uint64_t)(s / 2 * m), (size_t)m, z);
-        for (int64_t c = 0; c < n_classes; c++) {
-            f[c] = centre[c];
-            for (int64_t k = 0; k < m; k++)
-                f[c] += spread[c * m + k] * z[k];
-        }
-        la_class_probs(n_classes, f, p);
-        for (int64_t c = 0; c < n_classes; c++) {
-            means[c] += p[c];
-            squares[c] += (p[c] - map_probs[c]) * (p[c] - map_probs[c]);
-        }
-        means[n_classes] += la_entropy(n_classes, p);
-    }
-    for (int64_t c = 0; c <= 2 * n_classes; c++)
-        means[c] /= (double)samples;
+    la_drawing_here()->classes(n_classes, centre, spread, map_probs, samples, seed, stream,
+                               workspace, means);
 }
 
 void la_draw_spread(int64_t n_classes, const double *means, la_prediction *out) {

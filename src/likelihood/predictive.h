@@ -90,7 +90,7 @@ void la_draw_gaussian(int64_t n_classes, const float *outputs, const double *bas
 
 /* means[2C+1] over draws f = centre + spread z of softmax(f), of its entropy, and of (softmax(f) -
  * map_probs)^2, map_probs[C] = softmax(centre). The same samples, seed, stream and Gaussian give
- * the same bytes. workspace: m + 2 C. */
+ * the same bytes, whatever the machine's instructions. workspace: la_draw_workspace (drawing.h). */
 void la_draw_classes(int64_t n_classes, const double *centre, const double *spread,
                      const double *map_probs, int64_t samples, uint64_t seed, uint64_t stream,
                      double *workspace, double *means);

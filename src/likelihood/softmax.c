@@ -1,4 +1,5 @@
 /* One of C classes, p = softmax(f). */
+#include "likelihood/drawing.h"
 #include "likelihood/selection.h"
 #include "likelihood/shares.h"
 #include "likelihood/signs.h"
@@ -107,7 +108,7 @@ static void reshare(const la_class_shares *shares, la_prediction *out) {
 /* Doubles: the outputs less their mean; then the draws' root of the covariance, means and numbers
  * or factor, or C numbers of a predictive. */
 static int64_t workspace_of(int64_t n_classes) {
-    int64_t m = n_classes - 1, drawing = m + 2 * n_classes, factor = m * m;
+    int64_t m = n_classes - 1, drawing = la_draw_workspace(n_classes), factor = m * m;
     return n_classes + n_classes * m + 2 * n_classes + 1 + (drawing > factor ? drawing : factor);
 }
 
