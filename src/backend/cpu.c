@@ -1,6 +1,6 @@
 /* The host backend's table, memory and faults. The operations are in cpu_*.c, one family a file;
  * all of them are compiled once more for each set of instructions (cpu_open.c). */
-#include "backend/cpu.h"
+#include "backend/cpu_product.h"
 #include "base/bf16.h"
 #include "base/memory.h"
 #include "base/machine.h"
@@ -105,6 +105,7 @@ size_t la_cpu_workspace(la_backend *be, const la_sizes *sizes) {
     int64_t step;
     size_t bytes = la_cpu_attention_bytes(be->team, sizes->max_length, sizes->max_relative);
     bytes += (size_t)(sizes->max_factor * sizes->max_factor) * sizeof(float);
+    bytes += la_cpu_product_bytes();
     if (sizes->max_weight)
         bytes += la_cpu_panel_bytes(be, sizes->max_weight, sizes->max_width, &step);
     /* two matrices of the widest may be one product */
@@ -148,6 +149,7 @@ bool la_cpu_monte_carlo(la_backend *be, int64_t n, int64_t n_classes, const doub
 const la_ops la_cpu_ops = {
     .name = "cpu",
     .in_place = true,
+    .own_products = LA_CPU_OWN_PRODUCTS,
 #define LA_OP(cost, result, name, parameters, arguments) .name = la_cpu_##name,
 #include "backend/ops.def"
 };

@@ -35,6 +35,9 @@ static inline bool la_cpu_in_bf16(const la_backend *be, const la_mat *w) {
     return be->precision == LA_PRECISION_BF16 && w->type != LA_F32;
 }
 
+/* out[n] = act(x[n]) */
+void la_cpu_activation_row(la_activation kind, int64_t n, const float *x, float *out);
+
 size_t la_cpu_attention_bytes(la_team team, int64_t max_length, int64_t max_relative);
 
 /* The operations, one family a file (cpu.c, cpu_*.c), and their table: the reference. */

@@ -2,8 +2,8 @@
  * task owns its part of dk and dv, so the sums have one order whatever the number of threads. The
  * weights of a block of queries are formed in a scratch tile and never stored. */
 #include "base/fast_math.h"
+#include "backend/cpu_product.h"
 #include "backend/cpu_relative.h"
-#include "base/blas.h"
 
 #include <string.h>
 
@@ -81,9 +81,10 @@ static void attention_weights(const la_attention *a, const la_mat *q, const la_m
                               const block *b, int64_t head, int64_t kv_head,
                               const la_cpu_relative *relative, float *p, float *slope) {
     int64_t keys = b->n_keys;
-    la_sgemm(false, true, b->n, keys, a->head_dim, a->scale,
-             la_cpu_head_at(q, b->q_at, head, a->head_dim), q->ld,
-             la_cpu_head_at(k, b->k_at + b->keys.from, kv_head, a->head_dim), k->ld, 0, p, keys);
+    la_cpu_product_small(false, true, b->n, keys, a->head_dim, a->scale,
+                         la_cpu_head_at(q, b->q_at, head, a->head_dim), q->ld,
+                         la_cpu_head_at(k, b->k_at + b->keys.from, kv_head, a->head_dim), k->ld, 0,
+                         p, keys);
     if (a->relative)
         la_cpu_relative_add(relative, q, b->q_at, b->n, b->keys.from, keys, p);
     if (a->softcap > 0)
@@ -130,9 +131,10 @@ void la_cpu_attention(la_backend *be, const la_attention *a, const la_mat *q, co
             for (int64_t from = a->cu_q[row]; from < a->cu_q[row + 1]; from += QUERIES) {
                 block b = block_of(a, row, from);
                 attention_weights(a, q, k, &b, head, kv_head, &relative, p, NULL);
-                la_sgemm(false, false, b.n, a->head_dim, b.n_keys, 1, p, b.n_keys,
-                         la_cpu_head_at(v, b.k_at + b.keys.from, kv_head, a->head_dim), v->ld, 0,
-                         la_cpu_head_at(out, from, head, a->head_dim), out->ld);
+                la_cpu_product_small(false, false, b.n, a->head_dim, b.n_keys, 1, p, b.n_keys,
+                                     la_cpu_head_at(v, b.k_at + b.keys.from, kv_head, a->head_dim),
+                                     v->ld, 0, la_cpu_head_at(out, from, head, a->head_dim),
+                                     out->ld);
             }
         }
     }
@@ -200,21 +202,21 @@ void la_cpu_attention_backward(la_backend *be, const la_attention *a, const la_m
                         int64_t q_row = rhs * queries + from, k_row = rhs * tokens + key_at;
                         const float *grad = la_cpu_head_at(g, q_row, head, hd);
                         if (dv)
-                            la_sgemm(true, false, keys, hd, n, 1, p, keys, grad, g->ld, 1,
-                                     la_cpu_head_at(dv, k_row, kv, hd), dv->ld);
+                            la_cpu_product_small(true, false, keys, hd, n, 1, p, keys, grad, g->ld,
+                                                 1, la_cpu_head_at(dv, k_row, kv, hd), dv->ld);
                         if (!dq && !dk)
                             continue;
-                        la_sgemm(false, true, n, keys, hd, 1, grad, g->ld,
-                                 la_cpu_head_at(v, key_at, kv, hd), v->ld, 0, dp, keys);
+                        la_cpu_product_small(false, true, n, keys, hd, 1, grad, g->ld,
+                                             la_cpu_head_at(v, key_at, kv, hd), v->ld, 0, dp, keys);
                         softmax_backward(b.n, b.n_keys, a->scale, p, slope, dp);
                         if (dq)
-                            la_sgemm(false, false, n, hd, keys, 1, dp, keys,
-                                     la_cpu_head_at(k, key_at, kv, hd), k->ld, 0,
-                                     la_cpu_head_at(dq, q_row, head, hd), dq->ld);
+                            la_cpu_product_small(false, false, n, hd, keys, 1, dp, keys,
+                                                 la_cpu_head_at(k, key_at, kv, hd), k->ld, 0,
+                                                 la_cpu_head_at(dq, q_row, head, hd), dq->ld);
                         if (dk)
-                            la_sgemm(true, false, keys, hd, n, 1, dp, keys,
-                                     la_cpu_head_at(q, from, head, hd), q->ld, 1,
-                                     la_cpu_head_at(dk, k_row, kv, hd), dk->ld);
+                            la_cpu_product_small(true, false, keys, hd, n, 1, dp, keys,
+                                                 la_cpu_head_at(q, from, head, hd), q->ld, 1,
+                                                 la_cpu_head_at(dk, k_row, kv, hd), dk->ld);
                         if (a->relative)
                             la_cpu_relative_backward(&relative, q, from, b.n, b.keys.from, b.n_keys,
                                                      rhs, dp, dq, q_row, dk, k_row);

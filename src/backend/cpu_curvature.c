@@ -1,5 +1,5 @@
 /* Factor sums and the predictive's quadratic forms. */
-#include "backend/cpu.h"
+#include "backend/cpu_product.h"
 #include "base/blas.h"
 
 #include <string.h>
@@ -86,8 +86,8 @@ void la_cpu_row_outer(la_backend *be, int64_t first, int64_t n_rows, const int32
             const float *left = (const float *)s->data + (k * s_tokens + from) * s->ld;
             const float *right = (const float *)b->data + (k * b_tokens + from) * b->ld;
             float *to = (float *)out->data + (i * n_rhs + k) * height * out->ld;
-            la_sgemm(true, false, height, b->cols, n, alpha, left, s->ld, right, b->ld, 0, to,
-                     out->ld);
+            la_cpu_product_small(true, false, height, b->cols, n, alpha, left, s->ld, right, b->ld,
+                                 0, to, out->ld);
         }
     }
 }

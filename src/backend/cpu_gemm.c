@@ -1,6 +1,7 @@
-/* Products with weights. Weights of other types than the product's are widened (and rounded) panel
+/* Products with weights, by the backend's own kernels (cpu_product.c) or by a library. For that,
+ * weights of other types than the product's are widened (and rounded) panel
  * by panel, so that a checkpoint is never held twice: a panel stays in the second-level cache. */
-#include "backend/cpu.h"
+#include "backend/cpu_product.h"
 #include "backend/quant.h"
 #include "base/bf16.h"
 #include "base/blas.h"
@@ -113,11 +114,21 @@ static void multiply(const factor *f, const la_mat *x, const void *w, bool trans
                       beta, c, ldc);
 }
 
+/* Whether the backend's own kernels multiply them. */
+static bool is_own(const la_backend *be, const la_mat *x, const la_mat *w) {
+    return x->cols && !la_cpu_in_bf16(be, w) && la_cpu_product_own(LA_SHAPE_LARGE);
+}
+
 /* y = x w^T + bias + residual */
 void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
                    const la_mat *residual, la_mat *y) {
     if (!x->rows || !w->rows)
         return;
+    if (is_own(be, x, w)) {
+        la_cpu_joined joined = {.alpha = 1, .bias = bias ? bias->data : NULL, .residual = residual};
+        la_cpu_product(be, x, w, true, &joined, y);
+        return;
+    }
     bool filled = bias || residual;
     if (filled) {
         const float *shift = bias ? bias->data : NULL;
@@ -146,6 +157,12 @@ void la_cpu_linear(la_backend *be, const la_mat *x, const la_mat *w, const la_ma
 
 void la_cpu_linear_activation(la_backend *be, const la_mat *x, const la_mat *w, const la_mat *bias,
                               la_activation kind, la_mat *before, la_mat *after) {
+    if (x->rows && w->rows && is_own(be, x, w)) {
+        la_cpu_joined joined = {
+            .alpha = 1, .bias = bias ? bias->data : NULL, .kind = kind, .after = after};
+        la_cpu_product(be, x, w, true, &joined, before);
+        return;
+    }
     la_cpu_linear(be, x, w, bias, NULL, before);
     la_cpu_activation(be, kind, before, NULL, after);
 }
@@ -155,6 +172,11 @@ void la_cpu_linear_backward(la_backend *be, const la_mat *g, const la_mat *w, fl
                             la_mat *dx) {
     if (!g->rows || !w->rows)
         return;
+    if (is_own(be, g, w)) {
+        la_cpu_joined joined = {.alpha = 1, .beta = beta};
+        la_cpu_product(be, g, w, false, &joined, dx);
+        return;
+    }
     factor f;
     if (!open_factor(be, w, &f))
         return;
@@ -171,6 +193,11 @@ void la_cpu_gemm(la_backend *be, bool trans_a, bool trans_b, float alpha, const 
     int64_t k = trans_a ? a->rows : a->cols;
     if (!c->rows || !c->cols)
         return;
+    if (k && !trans_a && la_cpu_product_own(la_shape_of(c->rows, c->cols, k))) {
+        la_cpu_joined joined = {.alpha = alpha, .beta = beta};
+        la_cpu_product(be, a, b, trans_b, &joined, c);
+        return;
+    }
     la_team_sgemm(be->team, trans_a, trans_b, c->rows, c->cols, k, alpha, a->data, a->ld, b->data,
                   b->ld, beta, c->data, c->ld);
 }

@@ -137,7 +137,7 @@ static inline float one(float x) {
     _Pragma("omp simd") for (int64_t j = 0; j < n; j++) out[j] = function(x[j]);                   \
     break
 
-static void value_row(la_activation kind, int64_t n, const float *x, float *out) {
+void la_cpu_activation_row(la_activation kind, int64_t n, const float *x, float *out) {
     switch (kind) {
     case LA_ACT_NONE:
         FOR_EACH(same);
@@ -176,7 +176,7 @@ void la_cpu_activation(la_backend *be, la_activation kind, const la_mat *x, cons
 #pragma omp parallel for schedule(static) num_threads(be->team.threads)
     for (int64_t t = 0; t < x->rows; t++) {
         float *out = (float *)y->data + t * y->ld;
-        value_row(kind, x->cols, (const float *)x->data + t * x->ld, out);
+        la_cpu_activation_row(kind, x->cols, (const float *)x->data + t * x->ld, out);
         if (up) {
             const float *factor = (const float *)up->data + t * up->ld;
             for (int64_t j = 0; j < x->cols; j++)
@@ -203,7 +203,7 @@ void la_cpu_activation_backward(la_backend *be, la_activation kind, const la_mat
                 const float *factor = (const float *)up->data + t * up->ld + from;
                 for (int64_t j = 0; j < n; j++)
                     slope[j] *= factor[j];
-                value_row(kind, n, in, value);
+                la_cpu_activation_row(kind, n, in, value);
             }
             for (int64_t k = 0; k < n_rhs; k++) {
                 const float *grad = (const float *)g->data + (k * tokens + t) * g->ld + from;

@@ -1,5 +1,5 @@
 #include "backend/cpu_relative.h"
-#include "base/blas.h"
+#include "backend/cpu_product.h"
 
 #include <string.h>
 
@@ -22,10 +22,10 @@ void la_cpu_relative_begin(la_cpu_relative *r, const la_attention *a, const la_m
     r->by_key_gradient = r->by_key + length * r->n;
     r->by_query = r->by_key_gradient + length * r->n;
     if (of->pos_q.data)
-        la_sgemm(false, true, length, r->n, a->head_dim, a->scale,
-                 la_cpu_head_at(k, a->cu[row], head, a->head_dim), k->ld,
-                 la_cpu_head_at(&of->pos_q, lowest, head, a->head_dim), of->pos_q.ld, 0, r->by_key,
-                 r->n);
+        la_cpu_product_small(false, true, length, r->n, a->head_dim, a->scale,
+                             la_cpu_head_at(k, a->cu[row], head, a->head_dim), k->ld,
+                             la_cpu_head_at(&of->pos_q, lowest, head, a->head_dim), of->pos_q.ld, 0,
+                             r->by_key, r->n);
 }
 
 /* Row of the tables, counted from the lowest reached, for a query's place and key 0; key j's is j
@@ -40,10 +40,10 @@ void la_cpu_relative_add(const la_cpu_relative *r, const la_mat *q, int64_t q_at
     const la_attention *a = r->a;
     const la_relative *of = a->relative;
     if (of->pos_k.data)
-        la_sgemm(false, true, n, r->n, a->head_dim, a->scale,
-                 la_cpu_head_at(q, q_at, r->head, a->head_dim), q->ld,
-                 la_cpu_head_at(&of->pos_k, r->lowest, r->head, a->head_dim), of->pos_k.ld, 0,
-                 r->by_query, r->n);
+        la_cpu_product_small(false, true, n, r->n, a->head_dim, a->scale,
+                             la_cpu_head_at(q, q_at, r->head, a->head_dim), q->ld,
+                             la_cpu_head_at(&of->pos_k, r->lowest, r->head, a->head_dim),
+                             of->pos_k.ld, 0, r->by_query, r->n);
     for (int64_t i = 0; i < n; i++) {
         const int32_t *bucket = bucket_of(r, q_at + i);
         float *row = scores + i * keys;
@@ -76,12 +76,12 @@ static void pull_back(const la_cpu_relative *r, int64_t rows, const float *d, co
     const la_relative *of = r->a->relative;
     int hd = (int)r->a->head_dim, n = (int)r->n;
     if (to)
-        la_sgemm(false, false, rows, hd, n, 1, d, n, la_cpu_head_at(pos, r->lowest, r->head, hd),
-                 pos->ld, 1, to, to_ld);
+        la_cpu_product_small(false, false, rows, hd, n, 1, d, n,
+                             la_cpu_head_at(pos, r->lowest, r->head, hd), pos->ld, 1, to, to_ld);
     if (dpos->data) {
         int64_t at = rhs * of->cu[r->a->n_rows] + of->cu[r->row];
-        la_sgemm(true, false, n, hd, rows, 1, d, n, from, from_ld, 1,
-                 la_cpu_head_at(dpos, at, r->head, hd), dpos->ld);
+        la_cpu_product_small(true, false, n, hd, rows, 1, d, n, from, from_ld, 1,
+                             la_cpu_head_at(dpos, at, r->head, hd), dpos->ld);
     }
 }
 

@@ -115,6 +115,8 @@ typedef struct la_ops {
     bool in_place;
     /* monte_carlo does something */
     bool draws;
+    /* it has kernels of its own for f32 products, which it uses unless a library was asked for */
+    bool own_products;
 #define LA_OP(cost, result, name, parameters, arguments) result(*name) parameters;
 #include "backend/ops.def"
 } la_ops;

@@ -151,7 +151,7 @@ static la_status measure(rates *out, la_error *err) {
 }
 
 static la_products best_of(const rates *r) {
-    la_products best;
+    la_products best = {.own = true};
     for (int shape = 0; shape < LA_SHAPES; shape++) {
         int taken = 0;
         for (int p = 1; p < LA_PROVIDERS; p++)
@@ -231,6 +231,7 @@ static bool read_kept(const char *path, la_products *products, rates *r) {
     la_error err = {0};
     json_t *root = NULL;
     int64_t format = 0;
+    products->own = true;
     bool valid = la_json_load(path, MOST_BYTES, &root, &err) == LA_OK &&
                  la_json_int(root, path, "format", true, FORMAT, FORMAT, &format, &err) == LA_OK;
     for (int shape = 0; shape < LA_SHAPES && valid; shape++) {
@@ -312,7 +313,7 @@ static bool keep(const char *path, la_products *products, rates *r) {
 /* ---- the choice ---- */
 
 static la_products all_of(const la_provider *provider) {
-    la_products all;
+    la_products all = {.own = false};
     for (int shape = 0; shape < LA_SHAPES; shape++)
         all.f32[shape] = provider;
     return all;
@@ -340,7 +341,7 @@ static la_status take_named(const char *name) {
 static void choose_best(void) {
     char folder[PATH_MAX], path[PATH_MAX], machine[LA_DIGEST_TEXT], why[160];
     la_error err = {0};
-    la_products best;
+    la_products best = {.own = true};
     for (int p = 0; p < LA_PROVIDERS; p++)
         if (!la_providers[p]->load(false, &err)) {
             snprintf(why, sizeof why, "%.150s", err.message);

@@ -31,17 +31,25 @@ la_shape la_shape_of(int64_t m, int64_t n, int64_t k) {
 static _Atomic(const la_provider *) f32[LA_SHAPES] = {&la_provider_openblas, &la_provider_openblas,
                                                       &la_provider_openblas};
 static _Atomic(const la_provider *) bf16;
+static atomic_bool own_allowed = true;
 
 void la_products_use(const la_products *products) {
     for (int i = 0; i < LA_SHAPES; i++)
         atomic_store(&f32[i], products->f32[i]);
+    atomic_store(&own_allowed, products->own);
 }
 
 la_products la_products_in_use(void) {
     la_products products;
     for (int i = 0; i < LA_SHAPES; i++)
         products.f32[i] = atomic_load(&f32[i]);
+    products.own = atomic_load(&own_allowed);
     return products;
+}
+
+bool la_products_free(la_shape shape) {
+    return atomic_load_explicit(&own_allowed, memory_order_relaxed) &&
+           atomic_load_explicit(&f32[shape], memory_order_relaxed) == &la_provider_openblas;
 }
 
 const la_provider *la_products_bf16(la_error *why) {

@@ -59,9 +59,14 @@ const la_provider *la_provider_find(const char *name);
  * no thread is in a product. */
 typedef struct la_products {
     const la_provider *f32[LA_SHAPES];
+    /* OpenBLAS is nobody's choice: a backend may use kernels of its own in its place. So it is
+     * until this says otherwise. */
+    bool own;
 } la_products;
 void la_products_use(const la_products *products);
 la_products la_products_in_use(void);
+/* Whether a backend's own kernels may compute products of that shape. */
+bool la_products_free(la_shape shape);
 
 /* By the library in use, and OpenBLAS where that has no memory. */
 void la_product_f32(const la_gemm *gemm);

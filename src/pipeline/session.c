@@ -200,6 +200,8 @@ static la_status open_parts(const la_session_options *options, la_session *sessi
         char products[LA_PRODUCTS_TEXT];
         la_products_describe(products);
         la_warn(&run->log, "%s", products);
+        if (backends->ops->own_products && la_products_free(LA_SHAPE_LARGE))
+            la_warn(&run->log, "products with weights and in attention: kernels of laplora's own");
     }
     for (int w = 0; w < session->n_workers && run->profile; w++)
         LA_TRY(la_profile_start(&session->workers[w].backend, err));

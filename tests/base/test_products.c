@@ -24,7 +24,7 @@ static const la_provider *loaded(const char *name) {
 }
 
 static void use(const la_provider *provider) {
-    la_products all;
+    la_products all = {.own = false};
     for (int i = 0; i < LA_SHAPES; i++)
         all.f32[i] = provider;
     la_products_use(&all);
