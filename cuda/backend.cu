@@ -295,6 +295,7 @@ static const la_ops cuda_ops = {
     "cuda",
     false,
     true,
+    false,
 #define LA_OP(cost, result, name, parameters, arguments) la_cuda_##name,
 #include "backend/ops.def"
 };

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #if defined(__AVX512F__)
-enum { LANES = 16, TALL = 12 };
-#define ROWS_PAST_SIX ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
+enum { LANES = 16, TALL = 14 };
+#define ROWS_PAST_SIX ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14)
 #elif defined(__AVX2__) && defined(__FMA__)
 enum { LANES = 8, TALL = 6 };
 #define ROWS_PAST_SIX
@@ -54,7 +54,7 @@ INLINE void compute(const int rows, const int halves, const bool turned, const t
     vec sum[TALL][2];
     int64_t k = t->k, lda = t->lda, ldb = t->ldb;
     const float *b = t->b, *a = t->a;
-    const float *part[] = {a, a + 3 * lda, a + 6 * lda, a + 9 * lda};
+    const float *part[] = {a, a + 3 * lda, a + 6 * lda, a + 9 * lda, a + 12 * lda};
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
         sum[i][0] = sum[i][1] = (vec){0};
@@ -162,6 +162,9 @@ INLINE void turn(const float *from, int64_t ld, int64_t rows, int64_t n, float *
         return;
     }
 #pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) /* the same numbers of the next panel will be wanted soon */
+        __builtin_prefetch(from + (WIDE + i) * ld);
+#pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
         r[i] = i < rows ? take(from + i * ld) : (vec){0};
 #pragma GCC unroll 4
@@ -216,30 +219,6 @@ static void widen(const la_mat *w, int64_t row, int64_t at, int64_t n, float *to
                         to);
 }
 
-/* Panel of columns [col, col + cols) and rows [at, at + k) of w, or of w^T. */
-static void lay_down(const la_mat *w, bool trans, int64_t col, int64_t cols, int64_t at, int64_t k,
-                     float *to) {
-    enum { PIECE = 64 };
-    const float *all = w->data;
-    if (w->type == LA_F32 && trans) {
-        turn_panel(all + col * w->ld + at, w->ld, cols, k, to);
-    } else if (w->type == LA_F32) {
-        copy_panel(all + at * w->ld + col, w->ld, cols, k, to);
-    } else if (!trans) {
-        memset(to, 0, cols < WIDE ? (size_t)(k * WIDE) * sizeof *to : 0);
-        for (int64_t p = 0; p < k; p++)
-            widen(w, at + p, col, cols, to + p * WIDE);
-    } else {
-        for (int64_t p = 0; p < k; p += PIECE) {
-            float wide[WIDE * PIECE];
-            int64_t n = least(k - p, PIECE);
-            for (int64_t i = 0; i < cols; i++)
-                widen(w, col + i, at + p, n, wide + i * PIECE);
-            turn_panel(wide, PIECE, cols, n, to + p * WIDE);
-        }
-    }
-}
-
 /* ---- products with weights ---- */
 
 /* Columns [col, col + cols) of y, rows [at, at + k) of what the weight is multiplied as. */
@@ -251,6 +230,44 @@ typedef struct group {
     int64_t col, cols, at, k;
     float *panels;
 } group;
+
+/* Panels [first, end) of a group, which are columns of w^T: whole rows of w. */
+static void lay_down_rows(const group *g, int64_t first, int64_t end) {
+    enum { PIECE = 64 };
+    const la_mat *w = g->w;
+    for (int64_t i = first; i < end; i++) {
+        int64_t row = g->col + i * WIDE, rows = least(g->cols - i * WIDE, WIDE);
+        float *to = g->panels + i * g->k * WIDE;
+        if (w->type == LA_F32) {
+            turn_panel((const float *)w->data + row * w->ld + g->at, w->ld, rows, g->k, to);
+            continue;
+        }
+        for (int64_t p = 0; p < g->k; p += PIECE) {
+            float wide[WIDE * PIECE];
+            int64_t n = least(g->k - p, PIECE);
+            for (int64_t j = 0; j < rows; j++)
+                widen(w, row + j, g->at + p, n, wide + j * PIECE);
+            turn_panel(wide, PIECE, rows, n, to + p * WIDE);
+        }
+    }
+}
+
+/* Rows [first, end) of a group of columns of w, of all its panels: a row of w is read along. */
+static void lay_down_columns(const group *g, int64_t first, int64_t end) {
+    const la_mat *w = g->w;
+    for (int64_t p = first; p < end; p++)
+        for (int64_t j = 0; j < g->cols; j += WIDE) {
+            int64_t cols = least(g->cols - j, WIDE);
+            float *to = g->panels + j * g->k + p * WIDE;
+            if (w->type == LA_F32) {
+                copy_panel((const float *)w->data + (g->at + p) * w->ld + g->col + j, w->ld, cols,
+                           1, to);
+                continue;
+            }
+            widen(w, g->at + p, g->col + j, cols, to);
+            memset(to + cols, 0, (size_t)(WIDE - cols) * sizeof *to);
+        }
+}
 
 /* Rows [from, to) of a group, and its panels [first, end). */
 static void compute_rows(const group *g, int64_t from, int64_t to, int64_t first, int64_t end) {
@@ -288,6 +305,7 @@ static void compute_group(la_team team, const group *g) {
     enum { STRIPS = 4 };
     static const double ALONE = 1 << 19; /* multiplications below which threads are not woken */
     int64_t m = g->x->rows, panels = pieces(g->cols, WIDE), strips = pieces(m, TALL);
+    int64_t shares = g->trans_w ? panels : least(team.threads, g->k);
     int64_t threads = team.threads, parts = pieces(strips, STRIPS), sides = 1;
     if (threads > 1 && parts < 4 * threads)
         parts = least(strips, 4 * threads);
@@ -296,9 +314,12 @@ static void compute_group(la_team team, const group *g) {
 #pragma omp parallel num_threads(team.threads) if ((double)m * (double)(g->cols * g->k) > ALONE)
     {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < panels; i++)
-            lay_down(g->w, g->trans_w, g->col + i * WIDE, least(g->cols - i * WIDE, WIDE), g->at,
-                     g->k, g->panels + i * g->k * WIDE);
+        for (int64_t i = 0; i < shares; i++) {
+            if (g->trans_w)
+                lay_down_rows(g, i * panels / shares, (i + 1) * panels / shares);
+            else
+                lay_down_columns(g, i * g->k / shares, (i + 1) * g->k / shares);
+        }
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < parts * sides; i++) {
             int64_t part = i / sides, side = i % sides;
@@ -316,7 +337,8 @@ size_t la_cpu_product_bytes(void) {
 void la_cpu_product(la_backend *be, const la_mat *x, const la_mat *w, bool trans_w,
                     const la_cpu_joined *joined, la_mat *y) {
     int64_t k = x->cols, n = trans_w ? w->rows : w->cols;
-    int64_t depth = pieces(k, pieces(k, DEPTH)), cols = GROUP_FLOATS / depth / WIDE * WIDE;
+    int64_t depth = pieces(k, pieces(k, DEPTH)), most = GROUP_FLOATS / depth / WIDE * WIDE;
+    int64_t cols = pieces(pieces(n, pieces(n, most)), WIDE) * WIDE;
     float *panels = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, la_cpu_product_bytes());
     if (!panels)
         return;
