@@ -18,6 +18,13 @@
 #define REFINE                                                                                     \
     "refine --posterior @/posterior --data @/calib.jsonl --out @/out --out-adapter @/new --quiet "
 
+static command run_ok(const char *folder, const char *line) {
+    command done = run_line(folder, line, NULL);
+    if (done.code)
+        fail_msg("%s: exit code %d, %s", line, done.code, done.err);
+    return done;
+}
+
 /* ---- gradients ---- */
 
 typedef struct opened {
@@ -195,14 +202,95 @@ static void test_steps(void **state) {
     la_ivon_close(&v);
 }
 
-/* ---- the command ---- */
+/* ---- steps on a hybrid, by PyTorch ---- */
 
-static command run_ok(const char *folder, const char *line) {
-    command done = run_line(folder, line, NULL);
-    if (done.code)
-        fail_msg("%s: exit code %d, %s", line, done.code, done.err);
-    return done;
+/* The numbers of a block that refine_reference.py wrote, every EVERYth: the largest deviation, in
+ * terms of the largest of them. */
+static double worst_of(const float *got, int64_t n, const json_t *expected, int64_t every) {
+    double worst = 0, most = 0;
+    assert_int_equal((n + every - 1) / every, json_array_size(expected));
+    for (int64_t i = 0; i < n; i += every) {
+        double want = json_number_value(json_array_get(expected, (size_t)(i / every)));
+        worst = fmax(worst, fabs((double)got[i] - want));
+        most = fmax(most, fabs(want));
+    }
+    return worst / most;
 }
+
+/* Prefix, parallel adapter and LoRA: the same steps and draws as refine_reference.py makes by
+ * autograd in f64. */
+static void test_reference(void **state) {
+    (void)state;
+    json_t *expected = load_json("tests/fixtures/refine/union-bert.json");
+    int64_t every = (int64_t)number_at(expected, "every");
+    const json_t *steps = at(expected, "steps"), *blocks = at(expected, "blocks");
+    const char *folder = open_case("union-bert");
+    command done = run_ok(folder, FIT_HEAD "--quiet --prior 1 --params lora+head");
+    command_free(&done);
+    opened o = {0};
+    la_ivon v;
+    la_error err = {0};
+    double nll = 0, mean = 0, hessian = 0;
+    open_gradient(folder, &o);
+    assert_int_equal(o.posterior.n_blocks, json_object_size(blocks));
+    succeed(la_ivon_open(la_team_of(2), o.width, (double)o.rows.n, 0, &v, &err), &err);
+    v.temper = number_at(expected, "temper");
+    v.beta1 = number_at(expected, "beta1");
+    v.beta2 = number_at(expected, "beta2");
+    memcpy(v.mean, o.theta, (size_t)o.width * sizeof *v.mean);
+    memcpy(v.prior_mean, o.theta, (size_t)o.width * sizeof *v.mean);
+    for (int64_t b = 0, from = 0; b < o.posterior.n_blocks; b++) {
+        int64_t n = o.posterior.blocks[b].out * o.posterior.blocks[b].in;
+        for (int64_t i = 0; i < n; i++) {
+            v.hessian[from + i] = (float)number_at(expected, "hessian");
+            v.prior[from + i] = (float)(0.3 + 0.02 * (double)(i % 5));
+        }
+        from += n;
+    }
+    for (size_t t = 0; t < json_array_size(steps); t++) {
+        static const la_log silent;
+        const json_t *rows = json_array_get(steps, t);
+        int64_t begin = json_integer_value(json_array_get(rows, 0));
+        int64_t end = json_integer_value(json_array_get(rows, 1)), from = 0;
+        double sum, want = json_number_value(json_array_get(at(expected, "nll"), t));
+        for (int64_t b = 0; b < o.posterior.n_blocks; b++) {
+            int64_t n = o.posterior.blocks[b].out * o.posterior.blocks[b].in;
+            for (int64_t i = from; i < from + n; i++) {
+                double counted = v.temper * v.rows * ((double)v.hessian[i] + (double)v.prior[i]);
+                double eps = sqrt(2) * sin(1.7 * (double)(i - from + 1) * (double)(t + 1));
+                v.draw[i] = (float)eps;
+                o.moved[i] = (float)((double)v.mean[i] + eps / sqrt(counted));
+            }
+            from += n;
+        }
+        la_row_job job = la_row_job_all(&o.rows, &silent);
+        la_gradient_put(o.gradient, o.moved);
+        succeed(la_gradient_run(o.gradient, &job, begin, end, &sum, o.slope, &err), &err);
+        nll = fmax(nll, fabs(-sum / (double)(end - begin) - want));
+        for (int64_t i = 0; i < o.width; i++)
+            o.slope[i] /= -(float)(end - begin);
+        la_ivon_step(&v, number_at(expected, "rate"), o.slope);
+    }
+    for (int64_t b = 0, from = 0; b < o.posterior.n_blocks; b++) {
+        const la_posterior_block *block = &o.posterior.blocks[b];
+        const json_t *want = json_object_get(blocks, block->name);
+        if (!want)
+            fail_msg("the reference has no block %s", block->name);
+        int64_t n = block->out * block->in;
+        mean = fmax(mean, worst_of(v.mean + from, n, json_object_get(want, "mean"), every));
+        hessian =
+            fmax(hessian, worst_of(v.hessian + from, n, json_object_get(want, "hessian"), every));
+        from += n;
+    }
+    check_within("NLL of the steps' networks", nll, 6e-7);
+    check_within("mean after the steps", mean, 4.5e-7);
+    check_within("curvature after the steps", hessian, 6e-7);
+    la_ivon_close(&v);
+    close_gradient(&o);
+    json_decref(expected);
+}
+
+/* ---- the command ---- */
 
 static double value_of(const command *done, const char *key) {
     json_t *root = json_loads(done->out, 0, NULL);
@@ -385,8 +473,8 @@ static void test_dora(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients), cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_command),   cmocka_unit_test(test_repeats),
-        cmocka_unit_test(test_held_out),  cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_dora)};
+        cmocka_unit_test(test_reference), cmocka_unit_test(test_command),
+        cmocka_unit_test(test_repeats),   cmocka_unit_test(test_held_out),
+        cmocka_unit_test(test_faults),    cmocka_unit_test(test_dora)};
     return cmocka_run_group_tests_name("refine", tests, NULL, NULL);
 }
