@@ -223,6 +223,13 @@ $(FAILING_MEMORY): tests/cli/failing_memory.c
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
 	    -shared -fPIC -o $@ $< -ldl
 
+SLOW_DISK = $(BUILD)/tests/pipeline/slow_disk.so
+$(BUILD)/tests/pipeline/test_checkpoint: | $(SLOW_DISK)
+$(SLOW_DISK): tests/pipeline/slow_disk.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
+	    -shared -fPIC -o $@ $<
+
 # ---- the CUDA backend ----
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
 	@mkdir -p $(@D)

@@ -13,7 +13,7 @@
 
 /* From the signal to the end: long enough for any piece of work between two questions that is not
  * within one call of a library, and an answer within a second. */
-enum { GRACE_MS = 400, AGAIN_MS = 50, AGAIN_MOST = 6 };
+enum { GRACE_MS = 400, AGAIN_MS = 50, AGAIN_MOST = 6, FIRST_MOST = 100 };
 
 static _Atomic int stop_signal;
 static atomic_flag ending = ATOMIC_FLAG_INIT, reported = ATOMIC_FLAG_INIT;
@@ -54,13 +54,12 @@ static void end(int number) {
     _exit(128 + number);
 }
 
-/* False: not now. */
-static bool save(void) {
+static la_saved save(void) {
     atomic_fetch_add(&saving, 1);
     const la_stop_saver *s = atomic_load(&saver);
-    bool done = !s || s->save(s->user);
+    la_saved saved = s ? s->save(s->user) : LA_SAVED;
     atomic_fetch_sub(&saving, 1);
-    return done;
+    return saved;
 }
 
 static void end_after(int ms) {
@@ -84,7 +83,9 @@ static void on_deadline(int number) {
     (void)number;
     if (!atomic_load(&stop_signal))
         return;
-    if (save() || atomic_fetch_add(&again, 1) == AGAIN_MOST)
+    la_saved saved = save();
+    int most = saved == LA_SAVE_FIRST ? FIRST_MOST : AGAIN_MOST;
+    if (saved == LA_SAVED || atomic_fetch_add(&again, 1) >= most)
         end(atomic_load(&stop_signal));
     end_after(AGAIN_MS);
     errno = code;

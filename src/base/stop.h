@@ -10,7 +10,7 @@
 /* Called by main only. SIGINT, SIGTERM and SIGHUP set a flag that la_interrupted reads, so that the
  * work ends where it asks next; if it has not within a second, in a library's call of minutes or a
  * blocked read, or at the second signal, the process ends at once, its temporary files removed,
- * exit code 128 + signal. What the caller has ignored (nohup) stays so. A file that shrinks while
+ * exit code 128 + signal; work that was never saved before may take five seconds. What the caller has ignored (nohup) stays so. A file that shrinks while
  * mapped (SIGBUS) ends the program with exit code 5 and a message. */
 void la_stop_install(void);
 /* 0, or the signal that asked us to stop. */
@@ -24,11 +24,16 @@ la_status la_check_interrupt(la_error *err);
 /* True once: its caller reports the stop. */
 bool la_stop_first_report(void);
 
+typedef enum la_saved {
+    LA_SAVED,      /* or there is nothing to save */
+    LA_SAVE_AGAIN, /* the work is being changed: to be asked again shortly, a few times */
+    LA_SAVE_FIRST  /* the same, and nothing was saved before: worth a later end */
+} la_saved;
+
 /* What saves work when a signal ends the process in the midst of it. Called in a signal handler,
- * on any thread: system calls and atomics alone, half a second at most (five the first time).
- * False: the work is being changed; it is asked again shortly, a few times. */
+ * on any thread: system calls and atomics alone, half a second at most (five the first time). */
 typedef struct la_stop_saver {
-    bool (*save)(void *user);
+    la_saved (*save)(void *user);
     void *user;
 } la_stop_saver;
 /* The one saver of the process, which must stay; NULL: none, and none is at work when it returns.

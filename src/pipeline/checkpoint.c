@@ -25,19 +25,21 @@ struct la_fit_checkpoint {
     /* for the signal's handler */
     _Atomic bool changing; /* the image, or the files */
     _Atomic bool dirty;    /* the image holds more than the files */
+    _Atomic bool kept;     /* there is a file */
+    _Atomic bool worth;    /* rows have been copied to the image */
     double at_copy, seconds_copy, at_write, seconds_write;
 };
 
 /* ---- writing ---- */
 
 /* In a signal handler. */
-static bool save(void *user) {
+static la_saved save(void *user) {
     la_fit_checkpoint *c = user;
     if (atomic_load(&c->changing))
-        return false;
+        return atomic_load(&c->worth) && !atomic_load(&c->kept) ? LA_SAVE_FIRST : LA_SAVE_AGAIN;
     if (atomic_exchange(&c->dirty, false))
         (void)la_generations_write(&c->files, c->image.bytes, c->image.used, false);
-    return true;
+    return LA_SAVED;
 }
 
 /* A fit goes on without: the older generation stays, and another try follows. */
@@ -47,6 +49,7 @@ static void write_now(la_fit_checkpoint *c) {
     int code = la_generations_write(&c->files, c->image.bytes, c->image.used, true);
     if (!code)
         atomic_store(&c->dirty, false);
+    atomic_store(&c->kept, c->kept || !code);
     atomic_store(&c->changing, false);
     c->at_write = la_seconds();
     c->seconds_write = c->at_write - start;
@@ -58,6 +61,7 @@ static void write_now(la_fit_checkpoint *c) {
 
 static la_status copy(la_fit_checkpoint *c, la_fit_state *fit, la_error *err) {
     double start = la_seconds();
+    atomic_store(&c->worth, true);
     atomic_store(&c->changing, true);
     la_status status = la_image_put(&c->image, fit, err);
     atomic_store(&c->dirty, status == LA_OK);
@@ -160,6 +164,7 @@ static la_status load(la_fit_checkpoint *c, la_error *err) {
         found = there && !wrong[g] ? g : -1;
     }
     c->loaded = found >= 0;
+    atomic_store(&c->kept, c->loaded);
     if (found > 0)
         la_warn(c->log, "%s: %s; goes on with the older %s" LA_OLDER, path,
                 wrong[0] ? wrong[0] : "is not there", path);

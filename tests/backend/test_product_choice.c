@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char here[4096], fake[4200];
+static char here[PROGRAM_PATH], fake[PROGRAM_PATH];
 
 static void show(void *user, const char *line) {
     (void)user;
@@ -232,13 +232,10 @@ static void what_cannot_be_had(void **state) {
 }
 
 int main(int argc, char **argv) {
-    ssize_t length = readlink("/proc/self/exe", here, sizeof here - 1);
-    if (length < 0)
-        return 1;
+    beside_this_program("", here);
     if (argc == 2 && !strcmp(argv[1], "--choose"))
         return choose();
-    snprintf(fake, sizeof fake, "%.*s/../base/fake_onednn.so", (int)(strrchr(here, '/') - here),
-             here);
+    beside_this_program("../base/fake_onednn.so", fake);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(kept_and_followed, prepare),
         cmocka_unit_test_setup(what_is_not_valid, prepare),

@@ -236,13 +236,7 @@ static void a_set_variable_wins(void **state) {
 
 /* ---- processes ---- */
 
-static char here[4096];
-
-static const char *beside_this_program(const char *name) {
-    static char path[4200];
-    snprintf(path, sizeof path, "%.*s/%s", (int)(strrchr(here, '/') - here), here, name);
-    return path;
-}
+static char here[PROGRAM_PATH];
 
 /* Output of the second start under --restart. */
 static int print_start(int argc, char **argv) {
@@ -312,8 +306,10 @@ static void the_program(void **state) {
     const char *best = la_kernels_choose();
     /* a library that does not know the processor, and then one that does not offer the switch
      * either */
+    char library[PROGRAM_PATH];
+    beside_this_program("unknown_processor.so", library);
     for (int hidden = 0; hidden < PRELOADS; hidden++) {
-        setenv("LD_PRELOAD", beside_this_program("unknown_processor.so"), 1);
+        setenv("LD_PRELOAD", library, 1);
         if (hidden)
             setenv("LA_HIDE_SWITCH", "1", 1);
         done = fit(folder);
@@ -348,9 +344,7 @@ static int others(void) {
 }
 
 int main(int argc, char **argv) {
-    ssize_t length = readlink("/proc/self/exe", here, sizeof here - 1);
-    if (length < 0)
-        return 1;
+    beside_this_program("", here);
     if (argc == 2 && !strcmp(argv[1], "--others"))
         return others();
     if (argc == 3 && !strcmp(argv[1], "--restart"))

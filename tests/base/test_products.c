@@ -259,7 +259,7 @@ static void threads_onednn(void **state) {
 
 /* ---- libraries that cannot be used ---- */
 
-static char here[4096];
+static char here[PROGRAM_PATH];
 
 /* The second start: loads, prints why not, or multiplies where memory is missing. */
 static int load_here(void) {
@@ -354,8 +354,8 @@ static void check_library(const char *path, const char *fault, const char *want)
 
 static void unusable_libraries(void **state) {
     (void)state;
-    static char path[4200];
-    snprintf(path, sizeof path, "%.*s/fake_onednn.so", (int)(strrchr(here, '/') - here), here);
+    static char path[PROGRAM_PATH];
+    beside_this_program("fake_onednn.so", path);
     check_library(path, "", "oneDNN 3.7.2; right; ");
     check_library(path, "old", "is oneDNN 1.7, expected 2 or 3");
     check_library(path, "new", "is oneDNN 4.7, expected 2 or 3");
@@ -375,9 +375,7 @@ static void unusable_libraries(void **state) {
 }
 
 int main(int argc, char **argv) {
-    ssize_t length = readlink("/proc/self/exe", here, sizeof here - 1);
-    if (length < 0)
-        return 1;
+    beside_this_program("", here);
     if (argc == 2 && !strcmp(argv[1], "--load"))
         return load_here();
     if (argc == 2 && !strcmp(argv[1], "--signals"))

@@ -9,12 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 enum { SECONDS = 20, COMMANDS = 9, OLDER_BYTES = 24 };
 
 /* File that fit writes; a failed run leaves it unchanged. */
@@ -126,28 +120,16 @@ static void test_address_space(void **state) {
     }
 }
 
-/* Beside this program, in whatever folder it was built. */
-static void find_library(char *path, size_t size) {
-    char own[3072];
-    ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
-    assert_true(length > 0);
-    own[length] = 0;
-    *strrchr(own, '/') = 0;
-    snprintf(path, size, "%s/failing_memory.so", own);
-    if (access(path, R_OK))
-        fail_msg("%s is missing: make builds it with this program", path);
-}
-
 /* A spread of the allocations: each alone, and each with all that follow. */
 static void test_allocations(void **state) {
     enum { PLACES = 16 };
-    char library[4096];
+    char library[PROGRAM_PATH];
     (void)state;
     if (SANITIZED) {
         print_message("a sanitizer's allocator does not let itself be replaced\n");
         skip();
     }
-    find_library(library, sizeof library);
+    beside_this_program("failing_memory.so", library);
     for (int c = 0; c < COMMANDS; c++) {
         char before[8192], count_path[4096];
         snprintf(count_path, sizeof count_path, "%s", in_case(folder, "count"));

@@ -215,6 +215,34 @@ static void stopped_within_a_batch(void **state) {
         assert_int_equal(access(in_case(folder, "ck"), F_OK), 0);
 }
 
+/* While the first checkpoint is on its way to a slow disk: there is nothing else to go on with. */
+static void stopped_within_the_first_write(void **state) {
+    (void)state;
+    if (SANITIZED) {
+        print_message("    skipped: a sanitizer wants to be the first library\n");
+        skip();
+    }
+    const char *folder = open_rows();
+    char script[PROGRAM_PATH + 2048], library[PROGRAM_PATH];
+    beside_this_program("slow_disk.so", library);
+    snprintf(
+        script, sizeof script,
+        "set -e; fit() { \"$L\" fit --base $D/base --adapter $D/adapter --data $D/rows.jsonl "
+        "--threads 1 --batch-tokens 64 \"$@\"; }; fit --quiet --out $D/whole;"
+        "LAPLORA_SLOW_DISK=$D/slow LD_PRELOAD='%s' \"$L\" fit --base $D/base "
+        "--adapter $D/adapter --data $D/rows.jsonl --threads 1 --batch-tokens 64 --out $D/part "
+        "--checkpoint $D/ck --checkpoint-every 0.001 2> $D/err & p=$!;"
+        "for i in $(seq 600); do [ -e $D/slow ] && break; sleep 0.1; done;"
+        "kill -TERM $p; c=0; wait $p || c=$?; [ $c = 143 ]; [ -e $D/ck ];"
+        "fit --checkpoint $D/ck --resume --out $D/part 2> $D/err;"
+        "grep -q 'goes on with row' $D/err; cmp $D/whole $D/part",
+        library);
+    command done = run_shell(folder, script);
+    if (done.code)
+        fail_msg("exit code %d: %.500s", done.code, done.err);
+    command_free(&done);
+}
+
 /* ---- which checkpoint is taken ---- */
 
 /* Stops the process where both files are there; else it goes on. The newer one is away for a moment
@@ -464,11 +492,17 @@ static void without_room(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(killed),         cmocka_unit_test(with_distances),
-        cmocka_unit_test(stopped),        cmocka_unit_test(stopped_within_a_batch),
-        cmocka_unit_test(of_another_fit), cmocka_unit_test(damaged),
-        cmocka_unit_test(forged),         cmocka_unit_test(begun_anew),
-        cmocka_unit_test(refused),        cmocka_unit_test(without_room),
+        cmocka_unit_test(killed),
+        cmocka_unit_test(with_distances),
+        cmocka_unit_test(stopped),
+        cmocka_unit_test(stopped_within_a_batch),
+        cmocka_unit_test(stopped_within_the_first_write),
+        cmocka_unit_test(of_another_fit),
+        cmocka_unit_test(damaged),
+        cmocka_unit_test(forged),
+        cmocka_unit_test(begun_anew),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(without_room),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
 }

@@ -232,3 +232,15 @@ void copy_folder(const char *from, const char *to) {
     }
     closedir(folder);
 }
+
+void beside_this_program(const char *name, char path[PROGRAM_PATH]) {
+    ssize_t length = readlink("/proc/self/exe", path, PROGRAM_PATH - 256);
+    if (length <= 0)
+        fail_msg("/proc/self/exe cannot be read");
+    path[length] = 0;
+    if (!*name)
+        return;
+    snprintf(strrchr(path, '/') + 1, 255, "%s", name);
+    if (access(path, R_OK))
+        fail_msg("%s is missing: make builds it with this program", path);
+}

@@ -46,6 +46,16 @@ command run_command(const char *const *argv, const char *input);
 void command_free(command *done);
 void write_file(const char *path, const void *data, size_t length);
 char *read_file(const char *path, size_t *length);
+/* Path of a file by the folder of the program that runs (name "": the program's own), which make
+ * builds with it. */
+enum { PROGRAM_PATH = 4352 };
+void beside_this_program(const char *name, char path[PROGRAM_PATH]);
+/* A sanitizer wants to be the first library, and its allocator the only one. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
 /* Copies a folder with its files (one level of subfolders). */
 void copy_folder(const char *from, const char *to);
 
