@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,7 +85,7 @@ static const la_option options[] = {
              "alone; with DoRA's magnitudes or without"},
     LA_ROW(TEXT, fit_given, checkpoint, "checkpoint", .argument = "FILE",
            .help = "keep the sums so far in FILE, and the ones before in FILE.1, until the fit has "
-                   "ended; SIGTERM and SIGINT leave the newest"),
+                   "ended; SIGTERM and SIGINT leave the newest; process I of P keeps FILE.I-of-P"),
     LA_ROW(NUMBER, fit_given, checkpoint_every, "checkpoint-every", .argument = "SECONDS",
            .help = "between two checkpoints (default 60; more where writing one takes over a "
                    "second)"),
@@ -268,15 +269,20 @@ static la_status check_options(const fit_given *given, const la_structure_kind *
 }
 
 static la_status check_ranks(const fit_given *given, const la_ranks *ranks, la_error *err) {
-    if (ranks->size > 1 && given->checkpoint)
-        return la_fail(err, LA_UNSUPPORTED,
-                       "--checkpoint: is of one process, and these are %d; leave it out",
-                       ranks->size);
     if (ranks->size > 1 && !strcmp(given->data, "-"))
         return la_fail(err, LA_USAGE,
                        "--data -: standard input has rows for one process, not for %d; give a file",
                        ranks->size);
     return LA_OK;
+}
+
+/* Each process has its own sums, and a checkpoint of them. */
+static la_status name_checkpoint(const char *given, const la_ranks *ranks, char path[PATH_MAX],
+                                 la_error *err) {
+    int length = ranks->size > 1
+                     ? snprintf(path, PATH_MAX, "%s.%d-of-%d", given, ranks->rank + 1, ranks->size)
+                     : snprintf(path, PATH_MAX, "%s", given);
+    return length < PATH_MAX ? LA_OK : la_fail(err, LA_USAGE, "--checkpoint: the path is too long");
 }
 
 /* With its checkpoint, where there is to be one; part: it ends with the sums of that (NULL:
@@ -286,11 +292,13 @@ static la_status run_fit(const fit_given *given, const la_fit_options *run, cons
     la_fit_checkpoint *checkpoint = NULL;
     la_carrier list[3];
     la_carriers carriers = {.list = list, .adds = part != NULL};
-    la_fit_checkpoint_options kept = {.path = given->checkpoint,
+    char path[PATH_MAX];
+    la_fit_checkpoint_options kept = {.path = path,
                                       .seconds = given->checkpoint_every.value,
                                       .resume = given->resume,
                                       .fit = run};
     if (given->checkpoint) {
+        LA_TRY(name_checkpoint(given->checkpoint, ranks, path, err));
         LA_TRY(la_fit_checkpoint_open(&kept, &checkpoint, err));
         list[carriers.n++] = la_fit_checkpoint_carrier(checkpoint);
     }
@@ -300,6 +308,8 @@ static la_status run_fit(const fit_given *given, const la_fit_options *run, cons
     if (part)
         list[carriers.n++] = la_part_carrier(part);
     la_status status = la_fit_carried(run, carriers.n ? &carriers : NULL, summary, err);
+    if (checkpoint && status == LA_OK && ranks->size > 1)
+        la_ranks_wait(); /* the first has written the posterior: nobody needs what is kept */
     la_fit_checkpoint_close(checkpoint, status);
     return status;
 }

@@ -113,6 +113,10 @@ int la_ranks_end(int code) {
     return code;
 }
 
+void la_ranks_wait(void) {
+    mpi->barrier();
+}
+
 /* ---- sums ---- */
 
 void la_ranks_add(double *data, size_t n, double *piece) {

@@ -25,6 +25,9 @@ int la_ranks_threads(const la_ranks *ranks, int wanted);
 void la_ranks_before_report(int code);
 int la_ranks_end(int code);
 
+/* Returns when all have called it. */
+void la_ranks_wait(void);
+
 /* Numbers that are added up at a time. */
 enum { LA_RANKS_PIECE = 1 << 17 };
 /* Adds up data[n] over the ranks, in their order; all have the sum. piece: room for

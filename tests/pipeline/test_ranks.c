@@ -106,14 +106,13 @@ static void refused(void **state) {
     need_mpi();
     const char *folder = open_case_with_rows("bert-all-linear", 4);
     check(folder,
-          FAILS("$M 2" FIT_LINE "--out $D/p --checkpoint $D/ck", "4", "--checkpoint")
-              FAILS("$M 2" FIT_LINE "--out $D/p --curvature exact", "4", "keeps rows")
-                  FAILS("$M 2 \"$L\" fit --base $D/base --adapter $D/adapter --data $D/none.jsonl "
-                        "--out $D/p",
-                        "3", "none.jsonl")
-                      FAILS("$M 2 \"$L\" fit --base $D/base --adapter $D/adapter --data - --out "
-                            "$D/p",
-                            "2", "standard input"));
+          FAILS("$M 2" FIT_LINE "--out $D/p --curvature exact", "4", "keeps rows")
+              FAILS("$M 2 \"$L\" fit --base $D/base --adapter $D/adapter --data $D/none.jsonl "
+                    "--out $D/p",
+                    "3", "none.jsonl")
+                  FAILS("$M 2 \"$L\" fit --base $D/base --adapter $D/adapter --data - --out "
+                        "$D/p",
+                        "2", "standard input"));
     check(folder, FAILS("$M 1" FIT_LINE "--out $D/p : -n 1" FIT_LINE "--out $D/p --kron reduce",
                         "7", "--kron is expand there, reduce here") "[ ! -e $D/p ]");
     check(folder,
@@ -122,6 +121,32 @@ static void refused(void **state) {
                                       "4", "built without it") "[ ! -e $D/p ];"
                                                                "LAPLORA_MPI=none $M 1 $D/alone "
                                                                "--version > /dev/null");
+}
+
+/* All are killed at some moment, each with a checkpoint of its own, and begun again: the same bytes.
+ * The second time one of the checkpoints is lost. */
+static void resumed(void **state) {
+    (void)state;
+    need_mpi();
+    static const char *const kinds[] = {"kron", "ekfac"};
+    const char *folder = open_case_with_rows("bert-all-linear", 30);
+    for (int i = 0; i < 2; i++) {
+        char script[2048];
+        snprintf(
+            script, sizeof script,
+            "set -e; A='--batch-tokens 64 --curvature %s'; rm -f $D/ck.* $D/part; $M 2" FIT_LINE
+            "$A --out $D/whole; for time in 1 2 3; do $M 2" FIT_LINE
+            "$A --out $D/part --checkpoint $D/ck --checkpoint-every 0.001 --resume 2> $D/err & "
+            "p=$!;"
+            "for k in $(seq 3000); do [ -e $D/ck.1-of-2 ] && [ -e $D/ck.2-of-2 ] && break;"
+            "sleep 0.01; done; sleep 0.0$time; pkill -9 -f -- \"--out $D/part\"; wait $p && exit 9;"
+            "[ $time != 2 ] || rm -f $D/ck.2-of-2*; done; [ ! -e $D/part ];"
+            "$M 2 \"$L\" fit --base $D/base --adapter $D/adapter --data $D/rows.jsonl --threads 1 "
+            "$A --out $D/part --checkpoint $D/ck --resume 2> $D/err; cmp $D/whole $D/part;"
+            "grep -q 'ck.1-of-2: goes on with row' $D/err; ls $D/ck.* 2> /dev/null && exit 8; true",
+            kinds[i]);
+        check(folder, script);
+    }
 }
 
 /* One of three is killed: the others end, and nothing is written. */
@@ -145,7 +170,7 @@ static void killed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fitted),  cmocka_unit_test(few_rows), cmocka_unit_test(predicted),
-        cmocka_unit_test(refused), cmocka_unit_test(killed),
+        cmocka_unit_test(refused), cmocka_unit_test(resumed),  cmocka_unit_test(killed),
     };
     return cmocka_run_group_tests_name("ranks", tests, NULL, NULL);
 }
