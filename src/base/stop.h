@@ -10,8 +10,9 @@
 /* Called by main only. SIGINT, SIGTERM and SIGHUP set a flag that la_interrupted reads, so that the
  * work ends where it asks next; if it has not within a second, in a library's call of minutes or a
  * blocked read, or at the second signal, the process ends at once, its temporary files removed,
- * exit code 128 + signal; work that was never saved before may take five seconds. What the caller has ignored (nohup) stays so. A file that shrinks while
- * mapped (SIGBUS) ends the program with exit code 5 and a message. */
+ * exit code 128 + signal; work that was never saved before may take five seconds. What the caller
+ * has ignored (nohup) stays so. A file that shrinks while mapped (SIGBUS) ends the program with
+ * exit code 5 and a message. */
 void la_stop_install(void);
 /* 0, or the signal that asked us to stop. */
 int la_interrupted(void);

@@ -12,6 +12,8 @@ typedef struct la_array {
     const char *name;
     int64_t rows, cols;
     double *data; /* [rows, cols] */
+    int owner;    /* of a sum that one process decomposes: 1 + its rank, else 0. The others need the
+                     diagonal alone */
 } la_array;
 
 /* Of one calibration row, by its name: what other rows leave behind has none of that name, and 0 is

@@ -342,7 +342,7 @@ static la_status visit_rows(la_structure_fit *fit, const char *name, int64_t fro
     float *rows = la_alloc(count, sizeof *rows, err), *at = fit->held + from * fit->width;
     double *data = la_alloc(count, sizeof *data, err);
     la_status status = err->status;
-    la_array array = {name, n, fit->width, data};
+    la_array array = {.name = name, .rows = n, .cols = fit->width, .data = data};
     if (status == LA_OK) {
         be->ops->download(be, rows, at, count * sizeof *rows);
         status = be->ops->sync(be, err);

@@ -144,6 +144,8 @@ static la_status open_sums(la_structure_fit *fit, la_error *err) {
         fit->omega = la_nystrom_omega(be, widest, rank, err);
         LA_TRY(err->status);
     }
+    if (fit->shape.peers)
+        LA_TRY(la_peers_share(fit->shape.peers, &fit->sums, err));
     if (fit->shape.kron != LA_KRON_REDUCE)
         return LA_OK;
     fit->segments =
@@ -425,7 +427,7 @@ static la_status decompose(la_structure_fit *fit, la_posterior *posterior, la_er
         LA_TRY_DONE(add_problem(fit, &list, &fit->outputs[b], input_is_larger ? 0 : rank,
                                 block->name, pool, &la_factored_of(posterior, b)->output, err));
     }
-    LA_TRY_DONE(be->ops->eigh(be, list.count, list.problems, err));
+    LA_TRY_DONE(la_peers_eigh(fit->shape.peers, &fit->sums, list.count, list.problems, err));
     for (int64_t i = 0; i < list.count; i++) {
         la_eigen *problem = &list.problems[i];
         LA_TRY_DONE(check_eigenvalues(be, problem, &posterior->least_share, err));

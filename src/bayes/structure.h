@@ -11,6 +11,7 @@
 
 #include "bayes/array.h"
 #include "bayes/draw.h"
+#include "bayes/peers.h"
 #include "bayes/posterior.h"
 #include "bayes/sums.h"
 #include "model/blocks.h"
@@ -33,6 +34,7 @@ typedef struct la_fit_shape {
      * i here is row first + i step of n_all. */
     bool adds;
     int64_t first, step, n_all;
+    const la_peers *peers; /* that have the other rows, must outlive the fit; NULL: none */
 } la_fit_shape;
 
 /* Calibration rows [from, to) that a pass has to see. */

@@ -48,7 +48,7 @@ la_status la_sums_visit(la_sums *sums, bool takes_back, const la_array_visitor *
         la_sum *sum = &sums->list[k];
         size_t count = (size_t)(sum->rows * sum->cols), bytes = count * sizeof(double);
         double *host = la_alloc(count, sizeof *host, err);
-        la_array array = {sum->name, sum->rows, sum->cols, host};
+        la_array array = {sum->name, sum->rows, sum->cols, host, sum->owner};
         la_status status = err->status;
         if (status == LA_OK)
             be->ops->download(be, host, sum->data, bytes);

@@ -10,6 +10,7 @@ typedef struct la_sum {
     char name[48];
     int64_t rows, cols;
     double *data;
+    int owner; /* 1 + the process that decomposes it (peers.h); 0: none alone */
 } la_sum;
 
 typedef struct la_sums {

@@ -302,7 +302,7 @@ static la_status run_fit(const fit_given *given, const la_fit_options *run, cons
         LA_TRY(la_fit_checkpoint_open(&kept, &checkpoint, err));
         list[carriers.n++] = la_fit_checkpoint_carrier(checkpoint);
     }
-    la_rank_sums sums = {*ranks, run};
+    la_rank_sums sums = {.ranks = *ranks, .options = run};
     if (ranks->size > 1)
         list[carriers.n++] = la_ranks_carrier(&sums);
     if (part)

@@ -55,12 +55,12 @@ static void receive(int from, void *data, size_t bytes) {
     }
 }
 
-static void broadcast(void *data, size_t bytes) {
+static void broadcast(int from, void *data, size_t bytes) {
     char *at = data;
     while (bytes) {
         MPI_Request request;
         int n = piece_of(bytes);
-        MPI_Ibcast(at, n, MPI_BYTE, 0, MPI_COMM_WORLD, &request);
+        MPI_Ibcast(at, n, MPI_BYTE, from, MPI_COMM_WORLD, &request);
         wait_for(&request);
         at += n;
         bytes -= (size_t)n;

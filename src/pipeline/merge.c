@@ -130,7 +130,8 @@ static la_status add(void *user, const la_array *array, la_error *err) {
     if (la_array_is_row(array) && !la_sums_file_has(m->file, array->name))
         return LA_OK;
     own = la_alloc(count, sizeof *own, err);
-    la_array of_part = {array->name, array->rows, array->cols, own};
+    la_array of_part = *array;
+    of_part.data = own;
     la_status status = own ? la_sums_file_read(m->file, &of_part, err) : err->status;
     if (status == LA_OK && !strcmp(array->name, "totals") &&
         (own[0] != (double)m->expected || !(own[1] >= own[0] && own[1] <= TOKENS_MOST) ||

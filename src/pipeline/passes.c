@@ -148,6 +148,9 @@ static la_status open_fitting(fitting *f, la_error *err) {
         if (f->carriers && f->carriers->rows)
             shape.n_rows = shape.n_all = f->carriers->rows->n;
         shape.adds = f->carriers && f->carriers->adds;
+        for (int k = 0; f->carriers && k < f->carriers->n; k++)
+            if (f->carriers->list[k].peers)
+                shape.peers = f->carriers->list[k].peers;
         for (int w = 0; w < session->n_workers; w++) {
             fit_part *part = &f->parts[w * f->n + i];
             LA_TRY(
@@ -196,7 +199,7 @@ la_status la_fit_state_visit(la_fit_state *state, bool takes_back, const la_arra
                              la_error *err) {
     fitting *f = state->fit;
     double totals[3];
-    la_array array = {"totals", 1, 3, totals};
+    la_array array = {.name = "totals", .rows = 1, .cols = 3, .data = totals};
     memcpy(totals, state->totals, sizeof totals);
     if (!state->pass)
         LA_TRY(visitor->visit(visitor->user, &array, err));

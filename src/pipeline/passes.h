@@ -48,6 +48,8 @@ typedef struct la_carrier {
     void *user;
     int64_t part, n_parts; /* rows that are seen here: those with index mod n_parts = part; n_parts
                               0: all */
+    const la_peers *peers; /* processes that have the other parts, and share in what follows; or
+                              NULL */
 } la_carrier;
 
 /* Rows that were summed elsewhere, which a fit completes without seeing them. */

@@ -119,23 +119,35 @@ void la_ranks_wait(void) {
 
 /* ---- sums ---- */
 
-void la_ranks_add(double *data, size_t n, double *piece) {
-    for (size_t at = 0, count; at < n; at += count) {
-        count = n - at < LA_RANKS_PIECE ? n - at : LA_RANKS_PIECE;
-        size_t bytes = count * sizeof *data;
-        if (here.rank)
-            mpi->send(0, data + at, bytes);
-        for (int r = 1; !here.rank && r < here.size; r++) {
-            mpi->receive(r, piece, bytes);
-            for (size_t i = 0; i < count; i++)
-                data[at + i] += piece[i];
-        }
-        mpi->broadcast(data + at, bytes);
+/* data[n] of the rank that gets the sum; the others' come in their order, and its own in its place.
+ */
+static void receive_all(double *data, size_t n, double *own, double *theirs) {
+    memcpy(own, data, n * sizeof *own);
+    for (int r = 0; r < here.size; r++) {
+        const double *from = r == here.rank ? own : theirs;
+        if (r != here.rank)
+            mpi->receive(r, theirs, n * sizeof *theirs);
+        for (size_t i = 0; i < n; i++)
+            data[i] = r ? data[i] + from[i] : from[i];
     }
 }
 
-void la_ranks_broadcast(void *data, size_t bytes) {
-    mpi->broadcast(data, bytes);
+void la_ranks_add(int to, double *data, size_t n, double *room) {
+    for (size_t at = 0, count; at < n; at += count) {
+        count = n - at < LA_RANKS_PIECE ? n - at : LA_RANKS_PIECE;
+        if (here.rank == to)
+            receive_all(data + at, count, room, room + LA_RANKS_PIECE);
+        else
+            mpi->send(to, data + at, count * sizeof *data);
+    }
+}
+
+void la_ranks_broadcast(int from, void *data, size_t bytes) {
+    mpi->broadcast(from, data, bytes);
+}
+
+la_peers la_ranks_peers(void) {
+    return (la_peers){here.rank, here.size, mpi->broadcast};
 }
 
 /* ---- texts ---- */

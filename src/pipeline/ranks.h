@@ -4,7 +4,7 @@
 #ifndef LA_PIPELINE_RANKS_H
 #define LA_PIPELINE_RANKS_H
 
-#include "base/error.h"
+#include "bayes/peers.h"
 
 #include <stdint.h>
 
@@ -30,11 +30,13 @@ void la_ranks_wait(void);
 
 /* Numbers that are added up at a time. */
 enum { LA_RANKS_PIECE = 1 << 17 };
-/* Adds up data[n] over the ranks, in their order; all have the sum. piece: room for
+/* Adds up data[n] over the ranks, in their order; rank `to` has the sum. room: for 2
  * LA_RANKS_PIECE. */
-void la_ranks_add(double *data, size_t n, double *piece);
-/* All get the first rank's. */
-void la_ranks_broadcast(void *data, size_t bytes);
+void la_ranks_add(int to, double *data, size_t n, double *room);
+/* All get that of rank `from`. */
+void la_ranks_broadcast(int from, void *data, size_t bytes);
+/* The ranks, for a fit that shares its decompositions among them. */
+la_peers la_ranks_peers(void);
 
 /* Text of a numbered piece of the output from its rank to rank 0: sent there, and received, in
  * order. number -1: there are no more. LA_MISMATCH where another one comes. *text from malloc. */

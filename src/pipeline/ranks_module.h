@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#define LA_MPI_ABI 1
+#define LA_MPI_ABI 2
 
 typedef struct la_mpi_module {
     int abi;
@@ -14,7 +14,7 @@ typedef struct la_mpi_module {
     /* Waiting processes sleep: others need the processor. */
     void (*send)(int to, const void *data, size_t bytes);
     void (*receive)(int from, void *data, size_t bytes);
-    void (*broadcast)(void *data, size_t bytes); /* from rank 0 */
+    void (*broadcast)(int from, void *data, size_t bytes);
     void (*barrier)(void);
     void (*close)(void);
     void (*abort)(int code); /* all processes */

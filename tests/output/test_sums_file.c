@@ -40,8 +40,8 @@ enum { ROWS = 7, COLS = 300 };
 static double square[ROWS * COLS], one[1];
 
 static la_status visit(void *user, const la_array_visitor *to, la_error *err) {
-    const la_array arrays[] = {{"0/kron/inputs/00000/sum", ROWS, COLS, square},
-                               {"totals", 1, 1, one}};
+    const la_array arrays[] = {{"0/kron/inputs/00000/sum", ROWS, COLS, square, 0},
+                               {"totals", 1, 1, one, 0}};
     (void)user;
     for (int i = 0; i < 2; i++)
         LA_TRY(to->visit(to->user, &arrays[i], err));
@@ -70,8 +70,8 @@ static la_status load(const la_sums_kind *as, const char *path, head *h, double 
     la_sums_file *file;
     *err = (la_error){0};
     LA_TRY(la_sums_file_open(as, path, h, &file, err));
-    const la_array arrays[] = {{"0/kron/inputs/00000/sum", ROWS, COLS, first},
-                               {"totals", 1, 1, second}};
+    const la_array arrays[] = {{"0/kron/inputs/00000/sum", ROWS, COLS, first, 0},
+                               {"totals", 1, 1, second, 0}};
     assert_int_equal(h->count > 0, 1);
     la_status status = la_sums_file_read(file, &arrays[0], err);
     if (status == LA_OK)
@@ -111,8 +111,8 @@ static void other_sums(void **state) {
     head h = {0};
     la_error err = {0};
     la_sums_file *file;
-    const la_array absent = {"1/kron/inputs/00000/sum", ROWS, COLS, data},
-                   wide = {"0/kron/inputs/00000/sum", COLS, ROWS, data};
+    const la_array absent = {"1/kron/inputs/00000/sum", ROWS, COLS, data, 0},
+                   wide = {"0/kron/inputs/00000/sum", COLS, ROWS, data, 0};
     fill();
     save(path);
     assert_int_equal(la_sums_file_open(&kind, path, &h, &file, &err), LA_OK);

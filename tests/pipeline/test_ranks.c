@@ -123,8 +123,8 @@ static void refused(void **state) {
                                                                "--version > /dev/null");
 }
 
-/* All are killed at some moment, each with a checkpoint of its own, and begun again: the same bytes.
- * The second time one of the checkpoints is lost. */
+/* All are killed at some moment, each with a checkpoint of its own, and begun again: the same
+ * bytes. The second time one of the checkpoints is lost. */
 static void resumed(void **state) {
     (void)state;
     need_mpi();
