@@ -157,8 +157,9 @@ static void killed(void **state) {
     check(
         folder,
         "$M 3 bash -c 'echo $$ > '$D'/pid.$OMPI_COMM_WORLD_RANK; exec \"$0\" \"$@\"'" FIT_LINE
-        "--out $D/p 2> $D/err & p=$!;"
-        "while ! [ -s $D/pid.2 ]; do sleep 0.1; done; sleep 2; kill -9 $(cat $D/pid.2);"
+        "--out $D/p --checkpoint $D/kept --checkpoint-every 0.1 2> $D/err & p=$!;"
+        "for i in $(seq 500); do [ -e $D/kept.3-of-3 ] && break; sleep 0.1; done;"
+        "kill -9 $(cat $D/pid.2);"
         "for i in $(seq 100); do kill -0 $p 2> /dev/null || break; sleep 0.1; done;"
         "kill -0 $p 2> /dev/null && exit 9; wait $p && exit 8;"
         "alive() { for r in 0 1; do ps -o stat= -p $(cat $D/pid.$r) | grep -q '^[^Z]' && return 0;"
