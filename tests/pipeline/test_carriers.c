@@ -137,13 +137,14 @@ static void stopped_and_resumed(void **state) {
     la_error err;
     for (int i = 0; i < SUMMED; i++) {
         store all = {.left = -1};
-        assert_int_equal(fit(&c, summed[i], whole, (la_carrier){carry, &all, 0, 0}, &summary, &err),
-                         LA_OK);
+        assert_int_equal(
+            fit(&c, summed[i], whole, (la_carrier){carry, &all, 0, 0, NULL}, &summary, &err),
+            LA_OK);
         la_fit_summary_free(summary);
         assert_true(all.pauses >= 4);
         for (int64_t at = 0; at < all.pauses; at += 1 + all.pauses / 6) {
             store s = {.left = at};
-            la_carrier how = {carry, &s, 0, 0};
+            la_carrier how = {carry, &s, 0, 0, NULL};
             assert_int_equal(fit(&c, summed[i], part, how, &summary, &err), LA_INTERRUPTED);
             assert_int_equal(access(part, F_OK), -1);
             s.mode = RESUMES;
@@ -172,12 +173,14 @@ static void parts_add_up(void **state) {
         store s = {.mode = GIVES};
         const char *out = scratch("carriers-sum.h5");
         assert_int_equal(fit(&c, kinds[i], out, (la_carrier){0}, &all, &err), LA_OK);
-        assert_int_equal(fit(&c, kinds[i], out, (la_carrier){carry, &s, 1, 2}, &none, &err), LA_OK);
+        assert_int_equal(fit(&c, kinds[i], out, (la_carrier){carry, &s, 1, 2, NULL}, &none, &err),
+                         LA_OK);
         assert_null(none);
         assert_int_equal(access(out, F_OK), -1);
         assert_true(s.passes[0].at == all->n_rows / 2);
         s.mode = TAKES;
-        assert_int_equal(fit(&c, kinds[i], out, (la_carrier){carry, &s, 0, 2}, &sum, &err), LA_OK);
+        assert_int_equal(fit(&c, kinds[i], out, (la_carrier){carry, &s, 0, 2, NULL}, &sum, &err),
+                         LA_OK);
         assert_int_equal(sum->n_rows, all->n_rows);
         assert_int_equal(sum->n_tokens, all->n_tokens);
         worst = fmax(worst, relative(sum->log_likelihood, all->log_likelihood, 1));
@@ -199,7 +202,7 @@ static void refused(void **state) {
     la_fit_summary *summary;
     la_error err;
     store s = {.mode = GIVES};
-    la_carrier how = {carry, &s, 0, 0};
+    la_carrier how = {carry, &s, 0, 0, NULL};
     assert_int_equal(fit(&c, "exact", out, how, &summary, &err), LA_UNSUPPORTED);
     assert_non_null(strstr(err.message, "--curvature exact"));
     assert_int_equal(fit(&c, "kron", out, how, &summary, &err), LA_OK);
