@@ -108,8 +108,8 @@ HELP_OBJ = $(HELP_SRC:tests/%.c=$(BUILD)/tests/%.o)
 BENCHES  = $(patsubst bench/%.c,$(BUILD)/%,$(wildcard bench/*.c))
 
 .PHONY: all test test-run test-quick test-quick-run test-kernels deps demo demo-run rounds \
-        rounds-run check-shared check-integrations bench bench-build bench-gpu install clean \
-        help lint docs format asan \
+        rounds-run check-shared check-arm64 check-integrations bench bench-build bench-gpu \
+        install clean help lint docs format asan \
         tsan fuzz packages-build packages-test packages-demo
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -135,6 +135,7 @@ help:
 	@echo "make bench-build  programs of bench/, which make test compiles too"
 	@echo "make bench-gpu    a model of 7B on a device, beside PyTorch"
 	@echo "make check-shared the public-data checks, where ../shared is"
+	@echo "make check-arm64  quick tests compiled for ARM64, under qemu"
 	@echo "make check-integrations   the scripts of data/integrations, by packages of pip"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
 	@echo "make docs         tables of documents: options, fields of a posterior file"
@@ -412,6 +413,12 @@ rounds: packages-demo
 
 rounds-run: $(BUILD)/laplora
 	@data/rounds/run $(BUILD)/laplora
+
+# tests that need no other program, compiled for another architecture and run under qemu
+ARM64_TESTS = likelihood/test_drawing likelihood/test_predictive
+check-arm64:
+	@tests/check_arm64 $(BUILD)/arm64 \
+	    "$(filter-out gcc make,$(PACKAGES)) libcmocka-dev" $(ARM64_TESTS)
 
 check-shared: packages-demo
 	@$(MAKE) --no-print-directory $(BUILD)/laplora
