@@ -235,26 +235,7 @@ typedef struct group {
     la_mat *y;
     int64_t col, cols, at, k;
     float *panels;
-    const struct group *next; /* the one that comes after it; NULL: none */
 } group;
-
-/* Asks for n numbers that will be wanted soon; level: of the cache, 3 the first one. */
-#define ASK(from, n, writes, level)                                                                \
-    do {                                                                                           \
-        for (int64_t line = 0; line < (n); line += LINE)                                           \
-            __builtin_prefetch((from) + line, writes, level);                                      \
-    } while (0)
-
-/* Asks for a part of the weights of a group, while there is something to compute. */
-static void ask_for(const group *g, int64_t part, int64_t parts) {
-    const la_mat *w = g->w;
-    int64_t first = g->trans_w ? g->col : g->at, n = g->trans_w ? g->cols : g->k;
-    int64_t from = g->trans_w ? g->at : g->col, cols = g->trans_w ? g->k : g->cols;
-    if (w->type != LA_F32)
-        return;
-    for (int64_t i = part * n / parts; i < (part + 1) * n / parts; i++)
-        ASK((const float *)w->data + (first + i) * w->ld + from, cols, 0, 2);
-}
 
 /* Panels [first, end) of a group, which are columns of w^T: whole rows of w. */
 static void lay_down_rows(const group *g, int64_t first, int64_t end) {
@@ -308,8 +289,10 @@ static void compute_rows(const group *g, int64_t from, int64_t to, int64_t first
               .ldb = WIDE,
               .ldc = y->ld};
     bool acts = j->after && g->at + g->k == x->cols;
+    /* what the activation writes is asked for while there is something to compute */
     for (int64_t i = from; acts && i < to; i++)
-        ASK((float *)j->after->data + i * j->after->ld + col, last - col, 1, 2);
+        for (int64_t line = col; line < last; line += LINE)
+            __builtin_prefetch((float *)j->after->data + i * j->after->ld + line, 1);
     for (int64_t i = first; i < end; i++, col += WIDE) {
         t.b = g->panels + i * g->k * WIDE;
         t.c = (float *)y->data + from * y->ld + col;
@@ -351,8 +334,6 @@ static void compute_group(la_team team, const group *g) {
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < parts * sides; i++) {
             int64_t part = i / sides, side = i % sides;
-            if (g->next)
-                ask_for(g->next, i, parts * sides);
             for (int64_t s = part * strips / parts; s < (part + 1) * strips / parts; s++)
                 compute_rows(g, s * m / strips, (s + 1) * m / strips, side * panels / sides,
                              (side + 1) * panels / sides);
@@ -372,26 +353,20 @@ void la_cpu_product(la_backend *be, const la_mat *x, const la_mat *w, bool trans
     float *panels = la_cpu_scratch_get(be, LA_SCRATCH_PANEL, la_cpu_product_bytes());
     if (!panels)
         return;
-    group next = {.x = x,
-                  .w = w,
-                  .trans_w = trans_w,
-                  .joined = joined,
-                  .y = y,
-                  .cols = least(n, cols),
-                  .k = depth,
-                  .panels = panels};
-    while (next.col < n) {
-        group g = next;
-        next.at += depth;
-        if (next.at >= k) {
-            next.at = 0;
-            next.col += cols;
+    for (int64_t col = 0; col < n; col += cols)
+        for (int64_t at = 0; at < k; at += depth) {
+            group g = {.x = x,
+                       .w = w,
+                       .trans_w = trans_w,
+                       .joined = joined,
+                       .y = y,
+                       .col = col,
+                       .cols = least(n - col, cols),
+                       .at = at,
+                       .k = least(k - at, depth),
+                       .panels = panels};
+            compute_group(be->team, &g);
         }
-        next.k = least(k - next.at, depth);
-        next.cols = least(n - next.col, cols);
-        g.next = next.col < n ? &next : NULL;
-        compute_group(be->team, &g);
-    }
 }
 
 bool la_cpu_product_own(la_shape shape) {
