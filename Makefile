@@ -73,7 +73,7 @@ SLOW_TESTS = $(addprefix $(BUILD)/tests/,pipeline/test_parity_cuda cuda/test_run
              pipeline/test_dense)
 # left out of the quick part: the same paths as others take, on more inputs or another backend
 NOT_QUICK = cuda/test_run cuda/test_faults cuda/test_ops_attention pipeline/test_parity_cuda \
-            pipeline/test_dense
+            pipeline/test_dense pipeline/test_rounds
 # those that open the CUDA backend: run a second time against a device, where there is one
 EMULATION_TEST = $(BUILD)/tests/cuda/test_emulation
 DEVICE_TESTS = $(filter $(BUILD)/tests/cuda/test_ops_%,$(TESTS)) \

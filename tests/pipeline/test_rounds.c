@@ -21,6 +21,10 @@ static double figure(const char *file, const char *key) {
 
 static void test_story(void **state) {
     (void)state;
+    if (SANITIZED) {
+        print_message("    minutes, of what other tests run in a sanitizer\n");
+        skip();
+    }
     if (access(BASE, R_OK)) {
         print_message("    no base of make demo\n");
         skip();
@@ -35,17 +39,17 @@ static void test_story(void **state) {
     command_free(&done);
     assert_int_equal(access(OUT "adapter2/adapter_model.safetensors", R_OK), 0);
     /* the labels of 64 rows help with the month that follows: each more than what is cheaper */
-    double none = figure("none-month3.json", "metrics.nll");
-    double update = figure("update-month3.json", "metrics.nll");
-    double refine = figure("refine-month3.json", "metrics.nll");
+    double none = figure("none-month3.json", "metrics/nll");
+    double update = figure("update-month3.json", "metrics/nll");
+    double refine = figure("refine-month3.json", "metrics/nll");
     print_message("month 3, NLL: %.4f, updated %.4f, refined %.4f\n", none, update, refine);
     assert_true(update < none - 0.02);
     assert_true(refine < update - 0.02);
-    assert_true(figure("refine-month3.json", "metrics.accuracy") >
-                figure("none-month3.json", "metrics.accuracy"));
+    assert_true(figure("refine-month3.json", "metrics/accuracy") >
+                figure("none-month3.json", "metrics/accuracy"));
     /* and the first month is not unlearned */
-    double before = figure("none-test.json", "metrics.nll");
-    double after = figure("refine-test.json", "metrics.nll");
+    double before = figure("none-test.json", "metrics/nll");
+    double after = figure("refine-test.json", "metrics/nll");
     print_message("first month, NLL: %.4f, refined %.4f\n", before, after);
     assert_true(after < before + 0.05);
 }
