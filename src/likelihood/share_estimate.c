@@ -359,12 +359,13 @@ static la_status run(estimate *e, la_class_shares *s, la_error *err) {
 static double mean_answers(const estimate *e, const la_class_shares *s, double *m) {
     double n = 0;
     memset(m, 0, (size_t)s->n_classes * sizeof *m);
-    for (int64_t a = 0; a < e->c; a++)
+    for (int64_t a = 0; a < e->c; a++) {
+        const double *sums = s->answers + e->class[a] * s->n_classes;
         for (int64_t j = 0; j < s->n_classes; j++) {
-            double sum = s->answers[e->class[a] * s -> n_classes + j];
-            m[j] += sum;
-            n += sum;
+            m[j] += sums[j];
+            n += sums[j];
         }
+    }
     for (int64_t j = 0; j < s->n_classes && n > 0; j++)
         m[j] /= n;
     return n;

@@ -15,9 +15,10 @@ void la_warn_biased(const la_held_out *rows, const la_choice *choice);
 typedef struct la_sign_rows {
     const la_output_rows *rows; /* some of them, with their covariance under the one prior */
     const la_label_list *labels;
-    int64_t n_fair; /* the first so many of those stand for all; the others, of which the model
-                             is least sure, were taken for their leverage */
-    int64_t n_all;  /* 0: no others than these are known */
+    /* The first so many of those stand for all; the others, of which the model is least sure, were
+     * taken for their leverage. */
+    int64_t n_fair;
+    int64_t n_all;        /* 0: no others than these are known */
     const float *outputs; /* [n_all, C] of all */
     const la_label_list *labels_all;
 } la_sign_rows;
