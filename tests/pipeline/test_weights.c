@@ -433,7 +433,8 @@ static void invariance(void **state) {
             predict(&p, b, options);
             gap = fmax(gap, prob_gap(a, b));
         }
-    check_within("probabilities, batches and threads", gap, 1e-6);
+    /* products of OpenBLAS depend on how many rows there are, own ones do not */
+    check_within("probabilities, batches and threads", gap, 4e-6);
     options.seed = 4;
     predict(&p, b, options);
     assert_true(prob_gap(a, b) > 1e-3);
