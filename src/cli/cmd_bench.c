@@ -47,6 +47,7 @@ static la_status check(const bench_given *given, la_error *err) {
         return la_fail(err, LA_USAGE, "--label-field: bench reads no labels; leave it out");
     LA_TRY(la_output_check(given->out, err));
     LA_TRY(la_output_apart(given->out, "--data", given->data, err));
+    LA_TRY(la_output_apart(given->out, "--against", given->against, err));
     return la_output_apart(given->out, "--posterior", given->posterior, err);
 }
 

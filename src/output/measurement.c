@@ -122,7 +122,7 @@ static const double *values_before(const la_measured_before *before, const char 
 
 /* ---- what differs between the two, beside their figures ---- */
 
-enum { FACTS = 11 };
+enum { FACTS = 12 };
 typedef struct fact {
     const char *name;
     const char *text; /* NULL: a number */
@@ -130,17 +130,13 @@ typedef struct fact {
 } fact;
 
 static void facts_of(const la_measurement *m, fact facts[FACTS]) {
-    const fact list[FACTS] = {{"model", m->model, 0},
-                              {"rows_digest", m->rows, 0},
-                              {"n_rows", NULL, m->n_rows},
-                              {"n_tokens", NULL, m->n_tokens},
-                              {"processor", m->processor, 0},
-                              {"instructions", m->instructions, 0},
-                              {"kernels", m->kernels, 0},
-                              {"device", m->device, 0},
-                              {"precision", m->precision, 0},
-                              {"threads", NULL, m->threads},
-                              {"batch_tokens", NULL, m->batch_tokens}};
+    const fact list[FACTS] = {
+        {"model", m->model, 0},         {"rows_digest", m->rows, 0},
+        {"n_rows", NULL, m->n_rows},    {"n_tokens", NULL, m->n_tokens},
+        {"processor", m->processor, 0}, {"instructions", m->instructions, 0},
+        {"kernels", m->kernels, 0},     {"device", m->device, 0},
+        {"precision", m->precision, 0}, {"samples", NULL, m->samples},
+        {"threads", NULL, m->threads},  {"batch_tokens", NULL, m->batch_tokens}};
     memcpy(facts, list, sizeof list);
 }
 

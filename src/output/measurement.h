@@ -36,6 +36,7 @@ typedef struct la_measurement {
     const char *instructions, *precision;
     int threads, repeats;
     int64_t n_rows, n_rows_all, n_tokens, longest, n_classes, batch_tokens;
+    int64_t samples;     /* draws that were asked for */
     double seconds_read; /* of all rows of the file, to token ids */
     int64_t peak_side;   /* of the square matrices that were multiplied */
     double peak_rate;    /* flops a second, the best of the rounds between the passes */

@@ -285,8 +285,10 @@ static la_status run_way(benching *b, int number, la_row_set *set, la_error *err
 
 la_status la_bench(const la_bench_job *job, la_measurement *m, la_error *err) {
     la_row_set set = {0};
-    *m = (la_measurement){
-        .posterior = job->options.posterior, .data = job->data, .repeats = job->repeats};
+    *m = (la_measurement){.posterior = job->options.posterior,
+                          .data = job->data,
+                          .repeats = job->repeats,
+                          .samples = job->options.samples};
     la_stop before = la_stop_set(job->options.run.stop);
     la_status status = LA_OK;
     bool full = true;

@@ -172,8 +172,8 @@ static la_status load(la_fit_checkpoint *c, la_error *err) {
         la_warn(c->log, "%s: is not there; the fit starts from the beginning", path);
     else if (found < 0)
         return la_fail(err, LA_BAD_INPUT,
-                       "%s%s: %s, and there is no other checkpoint that is whole; leave --resume "
-                       "out to start from the beginning",
+                       "%s%s: %s, and there is no other checkpoint that is whole; remove it to "
+                       "start from the beginning",
                        path, wrong[0] ? "" : LA_OLDER, wrong[0] ? wrong[0] : wrong[1]);
     return LA_OK;
 }

@@ -83,10 +83,18 @@ static size_t read_all(int fd, char *to, size_t length) {
     return done;
 }
 
-/* An empty file, or one whose first bytes never reached the disk, is what a crash leaves. */
-static bool is_foreign(const char *begin, size_t length) {
-    return length && *begin &&
-           (length < LA_IMAGE_MAGIC || memcmp(begin, la_image_magic, LA_IMAGE_MAGIC));
+/* An empty file, or one of zeros, is what a crash leaves of bytes that never reached the disk; a
+ * file of another kind may begin with zeros, too. */
+static bool is_foreign(int fd, const char *begin, size_t length) {
+    char piece[1 << 16];
+    if (length == LA_IMAGE_MAGIC && !memcmp(begin, la_image_magic, LA_IMAGE_MAGIC))
+        return false;
+    memcpy(piece, begin, length);
+    for (; length; length = read_all(fd, piece, sizeof piece))
+        for (size_t i = 0; i < length; i++)
+            if (piece[i])
+                return true;
+    return false;
 }
 
 la_status la_generations_look(const la_generations *files, const char *path,
@@ -98,7 +106,7 @@ la_status la_generations_look(const la_generations *files, const char *path,
         if (fd < 0 && errno == ENOENT)
             continue;
         size_t length = fd < 0 ? 0 : read_all(fd, begin, sizeof begin);
-        bool foreign = fd < 0 || is_foreign(begin, length);
+        bool foreign = fd < 0 || is_foreign(fd, begin, length);
         ours[g] = length && !foreign;
         if (fd >= 0)
             close(fd);

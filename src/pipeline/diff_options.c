@@ -150,10 +150,17 @@ static const la_field *find_field(const la_field_list *list, const char *name, s
 
 /* What "choice.temperature.nll" of a posterior is, by the list of its fields; NULL: not known. */
 static const char *meaning_of(const char *name) {
-    const char *last = strrchr(name, '.');
-    const la_field *f = find_field(&la_posterior_fields, name, strcspn(name, "."), false);
-    if (f && last && f->list)
-        f = find_field(f->list, last + 1, strlen(last + 1), true);
+    const la_field_list *list = &la_posterior_fields;
+    const la_field *f = NULL;
+    for (size_t length; *name && list; name += length + (name[length] == '.')) {
+        length = strcspn(name, ".");
+        if (*name >= '0' && *name <= '9') /* number of one of many */
+            continue;
+        f = find_field(list, name, length, false);
+        if (!f && list != &la_posterior_fields)
+            f = find_field(list, name, length, true);
+        list = f ? f->list ? f->list : list : NULL;
+    }
     return f && f->meaning && *f->meaning ? f->meaning : NULL;
 }
 

@@ -136,8 +136,8 @@ static void against(void **state) {
     assert_string_equal(done.out, "");
     command_free(&done);
     json_t *old = load_json(in_case(folder, "old.json"));
-    json_t *root =
-        bench(folder, BENCH "--posterior @/posterior --rows 4 --json --against @/old.json");
+    json_t *root = bench(
+        folder, BENCH "--posterior @/posterior --rows 4 --samples 7 --json --against @/old.json");
     static const char *const figures[] = {"rows_per_second", "processor_seconds", "seconds_load",
                                           "share_of_peak", "peak_bytes"};
     for (int w = 0; w < 2; w++) {
@@ -153,13 +153,15 @@ static void against(void **state) {
                 1e-6);
     }
     const json_t *one;
-    size_t i, rows = 0;
+    size_t i, rows = 0, samples = 0;
     json_array_foreach(at(root, "against/differs"), i, one) {
         rows += !strcmp(json_string_value(one), "n_rows");
+        samples += !strcmp(json_string_value(one), "samples");
         assert_string_not_equal(json_string_value(one), "model");
         assert_string_not_equal(json_string_value(one), "processor");
     }
     assert_int_equal(rows, 1);
+    assert_int_equal(samples, 1);
     json_decref(root);
     json_decref(old);
     done = run_line(folder, BENCH "--posterior @/posterior --against @/old.json", NULL);
@@ -185,6 +187,14 @@ static const fault faults[] = {
      .damage = put_file,
      .file = "old.json",
      .a = "{\"schema\":\"laplora.fit/1\"}"},
+    {"what it is compared with in the place of what it writes",
+     2,
+     {"would replace --against"},
+     .command = "bench --posterior @/posterior --data @/test.jsonl --out @/old.json --against "
+                "@/old.json",
+     .damage = put_file,
+     .file = "old.json",
+     .a = "{\"schema\":\"laplora.bench/1\",\"ways\":[]}"},
     {"ways that are none",
      3,
      {"old.json", "ways", "expected a list"},

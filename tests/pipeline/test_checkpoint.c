@@ -475,6 +475,19 @@ static void refused(void **state) {
     check_refused(folder, 2, "--checkpoint @/ck", "ck.1: is no checkpoint");
     unlink(in_case(folder, "ck.1"));
     check_gone(folder);
+    /* what begins with zeros may be somebody's; a file of zeros holds nothing */
+    char video[100000] = "\0\0\0\030ftyp";
+    write_file(in_case(folder, "video"), video, sizeof video);
+    check_refused(folder, 2, "--checkpoint @/video", "video: is no checkpoint");
+    memset(video, 0, sizeof video);
+    video[sizeof video - 1] = 1;
+    write_file(in_case(folder, "video"), video, sizeof video);
+    check_refused(folder, 2, "--checkpoint @/video", "video: is no checkpoint");
+    assert_int_equal(access(in_case(folder, "video"), F_OK), 0);
+    video[sizeof video - 1] = 0;
+    write_file(in_case(folder, "ck"), video, sizeof video);
+    check_runs(folder, BEGIN "--out @/o --checkpoint @/ck --quiet", NULL);
+    check_gone(folder);
 }
 
 /* A disk that takes no more, here a folder that is removed: the fit goes on. */
