@@ -139,7 +139,8 @@ help:
 	@echo "make check-integrations   the scripts of data/integrations, by packages of pip"
 	@echo "make fuzz         the posterior reader under libFuzzer, RUNS=N"
 	@echo "make docs         tables of documents: options, fields of a posterior file"
-	@echo "make lint         include order, sizes, formatting, links make install DESTDIR= PREFIX="
+	@echo "make lint         include order, sizes, formatting, links"
+	@echo "make install      program, library, header; DESTDIR= PREFIX="
 	@echo "make format       clang-format over all sources            make clean"
 
 $(BUILD)/laplora: $(CLI_OBJ) $(BUILD)/liblaplora.a

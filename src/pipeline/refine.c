@@ -234,6 +234,10 @@ static la_status write_posterior(refining *r, la_error *err) {
 /* ---- all of it ---- */
 
 static la_status check_outputs(const la_refine_options *options, la_error *err) {
+    if (!strcmp(options->out, options->out_adapter))
+        return la_fail(err, LA_USAGE,
+                       "--out and --out-adapter: both are %s; expected a file and a folder",
+                       options->out);
     LA_TRY(la_output_check(options->out, err));
     LA_TRY(la_output_apart(options->out, "--posterior", options->posterior, err));
     LA_TRY(la_output_apart(options->out, "--data", options->data, err));

@@ -300,6 +300,8 @@ static la_status run_rates(training *t, la_refined *to, la_error *err) {
         }
         if (status != LA_OK) {
             *err = own;
+            if (status == LA_NUMERICAL)
+                (void)la_error_prefix(err, "--learning-rate %g: ", rate);
             break;
         }
         if (to->steps && !(nll < to->nll_after))
@@ -315,6 +317,11 @@ static la_status run_rates(training *t, la_refined *to, la_error *err) {
     if (err->status == LA_OK && !to->steps)
         return la_fail(err, LA_NUMERICAL,
                        "no learning rate of those tried trains; give a smaller --learning-rate");
+    if (err->status == LA_OK && !(to->nll_after <= to->nll_before))
+        la_warn(s->log,
+                "--learning-rate %g: training took the mean NLL of its rows from %.4f to %.4f: it "
+                "did not converge; give a smaller one",
+                to->rate, to->nll_before, to->nll_after);
     return err->status;
 }
 

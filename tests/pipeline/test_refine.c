@@ -448,9 +448,14 @@ static const fault faults[] = {
      .damage = put_file,
      .file = "calib.jsonl",
      .a = "{\"input_ids\":[1,2,3]}\n"},
+    {.name = "one name for both results",
+     .code = 2,
+     .pieces = {"--out and --out-adapter", "expected a file and a folder"},
+     .command = "refine --posterior @/posterior --data @/calib.jsonl --out @/new --out-adapter "
+                "@/new"},
     {.name = "a rate that explodes",
      .code = 6,
-     .pieces = {"calib.jsonl", "out of range"},
+     .pieces = {"--learning-rate 1e+30", "calib.jsonl", "out of range"},
      .command = REFINE "--method adam --learning-rate 1e30"},
 };
 
