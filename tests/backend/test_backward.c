@@ -1,9 +1,8 @@
 /* Every operation's backward against finite differences of an independent f64 forward written here,
  * and every forward against the same: shapes are multiples of nothing, cotangents have three
  * right-hand sides. The limits are at most four times what is observed (f32 rounding). */
-#include "backend/cpu.h"
 #include "base/random.h"
-#include "support/support.h"
+#include "support/devices.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,31 +10,6 @@
 
 enum { RHS = 3 };
 #define STEP 1e-5
-
-static la_backend backend;
-/* The most that the operations under test may use. */
-static la_kernel_level level;
-
-static int open_backend(void **state) {
-    (void)state;
-    la_error err = {0};
-    const char *instructions;
-    if (la_backend_open_cpu(la_team_of(2), &backend, &err) != LA_OK)
-        return -1;
-    backend.ops = la_cpu_ops_for(level, &instructions);
-    return 0;
-}
-
-static int close_backend(void **state) {
-    (void)state;
-    backend.ops->close(&backend);
-    return 0;
-}
-
-static void check_fault(void) {
-    la_error err = {0};
-    assert_int_equal(backend.ops->sync(&backend, &err), LA_OK);
-}
 
 /* n standard normal numbers in f64 and the same in f32, the f64 ones rounded so that both agree */
 typedef struct numbers {
@@ -132,7 +106,7 @@ static void check_linear(la_dtype type, double forward_limit, double backward_li
     la_mat my = la_mat_f32(y, T, OUT), mg = la_mat_f32(g.f, RHS * T, OUT);
     linear_context context = {w.d, b.d, r.d};
     la_mat mb = la_mat_f32(b.f, 1, OUT);
-    backend.ops->linear(&backend, &mx, &mw, &mb, &mr, &my);
+    cpu_at_level.ops->linear(&cpu_at_level, &mx, &mw, &mb, &mr, &my);
     linear_f64(&context, x.d, want);
     check_within("linear", largest(want, y, T * OUT), forward_limit);
     /* dx = 1 dx + g w */
@@ -140,7 +114,7 @@ static void check_linear(la_dtype type, double forward_limit, double backward_li
     for (size_t i = 0; i < before.n; i++)
         gradient[i] += before.d[i];
     la_mat mdx = la_mat_f32(before.f, RHS * T, D);
-    backend.ops->linear_backward(&backend, &mg, &mw, 1, &mdx);
+    cpu_at_level.ops->linear_backward(&cpu_at_level, &mg, &mw, 1, &mdx);
     check_within("linear_backward", largest(gradient, before.f, before.n), backward_limit);
     check_fault();
     free(gradient);
@@ -192,16 +166,16 @@ static void check_norm(la_norm_kind kind) {
     la_mat mx = la_mat_f32(x.f, T, D), my = la_mat_f32(y, T, D);
     la_mat mg = la_mat_f32(g.f, RHS * T, D), mr = la_mat_f32(residual.f, RHS * T, D);
     la_mat mdx = la_mat_f32(dx, RHS * T, D);
-    backend.ops->norm(&backend, &norm, &mx, stats, &my);
+    cpu_at_level.ops->norm(&cpu_at_level, &norm, &mx, stats, &my);
     norm_f64(&context, x.d, want);
     check_within("norm", largest(want, y, T * D), 3.7e-7);
     double *gradient = differences(norm_f64, &context, &x, T * D, &g);
-    backend.ops->norm_backward(&backend, &norm, &mx, stats, RHS, &mg, NULL, &mdx);
+    cpu_at_level.ops->norm_backward(&cpu_at_level, &norm, &mx, stats, RHS, &mg, NULL, &mdx);
     check_within("norm_backward", largest(gradient, dx, RHS * T * D), 6e-7);
     for (size_t i = 0; i < RHS * T * D; i++)
         gradient[i] += residual.d[i];
     /* in place, with the residual */
-    backend.ops->norm_backward(&backend, &norm, &mx, stats, RHS, &mg, &mr, &mg);
+    cpu_at_level.ops->norm_backward(&cpu_at_level, &norm, &mx, stats, RHS, &mg, &mr, &mg);
     check_within("norm_backward, residual, in place", largest(gradient, g.f, RHS * T * D), 6e-7);
     free(gradient);
     numbers *all[] = {&x, &weight, &bias, &g, &residual};
@@ -227,8 +201,8 @@ static void scaled_columns(void **state) {
         if (which == 5) /* its residual was overwritten */
             for (size_t i = 0; i < T * D; i++)
                 residual.f[i] = (float)residual.d[i];
-        backend.ops->scale_columns(&backend, &mx, c.f, with_bias ? &mb : NULL,
-                                   with_residual ? &mr : NULL, &my);
+        cpu_at_level.ops->scale_columns(&cpu_at_level, &mx, c.f, with_bias ? &mb : NULL,
+                                        with_residual ? &mr : NULL, &my);
         check_within("scale_columns", largest(want, to, T * D), 4e-7);
     }
     numbers *all[] = {&x, &c, &bias, &residual};
@@ -290,12 +264,12 @@ static void check_activation(la_activation kind, bool gated) {
     la_mat mg = la_mat_f32(g.f, RHS * T, D), mdx = la_mat_f32(dx, RHS * T, D);
     la_mat mdup = la_mat_f32(dup, RHS * T, D);
     activation_context context = {kind, gated ? up.d : NULL, NULL};
-    backend.ops->activation(&backend, kind, &mx, gated ? &mu : NULL, &my);
+    cpu_at_level.ops->activation(&cpu_at_level, kind, &mx, gated ? &mu : NULL, &my);
     activation_f64(&context, x.d, want);
     check_within("activation", largest(want, y, T * D), 5e-7);
     double *gradient = differences(activation_f64, &context, &x, T * D, &g);
-    backend.ops->activation_backward(&backend, kind, &mx, gated ? &mu : NULL, RHS, &mg, &mdx,
-                                     gated ? &mdup : NULL);
+    cpu_at_level.ops->activation_backward(&cpu_at_level, kind, &mx, gated ? &mu : NULL, RHS, &mg,
+                                          &mdx, gated ? &mdup : NULL);
     check_within("activation_backward", largest(gradient, dx, RHS * T * D), 1e-6);
     free(gradient);
     if (gated) {
@@ -326,8 +300,9 @@ static void activation_tails(void **state) {
     for (size_t k = 0; k < 3; k++) {
         for (int i = 0; i < 9; i++)
             g[i] = 1;
-        backend.ops->activation(&backend, kinds[k], &mx, NULL, &my);
-        backend.ops->activation_backward(&backend, kinds[k], &mx, NULL, 1, &mg, &mdx, NULL);
+        cpu_at_level.ops->activation(&cpu_at_level, kinds[k], &mx, NULL, &my);
+        cpu_at_level.ops->activation_backward(&cpu_at_level, kinds[k], &mx, NULL, 1, &mg, &mdx,
+                                              NULL);
         for (int i = 0; i < 9; i++) {
             double want = kinds[k] == LA_ACT_TANH ? tanh((double)x[i])
                           : x[i] > 0              ? (double)x[i]
@@ -373,9 +348,9 @@ static void rotary(void **state) {
     double *gradient = differences(rotate_f64, angle, &x, T * WIDE, &g);
     la_mat mx = la_mat_f32(x.f, T, WIDE), mg = la_mat_f32(g.f, RHS * T, WIDE);
     rotate_f64(angle, x.d, want);
-    backend.ops->rotate(&backend, HEADS, HEAD, HEAD, table, places, 1, 1, &mx);
+    cpu_at_level.ops->rotate(&cpu_at_level, HEADS, HEAD, HEAD, table, places, 1, 1, &mx);
     check_within("rotate", largest(want, x.f, T * WIDE), 1.5e-7);
-    backend.ops->rotate(&backend, HEADS, HEAD, HEAD, table, places, RHS, -1, &mg);
+    cpu_at_level.ops->rotate(&cpu_at_level, HEADS, HEAD, HEAD, table, places, RHS, -1, &mg);
     check_within("rotate back", largest(gradient, g.f, RHS * T * WIDE), 2.1e-7);
     free(gradient);
     release(&x);
@@ -498,11 +473,11 @@ static void check_attention(const attention_form *form, const la_relative *relat
         context.in[3] = positions[0].d;
         context.in[4] = positions[1].d;
     }
-    backend.ops->attention(&backend, &a, &mq, &mk, &mv, lse, &mo);
+    cpu_at_level.ops->attention(&cpu_at_level, &a, &mq, &mk, &mv, lse, &mo);
     attention_f64(&context, q.d, want);
     check_within("attention", largest(want, out, q.n), 8.9e-7);
-    backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, &mdq, &mdk,
-                                    &mdv);
+    cpu_at_level.ops->attention_backward(&cpu_at_level, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, &mdq,
+                                         &mdk, &mdv);
     const numbers *inputs[3] = {&q, &k, &v};
     const float *got[3] = {dq, dk, dv};
     for (int i = 0; i < 3; i++) {
@@ -537,8 +512,8 @@ static void check_attention(const attention_form *form, const la_relative *relat
     }
     /* dv alone */
     memset(dv, 0, RHS * v.n * sizeof *dv);
-    backend.ops->attention_backward(&backend, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, NULL, NULL,
-                                    &mdv);
+    cpu_at_level.ops->attention_backward(&cpu_at_level, &a, &mq, &mk, &mv, lse, &mo, RHS, &mg, NULL,
+                                         NULL, &mdv);
     context.varied = 2;
     double *gradient = differences(attention_f64, &context, &v, q.n, &g);
     check_within("attention_backward, v alone", largest(gradient, dv, RHS * v.n), 1.3e-6);
@@ -618,8 +593,8 @@ static void gather_and_scatter(void **state) {
     float picked[3 * D], spread[RHS * T * D];
     la_mat mx = la_mat_f32(x.f, T, D), mp = la_mat_f32(picked, 3, D);
     la_mat my = la_mat_f32(y.f, RHS * 3, D), ms = la_mat_f32(spread, RHS * T, D);
-    backend.ops->gather(&backend, &mx, index, &mp);
-    backend.ops->scatter(&backend, &my, RHS, index, false, &ms);
+    cpu_at_level.ops->gather(&cpu_at_level, &mx, index, &mp);
+    cpu_at_level.ops->scatter(&cpu_at_level, &my, RHS, index, false, &ms);
     for (int k = 0; k < RHS; k++) {
         double left = 0, right = 0;
         for (int i = 0; i < 3 * D; i++)
@@ -648,8 +623,8 @@ static void column_squares(void **state) {
         memcpy(sum, start.d, (size_t)cols * sizeof *sum);
         sum[cols] = 5;
         la_mat mx = la_mat_f32(x.f, rows, cols);
-        backend.ops->column_squares(&backend, &mx, sum);
-        backend.ops->column_squares(&backend, &mx, sum);
+        cpu_at_level.ops->column_squares(&cpu_at_level, &mx, sum);
+        cpu_at_level.ops->column_squares(&cpu_at_level, &mx, sum);
         for (int64_t j = 0; j < cols; j++) {
             double want = start.d[j], size = fabs(start.d[j]);
             for (int64_t t = 0; t < rows; t++) {
@@ -674,9 +649,9 @@ static void curvature_sums(void **state) {
     numbers x = draw(T * D, 1), g = draw(RHS * T * OUT, 1), weight = draw(OUT * D, 1);
     double sum[D * D] = {0}, want[D * D] = {0}, square = 1, want_square = 1;
     la_mat mx = la_mat_f32(x.f, T, D), mg = la_mat_f32(g.f, RHS * T, OUT);
-    backend.ops->factor_add(&backend, 0.5, &mx, sum);
-    backend.ops->factor_add(&backend, 2, &mx, sum);
-    backend.ops->square_add(&backend, 3, &mx, &square);
+    cpu_at_level.ops->factor_add(&cpu_at_level, 0.5, &mx, sum);
+    cpu_at_level.ops->factor_add(&cpu_at_level, 2, &mx, sum);
+    cpu_at_level.ops->square_add(&cpu_at_level, 3, &mx, &square);
     double worst = 0, trace = 0;
     for (int i = 0; i < D; i++)
         for (int j = 0; j <= i; j++) {
@@ -692,8 +667,8 @@ static void curvature_sums(void **state) {
 
     float means[2 * D], outer[2 * RHS * OUT * D];
     la_mat mm = la_mat_f32(means, 2, D), mo = la_mat_f32(outer, 2 * RHS * OUT, D);
-    backend.ops->segment_sum(&backend, &mx, 1, 2, cu, true, &mm);
-    backend.ops->row_outer(&backend, 0, 2, cu, RHS, 0.5f, &mg, true, &mx, false, &mo);
+    cpu_at_level.ops->segment_sum(&cpu_at_level, &mx, 1, 2, cu, true, &mm);
+    cpu_at_level.ops->row_outer(&cpu_at_level, 0, 2, cu, RHS, 0.5f, &mg, true, &mx, false, &mo);
     double cov[2 * RHS * RHS] = {0}, expected[2 * RHS * RHS] = {0};
     double gap_mean = 0, gap_outer = 0;
     double *full = calloc(2 * RHS * OUT * D, sizeof *full);
@@ -714,7 +689,7 @@ static void curvature_sums(void **state) {
     check_within("segment_sum", gap_mean, 2.3e-7);
     check_within("row_outer", gap_outer, 7.9e-7);
     la_mat mw = la_mat_f32(weight.f, OUT, D);
-    backend.ops->kron_quadratic(&backend, 2, RHS, &mo, &mw, cov);
+    cpu_at_level.ops->kron_quadratic(&cpu_at_level, 2, RHS, &mo, &mw, cov);
     double scale = 0, gap = 0;
     for (int r = 0; r < 2; r++)
         for (int k = 0; k < RHS; k++)
@@ -749,7 +724,7 @@ static void eigendecomposition(void **state) {
         .name = "the factor", .n = N, .rank = N, .a = work, .values = values, .vectors = v};
     la_error err = {0};
     memcpy(work, a, sizeof work);
-    assert_int_equal(backend.ops->eigh(&backend, 1, &problem, &err), LA_OK);
+    assert_int_equal(cpu_at_level.ops->eigh(&cpu_at_level, 1, &problem, &err), LA_OK);
     double residual = 0, orthogonal = 0;
     for (int r = 0; r < N; r++) {
         if (r)
@@ -772,12 +747,12 @@ static void eigendecomposition(void **state) {
     la_eigen largest_three = problem;
     largest_three.rank = 3, largest_three.values = few, largest_three.vectors = rows;
     memcpy(work, a, sizeof work);
-    assert_int_equal(backend.ops->eigh(&backend, 1, &largest_three, &err), LA_OK);
+    assert_int_equal(cpu_at_level.ops->eigh(&cpu_at_level, 1, &largest_three, &err), LA_OK);
     assert_memory_equal(few, values, sizeof few);
     assert_memory_equal(rows, v, sizeof rows);
     memcpy(work, a, sizeof work);
     work[3 * N + 1] = NAN;
-    assert_int_equal(backend.ops->eigh(&backend, 1, &problem, &err), LA_NUMERICAL);
+    assert_int_equal(cpu_at_level.ops->eigh(&cpu_at_level, 1, &problem, &err), LA_NUMERICAL);
     assert_non_null(strstr(err.message, "the factor"));
     release(&x);
 }
@@ -834,17 +809,5 @@ int main(void) {
     };
     const struct CMUnitTest choice[] = {cmocka_unit_test(a_table_a_level)};
     int failed = cmocka_run_group_tests_name("tables of operations", choice, NULL, NULL);
-    /* every table that this machine can run */
-    la_processor here = la_processor_here();
-    const la_ops *last = NULL;
-    for (int i = LA_KERNELS_UNKNOWN; i <= (int)la_processor_level(&here); i++) {
-        const char *instructions;
-        level = (la_kernel_level)i;
-        const la_ops *ops = la_cpu_ops_for(level, &instructions);
-        if (ops == last)
-            continue;
-        last = ops;
-        failed += cmocka_run_group_tests_name(instructions, tests, open_backend, close_backend);
-    }
-    return failed;
+    return failed + run_each_level(tests, sizeof tests / sizeof *tests);
 }

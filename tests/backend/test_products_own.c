@@ -2,40 +2,15 @@
  * sums in f64 over shapes that are multiples of nothing, for weights of every kind; with what joins
  * them; and a row's numbers are the same bytes whatever is computed beside it, on any number of
  * threads. */
-#include "backend/cpu.h"
 #include "backend/quant.h"
 #include "base/bf16.h"
-#include "support/support.h"
+#include "support/devices.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { APART = 3, BLOCK = 16 };
-
-static la_backend be;
-static la_kernel_level level; /* the most that the operations under test may use */
-
-static int open_backend(void **state) {
-    (void)state;
-    la_error err = {0};
-    const char *instructions;
-    if (la_backend_open_cpu(la_team_of(2), &be, &err) != LA_OK)
-        return -1;
-    be.ops = la_cpu_ops_for(level, &instructions);
-    return 0;
-}
-
-static int close_backend(void **state) {
-    (void)state;
-    be.ops->close(&be);
-    return 0;
-}
-
-static void check_fault(void) {
-    la_error err = {0};
-    assert_int_equal(be.ops->sync(&be, &err), LA_OK);
-}
 
 static uint32_t seed = 7;
 
@@ -134,14 +109,14 @@ static void check_weights(la_dtype type) {
         la_mat g = matrix(t, out), dx = matrix(t, in), before = matrix(t, in);
         float *bias = fill(out);
         la_mat b = la_mat_f32(bias, 1, out);
-        be.ops->linear(&be, &x, &w, &b, &residual, &y);
+        cpu_at_level.ops->linear(&cpu_at_level, &x, &w, &b, &residual, &y);
         worst = fmax(worst, error_of(true, 1, &x, &w, 0, NULL, bias, &residual, &y));
         memcpy(dx.data, before.data, (size_t)(t * before.ld) * sizeof(float));
-        be.ops->linear_backward(&be, &g, &w, 1, &dx);
+        cpu_at_level.ops->linear_backward(&cpu_at_level, &g, &w, 1, &dx);
         worst_back = fmax(worst_back, error_of(false, 1, &g, &w, 1, &before, NULL, NULL, &dx));
         /* what is added may lie where the sum goes */
         la_mat over = residual;
-        be.ops->linear(&be, &x, &w, &b, &residual, &over);
+        cpu_at_level.ops->linear(&cpu_at_level, &x, &w, &b, &residual, &over);
         for (int64_t i = 0; i < t; i++)
             assert_memory_equal((float *)over.data + i * over.ld, (float *)y.data + i * y.ld,
                                 (size_t)out * sizeof(float));
@@ -181,7 +156,7 @@ static void factors_and_sums(void **state) {
             la_mat a = matrix(m, k), b = trans ? matrix(n, k) : matrix(k, n), c = matrix(m, n);
             la_mat before = matrix(m, n);
             memcpy(c.data, before.data, (size_t)(m * c.ld) * sizeof(float));
-            be.ops->gemm(&be, false, trans, 0.75f, &a, &b, -0.5f, &c);
+            cpu_at_level.ops->gemm(&cpu_at_level, false, trans, 0.75f, &a, &b, -0.5f, &c);
             worst = fmax(worst, error_of(trans, 0.75, &a, &b, -0.5, &before, NULL, NULL, &c));
             void *all[] = {a.data, b.data, c.data, before.data};
             for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -199,7 +174,7 @@ static void outer_products_of_long_rows(void **state) {
     la_mat s = matrix(TOKENS, HEIGHT), b = matrix(TOKENS, COLS);
     la_mat out = la_mat_f32(fill(3 * HEIGHT * COLS), 3 * HEIGHT, COLS);
     double worst = 0;
-    be.ops->row_outer(&be, 0, 3, cu, 1, 0.5f, &s, false, &b, false, &out);
+    cpu_at_level.ops->row_outer(&cpu_at_level, 0, 3, cu, 1, 0.5f, &s, false, &b, false, &out);
     for (int i = 0; i < 3 * HEIGHT; i++)
         for (int j = 0; j < COLS; j++) {
             double sum = 0, size = 0;
@@ -225,9 +200,9 @@ static void an_activation_that_joins(void **state) {
     la_mat before = matrix(ROWS, OUT), after = matrix(ROWS, OUT), alone = matrix(ROWS, OUT);
     float *bias = fill(OUT);
     la_mat b = la_mat_f32(bias, 1, OUT);
-    be.ops->linear(&be, &x, &w, &b, NULL, &y);
-    be.ops->activation(&be, LA_ACT_GELU, &y, NULL, &alone);
-    be.ops->linear_activation(&be, &x, &w, &b, LA_ACT_GELU, &before, &after);
+    cpu_at_level.ops->linear(&cpu_at_level, &x, &w, &b, NULL, &y);
+    cpu_at_level.ops->activation(&cpu_at_level, LA_ACT_GELU, &y, NULL, &alone);
+    cpu_at_level.ops->linear_activation(&cpu_at_level, &x, &w, &b, LA_ACT_GELU, &before, &after);
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < OUT; j++) {
             assert_true(element(&before, i, j) == element(&y, i, j));
@@ -242,23 +217,23 @@ static void an_activation_that_joins(void **state) {
 /* A row alone, among others, and on more threads: a library's products promise less. */
 static void a_row_whatever_is_beside_it(void **state) {
     (void)state;
-    if (level < LA_KERNELS_FMA)
+    if (cpu_level < LA_KERNELS_FMA)
         skip();
     for (int s = 0; s < SHAPES; s++) {
         int64_t t = shapes[s].rows, in = shapes[s].in, out = shapes[s].out;
         la_mat x = matrix(t, in), w = matrix(out, in), all = matrix(t, out), alone = matrix(1, out);
-        be.team = la_team_of(1);
-        be.ops->linear(&be, &x, &w, NULL, NULL, &all);
+        cpu_at_level.team = la_team_of(1);
+        cpu_at_level.ops->linear(&cpu_at_level, &x, &w, NULL, NULL, &all);
         for (int64_t i = 0; i < t; i++) {
-            be.team = la_team_of(1 + (int)(i % 3));
+            cpu_at_level.team = la_team_of(1 + (int)(i % 3));
             la_mat one = {(float *)x.data + i * x.ld, 1, in, x.ld, LA_F32};
-            be.ops->linear(&be, &one, &w, NULL, NULL, &alone);
+            cpu_at_level.ops->linear(&cpu_at_level, &one, &w, NULL, NULL, &alone);
             assert_memory_equal(alone.data, (float *)all.data + i * all.ld,
                                 (size_t)out * sizeof(float));
         }
         la_mat again = matrix(t, out);
-        be.team = la_team_of(3);
-        be.ops->linear(&be, &x, &w, NULL, NULL, &again);
+        cpu_at_level.team = la_team_of(3);
+        cpu_at_level.ops->linear(&cpu_at_level, &x, &w, NULL, NULL, &again);
         for (int64_t i = 0; i < t; i++)
             assert_memory_equal((float *)again.data + i * again.ld, (float *)all.data + i * all.ld,
                                 (size_t)out * sizeof(float));
@@ -266,7 +241,7 @@ static void a_row_whatever_is_beside_it(void **state) {
         for (size_t i = 0; i < sizeof freed / sizeof *freed; i++)
             free(freed[i]);
     }
-    be.team = la_team_of(2);
+    cpu_at_level.team = la_team_of(2);
     check_fault();
 }
 
@@ -280,17 +255,5 @@ int main(void) {
         cmocka_unit_test(an_activation_that_joins),
         cmocka_unit_test(a_row_whatever_is_beside_it),
     };
-    int failed = 0;
-    la_processor here = la_processor_here();
-    const la_ops *last = NULL;
-    for (int i = LA_KERNELS_UNKNOWN; i <= (int)la_processor_level(&here); i++) {
-        const char *instructions;
-        level = (la_kernel_level)i;
-        const la_ops *ops = la_cpu_ops_for(level, &instructions);
-        if (ops == last)
-            continue;
-        last = ops;
-        failed += cmocka_run_group_tests_name(instructions, tests, open_backend, close_backend);
-    }
-    return failed;
+    return run_each_level(tests, sizeof tests / sizeof *tests);
 }

@@ -1,6 +1,6 @@
 /* The same parity through --device cuda, in every precision: on a device where there is one, else
  * on the emulated one. A posterior fitted there is read by the CPU, and the reverse. */
-#include "backend/ops.h"
+#include "support/devices.h"
 #include "support/parity.h"
 
 #include <stdio.h>
@@ -35,20 +35,6 @@ static const parity_limits limits_bf16 = {.logits = 1e-1,
                                           .samples = 1000,
                                           .batch_tokens = 150,
                                           .brief = true};
-
-/* Skips the test where no device, real or emulated, can be opened. */
-static void need_device(void) {
-    la_backend backends[LA_DEVICES_MAX];
-    la_error err = {0};
-    int n;
-    if (la_backend_open("cuda", LA_PRECISION_F32, la_team_of(2), NULL, backends, &n, &err) !=
-        LA_OK) {
-        printf("    %s\n", err.message);
-        skip();
-    }
-    printf("    on %s\n", backends[0].device);
-    backends[0].ops->close(&backends[0]);
-}
 
 /* Under sanitizers, one case for each form of operations: the others run in f32 or not at all. */
 static void need_time(const char *name) {

@@ -1,24 +1,11 @@
 /* A round of training through --device cuda: on a device where there is one, else on the emulated
  * one. The same steps as on the CPU, up to the rounding of products. */
-#include "backend/ops.h"
 #include "input/safetensors.h"
+#include "support/devices.h"
 #include "support/faults.h"
 
 #include <math.h>
 #include <stdio.h>
-
-/* Skips the test where no device, real or emulated, can be opened. */
-static void need_device(void) {
-    la_backend backends[LA_DEVICES_MAX];
-    la_error err = {0};
-    int n;
-    if (la_backend_open("cuda", LA_PRECISION_F32, la_team_of(2), NULL, backends, &n, &err) !=
-        LA_OK) {
-        printf("    %s\n", err.message);
-        skip();
-    }
-    backends[0].ops->close(&backends[0]);
-}
 
 static json_t *run_ok(const char *folder, const char *line) {
     command done = run_line(folder, line, NULL);
