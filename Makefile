@@ -203,34 +203,20 @@ $(TESTS): %: %.o $(HELP_OBJ) $(BUILD)/liblaplora.a
 	$(if $(Q),@echo "  LINK $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(HELP_OBJ) $(BUILD)/liblaplora.a -lcmocka $(LDLIBS)
 
-# loaded before the program by its test
-UNKNOWN_PROCESSOR = $(BUILD)/tests/base/unknown_processor.so
-$(BUILD)/tests/base/test_kernels: | $(UNKNOWN_PROCESSOR)
-$(UNKNOWN_PROCESSOR): tests/base/unknown_processor.c
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=%,$(CFLAGS)) -shared -fPIC -o $@ $< \
-	    $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
-
-FAKE_ONEDNN = $(BUILD)/tests/base/fake_onednn.so
-$(BUILD)/tests/base/test_products $(BUILD)/tests/backend/test_product_choice: | $(FAKE_ONEDNN)
-$(FAKE_ONEDNN): tests/base/fake_onednn.c
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
-	    -shared -fPIC -o $@ $<
-
-FAILING_MEMORY = $(BUILD)/tests/cli/failing_memory.so
-$(BUILD)/tests/cli/test_memory: | $(FAILING_MEMORY)
-$(FAILING_MEMORY): tests/cli/failing_memory.c
+# loaded by a test, or before the program by its test
+LOADED = base/unknown_processor base/fake_onednn cli/failing_memory pipeline/slow_disk
+$(BUILD)/tests/base/test_kernels: | $(BUILD)/tests/base/unknown_processor.so
+$(BUILD)/tests/base/test_products $(BUILD)/tests/backend/test_product_choice: \
+    | $(BUILD)/tests/base/fake_onednn.so
+$(BUILD)/tests/cli/test_memory: | $(BUILD)/tests/cli/failing_memory.so
+$(BUILD)/tests/pipeline/test_checkpoint: | $(BUILD)/tests/pipeline/slow_disk.so
+$(BUILD)/tests/base/unknown_processor.so: \
+    LOADED_LIBS = $(filter-out -fsanitize=%,$(LDFLAGS)) -lopenblas -ldl
+$(BUILD)/tests/cli/failing_memory.so: LOADED_LIBS = -ldl
+$(LOADED:%=$(BUILD)/tests/%.so): $(BUILD)/%.so: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
-	    -shared -fPIC -o $@ $< -ldl
-
-SLOW_DISK = $(BUILD)/tests/pipeline/slow_disk.so
-$(BUILD)/tests/pipeline/test_checkpoint: | $(SLOW_DISK)
-$(SLOW_DISK): tests/pipeline/slow_disk.c
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize% -fopenmp,$(CFLAGS)) \
-	    -shared -fPIC -o $@ $<
+	    -shared -fPIC -o $@ $< $(LOADED_LIBS)
 
 # ---- the CUDA backend ----
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(CUDA_HDR)
