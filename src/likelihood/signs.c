@@ -133,9 +133,11 @@ typedef struct signs {
     double accuracy, confidence, map_confidence;
 } signs;
 
-/* What the MAP model says of n rows: probs[n, C], and its answers where they are wanted. */
+/* confidence[n] of the MAP model in its answers, and with labels whether they are right[n]. */
 static la_status answer_plainly(const la_likelihood *likelihood, la_team team, int64_t n, int64_t c,
-                                const float *outputs, double *probs, la_error *err) {
+                                const float *outputs, const la_label_list *labels,
+                                double *confidence, bool *right, la_error *err) {
+    double *probs = la_alloc((size_t)(n * c), sizeof *probs, err);
     la_prediction *predictions = la_alloc((size_t)n, sizeof *predictions, err);
     la_output_rows rows = {.n = n, .n_outputs = c, .outputs = outputs, .noise_variance = 1};
     la_recipe plain = {.kind = la_predictive_find(likelihood->predictives, "map"),
@@ -143,47 +145,44 @@ static la_status answer_plainly(const la_likelihood *likelihood, la_team team, i
                        .temperature = 1,
                        .weight = 1};
     la_draw_options draws = {.samples = 0};
-    for (int64_t i = 0; predictions && i < n; i++)
+    for (int64_t i = 0; probs && predictions && i < n; i++)
         predictions[i].probs = probs + i * c;
     la_status status = err->status;
     if (status == LA_OK)
         status = la_answer_rows(likelihood, &plain, 1, &rows, &draws, team, predictions, err);
+    for (int64_t i = 0; i < n && status == LA_OK; i++) {
+        la_prediction map = {.probs = probs + i * c};
+        likelihood->conclude(c, &map);
+        confidence[i] = map.confidence;
+        if (labels)
+            right[i] = likelihood->is_right(c, map.probs, la_label_list_at(labels, i));
+    }
     free(predictions);
+    free(probs);
     return status;
 }
 
 la_status la_signs_confidence(const la_likelihood *likelihood, la_team team, int64_t n, int64_t c,
                               const float *outputs, double *confidence, la_error *err) {
-    double *probs = la_alloc((size_t)(n * c), sizeof *probs, err);
-    la_status status = err->status;
-    if (status == LA_OK)
-        status = answer_plainly(likelihood, team, n, c, outputs, probs, err);
-    for (int64_t i = 0; i < n && status == LA_OK; i++) {
-        la_prediction map = {.probs = probs + i * c};
-        likelihood->conclude(c, &map);
-        confidence[i] = map.confidence;
-    }
-    free(probs);
-    return status;
+    return answer_plainly(likelihood, team, n, c, outputs, NULL, confidence, NULL, err);
 }
 
 /* Accuracy and confidence of the MAP model. */
 static la_status measure_map(const la_likelihood *likelihood, la_team team, int64_t n, int64_t c,
                              const float *outputs, const la_label_list *labels, signs *out,
                              la_error *err) {
-    double *probs = la_alloc((size_t)(n * c), sizeof *probs, err);
+    double *confidence = la_alloc((size_t)n, sizeof *confidence, err);
+    bool *right = la_alloc((size_t)n, sizeof *right, err);
     la_status status = err->status;
     if (status == LA_OK)
-        status = answer_plainly(likelihood, team, n, c, outputs, probs, err);
+        status = answer_plainly(likelihood, team, n, c, outputs, labels, confidence, right, err);
     *out = (signs){0};
     for (int64_t i = 0; i < n && status == LA_OK; i++) {
-        la_prediction map = {.probs = probs + i * c};
-        likelihood->conclude(c, &map);
-        bool right = likelihood->is_right(c, map.probs, la_label_list_at(labels, i));
-        out->accuracy += right / (double)n;
-        out->map_confidence += map.confidence / (double)n;
+        out->accuracy += right[i] / (double)n;
+        out->map_confidence += confidence[i] / (double)n;
     }
-    free(probs);
+    free(confidence);
+    free(right);
     return status;
 }
 
