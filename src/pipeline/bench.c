@@ -97,7 +97,7 @@ typedef struct benching {
     la_predictor *predictor;
     const la_row_set *set;
     la_batch batches[LA_DEVICES_MAX];
-    uint64_t *hashes[LA_DEVICES_MAX];
+    const uint64_t *hashes[LA_DEVICES_MAX]; /* of their rows, in the set */
     la_prediction *answers;
     peak peak;
 } benching;
@@ -110,33 +110,18 @@ static la_status run_part(void *user, int w, la_error *err) {
                : la_error_prefix(err, "%s: ", b->set->name);
 }
 
-/* Fills a batch from row `at`; returns the one behind it. */
-static int64_t fill(benching *b, int w, int64_t at) {
-    const la_session *session = &b->predictor->session;
-    const la_row_set *set = b->set;
-    la_batch *batch = &b->batches[w];
-    la_batch_clear(batch);
-    for (; at < b->m->n_rows; at++) {
-        int64_t length = set->length[at];
-        bool within = !batch->n_rows || batch->n_tokens + length <= session->batch_tokens;
-        if (!within || !la_batch_fits(batch, length))
-            break;
-        b->hashes[w][batch->n_rows] = set->streams[at];
-        la_batch_add(batch, &session->workers[0].model, set->ids + set->start[at],
-                     set->types + set->start[at], length, set->token[at]);
-    }
-    return at;
-}
-
 /* All rows once. */
 static la_status pass(benching *b, double *seconds, double *processor, la_error *err) {
     la_predictor *p = b->predictor;
+    la_row_job rows = la_row_job_all(b->set, NULL);
     double start = la_seconds(), spent = la_processor_seconds();
     for (int64_t at = 0; at < b->m->n_rows;) {
         int filled = 0;
         LA_TRY(la_check_interrupt(err));
-        for (; filled < p->session.n_workers && at < b->m->n_rows; filled++)
-            at = fill(b, filled, at);
+        for (; filled < p->session.n_workers && at < b->m->n_rows; filled++) {
+            b->hashes[filled] = b->set->streams + at;
+            at = la_row_job_fill(&p->session, &rows, at, b->m->n_rows, &b->batches[filled]);
+        }
         LA_TRY(la_workers_run(filled, run_part, b, err));
         for (int w = 0; w < filled; w++)
             LA_TRY(la_predictor_answer(p, w, &b->batches[w], b->hashes[w], b->answers, err));
@@ -193,20 +178,16 @@ static la_status time_operations(benching *b, la_measured_way *way, la_error *er
 static la_status open_batches(benching *b, la_error *err) {
     const la_session *session = &b->predictor->session;
     int64_t tokens = b->m->longest > session->batch_tokens ? b->m->longest : session->batch_tokens;
-    for (int w = 0; w < session->n_workers; w++) {
+    for (int w = 0; w < session->n_workers; w++)
         LA_TRY(la_batch_open(session->batch_rows, tokens, &b->batches[w], err));
-        b->hashes[w] = la_alloc((size_t)session->batch_rows, sizeof **b->hashes, err);
-    }
     LA_TRY(la_prediction_list_new(b->predictor, session->batch_rows, &b->answers, err));
     return peak_open(&b->predictor->session.workers[0].backend, &b->peak, err);
 }
 
 static void close_way(benching *b) {
     peak_close(&b->peak);
-    for (int w = 0; w < LA_DEVICES_MAX; w++) {
+    for (int w = 0; w < LA_DEVICES_MAX; w++)
         la_batch_free(&b->batches[w]);
-        free(b->hashes[w]);
-    }
     la_prediction_list_free(b->answers);
     la_predictor_close(b->predictor);
 }

@@ -179,15 +179,15 @@ static la_status run_batch(void *user, int worker, la_error *err) {
     return LA_OK;
 }
 
-/* Fills a batch from row `at` of the job; returns the index behind it. */
-static int64_t fill(const passing *p, la_batch *batch, int64_t at) {
-    const la_row_set *set = p->job->set;
-    const la_model *model = &p->session->workers[0].model;
+int64_t la_row_job_fill(const la_session *session, const la_row_job *job, int64_t at, int64_t to,
+                        la_batch *batch) {
+    const la_row_set *set = job->set;
+    const la_model *model = &session->workers[0].model;
     la_batch_clear(batch);
-    for (; at < p->pass->to; at++) {
-        int64_t row = la_row_at(p->job, at), from = set->start[row];
+    for (; at < to; at++) {
+        int64_t row = la_row_at(job, at), from = set->start[row];
         int64_t length = set->length[row];
-        bool within = !batch->n_rows || batch->n_tokens + length <= p->session->batch_tokens;
+        bool within = !batch->n_rows || batch->n_tokens + length <= session->batch_tokens;
         if (!within || !la_batch_fits(batch, length))
             break;
         la_batch_add(batch, model, set->ids + from, set->types + from, length, set->token[row]);
@@ -204,7 +204,7 @@ static la_status run_all(passing *p, la_error *err) {
         LA_TRY(la_check_interrupt(err));
         for (; filled < p->session->n_workers && at < pass->to; filled++) {
             p->first[filled] = at;
-            at = fill(p, &p->batches[filled], at);
+            at = la_row_job_fill(p->session, p->job, at, pass->to, &p->batches[filled]);
         }
         LA_TRY(la_workers_run(filled, run_batch, p, err));
         if (pass->between)

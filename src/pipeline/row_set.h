@@ -65,6 +65,11 @@ static inline int64_t la_row_at(const la_row_job *job, int64_t i) {
     return job->list ? job->list[at] : at;
 }
 
+/* Fills a batch with rows [at, to) of a job, as many as there are tokens for, at least one; returns
+ * the index behind them. */
+int64_t la_row_job_fill(const la_session *session, const la_row_job *job, int64_t at, int64_t to,
+                        la_batch *batch);
+
 /* Pass over rows [from, to) of a job, in order and in batches. */
 typedef struct la_row_pass {
     int64_t from, to;
