@@ -4,6 +4,8 @@
 #ifndef LA_LIKELIHOOD_DRAWING_H
 #define LA_LIKELIHOOD_DRAWING_H
 
+#include "base/kernels.h"
+
 #include <stdint.h>
 
 /* Pairs of draws z, -z that are computed at once, and partial sums of each mean. */
@@ -19,8 +21,9 @@ typedef struct la_drawing {
     void (*normals)(uint64_t seed, uint64_t stream, uint64_t first, int64_t n, double *out);
 } la_drawing;
 
-/* Those of the machine's instructions. */
+/* Those of the machine's instructions; of the best set that is at most `most`. */
 const la_drawing *la_drawing_here(void);
+const la_drawing *la_drawing_for(la_kernel_level most);
 
 /* Doubles of workspace for draws of C classes. */
 static inline int64_t la_draw_workspace(int64_t n_classes) {

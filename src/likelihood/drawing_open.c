@@ -1,4 +1,3 @@
-#include "base/kernels.h"
 #include "likelihood/drawing.h"
 
 #include <stdatomic.h>
@@ -20,15 +19,19 @@ static const struct {
     {LA_KERNELS_UNKNOWN, &la_drawing_table},
 };
 
-const la_drawing *la_drawing_here(void) {
-    static _Atomic(const la_drawing *) found;
-    const la_drawing *table = atomic_load_explicit(&found, memory_order_relaxed);
-    if (table)
-        return table;
-    la_kernel_level most = la_kernels_instructions();
+const la_drawing *la_drawing_for(la_kernel_level most) {
     int i = 0;
     while (tables[i].needs > most)
         i++;
-    atomic_store_explicit(&found, tables[i].table, memory_order_relaxed);
     return tables[i].table;
+}
+
+const la_drawing *la_drawing_here(void) {
+    static _Atomic(const la_drawing *) found;
+    const la_drawing *table = atomic_load_explicit(&found, memory_order_relaxed);
+    if (!table) {
+        table = la_drawing_for(la_kernels_instructions());
+        atomic_store_explicit(&found, table, memory_order_relaxed);
+    }
+    return table;
 }

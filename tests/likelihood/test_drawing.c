@@ -1,6 +1,5 @@
 /* Draws of classes: what they are held against is one draw after the other, by libm; and every set
  * of instructions gives the same bytes. */
-#include "base/kernels.h"
 #include "base/random.h"
 #include "likelihood/drawing.h"
 #include "likelihood/predictive.h"
@@ -10,28 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const la_drawing la_drawing_table;
-#ifdef LA_CPU_LEVELS
-extern const la_drawing la_drawing_table_fma, la_drawing_table_avx512;
-#endif
+static const la_drawing *levels[LA_KERNELS_AVX512 + 1];
 
-static const struct {
-    la_kernel_level needs;
-    const la_drawing *table;
-} levels[] = {
-    {LA_KERNELS_UNKNOWN, &la_drawing_table},
-#ifdef LA_CPU_LEVELS
-    {LA_KERNELS_FMA, &la_drawing_table_fma},
-    {LA_KERNELS_AVX512, &la_drawing_table_avx512},
-#endif
-};
-
-/* Calls fn for every table that this processor runs. */
+/* Lists the tables that this processor runs, each once. */
 static int n_levels(void) {
     int n = 0;
-    while (n < (int)(sizeof levels / sizeof *levels) &&
-           levels[n].needs <= la_kernels_instructions())
-        n++;
+    for (int most = LA_KERNELS_UNKNOWN; most <= (int)la_kernels_instructions(); most++) {
+        const la_drawing *table = la_drawing_for((la_kernel_level)most);
+        if (!n || table != levels[n - 1])
+            levels[n++] = table;
+    }
     return n;
 }
 
@@ -46,7 +33,7 @@ static void normals_are_those_of_the_stream(void **state) {
     for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
         la_random_normal(SEED, 0x123456789abcdefu, 4 * firsts[i], NORMALS, expected);
         for (int l = 0; l < n_levels(); l++) {
-            levels[l].table->normals(SEED, 0x123456789abcdefu, firsts[i], NORMALS, found);
+            levels[l]->normals(SEED, 0x123456789abcdefu, firsts[i], NORMALS, found);
             for (int k = 0; k < NORMALS; k++)
                 worst = fmax(worst, relative(found[k], expected[k], 1));
         }
@@ -99,8 +86,8 @@ static void means_are_those_of_one_by_one(void **state) {
                 la_class_probs(c, centre, probs);
                 one_by_one(c, centre, spread, probs, samples[b], stream, expected);
                 for (int l = 0; l < n_levels(); l++) {
-                    levels[l].table->classes(c, centre, spread, probs, samples[b], SEED, stream,
-                                             workspace, l ? means : first);
+                    levels[l]->classes(c, centre, spread, probs, samples[b], SEED, stream,
+                                       workspace, l ? means : first);
                     differ += l && memcmp(means, first, (size_t)(2 * c + 1) * sizeof *means) != 0;
                 }
                 for (int64_t i = 0; i <= 2 * c; i++)
